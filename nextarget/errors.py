@@ -1,0 +1,197 @@
+"""The one tree of errors.
+
+Each carries a stable code, a sentence that is safe to show, and its status. How an error becomes a problem
+document, an OAuth error, a page or an exit status is decided once, in `web.middleware` and in `cli.main`.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class NexTargetError(Exception):
+    """Base of every error of ours. `str(error)` is a safe sentence; `note` is for the log alone."""
+
+    def __init__(self, detail: str, *, note: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.note = note
+
+
+class ProblemError(NexTargetError):
+    """An error that HTTP callers see, as an RFC 9457 problem document.
+
+    `code` and `status` never change once released. `retryable` says that the same request may succeed later;
+    `retry_after` (seconds) then says when to try.
+    """
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+    title: ClassVar[str]
+    sentence: ClassVar[str]
+    retryable: ClassVar[bool] = False
+    retry_after: ClassVar[int | None] = None
+
+    def __init__(self, detail: str | None = None, *, note: str | None = None) -> None:
+        super().__init__(detail or self.sentence, note=note)
+
+
+class InvalidRequest(ProblemError):
+    code, status, title = "invalid_request", 400, "Invalid request"
+    sentence = "The request is malformed. Check its parameters against /openapi.json."
+
+
+class InvalidState(ProblemError):
+    """The state names no login that is alive, at this provider and in this browser."""
+
+    code, status, title = "invalid_state", 400, "Sign-in attempt not recognised"
+    sentence = (
+        "This sign-in attempt is unknown, expired, already used, or was begun in another browser. "
+        "Start the sign-in again."
+    )
+
+
+class ProviderRefused(ProblemError):
+    """The provider did not accept the authorization code: used, expired, or made up."""
+
+    code, status, title = "provider_refused", 400, "Sign-in refused by the provider"
+    sentence = "The provider no longer accepts this sign-in attempt. Start the sign-in again."
+
+
+class MissingToken(ProblemError):
+    code, status, title = "missing_token", 401, "Access token required"
+    sentence = "Send the access token in the header 'Authorization: Bearer TOKEN'."
+
+
+class InvalidToken(ProblemError):
+    """Malformed, forged or expired, or its session or user has ended; which one is not said."""
+
+    code, status, title = "invalid_token", 401, "Access token not valid"
+    sentence = "The access token is not valid, or no longer. Sign in again."
+
+
+class AccessDenied(ProblemError):
+    code, status, title = "access_denied", 403, "Sign-in cancelled"
+    sentence = "The sign-in was cancelled at the provider. Start again to sign in."
+
+
+class UserDeactivated(ProblemError):
+    code, status, title = "user_deactivated", 403, "Account deactivated"
+    sentence = "This account has been deactivated. Ask the operator of this service to activate it."
+
+
+class NotFound(ProblemError):
+    code, status, title = "not_found", 404, "Not found"
+    sentence = "Nothing is served here. /openapi.json lists every route."
+
+
+class ProviderNotConfigured(ProblemError):
+    code, status, title = "provider_not_configured", 404, "Provider not configured"
+    sentence = "Sign-in with this provider is not configured on this server. Choose another provider."
+
+
+class MethodNotAllowed(ProblemError):
+    code, status, title = "method_not_allowed", 405, "Method not allowed"
+    sentence = "This route does not answer that method. The Allow header lists those it does."
+
+
+class RequestTimeout(ProblemError):
+    code, status, title = "request_timeout", 408, "Request too slow"
+    sentence = "The request body did not arrive in time. Send it again."
+    retryable = True
+
+
+class PayloadTooLarge(ProblemError):
+    code, status, title = "payload_too_large", 413, "Request body too large"
+    sentence = "The request body is larger than 64 KiB."
+
+
+class ExpectationFailed(ProblemError):
+    code, status, title = "expectation_failed", 417, "Expectation not supported"
+    sentence = "Of the Expect header, only 100-continue is supported (RFC 9110, 10.1.1)."
+
+
+class InternalError(ProblemError):
+    """Anything that we did not foresee; the log has the traceback under the same request id."""
+
+    code, status, title = "internal_error", 500, "Internal error"
+    sentence = "Something failed on our side. Quote the request id when you report it."
+
+
+class ProviderFailed(ProblemError):
+    """The provider answered, but not in its protocol, or refused our own credentials."""
+
+    code, status, title = "provider_failed", 502, "Unusable answer from the provider"
+    sentence = "The provider's answer could not be used. Try again, or choose another provider."
+
+
+class IdentityRejected(ProviderFailed):
+    """What the provider vouched for did not pass verification."""
+
+    code, title = "identity_rejected", "Identity could not be verified"
+    sentence = "The provider's statement of who signed in could not be verified. Start the sign-in again."
+
+
+class ProviderUnavailable(ProblemError):
+    """The provider did not answer, or answered that it cannot right now."""
+
+    code, status, title = "provider_unavailable", 503, "Provider unavailable"
+    sentence = "The provider cannot be reached at the moment. Try again in a little while."
+    retryable = True
+    retry_after = 30
+
+
+class DatabaseUnavailable(ProblemError):
+    code, status, title = "database_unavailable", 503, "Database unavailable"
+    sentence = "The database cannot be reached at the moment. Try again in a little while."
+    retryable = True
+    retry_after = 5
+
+
+class OperatorError(NexTargetError):
+    """An error that a person at the terminal sees, as one sentence on standard error."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class UserNotFound(OperatorError):
+    """No user has that id or email."""
+
+
+class UserAmbiguous(OperatorError):
+    """An email that fits several users; the sentence lists their ids."""
+
+
+class SchemaError(OperatorError):
+    """The database cannot be used as it is: not ours, newer than this program, or migrations pending."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingProblem:
+    """One thing wrong with one setting, and what to do about it."""
+
+    setting: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.problem} {self.remedy}"
+
+
+class ConfigurationError(OperatorError):
+    """Everything that is wrong with the settings, reported in one go. Exit status 78 is EX_CONFIG."""
+
+    exit_status = 78
+
+    def __init__(self, problems: Iterable[SettingProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def problem_types() -> Iterator[type[ProblemError]]:
+    """Every error that has a code, in the order of this file."""
+    pending: list[type[ProblemError]] = ProblemError.__subclasses__()
+    while pending:
+        kind = pending.pop(0)
+        yield kind
+        pending.extend(kind.__subclasses__())

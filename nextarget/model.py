@@ -1,0 +1,146 @@
+"""What the product talks about, as frozen dataclasses. No I/O, and nothing here knows a database or a provider.
+
+Every time is an integer: UTC milliseconds since 1970. Every id is a UUID as text.
+"""
+
+import hmac
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+Millis = NewType("Millis", int)
+"""A moment: milliseconds since 1970-01-01T00:00:00Z."""
+
+MAX_EMAIL_LENGTH = 254
+"""Characters in an email address (RFC 5321, 4.5.3.1.3, less the angle brackets)."""
+
+
+class Secret:
+    """Text that never shows itself by accident: `repr` and `str` are `***`; comparison takes constant time."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def encode(self) -> bytes:
+        return self._text.encode()
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self.encode(), other.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+
+class Provider(StrEnum):
+    """Who vouches for a person."""
+
+    GOOGLE = "google"
+    FACEBOOK = "facebook"
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """The name that people know it by."""
+        return self.value.capitalize()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a provider tells us about a person, whichever provider it is.
+
+    `subject` is the provider's own id for the person: it is digested before it is stored.
+    """
+
+    provider: Provider
+    subject: str = field(repr=False)
+    email: str | None = field(repr=False)
+    email_verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Our row for one identity."""
+
+    id: str
+    provider: Provider
+    email: str = field(repr=False)
+    email_verified: bool
+    is_active: bool
+    created_at: Millis
+
+
+class LoginMode(StrEnum):
+    """How a login was begun, and so how its callback answers."""
+
+    JSON = "json"
+    REDIRECT = "redirect"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One attempt to sign in. The state itself is never stored, only its digest.
+
+    `key_id` names the secret from which the OIDC nonce and the PKCE verifier were derived, so that a login
+    outlives a change of secrets.
+    """
+
+    id: str
+    provider: Provider
+    mode: LoginMode
+    key_id: str
+    created_at: Millis
+    expires_at: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One signed-in device. `expires_at` is when it ends by itself; `revoked_at` when somebody ended it."""
+
+    id: str
+    user_id: str
+    client_id: str
+    label: str | None
+    created_at: Millis
+    expires_at: Millis
+    revoked_at: Millis | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A signed access token and how long it lives, in seconds."""
+
+    token: str = field(repr=False)
+    expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """The end of a login: who signed in, the session it opened and its first access token."""
+
+    login_id: str
+    user: User
+    session: Session
+    access: AccessToken
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One thing that happened, for `explain` and for the record. Never a token, a code or an email."""
+
+    at: Millis
+    event: str
+    login_id: str | None = None
+    request_id: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    detail: str | None = None

@@ -1,0 +1,110 @@
+"""What every provider is, and how to ask one over HTTP: network failure, bad status and bad body told apart once."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+import orjson
+
+from nextarget import __version__
+from nextarget.errors import ProviderFailed, ProviderUnavailable
+from nextarget.model import Identity, Millis, Provider
+from nextarget.telemetry import scrubbed
+from nextarget.tokens.login import LoginSecrets
+
+CONNECT_SECONDS = 5
+TOTAL_SECONDS = 10
+MAX_ANSWER_BYTES = 256 * 1024
+
+
+class IdentityProvider(Protocol):
+    """A company that vouches for people."""
+
+    name: Provider
+    issuers: tuple[str, ...]
+    """What it calls itself in the `iss` parameter of a callback (RFC 9207), if it sends one."""
+
+    def authorization_url(self, secrets: LoginSecrets) -> str:
+        """Where the person's browser goes to sign in."""
+
+    async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
+        """Who signed in, for the code that came back.
+
+        Raises ProviderRefused, ProviderUnavailable, ProviderFailed or IdentityRejected; their notes hold nothing
+        secret.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A provider's JSON object and its HTTP status, which is below 500."""
+
+    status: int
+    document: Mapping[str, Any]
+    headers: Mapping[str, str]
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 200
+
+    def text(self, name: str, *, length: int = 8192) -> str | None:
+        """A member that is text of a sane length, or None."""
+        value = self.document.get(name)
+        return value if isinstance(value, str) and 0 < len(value) <= length else None
+
+
+class ProviderHttp:
+    """Asks one provider. The session is handed in; redirects are not followed."""
+
+    def __init__(self, session: aiohttp.ClientSession, provider: Provider) -> None:
+        self._session = session
+        self._provider = provider
+
+    async def get(
+        self, url: str, *, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        return await self._ask("GET", url, params=params, headers=headers)
+
+    async def post(self, url: str, form: Mapping[str, str]) -> Answer:
+        return await self._ask("POST", url, data=form)
+
+    async def _ask(self, method: str, url: str, **options: Any) -> Answer:
+        try:
+            async with asyncio.timeout(TOTAL_SECONDS):
+                try:
+                    return await self._once(method, url, options)
+                except aiohttp.ClientConnectorError:  # never reached the provider, so it is safe to repeat
+                    return await self._once(method, url, options)
+        except TimeoutError:
+            raise ProviderUnavailable(note=f"{self._provider}: no answer in time") from None
+        except aiohttp.ClientError as error:
+            why = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+            raise ProviderUnavailable(note=f"{self._provider}: {type(error).__name__}{scrubbed(why)}") from None
+
+    async def _once(self, method: str, url: str, options: dict[str, Any]) -> Answer:
+        async with self._session.request(method, url, allow_redirects=False, **options) as response:
+            if response.status >= 500 or response.status == 429:
+                raise ProviderUnavailable(note=f"{self._provider}: status {response.status}")
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise ProviderFailed(note=f"{self._provider}: answer too large")
+            try:
+                document = orjson.loads(body)
+            except orjson.JSONDecodeError:
+                document = None
+            if not isinstance(document, dict):
+                raise ProviderFailed(note=f"{self._provider}: status {response.status}, not a JSON object")
+            return Answer(response.status, document, response.headers)
+
+
+def open_session() -> aiohttp.ClientSession:
+    """The HTTP session for asking providers: no cookies kept, its own time limits."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept": "application/json", "User-Agent": f"NexTargetServer/{__version__}"},
+    )

@@ -1,0 +1,73 @@
+"""A provider's public keys: fetched without blocking, cached as it allows, served stale while it is down."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from time import monotonic
+
+from nextarget.errors import ProviderFailed, ProviderUnavailable
+from nextarget.providers.base import ProviderHttp
+from nextarget.telemetry import get_logger
+from nextarget.tokens.foreign import Keys, keys_of
+
+REFETCH_SECONDS = 60
+"""At the least between two fetches for an unknown `kid`, and after a fetch that failed."""
+DEFAULT_AGE_SECONDS = 3600
+MAX_STALE_SECONDS = 24 * 3600
+
+_MAX_AGE = re.compile(r"(?:^|[,\s])max-age=(\d{1,9})", re.I)
+log = get_logger()
+
+
+class JwksCache:
+    """The keys behind one `jwks_uri` (RFC 7517). `clock` gives seconds that never go back."""
+
+    def __init__(self, http: ProviderHttp, uri: str, *, clock: Callable[[], float] = monotonic) -> None:
+        self._http = http
+        self._uri = uri
+        self._clock = clock
+        self._keys: Keys = {}
+        self._fetching = asyncio.Lock()
+        self._fetched_at = self._fresh_until = self._missed_at = self._failed_at = float("-inf")
+
+    async def keys_for(self, kid: str) -> Keys:
+        """The current keys; refetched when they have aged, or when `kid` is not among them.
+
+        Raises ProviderUnavailable when there are none to serve.
+        """
+        if self._needs_fetch(kid):
+            async with self._fetching:
+                if self._needs_fetch(kid):
+                    await self._fetch()
+                    if kid not in self._keys:
+                        self._missed_at = self._clock()
+        if not self._keys or self._clock() - self._fetched_at > MAX_STALE_SECONDS:
+            raise ProviderUnavailable(note="no usable public keys")
+        return self._keys
+
+    def _needs_fetch(self, kid: str) -> bool:
+        now = self._clock()
+        if now - self._failed_at < REFETCH_SECONDS:
+            return False
+        return now >= self._fresh_until or (kid not in self._keys and now - self._missed_at >= REFETCH_SECONDS)
+
+    async def _fetch(self) -> None:
+        try:
+            answer = await self._http.get(self._uri)
+            keys = keys_of(answer.document)
+            if not answer.ok or not keys:
+                raise ProviderFailed(note=f"status {answer.status}, {len(keys)} usable keys")
+        except (ProviderFailed, ProviderUnavailable) as error:
+            self._failed_at = self._clock()
+            log.warning("jwks_fetch_failed", reason=error.note, stale_keys=len(self._keys))
+            return
+        self._keys = keys
+        self._fetched_at = self._clock()
+        self._fresh_until = self._fetched_at + _lifetime(answer.headers.get("Cache-Control", ""))
+
+
+def _lifetime(cache_control: str) -> float:
+    """Seconds the answer may be used without asking again (RFC 9111, 5.2.2.1), at least REFETCH_SECONDS."""
+    found = _MAX_AGE.search(cache_control)
+    allowed = float(found[1]) if found else DEFAULT_AGE_SECONDS
+    return min(max(allowed, REFETCH_SECONDS), MAX_STALE_SECONDS)

@@ -1,0 +1,61 @@
+"""Mounts the sandbox in a server: its home page, its style sheet and the two stand-in providers."""
+
+import shlex
+import time
+
+from aiohttp import web
+
+from nextarget.sandbox.facebook import StandInFacebook
+from nextarget.sandbox.google import StandInGoogle
+from nextarget.sandbox.grants import Clock
+from nextarget.sandbox.rendering import page, style_sheet
+from nextarget.sandbox.workspace import SandboxConfig
+
+_PROFILE_ROWS = (
+    ("Email", "email"),
+    ("Email verified", "email_verified"),
+    ("Provider", "provider"),
+    ("Active", "is_active"),
+    ("User since", "created_at"),
+    ("User id", "id"),
+)
+
+
+def attach(app: web.Application, config: SandboxConfig, *, now: Clock = time.time) -> None:
+    """Adds every route of the sandbox, `/` included. `now` tells the time in seconds since 1970.
+
+    Codes and tokens live in the memory of this process: a sandbox has one worker.
+    """
+    StandInGoogle(config, now=now).add_routes(app.router)
+    StandInFacebook(config, now=now).add_routes(app.router)
+    styles = style_sheet()
+
+    async def home(_request: web.Request) -> web.Response:
+        return page("home.html", public_url=config.public_url)
+
+    async def style(_request: web.Request) -> web.Response:
+        headers = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "nosniff"}
+        return web.Response(text=styles, content_type="text/css", headers=headers)
+
+    app.router.add_get("/", home, name="sandbox-home")
+    app.router.add_get("/sandbox/style.css", style, name="sandbox-style")
+
+
+def profile_page(profile: dict[str, object], access_token: str, public_url: str) -> web.Response:
+    """What a browser sees after signing in: the answer of `GET /users/me`, and the access token to go on with."""
+    command = f"curl -H {shlex.quote(f'Authorization: Bearer {access_token}')} {shlex.quote(public_url)}/users/me"
+    return page(
+        "profile.html",
+        rows=[(label, _shown(profile.get(key))) for label, key in _PROFILE_ROWS],
+        provider=str(profile.get("provider", "google")),
+        access_token=access_token,
+        command=command,
+    )
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

@@ -1,0 +1,89 @@
+"""The step at a provider where a person decides: the account page, the choice made there, the way back.
+
+A program skips the page: it appends `&person=KEY`, and `&fault=NAME` if it likes, to the authorization URL and is
+redirected straight away. `person=cancel` is the person who says no.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from nextarget.model import Provider
+from nextarget.sandbox.parameters import RefusedError
+from nextarget.sandbox.people import PEOPLE, Fault, Person, faults_of, people_of
+from nextarget.sandbox.rendering import page
+
+CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who signs in, and what goes wrong. Without a person, the sign-in was cancelled."""
+
+    person: Person | None
+    fault: Fault | None
+
+
+def choice_in(params: Mapping[str, str], provider: Provider) -> Choice | None:
+    """The choice that the query holds, or None when the account page has yet to be shown.
+
+    Raises RefusedError: the person or the fault does not exist at this provider.
+    """
+    fault = _fault(params, provider)
+    key = params.get("person")
+    if key is None:
+        return None
+    if key == CANCEL:
+        return Choice(None, fault)
+    person = PEOPLE.get(key)
+    if person is None or provider not in person.providers:
+        known = ", ".join(someone.key for someone in people_of(provider))
+        raise RefusedError("unknown_person", f"person= names nobody here. There are: {known}, {CANCEL}")
+    return Choice(person, fault)
+
+
+def account_page(provider: Provider, request: web.Request, params: Mapping[str, str]) -> web.Response:
+    """A page to choose a person, a fault or to cancel. Its form repeats the request, and adds the choice."""
+    return page(
+        "accounts.html",
+        stand_in=provider.title,
+        action=request.path,
+        fields=[(name, value) for name, value in params.items() if name not in {"person", "fault"}],
+        people=people_of(provider),
+        faults=faults_of(provider),
+        chosen=params.get("fault", ""),
+        cancel=CANCEL,
+    )
+
+
+def refusal_page(provider: Provider, refusal: RefusedError) -> web.Response:
+    """Errors that must not go to a redirect URI (RFC 6749, 4.1.2.1) are shown to the person instead."""
+    return page(
+        "refused.html",
+        status=400,
+        stand_in=provider.title,
+        error=refusal.error,
+        sentence=refusal.sentence,
+    )
+
+
+def redirect(uri: str, params: Mapping[str, str | None], *, fragment: str = "") -> web.Response:
+    """302 to the client's redirect URI with the parameters that are not None (RFC 6749, 4.1.2)."""
+    query = urlencode({name: value for name, value in params.items() if value is not None})
+    location = f"{uri}{'&' if '?' in uri else '?'}{query}{fragment}"
+    return web.Response(
+        status=302,
+        headers={"Location": location, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"},
+    )
+
+
+def _fault(params: Mapping[str, str], provider: Provider) -> Fault | None:
+    name = params.get("fault", "")
+    if not name:
+        return None
+    known = {str(script.fault): script.fault for script in faults_of(provider)}
+    if name not in known:
+        raise RefusedError("unknown_fault", f"fault= names nothing here. There are: {', '.join(known)}")
+    return known[name]

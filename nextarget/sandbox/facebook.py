@@ -1,0 +1,177 @@
+"""The stand-in Facebook: the Login dialog and the code exchange of
+https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow, for one app. The Graph API is next
+door in `graph.py`.
+
+A program appends `&person=KEY[&fault=NAME]` to the dialog's URL and is redirected without a page.
+"""
+
+import hmac
+import secrets
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from nextarget.model import Provider
+from nextarget.sandbox.chooser import Choice, account_page, choice_in, redirect, refusal_page
+from nextarget.sandbox.grants import CODE_SECONDS, BoundedStore, Clock, Grant, UserToken
+from nextarget.sandbox.graph import VERSION, Graph, GraphError, graph_error, params_of
+from nextarget.sandbox.mishaps import mishap
+from nextarget.sandbox.parameters import RefusedError, query_of
+from nextarget.sandbox.people import Fault
+from nextarget.sandbox.workspace import SandboxConfig
+
+TOKEN_SECONDS = 60 * 24 * 3600
+"""User access tokens from a web login live about 60 days (docs/facebook-login/guides/access-tokens)."""
+
+_PERMISSIONS = frozenset({"public_profile", "email"})
+_FRAGMENT = "#_=_"
+_ERROR_500 = {
+    "error": {
+        "message": "An unknown error has occurred.",
+        "type": "OAuthException",
+        "code": 1,
+        "fbtrace_id": "Asandboxsandboxsandbox1",
+    }
+}
+
+
+class StandInFacebook:
+    """Login dialog, code exchange, and the Graph API's `/me` and `/debug_token`."""
+
+    def __init__(self, config: SandboxConfig, *, now: Clock) -> None:
+        self._config = config
+        self._now = now
+        self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
+        self._tokens: BoundedStore[UserToken] = BoundedStore(lifetime=TOKEN_SECONDS, now=now)
+        self._graph = Graph(config, self._tokens)
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Every route answers with and without a Graph version in its path, as Facebook's do."""
+        for base, suffix in ((f"/sandbox/facebook/{VERSION}", ""), ("/sandbox/facebook", "-unversioned")):
+            names = f"sandbox-facebook-{{}}{suffix}"
+            router.add_get(f"{base}/dialog/oauth", self.dialog, name=names.format("dialog"))
+            exchange = router.add_resource(f"{base}/oauth/access_token", name=names.format("access-token"))
+            exchange.add_route("GET", self.access_token)
+            exchange.add_route("POST", self.access_token)
+            router.add_get(f"{base}/me", self._graph.me, name=names.format("me"), allow_head=False)
+            router.add_get(
+                f"{base}/debug_token",
+                self._graph.debug_token,
+                name=names.format("debug-token"),
+                allow_head=False,
+            )
+
+    async def dialog(self, request: web.Request) -> web.Response:
+        """The Login dialog ("Invoking the Login Dialog and Setting the Redirect URL")."""
+        try:
+            params = query_of(request)
+            scopes = self._requested(params)
+            choice = choice_in(params, Provider.FACEBOOK)
+        except RefusedError as refusal:
+            return refusal_page(Provider.FACEBOOK, refusal)
+        if choice is None:
+            return account_page(Provider.FACEBOOK, request, params)
+        return self._decided(params, choice, scopes)
+
+    async def access_token(self, request: web.Request) -> web.Response:
+        """The code exchange ("Exchanging Code for an Access Token"), by GET or by POST."""
+        try:
+            params = await params_of(request)
+            self._check_client(params)
+            grant = self._redeemable(params)
+            instead = await mishap(request, grant.fault, slow_seconds=self._config.slow_seconds, error_body=_ERROR_500)
+            if instead is not None:
+                return instead
+            _spend(grant)
+        except GraphError as error:
+            return graph_error(error)
+        answer: dict[str, object] = {"token_type": "bearer", "expires_in": TOKEN_SECONDS}
+        if grant.fault is not Fault.MISSING_TOKEN:
+            answer = {"access_token": self._issue(grant), **answer}
+        return web.json_response(answer, headers={"Cache-Control": "private, no-cache, no-store"})
+
+    def _requested(self, params: Mapping[str, str]) -> frozenset[str]:
+        """The permissions asked for, after Facebook's own checks. `public_profile` is always among them."""
+        if params.get("client_id") != self._config.facebook_client_id:
+            raise RefusedError("Invalid App ID", "The provided app ID does not look like a valid app ID.")
+        if params.get("redirect_uri") != self._config.facebook_redirect_uri:
+            raise RefusedError(
+                "URL Blocked", "This redirect failed because the redirect URI is not among the app's own."
+            )
+        if params.get("response_type", "code") != "code":
+            raise RefusedError("Invalid response_type", "The sandbox knows response_type=code alone.")
+        scopes = frozenset(params.get("scope", "").replace(",", " ").split())
+        if scopes - _PERMISSIONS:
+            raise RefusedError("Invalid Scopes", "The sandbox knows the permissions public_profile and email.")
+        return scopes | {"public_profile"}
+
+    def _decided(self, params: Mapping[str, str], choice: Choice, scopes: frozenset[str]) -> web.Response:
+        """Back to the app. Facebook appends `#_=_` to the redirect, which a browser keeps through later ones."""
+        redirect_uri, state = params["redirect_uri"], params.get("state")
+        if choice.person is None:
+            denied = {
+                "error": "access_denied",
+                "error_code": "200",
+                "error_description": "Permissions error",
+                "error_reason": "user_denied",
+                "state": state,
+            }
+            return redirect(redirect_uri, denied, fragment=_FRAGMENT)
+        code = f"AQ{secrets.token_urlsafe(180)}"
+        grant = Grant(
+            person=choice.person,
+            fault=choice.fault,
+            redirect_uri=redirect_uri,
+            scopes=scopes,
+            spent=choice.fault is Fault.CODE_USED,
+        )
+        self._grants.put(code, grant)
+        return redirect(redirect_uri, {"code": code, "state": state}, fragment=_FRAGMENT)
+
+    def _check_client(self, params: Mapping[str, str]) -> None:
+        if not params.get("client_id"):
+            raise GraphError("Missing client_id parameter.", 101)
+        if params["client_id"] != self._config.facebook_client_id:
+            raise GraphError("Error validating application. Invalid application ID.", 101)
+        secret = self._config.facebook_client_secret.encode()
+        if not hmac.compare_digest(params.get("client_secret", "").encode(), secret):
+            raise GraphError("Error validating client secret.", 1)
+
+    def _redeemable(self, params: Mapping[str, str]) -> Grant:
+        """The grant behind the code. The redirect URI must be that of the dialog, to the letter."""
+        if not params.get("redirect_uri"):
+            raise GraphError("Missing redirect_uri parameter.", 191)
+        if not params.get("code"):
+            raise GraphError("Missing authorization code", 1)
+        grant = self._grants.get(params["code"])
+        if grant is None:
+            raise GraphError("Invalid verification code format.", 100)
+        if params["redirect_uri"] != grant.redirect_uri:
+            raise GraphError(
+                "Error validating verification code. Please make sure your redirect_uri is identical to the one "
+                "you used in the OAuth dialog request",
+                100,
+                subcode=36008,
+            )
+        if grant.spent:
+            raise _used()
+        return grant
+
+    def _issue(self, grant: Grant) -> str:
+        token = f"EAAsandbox{secrets.token_urlsafe(120)}"
+        issued_at = int(self._now())
+        self._tokens.put(
+            token, UserToken(grant.person, grant.fault, grant.scopes, issued_at, issued_at + TOKEN_SECONDS)
+        )
+        return token
+
+
+def _spend(grant: Grant) -> None:
+    """Checked again: while a slow answer was waiting, another request may have used the code."""
+    if grant.spent:
+        raise _used()
+    grant.spent = True
+
+
+def _used() -> GraphError:
+    return GraphError("This authorization code has been used.", 100, subcode=36009)

@@ -1,0 +1,59 @@
+"""What is done to accounts: found, deactivated, deleted, given a token. Each function runs in one transaction."""
+
+import hashlib
+import uuid
+
+from nextarget.errors import UserAmbiguous, UserNotFound
+from nextarget.model import AuditEvent, Identity, Millis, Provider, Session, User
+from nextarget.services.sessions import Sessions
+from nextarget.storage import audit, sessions, users
+from nextarget.storage.database import Connection
+
+TERMINAL_LABEL = "terminal"
+
+
+def find_one(db: Connection, id_or_email: str) -> User:
+    """The one user with this id or email. Raises UserNotFound, or UserAmbiguous with the ids that fit."""
+    found = users.find(db, id_or_email)
+    if not found:
+        raise UserNotFound(f"No user has the id or email {id_or_email!r}. `nextarget list-users` lists them.")
+    if len(found) > 1:
+        ids = ", ".join(f"{user.id} ({user.provider})" for user in found)
+        raise UserAmbiguous(f"Several users have the email {id_or_email!r}. Name one by its id: {ids}.")
+    return found[0]
+
+
+def set_active(db: Connection, user: User, *, active: bool, now: Millis) -> None:
+    """Activate or deactivate a user. Deactivating ends every session, so that activating revives none."""
+    users.set_active(db, user.id, active=active)
+    if not active:
+        sessions.revoke_all(db, user.id, now)
+    audit.record(db, AuditEvent(now, "user_activated" if active else "user_deactivated", user_id=user.id))
+
+
+def delete(db: Connection, user: User, *, now: Millis) -> None:
+    """Delete a user and every session of theirs. The record keeps that it happened, and the id, nothing else."""
+    users.delete(db, user.id)
+    audit.record(db, AuditEvent(now, "user_deleted", user_id=user.id))
+
+
+def open_terminal_session(db: Connection, user: User, making: Sessions, *, now: Millis) -> Session:
+    """A real session for a token issued from the terminal: labelled, recorded, ended like any other."""
+    session = making.new(user.id, label=TERMINAL_LABEL, now=now)
+    sessions.add(db, session)
+    audit.record(db, AuditEvent(now, "token_issued", user_id=user.id, session_id=session.id, detail="terminal"))
+    return session
+
+
+def create_test_user(db: Connection, email: str, provider: Provider, *, now: Millis) -> User:
+    """The test user with this email, made the first time. No sign-in leads to it: no provider has such a subject."""
+    return admit(db, Identity(provider, f"terminal:{email}", email, email_verified=False), now=now)
+
+
+def admit(db: Connection, identity: Identity, *, now: Millis) -> User:
+    """The user of an identity, made at its first sign-in, recognised by the digest of its subject at later ones.
+
+    The digest is SHA-256 of `provider:subject`: a pseudonym, not a secret.
+    """
+    subject_digest = hashlib.sha256(f"{identity.provider}:{identity.subject}".encode()).hexdigest()
+    return users.admit(db, identity, subject_digest=subject_digest, new_id=str(uuid.uuid4()), now=now)

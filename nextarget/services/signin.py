@@ -1,0 +1,161 @@
+"""Signing in: begin a login, and finish it when the person comes back from the provider."""
+
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from nextarget.errors import (
+    AccessDenied,
+    InvalidState,
+    NexTargetError,
+    ProblemError,
+    ProviderFailed,
+    ProviderNotConfigured,
+    ProviderUnavailable,
+    UserDeactivated,
+)
+from nextarget.model import AuditEvent, Identity, Login, LoginMode, Millis, Provider, Session, SignedIn, User
+from nextarget.providers.base import IdentityProvider
+from nextarget.services import accounts
+from nextarget.services.sessions import Sessions
+from nextarget.storage import audit, logins, sessions
+from nextarget.storage.database import Connection, Database
+from nextarget.telemetry import get_logger, login_id, request_id, scrubbed
+from nextarget.tokens.keyring import Keyring
+from nextarget.tokens.login import digest, login_secrets, new_state
+
+LOGIN_SECONDS = 600
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class BegunLogin:
+    """A login that has begun. `cookie` is the value that its browser must bring back, when it is bound to one."""
+
+    auth_url: str = field(repr=False)
+    state: str = field(repr=False)
+    expires_in: int
+    cookie: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackAnswer:
+    """What the provider sent the browser back with (RFC 6749, 4.1.2; RFC 9207): a code, or an error."""
+
+    state: str = field(repr=False)
+    code: str | None = field(repr=False)
+    error: str | None
+    error_description: str | None = field(repr=False)
+    issuer: str | None
+
+
+class SignIn:
+    """Logins of every configured provider. `clock` gives UTC milliseconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        providers: Mapping[Provider, IdentityProvider],
+        keyring: Keyring,
+        sessions: Sessions,
+        clock: Callable[[], Millis],
+    ) -> None:
+        self._database = database
+        self._providers = providers
+        self._keyring = keyring
+        self._sessions = sessions
+        self._clock = clock
+
+    async def begin(self, name: Provider, mode: LoginMode) -> BegunLogin:
+        """Begin a login. Raises ProviderNotConfigured."""
+        provider = self._provider(name)
+        now = self._clock()
+        key = self._keyring.current
+        state = new_state()
+        cookie = secrets.token_urlsafe(32) if mode is LoginMode.REDIRECT else None
+        login = Login(str(uuid.uuid4()), name, mode, key.id, now, Millis(now + LOGIN_SECONDS * 1000))
+        login_id.set(login.id)
+        await self._database.write(
+            logins.add, login, state_digest=digest(state), cookie_digest=digest(cookie) if cookie else None
+        )
+        return BegunLogin(provider.authorization_url(login_secrets(key, state)), state, LOGIN_SECONDS, cookie)
+
+    async def finish(self, name: Provider, answer: CallbackAnswer, *, cookie: str | None) -> SignedIn:
+        """Finish a login with what the provider sent back: consume it, learn who it is, open a session.
+
+        Whatever the answer is, error or code, it uses the login up.
+        """
+        provider = self._provider(name)
+        login = await self._consume(name, answer.state, cookie)
+        login_id.set(login.id)
+        try:
+            identity = await self._identify(provider, login, answer)
+            user, session = await self._database.write(self._admit, login, identity, now=self._clock())
+            if session is None:
+                raise UserDeactivated
+        except ProblemError as error:
+            await self._record_failure(login, error)
+            raise
+        log.info("login_succeeded", provider=name.value, user_id=user.id, session_id=session.id)
+        return SignedIn(login.id, user, session, self._sessions.access_token(session, self._clock()))
+
+    def _provider(self, name: Provider) -> IdentityProvider:
+        if name not in self._providers:
+            raise ProviderNotConfigured
+        return self._providers[name]
+
+    async def _consume(self, name: Provider, state: str, cookie: str | None) -> Login:
+        login = await self._database.write(
+            logins.consume,
+            state_digest=digest(state),
+            provider=name,
+            cookie_digest=digest(cookie) if cookie else None,
+            now=self._clock(),
+        )
+        if login is None:
+            raise InvalidState
+        return login
+
+    async def _identify(self, provider: IdentityProvider, login: Login, answer: CallbackAnswer) -> Identity:
+        if answer.issuer is not None and answer.issuer not in provider.issuers:
+            raise InvalidState(note="the callback names another issuer (RFC 9207, 2.4)")
+        if answer.code is None:
+            raise _provider_error(answer)
+        key = self._keyring.get(login.key_id)
+        if key is None:
+            raise InvalidState(note="the secret that began this login is no longer listed")
+        return await provider.identify(answer.code, login_secrets(key, answer.state), self._clock())
+
+    def _admit(self, db: Connection, login: Login, identity: Identity, *, now: Millis) -> tuple[User, Session | None]:
+        """The user of this identity and a new session for it, unless the user is deactivated."""
+        user = accounts.admit(db, identity, now=now)
+        if not user.is_active:
+            return user, None
+        session = self._sessions.new(user.id, label=None, now=now)
+        sessions.add(db, session)
+        event = AuditEvent(now, "login_succeeded", login.id, request_id.get(), user.id, session.id)
+        audit.record(db, event)
+        return user, session
+
+    async def _record_failure(self, login: Login, error: ProblemError) -> None:
+        reason = error.note or error.title
+        log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason)
+        event = AuditEvent(self._clock(), "login_failed", login.id, request_id.get(), detail=f"{error.code}: {reason}")
+        try:
+            await self._database.write(audit.record, event)
+        except NexTargetError as failure:
+            log.warning("audit_failed", reason=failure.note)
+
+
+def _provider_error(answer: CallbackAnswer) -> ProblemError:
+    """The error that a provider sent back with the person (RFC 6749, 4.1.2.1). Its own words are for the log."""
+    note = scrubbed(f"{answer.error or 'neither code nor error'}: {answer.error_description or ''}")
+    match answer.error:
+        case "access_denied":
+            return AccessDenied(note=note)
+        case "temporarily_unavailable" | "server_error":
+            return ProviderUnavailable(note=note)
+        case _:
+            return ProviderFailed(note=note)

@@ -1,0 +1,183 @@
+"""One SQLite file and the doors to it: reads on the calling thread, writes one after another on a thread of their own.
+
+In WAL mode a reader never waits for the writer, and a read by primary key takes less time than handing it to another
+thread would; a write waits for the disk, so it never runs on the event loop.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+
+import peewee as pw
+
+from nextarget.errors import DatabaseUnavailable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Connection: TypeAlias = pw.Database
+"""What storage functions take first: the open database, on whichever thread they run."""
+Work = Callable[Concatenate[Connection, P], R]
+"""A storage function, or one of `services` that calls several in one transaction."""
+
+BUSY_TIMEOUT_MS = 10_000
+MAX_BATCH = 64
+"""Queued writes that share one commit, and so one wait for the disk; each has a savepoint of its own."""
+
+
+class Database:
+    """One database. Open it in the process that uses it: neither connections nor threads survive a fork.
+
+    Every door raises DatabaseUnavailable when the database cannot be used. What a storage function raises rolls
+    its own changes back and reaches the caller.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        self._peewee = pw.SqliteDatabase(
+            str(self.path),
+            lock_type="IMMEDIATE",
+            pragmas=[
+                ("busy_timeout", BUSY_TIMEOUT_MS),  # first: switching to WAL may have to wait already
+                ("journal_mode", "wal"),
+                ("synchronous", "full"),
+                ("foreign_keys", 1),
+                ("journal_size_limit", 16 * 1024 * 1024),
+            ],
+        )
+        self._writer: _Writer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Database {self.path}>"
+
+    def open(self) -> None:
+        """Connect this thread and start the writer. Raises DatabaseUnavailable."""
+        with _translated():
+            self._peewee.connect(reuse_if_open=True)
+        if self._writer is None:
+            self._writer = _Writer(self._peewee)
+            self._writer.start()
+
+    def close(self) -> None:
+        """Finish every queued write, then disconnect this thread."""
+        if self._writer is not None:
+            self._writer.stop()
+            self._writer = None
+        self._peewee.close()
+
+    async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a storage function that only reads, on the event loop's own connection."""
+        return self.read_now(fn, *args, **kwargs)
+
+    async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a storage function in a transaction; returns once its changes are on the disk."""
+        if self._writer is None:
+            raise DatabaseUnavailable(note="the database is not open")
+        result: R = await self._writer.submit(lambda: fn(self._peewee, *args, **kwargs))
+        return result
+
+    def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `read`, on this thread: for the terminal, which has no event loop."""
+        with _translated():
+            return fn(self._peewee, *args, **kwargs)
+
+    def write_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `write`, on this thread."""
+        with _translated(), self._peewee.atomic():
+            return fn(self._peewee, *args, **kwargs)
+
+    @contextmanager
+    def schema_changes(self) -> Iterator[pw.SqliteDatabase]:
+        """The Peewee database itself, outside any transaction, for the migration runner next door."""
+        with _translated():
+            self._peewee.connect(reuse_if_open=True)
+            yield self._peewee
+
+
+class _Job:
+    """One queued write and whoever waits for it."""
+
+    __slots__ = ("error", "future", "result", "work")
+
+    def __init__(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        self.work = work
+        self.future = future
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Hand the outcome over; runs on the event loop. A waiter that went away is not told."""
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class _Writer(threading.Thread):
+    """Takes queued writes and commits as many at once as have gathered meanwhile."""
+
+    def __init__(self, database: pw.SqliteDatabase) -> None:
+        super().__init__(name="nextarget-writer", daemon=True)
+        self._database = database
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+
+    async def submit(self, work: Callable[[], Any]) -> Any:
+        job = _Job(work, asyncio.get_running_loop().create_future())
+        self._queue.put(job)
+        return await job.future
+
+    def stop(self) -> None:
+        self._queue.put(None)
+        self.join()
+
+    def run(self) -> None:
+        while batch := self._next_batch():
+            self._commit(batch)
+            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+                batch[0].future.get_loop().call_soon_threadsafe(_settle, batch)
+        self._database.close()
+
+    def _next_batch(self) -> list[_Job]:
+        """Wait for a write, then take those that have gathered behind it; empty once stopped."""
+        batch: list[_Job] = []
+        while (job := self._queue.get()) is not None:
+            batch.append(job)
+            if len(batch) == MAX_BATCH or self._queue.empty():
+                return batch
+        if batch:
+            self._queue.put(None)  # what came before the stop is committed first
+        return batch
+
+    def _commit(self, batch: list[_Job]) -> None:
+        try:
+            with _translated(), self._database.atomic():
+                for job in batch:
+                    try:
+                        with _translated(), self._database.atomic():
+                            job.result = job.work()
+                    except Exception as error:  # noqa: BLE001 - handed to whoever waits for this job
+                        job.error = error
+        except Exception as error:  # noqa: BLE001 - nothing was committed: every job of the batch learns it
+            for job in batch:
+                job.error = job.error or error
+
+
+def _settle(batch: list[_Job]) -> None:
+    for job in batch:
+        job.settle()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what Peewee raises when the database cannot be used into ours; broken rules stay as they are."""
+    try:
+        yield
+    except (pw.IntegrityError, pw.ProgrammingError, pw.DataError):
+        raise
+    except (pw.DatabaseError, pw.InterfaceError) as error:
+        raise DatabaseUnavailable(note=f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,70 @@
+"""Brings a database to the schema of this program: the numbered files in `migrations/`, each applied once."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import peewee as pw
+from playhouse.migrations import MigrationError, Runner
+
+from nextarget.errors import DatabaseUnavailable, SchemaError
+from nextarget.storage.database import Database
+
+_DIRECTORY = Path(__file__).parent / "migrations"
+
+
+def pending(database: Database) -> list[str]:
+    """Names of the migrations that `migrate` would apply. Never creates the file, nor changes it."""
+    if not database.path.exists():
+        return [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
+    with database.schema_changes() as db:
+        return _pending(Runner(db, str(_DIRECTORY)))
+
+
+def migrate(database: Database) -> list[str]:
+    """Create or migrate; returns the names applied. Safe to run from many processes at once: one works, others wait.
+
+    Raises SchemaError when the file is not ours or was migrated by a newer version, DatabaseUnavailable when it
+    cannot be opened.
+    """
+    with _exclusive(database.path), database.schema_changes() as db:
+        runner = Runner(db, str(_DIRECTORY))
+        names = _pending(runner)
+        if not names:
+            return []
+        if not runner.applied() and db.get_tables():
+            raise SchemaError(
+                f"{database.path} is a database of another program. Point DATABASE_URL at a file of its own."
+            )
+        try:
+            applied: list[str] = runner.up()
+        except (MigrationError, pw.DatabaseError) as error:
+            raise SchemaError(f"{database.path} could not be migrated and is as it was: {error}.") from error
+        return applied
+
+
+def _pending(runner: Runner) -> list[str]:
+    status = runner.status()
+    unknown = [migration.name for migration in status if migration.path is None]
+    if unknown:
+        raise SchemaError(
+            f"The database was migrated by a newer version ({', '.join(unknown)}). Upgrade this program, or restore "
+            "the backup made before the upgrade."
+        )
+    return [migration.name for migration in status if not migration.applied]
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """Hold a file lock beside the database, taken outside any transaction: inside one, SQLite would not switch
+    foreign keys off, and rebuilding a table would cascade."""
+    try:
+        with path.with_name(path.name + ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"{path} cannot be opened: {error.strerror}. Check DATABASE_URL and the permissions of its folder.",
+            note=f"{path}: {error.strerror}",
+        ) from None

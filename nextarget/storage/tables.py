@@ -1,0 +1,70 @@
+"""The tables as Peewee sees them. Bound to no database: each query is executed on the connection it is handed.
+
+A change here comes with a new file in `migrations/`; a test compares the two.
+"""
+
+import peewee as pw
+
+
+class Table(pw.Model):
+    class Meta:
+        legacy_table_names = False
+
+
+class UserTable(Table):
+    id = pw.TextField(primary_key=True)
+    provider = pw.TextField()
+    subject_digest = pw.TextField()
+    email = pw.TextField(index=True)
+    email_verified = pw.BooleanField()
+    is_active = pw.BooleanField()
+    created_at = pw.BigIntegerField()
+
+    class Meta:
+        table_name = "user"
+        indexes = ((("provider", "subject_digest"), True), (("created_at", "id"), False))
+
+
+class SessionTable(Table):
+    id = pw.TextField(primary_key=True)
+    user = pw.ForeignKeyField(UserTable, column_name="user_id", on_delete="CASCADE")
+    client_id = pw.TextField()
+    label = pw.TextField(null=True)
+    created_at = pw.BigIntegerField()
+    expires_at = pw.BigIntegerField(index=True)
+    revoked_at = pw.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "session"
+
+
+class LoginTable(Table):
+    id = pw.TextField(primary_key=True)
+    state_digest = pw.TextField(unique=True)
+    provider = pw.TextField()
+    mode = pw.TextField()
+    cookie_digest = pw.TextField(null=True)
+    key_id = pw.TextField()
+    created_at = pw.BigIntegerField()
+    expires_at = pw.BigIntegerField(index=True)
+    consumed_at = pw.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "login"
+
+
+class AuditEventTable(Table):
+    id = pw.BigAutoField()
+    at = pw.BigIntegerField(index=True)
+    event = pw.TextField()
+    login_id = pw.TextField(null=True, index=True)
+    request_id = pw.TextField(null=True, index=True)
+    user_id = pw.TextField(null=True, index=True)
+    session_id = pw.TextField(null=True)
+    detail = pw.TextField(null=True)
+
+    class Meta:
+        table_name = "audit_event"
+
+
+TABLES = (UserTable, SessionTable, LoginTable, AuditEventTable)

@@ -1,0 +1,108 @@
+"""Users: one row for each identity, found by provider and digest of subject. An email is shown, never a key."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import peewee as pw
+
+from nextarget.model import Identity, Millis, Provider, User
+from nextarget.storage.tables import UserTable
+
+FALLBACK_DOMAIN = "users.noreply.invalid"
+"""`.invalid` can never be registered (RFC 2606, 2), so mail to a fallback address reaches nobody."""
+
+COLUMNS = (
+    UserTable.id,
+    UserTable.provider,
+    UserTable.email,
+    UserTable.email_verified,
+    UserTable.is_active,
+    UserTable.created_at,
+)
+
+
+def to_user(row: Iterable[Any]) -> User:
+    """A user from a row of COLUMNS."""
+    user_id, provider, email, email_verified, is_active, created_at = row
+    return User(user_id, Provider(provider), email, bool(email_verified), bool(is_active), created_at)
+
+
+def fallback_email(provider: Provider, user_id: str) -> str:
+    """The address of a user whose provider gave none: unique, and nobody's."""
+    return f"{provider}-{user_id.replace('-', '')[:12]}@{FALLBACK_DOMAIN}"
+
+
+def admit(db: pw.Database, identity: Identity, *, subject_digest: str, new_id: str, now: Millis) -> User:
+    """The user of this identity: made with `new_id` at the first sign-in, its email refreshed at later ones.
+
+    One statement, so that two first sign-ins at the same moment make one user. An email kept from earlier stays
+    when the provider gives none.
+    """
+    insert = UserTable.insert(
+        id=new_id,
+        provider=identity.provider.value,
+        subject_digest=subject_digest,
+        email=identity.email or fallback_email(identity.provider, new_id),
+        email_verified=identity.email_verified,
+        is_active=True,
+        created_at=now,
+    )
+    refreshed = (UserTable.email, UserTable.email_verified) if identity.email else (UserTable.provider,)
+    upsert = insert.on_conflict(
+        conflict_target=(UserTable.provider, UserTable.subject_digest),
+        update={column: getattr(pw.EXCLUDED, column.column_name) for column in refreshed},
+    ).returning(*COLUMNS)
+    (row,) = upsert.tuples().execute(db)
+    return to_user(row)
+
+
+def get(db: pw.Database, user_id: str) -> User | None:
+    """The user with this id."""
+    rows = list(UserTable.select(*COLUMNS).where(UserTable.id == user_id).tuples().execute(db))
+    return to_user(rows[0]) if rows else None
+
+
+def find(db: pw.Database, id_or_email: str, *, limit: int = 20) -> list[User]:
+    """Users with this id or this email; the case of an email matters only where both cases occur."""
+    email = UserTable.email
+    for condition in (UserTable.id == id_or_email, email == id_or_email, pw.fn.LOWER(email) == id_or_email.lower()):
+        query = UserTable.select(*COLUMNS).where(condition).order_by(UserTable.created_at, UserTable.id).limit(limit)
+        if users := [to_user(row) for row in query.tuples().execute(db)]:
+            return users
+    return []
+
+
+def page(
+    db: pw.Database,
+    *,
+    after: User | None = None,
+    size: int = 500,
+    provider: Provider | None = None,
+    inactive: bool = False,
+    email: str | None = None,
+) -> list[User]:
+    """The next users, oldest first, after the last one of the page before.
+
+    `email` is a pattern in which `*` stands for any text; it ignores case. `inactive` leaves only deactivated ones.
+    """
+    query = UserTable.select(*COLUMNS).order_by(UserTable.created_at, UserTable.id).limit(size)
+    if after is not None:
+        query = query.where(pw.Tuple(UserTable.created_at, UserTable.id) > (after.created_at, after.id))
+    if provider is not None:
+        query = query.where(UserTable.provider == provider.value)
+    if inactive:
+        query = query.where(UserTable.is_active == False)  # noqa: E712 - Peewee builds SQL of it
+    if email is not None:
+        escaped = "".join(f"!{char}" if char in "!%_" else char for char in email).replace("*", "%")
+        query = query.where(pw.NodeList((UserTable.email**escaped, pw.SQL("ESCAPE '!'"))))
+    return [to_user(row) for row in query.tuples().execute(db)]
+
+
+def set_active(db: pw.Database, user_id: str, *, active: bool) -> bool:
+    """Whether there was such a user to change."""
+    return bool(UserTable.update(is_active=active).where(UserTable.id == user_id).execute(db))
+
+
+def delete(db: pw.Database, user_id: str) -> bool:
+    """Delete a user and, by cascade, its sessions; whether there was one."""
+    return bool(UserTable.delete().where(UserTable.id == user_id).execute(db))

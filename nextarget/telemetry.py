@@ -1,0 +1,86 @@
+"""What an operator sees: log lines, with the request and the login they belong to. Nothing secret gets this far."""
+
+import logging
+import re
+import sys
+import traceback
+import uuid
+from contextvars import ContextVar
+from typing import Any
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+login_id: ContextVar[str | None] = ContextVar("login_id", default=None)
+
+_SENSITIVE = re.compile(r"[^\s@]+@[^\s@]+|[\w\-.~+/=|%]{16,}", re.ASCII)
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
+
+
+def new_request_id() -> str:
+    return uuid.uuid4().hex
+
+
+def scrubbed(text: str, *, length: int = 200) -> str:
+    """Text of somebody else's, fit for a log: no email address, nothing long enough to be a token, one line."""
+    return _SENSITIVE.sub("[...]", _UNPRINTABLE.sub(" ", text))[:length]
+
+
+def get_logger() -> Any:
+    """A logger that takes an event and its facts: `log.info("login_failed", code="…")`."""
+    return structlog.get_logger()
+
+
+def configure_logging(*, level: str, console: bool) -> None:
+    """Send every line, other libraries' included, to standard error: JSON objects, or readable lines.
+
+    `level` is debug, info, warning or error. Call once, before the first line.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Processor] = [
+        _add_context,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _add_exception,
+    ]
+    renderer: Processor = structlog.dev.ConsoleRenderer() if console else _to_json
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+
+
+def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if (request := request_id.get()) is not None:
+        event["request_id"] = request
+    if (login := login_id.get()) is not None:
+        event["login_id"] = login
+    return event
+
+
+def _add_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Render `exc_info` as frames, type and a scrubbed sentence: an exception's text may quote what it choked on."""
+    info = event.pop("exc_info", None)
+    if not info:
+        return event
+    error = info if isinstance(info, BaseException) else (info[1] if isinstance(info, tuple) else sys.exception())
+    if error is not None:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        event["exception"] = f"{frames}{type(error).__name__}: {scrubbed(str(error))}"
+    return event

@@ -1,0 +1,104 @@
+"""Access tokens: JWTs as RFC 9068 has them. Signature here; whether session and user still stand is the database's."""
+
+import uuid
+from dataclasses import dataclass
+
+import jwt
+
+from nextarget.errors import InvalidToken
+from nextarget.model import AccessToken, Millis
+from nextarget.tokens.keyring import Keyring, SigningKey
+
+ALGORITHM = "HS256"
+TYPE = "at+jwt"
+LEEWAY_SECONDS = 10
+MAX_TOKEN_LENGTH = 4096
+_CLAIMS = ("iss", "aud", "sub", "sid", "client_id", "iat", "exp", "jti")
+_CACHE_SIZE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class AccessClaims:
+    """What a verified access token says. `issued_at` and `expires_at` are seconds since 1970, as in the JWT."""
+
+    user_id: str
+    session_id: str
+    issued_at: int
+    expires_at: int
+
+
+class AccessTokens:
+    """Mints and verifies. Verified signatures are kept in a bounded cache; times are checked on every call."""
+
+    def __init__(self, keyring: Keyring, *, issuer: str, audience: str, client_id: str) -> None:
+        self._keyring = keyring
+        self._issuer = issuer
+        self._audience = audience
+        self._client_id = client_id
+        self._verified: dict[str, AccessClaims] = {}
+
+    def mint(self, *, user_id: str, session_id: str, now: Millis, lifetime: int) -> AccessToken:
+        """A token for one session that lives `lifetime` seconds from `now`."""
+        issued_at = now // 1000
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": user_id,
+            "sid": session_id,
+            "client_id": self._client_id,
+            "iat": issued_at,
+            "exp": issued_at + lifetime,
+            "jti": str(uuid.uuid4()),
+        }
+        key = self._keyring.current
+        token = jwt.encode(claims, key.secret, algorithm=ALGORITHM, headers={"typ": TYPE, "kid": key.id})
+        return AccessToken(token, lifetime)
+
+    def verify(self, token: str, now: Millis) -> AccessClaims:
+        """What the token says. Raises InvalidToken, which never says what was wrong with it (RFC 9068, 4)."""
+        claims = self._verified.get(token)
+        if claims is None:
+            claims = self._verify_signature(token)
+            if len(self._verified) >= _CACHE_SIZE:
+                self._verified.pop(next(iter(self._verified)))
+            self._verified[token] = claims
+        seconds = now // 1000
+        if claims.expires_at <= seconds or claims.issued_at > seconds + LEEWAY_SECONDS:
+            self._verified.pop(token, None)
+            raise InvalidToken(note="expired, or issued in the future")
+        return claims
+
+    def _verify_signature(self, token: str) -> AccessClaims:
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise InvalidToken(note="too long")
+        try:
+            key = self._key_for(jwt.get_unverified_header(token))
+            claims = jwt.decode(
+                token,
+                key.secret,
+                algorithms=[ALGORITHM],
+                issuer=self._issuer,
+                audience=self._audience,
+                options={
+                    "require": list(_CLAIMS),
+                    "strict_aud": True,
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
+            )
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            raise InvalidToken(note="malformed or not signed by us") from None
+        user_id, session_id = claims["sub"], claims["sid"]
+        issued_at, expires_at = claims["iat"], claims["exp"]
+        if not (isinstance(user_id, str) and isinstance(session_id, str)):
+            raise InvalidToken(note="claims of the wrong type")
+        if type(issued_at) is not int or type(expires_at) is not int:
+            raise InvalidToken(note="claims of the wrong type")
+        return AccessClaims(user_id, session_id, issued_at, expires_at)
+
+    def _key_for(self, header: dict[str, object]) -> SigningKey:
+        key = self._keyring.get(header.get("kid"))
+        if key is None or header.get("typ") != TYPE:
+            raise InvalidToken(note="unknown kid or wrong typ")
+        return key

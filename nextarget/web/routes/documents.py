@@ -1,0 +1,63 @@
+"""The OpenAPI document and Swagger UI, both served from here: no CDN, and no inline script."""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import orjson
+import yaml
+from aiohttp import web
+
+from nextarget import __version__
+from nextarget.web import pages
+
+_OPENAPI_YAML = Path(__file__).parent.parent / "openapi.yaml"
+_SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_CACHED = {"Cache-Control": "public, max-age=3600"}
+
+
+def add(app: web.Application) -> None:
+    router = app.router
+    router.add_get("/openapi.json", openapi, name="openapi", allow_head=False)
+    router.add_get("/docs", docs, name="docs", allow_head=False)
+    router.add_get("/static/{name}", static, name="static", allow_head=False)
+
+
+@cache
+def openapi_document() -> bytes:
+    """The document as JSON, with this program's version."""
+    document = yaml.safe_load(_OPENAPI_YAML.read_text(encoding="utf-8"))
+    document["info"]["version"] = __version__
+    return orjson.dumps(document)
+
+
+async def openapi(_request: web.Request) -> web.Response:
+    return web.Response(body=openapi_document(), content_type="application/json")
+
+
+async def docs(_request: web.Request) -> web.Response:
+    return pages.page("docs.html", policy=_DOCS_POLICY)
+
+
+@cache
+def _static_files() -> dict[str, Path]:
+    """Every file that is served, by its public name; anything else is not."""
+    own = Path(pages.__file__).parent
+    spec = find_spec("swagger_ui")
+    swagger = Path(*(spec.submodule_search_locations or ())) / "static" if spec else own
+    return {
+        "pages.css": own / "pages.css",
+        "docs.js": own / "docs.js",
+        **{name: swagger / name for name in _SWAGGER_FILES},
+    }
+
+
+async def static(request: web.Request) -> web.FileResponse:
+    path = _static_files().get(request.match_info["name"])
+    if path is None:
+        raise web.HTTPNotFound
+    return web.FileResponse(path, headers=_CACHED)

@@ -1,0 +1,382 @@
+"""The stand-in Facebook over real HTTP: the dialog, the code exchange, the Graph API, and each of its faults."""
+
+import hmac
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+
+from nextarget.model import Provider
+from nextarget.sandbox.people import PEOPLE, faults_of, people_of
+
+DIALOG = "/sandbox/facebook/dialog/oauth"
+GRAPH = "/sandbox/facebook/v26.0"
+
+
+@pytest.fixture
+def asked(config):
+    """What the server sends to the Login dialog."""
+    return {
+        "client_id": config.facebook_client_id,
+        "redirect_uri": config.facebook_redirect_uri,
+        "response_type": "code",
+        "scope": "email",
+        "state": "a state & more",
+    }
+
+
+@pytest.fixture
+def presented(config):
+    """What the server sends to the code exchange, but for the code."""
+    return {
+        "client_id": config.facebook_client_id,
+        "client_secret": config.facebook_client_secret.reveal(),
+        "redirect_uri": config.facebook_redirect_uri,
+    }
+
+
+@pytest.fixture
+def dialog(client, asked):
+    async def call(**changes):
+        params = {name: value for name, value in (asked | changes).items() if value is not None}
+        return await client.get(DIALOG, params=params, allow_redirects=False)
+
+    return call
+
+
+@pytest.fixture
+def code_for(dialog):
+    async def call(person="ada", **changes):
+        return redirected(await dialog(person=person, **changes))["code"]
+
+    return call
+
+
+@pytest.fixture
+def exchange(client, presented):
+    async def call(code, /, *, method="POST", **changes):
+        sent = {name: value for name, value in (presented | {"code": code} | changes).items() if value is not None}
+        where = {"params": sent} if method == "GET" else {"data": sent}
+        return await client.request(method, f"{GRAPH}/oauth/access_token", **where)
+
+    return call
+
+
+@pytest.fixture
+def token_for(code_for, exchange):
+    async def call(person="ada", **changes):
+        answer = await exchange(await code_for(person, **changes))
+        assert answer.status == 200
+        return (await answer.json())["access_token"]
+
+    return call
+
+
+@pytest.fixture
+def proof(config):
+    def of(token):
+        return hmac.digest(config.facebook_client_secret.encode(), token.encode(), "sha256").hex()
+
+    return of
+
+
+@pytest.fixture
+def me(client, proof):
+    async def call(token, *, headers=None, **params):
+        sent = {"fields": "id,email", "appsecret_proof": proof(token)} | params
+        sent = {name: value for name, value in sent.items() if value is not None}
+        headers = {"Authorization": f"Bearer {token}"} if headers is None else headers
+        return await client.get(f"{GRAPH}/me", params=sent, headers=headers)
+
+    return call
+
+
+@pytest.fixture
+def debug_token(client, config):
+    async def call(input_token, *, bearer=None):
+        own = f"{config.facebook_client_id}|{config.facebook_client_secret.reveal()}"
+        params = {} if input_token is None else {"input_token": input_token}
+        return await client.get(
+            f"{GRAPH}/debug_token", params=params, headers={"Authorization": f"Bearer {bearer or own}"}
+        )
+
+    return call
+
+
+def redirected(answer) -> dict[str, str]:
+    assert answer.status == 302
+    query = parse_qs(urlsplit(answer.headers["Location"]).query, strict_parsing=True)
+    return {name: value for name, [value] in query.items()}
+
+
+async def error_of(answer) -> dict[str, object]:
+    error = (await answer.json())["error"]
+    assert {"message", "type", "code", "fbtrace_id"} <= set(error)
+    return error
+
+
+async def test_a_person_in_the_query_is_redirected_at_once(dialog, asked, config):
+    """docs/facebook-login/guides/advanced/manual-flow; Facebook appends #_=_ to the redirect."""
+    answer = await dialog(person="ada")
+    assert redirected(answer)["state"] == asked["state"]
+    assert answer.headers["Location"].startswith(f"{config.facebook_redirect_uri}?code=")
+    assert answer.headers["Location"].endswith("#_=_")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_code_becomes_an_access_token_by_get_and_by_post(code_for, exchange, method):
+    """docs/facebook-login/guides/advanced/manual-flow, Exchanging Code for an Access Token."""
+    answer = await exchange(await code_for(), method=method)
+    assert answer.status == 200
+    body = await answer.json()
+    assert set(body) == {"access_token", "token_type", "expires_in"}
+    assert body["token_type"] == "bearer"
+
+
+@pytest.mark.parametrize("person", people_of(Provider.FACEBOOK), ids=lambda person: person.key)
+async def test_everybody_with_a_facebook_account_has_a_profile(token_for, me, person):
+    """docs/graph-api/reference/user: a person without an email lacks the key."""
+    answer = await me(await token_for(person.key))
+    expected = {"id": person.facebook_subject} | ({"email": person.email} if person.email else {})
+    assert await answer.json() == expected
+
+
+async def test_augusta_has_adas_email_and_another_id(token_for, me):
+    """An email is never who somebody is."""
+    ada, augusta = [await (await me(await token_for(key))).json() for key in ("ada", "augusta")]
+    assert ada["email"] == augusta["email"]
+    assert ada["id"] != augusta["id"]
+
+
+async def test_only_the_fields_asked_for_are_answered(token_for, me):
+    """docs/graph-api/results: fields; the id always comes, the default is id and name."""
+    token = await token_for()
+    assert set(await (await me(token, fields="name")).json()) == {"id", "name"}
+    assert set(await (await me(token, fields=None)).json()) == {"id", "name"}
+
+
+async def test_email_is_told_only_with_its_permission(token_for, me):
+    """docs/permissions: email."""
+    assert set(await (await me(await token_for(scope=None))).json()) == {"id"}
+
+
+async def test_the_token_may_come_in_the_oauth_header_or_as_a_parameter(token_for, me):
+    """docs/graph-api/overview: access tokens."""
+    token = await token_for()
+    assert (await me(token, headers={"Authorization": f"OAuth {token}"})).status == 200
+    assert (await me(token, headers={}, access_token=token)).status == 200
+
+
+async def test_paths_without_a_version_answer_too(client, config):
+    """docs/graph-api/guides/versioning: unversioned calls."""
+    for path, status in {
+        "/sandbox/facebook/oauth/access_token": 400,
+        "/sandbox/facebook/me": 400,
+        "/sandbox/facebook/debug_token": 400,
+        "/sandbox/facebook/v26.0/dialog/oauth": 400,
+        "/sandbox/facebook/nonsense/me": 404,
+    }.items():
+        assert (await client.get(path)).status == status, path
+
+
+async def test_cancelling_goes_back_with_what_facebook_says(dialog, asked):
+    """docs/facebook-login/guides/advanced/manual-flow, Canceled Login."""
+    assert redirected(await dialog(person="cancel")) == {
+        "error": "access_denied",
+        "error_code": "200",
+        "error_description": "Permissions error",
+        "error_reason": "user_denied",
+        "state": asked["state"],
+    }
+
+
+async def test_without_a_person_a_page_offers_everybody_every_fault_and_cancel(dialog):
+    """The page is marked as a stand-in."""
+    answer = await dialog()
+    assert answer.status == 200
+    text = await answer.text()
+    assert "Sandbox: not Facebook" in text
+    for person in people_of(Provider.FACEBOOK):
+        assert f'name="person" value="{person.key}"' in text
+    for script in faults_of(Provider.FACEBOOK):
+        assert f'<option value="{script.fault}">' in text
+    assert 'name="person" value="cancel"' in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client_id": "1"},
+        {"client_id": None},
+        {"redirect_uri": "https://attacker.example/"},
+        {"redirect_uri": None},
+        {"response_type": "token"},
+        {"scope": "email,user_birthday"},
+        {"person": "grace"},
+        {"fault": "bad_signature"},
+        {"state": "x" * 2049},
+    ],
+)
+async def test_a_wrong_dialog_request_gets_a_page_and_no_redirect(dialog, changes):
+    """RFC 6749, 4.1.2.1."""
+    answer = await dialog(**({"person": "ada"} | changes))
+    assert answer.status == 400
+    assert answer.content_type == "text/html"
+    assert "Location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "subcode"),
+    [
+        ({"client_id": None}, 101, None),
+        ({"client_id": "1"}, 101, None),
+        ({"client_secret": None}, 1, None),
+        ({"client_secret": "wröng"}, 1, None),
+        ({"redirect_uri": None}, 191, None),
+        ({"redirect_uri": "http://127.0.0.1:8000/elsewhere"}, 100, 36008),
+        ({"code": None}, 1, None),
+        ({"code": "AQmadeup"}, 100, None),
+    ],
+)
+async def test_a_wrong_exchange_gets_facebooks_error_and_spends_nothing(code_for, exchange, changes, code, subcode):
+    """docs/graph-api/guides/error-handling."""
+    authorization_code = await code_for()
+    answer = await exchange(authorization_code, **changes)
+    assert answer.status == 400
+    error = await error_of(answer)
+    assert (error["type"], error["code"], error.get("error_subcode")) == ("OAuthException", code, subcode)
+    assert (await exchange(authorization_code)).status == 200
+
+
+async def test_a_code_works_once_and_for_ten_minutes(code_for, exchange, clock):
+    """RFC 6749, 4.1.2; Facebook's error_subcode for a used code is 36009."""
+    used, late = await code_for(), await code_for()
+    assert (await exchange(used)).status == 200
+    assert (await error_of(await exchange(used)))["error_subcode"] == 36009
+    clock.seconds += 600
+    assert (await error_of(await exchange(late)))["code"] == 100
+
+
+async def test_a_parameter_in_both_query_and_form_is_refused(client, presented):
+    """RFC 6749, 3.2."""
+    answer = await client.post(f"{GRAPH}/oauth/access_token", params={"client_id": "1"}, data=presented)
+    assert (await error_of(answer))["code"] == 100
+
+
+async def test_a_profile_demands_the_appsecret_proof(token_for, me):
+    """docs/graph-api/guides/secure-requests."""
+    token = await token_for()
+    for wrong in (None, "0" * 64, "ö"):
+        answer = await me(token, appsecret_proof=wrong)
+        assert answer.status == 400
+        error = await error_of(answer)
+        assert (error["type"], error["code"]) == ("GraphMethodException", 100)
+    assert error["message"] == "Invalid appsecret_proof provided in the API argument"
+
+
+async def test_a_profile_demands_a_living_token(token_for, me, clock):
+    """docs/graph-api/guides/error-handling: 190 is an expired or invalid token, 104 none at all."""
+    token = await token_for()
+    assert (await error_of(await me(token, headers={})))["code"] == 104
+    assert (await error_of(await me("made up")))["code"] == 190
+    assert (await error_of(await me(token, access_token="another")))["code"] == 100
+    assert (await error_of(await me(token, fields="id,password")))["code"] == 100
+    clock.seconds += 60 * 24 * 3600
+    assert (await error_of(await me(token)))["code"] == 190
+
+
+async def test_debug_token_describes_a_token_to_the_app(token_for, debug_token, config, clock):
+    """docs/graph-api/reference/debug_token."""
+    data = (await (await debug_token(await token_for("katherine"))).json())["data"]
+    assert data["app_id"] == config.facebook_client_id
+    assert data["type"] == "USER"
+    assert data["is_valid"] is True
+    assert data["user_id"] == PEOPLE["katherine"].facebook_subject
+    assert data["scopes"] == ["email", "public_profile"]
+    assert data["issued_at"] == int(clock())
+    assert data["expires_at"] == int(clock()) + 60 * 24 * 3600
+
+
+async def test_debug_token_calls_an_unknown_token_invalid(debug_token):
+    """The answer is 200 with is_valid false, not an error."""
+    answer = await debug_token("made-up")
+    assert answer.status == 200
+    assert (await answer.json())["data"]["is_valid"] is False
+
+
+async def test_debug_token_wants_the_apps_own_token_and_an_input(token_for, debug_token):
+    """docs/facebook-login/guides/access-tokens: an app access token is `app id|app secret`."""
+    token = await token_for()
+    assert (await error_of(await debug_token(token, bearer=token)))["code"] == 100
+    assert (await error_of(await debug_token(None)))["code"] == 100
+
+
+async def test_fault_slow_answers_late_but_correctly(code_for, exchange):
+    """The delay is configured."""
+    assert (await exchange(await code_for(fault="slow"))).status == 200
+
+
+async def test_fault_error_500_answers_500(code_for, exchange):
+    """A retry meets the same fault."""
+    code = await code_for(fault="error_500")
+    assert [(await exchange(code)).status for _ in range(2)] == [500, 500]
+
+
+async def test_fault_html_answers_a_web_page(code_for, exchange):
+    """Status 200, but not JSON."""
+    assert (await exchange(await code_for(fault="html"))).content_type == "text/html"
+
+
+async def test_fault_disconnect_hangs_up(code_for, exchange):
+    """The connection ends without an answer."""
+    code = await code_for(fault="disconnect")
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await exchange(code)
+
+
+async def test_fault_code_used_refuses_the_first_use(code_for, exchange):
+    """As if somebody had redeemed the code before."""
+    answer = await exchange(await code_for(fault="code_used"))
+    assert (await error_of(answer))["error_subcode"] == 36009
+
+
+async def test_fault_missing_token_answers_without_one(code_for, exchange):
+    """Status 200 and JSON, but no access_token."""
+    answer = await exchange(await code_for(fault="missing_token"))
+    assert answer.status == 200
+    assert "access_token" not in await answer.json()
+
+
+async def test_fault_missing_id_leaves_it_out(token_for, me):
+    """A profile that does not say who it is."""
+    assert await (await me(await token_for(fault="missing_id"))).json() == {"email": PEOPLE["ada"].email}
+
+
+async def test_fault_odd_types_changes_the_types(token_for, me):
+    """The id is a number, the email a list."""
+    profile = await (await me(await token_for(fault="odd_types"))).json()
+    assert profile == {"id": int(PEOPLE["ada"].facebook_subject), "email": [PEOPLE["ada"].email]}
+
+
+async def test_fault_graph_error_quotes_the_email(token_for, me):
+    """To prove that nobody passes a provider's text on."""
+    answer = await me(await token_for(fault="graph_error"))
+    assert answer.status == 400
+    error = await error_of(answer)
+    assert error["type"] == "OAuthException"
+    assert PEOPLE["ada"].email in error["message"]
+
+
+async def test_fault_rate_limited_is_code_4(token_for, me):
+    """docs/graph-api/overview/rate-limiting."""
+    answer = await me(await token_for(fault="rate_limited"))
+    assert answer.status == 403
+    assert (await error_of(answer))["code"] == 4
+
+
+async def test_fault_other_app_and_other_user_lie_in_debug_token(token_for, debug_token, config):
+    """A token made for another app, or for another person than its profile says."""
+    data = (await (await debug_token(await token_for(fault="other_app"))).json())["data"]
+    assert data["app_id"] != config.facebook_client_id
+    data = (await (await debug_token(await token_for(fault="other_user"))).json())["data"]
+    assert data["user_id"] != PEOPLE["ada"].facebook_subject

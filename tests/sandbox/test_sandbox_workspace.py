@@ -1,0 +1,200 @@
+"""The file of made-up secrets, and the settings that come of it."""
+
+import json
+import os
+import stat
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from nextarget.errors import ConfigurationError
+from nextarget.sandbox.workspace import SECRETS_FILE, sandbox_config, sandbox_values
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("sandbox")
+    sandbox_values(directory, "127.0.0.1", 8000)
+    return directory
+
+
+@pytest.fixture
+def copy(made, tmp_path) -> Path:
+    """A file that a test may damage."""
+    path = tmp_path / SECRETS_FILE
+    path.write_bytes((made / SECRETS_FILE).read_bytes())
+    path.chmod(0o600)
+    return path
+
+
+def test_the_settings_point_the_providers_at_the_sandbox(made):
+    """Every endpoint lies under PUBLIC_URL, and the database is the sandbox's own."""
+    values = sandbox_values(made, "127.0.0.1", 8000)
+    url = "http://127.0.0.1:8000"
+    assert values["ENVIRONMENT"] == "development"
+    assert values["PUBLIC_URL"] == url
+    assert values["DATABASE_URL"] == f"sqlite:///{made}/nextarget-sandbox.db"
+    assert len(values["JWT_SECRET_KEY"]) >= 64
+    assert values["GOOGLE_REDIRECT_URI"] == f"{url}/auth/google/callback"
+    assert values["GOOGLE_ISSUER"] == f"{url}/sandbox/google"
+    assert values["GOOGLE_AUTHORIZATION_ENDPOINT"] == f"{url}/sandbox/google/authorize"
+    assert values["GOOGLE_TOKEN_ENDPOINT"] == f"{url}/sandbox/google/token"
+    assert values["GOOGLE_JWKS_URI"] == f"{url}/sandbox/google/jwks"
+    assert values["FACEBOOK_CLIENT_ID"].isdigit()
+    assert values["FACEBOOK_REDIRECT_URI"] == f"{url}/auth/facebook/callback"
+    assert values["FACEBOOK_GRAPH_URL"] == f"{url}/sandbox/facebook"
+    assert values["FACEBOOK_AUTHORIZATION_ENDPOINT"] == f"{url}/sandbox/facebook/dialog/oauth"
+    assert values["FACEBOOK_GRAPH_VERSION"] == "v26.0"
+
+
+async def test_every_endpoint_in_the_settings_is_a_route(made, aiohttp_client):
+    """The two halves agree: what the server is told to call, the sandbox serves."""
+    from aiohttp import web
+
+    from nextarget.sandbox.app import attach
+
+    app = web.Application()
+    attach(app, sandbox_config(made, "127.0.0.1", 8000))
+    client = await aiohttp_client(app)
+    values = sandbox_values(made, "127.0.0.1", 8000)
+    for name in ("GOOGLE_AUTHORIZATION_ENDPOINT", "GOOGLE_JWKS_URI", "FACEBOOK_AUTHORIZATION_ENDPOINT"):
+        assert (await client.get(urlsplit(values[name]).path)).status in {200, 400}, name
+    assert (await client.post(urlsplit(values["GOOGLE_TOKEN_ENDPOINT"]).path)).status == 400
+
+
+def test_both_halves_hold_the_same_secrets(made):
+    """The server's client and the stand-ins' registered client are one."""
+    values, config = sandbox_values(made, "::1", 80), sandbox_config(made, "::1", 80)
+    assert config.google_client_id == values["GOOGLE_CLIENT_ID"]
+    assert config.google_client_secret.reveal() == values["GOOGLE_CLIENT_SECRET"]
+    assert config.google_redirect_uri == values["GOOGLE_REDIRECT_URI"]
+    assert config.google_issuer == values["GOOGLE_ISSUER"]
+    assert config.facebook_client_id == values["FACEBOOK_CLIENT_ID"]
+    assert config.facebook_client_secret.reveal() == values["FACEBOOK_CLIENT_SECRET"]
+    assert config.facebook_redirect_uri == values["FACEBOOK_REDIRECT_URI"]
+    assert values["GOOGLE_CLIENT_SECRET"] not in repr(config)
+
+
+def test_secrets_are_made_once_whatever_the_address(made):
+    """Tokens and users outlive a restart on another port."""
+    first, second = sandbox_values(made, "127.0.0.1", 8000), sandbox_values(made, "::1", 9000)
+    assert second["PUBLIC_URL"] == "http://[::1]:9000"
+    assert first["JWT_SECRET_KEY"] == second["JWT_SECRET_KEY"]
+    assert first["GOOGLE_CLIENT_ID"] == second["GOOGLE_CLIENT_ID"]
+
+
+def test_a_relative_directory_gives_an_absolute_database(made, monkeypatch):
+    """Another command in another folder must find the same database."""
+    monkeypatch.chdir(made)
+    assert sandbox_values(Path(), "localhost", 1)["DATABASE_URL"] == f"sqlite:///{made}/nextarget-sandbox.db"
+
+
+def test_the_file_is_for_its_owner_alone_and_nothing_else_is_left(made):
+    """Mode 0600; the temporary file is gone."""
+    assert stat.S_IMODE((made / SECRETS_FILE).stat().st_mode) == 0o600
+    assert [path.name for path in made.iterdir()] == [SECRETS_FILE]
+
+
+def test_a_file_that_others_can_read_is_closed_again(copy):
+    """A copy or a careless umask may have opened it."""
+    copy.chmod(0o644)
+    sandbox_values(copy.parent, "127.0.0.1", 8000)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+
+
+def test_processes_that_race_agree_on_one_file(tmp_path):
+    """The quickest wins; every other one uses the winner's secrets."""
+    with ProcessPoolExecutor(6, mp_context=get_context("spawn")) as pool:
+        answers = [pool.submit(sandbox_values, tmp_path, "127.0.0.1", 8000) for _ in range(6)]
+        secrets = {answer.result()["JWT_SECRET_KEY"] for answer in answers}
+    assert len(secrets) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [SECRETS_FILE]
+
+
+def test_whoever_comes_second_reads_the_winners_file(made, tmp_path, monkeypatch):
+    """Even when the winner appears between looking and writing."""
+    winner = (made / SECRETS_FILE).read_bytes()
+    real = Path.hardlink_to
+
+    def beaten(self, target):
+        self.write_bytes(winner)
+        real(self, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", beaten)
+    kept = sandbox_values(tmp_path, "127.0.0.1", 8000)
+    assert kept["JWT_SECRET_KEY"] == json.loads(winner)["jwt_secret_key"]
+
+
+def _without_key(text: bytes) -> bytes:
+    kept = json.loads(text)
+    del kept["google_private_key"]
+    return json.dumps(kept).encode()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: b"",
+        lambda text: text[: len(text) // 2],
+        lambda text: b"[]",
+        lambda text: b"[" * 60_000,
+        lambda text: b"\xff\xfe",
+        lambda text: text.replace(b"MII", b"XXX"),
+        lambda text: text.replace(b'"facebook_client_id": "', b'"facebook_client_id": "x'),
+        _without_key,
+    ],
+    ids=["empty", "cut", "array", "nested", "binary", "key", "shape", "missing"],
+)
+def test_a_damaged_file_is_reported_with_what_to_do(copy, damage):
+    """Exit status 78 and one sentence; never overwritten without being asked."""
+    copy.write_bytes(damage(copy.read_bytes()))
+    before = copy.read_bytes()
+    with pytest.raises(ConfigurationError) as caught:
+        sandbox_values(copy.parent, "127.0.0.1", 8000)
+    [problem] = caught.value.problems
+    assert str(copy) in problem.problem
+    assert "Delete it" in problem.remedy
+    assert copy.read_bytes() == before
+
+
+def test_a_place_where_nothing_can_be_written_is_reported(tmp_path):
+    """The folder is missing, or the name is taken by a folder."""
+    with pytest.raises(ConfigurationError, match="no such file"):
+        sandbox_values(tmp_path / "missing", "127.0.0.1", 8000)
+    (tmp_path / SECRETS_FILE).mkdir()
+    with pytest.raises(ConfigurationError, match="is a directory"):
+        sandbox_values(tmp_path, "127.0.0.1", 8000)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_reported(tmp_path):
+    """One sentence instead of a traceback."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigurationError, match="permission denied"):
+        sandbox_values(tmp_path, "127.0.0.1", 8000)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost", "LOCALHOST"])
+def test_loopback_hosts_are_accepted(made, host):
+    """RFC 6890: 127.0.0.0/8 and ::1."""
+    assert urlsplit(sandbox_values(made, host, 8000)["PUBLIC_URL"]).hostname == host.lower()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "nextarget.example", "", "127.1", "::1%lo"])
+def test_any_other_host_is_refused(made, host):
+    """In the sandbox anybody can sign in as anybody: it must not be reachable from elsewhere."""
+    for function in (sandbox_values, sandbox_config):
+        with pytest.raises(ConfigurationError) as caught:
+            function(made, host, 8000)
+        assert [problem.setting for problem in caught.value.problems] == ["HOST"]
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_port_that_is_not_known_is_refused(made, port):
+    """PUBLIC_URL must say where the stand-ins are."""
+    with pytest.raises(ConfigurationError) as caught:
+        sandbox_values(made, "127.0.0.1", port)
+    assert [problem.setting for problem in caught.value.problems] == ["PORT"]
