@@ -1,0 +1,33 @@
+"""What every test may use. A reason to skip that CI must not have is turned into a failure here."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from nextarget.settings import NAMES, SECRET_SETTINGS
+from tests.running import Server, running
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the settings of whoever runs it."""
+    for name in (*NAMES, *(f"{secret}_FILE" for secret in SECRET_SETTINGS)):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """The whole server with the stand-in providers, over real HTTP."""
+    async with running(tmp_path) as server:
+        yield server
+
+
+def need(available: object, reason: str) -> None:
+    """Skip a test whose real part is not on this machine; in CI everything real has to be there."""
+    if available:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must provide this: {reason}")
+    pytest.skip(reason)

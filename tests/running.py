@@ -1,0 +1,128 @@
+"""Runs the whole server in this process, on a free loopback port, beside the stand-in providers.
+
+What is started here is what `nextarget serve --sandbox` starts: the same runner, limits and log lines.
+"""
+
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+from aiohttp import web
+
+from nextarget.runtime import Runtime
+from nextarget.sandbox.workspace import sandbox_config, sandbox_values
+from nextarget.settings import Settings, Value, read_values
+from nextarget.web.app import create_app
+from nextarget.web.server import GuardedRunner
+
+
+@dataclass
+class Answer:
+    """A whole HTTP answer, read."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def code(self) -> str:
+        """The `code` of a problem document."""
+        assert self.headers["Content-Type"] == "application/problem+json"
+        return self.json["code"]
+
+
+class Browser:
+    """An HTTP client with cookies that does not follow redirects by itself."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self.session = session
+        self.url = url
+
+    async def ask(self, method: str, path: str, **options: Any) -> Answer:
+        url = path if "://" in path else self.url + path
+        async with self.session.request(method, url, allow_redirects=False, **options) as response:
+            return Answer(response.status, response.headers, (await response.read()).decode())
+
+    async def get(self, path: str, **options: Any) -> Answer:
+        return await self.ask("GET", path, **options)
+
+    async def begin(self, provider: str = "google") -> dict[str, Any]:
+        """Start a login; `auth_url`, `state` and `expires_in`."""
+        answer = await self.get(f"/auth/{provider}/start")
+        assert answer.status == 200, answer.text
+        return answer.json
+
+    async def approve(self, auth_url: str, *, person: str = "ada", fault: str | None = None) -> str:
+        """Be the person on the provider's page; where it sends the browser back to."""
+        answer = await self.get(f"{auth_url}&person={person}" + (f"&fault={fault}" if fault else ""))
+        assert answer.status == 302, answer.text
+        return answer.headers["Location"]
+
+    async def sign_in(self, provider: str = "google", *, person: str = "ada", fault: str | None = None) -> Answer:
+        """A whole login of the JSON flow; the callback's answer."""
+        begun = await self.begin(provider)
+        return await self.get(await self.approve(begun["auth_url"], person=person, fault=fault))
+
+    async def me(self, access_token: str) -> Answer:
+        return await self.get("/users/me", headers={"Authorization": f"Bearer {access_token}"})
+
+
+@dataclass
+class Server(Browser):
+    """A running server and a browser of its own."""
+
+    session: aiohttp.ClientSession
+    url: str
+    runtime: Runtime
+    app: web.Application
+
+
+def free_listener() -> socket.socket:
+    """A socket on a free loopback port, so that the port is known before the server is built."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", 0))
+    return listener
+
+
+def sandbox_settings(directory: Path, port: int, **overrides: str) -> Settings:
+    """The sandbox's settings; `overrides` are by environment name, and an empty one unsets."""
+    values = sandbox_values(directory, "127.0.0.1", port) | overrides
+    fixed = {name: Value(text, "test") for name, text in values.items() if text}
+    return read_values(directory, fixed=fixed, environ={}).settings()
+
+
+@asynccontextmanager
+async def running(
+    directory: Path, *, listener: socket.socket | None = None, slow_seconds: float = 15.0, **overrides: str
+) -> AsyncIterator[Server]:
+    """A server on its own port; several may share a `directory`, and so one database."""
+    listener = listener or free_listener()
+    port = listener.getsockname()[1]
+    runtime = Runtime(sandbox_settings(directory, port, **overrides))
+    app = create_app(runtime, sandbox_config(directory, "127.0.0.1", port, slow_seconds=slow_seconds))
+    runner = GuardedRunner(app)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        async with aiohttp.ClientSession() as session:
+            yield Server(session, f"http://127.0.0.1:{port}", runtime, app)
+    finally:
+        await runner.cleanup()
+
+
+def query_of(url: str) -> dict[str, str]:
+    """The query parameters of a URL, each of which must occur once."""
+    query = parse_qs(urlsplit(url).query, keep_blank_values=True)
+    assert all(len(values) == 1 for values in query.values())
+    return {name: values[0] for name, values in query.items()}
