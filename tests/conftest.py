@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from nextarget.settings import NAMES, SECRET_SETTINGS
+from nextarget.telemetry import configure_logging
 from tests.running import Server, running
+
+
+configure_logging(level="info", console=False)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from nextarget import telemetry
 
 log = telemetry.get_logger()
 
-ROUTE = "nextarget.route"
+ROUTE = web.RequestKey("route", str)
 """Where a request keeps the path pattern that it matched, such as /auth/{provider}/start; absent when none did."""
 
 
