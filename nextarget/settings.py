@@ -51,14 +51,14 @@ def _url(text: str) -> str:
         whole = False
     if not whole:
         raise ValueError("is not a URL. Write it as https://host/path.")
-    if parts.username is not None or parts.fragment or not re.fullmatch(r"[\x21-\x7e]+", text):
+    if parts.username is not None or "#" in text or not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValueError("holds a user name, a fragment, white space or non-ASCII text. Leave those out.")
     return text
 
 
 def _origin(text: str) -> str:
     parts = urlsplit(_url(text))
-    if parts.path or parts.query:
+    if parts.path or "?" in text or text.endswith(":"):
         raise ValueError("is more than scheme, host and port. Leave out the path and any trailing slash.")
     if text != text.lower():
         raise ValueError("has capital letters. Write it in lower case: clients compare it byte for byte.")
@@ -300,7 +300,7 @@ def read_values(
 def _read_file(name: str, path: Path, values: Values) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         values.problems.append(SettingProblem(name, f"{path} cannot be read ({why}).", "Check path and permissions."))
         return ""

@@ -94,7 +94,8 @@ def page(
         query = query.where(UserTable.is_active == False)  # noqa: E712 - Peewee builds SQL of it
     if email is not None:
         escaped = "".join(f"!{char}" if char in "!%_" else char for char in email).replace("*", "%")
-        query = query.where(pw.NodeList((UserTable.email**escaped, pw.SQL("ESCAPE '!'"))))
+        # Peewee's own operator comes in parentheses, behind which SQL allows no ESCAPE.
+        query = query.where(pw.NodeList((UserTable.email, pw.SQL("LIKE"), pw.Value(escaped), pw.SQL("ESCAPE '!'"))))
     return [to_user(row) for row in query.tuples().execute(db)]
 
 

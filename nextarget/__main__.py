@@ -1,0 +1,5 @@
+"""`python -m nextarget` is `nextarget`."""
+
+from nextarget.cli.main import main
+
+main()

@@ -1,0 +1,121 @@
+"""`check-config`: every setting, where it comes from and what is wrong with it."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from nextarget.cli.output import Column, JsonOption, on_terminal, print_json, print_lines, print_table, say
+from nextarget.cli.wiring import SandboxOption, find_values
+from nextarget.errors import ConfigurationError, SettingProblem
+from nextarget.model import Provider
+
+if TYPE_CHECKING:
+    from nextarget.settings import Values
+
+_COLUMNS = (Column("setting", 31), Column("value"), Column("source", 20))
+
+_EPILOG = """
+\b
+Examples:
+  nextarget check-config
+  nextarget check-config --json
+  nextarget check-config | grep ^GOOGLE_
+"""
+
+
+def add(app: typer.Typer) -> None:
+    app.command(epilog=_EPILOG)(check_config)
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """One setting as it is shown: a secret is masked, `value` is None when nothing is set and nothing is default."""
+
+    name: str
+    value: str | None
+    source: str
+
+
+def check_config(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
+    """Show every setting, its value and its source; say what is wrong. Exit status 78 when anything is.
+
+    Secrets are masked. Without a terminal one setting a line, fields separated by tabs: name, value, source. What is
+    wrong goes to standard error; with --json everything is in one object.
+    """
+    values = find_values(sandbox=sandbox)
+    problems: tuple[SettingProblem, ...] = ()
+    try:
+        values.settings()
+    except ConfigurationError as error:
+        problems = error.problems
+    settings = list(_settings(values))
+    providers = {provider: _state(values, provider) for provider in Provider}
+    warnings = [*values.warnings]
+    if set(providers.values()) == {"off"}:
+        warnings.append("No provider is on: nobody can sign in. `nextarget serve --sandbox` needs none.")
+    if as_json:
+        _print_json(settings, providers, problems, warnings)
+    else:
+        _print(settings, providers, problems, warnings)
+    if problems:
+        raise typer.Exit(ConfigurationError.exit_status)
+
+
+def _settings(values: "Values") -> "list[_Setting]":
+    from nextarget.settings import NAMES, Settings, shown
+
+    settings = []
+    for name, field_name in NAMES.items():
+        found = values.found.get(name)
+        if found is not None:
+            settings.append(_Setting(name, _without_user(shown(name, found.text)), found.source))
+            continue
+        field = Settings.model_fields[field_name]
+        if field.is_required():
+            settings.append(_Setting(name, None, "missing"))
+        else:
+            settings.append(_Setting(name, str(field.default) if field.default not in (None, ()) else None, "default"))
+    return settings
+
+
+def _without_user(text: str) -> str:
+    """A URL must not hold a password; one that does is still shown without it."""
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
+
+
+def _state(values: "Values", provider: Provider) -> str:
+    parts = [values.text(f"{provider.upper()}_{part}") for part in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")]
+    if all(parts):
+        return "on"
+    return "incomplete" if any(parts) else "off"
+
+
+def _print_json(
+    settings: list[_Setting], providers: dict[Provider, str], problems: tuple[SettingProblem, ...], warnings: list[str]
+) -> None:
+    print_json(
+        {
+            "ok": not problems,
+            "settings": [{"name": s.name, "value": s.value, "source": s.source} for s in settings],
+            "providers": providers,
+            "problems": [{"setting": p.setting, "problem": p.problem, "remedy": p.remedy} for p in problems],
+            "warnings": warnings,
+        }
+    )
+
+
+def _print(
+    settings: list[_Setting], providers: dict[Provider, str], problems: tuple[SettingProblem, ...], warnings: list[str]
+) -> None:
+    if on_terminal():
+        print_table(_COLUMNS, ((s.name, s.value or "-", s.source) for s in settings))
+    else:
+        print_lines((s.name, s.value or "", s.source) for s in settings)
+    say(", ".join(f"{provider.title}: {state}" for provider, state in providers.items()) + ".")
+    for warning in warnings:
+        say(f"Warning: {warning}")
+    if problems:
+        raise ConfigurationError(problems)
+    say("No problems found.")

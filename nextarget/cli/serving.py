@@ -1,0 +1,161 @@
+"""`serve` and `init-db`: the server and the file it keeps everything in."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nextarget.cli import wiring
+from nextarget.cli.output import JsonOption, print_json, print_lines, say
+from nextarget.cli.wiring import SandboxOption
+from nextarget.errors import OperatorError
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from nextarget.settings import Settings
+
+_SERVE_EXAMPLES = """
+\b
+Examples:
+  nextarget serve --sandbox
+  nextarget serve --host 0.0.0.0 --port 8080
+  LOG_FORMAT=json nextarget serve
+"""
+_INIT_DB_EXAMPLES = """
+\b
+Examples:
+  nextarget init-db
+  nextarget init-db --check || echo "migrations are pending"
+"""
+
+
+def add(app: typer.Typer) -> None:
+    app.command(epilog=_SERVE_EXAMPLES)(serve)
+    app.command(epilog=_INIT_DB_EXAMPLES)(init_db)
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Address to listen on, instead of the setting HOST.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="Port to listen on, instead of the setting PORT."),
+    ] = None,
+    sandbox: Annotated[
+        bool,
+        typer.Option("--sandbox", help="Serve a Google and a Facebook of our own too. Needs no account and no .env."),
+    ] = False,
+) -> None:
+    """Run the server until Ctrl-C or SIGTERM; requests in flight are finished.
+
+    The database is created or migrated first. Log lines go to standard error: readable ones on a terminal, JSON
+    elsewhere, or as LOG_FORMAT says.
+    """
+    options = {"HOST": host, "PORT": None if port is None else str(port)}
+    settings = wiring.load_settings(
+        sandbox=sandbox, options={name: text for name, text in options.items() if text is not None}
+    )
+
+    from nextarget import telemetry
+
+    console = wiring.logs_to_console(settings)
+    telemetry.configure_logging(level=settings.log_level, console=console)
+    try:
+        _run(settings, sandbox=sandbox, console=console)
+    except OperatorError as error:
+        if console:
+            raise
+        telemetry.get_logger().error("cannot_serve", detail=error.detail, note=error.note)
+        raise typer.Exit(error.exit_status) from None
+
+
+def _run(settings: "Settings", *, sandbox: bool, console: bool) -> None:
+    import asyncio
+
+    from nextarget.runtime import Runtime
+    from nextarget.sandbox.workspace import sandbox_config
+    from nextarget.web.app import create_app
+    from nextarget.web.server import serve as serve_app
+
+    stand_ins = sandbox_config(Path.cwd(), settings.host, settings.port) if sandbox else None
+    app = create_app(Runtime(settings), stand_ins)
+
+    def announce(url: str) -> None:
+        if sandbox:
+            wiring.remember_address(settings.host, settings.port)
+        (_announce_to_person if console else _announce_to_log)(settings, url, sandbox=sandbox)
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve_app(app, settings.host, settings.port, announce=announce))
+
+
+def _loop_factory() -> "Callable[[], AbstractEventLoop] | None":
+    try:
+        import uvloop
+    except ImportError:  # not made for this platform: asyncio's own loop does
+        return None
+    return uvloop.new_event_loop
+
+
+def _announce_to_person(settings: "Settings", url: str, *, sandbox: bool) -> None:
+    if sandbox:
+        say(f"Sandbox ready. Open {settings.public_url}/ and sign in as anybody.")
+        say(f"The API, to read and to try out: {settings.public_url}/docs")
+    else:
+        say(f"Listening on {url}, reached as {settings.public_url} (PUBLIC_URL).")
+        say(f"The API, to read and to try out: {settings.public_url}/docs")
+        if not _providers(settings):
+            say("No provider is configured: nobody can sign in. `nextarget check-config` says what is missing.")
+    say("Stop with Ctrl-C.")
+
+
+def _announce_to_log(settings: "Settings", url: str, *, sandbox: bool) -> None:
+    from nextarget import telemetry
+
+    log: Any = telemetry.get_logger()
+    log.info("listening", url=url, public_url=settings.public_url, providers=_providers(settings), sandbox=sandbox)
+
+
+def _providers(settings: "Settings") -> list[str]:
+    configured = {"google": settings.google_client_id, "facebook": settings.facebook_client_id}
+    return [name for name, client_id in configured.items() if client_id]
+
+
+def init_db(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 when migrations are pending.")] = False,
+    sandbox: SandboxOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Create the database, or migrate it to this version.
+
+    Prints the name of each migration applied (with --check: pending), one a line. With --json an object with
+    "database" and "applied" (with --check: "pending").
+    """
+    from nextarget.storage.database import Database
+    from nextarget.storage.schema import migrate, pending
+
+    # With --check, not even the sandbox's secrets are made up.
+    path = wiring.sandbox_database() if sandbox and check else wiring.load_settings(sandbox=sandbox).database_path
+    database = Database(path)
+    existed = database.path.exists()
+    try:
+        names = pending(database) if check else migrate(database)
+    finally:
+        database.close()
+    if as_json:
+        print_json({"database": str(database.path), "pending" if check else "applied": names})
+    else:
+        print_lines([name] for name in names)
+    count = f"{len(names)} migration{'s' if len(names) != 1 else ''}"
+    if not names:
+        say(f"{database.path} is up to date.")
+    elif check:
+        sys.stdout.flush()
+        say(f"{count} pending in {database.path}. Run `{wiring.init_db_command(sandbox=sandbox)}`.")
+        raise typer.Exit(1)
+    else:
+        say(f"{'Migrated' if existed else 'Created'} {database.path}: {count} applied.")

@@ -1,0 +1,150 @@
+"""`issue-token`: an access token for a test or a script, without a browser."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nextarget.cli.output import JsonOption, print_json
+from nextarget.cli.wiring import SandboxOption, opened
+from nextarget.errors import OperatorError, UserAmbiguous, UserNotFound
+from nextarget.model import MAX_EMAIL_LENGTH, AccessToken, Provider, Session, User
+
+if TYPE_CHECKING:
+    from nextarget.runtime import Runtime
+    from nextarget.storage.database import Connection
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
+_LONGEST = 24 * 3600
+
+_EPILOG = """
+\b
+Examples:
+  TOKEN=$(nextarget issue-token --email ada@example.org --provider google --create)
+  nextarget issue-token --user-id 6f1c1f9e-5a0b-4f0e-9a3b-2a1f7c0d9e11 --ttl 5m
+  nextarget issue-token --sandbox --email ada@example.org --provider google --create
+"""
+
+
+def add(app: typer.Typer) -> None:
+    app.command(epilog=_EPILOG)(issue_token)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Whose token: a user by id, or by email and provider, made when `create`."""
+
+    user_id: str | None
+    email: str | None
+    provider: Provider | None
+    create: bool
+
+
+def issue_token(
+    *,
+    email: Annotated[
+        str | None, typer.Option(metavar="EMAIL", help="The user with this email; needs --provider.")
+    ] = None,
+    provider: Annotated[Provider | None, typer.Option(help="The provider of the user with this email.")] = None,
+    user_id: Annotated[str | None, typer.Option(metavar="ID", help="The user with this id.")] = None,
+    create: Annotated[
+        bool, typer.Option("--create", help="Make a test user with this email, unless there is one already.")
+    ] = False,
+    ttl: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How long it lives: 90s, 15m, 2h or 1d; as the setting says unless given."),
+    ] = None,
+    allow_production: Annotated[
+        bool, typer.Option("--allow-production", help="Allow it where ENVIRONMENT is production.")
+    ] = False,
+    sandbox: SandboxOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print an access token for a user, and nothing else.
+
+    The token belongs to a session of its own, recorded as issued from the terminal. It is signed with the settings
+    found here, so the server must run with the same. With --json an object that says whose token it is, too.
+    """
+    wanted = _wanted(email, provider, user_id, create=create)
+    lifetime = _seconds(ttl) if ttl is not None else None
+    with opened(sandbox=sandbox) as runtime:
+        if runtime.settings.environment == "production" and not allow_production:
+            raise OperatorError(
+                "No token is issued: ENVIRONMENT is production. Add --allow-production if you mean to; whoever holds "
+                "the token is that user."
+            )
+        user, session, access = runtime.database.write_now(_issue, runtime, wanted, lifetime)
+    if not as_json:
+        print(access.token)
+        return
+    print_json(
+        {
+            "access_token": access.token,
+            "token_type": "bearer",
+            "expires_in": access.expires_in,
+            "user_id": user.id,
+            "session_id": session.id,
+            "email": user.email,
+            "provider": user.provider,
+        }
+    )
+
+
+def _wanted(email: str | None, provider: Provider | None, user_id: str | None, *, create: bool) -> _Wanted:
+    """Raises BadParameter when the options do not name one user."""
+    if (email is None) == (user_id is None):
+        raise typer.BadParameter("Give either --email with --provider, or --user-id.")
+    if user_id is not None and (provider is not None or create):
+        raise typer.BadParameter("--provider and --create go with --email, not with --user-id.")
+    if email is not None and provider is None:
+        raise typer.BadParameter("--email needs --provider: the same email at two providers is two users.")
+    if email is not None and create and (not re.fullmatch(r"[^\s@]+@[^\s@]+", email) or not email.isprintable()):
+        raise typer.BadParameter("is not an email address.", param_hint="--email")
+    if email is not None and len(email) > MAX_EMAIL_LENGTH:
+        raise typer.BadParameter(f"is longer than {MAX_EMAIL_LENGTH} characters.", param_hint="--email")
+    return _Wanted(user_id, email, provider, create)
+
+
+def _seconds(text: str) -> int:
+    """The length of a time such as 90s, 15m, 2h or 1d, in seconds. Raises BadParameter."""
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip())
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 1 <= seconds <= _LONGEST:
+        raise typer.BadParameter("write 90s, 15m, 2h or 1d: at least 1s, at most 24h.", param_hint="--ttl")
+    return seconds
+
+
+def _issue(
+    db: "Connection", runtime: "Runtime", wanted: _Wanted, lifetime: int | None
+) -> tuple[User, Session, AccessToken]:
+    from nextarget.services import accounts
+
+    now = runtime.clock()
+    if wanted.create and wanted.email is not None and wanted.provider is not None:
+        user = accounts.create_test_user(db, wanted.email, wanted.provider, now=now)
+    else:
+        user = _existing(db, wanted)
+    if not user.is_active:
+        raise OperatorError(f"{user.email} is deactivated. `nextarget activate-user` lets the user sign in again.")
+    session = accounts.open_terminal_session(db, user, runtime.sessions, now=now)
+    return user, session, runtime.sessions.access_token(session, now, lifetime=lifetime)
+
+
+def _existing(db: "Connection", wanted: _Wanted) -> User:
+    from nextarget.storage import users
+
+    if wanted.user_id is not None:
+        if user := users.get(db, wanted.user_id):
+            return user
+        raise UserNotFound(f"No user has the id {wanted.user_id!r}. `nextarget list-users` lists them.")
+    email = wanted.email or ""
+    found = [user for user in users.find(db, email) if user.provider == wanted.provider and user.id != email]
+    if not found:
+        raise UserNotFound(f"No {wanted.provider} user has the email {email!r}. Add --create to make a test user.")
+    if len(found) > 1:
+        ids = ", ".join(user.id for user in found)
+        raise UserAmbiguous(
+            f"Several {wanted.provider} users have the email {email!r}. Name one with --user-id: {ids}."
+        )
+    return found[0]

@@ -1,0 +1,266 @@
+"""Commands about users: list, show, deactivate, activate, delete."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nextarget.cli.output import (
+    Column,
+    JsonOption,
+    iso_time,
+    on_terminal,
+    print_json,
+    print_json_array,
+    print_lines,
+    print_table,
+    printable,
+    say,
+)
+from nextarget.cli.wiring import SandboxOption, opened
+from nextarget.errors import OperatorError
+from nextarget.model import AuditEvent, Millis, Provider, User
+
+if TYPE_CHECKING:
+    from nextarget.storage.database import Connection, Database
+
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="A user's id, or email if only one user has it.")]
+
+_PAGE = 500
+_LIST_COLUMNS = (
+    Column("id", 36), Column("email"), Column("provider", 8), Column("state", 8), Column("created", 10)
+)  # fmt: skip
+_EVENT_COLUMNS = (Column("time", 24), Column("event", 18), Column("detail"))
+
+_LIST_EPILOG = """
+\b
+Examples:
+  nextarget list-users --provider google --limit 20
+  nextarget list-users --email '*@example.org' --json
+  nextarget list-users --inactive | cut -f1 | xargs -n1 nextarget show-user
+"""
+_SHOW_EPILOG = """
+\b
+Examples:
+  nextarget show-user ada@example.org
+  nextarget show-user 6f1c1f9e-5a0b-4f0e-9a3b-2a1f7c0d9e11 --json
+"""
+_DEACTIVATE_EPILOG = """
+\b
+Example:
+  nextarget deactivate-user ada@example.org
+"""
+_ACTIVATE_EPILOG = """
+\b
+Example:
+  nextarget activate-user ada@example.org
+"""
+_DELETE_EPILOG = """
+\b
+Examples:
+  nextarget delete-user ada@example.org
+  nextarget delete-user 6f1c1f9e-5a0b-4f0e-9a3b-2a1f7c0d9e11 --yes
+"""
+
+
+def add(app: typer.Typer) -> None:
+    app.command(epilog=_LIST_EPILOG)(list_users)
+    app.command(epilog=_SHOW_EPILOG)(show_user)
+    app.command(epilog=_DEACTIVATE_EPILOG)(deactivate_user)
+    app.command(epilog=_ACTIVATE_EPILOG)(activate_user)
+    app.command(epilog=_DELETE_EPILOG)(delete_user)
+
+
+def list_users(
+    *,
+    provider: Annotated[Provider | None, typer.Option(help="Only users of this provider.")] = None,
+    inactive: Annotated[bool, typer.Option("--inactive", help="Only deactivated users.")] = False,
+    email: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Only users whose email fits; * stands for any text, case is ignored."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many users.")] = None,
+    sandbox: SandboxOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List users, oldest first.
+
+    On a terminal a table. Elsewhere one user a line, without a header, fields separated by tabs: id, email,
+    provider, "verified" or "unverified", "active" or "inactive", time of creation. With --json one array.
+    """
+    with opened(sandbox=sandbox) as runtime:
+        found = islice(
+            _every_user(runtime.database, provider=provider, inactive=inactive, email=email, limit=limit), limit
+        )
+        if as_json:
+            print_json_array(_document(user) for user in found)
+        elif on_terminal():
+            print_table(
+                _LIST_COLUMNS,
+                ((u.id, u.email, u.provider, _state(u), iso_time(u.created_at)[:10]) for u in found),
+            )
+        else:
+            print_lines((u.id, u.email, u.provider, _verified(u), _state(u), iso_time(u.created_at)) for u in found)
+
+
+def _every_user(
+    database: "Database", *, provider: Provider | None, inactive: bool, email: str | None, limit: int | None
+) -> Iterator[User]:
+    """Page after page; only one is in memory."""
+    from nextarget.storage import users
+
+    size = min(limit or _PAGE, _PAGE)
+    after: User | None = None
+    while found := database.read_now(
+        users.page, after=after, size=size, provider=provider, inactive=inactive, email=email
+    ):
+        yield from found
+        if len(found) < size:
+            return
+        after = found[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A user with what surrounds it."""
+
+    user: User
+    sessions: int
+    events: list[AuditEvent]
+
+
+def _read_record(db: "Connection", id_or_email: str, now: Millis) -> _Record:
+    from nextarget.services import accounts
+    from nextarget.storage import audit, sessions
+
+    user = accounts.find_one(db, id_or_email)
+    return _Record(user, sessions.count_standing(db, user.id, now), audit.latest_of_user(db, user.id))
+
+
+def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
+    """Show a user: profile, number of sessions that stand, latest events.
+
+    Without a terminal one fact a line: its name, a tab, its value; events as "event", time, name, detail.
+    """
+    with opened(sandbox=sandbox) as runtime:
+        record = runtime.database.read_now(_read_record, user, runtime.clock())
+    if as_json:
+        events = [_event_document(event) for event in record.events]
+        print_json({**_document(record.user), "sessions": record.sessions, "events": events})
+        return
+    facts = [
+        ("id", record.user.id),
+        ("email", record.user.email),
+        ("provider", record.user.provider.value),
+        ("email_verified", "yes" if record.user.email_verified else "no"),
+        ("state", _state(record.user)),
+        ("created_at", iso_time(record.user.created_at)),
+        ("sessions", str(record.sessions)),
+    ]
+    if not on_terminal():
+        print_lines(facts)
+        print_lines(("event", iso_time(event.at), event.event, event.detail or "") for event in record.events)
+        return
+    print_lines((f"{name:<16}{printable(value)}",) for name, value in facts)
+    print()
+    print_table(_EVENT_COLUMNS, ((iso_time(event.at), event.event, event.detail or "") for event in record.events))
+
+
+def deactivate_user(user: UserArgument, sandbox: SandboxOption = False) -> None:
+    """Deactivate a user: every session ends at once, and signing in is refused until the user is activated."""
+    _set_active(user, sandbox=sandbox, active=False)
+
+
+def activate_user(user: UserArgument, sandbox: SandboxOption = False) -> None:
+    """Let a deactivated user sign in again. Sessions that ended stay ended."""
+    _set_active(user, sandbox=sandbox, active=True)
+
+
+def _set_active(id_or_email: str, *, sandbox: bool, active: bool) -> None:
+    with opened(sandbox=sandbox) as runtime:
+        user = runtime.database.write_now(_switch, id_or_email, active, runtime.clock())
+    state = "active" if active else "inactive"
+    if user.is_active == active:
+        say(f"{_named(user)} was {state} already.")
+    else:
+        say(f"{_named(user)} is {state} now{'' if active else '; every session has ended'}.")
+
+
+def _switch(db: "Connection", id_or_email: str, active: bool, now: Millis) -> User:
+    """Returns the user as it was before."""
+    from nextarget.services import accounts
+
+    user = accounts.find_one(db, id_or_email)
+    if user.is_active != active:
+        accounts.set_active(db, user, active=active, now=now)
+    return user
+
+
+def delete_user(
+    user: UserArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    sandbox: SandboxOption = False,
+) -> None:
+    """Delete a user and every session. Whoever signs in with the same account later is a new user.
+
+    Asks first; without a terminal to ask on, --yes is needed.
+    """
+    with opened(sandbox=sandbox) as runtime:
+        record = runtime.database.read_now(_read_record, user, runtime.clock())
+        if not yes:
+            _ask(record)
+        runtime.database.write_now(_delete, record.user.id, runtime.clock())
+    say(f"{_named(record.user)} is deleted.")
+
+
+def _delete(db: "Connection", user_id: str, now: Millis) -> None:
+    from nextarget.services import accounts
+
+    accounts.delete(db, accounts.find_one(db, user_id), now=now)
+
+
+def _ask(record: _Record) -> None:
+    if not sys.stdin.isatty():
+        raise OperatorError("Nothing was deleted: there is no terminal to ask on. Add --yes to delete without asking.")
+    sessions = f"{record.sessions} session{'s' if record.sessions != 1 else ''}"
+    question = f"Delete {_named(record.user)} and {sessions} for good? [y/N] "
+    print(printable(question), end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise OperatorError("Nothing was deleted.")
+
+
+def _named(user: User) -> str:
+    return f"{user.email} ({user.provider}, {user.id})"
+
+
+def _state(user: User) -> str:
+    return "active" if user.is_active else "inactive"
+
+
+def _verified(user: User) -> str:
+    return "verified" if user.email_verified else "unverified"
+
+
+def _document(user: User) -> dict[str, object]:
+    return {
+        "id": user.id,
+        "email": user.email,
+        "email_verified": user.email_verified,
+        "provider": user.provider,
+        "is_active": user.is_active,
+        "created_at": iso_time(user.created_at),
+    }
+
+
+def _event_document(event: AuditEvent) -> dict[str, object]:
+    return {
+        "at": iso_time(event.at),
+        "event": event.event,
+        "login_id": event.login_id,
+        "request_id": event.request_id,
+        "session_id": event.session_id,
+        "detail": event.detail,
+    }

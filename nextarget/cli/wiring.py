@@ -1,0 +1,145 @@
+"""From options to settings to an open database: how every command begins."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nextarget.cli.output import say
+from nextarget.errors import ConfigurationError, SchemaError, SettingProblem
+
+if TYPE_CHECKING:
+    from nextarget.runtime import Runtime
+    from nextarget.settings import Settings, Value, Values
+    from nextarget.storage.database import Database
+
+ADDRESS_FILE = "nextarget-sandbox.address.json"
+"""Where the sandbox of a folder listened last. Tokens name their issuer, so other commands must know it."""
+
+SandboxOption = Annotated[
+    bool, typer.Option("--sandbox", help="Work on the sandbox of this folder, which `serve --sandbox` runs.")
+]
+
+
+def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Values":
+    """What the settings are, unchecked; `options` win.
+
+    In the sandbox it makes up every setting that it depends on, whatever the environment and `.env` say. Without
+    `options` its host and port are those that it was last served on. Raises ConfigurationError when there can be no
+    sandbox.
+    """
+    from nextarget.settings import Value, read_values
+
+    directory = Path.cwd()
+    fixed = {name: Value(text, "option") for name, text in (options or {}).items()}
+    if not sandbox:
+        return read_values(directory, fixed=fixed)
+    if options is None:
+        fixed = {name: Value(text, "sandbox, last served") for name, text in _last_address(directory).items()}
+    return _sandbox_values(directory, fixed)
+
+
+def load_settings(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Settings":
+    """The checked settings. Raises ConfigurationError with every problem, after saying what looks like a typo."""
+    values = find_values(sandbox=sandbox, options=options)
+    try:
+        return values.settings()
+    except ConfigurationError:
+        for warning in values.warnings:
+            say(f"Warning: {warning}")
+        raise
+
+
+@contextlib.contextmanager
+def opened(*, sandbox: bool) -> Iterator["Runtime"]:
+    """Everything that a command on users needs. Raises SchemaError unless the database is there and up to date."""
+    if sandbox and not (path := sandbox_database()).exists():
+        raise _no_database(path, sandbox=True)
+    settings = load_settings(sandbox=sandbox)
+
+    from nextarget.runtime import Runtime
+    from nextarget.telemetry import configure_logging
+
+    configure_logging(level=settings.log_level, console=logs_to_console(settings))
+    runtime = Runtime(settings)
+    try:
+        _demand_schema(runtime.database, sandbox=sandbox)
+        yield runtime
+    finally:
+        runtime.database.close()
+
+
+def sandbox_database() -> Path:
+    """Where the sandbox of this folder keeps its database. Makes up nothing, unlike the settings of the sandbox."""
+    from nextarget.sandbox.workspace import DATABASE_FILE
+    from nextarget.settings import read_values
+
+    _refuse_production(read_values(Path.cwd()))
+    return Path.cwd() / DATABASE_FILE
+
+
+def logs_to_console(settings: "Settings") -> bool:
+    """Whether log lines are for a person rather than for a program."""
+    return settings.log_format == "console" or (settings.log_format is None and sys.stderr.isatty())
+
+
+def init_db_command(*, sandbox: bool) -> str:
+    return "nextarget init-db --sandbox" if sandbox else "nextarget init-db"
+
+
+def remember_address(host: str, port: int) -> None:
+    """Keep where the sandbox of this folder listens, for the other commands."""
+    with contextlib.suppress(OSError):  # then they go by the settings HOST and PORT
+        Path(ADDRESS_FILE).write_text(json.dumps({"HOST": host, "PORT": str(port)}), encoding="utf-8")
+
+
+def _last_address(directory: Path) -> dict[str, str]:
+    try:
+        kept = json.loads((directory / ADDRESS_FILE).read_text(encoding="utf-8"))
+        return {name: str(kept[name]) for name in ("HOST", "PORT")}
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return {}
+
+
+def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
+    from nextarget.sandbox.workspace import sandbox_values
+    from nextarget.settings import Value, read_values
+
+    outside = read_values(directory, fixed=fixed)
+    _refuse_production(outside)
+    host, port = outside.text("HOST") or "127.0.0.1", outside.text("PORT") or "8000"
+    if not (port.isascii() and port.isdigit() and len(port) <= 5):
+        raise ConfigurationError([SettingProblem("PORT", "cannot be read.", "Write a number from 1 to 65535.")])
+    made_up = {name: Value(text, "sandbox") for name, text in sandbox_values(directory, host, int(port)).items()}
+    # Other secrets sign nothing in the sandbox: found first, the empty value hides them and what is wrong with them.
+    hidden = {"JWT_PREVIOUS_SECRET_KEYS": Value("", "sandbox")}
+    values = read_values(directory, fixed={**fixed, **made_up, **hidden})
+    del values.found["JWT_PREVIOUS_SECRET_KEYS"]
+    return values
+
+
+def _refuse_production(values: "Values") -> None:
+    environment = values.found.get("ENVIRONMENT")
+    if environment is not None and environment.text.lower() == "production":
+        problem = f"is production (set in: {environment.source}), where there is no sandbox."
+        raise ConfigurationError([SettingProblem("ENVIRONMENT", problem, "Leave out --sandbox, or the setting.")])
+
+
+def _demand_schema(database: "Database", *, sandbox: bool) -> None:
+    from nextarget.storage.schema import pending
+
+    if not database.path.exists():
+        raise _no_database(database.path, sandbox=sandbox)
+    if names := pending(database):
+        raise SchemaError(
+            f"{database.path} lacks {len(names)} migration{'s' if len(names) != 1 else ''}. "
+            f"Run `{init_db_command(sandbox=sandbox)}`."
+        )
+
+
+def _no_database(path: Path, *, sandbox: bool) -> SchemaError:
+    return SchemaError(f"There is no database at {path}. Run `{init_db_command(sandbox=sandbox)}` to create it.")

@@ -1,0 +1,115 @@
+"""A folder of its own for every test, and two ways to run the program."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import nextarget
+from nextarget import telemetry
+from nextarget.cli.main import main
+from nextarget.model import Identity, Millis, Provider, User
+from nextarget.runtime import Runtime
+from nextarget.services import accounts
+from nextarget.settings import read_values
+
+SECRET = "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ"
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def secret(monkeypatch) -> str:
+    """The one setting that is required."""
+    monkeypatch.setenv("JWT_SECRET_KEY", SECRET)
+    return SECRET
+
+
+@pytest.fixture
+def run(capsys, monkeypatch) -> Callable[..., Result]:
+    """Runs the program in this process, neither of whose streams is a terminal."""
+    # Log lines are for the tests of the program as a process: here they would outlive the captured stream.
+    monkeypatch.setattr(telemetry, "configure_logging", lambda **_: None)
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["nextarget", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capsys.readouterr()
+        return Result(exit_.value.code or 0, out, err)
+
+    return run
+
+
+@pytest.fixture
+def command() -> list[str]:
+    """The program as a process of its own."""
+    return [sys.executable, "-m", "nextarget"]
+
+
+@pytest.fixture
+def environ(folder) -> dict[str, str]:
+    """For processes: this environment, the required setting, and where the package is."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(Path(nextarget.__file__).parents[1]),
+        "COLUMNS": "120",
+        "JWT_SECRET_KEY": SECRET,
+    }
+
+
+@pytest.fixture
+def execute(command, environ) -> Callable[..., Result]:
+    """Runs the program as a process, with pipes for streams."""
+
+    def execute(*arguments: str, **extra: str) -> Result:
+        done = subprocess.run(
+            [*command, *arguments],
+            env={**environ, **extra},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return execute
+
+
+@pytest.fixture
+def runtime(secret, run, folder):
+    """The database of this folder, as the program made it."""
+    assert run("init-db").status == 0
+    runtime = Runtime(read_values(folder).settings())
+    yield runtime
+    runtime.database.close()
+
+
+@pytest.fixture
+def admit(runtime) -> Callable[..., User]:
+    """Makes a user; each call is a second later than the one before."""
+    seconds = iter(range(1_700_000_000, 1_800_000_000))
+
+    def admit(email: str | None, provider: Provider = Provider.GOOGLE, subject: str | None = None) -> User:
+        now = Millis(next(seconds) * 1000)
+        identity = Identity(provider, subject or f"subject-{now}", email, email_verified=provider == Provider.GOOGLE)
+        return runtime.database.write_now(accounts.admit, identity, now=now)
+
+    return admit

@@ -1,0 +1,85 @@
+"""check-config."""
+
+import json
+
+GOOGLE = {
+    "GOOGLE_CLIENT_ID": "1234-abc.apps.googleusercontent.com",
+    "GOOGLE_CLIENT_SECRET": "GOCSPX-a-real-looking-value",
+    "GOOGLE_REDIRECT_URI": "http://127.0.0.1:8000/auth/google/callback",
+}
+
+
+def test_every_setting_is_shown_with_value_and_source(run, secret, folder, monkeypatch):
+    """From the environment, from .env, from a file, by default; secrets masked everywhere."""
+    (folder / ".env").write_text("PORT=9000\nLOG_LEVEL=debug\n")
+    (folder / "google").write_text(f"{GOOGLE['GOOGLE_CLIENT_SECRET']}\n")
+    monkeypatch.setenv("LOG_LEVEL", "warning")
+    monkeypatch.setenv("GOOGLE_CLIENT_ID", GOOGLE["GOOGLE_CLIENT_ID"])
+    monkeypatch.setenv("GOOGLE_CLIENT_SECRET_FILE", "google")
+    monkeypatch.setenv("GOOGLE_REDIRECT_URI", GOOGLE["GOOGLE_REDIRECT_URI"])
+    result = run("check-config")
+    assert result.status == 0
+    rows = {line.split("\t")[0]: tuple(line.split("\t")[1:]) for line in result.out.splitlines()}
+    assert rows["PORT"] == ("9000", ".env")
+    assert rows["LOG_LEVEL"] == ("warning", "environment")
+    assert rows["HOST"] == ("127.0.0.1", "default")
+    assert rows["JWT_SECRET_KEY"] == (f"*** ({len(secret)} characters)", "environment")
+    assert rows["GOOGLE_CLIENT_SECRET"] == ("*** (27 characters)", "environment, file google")
+    assert "Google: on, Facebook: off." in result.err
+    for hidden in (secret, GOOGLE["GOOGLE_CLIENT_SECRET"]):
+        assert hidden not in result.out + result.err
+
+
+def test_what_is_wrong_does_not_hide_what_is_there(run, secret, monkeypatch):
+    """All values are shown, wrong ones included; the problems are counted; the status is 78."""
+    monkeypatch.setenv("PORT", "many")
+    monkeypatch.setenv("FACEBOOK_CLIENT_SECRET", "0123456789abcdef0123456789abcdef")
+    result = run("check-config")
+    assert result.status == 78
+    assert "PORT\tmany\tenvironment" in result.out.splitlines()
+    assert "Error: 2 problems with the settings:" in result.err
+    assert "Facebook: incomplete" in result.err
+    assert "0123456789abcdef" not in result.out + result.err
+
+
+def test_json_holds_everything_that_the_lines_say(run, monkeypatch, folder):
+    """One object, also when the settings are wrong; secrets are masked in it too."""
+    (folder / ".env").write_text("JWT_SECRET_KEY=hunter2hunter2\nGOGLE_CLIENT_ID=x\n")
+    monkeypatch.setenv("PUBLIC_URL", "https://user:hunter2@example.org")
+    result = run("check-config", "--json")
+    assert (result.status, result.err) == (78, "")
+    document = json.loads(result.out)
+    assert document["ok"] is False
+    assert {problem["setting"] for problem in document["problems"]} == {"JWT_SECRET_KEY", "PUBLIC_URL"}
+    assert all(problem["remedy"] for problem in document["problems"])
+    assert document["providers"] == {"google": "off", "facebook": "off"}
+    assert any("GOOGLE_CLIENT_ID" in warning for warning in document["warnings"])
+    assert {"name": "LOG_FORMAT", "value": None, "source": "default"} in document["settings"]
+    assert "hunter2" not in result.out
+
+
+def test_the_sandbox_needs_no_settings_and_ignores_those_of_providers(run, monkeypatch):
+    """What it depends on is made up, whatever else is set, and however wrong."""
+    monkeypatch.setenv("GOOGLE_CLIENT_ID", "somebody-elses")
+    monkeypatch.setenv("JWT_SECRET_KEY", "short")
+    monkeypatch.setenv("JWT_PREVIOUS_SECRET_KEYS", "short,too")
+    monkeypatch.setenv("GOOGLE_CLIENT_SECRET_FILE", "/nowhere")
+    monkeypatch.setenv("PUBLIC_URL", "nonsense")
+    monkeypatch.setenv("PORT", "9100")
+    result = run("check-config", "--sandbox", "--json")
+    assert result.status == 0
+    document = json.loads(result.out)
+    settings = {setting["name"]: setting for setting in document["settings"]}
+    assert settings["PUBLIC_URL"] == {"name": "PUBLIC_URL", "value": "http://127.0.0.1:9100", "source": "sandbox"}
+    assert settings["GOOGLE_CLIENT_ID"]["source"] == "sandbox"
+    assert document["providers"] == {"google": "on", "facebook": "on"}
+
+
+def test_there_is_no_sandbox_in_production(run, folder):
+    """Neither from .env nor from the environment; nothing is made up before that is known."""
+    (folder / ".env").write_text("ENVIRONMENT=production\n")
+    for command in (["check-config"], ["init-db"], ["init-db", "--check"], ["list-users"], ["serve"]):
+        result = run(*command, "--sandbox")
+        assert result.status == 78
+        assert "ENVIRONMENT" in result.err
+    assert [path.name for path in folder.iterdir()] == [".env"]

@@ -1,0 +1,221 @@
+"""The program as a whole: help, exit statuses, what goes to which stream."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from nextarget import __version__
+from nextarget.cli import main as program
+from nextarget.cli.output import printable
+
+COMMANDS = (
+    "serve", "init-db", "issue-token", "list-users", "show-user", "deactivate-user", "activate-user", "delete-user",
+    "check-config",
+)  # fmt: skip
+
+_HELP = """
+import sys
+from nextarget.cli.main import main
+sys.argv = ["nextarget", *sys.argv[1:]]
+try:
+    main()
+finally:
+    heavy = {"aiohttp", "asyncio", "peewee", "pydantic", "rich", "structlog"}
+    print(*sorted(heavy & sys.modules.keys()), file=sys.stderr)
+"""
+
+
+def _help(environ, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", _HELP, *arguments, "--help"],
+        env=environ, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_help_of_every_command_has_examples_and_imports_nothing_heavy(environ):
+    """Help answers at once: neither the server, nor the database, nor Rich is imported for it."""
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda arguments: _help(environ, *arguments), [(), *((name,) for name in COMMANDS)]))
+    for answer in answers:
+        assert answer.returncode == 0
+        assert "Example" in answer.stdout
+        assert "nextarget " in answer.stdout
+        assert answer.stderr == "\n"
+
+
+def test_help_lists_these_commands_and_no_others(run):
+    """The commands are those of the design."""
+    listed = run("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert {line.split()[0] for line in listed.splitlines()} == set(COMMANDS)
+
+
+def test_version_is_printed_alone(run):
+    """`--version` answers on standard output."""
+    result = run("--version")
+    assert (result.status, result.out, result.err) == (0, f"nextarget {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["bogus"], ["list-users", "--bogus"], ["show-user"], ["list-users", "--limit", "0"], ["serve", "--port", "70000"]],
+)
+def test_what_is_not_understood_exits_with_status_2(run, arguments):
+    """Usage errors are status 2, on standard error, whatever the settings are."""
+    result = run(*arguments)
+    assert result.status == 2
+    assert result.out == ""
+    assert "Error: " in result.err
+
+
+def test_wrong_settings_are_listed_one_a_line_with_status_78(run, monkeypatch):
+    """Every problem is reported in one go, under a heading that counts them."""
+    monkeypatch.setenv("PORT", "many")
+    monkeypatch.setenv("GOOGLE_CLIENT_ID", "1234.apps.googleusercontent.com")
+    result = run("list-users")
+    assert result.status == 78
+    assert result.out == ""
+    heading, *problems = result.err.splitlines()
+    assert heading == "Error: 3 problems with the settings:"
+    assert sorted(line.split(":")[0].strip() for line in problems) == [
+        "GOOGLE_CLIENT_SECRET, GOOGLE_REDIRECT_URI", "JWT_SECRET_KEY", "PORT",
+    ]  # fmt: skip
+
+
+def test_a_misspelt_setting_in_dotenv_is_pointed_out_when_settings_are_wrong(run, folder):
+    """Whoever misspells JWT_SECRET_KEY is told so beside being told that it is missing."""
+    (folder / ".env").write_text("JWT_SECERT_KEY=whatever\n")
+    result = run("list-users")
+    assert result.status == 78
+    assert "JWT_SECERT_KEY is not a setting. Was JWT_SECRET_KEY meant?" in result.err
+
+
+def test_an_unforeseen_error_is_one_sentence_without_its_text(run, monkeypatch):
+    """A fault of ours shows neither traceback nor text, which may quote a secret; it says how to see more."""
+
+    def fail(*_args, **_kwargs):
+        raise LookupError("hunter2")
+
+    monkeypatch.setattr(program.configuration, "find_values", fail)
+    result = run("check-config")
+    assert result.status == 1
+    assert result.out == ""
+    assert "Internal error (LookupError)" in result.err
+    assert "PYTHONDEVMODE=1" in result.err
+    assert "hunter2" not in result.err
+    assert "Traceback" not in result.err
+
+
+def test_ctrl_c_ends_a_command_with_status_130(run, monkeypatch):
+    """An interrupted command says nothing and ends as a shell expects."""
+
+    def interrupt(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program.configuration, "find_values", interrupt)
+    assert run("check-config").status == 130
+
+
+def test_an_unwritable_standard_output_fails_with_a_sentence(command, environ):
+    """A full disk behind standard output is said, and is status 1."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "check-config", "--sandbox"], env=environ, stdout=full, stderr=subprocess.PIPE, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_ends_the_program_quietly(command, environ, runtime, admit):
+    """`nextarget list-users | head -1` prints no error."""
+    for number in range(3):
+        admit(f"user{number}@example.org")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*command, "list-users"], env=environ, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain ünïcode", "plain ünïcode"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("a\tb\nc", "a\\tb\\nc"),
+        ("\u202ex", "\\u202ex"),
+    ],
+)
+def test_control_characters_are_escaped(text, shown):
+    """Nothing that is shown moves a cursor, ends a field or turns the direction of writing."""
+    assert printable(text) == shown
+
+
+def test_on_a_terminal_users_are_a_table_whose_cells_are_plain_text(command, environ, runtime, admit):
+    """An email is never taken for markup, nor do its control characters reach the terminal."""
+    user = admit("[bold]\x1b]0;owned\x07@example.org")
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [*command, "list-users"], env={**environ, "TERM": "xterm"}, stdin=end, stdout=end, stderr=end
+    )
+    os.close(end)
+    shown = b""
+    try:
+        while part := os.read(terminal, 65536):
+            shown += part
+    except OSError:  # how a terminal without a process on it reports its end
+        pass
+    os.close(terminal)
+    assert process.wait(60) == 0
+    text = shown.decode()
+    assert "created" in text
+    assert user.id in text
+    assert "[bold]" in text
+    assert "\\x1b]0;" in text
+    assert "\x1b]0;" not in text
+    assert "\x07" not in text
+
+
+def test_an_interrupted_question_deletes_nothing(command, environ, runtime, admit):
+    """Ctrl-C at the question of delete-user is status 130."""
+    user = admit("ada@example.org")
+    terminal, end = pty.openpty()
+    process = subprocess.Popen([*command, "delete-user", user.id], env=environ, stdin=end, stdout=end, stderr=end)
+    os.close(end)
+    shown = b""
+    while b"[y/N]" not in shown:
+        shown += os.read(terminal, 65536)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    os.close(terminal)
+    assert b"ada@example.org" in shown
+    assert json.loads(
+        subprocess.run([*command, "show-user", user.id, "--json"], env=environ, capture_output=True, check=True).stdout
+    )["id"] == user.id  # fmt: skip
+
+
+def test_an_answer_of_yes_on_the_terminal_deletes(command, environ, runtime, admit):
+    """delete-user asks, and does what it is told."""
+    user = admit("ada@example.org")
+    terminal, end = pty.openpty()
+    process = subprocess.Popen([*command, "delete-user", user.id], env=environ, stdin=end, stdout=end, stderr=end)
+    os.close(end)
+    shown = b""
+    while b"[y/N]" not in shown:
+        shown += os.read(terminal, 65536)
+    os.write(terminal, b"y\n")
+    while b"is deleted" not in shown:
+        shown += os.read(terminal, 65536)
+    assert process.wait(60) == 0
+    os.close(terminal)

@@ -1,0 +1,148 @@
+"""serve and init-db."""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+from nextarget.cli.wiring import ADDRESS_FILE
+
+
+def _free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def _served(command, environ, *options, until):
+    """The server as a process, once a line with `until` has appeared; and the lines up to there."""
+    process = subprocess.Popen(
+        [*command, "serve", *options], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = threading.Timer(60, process.kill)
+    deadline.start()
+    try:
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if until in line:
+                break
+        yield process, lines
+    finally:
+        deadline.cancel()
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_makes_its_database_and_ends_with_0_when_asked(command, environ, secret, folder, number):
+    """Ctrl-C and SIGTERM are how a server ends, not errors. Every line that it writes is JSON."""
+    with _served(command, environ, "--port", "0", until='"listening"') as (process, lines):
+        announced = json.loads(lines[-1])
+        with urllib.request.urlopen(f"{announced['url']}/health") as answer:
+            assert answer.status == 200
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out == ""
+    assert all(json.loads(line)["event"] for line in [*lines, *err.splitlines()])
+    assert (folder / "nextarget.db").exists()
+
+
+def test_a_token_for_the_sandbox_fits_the_port_it_is_served_on(command, environ, execute):
+    """`serve --sandbox --port P` and a plain `issue-token --sandbox` agree on who issues tokens."""
+    port = str(_free_port())
+    with _served(command, {**environ, "LOG_FORMAT": "console"}, "--sandbox", "--port", port, until="Ctrl-C") as (
+        _,
+        lines,
+    ):
+        assert f"Open http://127.0.0.1:{port}/ and sign in as anybody" in "".join(lines)
+        assert f"http://127.0.0.1:{port}/docs" in "".join(lines)
+        issued = execute("issue-token", "--sandbox", "--email", "ada@example.org", "--provider", "google", "--create")
+        assert (issued.status, issued.err) == (0, "")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/users/me", headers={"Authorization": f"Bearer {issued.out.strip()}"}
+        )
+        with urllib.request.urlopen(request) as answer:
+            assert json.load(answer)["email"] == "ada@example.org"
+        assert execute("deactivate-user", "--sandbox", "ada@example.org").status == 0
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request)
+        assert refused.value.code == 401
+        refused.value.close()
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_port_in_use_is_one_sentence(execute, secret, log_format):
+    """Status 1, no traceback, and JSON where every line is JSON."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        result = execute("serve", "--port", port, LOG_FORMAT=log_format)
+    assert result.status == 1
+    line = result.err.splitlines()[-1]
+    sentence = json.loads(line)["detail"] if log_format == "json" else line
+    assert f"Cannot listen on 127.0.0.1 port {port}" in sentence
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--port", "0"], ["--host", "example.org"]])
+def test_the_sandbox_is_served_on_a_known_port_of_this_machine_alone(run, folder, options):
+    """Anybody signs in as anybody there."""
+    result = run("serve", "--sandbox", *options)
+    assert result.status == 78
+    assert list(folder.iterdir()) == []
+
+
+def test_options_win_over_settings(run, monkeypatch, secret):
+    """What is wrong with an option is reported, not what is right in the environment."""
+    monkeypatch.setenv("HOST", "127.0.0.1")
+    result = run("serve", "--host", "not a host")
+    assert result.status == 78
+    assert "HOST" in result.err
+
+
+def test_a_broken_record_of_the_address_is_as_none(run, folder):
+    """The sandbox's commands then go by HOST and PORT."""
+    (folder / ADDRESS_FILE).write_text("[1")
+    assert run("init-db", "--sandbox").status == 0
+    assert run("list-users", "--sandbox").status == 0
+
+
+def test_init_db_creates_and_says_what_it_applied(run, secret, folder):
+    """Names on standard output, the sentence on standard error; a second time there is nothing to do."""
+    first = run("init-db")
+    assert first.status == 0
+    assert first.out.splitlines()[0] == "0001_initial"
+    assert "Created" in first.err
+    second = run("init-db", "--json")
+    assert json.loads(second.out) == {"database": str(folder / "nextarget.db"), "applied": []}
+    assert "up to date" in second.err
+
+
+@pytest.mark.parametrize("sandbox", [[], ["--sandbox"]])
+def test_check_says_what_is_pending_and_changes_nothing(run, secret, folder, sandbox):
+    """Status 1 while migrations are pending, 0 once they are applied; no file is made to find out."""
+    pending = run("init-db", "--check", "--json", *sandbox)
+    assert pending.status == 1
+    assert json.loads(pending.out)["pending"][0] == "0001_initial"
+    assert list(folder.iterdir()) == []
+    assert run("init-db", *sandbox).status == 0
+    current = run("init-db", "--check", *sandbox)
+    assert (current.status, current.out) == (0, "")
+
+
+def test_a_folder_that_is_not_there_is_a_sentence(run, secret, monkeypatch):
+    """The path and what to check, without a traceback."""
+    monkeypatch.setenv("DATABASE_URL", "sqlite:////nowhere/at/all/nextarget.db")
+    result = run("init-db")
+    assert result.status == 1
+    assert "/nowhere/at/all/nextarget.db" in result.err

@@ -1,0 +1,112 @@
+"""issue-token."""
+
+import base64
+import json
+
+import pytest
+
+from nextarget.model import Provider
+
+
+def _claims(token):
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+def test_the_token_is_printed_alone_and_is_accepted(run, runtime, admit):
+    """`TOKEN=$(nextarget issue-token ...)` holds a token that the server takes, of a session that stands."""
+    user = admit("ada@example.org")
+    result = run("issue-token", "--email", "ada@example.org", "--provider", "google")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.count("\n") == 1
+    claims = runtime.access_tokens.verify(result.out.strip(), runtime.clock())
+    assert claims.user_id == user.id
+    assert claims.expires_at - claims.issued_at == 3600
+
+
+@pytest.mark.parametrize(("ttl", "seconds"), [("1s", 1), ("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86400)])
+def test_ttl_is_how_long_the_token_lives(run, admit, ttl, seconds):
+    """Seconds, minutes, hours and a day."""
+    issued = json.loads(run("issue-token", "--user-id", admit("a@example.org").id, "--ttl", ttl, "--json").out)
+    claims = _claims(issued["access_token"])
+    assert issued["expires_in"] == claims["exp"] - claims["iat"] == seconds
+
+
+@pytest.mark.parametrize("ttl", ["0s", "25h", "2d", "15", "-1m", "1.5h", "", "99999999999s", "\u0661m"])
+def test_a_ttl_that_is_none_or_out_of_bounds_is_a_usage_error(run, ttl):
+    """At least a second, at most a day."""
+    result = run("issue-token", "--user-id", "x", f"--ttl={ttl}")
+    assert (result.status, result.out) == (2, "")
+    assert "--ttl" in result.err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--email", "ada@example.org"],
+        ["--provider", "google"],
+        ["--create"],
+        ["--email", "ada@example.org", "--provider", "google", "--user-id", "x"],
+        ["--user-id", "x", "--create"],
+        ["--user-id", "x", "--provider", "google"],
+        ["--email", "no address", "--provider", "google", "--create"],
+        ["--email", f"{'a' * 250}@example.org", "--provider", "google", "--create"],
+        ["--email", "ada@example.org", "--provider", "myspace"],
+    ],
+)
+def test_options_that_do_not_name_one_user_are_a_usage_error(run, options):
+    """Either an email with its provider, or an id; only an email can be created."""
+    result = run("issue-token", *options)
+    assert (result.status, result.out) == (2, "")
+
+
+def test_create_makes_a_test_user_once(run, runtime):
+    """The same email again is the same user, with another session."""
+    options = ["issue-token", "--email", "ada@example.org", "--provider", "facebook", "--create", "--json"]
+    first, second = json.loads(run(*options).out), json.loads(run(*options).out)
+    assert first["user_id"] == second["user_id"]
+    assert first["session_id"] != second["session_id"]
+    assert (first["email"], first["provider"], first["token_type"]) == ("ada@example.org", "facebook", "bearer")
+    assert set(first) == {
+        "access_token", "token_type", "expires_in", "user_id", "session_id", "email", "provider"
+    }  # fmt: skip
+
+
+def test_without_create_an_unknown_email_is_refused_and_nobody_is_made(run, admit):
+    """The sentence says how to make a test user; the same email at another provider is another user."""
+    admit("ada@example.org")
+    result = run("issue-token", "--email", "ada@example.org", "--provider", "facebook")
+    assert (result.status, result.out) == (1, "")
+    assert "--create" in result.err
+    assert len(run("list-users").out.splitlines()) == 1
+
+
+def test_an_email_of_several_users_of_a_provider_is_refused_with_their_ids(run, admit):
+    """An address can be reassigned: it is no key."""
+    both = [admit("ada@example.org"), admit("ada@example.org")]
+    admit("ada@example.org", Provider.FACEBOOK)
+    result = run("issue-token", "--email", "ada@example.org", "--provider", "google")
+    assert result.status == 1
+    assert all(user.id in result.err for user in both)
+
+
+def test_a_deactivated_user_gets_no_token(run, admit):
+    """And no session either."""
+    user = admit("ada@example.org")
+    run("deactivate-user", user.id)
+    result = run("issue-token", "--user-id", user.id)
+    assert (result.status, result.out) == (1, "")
+    assert "deactivated" in result.err
+    assert json.loads(run("show-user", user.id, "--json").out)["sessions"] == 0
+
+
+def test_production_needs_to_be_allowed(run, admit, monkeypatch):
+    """A token of the terminal is whoever's it is: in production somebody must have meant it."""
+    user = admit("ada@example.org")
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("PUBLIC_URL", "https://auth.example.org")
+    refused = run("issue-token", "--user-id", user.id)
+    assert (refused.status, refused.out) == (1, "")
+    assert "--allow-production" in refused.err
+    assert run("issue-token", "--user-id", user.id, "--allow-production").status == 0

@@ -1,0 +1,168 @@
+"""list-users, show-user, deactivate-user, activate-user, delete-user."""
+
+import json
+
+import pytest
+
+from nextarget.cli import users as commands
+from nextarget.model import Provider
+
+
+def test_piped_users_are_tab_separated_lines_oldest_first(run, admit):
+    """One user a line, without header or decoration, fields as the help says."""
+    first = admit("ada@example.org")
+    second = admit(None, Provider.FACEBOOK)
+    result = run("list-users")
+    assert (result.status, result.err) == (0, "")
+    assert [line.split("\t") for line in result.out.splitlines()] == [
+        [first.id, "ada@example.org", "google", "verified", "active", "2023-11-14T22:13:20.000Z"],
+        [second.id, second.email, "facebook", "unverified", "active", "2023-11-14T22:13:21.000Z"],
+    ]
+
+
+def test_a_tab_or_line_break_in_an_email_does_not_break_the_line(run, admit):
+    """Fields are escaped, so a line stays a user."""
+    admit("a\tb\nc@example.org")
+    assert [len(line.split("\t")) for line in run("list-users").out.splitlines()] == [6]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5])
+def test_listed_json_is_one_array_however_many_users_and_pages(run, admit, monkeypatch, count):
+    """The array is valid JSON for no users, for one, and across pages."""
+    monkeypatch.setattr(commands, "_PAGE", 2)
+    emails = [admit(f"user{number}@example.org").email for number in range(count)]
+    listed = json.loads(run("list-users", "--json").out)
+    assert [user["email"] for user in listed] == emails
+    if listed:
+        assert set(listed[0]) == {"id", "email", "email_verified", "provider", "is_active", "created_at"}
+
+
+def test_listing_reads_no_more_pages_than_are_asked_for(run, runtime, admit, monkeypatch):
+    """Only one page is held at a time, and what nobody will see is not read."""
+    monkeypatch.setattr(commands, "_PAGE", 2)
+    for number in range(7):
+        admit(f"user{number}@example.org")
+    pages = []
+    read_now = type(runtime.database).read_now
+
+    def counting(database, fn, *args, **kwargs):
+        found = read_now(database, fn, *args, **kwargs)
+        pages.append(len(found))
+        return found
+
+    monkeypatch.setattr(type(runtime.database), "read_now", counting)
+    assert len(run("list-users", "--limit", "3").out.splitlines()) == 3
+    assert pages == [2, 2]
+
+
+def test_filters_narrow_the_list(run, admit):
+    """By provider, by state, by a pattern of the email."""
+    admit("ada@example.org")
+    admit("grace@example.com")
+    admit("ada@example.org", Provider.FACEBOOK)
+    assert run("deactivate-user", "grace@example.com").status == 0
+
+    def emails(*options):
+        result = run("list-users", *options)
+        assert (result.status, result.err) == (0, "")
+        return [tuple(line.split("\t")[1:3]) for line in result.out.splitlines()]
+
+    assert emails("--provider", "facebook") == [("ada@example.org", "facebook")]
+    assert emails("--inactive") == [("grace@example.com", "google")]
+    assert emails("--email", "ADA@*") == [("ada@example.org", "google"), ("ada@example.org", "facebook")]
+    assert emails("--email", "ad_@*") == []
+
+
+def test_show_user_gives_profile_sessions_and_events(run, admit):
+    """Everything that an operator asks about one person, as JSON or as lines."""
+    user = admit("ada@example.org")
+    assert run("issue-token", "--user-id", user.id).status == 0
+    shown = json.loads(run("show-user", "ada@example.org", "--json").out)
+    assert shown["id"] == user.id
+    assert shown["sessions"] == 1
+    assert [event["event"] for event in shown["events"]] == ["token_issued"]
+    lines = run("show-user", user.id).out.splitlines()
+    assert f"id\t{user.id}" in lines
+    assert "sessions\t1" in lines
+    assert [line.split("\t")[2] for line in lines if line.startswith("event\t")] == ["token_issued"]
+
+
+def test_an_unknown_user_is_a_sentence_and_status_1(run, runtime):
+    """No traceback for a mistake."""
+    result = run("show-user", "nobody@example.org")
+    assert (result.status, result.out) == (1, "")
+    assert result.err.startswith("Error: No user has the id or email 'nobody@example.org'.")
+
+
+@pytest.mark.parametrize("name", ["show-user", "deactivate-user", "activate-user", "delete-user"])
+def test_an_email_of_several_users_is_refused_with_their_ids(run, admit, name):
+    """The same email at two providers is two users: one must be named by id."""
+    both = [admit("ada@example.org"), admit("ada@example.org", Provider.FACEBOOK)]
+    result = run(name, "ada@example.org")
+    assert result.status == 1
+    assert all(user.id in result.err for user in both)
+
+
+def test_deactivating_ends_sessions_and_both_ways_are_idempotent(run, admit):
+    """Done twice is done once, says so, and succeeds; activating revives no session."""
+    user = admit("ada@example.org")
+    run("issue-token", "--user-id", user.id)
+    for name, said in [
+        ("deactivate-user", "is inactive now; every session has ended"),
+        ("deactivate-user", "was inactive already"),
+        ("activate-user", "is active now"),
+        ("activate-user", "was active already"),
+    ]:
+        result = run(name, user.id)
+        assert (result.status, result.out) == (0, "")
+        assert said in result.err
+    shown = json.loads(run("show-user", user.id, "--json").out)
+    assert (shown["is_active"], shown["sessions"]) == (True, 0)
+    assert [event["event"] for event in shown["events"]] == ["user_activated", "user_deactivated", "token_issued"]
+
+
+def test_without_a_terminal_deleting_needs_yes(run, admit, monkeypatch, tmp_path):
+    """A script that forgot --yes deletes nobody."""
+    user = admit("ada@example.org")
+    with (tmp_path / "answers").open("w+") as answers:
+        answers.write("y\n")
+        answers.seek(0)
+        monkeypatch.setattr("sys.stdin", answers)
+        refused = run("delete-user", user.id)
+    assert refused.status == 1
+    assert "--yes" in refused.err
+    assert run("show-user", user.id).status == 0
+    assert run("delete-user", user.id, "--yes").status == 0
+    assert run("show-user", user.id).status == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["list-users"], ["show-user", "x"], ["issue-token", "--user-id", "x"], ["delete-user", "x", "--yes"]],
+)
+@pytest.mark.parametrize("sandbox", [False, True])
+def test_a_missing_database_is_said_and_not_created(run, secret, folder, arguments, sandbox):
+    """A command in the wrong folder makes no empty database there, nor a sandbox's secrets."""
+    result = run(*arguments, *(["--sandbox"] if sandbox else []))
+    assert (result.status, result.out) == (1, "")
+    assert ("`nextarget init-db --sandbox`" if sandbox else "`nextarget init-db`") in result.err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_database_without_our_tables_is_said_and_not_migrated(run, secret, folder):
+    """Pending migrations are init-db's business."""
+    (folder / "nextarget.db").touch()
+    result = run("list-users")
+    assert result.status == 1
+    assert "`nextarget init-db`" in result.err
+    assert run("init-db", "--check").status == 1
+
+
+def test_a_file_that_is_no_database_is_a_sentence_with_the_reason(run, secret, folder):
+    """What SQLite says about the file reaches the operator; no traceback does."""
+    (folder / "nextarget.db").write_bytes(b"not a database, but long enough to have a header " * 50)
+    result = run("list-users")
+    assert result.status == 1
+    assert "Reason: " in result.err
+    assert "not a database" in result.err
+    assert "Traceback" not in result.err

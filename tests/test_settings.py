@@ -1,0 +1,420 @@
+"""Settings: what is read from where, what is refused, and that everything wrong is said in one go."""
+
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nextarget.errors import ConfigurationError
+from nextarget.settings import NAMES, SECRET_SETTINGS, Environment, Value, is_loopback, read_values, shown
+
+SECRET = "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ"
+GOOGLE = {
+    "GOOGLE_CLIENT_ID": "1234-abc.apps.googleusercontent.com",
+    "GOOGLE_CLIENT_SECRET": "GOCSPX-a-real-looking-value",
+    "GOOGLE_REDIRECT_URI": "https://auth.example.org/auth/google/callback",
+}
+FACEBOOK = {
+    "FACEBOOK_CLIENT_ID": "1234567890123456",
+    "FACEBOOK_CLIENT_SECRET": "0123456789abcdef0123456789abcdef",
+    "FACEBOOK_REDIRECT_URI": "https://auth.example.org/auth/facebook/callback",
+}
+URLS = sorted(name for name in NAMES if name.endswith(("_URL", "_URI", "_ENDPOINT", "_ISSUER")))
+FILES = [f"{name}_FILE" for name in sorted(SECRET_SETTINGS)]
+
+
+def settings(directory, **environ):
+    return read_values(directory, environ={"JWT_SECRET_KEY": SECRET, **environ}).settings()
+
+
+def problems(directory, environ):
+    """The problems of these settings and no others, by the setting they name."""
+    try:
+        read_values(directory, environ=environ).settings()
+    except ConfigurationError as error:
+        return {problem.setting: problem for problem in error.problems}
+    return {}
+
+
+def test_a_secret_is_all_that_must_be_set(tmp_path):
+    """Everything else has a default that works on a developer's machine."""
+    made = settings(tmp_path)
+    assert made.environment is Environment.DEVELOPMENT
+    assert (made.host, made.port, made.public_url) == ("127.0.0.1", 8000, "http://127.0.0.1:8000")
+    assert made.database_path == "nextarget.db"
+    assert made.google_client_id is made.facebook_client_id is None
+
+
+def test_every_problem_is_reported_in_one_go_with_a_remedy(tmp_path):
+    """Whoever mends one setting is not told of the next only afterwards."""
+    (tmp_path / ".env").write_text("this is not a setting\n")
+    found = problems(
+        tmp_path,
+        {
+            "PORT": "many",
+            "LOG_LEVEL": "loud",
+            "PUBLIC_URL": "https://example.org/path",
+            "JWT_PREVIOUS_SECRET_KEYS_FILE": "missing",
+            "FACEBOOK_CLIENT_ID": "1234567890123456",
+            "GOOGLE_JWKS_URI": "http://example.org/certs",
+            "DATABASE_URL": "mysql://localhost/db",
+        },
+    )
+    assert set(found) == {
+        "PORT", "LOG_LEVEL", "PUBLIC_URL", "JWT_PREVIOUS_SECRET_KEYS_FILE", "GOOGLE_JWKS_URI", "DATABASE_URL", ".env",
+        "JWT_SECRET_KEY", "FACEBOOK_CLIENT_SECRET, FACEBOOK_REDIRECT_URI",
+    }  # fmt: skip
+    assert all(problem.problem and problem.remedy for problem in found.values())
+
+
+def test_what_is_fixed_wins_over_the_environment_which_wins_over_dotenv(tmp_path):
+    """Options, then the environment, then .env, then the default; the source is known."""
+    (tmp_path / ".env").write_text("HOST=10.0.0.1\nPORT=1111\nLOG_LEVEL=debug\n")
+    values = read_values(
+        tmp_path,
+        fixed={"PORT": Value("3333", "option")},
+        environ={"PORT": "2222", "HOST": "10.0.0.2", "JWT_SECRET_KEY": SECRET},
+    )
+    found = {name: (value.text, value.source) for name, value in values.found.items() if name != "JWT_SECRET_KEY"}
+    assert found == {
+        "PORT": ("3333", "option"),
+        "HOST": ("10.0.0.2", "environment"),
+        "LOG_LEVEL": ("debug", ".env"),
+    }
+    assert values.settings().port == 3333
+
+
+@pytest.mark.parametrize("empty", ["", "   "])
+def test_an_empty_value_counts_as_unset(tmp_path, empty):
+    """An empty variable in the environment does not hide .env."""
+    (tmp_path / ".env").write_text("PORT=1111\n")
+    assert settings(tmp_path, PORT=empty).port == 1111
+    assert settings(tmp_path, GOOGLE_CLIENT_ID=empty).google_client_id is None
+
+
+def test_values_never_show_themselves(tmp_path):
+    """Neither what was found nor the settings print a secret."""
+    values = read_values(tmp_path, environ={"JWT_SECRET_KEY": SECRET, **GOOGLE})
+    for text in (repr(values), repr(values.settings()), str(values.settings()), shown("JWT_SECRET_KEY", SECRET)):
+        assert SECRET not in text
+        assert GOOGLE["GOOGLE_CLIENT_SECRET"] not in text
+
+
+@pytest.mark.parametrize(
+    ("line", "port"),
+    [
+        ("PORT=9000", 9000),
+        ("export PORT=9000", 9000),
+        ("PORT = 9000", 9000),
+        ('PORT="9000"', 9000),
+        ("PORT='9000'", 9000),
+        ("PORT=9000 # why", 9000),
+        ("PORT=9000\r\n", 9000),
+        ("# PORT=9000", 8000),
+        ("PORT=1\nPORT=9000", 9000),
+        ("PORT=", 8000),
+        ("PORT", 8000),
+        ("port=9000", 8000),
+    ],
+)
+def test_dotenv_is_read_as_shells_and_other_tools_read_it(tmp_path, line, port):
+    """Quotes, comments, `export` and Windows line ends are understood; the last of two lines counts."""
+    (tmp_path / ".env").write_bytes(line.encode())
+    assert settings(tmp_path).port == port
+
+
+def test_dotenv_expands_no_variables(tmp_path):
+    """A secret with a dollar sign is that secret."""
+    (tmp_path / ".env").write_text(f"JWT_SECRET_KEY={SECRET}${{HOME}}$PATH\n")
+    assert read_values(tmp_path, environ={}).settings().jwt_secret_key.reveal() == f"{SECRET}${{HOME}}$PATH"
+
+
+def test_an_unreadable_line_of_dotenv_is_named_by_its_number(tmp_path):
+    """And the lines around it are read."""
+    (tmp_path / ".env").write_text("PORT=9000\nnot a setting at all\nHOST=10.0.0.1\n")
+    values = read_values(tmp_path, environ={})
+    assert [str(problem) for problem in values.problems] == [
+        ".env: line 2 is not NAME=value. Mend or remove it; quote a value that has spaces."
+    ]
+    assert (values.text("PORT"), values.text("HOST")) == ("9000", "10.0.0.1")
+
+
+@pytest.mark.parametrize("content", [b"PORT=\xff\xfe\n", None])
+def test_a_dotenv_that_cannot_be_read_is_a_problem_not_a_crash(tmp_path, content):
+    """Bytes that are not UTF-8; a folder by that name."""
+    if content is None:
+        (tmp_path / ".env").mkdir()
+    else:
+        (tmp_path / ".env").write_bytes(content)
+    assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET})) == {".env"}
+
+
+def test_a_name_that_is_nearly_a_setting_is_a_warning(tmp_path):
+    """Names of other programs are let be."""
+    (tmp_path / ".env").write_text("GOGLE_CLIENT_ID=x\nGoogle_Client_Id=x\nPATH_TO_SOMETHING=x\n")
+    values = read_values(tmp_path, environ={})
+    assert len(values.warnings) == 2
+    assert all("GOOGLE_CLIENT_ID" in warning for warning in values.warnings)
+
+
+def test_a_secret_may_come_from_a_file(tmp_path):
+    """White space around it is dropped; a path is relative to the working directory."""
+    (tmp_path / "jwt").write_text(f"  {SECRET}\n\n")
+    values = read_values(tmp_path, environ={"JWT_SECRET_KEY_FILE": "jwt"})
+    assert values.found["JWT_SECRET_KEY"].source == "environment, file jwt"
+    assert values.settings().jwt_secret_key.reveal() == SECRET
+
+
+def test_a_secret_file_in_the_environment_wins_over_a_secret_in_dotenv(tmp_path):
+    """Where a value comes from decides, not how it is written."""
+    (tmp_path / "jwt").write_text(SECRET)
+    (tmp_path / ".env").write_text(f"JWT_SECRET_KEY={SECRET[::-1]}\n")
+    values = read_values(tmp_path, environ={"JWT_SECRET_KEY_FILE": "jwt"})
+    assert values.settings().jwt_secret_key.reveal() == SECRET
+
+
+def test_a_secret_and_its_file_side_by_side_are_a_problem(tmp_path):
+    """Which one is meant cannot be known."""
+    (tmp_path / "jwt").write_text(SECRET)
+    found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "JWT_SECRET_KEY_FILE": "jwt"})
+    assert "JWT_SECRET_KEY_FILE" in found["JWT_SECRET_KEY"].problem
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None])
+def test_a_secret_file_that_cannot_be_read_is_a_problem_that_names_it(tmp_path, content):
+    """Missing, or not text."""
+    if content is not None:
+        (tmp_path / "jwt").write_bytes(content)
+    found = problems(tmp_path, {"JWT_SECRET_KEY_FILE": "jwt"})
+    assert str(tmp_path / "jwt") in found["JWT_SECRET_KEY_FILE"].problem
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "short",
+        "a" * 64,
+        "abcabcabc" * 8,
+        "change-me-please-this-is-not-a-secret-at-all",
+        "your-secret-key-goes-here-0123456789abcdef",
+        "<generate a long random secret and put it here>",
+        "PLACEHOLDER-0123456789-abcdefghijklmnop",
+    ],
+)
+def test_a_short_or_placeholder_secret_is_refused(tmp_path, secret):
+    """Also among previous ones, which still verify; the problem does not repeat it."""
+    for name, others in (("JWT_SECRET_KEY", {}), ("JWT_PREVIOUS_SECRET_KEYS", {"JWT_SECRET_KEY": SECRET})):
+        found = problems(tmp_path, {**others, name: secret})
+        assert set(found) == {name}
+        assert secret not in str(found[name])
+
+
+@given(secret=st.text(string.ascii_letters + string.digits + "_-", min_size=32, max_size=100))
+def test_a_random_secret_of_32_bytes_is_taken_as_it_is(secret):
+    """No character of it is interpreted."""
+    if len(set(secret)) < 8 or any(word in secret.lower() for word in ("change", "place", "your")):
+        return
+    made = read_values(Path("/nonexistent"), environ={"JWT_SECRET_KEY": secret}).settings()
+    assert made.jwt_secret_key.reveal() == secret
+
+
+def test_previous_secrets_are_a_list(tmp_path):
+    """Comma-separated; white space and empty items are dropped."""
+    made = settings(tmp_path, JWT_PREVIOUS_SECRET_KEYS=f" {SECRET[::-1]} ,, {SECRET[1:]},")
+    assert [secret.reveal() for secret in made.jwt_previous_secret_keys] == [SECRET[::-1], SECRET[1:]]
+
+
+@pytest.mark.parametrize("provider", [GOOGLE, FACEBOOK])
+@pytest.mark.parametrize("kept", range(8))
+def test_a_provider_is_on_with_all_three_values_off_with_none_and_an_error_in_between(tmp_path, provider, kept):
+    """Every subset of the three."""
+    subset = {name: text for index, (name, text) in enumerate(provider.items()) if kept & 1 << index}
+    found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **subset})
+    missing = [name for name in provider if name not in subset]
+    assert list(found) == ([", ".join(missing)] if missing and subset else [])
+
+
+@pytest.mark.parametrize(
+    "name", ["GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET", "FACEBOOK_CLIENT_ID", "FACEBOOK_CLIENT_SECRET"]
+)
+@pytest.mark.parametrize("text", ["your-client-id", "changeme", "<paste it here>", "with a space"])
+def test_a_placeholder_for_a_credential_is_refused(tmp_path, name, text):
+    """What was copied from an example is not a credential."""
+    assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **GOOGLE, **FACEBOOK, name: text})) == {name}
+
+
+def test_a_redirect_uri_must_lead_to_this_server(tmp_path):
+    """Another path would end every sign-in at a page that does not exist."""
+    wrong = {**GOOGLE, "GOOGLE_REDIRECT_URI": "https://auth.example.org/callback"}
+    assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **wrong})) == {"GOOGLE_REDIRECT_URI"}
+
+
+def test_production_demands_https_towards_the_world(tmp_path):
+    """The default PUBLIC_URL included; defaults of development are no excuse."""
+    production = {"JWT_SECRET_KEY": SECRET, "ENVIRONMENT": "production"}
+    plain = "http://127.0.0.1:8000/auth/google/callback"
+    assert set(problems(tmp_path, production)) == {"PUBLIC_URL"}
+    found = problems(tmp_path, {**production, **GOOGLE, "GOOGLE_REDIRECT_URI": plain})
+    assert set(found) == {"PUBLIC_URL", "GOOGLE_REDIRECT_URI"}
+    assert problems(tmp_path, {**production, **GOOGLE, **FACEBOOK, "PUBLIC_URL": "https://auth.example.org"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "accepted"),
+    [
+        ("https://auth.example.org", True),
+        ("https://auth.example.org:8443", True),
+        ("http://localhost:8000", True),
+        ("http://[::1]:8000", True),
+        ("https://auth.example.org/", False),
+        ("https://auth.example.org/base", False),
+        ("https://auth.example.org?x=1", False),
+        ("https://auth.example.org#x", False),
+        ("https://auth.example.org?", False),
+        ("https://auth.example.org#", False),
+        ("https://auth.example.org:", False),
+        ("https://Auth.example.org", False),
+        ("https://user@auth.example.org", False),
+        ("ftp://auth.example.org", False),
+        ("auth.example.org", False),
+        ("https://", False),
+        ("https://[::1", False),
+        ("https://auth.example.org:port", False),
+        ("https://auth.example.org:0", False),
+        ("https://auth.example.org:99999", False),
+        ("https://aüth.example.org", False),
+        ("https://auth example.org", False),
+    ],
+)
+def test_public_url_is_scheme_host_and_port(tmp_path, url, accepted):
+    """It is the issuer, which clients compare byte for byte (RFC 8414, 3.3)."""
+    assert problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "PUBLIC_URL": url}).keys() == (
+        set() if accepted else {"PUBLIC_URL"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "accepted"),
+    [
+        ("https://stand-in.example.org/token?x=1", True),
+        ("http://127.0.0.1:9/token", True),
+        ("http://127.8.8.8/token", True),
+        ("http://[::1]/token", True),
+        ("http://localhost/token", True),
+        ("http://localhost.example.org/token", False),
+        ("http://127.0.0.1.example.org/token", False),
+        ("http://10.0.0.1/token", False),
+        ("http://127.0.0.1@example.org/token", False),
+    ],
+)
+def test_endpoints_may_be_plain_http_towards_this_machine_alone(tmp_path, url, accepted):
+    """Secrets and codes are sent there."""
+    assert problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "GOOGLE_TOKEN_ENDPOINT": url}).keys() == (
+        set() if accepted else {"GOOGLE_TOKEN_ENDPOINT"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("localhost", True), ("127.0.0.1", True), ("127.255.0.1", True), ("::1", True), ("0.0.0.0", False), ("::", False),
+     ("example.org", False), ("", False), (None, False)],
+)  # fmt: skip
+def test_loopback_is_told_from_the_rest(host, loopback):
+    """Only what can be nothing but this machine."""
+    assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///nextarget.db", "nextarget.db"),
+        ("sqlite:////var/lib/nextarget.db", "/var/lib/nextarget.db"),
+        ("sqlite:///", None),
+        ("sqlite:///:memory:", None),
+        ("sqlite://nextarget.db", None),
+        ("nextarget.db", None),
+        ("sqlite:///file.db?mode=ro", None),
+        ("mysql://host/db", None),
+    ],
+)
+def test_the_database_is_a_sqlite_file(tmp_path, url, path):
+    """Three slashes and a path, relative or absolute."""
+    if path is None:
+        assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "DATABASE_URL": url})) == {"DATABASE_URL"}
+    else:
+        assert settings(tmp_path, DATABASE_URL=url).database_path == path
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [("PORT", 0, 65535), ("ACCESS_TOKEN_EXP_MINUTES", 1, 1440), ("REFRESH_TOKEN_EXP_DAYS", 1, 180)],
+)
+def test_numbers_have_bounds(tmp_path, name, low, high):
+    """The bounds themselves are inside; what is no whole number is refused."""
+    for text in (low, high):
+        assert getattr(settings(tmp_path, **{name: str(text)}), NAMES[name]) == text
+    for text in (low - 1, high + 1, "1.5", "one", "0x10", "1e3"):
+        assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, name: str(text)})) == {name}
+
+
+# What the environment can hold: no NUL, and bytes that are not UTF-8 as lone surrogates.
+ENVIRONMENT_TEXT = st.text(
+    st.one_of(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), st.sampled_from("\udc80\udcff")),
+    max_size=60,
+)
+URL_TEXT = st.builds(
+    "{}{}{}".format,
+    st.sampled_from(["https://", "http://", "sqlite:///", "//", "https:", "https://[", "http://localhost:"]),
+    ENVIRONMENT_TEXT,
+    st.sampled_from(["", ":99999999", "]", "/auth/google/callback", "@", "#"]),
+)
+
+
+@pytest.fixture(scope="module")
+def empty_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("empty")
+
+
+@given(
+    environ=st.dictionaries(
+        st.sampled_from([*NAMES, *FILES]), st.one_of(ENVIRONMENT_TEXT, URL_TEXT, st.just(SECRET)), max_size=8
+    )
+)
+@example(environ=dict.fromkeys(URLS, "https://[::1"))
+@example(environ={"JWT_SECRET_KEY": SECRET, "PUBLIC_URL": "https://\u2100.example.org"})
+def test_whatever_the_environment_holds_only_configuration_errors_come_of_it(empty_folder, environ):
+    """No text in any setting crashes the program, and each problem names its setting and a remedy."""
+    for names, problem in problems(empty_folder, environ).items():
+        assert set(names.split(", ")) <= {*NAMES, *FILES}
+        assert problem.problem
+        assert problem.remedy
+
+
+@given(content=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode())))
+@example(content=b"JWT_PREVIOUS_SECRET_KEYS_FILE='\0'\n")
+@example(content=b"DATABASE_URL='sqlite:///\0'\n")
+@example(content=b"\xef\xbb\xbfPORT=9000\n")
+def test_whatever_dotenv_holds_only_configuration_errors_come_of_it(empty_folder, content):
+    """Neither random bytes nor random text crash the program."""
+    (empty_folder / ".env").write_bytes(content)
+    try:
+        assert all(problem.remedy for problem in problems(empty_folder, {"JWT_SECRET_KEY": SECRET}).values())
+    finally:
+        (empty_folder / ".env").unlink()
+
+
+@given(url=URL_TEXT)
+def test_an_accepted_public_url_is_lower_case_ascii_without_a_path(empty_folder, url):
+    """Whatever passes can be compared byte for byte and be followed by a path."""
+    try:
+        made = settings(empty_folder, PUBLIC_URL=url)
+    except ConfigurationError:
+        return
+    scheme, _, rest = made.public_url.partition("://")
+    assert scheme in {"http", "https"}
+    assert rest
+    assert rest.isascii()
+    assert rest == rest.lower()
+    assert not set(rest) & set("/?#@ \t\r\n")
