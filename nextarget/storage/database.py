@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
@@ -76,7 +77,9 @@ class Database:
         """Run a storage function in a transaction; returns once its changes are on the disk."""
         if self._writer is None:
             raise DatabaseUnavailable(note="the database is not open")
-        result: R = await self._writer.submit(lambda: fn(self._peewee, *args, **kwargs))
+        # In the caller's context, so that what is recorded there names the caller's request.
+        context = copy_context()
+        result: R = await self._writer.submit(lambda: context.run(fn, self._peewee, *args, **kwargs))
         return result
 
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -95,6 +98,18 @@ class Database:
         with _translated():
             self._peewee.connect(reuse_if_open=True)
             yield self._peewee
+
+    @contextmanager
+    def untouched(self) -> Iterator[pw.SqliteDatabase]:
+        """A connection of its own that neither creates the file nor switches its journal, to see whose it is."""
+        uri = f"{self.path.as_uri()}?mode=rw"
+        looking = pw.SqliteDatabase(uri, uri=True, pragmas=[("busy_timeout", BUSY_TIMEOUT_MS)])
+        with _translated():
+            try:
+                looking.connect()
+                yield looking
+            finally:
+                looking.close()
 
 
 class _Job:
@@ -160,8 +175,10 @@ class _Writer(threading.Thread):
                     try:
                         with _translated(), self._database.atomic():
                             job.result = job.work()
-                    except Exception as error:  # noqa: BLE001 - handed to whoever waits for this job
-                        job.error = error
+                    except Exception as error:
+                        job.error = error  # handed to whoever waits for this job
+                        if not self._database.connection().in_transaction:  # type: ignore[no-untyped-call]
+                            raise  # a full disk made SQLite undo the whole batch: nothing after this may go on alone
         except Exception as error:  # noqa: BLE001 - nothing was committed: every job of the batch learns it
             for job in batch:
                 job.error = job.error or error

@@ -18,7 +18,7 @@ def pending(database: Database) -> list[str]:
     """Names of the migrations that `migrate` would apply. Never creates the file, nor changes it."""
     if not database.path.exists():
         return [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
-    with database.schema_changes() as db:
+    with database.untouched() as db:
         return _pending(Runner(db, str(_DIRECTORY)))
 
 
@@ -28,20 +28,31 @@ def migrate(database: Database) -> list[str]:
     Raises SchemaError when the file is not ours or was migrated by a newer version, DatabaseUnavailable when it
     cannot be opened.
     """
-    with _exclusive(database.path), database.schema_changes() as db:
-        runner = Runner(db, str(_DIRECTORY))
-        names = _pending(runner)
-        if not names:
+    with _exclusive(database.path):
+        if not pending(database):
             return []
-        if not runner.applied() and db.get_tables():
+        if database.path.exists():
+            _refuse_strangers(database)
+        with database.schema_changes() as db:
+            return _apply(database, Runner(db, str(_DIRECTORY)))
+
+
+def _apply(database: Database, runner: Runner) -> list[str]:
+    try:
+        applied: list[str] = runner.up()
+    except (MigrationError, pw.DatabaseError) as error:
+        raise SchemaError(f"{database.path} could not be migrated and is as it was: {error}.") from error
+    return applied
+
+
+def _refuse_strangers(database: Database) -> None:
+    """A file with tables but no migration of ours is not ours; an empty history is what an interrupted start leaves."""
+    with database.untouched() as db:
+        runner = Runner(db, str(_DIRECTORY))
+        if not runner.applied() and set(db.get_tables()) - {runner.table_name}:
             raise SchemaError(
                 f"{database.path} is a database of another program. Point DATABASE_URL at a file of its own."
             )
-        try:
-            applied: list[str] = runner.up()
-        except (MigrationError, pw.DatabaseError) as error:
-            raise SchemaError(f"{database.path} could not be migrated and is as it was: {error}.") from error
-        return applied
 
 
 def _pending(runner: Runner) -> list[str]:

@@ -1,0 +1,36 @@
+"""One database for each test, on every kind that there is. Another kind is one more parameter here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nextarget.storage.database import Database
+from nextarget.storage.schema import migrate
+from tests.contract.databases import Place
+
+
+@pytest.fixture(params=["sqlite"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty place for a database."""
+    assert request.param == "sqlite"
+    return Place(str(tmp_path / "nextarget.db"))
+
+
+@pytest.fixture
+def database(place: Place) -> Iterator[Database]:
+    """A migrated, open database."""
+    database = place.connect()
+    migrate(database)
+    database.open()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def elsewhere(database: Database, place: Place) -> Iterator[Database]:
+    """The same database, opened a second time, as another process would."""
+    other = place.connect()
+    other.open()
+    yield other
+    other.close()

@@ -1,0 +1,53 @@
+"""The databases that every storage test runs on, and other processes that use the same one at the same time."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import nextarget
+from nextarget.storage.database import Database
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a database is. Each `connect()` is a handle of its own, as another process would have."""
+
+    address: str
+
+    def connect(self) -> Database:
+        return Database(self.address)
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    """Run a script in a Python of its own. It must end by itself once its standard input is closed."""
+    environment = os.environ | {"PYTHONPATH": str(Path(nextarget.__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def run_together(script: str, arguments: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Run a script in several processes that begin their work at one moment; the lines that each printed.
+
+    The script prints `ready` and waits for a line on standard input before it goes to work. Fails when one fails.
+    """
+    with ExitStack() as stack:
+        processes = [stack.enter_context(start(script, *each)) for each in arguments]
+        ready = [process.stdout.readline() for process in processes]
+        for process in processes:
+            if process.poll() is None:
+                process.stdin.write("go\n")
+                process.stdin.flush()
+        outcomes = [process.communicate(timeout=60) for process in processes]
+    for process, line, (_, errors) in zip(processes, ready, outcomes, strict=True):
+        assert (line, process.returncode) == ("ready\n", 0), errors
+    return [output.splitlines() for output, _ in outcomes]

@@ -1,0 +1,158 @@
+"""What every database's doors promise: whole rows, whole transactions, and the newest commit."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import pytest
+
+from nextarget.model import Millis, User
+from nextarget.storage import audit, logins, sessions, users
+from nextarget.storage.database import Connection, Database
+from tests.contract.rows import NOW, add_session, admit, event, identity
+
+READS: dict[str, Callable[[Connection, User, str], object]] = {
+    "users.get": lambda db, user, _: users.get(db, user.id),
+    "users.find": lambda db, user, _: users.find(db, user.email),
+    "users.page": lambda db, _, __: users.page(db, size=3),
+    "sessions.user_of": lambda db, user, session_id: sessions.user_of(db, session_id, user.id, NOW),
+    "sessions.count_standing": lambda db, user, _: sessions.count_standing(db, user.id, NOW),
+    "audit.latest_of_user": lambda db, user, _: audit.latest_of_user(db, user.id, limit=3),
+}
+"""Every storage function that reads, asked for several rows where it can give them: a cursor with one row left over
+is what these tests look for. Each answer changes with `change`."""
+WRITES = {
+    "users.admit",
+    "users.set_active",
+    "users.delete",
+    "sessions.add",
+    "sessions.revoke_all",
+    "logins.add",
+    "logins.consume",
+    "audit.record",
+}
+
+
+def change(db: Connection, user: User, session_id: str) -> None:
+    """Make every read answer something else."""
+    users.set_active(db, user.id, active=False)
+    sessions.revoke_all(db, user.id, NOW)
+    audit.record(db, event("changed", user_id=user.id))
+
+
+def functions(module: ModuleType) -> set[str]:
+    """The storage functions of a module: those that take a connection first."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}.{name}"
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and next(iter(inspect.signature(function).parameters), "") == "db"
+    }
+
+
+def test_every_storage_function_is_known_here() -> None:
+    """A new storage function joins READS or WRITES, so that the rules of this file hold for it."""
+    found = set[str]().union(*(functions(module) for module in (users, sessions, logins, audit)))
+    assert found == READS.keys() | WRITES
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A user with several rows of everything, so that a read that stops early leaves some behind."""
+
+    user: User
+    session_id: str
+
+
+@pytest.fixture
+def kept(database: Database) -> Kept:
+    user = database.write_now(admit, identity("the one"), now=Millis(1))
+    for _ in range(5):
+        database.write_now(admit)
+        session = database.write_now(add_session, user)
+        database.write_now(audit.record, event(user_id=user.id))
+    return Kept(user, session.id)
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_no_read_holds_on_to_the_past(name: str, database: Database, elsewhere: Database, kept: Kept) -> None:
+    """A half-read cursor never leaves storage: after any read, a commit made elsewhere is seen by every read."""
+    before = {each: await database.read(read, kept.user, kept.session_id) for each, read in READS.items()}
+    await database.read(READS[name], kept.user, kept.session_id)
+    elsewhere.write_now(change, kept.user, kept.session_id)
+    after = {each: await database.read(read, kept.user, kept.session_id) for each, read in READS.items()}
+    assert {each for each in READS if after[each] == before[each]} == set()
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_a_read_sees_what_the_writer_has_just_committed(name: str, database: Database, kept: Kept) -> None:
+    """Reads and writes have connections of their own; an acknowledged write is seen by the next read."""
+    before = await database.read(READS[name], kept.user, kept.session_id)
+    await database.write(change, kept.user, kept.session_id)
+    assert await database.read(READS[name], kept.user, kept.session_id) != before
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_write_goes_on_after_any_read(name: str, database: Database, elsewhere: Database, kept: Kept) -> None:
+    """A connection that has read, and then missed somebody's commit, can still write."""
+    database.read_now(READS[name], kept.user, kept.session_id)
+    elsewhere.write_now(admit)
+    database.write_now(change, kept.user, kept.session_id)
+    assert elsewhere.read_now(users.get, kept.user.id) == database.read_now(users.get, kept.user.id)
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_returns_nothing_lazy(name: str, database: Database, kept: Kept) -> None:
+    """What leaves storage is plain: no query, no cursor, no row object that asks for more later."""
+    answer = database.read_now(READS[name], kept.user, kept.session_id)
+    for each in answer if isinstance(answer, list) else [answer]:
+        assert type(each).__module__ in ("nextarget.model", "builtins")
+
+
+class Refusal(Exception):
+    """Raised by a storage function of these tests."""
+
+
+def admit_and_fail(db: Connection, subject: str) -> None:
+    admit(db, identity(subject))
+    raise Refusal(subject)
+
+
+def test_a_write_that_raises_leaves_nothing(database: Database) -> None:
+    """What a storage function raises undoes what it did, and reaches the caller as it is."""
+    with pytest.raises(Refusal):
+        database.write_now(admit_and_fail, "1")
+    assert database.read_now(users.page) == []
+
+
+async def test_a_write_that_raises_undoes_only_itself(database: Database) -> None:
+    """Writes that happen to run together succeed and fail each for itself."""
+    writes = [database.write(admit_and_fail if number % 3 == 0 else admit_alone, str(number)) for number in range(60)]
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    for number, outcome in enumerate(outcomes):
+        assert isinstance(outcome, Refusal if number % 3 == 0 else User)
+    assert len(database.read_now(users.page)) == 40
+
+
+def admit_alone(db: Connection, subject: str) -> User:
+    return admit(db, identity(subject))
+
+
+async def test_a_broken_rule_of_the_database_reaches_the_caller_alone(database: Database) -> None:
+    """A row that the database refuses fails its own write, and the writes beside it succeed."""
+    user = await database.write(admit)
+    session = await database.write(add_session, user)
+    writes = [database.write(sessions.add, session), database.write(admit), database.write(sessions.add, session)]
+    first, admitted, third = await asyncio.gather(*writes, return_exceptions=True)
+    assert isinstance(admitted, User)
+    assert "unique" in str(first).lower()
+    assert "unique" in str(third).lower()
+
+
+async def test_writes_of_one_task_happen_in_their_order(database: Database) -> None:
+    """A write that is queued later sees what an earlier one did."""
+    user = await database.write(admit)
+    writes = [database.write(users.set_active, user.id, active=number % 2 == 0) for number in range(21)]
+    await asyncio.gather(*writes)
+    assert database.read_now(users.get, user.id) == user

@@ -1,0 +1,293 @@
+"""What every database keeps about users, and how it finds them again."""
+
+import asyncio
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nextarget.model import Millis, Provider, User
+from nextarget.storage import sessions, users
+from nextarget.storage.database import Database
+from tests.contract.databases import Place, run_together
+from tests.contract.rows import NOW, add_session, admit, identity, later
+
+
+def test_the_first_sign_in_makes_a_user(database: Database) -> None:
+    """A new identity becomes an active user with the id that was offered."""
+    new_id = str(uuid.uuid4())
+    user = database.write_now(admit, identity("1", "ada@x.example"), new_id=new_id)
+    assert user == User(new_id, Provider.GOOGLE, "ada@x.example", True, True, NOW)
+    assert database.read_now(users.get, new_id) == user
+
+
+def test_the_same_person_is_the_same_user(database: Database) -> None:
+    """A later sign-in finds the user and changes neither its id nor its age."""
+    first = database.write_now(admit, identity("1"))
+    assert database.write_now(admit, identity("1"), now=later(1000)) == first
+
+
+def test_the_email_is_refreshed_at_each_sign_in(database: Database) -> None:
+    """A person who changes the address at the provider is the same user with the new one."""
+    first = database.write_now(admit, identity("1", "ada@x.example", email_verified=True))
+    second = database.write_now(admit, identity("1", "countess@y.example", email_verified=False))
+    assert (second.id, second.email, second.email_verified) == (first.id, "countess@y.example", False)
+    assert database.read_now(users.get, first.id) == second
+
+
+def test_an_email_kept_from_earlier_stays_when_none_comes(database: Database) -> None:
+    """A provider that sends no email this time takes none away."""
+    first = database.write_now(admit, identity("1", "ada@x.example", email_verified=True))
+    assert database.write_now(admit, identity("1", None)) == first
+
+
+@pytest.mark.parametrize("provider", Provider)
+def test_without_an_email_there_is_a_fallback_that_reaches_nobody(database: Database, provider: Provider) -> None:
+    """The fallback is provider, first 12 hex digits of our own id, and a domain that can never exist (RFC 2606, 2)."""
+    user = database.write_now(
+        admit, identity("1", None, provider=provider), new_id="0123abcd-4567-89ef-0123-456789abcdef"
+    )
+    assert user.email == f"{provider.value}-0123abcd4567@users.noreply.invalid"
+    assert user.email_verified is False
+
+
+def test_a_fallback_stays_the_same_and_gives_way_to_a_real_email(database: Database) -> None:
+    """Without an email a person keeps the fallback of the first sign-in, until the provider sends an email."""
+    first = database.write_now(admit, identity("1", None))
+    assert database.write_now(admit, identity("1", None)) == first
+    assert database.write_now(admit, identity("1", "ada@x.example")).email == "ada@x.example"
+
+
+def test_a_reassigned_address_opens_nobody_elses_account(database: Database) -> None:
+    """An email is never a key: another subject with the same address is another user."""
+    ada = database.write_now(admit, identity("1", "ada@x.example"))
+    adele = database.write_now(admit, identity("2", "ada@x.example"))
+    assert ada.id != adele.id
+    assert database.read_now(users.get, ada.id) == ada
+
+
+def test_one_subject_at_two_providers_is_two_users(database: Database) -> None:
+    """Each provider numbers people in its own way, and the same email at both proves nothing."""
+    google = database.write_now(admit, identity("1", provider=Provider.GOOGLE))
+    facebook = database.write_now(admit, identity("1", provider=Provider.FACEBOOK))
+    assert google.id != facebook.id
+
+
+def test_a_deactivated_user_is_admitted_as_deactivated(database: Database) -> None:
+    """Signing in again does not activate anybody."""
+    user = database.write_now(admit, identity("1"))
+    assert database.write_now(users.set_active, user.id, active=False)
+    assert database.write_now(admit, identity("1")).is_active is False
+
+
+async def test_first_sign_ins_at_the_same_moment_make_one_user(database: Database) -> None:
+    """Of 32 first sign-ins of one person, one makes the user and the others find it."""
+    admitted = await asyncio.gather(*(database.write(admit, identity("1")) for _ in range(32)))
+    assert len({user.id for user in admitted}) == 1
+    assert database.read_now(users.page) == admitted[:1]
+
+
+def test_first_sign_ins_on_many_threads_make_one_user(place: Place, database: Database) -> None:
+    """Handles that know nothing of each other agree on one user."""
+
+    def sign_in(_: int) -> User:
+        other = place.connect()
+        try:
+            return other.write_now(admit, identity("1"))
+        finally:
+            other.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        admitted = set(pool.map(sign_in, range(32)))
+    assert len(admitted) == 1
+    assert database.read_now(users.page) == list(admitted)
+
+
+SIGN_IN = """
+import asyncio, sys, uuid
+from nextarget.model import Identity, Provider
+from nextarget.storage import users
+from nextarget.storage.database import Database
+
+async def main(address):
+    database = Database(address)
+    database.open()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    who = Identity(Provider.GOOGLE, "1", "ada@x.example", True)
+    writes = [
+        database.write(users.admit, who, subject_digest="digest", new_id=str(uuid.uuid4()), now=1)
+        for _ in range(8)
+    ]
+    for user in await asyncio.gather(*writes):
+        print(user.id)
+    database.close()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_first_sign_ins_in_many_processes_make_one_user(place: Place, database: Database) -> None:
+    """Of 32 first sign-ins in four processes, one makes the user and the others find it."""
+    ids = {user_id for lines in run_together(SIGN_IN, [[place.address]] * 4) for user_id in lines}
+    assert [user.id for user in database.read_now(users.page)] == list(ids)
+
+
+def test_a_user_is_found_by_id_or_by_email(database: Database) -> None:
+    """What a person types at the terminal is an id or an email."""
+    ada = database.write_now(admit, identity("1", "ada@x.example"))
+    assert database.read_now(users.find, ada.id) == [ada]
+    assert database.read_now(users.find, "ada@x.example") == [ada]
+    assert database.read_now(users.find, "nobody@x.example") == []
+    assert database.read_now(users.find, "") == []
+
+
+def test_the_case_of_an_email_matters_only_where_both_occur(database: Database) -> None:
+    """An address in another case is found, unless somebody has it in exactly that case."""
+    lower = database.write_now(admit, identity("1", "ada@x.example"), now=later(1))
+    upper = database.write_now(admit, identity("2", "Ada@X.example"), now=later(2))
+    assert database.read_now(users.find, "ada@x.example") == [lower]
+    assert database.read_now(users.find, "Ada@X.example") == [upper]
+    assert database.read_now(users.find, "ADA@X.EXAMPLE") == [lower, upper]
+
+
+def test_an_email_that_fits_several_users_finds_them_all_in_order(database: Database) -> None:
+    """Oldest first, and no more than asked for."""
+    found = [database.write_now(admit, identity(str(number)), now=later(-number)) for number in range(5)]
+    assert database.read_now(users.find, "ada@x.example") == found[::-1]
+    assert database.read_now(users.find, "ada@x.example", limit=2) == found[:2:-1]
+
+
+@pytest.mark.parametrize("text", ["%", "_", "*", "' OR 1=1 --", "ada@x.exampl_", "\x00", "a" * 100_000])
+def test_finding_takes_every_character_as_it_is(database: Database, text: str) -> None:
+    """Finding is no pattern: `%`, `_` and quotes are letters like any other."""
+    database.write_now(admit, identity("1", "ada@x.example"))
+    assert database.read_now(users.find, text) == []
+
+
+def pages(database: Database, size: int, **filters: object) -> list[User]:
+    """Everything that a listing gives, page after page."""
+    found: list[User] = []
+    while page := database.read_now(users.page, after=found[-1] if found else None, size=size, **filters):
+        assert len(page) <= size
+        found += page
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_pages_give_every_user_once_however_many_are_equally_old(database: Database, size: int) -> None:
+    """The key of a page is age and id together: users of the same millisecond are neither lost nor repeated."""
+    made = [database.write_now(admit, now=later(number // 4)) for number in range(13)]
+    assert pages(database, size) == sorted(made, key=lambda user: (user.created_at, user.id))
+
+
+def test_a_page_is_not_shifted_by_users_who_come_or_go(database: Database) -> None:
+    """A listing goes on where it was, whoever was deleted or signed up meanwhile."""
+    made = [database.write_now(admit, now=later(number)) for number in range(6)]
+    first = database.read_now(users.page, size=3)
+    database.write_now(users.delete, made[0].id)
+    database.write_now(users.delete, made[2].id)
+    database.write_now(admit, now=Millis(1))
+    assert database.read_now(users.page, after=first[-1], size=3) == made[3:]
+
+
+def test_a_listing_can_be_of_one_provider_or_of_the_deactivated(database: Database) -> None:
+    """Filters narrow a listing, alone and together."""
+    google = database.write_now(admit, identity("1", provider=Provider.GOOGLE), now=later(1))
+    facebook = database.write_now(admit, identity("1", provider=Provider.FACEBOOK), now=later(2))
+    gone = database.write_now(admit, identity("2", provider=Provider.FACEBOOK), now=later(3))
+    database.write_now(users.set_active, gone.id, active=False)
+    assert pages(database, 2, provider=Provider.GOOGLE) == [google]
+    assert [user.id for user in pages(database, 1, provider=Provider.FACEBOOK)] == [facebook.id, gone.id]
+    assert [user.id for user in pages(database, 2, inactive=True)] == [gone.id]
+    assert pages(database, 2, inactive=True, provider=Provider.GOOGLE) == []
+
+
+EMAILS = ["ada@x.example", "a_a@x.example", "a%a@x.example", "a!a@x.example", "a*a@x.example", "ADA@Y.EXAMPLE"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching"),
+    [
+        ("ada@x.example", ["ada@x.example"]),
+        ("ADA@X.example", ["ada@x.example"]),
+        ("ada@*", ["ada@x.example", "ADA@Y.EXAMPLE"]),
+        ("*@y.example", ["ADA@Y.EXAMPLE"]),
+        ("*D*@*", ["ada@x.example", "ADA@Y.EXAMPLE"]),
+        ("a_a@*", ["a_a@x.example"]),
+        ("a%a@*", ["a%a@x.example"]),
+        ("a!a@*", ["a!a@x.example"]),
+        ("a*a@x.example", EMAILS[:5]),
+        ("*", EMAILS),
+        ("**", EMAILS),
+        ("", []),
+        ("ada", []),
+        ("%", []),
+        ("!", []),
+        ("'", []),
+        ("\\", []),
+    ],
+)
+def test_in_a_pattern_only_the_star_is_special(database: Database, pattern: str, matching: list[str]) -> None:
+    """`*` stands for any text, the case of letters does not matter, and every other character is itself."""
+    for number, email in enumerate(EMAILS):
+        database.write_now(admit, identity(str(number), email), now=later(number))
+    assert [user.email for user in pages(database, 2, email=pattern)] == matching
+
+
+printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(local=printable, beside=printable)
+def test_an_email_always_matches_itself_as_a_pattern(database: Database, local: str, beside: str) -> None:
+    """Whatever characters an address has, it can be listed by it, and by its beginning or end."""
+    email = f"{local}@{beside}.example"
+    user = database.write_now(admit, identity(email, email))
+    for pattern in (email, f"{local}@*", f"*@{beside}.example"):
+        assert user in database.read_now(users.page, email=pattern, size=1000)
+    if "*" not in email:
+        matched = database.read_now(users.page, email=email, size=1000)
+        assert {found.email.lower() for found in matched} == {email.lower()}
+
+
+def test_activating_and_deactivating_says_whether_there_was_a_user(database: Database) -> None:
+    """Setting what is already so is no error; an unknown id is no user."""
+    user = database.write_now(admit)
+    for active in (False, False, True, True):
+        assert database.write_now(users.set_active, user.id, active=active) is True
+        found = database.read_now(users.get, user.id)
+        assert found is not None
+        assert found.is_active is active
+    assert database.write_now(users.set_active, "unknown", active=True) is False
+
+
+def test_deleting_a_user_ends_its_sessions_and_nobody_elses(database: Database) -> None:
+    """Sessions go with their user, by the database's own rule, on whichever connection it happens."""
+    ada, grace = (database.write_now(admit) for _ in range(2))
+    ended = [database.write_now(add_session, ada) for _ in range(3)]
+    kept = database.write_now(add_session, grace)
+    assert database.write_now(users.delete, ada.id) is True
+    assert database.write_now(users.delete, ada.id) is False
+    assert database.read_now(users.get, ada.id) is None
+    assert database.read_now(sessions.count_standing, ada.id, NOW) == 0
+    assert all(database.read_now(sessions.user_of, session.id, ada.id, NOW) is None for session in ended)
+    assert database.read_now(sessions.user_of, kept.id, grace.id, NOW) == grace
+
+
+async def test_the_writer_deletes_sessions_with_their_user_too(database: Database) -> None:
+    """The rule holds on the writer's connection as on every other."""
+    user = await database.write(admit)
+    session = await database.write(add_session, user)
+    assert await database.read(sessions.user_of, session.id, user.id, NOW) == user
+    assert await database.write(users.delete, user.id)
+    assert await database.read(sessions.user_of, session.id, user.id, NOW) is None
+
+
+def test_a_person_who_signs_in_after_deletion_is_a_new_user(database: Database) -> None:
+    """Nothing of a deleted account comes back."""
+    first = database.write_now(admit, identity("1"))
+    database.write_now(users.delete, first.id)
+    assert database.write_now(admit, identity("1")).id != first.id

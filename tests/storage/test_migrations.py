@@ -1,0 +1,247 @@
+"""How a file comes to the schema of this program, whoever starts first and whatever was there before."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import peewee as pw
+import pytest
+
+from nextarget.errors import SchemaError
+from nextarget.storage import schema, sessions, users
+from nextarget.storage.database import Database
+from nextarget.storage.schema import migrate, pending
+from nextarget.storage.tables import TABLES
+from tests.contract.databases import run_together
+from tests.contract.rows import NOW, add_session, admit
+
+SHIPPED = schema._DIRECTORY
+NAMES = [path.stem for path in sorted(SHIPPED.glob("[0-9]*.py"))]
+HISTORY = "schema_migration"
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What a schema amounts to, without the spelling of the statements that made it."""
+    connection = sqlite3.connect(path)
+
+    def rows(pragma: str, name: str) -> list[tuple[Any, ...]]:
+        return connection.execute(f"SELECT * FROM pragma_{pragma}(?)", (name,)).fetchall()
+
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    found = {}
+    for (name,) in tables.fetchall():
+        indexes = {
+            (unique, origin, tuple(row[1:] for row in rows("index_info", index)))
+            for _, index, unique, origin, _ in rows("index_list", name)
+        }
+        columns = [
+            (column, kind, notnull, default, key) for _, column, kind, notnull, default, key in rows("table_info", name)
+        ]
+        found[name] = {"columns": columns, "indexes": indexes, "foreign_keys": rows("foreign_key_list", name)}
+    connection.close()
+    return found
+
+
+def with_migrations(folder: Path, monkeypatch: pytest.MonkeyPatch, **files: str) -> None:
+    """Make the program one that ships these migrations after its own."""
+    folder.mkdir()
+    for path in SHIPPED.glob("[0-9]*.py"):
+        (folder / path.name).write_text(path.read_text())
+    for name, body in files.items():
+        (folder / f"{name.removeprefix('m')}.py").write_text(body)
+    monkeypatch.setattr(schema, "_DIRECTORY", folder)
+
+
+def test_migrating_makes_what_tables_py_declares(path: Path, tmp_path: Path) -> None:
+    """Columns, types, nullability, indexes and foreign keys: the migrations and the declaration say the same."""
+    migrated = Database(path)
+    assert migrate(migrated) == NAMES
+    migrated.close()
+    declared = pw.SqliteDatabase(tmp_path / "declared.db")
+    with declared.bind_ctx(TABLES):
+        declared.create_tables(TABLES)
+    declared.close()
+    found = described(path)
+    assert HISTORY in found
+    del found[HISTORY]
+    assert found == described(tmp_path / "declared.db")
+
+
+def test_every_column_is_required_unless_it_is_declared_otherwise(path: Path) -> None:
+    """The description above does tell nullability, keys and cascades apart."""
+    database = Database(path)
+    migrate(database)
+    database.close()
+    session = described(path)["session"]
+    assert ("user_id", "TEXT", 1, None, 0) in session["columns"]
+    assert ("revoked_at", "INTEGER", 0, None, 0) in session["columns"]
+    assert [(row[2], row[3], row[6]) for row in session["foreign_keys"]] == [("user", "user_id", "CASCADE")]
+
+
+def test_migrating_again_changes_nothing(path: Path) -> None:
+    """A second run applies nothing and keeps every row."""
+    database = Database(path)
+    assert pending(database) == NAMES
+    assert migrate(database) == NAMES
+    user = database.write_now(admit)
+    assert pending(database) == []
+    assert migrate(database) == []
+    assert database.read_now(users.page) == [user]
+    database.close()
+
+
+def test_asking_what_is_pending_never_creates_the_file(path: Path) -> None:
+    """`init-db --check` leaves no trace where there was nothing."""
+    database = Database(path)
+    assert pending(database) == NAMES
+    assert list(path.parent.iterdir()) == []
+
+
+def test_asking_what_is_pending_changes_no_file(path: Path) -> None:
+    """An empty file, or one that another program made, is looked at and left as it was."""
+    path.write_bytes(b"")
+    assert pending(Database(path)) == NAMES
+    assert path.read_bytes() == b""
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE recipe (title TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    assert pending(Database(path)) == NAMES
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+MIGRATE = """
+import sys
+from nextarget.storage.database import Database
+from nextarget.storage.schema import migrate
+
+print("ready", flush=True)
+sys.stdin.readline()
+database = Database(sys.argv[1])
+print(*migrate(database))
+database.close()
+"""
+
+
+def test_ten_processes_that_migrate_at_once_migrate_once(path: Path) -> None:
+    """One of ten does the work, the others wait for it and find nothing left to do."""
+    outcomes = run_together(MIGRATE, [[str(path)]] * 10)
+    assert sorted(outcomes) == [[""]] * 9 + [[" ".join(NAMES)]]
+    connection = sqlite3.connect(path)
+    assert [row[0] for row in connection.execute(f"SELECT name FROM {HISTORY} ORDER BY name")] == NAMES
+    connection.close()
+
+
+def test_a_database_of_a_newer_version_is_refused(path: Path) -> None:
+    """An older program does not guess what a newer one has done to the file; it names what it does not know."""
+    database = Database(path)
+    migrate(database)
+    database.close()
+    connection = sqlite3.connect(path)
+    connection.execute(f"INSERT INTO {HISTORY} (name, applied) VALUES ('9999_from_the_future', '2099-01-01')")
+    connection.commit()
+    connection.close()
+    for ask in (migrate, pending):
+        with pytest.raises(SchemaError, match="9999_from_the_future"):
+            ask(database)
+    database.close()
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:
+    """A file with somebody else's tables stays as it was, to the byte."""
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE recipe (title TEXT)")
+    connection.execute("INSERT INTO recipe VALUES ('Soup')")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    database = Database(path)
+    with pytest.raises(SchemaError, match="another program"):
+        migrate(database)
+    database.close()
+    assert path.read_bytes() == before
+
+
+def test_a_first_start_that_was_cut_short_is_taken_up_again(path: Path) -> None:
+    """A process that dies between making the history and its first entry leaves a file that is still ours."""
+    connection = sqlite3.connect(path)
+    database = Database(path)
+    with database.schema_changes() as db:
+        schema.Runner(db, str(SHIPPED)).History.create_table()
+    database.close()
+    connection.close()
+    assert migrate(database) == NAMES
+    assert database.write_now(admit)
+    database.close()
+
+
+REBUILD = """
+def up(migrator, db):
+    migrator.migrate(migrator.drop_column("user", "email_verified", legacy=True))
+"""
+REBUILD_BY_HAND = """
+def up(migrator, db):
+    db.execute_sql('CREATE TABLE "rebuilt" AS SELECT * FROM "user"')
+    db.execute_sql('DELETE FROM "user"')
+    db.execute_sql('INSERT INTO "user" SELECT * FROM "rebuilt"')
+    db.execute_sql('DROP TABLE "rebuilt"')
+"""
+
+
+@pytest.mark.parametrize("body", [REBUILD, REBUILD_BY_HAND], ids=["by the migrator", "by hand"])
+def test_rebuilding_a_table_keeps_the_rows_that_refer_to_it(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    """While a migration drops and refills `user`, foreign keys are off: no session is cascaded away."""
+    database = Database(path)
+    migrate(database)
+    made = [database.write_now(admit) for _ in range(3)]
+    kept = [database.write_now(add_session, user) for user in made]
+    with_migrations(tmp_path / "migrations", monkeypatch, m9000_rebuild=body)
+    assert migrate(database) == ["9000_rebuild"]
+    rows = database.read_now(lambda db: db.execute_sql('SELECT "id", "user_id" FROM "session"').fetchall())
+    assert sorted(rows) == sorted((session.id, session.user_id) for session in kept)
+    assert database.read_now(lambda db: db.execute_sql("PRAGMA foreign_key_check").fetchall()) == []
+    database.write_now(users.delete, made[0].id)
+    assert database.read_now(sessions.count_standing, made[0].id, NOW) == 0
+    assert database.read_now(sessions.count_standing, made[1].id, NOW) == 1
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def up(migrator, db):\n    db.execute_sql('CREATE TABLE half (id)')\n    db.execute_sql('NOT SQL')\n",
+        "def up(migrator, db):\n    db.execute_sql('DELETE FROM \"user\"')\n    db.execute_sql('SELECT missing')\n",
+        "nothing_to_do = True\n",
+    ],
+)
+def test_a_migration_that_fails_leaves_everything_as_it_was(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    """A failed migration is undone, said in one sentence, and can be tried again."""
+    database = Database(path)
+    migrate(database)
+    user = database.write_now(admit)
+    database.close()
+    before = described(path)
+    with_migrations(tmp_path / "migrations", monkeypatch, m9000_broken=body)
+    for _ in range(2):
+        with pytest.raises(SchemaError, match="could not be migrated and is as it was"):
+            migrate(database)
+    assert database.read_now(users.page) == [user]
+    database.close()
+    assert described(path) == before
+    assert pending(database) == ["9000_broken"]
+
+
+def test_the_path_may_hold_any_character(tmp_path: Path) -> None:
+    """A folder with `?`, `#`, `%` and spaces in its name is a folder like any other."""
+    folder = tmp_path / "a b?mode=ro#c%41"
+    folder.mkdir()
+    database = Database(folder / "next target.db")
+    assert migrate(database) == NAMES
+    assert migrate(database) == []
+    assert database.path.exists()
+    database.close()

@@ -1,0 +1,195 @@
+"""The one thread that writes: what it commits together still succeeds and fails apart."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from nextarget.errors import DatabaseUnavailable
+from nextarget.model import User
+from nextarget.storage import users
+from nextarget.storage.database import MAX_BATCH, Connection, Database
+from tests.contract.rows import admit, identity
+
+
+class Gate:
+    """A write that holds the writer until it is opened, and lists the statements that the writer runs after it."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+        self._held = threading.Event()
+        self._opened = threading.Event()
+
+    def hold(self, db: Connection) -> None:
+        self._held.set()
+        assert self._opened.wait(30)
+        db.connection().set_trace_callback(self.statements.append)
+
+    async def close_behind(self, database: Database) -> "asyncio.Task[None]":
+        """Returns once the writer is held."""
+        task = asyncio.create_task(database.write(self.hold))
+        await asyncio.to_thread(self._held.wait, 30)
+        return task
+
+    def open(self) -> None:
+        self._opened.set()
+
+    @property
+    def commits(self) -> int:
+        return self.statements.count("COMMIT")
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+def admit_as(db: Connection, subject: str) -> User:
+    return admit(db, identity(subject), new_id=subject)
+
+
+def admit_and_fail(db: Connection, subject: str) -> None:
+    admit_as(db, subject)
+    raise LookupError(subject)
+
+
+async def queued(*writes: "asyncio.Future[object]") -> "list[asyncio.Future[object]]":
+    """The writes, handed to the writer."""
+    tasks = [asyncio.ensure_future(write) for write in writes]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_writes_that_gather_share_one_commit(database: Database, gate: Gate) -> None:
+    """What is queued while the writer is busy waits for the disk once, MAX_BATCH writes at a time."""
+    holding = await gate.close_behind(database)
+    writes = await queued(*(database.write(admit_as, str(number)) for number in range(MAX_BATCH)))
+    gate.open()
+    await asyncio.gather(holding, *writes)
+    assert gate.commits == 2  # the one of the gate, and one for all the others
+    assert len(database.read_now(users.page, size=1000)) == MAX_BATCH
+
+
+async def test_a_batch_has_a_limit(database: Database, gate: Gate) -> None:
+    """However many writes wait, no commit takes more than MAX_BATCH of them."""
+    holding = await gate.close_behind(database)
+    writes = await queued(*(database.write(admit_as, str(number)) for number in range(3 * MAX_BATCH)))
+    gate.open()
+    await asyncio.gather(holding, *writes)
+    assert gate.commits == 4
+
+
+async def test_in_a_batch_a_write_that_raises_undoes_only_itself(database: Database, gate: Gate) -> None:
+    """Each write of a batch has a savepoint: its neighbours are committed, its own changes are not."""
+    holding = await gate.close_behind(database)
+    writes = await queued(
+        database.write(admit_as, "first"),
+        database.write(admit_and_fail, "second"),
+        database.write(admit_as, "third"),
+        database.write(admit_and_fail, "fourth"),
+    )
+    gate.open()
+    await holding
+    first, second, third, fourth = await asyncio.gather(*writes, return_exceptions=True)
+    assert gate.commits == 2
+    assert isinstance(second, LookupError)
+    assert isinstance(fourth, LookupError)
+    assert {user.id for user in database.read_now(users.page)} == {"first", "third"}
+    assert {first.id, third.id} == {"first", "third"}
+
+
+async def test_a_write_is_acknowledged_only_after_its_commit(database: Database, path, gate: Gate) -> None:
+    """Nothing of a batch is visible elsewhere, nor acknowledged, before all of it is committed."""
+    looking = Database(path)
+    holding = await gate.close_behind(database)
+    seen = asyncio.ensure_future(database.write(lambda db: (admit_as(db, "1"), looking.read_now(users.page))))
+    (write,) = await queued(database.write(admit_as, "2"))
+    gate.open()
+    await holding
+    assert (await seen)[1] == []
+    await write
+    assert {user.id for user in looking.read_now(users.page)} == {"1", "2"}
+    looking.close()
+
+
+async def test_writes_queued_before_the_end_are_committed(database: Database, path, gate: Gate) -> None:
+    """Closing the database finishes what was queued, and every waiter learns the outcome."""
+    holding = await gate.close_behind(database)
+    writes = await queued(*(database.write(admit_as, str(number)) for number in range(MAX_BATCH + 10)))
+    threading.Timer(0, gate.open).start()
+    database.close()
+    admitted = await asyncio.gather(*writes)
+    await holding
+    after = Database(path)
+    assert {user.id for user in after.read_now(users.page, size=1000)} == {user.id for user in admitted}
+    assert len(admitted) == MAX_BATCH + 10
+    after.close()
+
+
+async def test_a_closed_database_takes_no_more_writes(database: Database) -> None:
+    """After the end, and before the beginning, a write is refused in one sentence."""
+    database.close()
+    with pytest.raises(DatabaseUnavailable):
+        await database.write(admit_as, "1")
+    database.open()
+    assert await database.write(admit_as, "1")
+
+
+async def test_closing_twice_is_closing_once(database: Database) -> None:
+    """A shutdown may come twice, and an open database may be opened again."""
+    database.open()
+    database.open()
+    await database.write(admit_as, "1")
+    database.close()
+    database.close()
+
+
+async def test_a_waiter_that_goes_away_disturbs_nobody(database: Database, gate: Gate) -> None:
+    """A client that hangs up cancels its own wait: its write and those beside it are committed all the same."""
+    holding = await gate.close_behind(database)
+    first, second, failing, third = await queued(
+        database.write(admit_as, "1"),
+        database.write(admit_as, "2"),
+        database.write(admit_and_fail, "3"),
+        database.write(admit_as, "4"),
+    )
+    second.cancel()
+    failing.cancel()
+    holding.cancel()
+    gate.open()
+    assert [(await first).id, (await third).id] == ["1", "4"]
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert {user.id for user in database.read_now(users.page)} == {"1", "2", "4"}
+    assert await database.write(admit_as, "5")
+
+
+async def test_a_loop_that_ended_meanwhile_does_not_end_the_writer(database: Database, gate: Gate) -> None:
+    """Writes whose event loop is gone are committed, and the writer goes on for the next loop."""
+
+    def in_a_loop_that_ends() -> None:
+        async def queue_and_leave() -> None:
+            task = asyncio.create_task(database.write(admit_as, "1"))
+            await asyncio.sleep(0)
+            task.cancel()
+
+        asyncio.run(queue_and_leave())
+
+    holding = await gate.close_behind(database)
+    await asyncio.to_thread(in_a_loop_that_ends)
+    gate.open()
+    await holding
+    assert (await database.write(admit_as, "2")).id == "2"
+    assert {user.id for user in database.read_now(users.page)} == {"1", "2"}
+
+
+async def test_reads_do_not_wait_for_the_writer(database: Database, gate: Gate) -> None:
+    """In WAL mode a read sees the last commit while a write is under way."""
+    await database.write(admit_as, "1")
+    holding = await gate.close_behind(database)
+    assert [user.id for user in await database.read(users.page)] == ["1"]
+    gate.open()
+    await holding
