@@ -91,7 +91,7 @@ class AccessTokens:
             raise InvalidToken(note="malformed or not signed by us") from None
         user_id, session_id = claims["sub"], claims["sid"]
         issued_at, expires_at = claims["iat"], claims["exp"]
-        if not (isinstance(user_id, str) and isinstance(session_id, str)):
+        if not all(isinstance(text, str) for text in (user_id, session_id, claims["client_id"])):
             raise InvalidToken(note="claims of the wrong type")
         if type(issued_at) is not int or type(expires_at) is not int:
             raise InvalidToken(note="claims of the wrong type")

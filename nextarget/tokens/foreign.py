@@ -17,7 +17,8 @@ MAX_TOKEN_LENGTH = 16_384
 MAX_SUBJECT_LENGTH = 255
 """OpenID Connect Core, 2: `sub` is at most 255 ASCII characters."""
 SKEW_SECONDS = 10
-_MIN_RSA_BITS = 2048
+_RSA_BITS = range(2048, 8192 + 1)
+"""RFC 7518, 3.3 sets the lower bound; above the upper one, checking a signature takes too long."""
 _ALGORITHM = "RS256"
 _UNLIMITED_SKEW = 1 << 62
 
@@ -37,7 +38,7 @@ def keys_of(jwks: object) -> Keys:
         except (pyjwt.PyJWTError, ValueError, TypeError):
             continue
         kid = entry.get("kid")
-        if isinstance(kid, str) and isinstance(key, RSAPublicKey) and key.key_size >= _MIN_RSA_BITS:
+        if isinstance(kid, str) and isinstance(key, RSAPublicKey) and key.key_size in _RSA_BITS:
             keys[kid] = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return keys
 
@@ -102,7 +103,8 @@ def identity_of(provider: Provider, claims: Mapping[str, Any], *, trusts_email: 
     if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT_LENGTH or not subject.isascii():
         raise IdentityRejected(note="id_token without a usable sub")
     email = usable_email(claims.get("email"))
-    verified = trusts_email and email is not None and claims.get("email_verified") in (True, "true")
+    said = claims.get("email_verified")
+    verified = trusts_email and email is not None and (said is True or said == "true")
     return Identity(provider, subject, email, verified)
 
 

@@ -1,0 +1,296 @@
+"""Access tokens: what is signed, what is believed, and for how long."""
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextarget.errors import InvalidToken
+from nextarget.model import Millis, Secret
+from nextarget.tokens import access
+from nextarget.tokens.access import AccessClaims, AccessTokens
+from nextarget.tokens.keyring import Keyring, SigningKey
+from tests.tokens.forging import decoded, flipped, hs256, unsigned
+
+SECRET = Secret("a secret of thirty-two bytes or more")
+OTHER = Secret("another secret of thirty-two bytes or more")
+KEY = SigningKey(SECRET)
+ISSUER = "https://id.example.com"
+AUDIENCE = "https://api.example.com"
+SECONDS = 1_900_000_000
+NOW = Millis(SECONDS * 1000)
+HEADER = {"alg": "HS256", "typ": "at+jwt", "kid": KEY.id}
+CLAIMS: dict[str, Any] = {
+    "iss": ISSUER,
+    "aud": AUDIENCE,
+    "sub": "8a5e60d8-4b1f-4a8e-a3a4-3d2c6a9c1b11",
+    "sid": "c0ffee00-4b1f-4a8e-a3a4-3d2c6a9c1b11",
+    "client_id": "nextarget-app",
+    "iat": SECONDS,
+    "exp": SECONDS + 3600,
+    "jti": "4e3c1d3a-4b1f-4a8e-a3a4-3d2c6a9c1b11",
+}
+
+
+def tokens_of(current: Secret, *previous: Secret) -> AccessTokens:
+    return AccessTokens(Keyring(current, previous), issuer=ISSUER, audience=AUDIENCE, client_id="nextarget-app")
+
+
+@pytest.fixture
+def tokens() -> AccessTokens:
+    return tokens_of(SECRET)
+
+
+def minted(tokens: AccessTokens, *, now: Millis = NOW, lifetime: int = 3600) -> str:
+    return tokens.mint(user_id="user", session_id="session", now=now, lifetime=lifetime).token
+
+
+def at(seconds: float) -> Millis:
+    """A moment that many seconds after the token was issued."""
+    return Millis(NOW + int(seconds * 1000))
+
+
+def refused(tokens: AccessTokens, token: str, now: Millis = NOW) -> InvalidToken:
+    with pytest.raises(InvalidToken) as caught:
+        tokens.verify(token, now)
+    return caught.value
+
+
+def test_what_is_minted_is_what_is_read(tokens: AccessTokens) -> None:
+    """A token names user and session, and lives as long as it was told to."""
+    token = tokens.mint(user_id="user", session_id="session", now=NOW, lifetime=900)
+    assert token.expires_in == 900
+    assert tokens.verify(token.token, NOW) == AccessClaims("user", "session", SECONDS, SECONDS + 900)
+
+
+def test_a_token_has_the_header_and_claims_of_rfc_9068(tokens: AccessTokens) -> None:
+    """RFC 9068, 2: typ at+jwt, and every claim that it requires; each token has a jti of its own."""
+    header, claims, _ = minted(tokens).split(".")
+    assert json.loads(decoded(header)) == HEADER
+    found = json.loads(decoded(claims))
+    assert found.keys() == CLAIMS.keys()
+    assert (found["iss"], found["aud"], found["client_id"]) == (ISSUER, AUDIENCE, "nextarget-app")
+    assert (found["iat"], found["exp"]) == (SECONDS, SECONDS + 3600)
+    assert uuid.UUID(found["jti"]).version == 4
+    assert minted(tokens) != minted(tokens)
+
+
+def test_a_token_made_by_hand_is_accepted(tokens: AccessTokens) -> None:
+    """The forger of these tests makes good tokens too: what follows is refused for the reason it names."""
+    assert tokens.verify(hs256(HEADER, CLAIMS, KEY.secret), NOW).user_id == CLAIMS["sub"]
+
+
+def test_a_token_ends_on_the_second(tokens: AccessTokens) -> None:
+    """Our own clock made it and our own clock ends it: there is no leeway at the end."""
+    token = minted(tokens, lifetime=3600)
+    assert tokens.verify(token, at(3599.999))
+    refused(tokens, token, at(3600))
+
+
+def test_a_node_ten_seconds_behind_accepts_a_fresh_token(tokens: AccessTokens) -> None:
+    """Nodes' clocks differ: a token may seem to be issued 10 seconds from now, and no more."""
+    token = minted(tokens)
+    assert tokens.verify(token, at(-10))
+    refused(tokens, token, at(-11))
+
+
+def test_a_cached_signature_does_not_outlive_its_token(tokens: AccessTokens) -> None:
+    """Verifying a token once saves the next signature check, never the check of its times."""
+    token = minted(tokens, lifetime=60)
+    for seconds in (0, 30, 59):
+        assert tokens.verify(token, at(seconds)).session_id == "session"
+    for seconds in (60, 61, 10_000):
+        refused(tokens, token, at(seconds))
+    refused(tokens, token, at(-11))
+
+
+def test_the_cache_of_signatures_is_bounded(tokens: AccessTokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tokens are in use, the cache stays small, and those that fell out still verify."""
+    monkeypatch.setattr(access, "_CACHE_SIZE", 3)
+    many = [minted(tokens) for _ in range(10)]
+    for token in many * 2:
+        assert tokens.verify(token, NOW)
+        assert len(tokens._verified) <= 3
+
+
+def test_a_refused_token_is_not_cached(tokens: AccessTokens) -> None:
+    """Garbage takes no place in the cache."""
+    for token in ("garbage", hs256(HEADER, {**CLAIMS, "iss": "other"}, KEY.secret)):
+        refused(tokens, token)
+    assert not tokens._verified
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_token_without_a_required_claim_is_refused(tokens: AccessTokens, claim: str) -> None:
+    """Each claim that RFC 9068 requires must be there."""
+    refused(tokens, hs256(HEADER, {name: value for name, value in CLAIMS.items() if name != claim}, KEY.secret))
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, 5, [], {}, ["text"], {"a": "text"}])
+@pytest.mark.parametrize("claim", ["iss", "aud", "sub", "sid", "client_id", "jti"])
+def test_a_claim_that_is_not_text_is_refused(tokens: AccessTokens, claim: str, value: object) -> None:
+    """Names and ids are text, whoever has signed them."""
+    refused(tokens, hs256(HEADER, {**CLAIMS, claim: value}, KEY.secret))
+
+
+@pytest.mark.parametrize("value", [None, True, SECONDS + 0.5, 1e308, "", str(SECONDS + 60), [], {}, [SECONDS]])
+@pytest.mark.parametrize("claim", ["iat", "exp"])
+def test_a_time_that_is_not_a_whole_number_is_refused(tokens: AccessTokens, claim: str, value: object) -> None:
+    """Times are whole seconds: a boolean is no number, and neither is a number in quotes."""
+    refused(tokens, hs256(HEADER, {**CLAIMS, claim: value}, KEY.secret))
+
+
+@pytest.mark.parametrize("exp", ["1" + "0" * 400, "1" * 5000, "1e400", "-1e400", "NaN", "Infinity"])
+def test_absurd_numbers_are_refused_or_read_but_never_break_anything(tokens: AccessTokens, exp: str) -> None:
+    """Python's JSON reads numbers that no clock shows; none of them leads to another exception."""
+    for claim in ("iat", "exp"):
+        claims = json.dumps({**CLAIMS, claim: "HERE"}).replace('"HERE"', exp).encode()
+        token = hs256(HEADER, claims, KEY.secret)
+        if claim == "exp" and exp == "1" + "0" * 400:
+            assert tokens.verify(token, NOW).expires_at == int(exp)
+        else:
+            refused(tokens, token)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"iss": "https://id.example.com/"},
+        {"iss": "https://evil.example.com"},
+        {"aud": "https://id.example.com"},
+        {"aud": [AUDIENCE]},
+        {"aud": [AUDIENCE, "https://other.example.com"]},
+    ],
+)
+def test_a_token_of_another_issuer_or_for_another_audience_is_refused(
+    tokens: AccessTokens, changed: dict[str, object]
+) -> None:
+    """iss and aud are compared exactly, and aud is one text."""
+    refused(tokens, hs256(HEADER, {**CLAIMS, **changed}, KEY.secret))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"typ": "JWT"},
+        {"typ": "jwt"},
+        {"typ": "application/at+jwt"},
+        {"typ": None},
+        {"typ": ["at+jwt"]},
+        {"kid": "0123456789abcdef"},
+        {"kid": None},
+        {"kid": 1},
+        {"kid": [KEY.id]},
+        {"alg": "HS512"},
+        {"alg": "RS256"},
+        {"alg": "none"},
+        {"alg": None},
+        {"alg": ["HS256"]},
+        {"crit": ["exp"]},
+        {"b64": False, "crit": ["b64"]},
+    ],
+)
+def test_a_token_with_another_header_is_refused(tokens: AccessTokens, changed: dict[str, object]) -> None:
+    """typ, kid and alg are pinned: nothing in the header chooses how the token is checked."""
+    refused(tokens, hs256({**HEADER, **changed}, CLAIMS, KEY.secret))
+
+
+@pytest.mark.parametrize("name", ["typ", "kid", "alg"])
+def test_a_token_that_lacks_part_of_its_header_is_refused(tokens: AccessTokens, name: str) -> None:
+    """A token without typ could be another kind of token; without kid or alg it is nobody's."""
+    refused(tokens, hs256({key: value for key, value in HEADER.items() if key != name}, CLAIMS, KEY.secret))
+
+
+@pytest.mark.parametrize("alg", ["none", "None", "NONE", "HS256"])
+def test_an_unsigned_token_is_refused(tokens: AccessTokens, alg: str) -> None:
+    """RFC 8725, 3.2: alg none, in any spelling, is no signature."""
+    refused(tokens, unsigned({**HEADER, "alg": alg}, CLAIMS))
+
+
+def test_a_token_signed_with_another_secret_is_refused(tokens: AccessTokens) -> None:
+    """Neither the right kid nor a derived key makes up for the wrong secret."""
+    refused(tokens, hs256(HEADER, CLAIMS, OTHER.encode()))
+    refused(tokens, hs256(HEADER, CLAIMS, KEY.derive("oidc nonce")))
+    refused(tokens, hs256(HEADER, CLAIMS, b""))
+
+
+def test_a_token_signed_before_the_secret_was_changed_still_verifies() -> None:
+    """Rotating a secret signs nobody out while the earlier one is listed, and does once it is not."""
+    token = minted(tokens_of(SECRET))
+    assert tokens_of(OTHER, SECRET).verify(token, NOW).user_id == "user"
+    refused(tokens_of(OTHER), token)
+
+
+def test_a_new_token_is_signed_with_the_current_secret() -> None:
+    """A previous secret verifies and signs nothing."""
+    token = minted(tokens_of(OTHER, SECRET))
+    assert tokens_of(OTHER).verify(token, NOW)
+    refused(tokens_of(SECRET), token)
+
+
+@pytest.mark.parametrize("token", ["", ".", "..", "...", "a.b.c", "\x00", "\ud800.\ud800.\ud800", "é.é.é", "=.=.="])
+def test_garbage_is_refused(tokens: AccessTokens, token: str) -> None:
+    """Whatever stands after Bearer is refused in the same way."""
+    refused(tokens, token)
+
+
+def test_a_huge_token_is_refused_before_it_is_read(tokens: AccessTokens) -> None:
+    """A token longer than any of ours costs nothing."""
+    signed = hs256(HEADER, {**CLAIMS, "padding": "x" * 5000}, KEY.secret)
+    assert refused(tokens, signed).note == "too long"
+    refused(tokens, "a" * 10_000_000)
+
+
+@pytest.mark.parametrize("where", ["header", "claims"])
+def test_deeply_nested_json_is_refused(tokens: AccessTokens, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON that exhausts the parser's recursion is no internal error."""
+    monkeypatch.setattr(access, "MAX_TOKEN_LENGTH", 1_000_000)
+    deep = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    refused(tokens, hs256(deep, CLAIMS, KEY.secret) if where == "header" else hs256(HEADER, deep, KEY.secret))
+
+
+@given(st.text(max_size=300))
+def test_no_text_raises_anything_but_invalid_token(token: str) -> None:
+    """The first thing that an attacker sends is text of any kind."""
+    refused(tokens_of(SECRET), token)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(json_values | st.binary(max_size=40), json_values | st.binary(max_size=40))
+def test_no_signed_json_raises_anything_but_invalid_token(header: object, claims: object) -> None:
+    """Segments that are JSON, or bytes that are not, are refused even when the signature fits."""
+    refused(tokens_of(SECRET), hs256(header, claims, KEY.secret))
+
+
+@given(st.sampled_from(sorted(CLAIMS)), json_values)
+def test_no_value_of_a_claim_raises_anything_but_invalid_token(claim: str, value: object) -> None:
+    """A properly signed token with one odd claim is either read or refused."""
+    try:
+        claims = tokens_of(SECRET).verify(hs256(HEADER, {**CLAIMS, claim: value}, KEY.secret), NOW)
+    except InvalidToken:
+        return
+    assert isinstance(claims.user_id, str)
+    assert type(claims.expires_at) is int
+
+
+@given(st.integers(0, 2), st.integers(0, 100_000))
+def test_one_bit_turned_over_anywhere_is_noticed(which: int, bit: int) -> None:
+    """Header, claims and signature hold together."""
+    refused(tokens_of(SECRET), flipped(hs256(HEADER, CLAIMS, KEY.secret), which, bit))
+
+
+@given(st.text(max_size=300))
+def test_the_answer_never_says_what_was_wrong(token: str) -> None:
+    """RFC 9068, 4: every refusal reads the same to the caller; the note is one of ours."""
+    error = refused(tokens_of(SECRET), token)
+    assert error.detail == InvalidToken.sentence
+    assert error.note in ("too long", "malformed or not signed by us", "unknown kid or wrong typ")
