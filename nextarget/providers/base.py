@@ -18,6 +18,17 @@ CONNECT_SECONDS = 5
 TOTAL_SECONDS = 10
 MAX_ANSWER_BYTES = 256 * 1024
 
+_OAUTH_ERRORS = frozenset(
+    {
+        "redirect_uri_mismatch",
+        "temporarily_unavailable",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "unsupported_response_type",
+    }
+)
+"""Codes of RFC 6749, 4.1.2.1 and 5.2, and one of Google's, that are long enough to be taken for a token."""
+
 
 class IdentityProvider(Protocol):
     """A company that vouches for people."""
@@ -99,6 +110,12 @@ class ProviderHttp:
             if not isinstance(document, dict):
                 raise ProviderFailed(note=f"{self._provider}: status {response.status}, not a JSON object")
             return Answer(response.status, document, response.headers)
+
+
+def oauth_note(error: str | None, description: str | None) -> str:
+    """An OAuth error for the log: scrubbed, save for a code that only looks like a token."""
+    code = error if error in _OAUTH_ERRORS else scrubbed(error or "no error code")
+    return f"{code}: {scrubbed(description or '')}"
 
 
 def open_session() -> aiohttp.ClientSession:

@@ -101,7 +101,7 @@ def _failure(
     code = error.get("code")
     code = code if isinstance(code, int) else None
     text = f"{error.get('type')} {code}/{error.get('error_subcode')}: {error.get('message')}"
-    note = scrubbed(f"facebook {where}: status {answer.status}, {text}")
+    note = f"facebook {where}: status {answer.status}, {scrubbed(text)}"
     if code in _TEMPORARY or error.get("is_transient") is True:
         return ProviderUnavailable(note=note)
     if code is not None and code == refused_by:

@@ -8,9 +8,8 @@ from urllib.parse import urlencode
 
 from nextarget.errors import ProviderFailed, ProviderRefused
 from nextarget.model import Identity, Millis, Provider, Secret
-from nextarget.providers.base import Answer, ProviderHttp
+from nextarget.providers.base import Answer, ProviderHttp, oauth_note
 from nextarget.providers.jwks import JwksCache
-from nextarget.telemetry import scrubbed
 from nextarget.tokens.foreign import MAX_TOKEN_LENGTH, identity_of, key_id_of, verify_id_token
 from nextarget.tokens.login import LoginSecrets
 
@@ -81,6 +80,6 @@ class Google:
 
 def _refusal(answer: Answer) -> ProviderRefused | ProviderFailed:
     """The error of RFC 6749, 5.2: only `invalid_grant` is about the code, the rest is about our configuration."""
-    error = answer.text("error") or "no error code"
-    note = scrubbed(f"google: status {answer.status}, {error}: {answer.text('error_description') or ''}")
+    error = answer.text("error")
+    note = f"google: status {answer.status}, {oauth_note(error, answer.text('error_description'))}"
     return ProviderRefused(note=note) if error == "invalid_grant" else ProviderFailed(note=note)

@@ -16,12 +16,12 @@ from nextarget.errors import (
     UserDeactivated,
 )
 from nextarget.model import AuditEvent, Identity, Login, LoginMode, Millis, Provider, Session, SignedIn, User
-from nextarget.providers.base import IdentityProvider
+from nextarget.providers.base import IdentityProvider, oauth_note
 from nextarget.services import accounts
 from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, logins, sessions
 from nextarget.storage.database import Connection, Database
-from nextarget.telemetry import get_logger, login_id, request_id, scrubbed
+from nextarget.telemetry import get_logger, login_id, request_id
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.login import digest, login_secrets, new_state
 
@@ -121,7 +121,7 @@ class SignIn:
     async def _identify(self, provider: IdentityProvider, login: Login, answer: CallbackAnswer) -> Identity:
         if answer.issuer is not None and answer.issuer not in provider.issuers:
             raise InvalidState(note="the callback names another issuer (RFC 9207, 2.4)")
-        if answer.code is None:
+        if answer.code is None or answer.error is not None:
             raise _provider_error(answer)
         key = self._keyring.get(login.key_id)
         if key is None:
@@ -151,7 +151,7 @@ class SignIn:
 
 def _provider_error(answer: CallbackAnswer) -> ProblemError:
     """The error that a provider sent back with the person (RFC 6749, 4.1.2.1). Its own words are for the log."""
-    note = scrubbed(f"{answer.error or 'neither code nor error'}: {answer.error_description or ''}")
+    note = oauth_note(answer.error, answer.error_description)
     match answer.error:
         case "access_denied":
             return AccessDenied(note=note)

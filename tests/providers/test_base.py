@@ -1,0 +1,274 @@
+"""Asking a provider over HTTP: whatever happens on the way is one of three errors, and says nothing secret."""
+
+import gzip
+from typing import Any
+
+import aiohttp
+import pytest
+
+from nextarget.errors import ProviderFailed, ProviderUnavailable
+from nextarget.model import Provider as Name
+from nextarget.providers import base
+from nextarget.providers.base import MAX_ANSWER_BYTES, Answer, ProviderHttp
+from tests.providers.conftest import Provider, Wire, http_answer
+
+URL = "https://provider.example/token"
+FORM = {"code": "a-code-that-nobody-else-may-see", "client_secret": "a-secret-that-nobody-may-see"}
+
+
+@pytest.fixture
+def asking(http: aiohttp.ClientSession) -> ProviderHttp:
+    return ProviderHttp(http, Name.GOOGLE)
+
+
+def refused_connection() -> aiohttp.ClientConnectorError:
+    key: Any = type("Key", (), {"host": "provider.example", "port": 443, "ssl": True})
+    return aiohttp.ClientConnectorError(key, OSError(111, "Connection refused"))
+
+
+async def fails(asking: ProviderHttp, url: str = URL) -> ProviderFailed | ProviderUnavailable:
+    """The error of a request, which must quote nothing of what was sent, and be fit for the caller."""
+    with pytest.raises((ProviderFailed, ProviderUnavailable)) as caught:
+        await asking.post(url, FORM)
+    error = caught.value
+    assert error.detail == type(error).sentence
+    assert error.note
+    assert error.note.startswith("google: ")
+    assert not any(value in error.note for value in FORM.values())
+    return error
+
+
+async def test_an_answer_is_its_status_and_its_json(asking: ProviderHttp, provider: Provider) -> None:
+    """Statuses below 500 are the protocol's own business: the document comes along."""
+    provider.answers("POST", URL, {"access_token": "x"})
+    provider.answers("POST", URL, {"error": "invalid_grant"}, status=400)
+    good, bad = [await asking.post(URL, FORM) for _ in range(2)]
+    assert (good.ok, good.status, good.document) == (True, 200, {"access_token": "x"})
+    assert (bad.ok, bad.status, bad.document) == (False, 400, {"error": "invalid_grant"})
+
+
+@pytest.mark.parametrize("value", [None, "", 1, True, [], {}, "x" * 8193])
+def test_text_of_another_type_or_size_is_no_text(value: object) -> None:
+    """A member of an answer is read as text only when it is some, and not too long."""
+    assert Answer(200, {"name": value}, {}).text("name") is None
+    assert Answer(200, {}, {}).text("name") is None
+    assert Answer(200, {"name": "x" * 8192}, {}).text("name") == "x" * 8192
+
+
+async def test_the_form_travels_in_the_body(asking: ProviderHttp, provider: Provider) -> None:
+    """A query string ends up in logs on the way: what is posted is never part of the URL."""
+    provider.answers("POST", URL, {})
+    await asking.post(URL, FORM)
+    (asked,) = provider.asked
+    assert (asked.url, asked.form, asked.params) == (URL, FORM, {})
+
+
+@pytest.mark.parametrize("status", [429, 500, 501, 502, 503, 504, 599])
+async def test_a_provider_that_cannot_right_now_is_unavailable(
+    asking: ProviderHttp, provider: Provider, status: int
+) -> None:
+    """429 and 5xx mean: later. The body, whatever it is, is not read."""
+    provider.answers("POST", URL, body="<html>secret", status=status)
+    error = await fails(asking)
+    assert isinstance(error, ProviderUnavailable)
+    assert error.retryable
+    assert error.note == f"google: status {status}"
+    assert len(provider.asked) == 1
+
+
+async def test_a_refused_connection_is_tried_exactly_once_more(asking: ProviderHttp, provider: Provider) -> None:
+    """A request that never reached the provider can be repeated; twice is enough."""
+    provider.answers("POST", URL, exception=refused_connection(), repeat=True)
+    error = await fails(asking)
+    assert isinstance(error, ProviderUnavailable)
+    assert "Connection refused" in str(error.note)
+    assert len(provider.asked) == 2
+
+
+async def test_a_connection_that_works_the_second_time_is_no_failure(asking: ProviderHttp, provider: Provider) -> None:
+    """One lost connection attempt goes unnoticed."""
+    provider.answers("POST", URL, exception=refused_connection())
+    provider.answers("POST", URL, {"access_token": "x"})
+    assert (await asking.post(URL, FORM)).ok
+
+
+@pytest.mark.parametrize(
+    "exception",
+    [
+        TimeoutError(),
+        aiohttp.ServerTimeoutError("secret"),
+        aiohttp.ConnectionTimeoutError("secret"),
+        aiohttp.ServerDisconnectedError("secret"),
+        aiohttp.ClientOSError(104, "Connection reset by peer"),
+        aiohttp.ClientPayloadError("secret"),
+        aiohttp.InvalidURL("secret"),
+        aiohttp.ClientError("secret"),
+    ],
+    ids=lambda exception: type(exception).__name__,
+)
+async def test_a_request_that_may_have_arrived_is_not_repeated(
+    asking: ProviderHttp, provider: Provider, exception: Exception
+) -> None:
+    """A code is redeemed once: what may have reached the provider is not sent again."""
+    provider.answers("POST", URL, exception=exception, repeat=True)
+    error = await fails(asking)
+    assert isinstance(error, ProviderUnavailable)
+    assert "secret" not in str(error.note)
+    assert len(provider.asked) == 1
+
+
+async def test_a_port_that_nobody_listens_on_is_unavailable(asking: ProviderHttp, unused_tcp_port: int) -> None:
+    """The same over a real socket."""
+    assert isinstance(await fails(asking, f"http://127.0.0.1:{unused_tcp_port}/token"), ProviderUnavailable)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<!doctype html><title>Sorry</title>",
+        b"[]",
+        b'[{"id_token":"x"}]',
+        b'"text"',
+        b"null",
+        b"1",
+        b'{"id_token":"x"',
+        b"{} {}",
+        b"\xff\xfe",
+        b'{"a":"\xff"}',
+        b'{"a":"\\ud800"}',
+        b'{"a":NaN}',
+        b"[" * 100_000,
+        b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+@pytest.mark.parametrize("status", [200, 400])
+async def test_an_answer_that_is_no_json_object_failed(
+    asking: ProviderHttp, provider: Provider, body: bytes, status: int
+) -> None:
+    """HTML, an array, or half an object: it is not the protocol, whatever the status says."""
+    provider.answers("POST", URL, body=body, status=status)
+    error = await fails(asking)
+    assert type(error) is ProviderFailed
+    assert error.note == f"google: status {status}, not a JSON object"
+
+
+@pytest.mark.parametrize("head", [(), ("Connection: close", "Content-Length: {}")], ids=["to the end", "by length"])
+async def test_the_largest_answer_is_read_and_a_larger_one_is_not(
+    asking: ProviderHttp, wire: Wire, head: tuple[str, ...]
+) -> None:
+    """A provider's answers are small; one without end would fill the memory."""
+    largest = b'{"a":"' + b"x" * (MAX_ANSWER_BYTES - 8) + b'"}'
+    wire.answer = http_answer(largest, *(line.format(len(largest)) for line in head))
+    assert (await asking.post(wire.url, FORM)).ok
+    wire.answer = http_answer(largest + b" ", *(line.format(len(largest) + 1) for line in head))
+    assert type(await fails(asking, wire.url)) is ProviderFailed
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(asking: ProviderHttp, provider: Provider, status: int) -> None:
+    """Following a redirect would carry the code and the secret to wherever it points."""
+    headers = {"Location": "https://elsewhere.example/token"}
+    provider.answers("POST", URL, body="moved", status=status, headers=headers)
+    assert type(await fails(asking)) is ProviderFailed
+    assert [asked.url for asked in provider.asked] == [URL]
+
+
+GZIP = "Content-Encoding: gzip"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\x00" * 100,
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 two hundred OK\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: ten\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 100_000 + b"\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000 + b"\r\n{}",
+        b"HTTP/1.1 200 O",
+        http_answer(b'{"a":', "Content-Length: 100"),
+        http_answer(b"zz\r\n{}\r\n", "Transfer-Encoding: chunked"),
+        http_answer(b"5\r\n{}", "Transfer-Encoding: chunked"),
+        http_answer(b"not gzip at all", GZIP, "Content-Length: 15"),
+        http_answer(gzip.compress(b'{"a":"half of this is missing"}')[:20], GZIP),
+        http_answer(b"", status="101 Switching Protocols"),
+        http_answer(b"", status="204 No Content"),
+        http_answer(b"", status="100 Continue"),
+    ],
+    ids=lambda answer: repr(answer[:40]),
+)
+async def test_nothing_on_the_wire_is_another_error(asking: ProviderHttp, wire: Wire, answer: bytes) -> None:
+    """A connection that closes, or bytes that are not HTTP, end in one of our errors, after one request."""
+    wire.answer = answer
+    await fails(asking, wire.url)
+    assert len(wire.requests) == 1
+
+
+async def test_a_small_answer_that_unpacks_without_end_is_given_up(asking: ProviderHttp, wire: Wire) -> None:
+    """Size is counted after decompression."""
+    body = gzip.compress(b'{"a":"' + b"x" * 50_000_000 + b'"}')
+    wire.answer = http_answer(body, GZIP, f"Content-Length: {len(body)}")
+    assert type(await fails(asking, wire.url)) is ProviderFailed
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200", http_answer(b'{"a":', "Content-Length: 100")], ids=["nothing", "head", "body"]
+)
+async def test_an_answer_that_does_not_come_is_given_up(
+    asking: ProviderHttp, wire: Wire, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """One limit covers the whole request, however far the answer got."""
+    monkeypatch.setattr(base, "TOTAL_SECONDS", 0.05)
+    wire.answer, wire.hangs_up = answer, False
+    error = await fails(asking, wire.url)
+    assert isinstance(error, ProviderUnavailable)
+    assert error.note == "google: no answer in time"
+
+
+async def test_no_cookie_is_kept(http: aiohttp.ClientSession, wire: Wire) -> None:
+    """Requests for one person carry nothing over from another's, and say what they want and who asks."""
+    asking = ProviderHttp(http, Name.FACEBOOK)
+    wire.answer = http_answer(b"{}", "Set-Cookie: a=b; Path=/", "Content-Length: 2", "Connection: close")
+    for _ in range(2):
+        assert (await asking.get(wire.url)).ok
+    for request in wire.requests:
+        assert b"cookie" not in request.lower()
+        assert b"Accept: application/json\r\n" in request
+        assert b"User-Agent: NexTargetServer/" in request
+
+
+def texts(*hidden: str) -> list[str]:
+    return [text.format(secret) for secret in hidden for text in ("{0}", "Error near {0}.", "a,{0};b", "code={0}&x=y")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    texts("ada@lovelace.example", "zoë@müller.example", "4/0AX4XfWhmSXpSZ2nHUOIu9gN0", "EAAGm0PX4ZCpsBAOZCZBlongone"),
+)
+@pytest.mark.parametrize("where", ["error", "description"])
+def test_the_note_of_an_oauth_error_holds_neither_emails_nor_tokens(text: str, where: str) -> None:
+    """A provider's error may quote what it choked on; the log does not."""
+    note = base.oauth_note(text, None) if where == "error" else base.oauth_note("invalid_grant", text)
+    assert "lovelace" not in note
+    assert "ller.example" not in note
+    assert "SXpSZ2nHUO" not in note
+    assert "X4ZCpsBA" not in note
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["invalid_grant", "invalid_client", "redirect_uri_mismatch", "unauthorized_client", "temporarily_unavailable"],
+)
+def test_the_note_of_an_oauth_error_names_its_code(code: str) -> None:
+    """What an operator needs to know most is which error it was."""
+    assert base.oauth_note(code, "Bad Request") == f"{code}: Bad Request"
+
+
+def test_an_error_without_a_code_says_so() -> None:
+    """Nothing at all is a sentence too."""
+    assert base.oauth_note(None, None) == "no error code: "

@@ -1,0 +1,95 @@
+"""A sign-in service with a provider that says what the test wants, and a clock that the test moves."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from nextarget.model import Identity, Millis, Provider, Secret
+from nextarget.services.sessions import Sessions
+from nextarget.services.signin import SignIn
+from nextarget.storage.database import Database
+from nextarget.storage.schema import migrate
+from nextarget.tokens.access import AccessTokens
+from nextarget.tokens.keyring import Keyring
+from nextarget.tokens.login import LoginSecrets
+
+SECRET = Secret("a secret of thirty-two bytes or more")
+OTHER = Secret("another secret of thirty-two bytes or more")
+ADA = Identity(Provider.GOOGLE, "108204268033311374501", "ada@lovelace.example", email_verified=True)
+
+
+START = Millis(1_900_000_000_000)
+
+
+@dataclass
+class Clock:
+    now: Millis = START
+
+    def __call__(self) -> Millis:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now = Millis(self.now + int(seconds * 1000))
+
+
+@dataclass
+class Vouching:
+    """A provider that answers every code with one identity or error, and remembers what it was asked."""
+
+    name: Provider
+    says: Identity | Exception = ADA
+    issuers: tuple[str, ...] = ("https://accounts.google.com",)
+    asked: list[tuple[str, LoginSecrets, Millis]] = field(default_factory=list)
+    sent: list[LoginSecrets] = field(default_factory=list)
+
+    def authorization_url(self, secrets: LoginSecrets) -> str:
+        self.sent.append(secrets)
+        return f"https://provider.example/authorize?state={secrets.state}"
+
+    async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
+        self.asked.append((code, secrets, now))
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "nextarget.db")
+    migrate(database)
+    database.open()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def google() -> Vouching:
+    return Vouching(Provider.GOOGLE)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One server: its sign-in and its sessions."""
+
+    signin: SignIn
+    sessions: Sessions
+
+
+@pytest.fixture
+def node(database: Database, clock: Clock, google: Vouching) -> Callable[..., Node]:
+    """A server with these secrets, the first of which signs; all of them share the database."""
+
+    def node(*secrets: Secret) -> Node:
+        ring = Keyring(secrets[0], secrets[1:])
+        tokens = AccessTokens(ring, issuer="https://id.example", audience="https://id.example", client_id="app")
+        sessions = Sessions(database, tokens, client_id="app", access_lifetime=3600, session_days=30, clock=clock)
+        return Node(SignIn(database, {Provider.GOOGLE: google}, ring, sessions, clock), sessions)
+
+    return node

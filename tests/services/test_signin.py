@@ -1,0 +1,368 @@
+"""Signing in, with the clock, the secrets and the provider in the test's hand."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from nextarget.errors import (
+    AccessDenied,
+    IdentityRejected,
+    InvalidState,
+    InvalidToken,
+    ProblemError,
+    ProviderFailed,
+    ProviderNotConfigured,
+    ProviderRefused,
+    ProviderUnavailable,
+    UserDeactivated,
+)
+from nextarget.model import AuditEvent, Identity, LoginMode, Provider
+from nextarget.services import accounts
+from nextarget.services.signin import LOGIN_SECONDS, CallbackAnswer, SignIn
+from nextarget.storage import audit, sessions, users
+from nextarget.storage.database import Database
+from nextarget.telemetry import request_id
+from tests.services.conftest import ADA, OTHER, SECRET, Clock, Node, Vouching
+
+Making = Callable[..., Node]
+
+
+def answer(state: str, **changed: str | None) -> CallbackAnswer:
+    facts = {"code": "code", "error": None, "error_description": None, "issuer": None}
+    return CallbackAnswer(state=state, **(facts | changed))
+
+
+@pytest.fixture
+def signin(node: Making) -> SignIn:
+    return node(SECRET).signin
+
+
+async def begun(signin: SignIn, mode: LoginMode = LoginMode.JSON) -> str:
+    return (await signin.begin(Provider.GOOGLE, mode)).state
+
+
+async def fails(signin: SignIn, given: CallbackAnswer, cookie: str | None = None) -> ProblemError:
+    with pytest.raises(ProblemError) as caught:
+        await signin.finish(Provider.GOOGLE, given, cookie=cookie)
+    return caught.value
+
+
+def events(database: Database) -> list[AuditEvent]:
+    """The whole record, oldest first."""
+    rows = database.read_now(
+        lambda db: db.execute_sql(
+            'SELECT "at", "event", "login_id", "request_id", "user_id", "session_id", "detail" '
+            'FROM "audit_event" ORDER BY "id"'
+        ).fetchall()
+    )
+    return [AuditEvent(*row) for row in rows]
+
+
+async def test_a_login_ends_with_a_user_a_session_and_a_token(node: Making, database: Database, clock: Clock) -> None:
+    """The token opens the session that the login made, for the user that the provider vouched for."""
+    server = node(SECRET)
+    done = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    assert (done.user.email, done.user.provider, done.user.created_at) == (ADA.email, Provider.GOOGLE, clock.now)
+    assert done.session.user_id == done.user.id
+    assert done.session.expires_at == clock.now + 30 * 24 * 3600 * 1000
+    assert await server.sessions.authenticate(done.access.token) == done.user
+    assert database.read_now(users.page) == [done.user]
+
+
+async def test_the_provider_sees_the_secrets_that_were_sent_to_it(signin: SignIn, google: Vouching) -> None:
+    """State, nonce and verifier at the end are those of the beginning, and are used for one login only."""
+    for _ in range(2):
+        await signin.finish(Provider.GOOGLE, answer(await begun(signin), code="the code"), cookie=None)
+    assert [secrets for _, secrets, _ in google.asked] == google.sent
+    assert {code for code, _, _ in google.asked} == {"the code"}
+    assert google.sent[0] != google.sent[1]
+
+
+async def test_a_login_lives_ten_minutes(signin: SignIn, clock: Clock, google: Vouching) -> None:
+    """A person has ten minutes at the provider, to the millisecond; what the caller is told is the same."""
+    first = await signin.begin(Provider.GOOGLE, LoginMode.JSON)
+    second = await begun(signin)
+    assert first.expires_in == LOGIN_SECONDS == 600
+    clock.advance(599.999)
+    assert await signin.finish(Provider.GOOGLE, answer(first.state), cookie=None)
+    clock.advance(0.001)
+    assert type(await fails(signin, answer(second))) is InvalidState
+    assert len(google.asked) == 1
+
+
+async def test_a_state_is_used_once(signin: SignIn, google: Vouching, database: Database) -> None:
+    """The second callback with a state asks the provider nothing and opens no session."""
+    state = await begun(signin)
+    done = await signin.finish(Provider.GOOGLE, answer(state), cookie=None)
+    assert type(await fails(signin, answer(state))) is InvalidState
+    assert len(google.asked) == 1
+    assert database.read_now(sessions.count_standing, done.user.id, done.session.created_at) == 1
+
+
+async def test_of_many_callbacks_with_one_state_one_goes_on(signin: SignIn, google: Vouching) -> None:
+    """A callback that is sent many times at once signs in once."""
+    state = await begun(signin)
+    callbacks = (signin.finish(Provider.GOOGLE, answer(state), cookie=None) for _ in range(20))
+    outcomes = await asyncio.gather(*callbacks, return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["InvalidState"] * 19 + ["SignedIn"]
+    assert len(google.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"error": "access_denied", "code": None},
+        {"code": None},
+        {"issuer": "https://evil.example"},
+    ],
+    ids=["error", "neither", "other issuer"],
+)
+async def test_a_callback_that_fails_uses_the_login_up(
+    signin: SignIn, google: Vouching, given: dict[str, str | None]
+) -> None:
+    """After any answer of the provider the state is worth nothing."""
+    state = await begun(signin)
+    await fails(signin, answer(state, **given))
+    assert type(await fails(signin, answer(state))) is InvalidState
+    assert google.asked == []
+
+
+async def test_a_login_with_a_cookie_needs_its_cookie(signin: SignIn) -> None:
+    """A login that a redirect began is finished in the same browser, and only there."""
+    login = await signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
+    other = await signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
+    assert login.cookie != other.cookie
+    for cookie in (None, "", "made up", other.cookie):
+        assert type(await fails(signin, answer(login.state), cookie)) is InvalidState
+    assert await signin.finish(Provider.GOOGLE, answer(login.state), cookie=login.cookie)
+
+
+async def test_a_login_of_the_json_flow_has_no_cookie(signin: SignIn) -> None:
+    """A tool that began a login without a browser finishes it without one, whatever cookie comes along."""
+    login = await signin.begin(Provider.GOOGLE, LoginMode.JSON)
+    assert login.cookie is None
+    assert await signin.finish(Provider.GOOGLE, answer(login.state), cookie="of something else")
+
+
+async def test_a_begun_login_does_not_show_its_secrets(signin: SignIn) -> None:
+    """State and cookie in a log line are blank."""
+    login = await signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
+    assert login.state not in repr(login)
+    assert str(login.cookie) not in repr(login)
+    assert login.state not in repr(answer(login.state))
+
+
+async def test_neither_state_nor_cookie_is_stored(signin: SignIn, database: Database) -> None:
+    """The database has digests: whoever reads it can finish no login."""
+    login = await signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
+    kept = str(database.read_now(lambda db: db.execute_sql('SELECT * FROM "login"').fetchall()))
+    assert login.state not in kept
+    assert str(login.cookie) not in kept
+
+
+async def test_a_login_outlives_a_change_of_secrets(node: Making, google: Vouching) -> None:
+    """A login begun before the secret was changed is finished after it, while the earlier secret is listed."""
+    state = await begun(node(SECRET).signin)
+    assert await node(OTHER, SECRET).signin.finish(Provider.GOOGLE, answer(state), cookie=None)
+    (_, secrets, _) = google.asked[0]
+    assert secrets == google.sent[0]
+
+
+async def test_a_login_of_a_secret_that_is_gone_is_refused(node: Making, google: Vouching) -> None:
+    """Once the secret is no longer listed, nothing derived from it can be known: the person starts again."""
+    state = await begun(node(SECRET).signin)
+    error = await fails(node(OTHER).signin, answer(state))
+    assert type(error) is InvalidState
+    assert "no longer listed" in str(error.note)
+    assert google.asked == []
+
+
+async def test_a_provider_that_is_not_configured_begins_and_finishes_nothing(
+    signin: SignIn, database: Database
+) -> None:
+    """Sign-in with a provider that is off is an error of its own, at both ends."""
+    with pytest.raises(ProviderNotConfigured):
+        await signin.begin(Provider.FACEBOOK, LoginMode.JSON)
+    with pytest.raises(ProviderNotConfigured):
+        await signin.finish(Provider.FACEBOOK, answer(await begun(signin)), cookie=None)
+    assert events(database) == []
+
+
+@pytest.mark.parametrize("issuer", [None, "https://accounts.google.com"])
+async def test_the_issuer_of_the_callback_may_be_absent_or_right(signin: SignIn, issuer: str | None) -> None:
+    """RFC 9207, 2.4: an issuer that is named must be the provider's own."""
+    assert await signin.finish(Provider.GOOGLE, answer(await begun(signin), issuer=issuer), cookie=None)
+
+
+@pytest.mark.parametrize("issuer", ["", "https://accounts.google.com/", "https://www.facebook.com"])
+async def test_a_callback_of_another_issuer_is_refused(signin: SignIn, google: Vouching, issuer: str) -> None:
+    """RFC 9207: a code that another provider issued is not sent to this one."""
+    assert type(await fails(signin, answer(await begun(signin), issuer=issuer))) is InvalidState
+    assert google.asked == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("access_denied", AccessDenied),
+        ("temporarily_unavailable", ProviderUnavailable),
+        ("server_error", ProviderUnavailable),
+        ("invalid_scope", ProviderFailed),
+        ("unauthorized_client", ProviderFailed),
+        ("whatever ada@lovelace.example wrote", ProviderFailed),
+        (None, ProviderFailed),
+    ],
+)
+async def test_an_error_of_the_provider_is_told_apart(
+    signin: SignIn, database: Database, error: str | None, kind: type[ProblemError]
+) -> None:
+    """Cancelled, later, or misconfigured: the caller reads our sentence, the record has a scrubbed reason."""
+    description = "For ada@lovelace.example, token ya29.A0ARrdaM-long-enough"
+    found = await fails(signin, answer(await begun(signin), code=None, error=error, error_description=description))
+    assert type(found) is kind
+    assert found.detail == kind.sentence
+    (event,) = events(database)
+    assert str(event.detail).startswith(f"{kind.code}: ")
+    assert "lovelace" not in str(event.detail)
+    assert "ya29" not in str(event.detail)
+
+
+@pytest.mark.parametrize("kind", [ProviderRefused, ProviderUnavailable, ProviderFailed, IdentityRejected])
+async def test_a_failure_is_recorded_with_its_login(
+    signin: SignIn, google: Vouching, database: Database, clock: Clock, kind: type[ProblemError]
+) -> None:
+    """`explain` can tell what happened: when, in which login and request, and why. No user, no session."""
+    google.says = kind(note="google: status 400, invalid_grant: Bad Request")
+    token = request_id.set("request-1")
+    state = await begun(signin)
+    clock.advance(30)
+    error = await fails(signin, answer(state))
+    request_id.reset(token)
+    assert type(error) is kind
+    (event,) = events(database)
+    (login_id,) = database.read_now(lambda db: db.execute_sql('SELECT "id" FROM "login"').fetchall())[0]
+    assert event == AuditEvent(
+        clock.now,
+        "login_failed",
+        login_id,
+        "request-1",
+        detail=f"{kind.code}: google: status 400, invalid_grant: Bad Request",
+    )
+    assert database.read_now(users.page) == []
+
+
+async def test_a_failure_without_a_reason_is_recorded_by_its_title(
+    signin: SignIn, google: Vouching, database: Database
+) -> None:
+    """An error that says nothing to the log still says what it is."""
+    google.says = ProviderUnavailable()
+    await fails(signin, answer(await begun(signin)))
+    assert [event.detail for event in events(database)] == ["provider_unavailable: Provider unavailable"]
+
+
+async def test_a_success_is_recorded_with_everything_it_made(signin: SignIn, database: Database, clock: Clock) -> None:
+    """One event names login, user and session, and is committed together with them."""
+    done = await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)
+    assert events(database) == [
+        AuditEvent(clock.now, "login_succeeded", done.login_id, None, done.user.id, done.session.id)
+    ]
+
+
+async def test_a_made_up_state_leaves_no_trace(signin: SignIn, database: Database) -> None:
+    """Callbacks that belong to no login fill no table."""
+    assert type(await fails(signin, answer("made up"))) is InvalidState
+    assert events(database) == []
+
+
+async def test_a_deactivated_user_is_refused_and_gets_no_session(
+    node: Making, database: Database, clock: Clock
+) -> None:
+    """Deactivation holds for tokens that exist and for new sign-ins, and says so only to the person."""
+    server = node(SECRET)
+    done = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    database.write_now(accounts.set_active, done.user, active=False, now=clock.now)
+    with pytest.raises(InvalidToken):
+        await server.sessions.authenticate(done.access.token)
+    assert type(await fails(server.signin, answer(await begun(server.signin)))) is UserDeactivated
+    assert database.read_now(sessions.count_standing, done.user.id, clock.now) == 0
+    assert [event.event for event in events(database)] == ["login_succeeded", "user_deactivated", "login_failed"]
+
+
+async def test_activating_again_revives_no_session(node: Making, database: Database, clock: Clock) -> None:
+    """A session that ended stays ended; the person signs in anew."""
+    server = node(SECRET)
+    done = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    for active in (False, True):
+        database.write_now(accounts.set_active, done.user, active=active, now=clock.now)
+    with pytest.raises(InvalidToken):
+        await server.sessions.authenticate(done.access.token)
+    again = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    assert await server.sessions.authenticate(again.access.token) == done.user
+
+
+async def test_deleting_a_user_ends_the_token_at_once(node: Making, database: Database, clock: Clock) -> None:
+    """Deletion holds from the next request on, and the record keeps that it happened, without an email."""
+    server = node(SECRET)
+    done = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    database.write_now(accounts.delete, done.user, now=clock.now)
+    with pytest.raises(InvalidToken):
+        await server.sessions.authenticate(done.access.token)
+    (latest, *_) = database.read_now(audit.latest_of_user, done.user.id)
+    assert latest == AuditEvent(clock.now, "user_deleted", user_id=done.user.id)
+    again = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    assert again.user.id != done.user.id
+
+
+async def test_a_token_ends_with_its_hour_and_a_session_with_its_month(node: Making, clock: Clock) -> None:
+    """The token's own end is checked on every request, although its signature is remembered."""
+    server = node(SECRET)
+    done = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    clock.advance(3599)
+    assert await server.sessions.authenticate(done.access.token)
+    clock.advance(1)
+    with pytest.raises(InvalidToken):
+        await server.sessions.authenticate(done.access.token)
+    clock.advance(30 * 24 * 3600 - 3600)
+    late = server.sessions.access_token(done.session, clock.now)
+    with pytest.raises(InvalidToken):
+        await server.sessions.authenticate(late.token)
+
+
+async def test_the_subject_is_stored_as_its_digest_alone(signin: SignIn, google: Vouching, database: Database) -> None:
+    """The provider's own id for a person is nowhere in the database."""
+    await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)
+    rows = str(database.read_now(lambda db: db.execute_sql('SELECT * FROM "user"').fetchall()))
+    assert ADA.subject not in rows
+    assert str(ADA.email) in rows
+
+
+async def test_a_new_email_is_seen_at_the_next_sign_in(signin: SignIn, google: Vouching) -> None:
+    """The same subject is the same user, under whatever address the provider gives now."""
+    first = await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)
+    google.says = Identity(Provider.GOOGLE, ADA.subject, "countess@lovelace.example", email_verified=False)
+    second = await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)
+    assert (second.user.id, second.user.email) == (first.user.id, "countess@lovelace.example")
+    assert second.session.id != first.session.id
+
+
+async def test_no_transaction_is_open_while_the_provider_is_asked(
+    signin: SignIn, google: Vouching, database: Database, clock: Clock
+) -> None:
+    """The network is never awaited inside a transaction: others write while a provider thinks."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def thinks(*_: object) -> Identity:
+        asked.set()
+        await go_on.wait()
+        return ADA
+
+    google.identify = thinks
+    callback = asyncio.create_task(signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None))
+    await asked.wait()
+    other = Database(database.path)
+    other.write_now(audit.record, AuditEvent(clock.now, "from_elsewhere"))
+    other.close()
+    go_on.set()
+    assert (await callback).user.email == ADA.email
+    assert [event.event for event in events(database)] == ["from_elsewhere", "login_succeeded"]
