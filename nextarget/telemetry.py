@@ -1,12 +1,14 @@
 """What an operator sees: log lines, with the request and the login they belong to. Nothing secret gets this far."""
 
+import json
 import logging
 import re
 import sys
 import traceback
 import uuid
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
@@ -15,7 +17,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 login_id: ContextVar[str | None] = ContextVar("login_id", default=None)
 
-_SENSITIVE = re.compile(r"[^\s@]+@[^\s@]+|[\w\-.~+/=|%]{16,}", re.ASCII)
+# Words with an at sign, and runs long enough to be a token. The look-behind keeps it linear: it reads a word once.
+_SENSITIVE = re.compile(r"(?<!\S)[^\s@]*+@\S*|[\w\-.~+/=|%]{16,}", re.ASCII)
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
@@ -25,7 +28,7 @@ def new_request_id() -> str:
 
 def scrubbed(text: str, *, length: int = 200) -> str:
     """Text of somebody else's, fit for a log: no email address, nothing long enough to be a token, one line."""
-    return _SENSITIVE.sub("[...]", _UNPRINTABLE.sub(" ", text))[:length]
+    return _UNPRINTABLE.sub(" ", _SENSITIVE.sub("[...]", text))[:length]
 
 
 def get_logger() -> Any:
@@ -39,6 +42,7 @@ def configure_logging(*, level: str, console: bool) -> None:
     `level` is debug, info, warning or error. Call once, before the first line.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
+    stream: Any = _LogStream(sys.stderr)
     shared: list[Processor] = [
         _add_context,
         structlog.stdlib.add_log_level,
@@ -49,10 +53,10 @@ def configure_logging(*, level: str, console: bool) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
@@ -62,8 +66,26 @@ def configure_logging(*, level: str, console: bool) -> None:
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
 
 
+class _LogStream:
+    """A stream that may break, its reader gone or its disk full: then lines are lost, and serving goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return orjson.dumps(event, default=str).decode()
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except TypeError:  # half a surrogate pair, or an integer beyond 64 bits: a line must never be lost for it
+        return json.dumps(event, default=str)
 
 
 def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -4,11 +4,14 @@ What is started here is what `nextarget serve --sandbox` starts: the same runner
 """
 
 import json
+import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,7 +19,7 @@ import aiohttp
 from aiohttp import web
 
 from nextarget.runtime import Runtime
-from nextarget.sandbox.workspace import sandbox_config, sandbox_values
+from nextarget.sandbox.workspace import SECRETS_FILE, sandbox_config, sandbox_values
 from nextarget.settings import Settings, Value, read_values
 from nextarget.web.app import create_app
 from nextarget.web.server import GuardedRunner
@@ -49,7 +52,7 @@ class Browser:
         self.url = url
 
     async def ask(self, method: str, path: str, **options: Any) -> Answer:
-        url = path if "://" in path else self.url + path
+        url = self.url + path if path.startswith("/") else path
         async with self.session.request(method, url, allow_redirects=False, **options) as response:
             return Answer(response.status, response.headers, (await response.read()).decode())
 
@@ -77,6 +80,13 @@ class Browser:
         return await self.get("/users/me", headers={"Authorization": f"Bearer {access_token}"})
 
 
+@asynccontextmanager
+async def open_browser(url: str) -> AsyncIterator[Browser]:
+    """A browser that keeps cookies of its own, those of loopback addresses too."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        yield Browser(session, url)
+
+
 @dataclass
 class Server(Browser):
     """A running server and a browser of its own."""
@@ -87,11 +97,11 @@ class Server(Browser):
     app: web.Application
 
 
-def free_listener() -> socket.socket:
-    """A socket on a free loopback port, so that the port is known before the server is built."""
+def free_listener(port: int = 0) -> socket.socket:
+    """A socket on a free loopback port (or that one), so that the port is known before the server is built."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", 0))
+    listener.bind(("127.0.0.1", port))
     return listener
 
 
@@ -102,11 +112,26 @@ def sandbox_settings(directory: Path, port: int, **overrides: str) -> Settings:
     return read_values(directory, fixed=fixed, environ={}).settings()
 
 
+@cache
+def _made_up_once() -> dict[str, str]:
+    with TemporaryDirectory() as directory:
+        sandbox_values(Path(directory), "127.0.0.1", 1)
+        return json.loads((Path(directory) / SECRETS_FILE).read_text(encoding="utf-8"))
+
+
+def furnish(directory: Path) -> None:
+    """The sandbox's secrets for a directory that has none: the JWT secret its own, the slow RSA key one for all."""
+    path = directory / SECRETS_FILE
+    if not path.exists():
+        path.write_text(json.dumps(_made_up_once() | {"jwt_secret_key": secrets.token_urlsafe(64)}), encoding="utf-8")
+
+
 @asynccontextmanager
 async def running(
     directory: Path, *, listener: socket.socket | None = None, slow_seconds: float = 15.0, **overrides: str
 ) -> AsyncIterator[Server]:
     """A server on its own port; several may share a `directory`, and so one database."""
+    furnish(directory)
     listener = listener or free_listener()
     port = listener.getsockname()[1]
     runtime = Runtime(sandbox_settings(directory, port, **overrides))

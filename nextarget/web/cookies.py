@@ -38,8 +38,9 @@ def set_login_cookie(request: web.Request, response: web.Response, state: str, v
 
 
 def login_cookie(request: web.Request, state: str, *, secure: bool) -> str | None:
-    """The value of this login's cookie, if this browser holds it."""
-    return request.cookies.get(_name(state, secure=secure))
+    """The value of this login's cookie, if this browser holds it. Ours are ASCII; any other was never ours."""
+    value = request.cookies.get(_name(state, secure=secure))
+    return value if value is not None and value.isascii() else None
 
 
 def drop_login_cookie(request: web.Request, response: web.StreamResponse, state: str, *, secure: bool) -> None:

@@ -66,6 +66,8 @@ async def _read_body(request: web.Request) -> None:
             await request.read()
     except TimeoutError:
         raise RequestTimeout from None
+    except (web.RequestPayloadError, ConnectionError):  # undecodable, or its sender has left
+        raise InvalidRequest("The request body does not arrive as its headers announce it.") from None
 
 
 def _answer(request: web.Request, error: ProblemError, request_id: str) -> web.Response:

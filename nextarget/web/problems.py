@@ -1,7 +1,6 @@
 """How an error looks on the wire: an RFC 9457 problem document, or a page for a person in a browser."""
 
 import re
-from collections.abc import Callable
 
 import orjson
 from aiohttp import web
@@ -11,6 +10,7 @@ from nextarget.web.pages import error_page
 
 PROBLEM_TYPE = "application/problem+json"
 SECURITY_HEADERS = {
+    "Server": "nextarget",  # aiohttp would name itself, Python and their versions
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -18,7 +18,9 @@ SECURITY_HEADERS = {
 }
 """On every answer that does not set its own."""
 
-_PREFERENCE = re.compile(r"\s*([\w*+.-]+/[\w*+.-]+)(?:\s*;\s*q=([01](?:\.\d{0,3})?))?[^,]*", re.I)
+_QUALITY = re.compile(r"(?:^|;)\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)", re.ASCII)
+"""A weight among the parameters of one media range (RFC 9110, 12.4.2)."""
+_CHALLENGE = 'Bearer realm="nextarget"'
 _JSON = frozenset({"application/json", PROBLEM_TYPE})
 
 
@@ -49,21 +51,24 @@ def problem_response(error: ProblemError, request_id: str, *, as_page: bool = Fa
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
-        # RFC 6750, 3.1: no error code unless a token was sent.
-        challenge = "Bearer" if error.code == "missing_token" else f'Bearer error="{error.code}"'
+        # RFC 6750, 3: at least one parameter, but (3.1) no error code unless a token was sent.
+        challenge = f'{_CHALLENGE}, error="{error.code}"' if error.code != "missing_token" else _CHALLENGE
         response.headers["WWW-Authenticate"] = challenge
     return response
 
 
 def wants_page(request: web.BaseRequest) -> bool:
     """Whether the caller would rather have HTML than JSON (RFC 9110, 12.5.1): a browser, not an app."""
-    accept = request.headers.get("Accept", "")
+    accept = request.headers.get("Accept", "").lower()
     if "html" not in accept:
         return False
-    weights = [(kind.lower(), float(q or 1)) for kind, q in _PREFERENCE.findall(accept)]
-    html, json = _weight(weights, lambda kind: kind == "text/html"), _weight(weights, _JSON.__contains__)
+    html = json = 0.0
+    for media_range in accept.split(","):
+        kind, _, parameters = media_range.partition(";")
+        found = _QUALITY.search(parameters)
+        weight = float(found[1]) if found else 1.0
+        if kind.strip() == "text/html":
+            html = max(html, weight)
+        elif kind.strip() in _JSON:
+            json = max(json, weight)
     return html > json
-
-
-def _weight(weights: list[tuple[str, float]], wanted: Callable[[str], bool]) -> float:
-    return max((q for kind, q in weights if wanted(kind)), default=0.0)

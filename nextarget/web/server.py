@@ -27,6 +27,8 @@ KEEPALIVE_SECONDS = 75
 SHUTDOWN_SECONDS = 20
 """How long requests in flight may take to finish once the server is asked to stop."""
 
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 log = telemetry.get_logger()
 
 
@@ -65,8 +67,10 @@ class GuardedConnection(RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        """aiohttp's own words may quote the request."""
-        log.error("connection_error", exc_info=kwargs.get("exc_info"))
+        """aiohttp's own words may quote the request. A body that cannot be decoded has been answered already."""
+        error = kwargs.get("exc_info")
+        if not isinstance(error, web.RequestPayloadError):
+            log.error("connection_error", exc_info=error)
 
 
 class GuardedServer(Server):
@@ -124,7 +128,7 @@ async def serve(app: web.Application, host: str, port: int, *, announce: Callabl
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     runner = GuardedRunner(app)
     await runner.setup()
@@ -135,6 +139,8 @@ async def serve(app: web.Application, host: str, port: int, *, announce: Callabl
         announce(f"http://[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"http://{bound[0]}:{bound[1]}")
         await stopped.wait()
         log.info("stopping")
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)  # a second one ends the process at once
     finally:
         await runner.cleanup()
     log.info("stopped")

@@ -1,12 +1,363 @@
-"""Whole sign-ins over real HTTP, through the stand-in providers."""
+"""Whole sign-ins over real HTTP, through the stand-in providers: who one becomes, and what happens when it fails."""
 
-from tests.running import Server
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from nextarget.errors import (
+    AccessDenied,
+    IdentityRejected,
+    InvalidState,
+    ProblemError,
+    ProviderFailed,
+    ProviderNotConfigured,
+    ProviderRefused,
+    ProviderUnavailable,
+    UserDeactivated,
+)
+from nextarget.model import Provider
+from nextarget.sandbox.people import FAULTS, PEOPLE, Fault, people_of
+from nextarget.services import accounts
+from nextarget.storage import users
+from nextarget.web.problems import problem_document
+from tests.running import Answer, Server, query_of, running
+from tests.web.conftest import Log
+
+PEOPLE_BY_PROVIDER = [(provider, person.key) for provider in Provider for person in people_of(provider)]
+
+OUTCOMES: dict[Fault, type[ProblemError] | None] = {
+    Fault.SLOW: ProviderUnavailable,
+    Fault.ERROR_500: ProviderUnavailable,
+    Fault.HTML: ProviderFailed,
+    Fault.DISCONNECT: ProviderUnavailable,
+    Fault.CODE_USED: ProviderRefused,
+    Fault.BAD_SIGNATURE: IdentityRejected,
+    Fault.ALG_NONE: IdentityRejected,
+    Fault.HS256_PUBLIC_KEY: IdentityRejected,
+    Fault.WRONG_AUDIENCE: IdentityRejected,
+    Fault.WRONG_ISSUER: IdentityRejected,
+    Fault.EXPIRED: IdentityRejected,
+    Fault.ISSUED_IN_FUTURE: IdentityRejected,
+    Fault.CLOCK_SKEW: None,
+    Fault.WRONG_NONCE: IdentityRejected,
+    Fault.MISSING_NONCE: IdentityRejected,
+    Fault.MISSING_SUB: IdentityRejected,
+    Fault.OTHER_AZP: IdentityRejected,
+    Fault.EVENTS_CLAIM: IdentityRejected,
+    Fault.GARBAGE_TOKEN: IdentityRejected,
+    Fault.HUGE_TOKEN: ProviderFailed,
+    Fault.ROTATED_KEYS: None,
+    Fault.UNKNOWN_KID: IdentityRejected,
+    Fault.WRONG_ISS_PARAMETER: InvalidState,
+    Fault.NO_ISS_PARAMETER: None,
+    Fault.MISSING_TOKEN: ProviderFailed,
+    Fault.MISSING_ID: IdentityRejected,
+    Fault.ODD_TYPES: IdentityRejected,
+    Fault.GRAPH_ERROR: ProviderFailed,
+    Fault.RATE_LIMITED: ProviderUnavailable,
+    Fault.OTHER_APP: None,  # debug_token is for tokens that did not come from our own code exchange
+    Fault.OTHER_USER: None,
+}
+"""What a sign-in with each fault ends with; None when it succeeds all the same."""
+
+FAULTS_BY_PROVIDER = [(provider, script.fault) for script in FAULTS for provider in script.providers]
 
 
-async def test_a_person_signs_in_with_google_and_reads_the_own_profile(server: Server) -> None:
-    """A login ends with a token that /users/me takes."""
-    token = (await server.sign_in("google")).json
-    profile = (await server.me(token["access_token"])).json
-    assert profile["email"] == token["email"] == "ada@lovelace.example"
-    assert profile["id"] == token["user_id"]
-    assert profile["email_verified"] is True
+@pytest.fixture
+async def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    """A server that gives a provider up long before the fault `slow` is over."""
+    monkeypatch.setattr("nextarget.providers.base.TOTAL_SECONDS", 0.5)
+    async with running(tmp_path, slow_seconds=20) as server:
+        yield server
+
+
+def assert_is(answer: Answer, kind: type[ProblemError]) -> None:
+    """The answer is the problem document of this error, to the letter: there is nothing else in it."""
+    assert answer.code == kind.code
+    assert answer.status == kind.status
+    assert answer.json == problem_document(kind(), answer.headers["X-Request-ID"])
+    assert answer.headers.get("Retry-After") == (str(kind.retry_after) if kind.retry_after else None)
+    assert "Location" not in answer.headers
+    assert "WWW-Authenticate" not in answer.headers
+
+
+def give_email(monkeypatch: pytest.MonkeyPatch, key: str, email: str | None) -> None:
+    """From now on this person's email is another one at the providers."""
+    changed = dataclasses.replace(PEOPLE[key], email=email)
+    monkeypatch.setattr("nextarget.sandbox.chooser.PEOPLE", {**PEOPLE, key: changed})
+
+
+async def count_users(server: Server) -> int:
+    return len(await server.runtime.database.read(users.page))
+
+
+@pytest.mark.parametrize(("provider", "key"), PEOPLE_BY_PROVIDER)
+async def test_everybody_signs_in_and_reads_the_own_profile(server: Server, provider: Provider, key: str) -> None:
+    """A login ends with a token that /users/me takes, and email and provider are what the provider said."""
+    person = PEOPLE[key]
+    answer = await server.sign_in(provider, person=key)
+    assert answer.status == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    token = answer.json
+    assert token.keys() == {"access_token", "token_type", "expires_in", "email", "provider", "user_id"}
+    assert (token["token_type"], token["expires_in"], token["provider"]) == ("bearer", 3600, provider)
+
+    fallback = f"{provider}-{token['user_id'].replace('-', '')[:12]}@users.noreply.invalid"
+    assert token["email"] == (person.email or fallback)
+
+    profile = await server.me(token["access_token"])
+    assert profile.status == 200
+    created_at = profile.json["created_at"]
+    assert profile.json == {
+        "id": token["user_id"],
+        "email": token["email"],
+        "email_verified": provider is Provider.GOOGLE and person.email is not None and person.email_verified,
+        "provider": provider,
+        "is_active": True,
+        "created_at": created_at,
+    }
+    assert created_at.endswith("Z")
+
+
+def test_every_fault_has_an_expected_outcome() -> None:
+    """A fault that is added to the sandbox is added here."""
+    assert OUTCOMES.keys() == set(Fault)
+
+
+@pytest.mark.parametrize(("provider", "fault"), FAULTS_BY_PROVIDER)
+async def test_every_fault_ends_as_documented_and_says_nothing_of_the_provider(
+    impatient: Server, provider: Provider, fault: Fault
+) -> None:
+    """A failed sign-in answers the fixed problem document of its kind: no word of the provider's, no token, no code."""
+    answer = await impatient.sign_in(provider, fault=fault)
+    expected = OUTCOMES[fault]
+    if expected is None:
+        assert answer.status == 200
+        assert (await impatient.me(answer.json["access_token"])).status == 200
+    else:
+        assert_is(answer, expected)
+        assert await count_users(impatient) == 0
+
+
+@pytest.mark.parametrize(("provider", "fault"), [(p, f) for p, f in FAULTS_BY_PROVIDER if OUTCOMES[f] is not None])
+async def test_a_failed_login_is_used_up_and_the_next_one_works(
+    impatient: Server, provider: Provider, fault: Fault
+) -> None:
+    """Whatever went wrong, the same callback is refused when it is repeated, and a new login is not disturbed."""
+    begun = await impatient.begin(provider)
+    back = await impatient.approve(begun["auth_url"], fault=fault)
+    assert (await impatient.get(back)).status >= 400
+    assert_is(await impatient.get(back), InvalidState)
+    assert (await impatient.sign_in(provider)).status == 200
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_the_same_person_again_is_the_same_user(server: Server, provider: Provider) -> None:
+    """A second login of one person opens another session of the one user; both tokens hold."""
+    first, second = [(await server.sign_in(provider)).json for _ in range(2)]
+    assert first["user_id"] == second["user_id"]
+    assert first["access_token"] != second["access_token"]
+    profiles = [(await server.me(token["access_token"])).json for token in (first, second)]
+    assert profiles[0] == profiles[1]
+    assert await count_users(server) == 1
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_changed_email_is_taken_over_at_the_next_sign_in(
+    server: Server, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The email is what the provider said last; tokens from before show it too, and the user stays the same."""
+    before = (await server.sign_in(provider)).json
+    give_email(monkeypatch, "ada", "countess@lovelace.example")
+    after = (await server.sign_in(provider)).json
+    assert after["user_id"] == before["user_id"]
+    assert after["email"] == "countess@lovelace.example"
+    assert (await server.me(before["access_token"])).json["email"] == "countess@lovelace.example"
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_an_email_kept_from_earlier_stays_when_the_provider_gives_none(
+    server: Server, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that stops telling the email does not erase it."""
+    before = (await server.sign_in(provider)).json
+    give_email(monkeypatch, "ada", None)
+    assert (await server.sign_in(provider)).json["email"] == before["email"] == PEOPLE["ada"].email
+
+
+async def test_the_fallback_email_gives_way_to_a_real_one(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody without an email who gets one later is the same user, with the email."""
+    before = (await server.sign_in("facebook", person="katherine")).json
+    give_email(monkeypatch, "katherine", "katherine@johnson.example")
+    after = (await server.sign_in("facebook", person="katherine")).json
+    assert after["user_id"] == before["user_id"]
+    assert after["email"] == "katherine@johnson.example"
+
+
+async def test_an_email_is_never_a_key(server: Server) -> None:
+    """Four people with one address, among them one to whom it was reassigned, are four users."""
+    everybody = [("google", "ada"), ("google", "adele"), ("facebook", "ada"), ("facebook", "augusta")]
+    tokens = [(await server.sign_in(provider, person=key)).json for provider, key in everybody]
+    assert len({token["email"] for token in tokens}) == 1
+    assert len({token["user_id"] for token in tokens}) == 4
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_first_sign_ins_at_the_same_moment_make_one_user(server: Server, provider: Provider) -> None:
+    """Whoever comes first makes the user, and the others find it."""
+    callbacks = [await server.approve((await server.begin(provider))["auth_url"]) for _ in range(8)]
+    answers = await asyncio.gather(*(server.get(callback) for callback in callbacks))
+    assert [answer.status for answer in answers] == [200] * 8
+    assert len({answer.json["user_id"] for answer in answers}) == 1
+    assert await count_users(server) == 1
+
+
+async def test_first_sign_ins_at_two_servers_at_the_same_moment_make_one_user(tmp_path: Path) -> None:
+    """It is the database that decides, so that it holds between processes too."""
+    async with running(tmp_path) as one, running(tmp_path) as two:
+        callbacks = [await node.approve((await node.begin())["auth_url"]) for node in (one, two) for _ in range(4)]
+        answers = await asyncio.gather(*(one.get(callback) for callback in callbacks))
+        assert len({answer.json["user_id"] for answer in answers}) == 1
+        assert await count_users(two) == 1
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_cancelling_is_told_as_such(server: Server, provider: Provider) -> None:
+    """Who says no at the provider gets access_denied, and the login is used up."""
+    back = await server.approve((await server.begin(provider))["auth_url"], person="cancel")
+    assert_is(await server.get(back), AccessDenied)
+    assert_is(await server.get(back), InvalidState)
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_cancelling_in_a_browser_shows_a_page(server: Server, provider: Provider) -> None:
+    """A person gets a page that says what happened and what to do, with the same status."""
+    back = await server.approve((await server.begin(provider))["auth_url"], person="cancel")
+    answer = await server.get(back, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert answer.status == 403
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert AccessDenied.title in answer.text
+    assert AccessDenied.sentence in answer.text
+    assert answer.headers["X-Request-ID"] in answer.text
+    assert "Permissions error" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("temporarily_unavailable", ProviderUnavailable),
+        ("server_error", ProviderUnavailable),
+        ("invalid_scope", ProviderFailed),
+        ("anything%20<script>", ProviderFailed),
+    ],
+)
+async def test_an_error_that_the_provider_sends_back_is_told_in_our_words(
+    server: Server, error: str, kind: type[ProblemError]
+) -> None:
+    """RFC 6749, 4.1.2.1: the code decides the kind; the description goes to nobody but the log."""
+    state = (await server.begin())["state"]
+    answer = await server.get(
+        f"/auth/google/callback?state={state}&error={error}&error_description=ada@lovelace.example"
+    )
+    assert_is(answer, kind)
+
+
+async def test_facebooks_own_way_to_report_an_error_is_understood(server: Server) -> None:
+    """The dialog reports some failures as error_code and error_message alone."""
+    state = (await server.begin("facebook"))["state"]
+    answer = await server.get(f"/auth/facebook/callback?error_code=1349048&error_message=Oops&state={state}")
+    assert_is(answer, ProviderFailed)
+
+
+async def test_a_callback_with_neither_code_nor_error_is_no_answer_of_a_provider(server: Server) -> None:
+    """It is malformed, and leaves the login to be finished."""
+    begun = await server.begin()
+    answer = await server.get(f"/auth/google/callback?state={begun['state']}")
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert (await server.get(await server.approve(begun["auth_url"]))).status == 200
+
+
+async def test_a_callback_with_both_code_and_error_signs_nobody_in(server: Server) -> None:
+    """The error counts: RFC 6749, 4.1.2.1 knows no answer with both."""
+    begun = await server.begin()
+    callback = await server.approve(begun["auth_url"])
+    assert_is(await server.get(f"{callback}&error=access_denied"), AccessDenied)
+    assert_is(await server.get(callback), InvalidState)
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_provider_that_is_not_configured_says_so(tmp_path: Path, provider: Provider) -> None:
+    """Both routes answer provider_not_configured, as JSON and as a page; the other provider works."""
+    names = ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")
+    async with running(tmp_path, **{f"{provider.upper()}_{name}": "" for name in names}) as server:
+        for path in (f"/auth/{provider}/start", f"/auth/{provider}/callback?state={'A' * 43}&code=x"):
+            assert_is(await server.get(path), ProviderNotConfigured)
+            page = await server.get(path, headers={"Accept": "text/html"})
+            assert page.status == 404
+            assert page.headers["Content-Type"].startswith("text/html")
+            assert ProviderNotConfigured.sentence in page.text
+        other = next(name for name in Provider if name is not provider)
+        assert (await server.sign_in(other)).status == 200
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_deactivated_user_cannot_sign_in_until_activated_again(server: Server, provider: Provider) -> None:
+    """A sign-in of a deactivated user is refused; after activation it works and is the same user."""
+    token = (await server.sign_in(provider)).json
+    database, now = server.runtime.database, server.runtime.clock()
+    user = await database.read(users.get, token["user_id"])
+    assert user is not None
+    await database.write(accounts.set_active, user, active=False, now=now)
+    assert_is(await server.sign_in(provider), UserDeactivated)
+    await database.write(accounts.set_active, user, active=True, now=now)
+    assert (await server.sign_in(provider)).json["user_id"] == token["user_id"]
+    assert (await server.me(token["access_token"])).code == "invalid_token"
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_provider_that_is_not_there_is_unavailable(tmp_path: Path, provider: Provider) -> None:
+    """Nobody listening at the token endpoint is told as provider_unavailable, which may be retried."""
+    nowhere = "http://127.0.0.1:1"
+    async with running(tmp_path, GOOGLE_TOKEN_ENDPOINT=nowhere, FACEBOOK_GRAPH_URL=nowhere) as server:
+        assert_is(await server.sign_in(provider), ProviderUnavailable)
+
+
+async def test_keys_that_cannot_be_fetched_make_google_unavailable(tmp_path: Path) -> None:
+    """Without Google's keys nothing that it signed is believed."""
+    async with running(tmp_path, GOOGLE_JWKS_URI="http://127.0.0.1:1/jwks") as server:
+        assert_is(await server.sign_in(), ProviderUnavailable)
+
+
+async def test_a_hundred_sign_ins_fetch_the_keys_once(log: Log, tmp_path: Path) -> None:
+    """Google's keys are kept as long as Google allows; sign-ins at the same moment share one fetch."""
+    async with running(tmp_path) as server:
+        for _ in range(10):
+            answers = await asyncio.gather(*(server.sign_in() for _ in range(10)))
+            assert {answer.status for answer in answers} == {200}
+    assert len(log.requests("/sandbox/google/token")) == 100
+    assert len(log.requests("/sandbox/google/jwks")) == 1
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_what_a_provider_needs_to_know_is_in_the_authorization_url_and_nothing_else(
+    server: Server, provider: Provider
+) -> None:
+    """The URL that a browser opens holds no secret but the one-time state and what derives from it."""
+    begun = await server.begin(provider)
+    query = query_of(begun["auth_url"])
+    assert begun["expires_in"] == 600
+    assert query["state"] == begun["state"]
+    assert query["redirect_uri"] == f"{server.url}/auth/{provider}/callback"
+    common = {"client_id", "redirect_uri", "response_type", "scope", "state"}
+    oidc = {"nonce", "code_challenge", "code_challenge_method"}
+    assert query.keys() == (common | oidc if provider is Provider.GOOGLE else common)
+
+
+@pytest.mark.parametrize("path", ["/auth/apple/start", "/auth/Google/start", "/auth//start", "/auth/google/start/"])
+async def test_an_unknown_provider_is_not_found(server: Server, path: str) -> None:
+    """Only the providers that there are have routes, spelt as they are."""
+    answer = await server.get(path)
+    assert (answer.status, answer.code) == (404, "not_found")

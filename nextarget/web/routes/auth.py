@@ -4,6 +4,7 @@ import re
 
 from aiohttp import web
 
+from nextarget.errors import InvalidRequest
 from nextarget.model import LoginMode, Provider, SignedIn
 from nextarget.sandbox.app import profile_page
 from nextarget.services.signin import CallbackAnswer
@@ -43,7 +44,7 @@ async def callback(request: web.Request) -> web.Response:
 
 def _answer(request: web.Request) -> CallbackAnswer:
     query = request.query
-    return CallbackAnswer(
+    answer = CallbackAnswer(
         state=parameters.required(query, "state", parameters.STATE),
         code=parameters.optional(query, "code", parameters.CODE),
         # Facebook's dialog reports some failures as error_code and error_message alone.
@@ -52,6 +53,9 @@ def _answer(request: web.Request) -> CallbackAnswer:
         error_description=parameters.optional(query, "error_description", parameters.DESCRIPTION),
         issuer=parameters.optional(query, "iss", parameters.ISSUER),
     )
+    if answer.code is None and answer.error is None:
+        raise InvalidRequest("The parameter 'code' is missing, and so is 'error'. The provider sends one of them.")
+    return answer
 
 
 def _signed_in(request: web.Request, signed_in: SignedIn) -> web.Response:

@@ -1,0 +1,143 @@
+"""What a person sees in a browser: signing in, cancelling, and the documentation."""
+
+import json
+
+import pytest
+from playwright.async_api import expect
+
+from nextarget.errors import AccessDenied
+from nextarget.model import Provider
+from nextarget.sandbox.people import PEOPLE, people_of
+from nextarget.web.routes.documents import openapi_document
+from tests.e2e.conftest import Person
+from tests.running import Server
+
+OPERATIONS = [
+    operation["operationId"]
+    for item in json.loads(openapi_document())["paths"].values()
+    for operation in item.values()
+    if "operationId" in operation
+]
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_person_signs_in_with_a_click_on_their_name(person: Person, provider: Provider) -> None:
+    """From the home page over the provider's account page to the profile, and the token shown there works."""
+    page = person.page
+    await person.open("/")
+    await page.click(f"text=Continue with {provider.title}")
+    await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {provider.title}")
+    assert await page.locator("button.person").count() == len(people_of(provider))
+    await page.click("text=Ada Lovelace")
+
+    await expect(page.get_by_role("heading")).to_have_text("You are signed in")
+    text = await person.text()
+    assert "ada@lovelace.example" in text
+    assert provider.value in text
+    await page.click("summary")
+    token = await page.inner_text("#access-token")
+    answer = await page.request.get(f"{person.url}/users/me", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status == 200
+    assert (await answer.json())["provider"] == provider
+    assert await person.context.cookies() == []
+    assert person.complaints == []
+    assert person.strangers == []
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_who_cancels_is_told_what_to_do(person: Person, provider: Provider) -> None:
+    """Cancel leads to a page with a sentence and the request id, and starting again works."""
+    page = person.page
+    await person.open("/")
+    await page.click(f"text=Continue with {provider.title}")
+    async with page.expect_response(lambda response: "/callback" in response.url) as callback:
+        await page.click("text=Cancel")
+    response = await callback.value
+    assert response.status == 403
+    await expect(page.get_by_role("heading")).to_have_text(AccessDenied.title)
+    text = await person.text()
+    assert AccessDenied.sentence in text
+    assert response.headers["x-request-id"] in text
+    assert person.strangers == []
+    assert [complaint for complaint in person.complaints if "403" not in complaint] == []
+
+    await person.open("/")
+    await page.click(f"text=Continue with {provider.title}")
+    await page.click("text=Ada Lovelace")
+    await expect(page.get_by_role("heading")).to_have_text("You are signed in")
+
+
+async def test_a_fault_that_is_chosen_goes_wrong_on_a_page(person: Person) -> None:
+    """The account page offers the faults; what comes of one is a page too."""
+    page = person.page
+    await person.open("/auth/google/start?mode=redirect")
+    await page.select_option("select", "bad_signature")
+    await page.click("text=Ada Lovelace")
+    await expect(page.get_by_role("heading")).to_have_text("Identity could not be verified")
+
+
+async def test_going_back_after_signing_in_starts_afresh(person: Person) -> None:
+    """The browser's back button leads to the account page again, and its login is used up: a page says so."""
+    page = person.page
+    await person.open("/")
+    await page.click("text=Continue with Google")
+    await page.click("text=Ada Lovelace")
+    await page.go_back()
+    await page.click("text=Grace Hopper")
+    await expect(page.get_by_role("heading")).to_have_text("Sign-in attempt not recognised")
+
+
+async def test_the_documentation_shows_every_operation_and_asks_nobody_else(person: Person) -> None:
+    """Swagger UI comes from this server alone, and breaks no policy."""
+    await person.open("/docs")
+    await expect(person.page.locator(".opblock")).to_have_count(len(OPERATIONS))
+    assert len(OPERATIONS) >= 5
+    for operation in OPERATIONS:
+        assert await person.page.locator(f"[id$='-{operation}']").count() == 1
+    assert person.complaints == []
+    assert person.strangers == []
+
+
+async def test_an_operation_can_be_tried_out(person: Person) -> None:
+    """'Try it out' on /health shows the server's answer."""
+    await person.open("/docs")
+    block = person.page.locator("[id$='-health']")
+    await block.locator(".opblock-summary-control").click()
+    await block.get_by_role("button", name="Try it out").click()
+    await block.get_by_role("button", name="Execute").click()
+    await expect(block.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
+    await expect(block.locator(".live-responses-table")).to_contain_text('"status": "ok"')
+    assert person.complaints == []
+    assert person.strangers == []
+
+
+async def test_every_page_fits_a_phone_and_works_without_javascript(phone_user: Person, server: Server) -> None:
+    """360 pixels wide, the longest email included, nothing scrolls sideways, and no page needs a script."""
+    page, stops = phone_user.page, ["/", "/auth/google/start?mode=redirect", "/auth/facebook/start?mode=redirect"]
+    stops += ["/auth/google/start?mode=nonsense", "/sandbox/google/authorize?client_id=x"]
+    for path in stops:
+        await phone_user.open(path)
+        assert await phone_user.fits(), path
+    for key in ("max", "bobby"):
+        await phone_user.open("/")
+        await page.click("text=Continue with Google")
+        await page.click(f"button[value={key}]")
+        await expect(page.get_by_role("heading")).to_have_text("You are signed in")
+        await page.click("summary")
+        assert await phone_user.fits(), key
+        assert PEOPLE[key].email in await phone_user.text()
+    assert phone_user.strangers == []
+    assert [complaint for complaint in phone_user.complaints if "400" not in complaint] == []
+
+
+async def test_what_is_on_a_page_can_be_reached_with_the_keyboard(person: Person) -> None:
+    """Tab and Enter are enough to sign in."""
+    page = person.page
+    await person.open("/")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading")).to_have_text("Choose an account")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading")).to_have_text("You are signed in")

@@ -1,0 +1,265 @@
+"""Log lines: one JSON object each, whoever writes it, with nothing secret in it."""
+
+import base64
+import io
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nextarget import telemetry
+from nextarget.telemetry import configure_logging, get_logger, login_id, new_request_id, request_id, scrubbed
+
+Lines = Callable[[], list[dict[str, Any]]]
+url_safe = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~", min_size=16, max_size=200)
+around = st.text(max_size=30)
+
+
+@given(around, url_safe, around)
+def test_no_token_survives(before: str, token: str, after: str) -> None:
+    """Sixteen URL-safe characters in a row may be a token, wherever they stand in a text."""
+    assert token not in scrubbed(before + token + after, length=10_000)
+
+
+@given(around, st.binary(min_size=12, max_size=100), around)
+def test_no_base64_survives(before: str, octets: bytes, after: str) -> None:
+    """Neither alphabet of base64, padded or not."""
+    for text in (base64.b64encode(octets).decode(), base64.urlsafe_b64encode(octets).decode().rstrip("=")):
+        assert text not in scrubbed(f"{before}{text}{after}", length=10_000)
+
+
+words = st.text(st.characters(categories=["L", "N"]), min_size=3, max_size=20)
+
+
+@given(around, words, words, around)
+@example("mail ", "zoë", "müller", ".example is taken")
+@example("", "a!#$%&'*+/=?^_`{|}b", "example", "")
+def test_no_email_survives(before: str, local: str, domain: str, after: str) -> None:
+    """A word with an at sign goes as a whole, in whatever script it is written."""
+    found = scrubbed(f"{before} {local}@{domain} {after}", length=10_000)
+    assert "@" not in found
+    ascii_parts = [part for part in (local, domain) if part.isascii() and part not in before + after]
+    assert not any(part in found for part in ascii_parts if part not in "[...]")
+
+
+@given(st.text(max_size=300), st.integers(0, 300))
+def test_what_is_left_is_one_short_printable_line(text: str, length: int) -> None:
+    """No line break, no control character, nothing longer than asked for: a log cannot be forged with it."""
+    found = scrubbed(text, length=length)
+    assert len(found) <= length
+    assert found.isascii()
+    assert found.isprintable()
+
+
+@given(st.text(max_size=300))
+def test_scrubbing_twice_is_scrubbing_once(text: str) -> None:
+    """Scrubbing leaves nothing that would have to be scrubbed."""
+    once = scrubbed(text, length=10_000)
+    assert scrubbed(once, length=10_000) == once
+
+
+@pytest.mark.parametrize("text", ["invalid_grant: Bad Request", "status 400, code 190/463", "Error validating: (#4)"])
+def test_plain_words_stay(text: str) -> None:
+    """What helps an operator is kept."""
+    assert scrubbed(text) == text
+
+
+def test_an_email_with_letters_beyond_ascii_is_hidden_whole() -> None:
+    """Replacing what cannot be printed must not break an address into parts that look like none."""
+    assert scrubbed("mail zoë@müller.example is taken") == "mail [...] is taken"
+
+
+@pytest.mark.parametrize("character", ["(", "é", "@", "a", " ", "(@"])
+def test_a_long_text_costs_no_more_than_it_is_long(character: str) -> None:
+    """Text that strangers send is scrubbed in one pass: a megabyte that matches nothing ends at all."""
+    assert len(scrubbed(character * 1_000_000)) <= 200
+
+
+def test_request_ids_do_not_repeat() -> None:
+    """Each request has an id of its own, safe in a header."""
+    ids = {new_request_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(each.isalnum() and each.isascii() for each in ids)
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Lines]]:
+    """Logging set up anew towards a buffer; afterwards it is as it was for the other tests."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def configure(**changed: Any) -> Lines:
+        buffer = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", buffer)
+        configure_logging(**({"level": "info", "console": False} | changed))
+        structlog.configure(cache_logger_on_first_use=False)
+        return lambda: [json.loads(line) for line in buffer.getvalue().splitlines()]
+
+    yield configure
+    monkeypatch.undo()
+    configure_logging(level="info", console=False)
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def lines(configured: Callable[..., Lines]) -> Lines:
+    return configured()
+
+
+def test_a_line_is_a_json_object_with_its_facts(lines: Lines) -> None:
+    """An event, its level, when it was, and the facts that came along."""
+    get_logger().warning("login_failed", code="invalid_state", count=3, provider=None)
+    (line,) = lines()
+    assert line.pop("time").endswith("Z")
+    assert line == {"event": "login_failed", "level": "warning", "code": "invalid_state", "count": 3, "provider": None}
+
+
+def test_a_line_names_its_request_and_its_login(lines: Lines) -> None:
+    """Both ids follow a request through everything it does, other libraries' lines included; outside, none is named."""
+    request, login = request_id.set("request-1"), login_id.set("login-1")
+    get_logger().info("ours")
+    logging.getLogger("aiohttp.server").error("theirs")
+    request_id.reset(request)
+    login_id.reset(login)
+    get_logger().info("outside")
+    ours, theirs, outside = lines()
+    assert (
+        (ours["request_id"], ours["login_id"]) == (theirs["request_id"], theirs["login_id"]) == ("request-1", "login-1")
+    )
+    assert "request_id" not in outside
+    assert "login_id" not in outside
+
+
+def test_lines_of_other_libraries_are_json_too(lines: Lines) -> None:
+    """Whatever a library logs, with arguments and line breaks, is one JSON object a line."""
+    logging.getLogger("asyncio").warning("Took %s\nseconds: %r", 0.5, {"a": "b"})
+    (line,) = lines()
+    assert line["event"] == "Took 0.5\nseconds: {'a': 'b'}"
+    assert (line["logger"], line["level"]) == ("asyncio", "warning")
+
+
+@given(st.text(), st.dictionaries(st.text(), st.text() | st.integers() | st.floats() | st.binary(), max_size=3))
+def test_no_fact_breaks_a_line(event: str, facts: dict[str, object]) -> None:
+    """Half a surrogate pair, a huge number, bytes: a line is written, and it is JSON."""
+    line = telemetry._to_json(None, "info", {"event": event, **facts})
+    assert isinstance(json.loads(line), dict)
+    assert "\n" not in line
+
+
+def test_what_libraries_chatter_is_left_out(lines: Lines) -> None:
+    """Other libraries speak when something is wrong; our own lines begin at the level that was set."""
+    logging.getLogger("aiohttp.access").info("GET /auth/google/callback?code=secret")
+    logging.getLogger("asyncio").debug("Using selector")
+    get_logger().debug("ours")
+    assert lines() == []
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_the_level_is_the_one_that_was_set(configured: Callable[..., Lines], level: str) -> None:
+    """Lines below the level are not written."""
+    lines = configured(level=level)
+    names = ["debug", "info", "warning", "error"]
+    for name in names:
+        getattr(get_logger(), name)("event")
+    assert [line["level"] for line in lines()] == names[names.index(level) :]
+
+
+def fail(text: str) -> None:
+    a_local = "-".join(["the", "value", "of", "a", "local", "variable"])
+    raise ValueError(text or a_local)
+
+
+SECRETS = "of ada@lovelace.example with ya29.A0ARrdaM-abcdefghijklmnop"
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_an_exception_is_frames_type_and_a_scrubbed_sentence(lines: Lines, whose: str) -> None:
+    """An exception's text may quote what it choked on, and its frames hold everything: neither is written."""
+    try:
+        fail(f"cannot read {SECRETS}")
+    except ValueError:
+        if whose == "ours":
+            get_logger().exception("internal_error")
+        else:
+            logging.getLogger("aiohttp.server").exception("Error handling request")
+    (line,) = lines()
+    assert "in fail" in line["exception"]
+    assert line["exception"].endswith("ValueError: cannot read of [...] with [...]")
+    assert "lovelace" not in str(line)
+    assert "ya29" not in str(line)
+    assert "the-value-of-a-local" not in str(line)
+    assert "exc_info" not in line
+
+
+def test_the_cause_of_an_exception_is_not_quoted(lines: Lines) -> None:
+    """What an exception was raised from is as talkative as the exception itself."""
+    try:
+        try:
+            fail(f"inner {SECRETS}")
+        except ValueError as error:
+            raise RuntimeError("outer") from error
+    except RuntimeError:
+        get_logger().exception("internal_error")
+        logging.getLogger("asyncio").exception("their words")
+    for line in lines():
+        assert line["exception"].endswith("RuntimeError: outer")
+        assert "lovelace" not in str(line)
+
+
+@pytest.mark.parametrize("given", [True, False, None, "instance", "tuple"])
+def test_an_exception_can_be_given_in_any_form(lines: Lines, given: object) -> None:
+    """exc_info is a flag, an exception or a triple; without one there is nothing to tell."""
+    try:
+        fail("x")
+    except ValueError as error:
+        info = {"instance": error, "tuple": sys.exc_info()}.get(str(given), given)
+        get_logger().error("event", exc_info=info)
+    (line,) = lines()
+    assert ("exception" in line) is bool(given)
+
+
+def test_exc_info_without_an_exception_is_harmless(lines: Lines) -> None:
+    """A line that asks for an exception when there is none is written all the same."""
+    get_logger().error("event", exc_info=True)
+    logging.getLogger("asyncio").error("theirs", exc_info=True)  # noqa: LOG014 - that is the mistake in question
+    assert [line["event"] for line in lines()] == ["event", "theirs"]
+
+
+def test_on_a_terminal_exceptions_are_scrubbed_as_well(
+    configured: Callable[..., Lines],
+) -> None:
+    """Readable lines are for people, and people paste them into issues."""
+    configured(console=True)
+    try:
+        fail(f"cannot read {SECRETS}")
+    except ValueError:
+        get_logger().exception("internal_error")
+    written = sys.stderr.getvalue()
+    assert "internal_error" in written
+    assert "ValueError" in written
+    assert "lovelace" not in written
+    assert "ya29" not in written
+
+
+def test_a_log_that_nobody_reads_any_more_does_not_stop_the_server() -> None:
+    """A broken pipe behind standard error costs the lines, not the requests."""
+    script = (
+        "import os\n"
+        "from nextarget.telemetry import configure_logging, get_logger\n"
+        "configure_logging(level='info', console=False)\n"
+        "reader, writer = os.pipe()\n"
+        "os.dup2(writer, 2)\n"
+        "os.close(reader)\n"
+        "get_logger().info('lost')\n"
+        "__import__('logging').getLogger('other').warning('lost too')\n"
+        "print('still serving', flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "still serving\n"

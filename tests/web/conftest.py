@@ -1,0 +1,74 @@
+"""What the tests of the HTTP edge share: the log as it is written, line by line."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+import structlog
+
+from nextarget.telemetry import configure_logging
+
+
+class Log:
+    """Everything that reached standard error since the test began."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+        self._text = ""
+
+    @property
+    def text(self) -> str:
+        out, err = self._capfd.readouterr()
+        assert out == "", "the log goes to standard error alone"
+        self._text += err
+        return self._text
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Every line, each of which must be a JSON object."""
+        lines = [json.loads(line) for line in self.text.splitlines()]
+        assert all(isinstance(line, dict) for line in lines)
+        return lines
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["event"] == event]
+
+    def requests(self, route: str | None) -> list[dict[str, Any]]:
+        """The access log of one route."""
+        return [line for line in self.events("request") if line["route"] == route]
+
+    def holds(self, secret: str) -> bool:
+        """Whether the log holds a text, in any of the forms that a URL or JSON gives it."""
+        forms = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+        return any(form in self.text for form in forms)
+
+
+@pytest.fixture
+def log(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
+    """The log of this test.
+
+    Loggers keep the stream that they first wrote to, and pytest changes `sys.stderr` between setup and call: all are
+    pointed at the file descriptor, which stays.
+    """
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    with open(2, "w", encoding="utf-8", closefd=False) as stderr:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", stderr)
+            _forget_streams()
+            configure_logging(level="info", console=False)
+        yield Log(capfd)
+        _forget_streams()
+        structlog.configure(**before)
+        root.handlers[:], root.level = handlers, level
+
+
+def _forget_streams() -> None:
+    for name, module in list(sys.modules.items()):
+        logger = getattr(module, "log", None) if name.startswith("nextarget.") else None
+        if logger is not None:
+            vars(logger).pop("bind", None)

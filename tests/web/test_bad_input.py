@@ -1,0 +1,468 @@
+"""Requests that no honest client sends: parameters, methods and bodies that do not fit, and what is not even HTTP.
+
+Whatever comes, the answer is a 4xx or the end of the connection; it repeats nothing of the request, nor does the log,
+and the next honest request works.
+"""
+
+import asyncio
+import gzip
+import json
+import re
+import time
+from contextlib import AsyncExitStack
+from types import SimpleNamespace
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, MultiDict
+
+from nextarget.errors import InvalidRequest
+from nextarget.web import parameters
+from nextarget.web.middleware import MAX_BODY_BYTES
+from nextarget.web.problems import wants_page
+from nextarget.web.routes.documents import openapi_document
+from tests.running import Server
+from tests.web.conftest import Log
+from tests.web.wire import RawAnswer, exchange, wire
+
+MARK = "hush-4tk9-do-not-repeat"
+DOCUMENT: dict[str, Any] = json.loads(openapi_document())
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    """The part of the document behind a reference, or the node itself."""
+    while "$ref" in node:
+        found: Any = DOCUMENT
+        for step in node["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        node = found
+    return node
+
+
+def operations() -> list[tuple[str, str]]:
+    """Every operation: its method, and its path for the first provider there is."""
+    return [
+        (method.upper(), path.replace("{provider}", "google"))
+        for path, item in DOCUMENT["paths"].items()
+        for method in METHODS
+        if method in item
+    ]
+
+
+def query_parameters() -> list[tuple[str, str, dict[str, Any]]]:
+    """Every query parameter: path, name, schema."""
+    found = []
+    for path, item in DOCUMENT["paths"].items():
+        for method in METHODS:
+            for parameter in map(resolved, item.get(method, {}).get("parameters", [])):
+                if parameter["in"] == "query":
+                    found.append(
+                        (path.replace("{provider}", "google"), parameter["name"], resolved(parameter["schema"]))
+                    )
+    return found
+
+
+BAD_VALUES = ["", "x" * 3000, "%ff", "%00", "%0a", "%E2%80%AE", "%f0%9f%92%a9", "[]", "%7B%22a%22:1%7D", "1e999", "-1"]
+
+
+def decoded(value: str) -> str:
+    return bytes(value, "ascii").decode("ascii") if "%" not in value else _unquoted(value)
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(
+        r"(%[0-9a-fA-F]{2})+", lambda run: bytes.fromhex(run[0].replace("%", "")).decode(errors="replace"), value
+    )
+
+
+@pytest.mark.parametrize("bad", BAD_VALUES)
+@pytest.mark.parametrize(("path", "name", "schema"), query_parameters(), ids=lambda part: str(part)[:30])
+async def test_a_parameter_that_does_not_fit_is_refused(
+    server: Server, path: str, name: str, schema: dict[str, Any], bad: str
+) -> None:
+    """What the document does not allow answers invalid_request, and the answer does not quote it."""
+    state = (await server.begin())["state"]
+    required = f"state={state}&" if path.endswith("/callback") and name != "state" else ""
+    answer = await server.get(f"{path}?{required}{name}={bad}")
+    assert answer.status < 500 or answer.code == "provider_failed"  # a callback with an error of the provider's
+    if not jsonschema_rs.is_valid(schema, decoded(bad)) and bad != "%ff":  # of which no URL parser makes text
+        assert (answer.status, answer.code) == (400, "invalid_request")
+        assert f"'{name}'" in answer.json["detail"]
+    if len(bad) > 3:
+        assert bad not in answer.text
+
+
+@pytest.mark.parametrize(("path", "name", "_schema"), query_parameters(), ids=lambda part: str(part)[:30])
+async def test_a_repeated_parameter_is_refused(server: Server, path: str, name: str, _schema: object) -> None:
+    """RFC 6749, 3.1: parameters must not be sent more than once, not even with the same value."""
+    value = {"mode": "json", "state": "A" * 43}.get(name, "x")
+    required = f"state={'A' * 43}&" if path.endswith("/callback") and name != "state" else ""
+    answer = await server.get(f"{path}?{required}{name}={value}&{name}={value}")
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert f"'{name}'" in answer.json["detail"]
+
+
+async def test_an_absent_required_parameter_is_refused(server: Server) -> None:
+    """A callback without a state belongs to no login."""
+    for query in ("", "?", "?code=x", "?error=access_denied", "?State=" + "A" * 43, "?state"):
+        answer = await server.get(f"/auth/google/callback{query}")
+        assert (answer.status, answer.code) == (400, "invalid_request")
+        assert "'state'" in answer.json["detail"]
+
+
+async def test_unknown_parameters_are_ignored(server: Server) -> None:
+    """RFC 6749, 3.1: unrecognized parameters must be ignored; providers add some."""
+    for method, path in operations():
+        plain = await server.ask(method, path)
+        assert (await server.ask(method, f"{path}?{MARK}={MARK}&{MARK}")).status == plain.status
+
+
+@pytest.mark.parametrize("path", sorted({path for _, path in operations()}))
+async def test_another_method_is_refused_with_those_that_are_allowed(server: Server, path: str) -> None:
+    """405 with Allow (RFC 9110, 15.5.6) for every method that the document does not list."""
+    allowed = {method for method, known in operations() if known == path}
+    for method in {method.upper() for method in METHODS} - allowed | {"PROPFIND"}:
+        answer = await server.ask(method, path)
+        assert answer.status == 405, method
+        assert set(answer.headers["Allow"].split(",")) == allowed
+        assert method == "HEAD" or answer.code == "method_not_allowed"
+
+
+@pytest.mark.parametrize(("method", "path"), operations())
+async def test_a_body_that_nobody_asked_for_changes_nothing(server: Server, method: str, path: str) -> None:
+    """A GET has no body that means anything (RFC 9110, 9.3.1), whatever its type."""
+    plain = await server.ask(method, path)
+    for content_type in ("application/json", "text/plain; charset=nonsense", "multipart/form-data", MARK, "\u00e9", ""):
+        answer = await server.ask(
+            method, path, data=b'{"mode": "xml"' + b"\xff", headers={"Content-Type": content_type}
+        )
+        assert answer.status == plain.status
+        assert MARK not in answer.text
+
+
+@pytest.mark.parametrize(("method", "path"), [*operations(), ("POST", "/health"), ("GET", "/nothing")])
+async def test_a_body_beyond_the_limit_is_refused(server: Server, method: str, path: str) -> None:
+    """64 KiB and not a byte more, whether the length is announced or the body comes in chunks."""
+    plain = await server.ask(method, path)
+
+    async def chunks() -> Any:
+        for _ in range(5):
+            yield b"x" * (MAX_BODY_BYTES // 4)
+
+    assert (await server.ask(method, path, data=b"x" * MAX_BODY_BYTES)).status == plain.status
+    for body in (b"x" * (MAX_BODY_BYTES + 1), chunks()):
+        answer = await server.ask(method, path, data=body)
+        assert (answer.status, answer.code) == (413, "payload_too_large")
+
+
+async def test_a_body_that_never_ends_does_not_fill_the_memory(server: Server) -> None:
+    """An announced length beyond the limit is refused before the body comes."""
+    request = f"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: {10**15}\r\n\r\n"
+    answer = await exchange(server, request.encode() + b"x" * 1000)
+    assert answer is not None
+    assert (answer.status, answer.code) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
+async def test_a_slow_body_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch, framing: str) -> None:
+    """A body that does not arrive is answered 408, and holds up nobody."""
+    monkeypatch.setattr("nextarget.web.middleware.BODY_SECONDS", 0.2)
+    async with wire(server) as connection:
+        await connection.send(f"GET /health HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode())
+        assert (await server.get("/health")).status == 200
+        answer = await connection.answer()
+        assert answer is not None
+        assert (answer.status, answer.code) == (408, "request_timeout")
+
+
+def get(target: str = "/health", *fields: str, version: str = "HTTP/1.1") -> bytes:
+    """A request in bytes; text is Latin-1, one byte each character."""
+    return "\r\n".join([f"GET {target} {version}", "Host: localhost", *fields, "", ""]).encode("latin-1")
+
+
+MALFORMED: dict[str, bytes] = {
+    "no version": f"GET /{MARK}\r\nHost: x\r\n\r\n".encode(),
+    "nonsense": f"{MARK}\r\n\r\n".encode(),
+    "odd version": get(f"/{MARK}", version="HTTP/9.9x"),
+    "HTTP/0.9": f"GET /{MARK} HTTP/0.9\r\n\r\n".encode(),
+    "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "spaces in the target": get(f"/health {MARK}"),
+    "header without a colon": get("/health", f"Authorization Bearer {MARK}"),
+    "space before the colon": get("/health", f"Authorization : Bearer {MARK}"),
+    "odd header name": get("/health", f"Autho(rization: Bearer {MARK}"),
+    "empty header name": get("/health", f": {MARK}"),
+    "folded header": get("/health", "X: a", f" {MARK}"),
+    "null byte in a value": get("/health", f"Authorization: Bearer {MARK}\x00"),
+    "null byte in the target": get(f"/health?a={MARK}\x00"),
+    "bare CR in a value": get("/health", f"X: a\r{MARK}"),
+    "huge request line": get("/health?" + MARK + "x" * 9000),
+    "huge header": get("/health", f"X: {MARK}" + "x" * 9000),
+    "huge header name": get("/health", MARK + "x" * 9000 + ": x"),
+    "too many headers": get("/health", *(f"X-{number}: {MARK}" for number in range(70))),
+    "two lengths": get("/health", "Content-Length: 1", "Content-Length: 2") + MARK.encode(),
+    "length of words": get("/health", f"Content-Length: {MARK}"),
+    "negative length": get("/health", "Content-Length: -1") + MARK.encode(),
+    "length with a plus": get("/health", "Content-Length: +1") + MARK.encode(),
+    "enormous length": get("/health", "Content-Length: " + "9" * 40) + MARK.encode(),
+    "length and chunked": get("/health", "Content-Length: 5", "Transfer-Encoding: chunked") + MARK.encode(),
+    "unknown coding": get("/health", f"Transfer-Encoding: {MARK}"),
+    "chunk of nonsense": get("/health", "Transfer-Encoding: chunked") + f"{MARK}\r\n\r\n".encode(),
+    "chunk of negative size": get("/health", "Transfer-Encoding: chunked") + f"-5\r\n{MARK}\r\n0\r\n\r\n".encode(),
+    "chunk longer than told": get("/health", "Transfer-Encoding: chunked") + f"3\r\n{MARK}\r\n0\r\n\r\n".encode(),
+    "no host": f"GET /{MARK} HTTP/1.1\r\n\r\n".encode(),
+    "two hosts": get(f"/{MARK}", "Host: other"),
+    "unknown expectation": get("/health", f"Expect: {MARK}"),
+    "absolute form elsewhere": get(f"http://{MARK}.example/{MARK}"),
+    "absolute form of nonsense": get(f"http://[{MARK}/"),
+    "absolute form with a bad port": get(f"http://x:99999/{MARK}"),
+    "asterisk": b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    "asterisk for GET": get("*"),
+    "no slash": get(MARK),
+    "CONNECT": f"CONNECT {MARK}.example:443 HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
+    "CONNECT to a path": f"CONNECT /{MARK} HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
+    "unknown method": f"{MARK.upper().replace('-', '')} /health HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
+    "huge method": ("A" * 9000 + " / HTTP/1.1\r\nHost: x\r\n\r\n").encode(),
+    "TLS hello": bytes.fromhex("16030100f7010000f30303") + bytes(range(256)) * 4,
+    "bytes": bytes(range(256)) * 64,
+    "nothing but line ends": b"\r\n" * 5000 + f"{MARK}\r\n\r\n".encode(),
+    "upgrade to nonsense": get(f"/{MARK}", "Connection: Upgrade", f"Upgrade: {MARK}"),
+    "websocket": get(f"/{MARK}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x"),
+    "percent nonsense": get(f"/%zz%{MARK}?%zz=%"),
+    "path of bytes": get(f"/\xff\xfe{MARK}"),
+    "query of bytes": get(f"/auth/google/callback?state=\xff{MARK}"),
+    "percent-encoded bytes": get(f"/auth/%ff/start?{MARK}"),
+    "encoded slash": get(f"/auth%2fgoogle%2fstart?{MARK}"),
+    "dots": get(f"/static/../../{MARK}"),
+    "encoded dots": get(f"/static/..%2f..%2f{MARK}"),
+    "cookie of bytes": get("/auth/google/callback?state=" + "A" * 43, f"Cookie: \xff={MARK}; ={MARK}; a"),
+    "accept of bytes": get("/auth/google/start?mode=x", f"Accept: text/html;q=\xff{MARK},\xff"),
+    "content encoding": get("/auth/google/start?mode=x", "Content-Encoding: gzip", "Content-Length: 5") + b"xxxxx",
+    "pipelined nonsense": get("/nothing") + f"{MARK}\r\n\r\n".encode(),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+async def test_what_is_not_a_request_is_refused_and_not_repeated(
+    log: Log, server: Server, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A 4xx with a request id, or the connection's end; nothing of the request comes back or is logged."""
+    monkeypatch.setattr("nextarget.web.server.HEADER_SECONDS", 1)
+    monkeypatch.setattr("nextarget.web.middleware.BODY_SECONDS", 1)
+    answers: list[RawAnswer] = []
+    async with wire(server) as connection:
+        await connection.send(MALFORMED[name])
+        if (answer := await connection.answer()) is not None:
+            answers.append(answer)
+            if name.startswith("pipelined") and (answer := await connection.answer()) is not None:
+                answers.append(answer)
+    assert (await server.get("/health")).status == 200
+    for answer in answers:
+        assert 400 <= answer.status < 500
+        assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "html" in answer.headers["content-type"] or answer.code
+        assert MARK.encode() not in answer.octets.replace(b"\r\n", b"")
+        assert MARK.replace("-", "").encode() not in answer.octets.lower()
+    assert {line["level"] for line in log.lines} <= {"info"}
+    assert "Traceback" not in log.text
+    assert not log.holds(MARK)
+    assert MARK.replace("-", "") not in log.text.lower()
+    assert len({line["request_id"] for line in log.events("request")}) == len(answers) + 1
+
+
+async def test_the_cases_above_reach_both_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most malformed requests are answered, so that the test above does not pass on silence."""
+    monkeypatch.setattr("nextarget.web.server.HEADER_SECONDS", 1)
+    answered = [await exchange(server, MALFORMED[name]) for name in ("nonsense", "huge header", "TLS hello", "dots")]
+    assert all(answer is not None for answer in answered)
+
+
+@pytest.mark.parametrize(
+    ("field", "body"),
+    [("Transfer-Encoding: chunked", f"{MARK}\r\n\r\n"), ("Content-Encoding: gzip\r\nContent-Length: 50", MARK * 2)],
+)
+async def test_a_body_that_turns_out_malformed_is_refused(
+    log: Log, server: Server, monkeypatch: pytest.MonkeyPatch, field: str, body: str
+) -> None:
+    """Also when it comes after its header: refused or given up, no traceback, and nothing of it in the log."""
+    monkeypatch.setattr("nextarget.web.middleware.BODY_SECONDS", 1)
+    async with wire(server) as connection:
+        await connection.send(get("/health", field))
+        assert (await server.get("/health")).status == 200
+        await connection.send(body.encode())
+        answer = await connection.answer()
+        assert answer is not None
+        assert (answer.status, answer.code) in {(400, "invalid_request"), (408, "request_timeout")}
+        assert MARK.encode() not in answer.octets
+    assert {line["level"] for line in log.lines} == {"info"}
+    assert not log.holds(MARK)
+
+
+async def test_a_body_that_unfolds_beyond_the_limit_is_refused(server: Server) -> None:
+    """What counts is the size after decompression."""
+    body = gzip.compress(b"x" * 10_000_000)
+    assert len(body) < MAX_BODY_BYTES
+    answer = await server.get("/health", data=body, headers={"Content-Encoding": "gzip"})
+    assert (answer.status, answer.code) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        f"GET /{MARK}".encode(),
+        get("/health", "Content-Length: 500") + MARK.encode(),
+        get("/health", "Transfer-Encoding: chunked") + b"5\r\nab",
+        get("/health") * 50,
+        get("/auth/google/start"),
+    ],
+)
+async def test_hanging_up_is_no_error_of_ours(log: Log, server: Server, octets: bytes) -> None:
+    """A client may leave at any moment; that is no line of warning or worse."""
+    for _ in range(5):
+        async with wire(server) as connection:
+            await connection.send(octets)
+        assert (await server.get("/health")).status == 200
+    assert {line["level"] for line in log.lines} == {"info"}
+
+
+async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    """RFC 9112, 9.3.2, and each answer has a request id of its own."""
+    async with wire(server) as connection:
+        await connection.send(get("/health") + get("/users/me") + get("/nothing") + get("/health"))
+        answers = [await connection.answer() for _ in range(4)]
+        assert [answer and answer.status for answer in answers] == [200, 401, 404, 200]
+        assert len({answer.headers["x-request-id"] for answer in answers if answer}) == 4
+
+
+async def test_one_connection_carries_no_login_over_to_the_next_request(log: Log, server: Server) -> None:
+    """The request id and the login id belong to one request, also where two share a connection."""
+    async with wire(server) as connection:
+        for target in ("/auth/google/start", "/health"):
+            await connection.send(get(target))
+            assert await connection.answer() is not None
+    (started,), (healthy,) = log.requests("/auth/{provider}/start"), log.requests("/health")
+    assert "login_id" in started
+    assert "login_id" not in healthy
+    assert started["request_id"] != healthy["request_id"]
+
+
+async def test_100_continue_is_answered(server: Server) -> None:
+    """The one expectation that there is (RFC 9110, 10.1.1)."""
+    async with wire(server) as connection:
+        await connection.send(get("/health", "Expect: 100-continue", "Content-Length: 2"))
+        first = await connection.answer()
+        assert first is not None
+        if first.status == 100:
+            await connection.send(b"{}")
+            first = await connection.answer()
+        assert first is not None
+        assert first.status == 200
+
+
+async def test_half_sent_headers_hold_up_nobody_and_are_dropped(
+    log: Log, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three hundred clients that never finish their header cost no honest one anything, and lose their connections."""
+    monkeypatch.setattr("nextarget.web.server.HEADER_SECONDS", 1)
+
+    async with AsyncExitStack() as stack:
+        dawdlers = [await stack.enter_async_context(wire(server)) for _ in range(300)]
+        for number, dawdler in enumerate(dawdlers):
+            await dawdler.send(b"GET /health HTTP/1.1\r\nHost:"[:number])
+        for _ in range(20):
+            assert (await server.sign_in()).status == 200
+        assert set(await asyncio.gather(*(dawdler.rest() for dawdler in dawdlers))) == {b""}
+    assert not [line for line in log.lines if line["level"] not in {"info"}]
+
+
+async def test_a_client_that_trickles_its_header_is_dropped_too(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is for the whole header: a byte now and then does not prolong it."""
+    monkeypatch.setattr("nextarget.web.server.HEADER_SECONDS", 0.5)
+    async with wire(server) as connection:
+        await connection.send(b"GET /health HTTP/1.1\r\n")
+
+        async def trickle() -> None:
+            while True:
+                await connection.send(b"X-A: b\r\n")
+                await asyncio.sleep(0.02)
+
+        trickling = asyncio.create_task(trickle())
+        answer = await connection.rest()
+        trickling.cancel()
+        assert b" 200 " not in answer
+
+
+FORMS = [parameters.STATE, parameters.CODE, parameters.ERROR, parameters.DESCRIPTION, parameters.ISSUER]
+
+
+@given(
+    pairs=st.lists(st.tuples(st.sampled_from(["a", "b"]), st.text(st.characters(), max_size=60)), max_size=4),
+    form=st.sampled_from(FORMS),
+)
+def test_a_parameter_is_text_of_its_form_or_a_clear_refusal(
+    pairs: list[tuple[str, str]], form: re.Pattern[str]
+) -> None:
+    """Nothing but InvalidRequest is ever raised, and it quotes no value."""
+    query = MultiDict(pairs)
+    values = query.getall("a", [])
+    for read in (parameters.optional, parameters.required):
+        fits = len(values) == 1 and form.fullmatch(values[0])
+        if fits or (not values and read is parameters.optional):
+            assert read(query, "a", form) == (values[0] if values else None)
+        else:
+            with pytest.raises(InvalidRequest) as refused:
+                read(query, "a", form)
+            assert all(len(value) < 12 or value not in refused.value.detail for value in values)
+
+
+def accepts(*values: str) -> Any:
+    return SimpleNamespace(headers=CIMultiDict(("Accept", value) for value in values))
+
+
+MEDIA = st.sampled_from(
+    ["text/html", "TEXT/HTML", "application/json", "*/*", "text/*", "html", ";", "q=0.5", "q=", ","]
+)
+
+
+@given(st.one_of(st.text(), st.lists(MEDIA | st.text(max_size=5), max_size=8).map(";".join)))
+def test_any_accept_header_is_read_without_complaint(accept: str) -> None:
+    """Whatever a client accepts, it gets a page or JSON."""
+    assert wants_page(accepts(accept)) in {True, False}
+
+
+@pytest.mark.parametrize(
+    ("accept", "page"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", True),
+        ("text/html", True),
+        ("Text/HTML ; q=0.1", True),
+        ("text/html;level=1;q=0.4, application/json;q=0.3", True),
+        ("text/html;level=1;q=0.2, application/json;q=0.3", False),
+        ("application/json, text/html;q=0.9", False),
+        ("text/html, application/problem+json", False),
+        ("text/html;q=0", False),
+        ("application/json", False),
+        ("*/*", False),
+        ("", False),
+        ("application/xhtml+xml", False),
+    ],
+)
+def test_a_page_is_for_those_who_prefer_it(accept: str, page: bool) -> None:
+    """RFC 9110, 12.5.1: the weights decide, and JSON wins a tie."""
+    assert wants_page(accepts(accept)) is page
+
+
+@pytest.mark.parametrize("filler", ["a", " ", "/", ";", ",", "q=", ";q=", "a/", "; ", "\t"])
+def test_a_long_accept_header_costs_little(filler: str) -> None:
+    """Reading it takes time in proportion to its length: a header field may hold 8 KiB."""
+    request = accepts(f"text/html{filler * 8000}"[:8000])
+    begun = time.process_time()
+    for _ in range(300):
+        wants_page(request)
+    assert time.process_time() - begun < 20

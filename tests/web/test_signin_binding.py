@@ -1,0 +1,251 @@
+"""What a login is bound to: its state, its provider, its ten minutes and, with `mode=redirect`, its browser."""
+
+import asyncio
+from http.cookies import SimpleCookie
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+from nextarget.errors import InvalidState
+from nextarget.model import Provider
+from nextarget.sandbox.workspace import sandbox_values
+from nextarget.tokens.login import digest
+from nextarget.web.server import MAX_FIELD_BYTES
+from tests.running import Answer, Browser, Server, free_listener, open_browser, query_of, running
+from tests.web.wire import exchange
+
+SECRET = "another secret that is quite long enough, 0123456789"
+
+
+async def approved(browser: Browser, provider: str = "google") -> str:
+    """The callback's URL of a login that its person has approved."""
+    return await browser.approve((await browser.begin(provider))["auth_url"])
+
+
+async def begin_redirect(browser: Browser, provider: str = "google") -> tuple[Answer, str]:
+    """Start a login with mode=redirect: the 302 and, once the person has approved, the callback's URL."""
+    answer = await browser.get(f"/auth/{provider}/start?mode=redirect")
+    assert answer.status == 302
+    return answer, await browser.approve(answer.headers["Location"])
+
+
+def cookie_of(answer: Answer) -> tuple[str, str]:
+    """The header `Cookie` that a browser would send back for the one cookie set, and the cookie's name."""
+    ((name, morsel),) = SimpleCookie(answer.headers["Set-Cookie"]).items()
+    return f"{name}={morsel.value}", name
+
+
+def assert_refused(answer: Answer) -> None:
+    assert (answer.status, answer.code) == (InvalidState.status, InvalidState.code)
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_state_is_good_once(server: Server, provider: Provider) -> None:
+    """The same callback again, and the same state with another code, are refused."""
+    back = await approved(server, provider)
+    assert (await server.get(back)).status == 200
+    assert_refused(await server.get(back))
+    other = query_of(await approved(server, provider))["code"]
+    again = urlencode({"state": query_of(back)["state"], "code": other})
+    assert_refused(await server.get(f"/auth/{provider}/callback?{again}"))
+
+
+async def test_of_many_callbacks_at_the_same_moment_one_signs_in(server: Server) -> None:
+    """One statement consumes the login, so that a doubled request makes one session."""
+    back = await approved(server)
+    answers = await asyncio.gather(*(server.get(back) for _ in range(10)))
+    assert sorted(answer.status for answer in answers) == [200] + [400] * 9
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_made_up_state_is_refused(server: Server, provider: Provider) -> None:
+    """A state that we did not make names no login, whatever comes with it."""
+    for extra in ("code=x", "error=access_denied", "code=x&iss=https://elsewhere.example"):
+        assert_refused(await server.get(f"/auth/{provider}/callback?state={'A' * 43}&{extra}"))
+
+
+@pytest.mark.parametrize(("begun", "finished"), [("google", "facebook"), ("facebook", "google")])
+async def test_a_state_is_refused_at_the_other_providers_callback(server: Server, begun: str, finished: str) -> None:
+    """Providers cannot be mixed up, and the attempt does not use the login up."""
+    back = await approved(server, begun)
+    assert_refused(await server.get(f"/auth/{finished}/callback?{urlsplit(back).query}"))
+    assert (await server.get(back)).status == 200
+
+
+async def test_a_code_of_another_login_is_refused(server: Server) -> None:
+    """PKCE and the nonce tie Google's code to the login that it was made for (code injection)."""
+    mine, stolen = await approved(server), query_of(await approved(server))["code"]
+    injected = urlencode({"state": query_of(mine)["state"], "code": stolen})
+    answer = await server.get(f"/auth/google/callback?{injected}")
+    assert (answer.status, answer.code) == (400, "provider_refused")
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_login_older_than_ten_minutes_is_refused(server: Server, provider: Provider) -> None:
+    """A login lives 600 seconds from its start."""
+    database, now = server.runtime.database, server.runtime.clock()
+    back = await approved(server, provider)
+    rows = await database.write(lambda db: db.execute_sql("SELECT expires_at - created_at FROM login").fetchall())
+    assert rows == [(600_000,)]
+    await database.write(lambda db: db.execute_sql(f"UPDATE login SET expires_at = {now}"))
+    assert_refused(await server.get(back))
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_login_survives_a_restart(tmp_path: Path, provider: Provider) -> None:
+    """What was begun before a restart is finished after it: nothing of a login is kept in memory."""
+    listener = free_listener()
+    port = listener.getsockname()[1]
+    async with running(tmp_path, listener=listener) as before:
+        begun = await before.begin(provider)
+    async with running(tmp_path, listener=free_listener(port)) as after:
+        assert (await after.get(await after.approve(begun["auth_url"]))).status == 200
+
+
+@pytest.mark.parametrize(("previous", "status"), [(True, 200), (False, 400)])
+async def test_a_login_survives_a_change_of_secrets_while_the_old_one_is_listed(
+    tmp_path: Path, previous: bool, status: int
+) -> None:
+    """Nonce and verifier derive from the secret that began the login; unlisted, the login is refused."""
+    listener = free_listener()
+    port = listener.getsockname()[1]
+    async with running(tmp_path, listener=listener) as before:
+        begun = await before.begin()
+        old = before.runtime.settings.jwt_secret_key.reveal()
+    changed = {"JWT_SECRET_KEY": SECRET, "JWT_PREVIOUS_SECRET_KEYS": old if previous else ""}
+    async with running(tmp_path, listener=free_listener(port), **changed) as after:
+        answer = await after.get(await after.approve(begun["auth_url"]))
+        assert answer.status == status
+        assert status == 200 or answer.code == InvalidState.code
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_any_node_finishes_what_another_began(tmp_path: Path, provider: Provider) -> None:
+    """Two servers on one database: one begins, the other takes the callback, either accepts the token."""
+    async with running(tmp_path) as one:
+        same_settings = sandbox_values(tmp_path, "127.0.0.1", urlsplit(one.url).port or 0)
+        async with running(tmp_path, **same_settings) as two:
+            query = urlsplit(await approved(one, provider)).query
+            answer = await two.get(f"/auth/{provider}/callback?{query}")
+            assert answer.status == 200
+            assert_refused(await one.get(f"/auth/{provider}/callback?{query}"))
+            for node in (one, two):
+                assert (await node.me(answer.json["access_token"])).json["id"] == answer.json["user_id"]
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_redirect_carries_a_cookie_for_this_login_alone(server: Server, provider: Provider) -> None:
+    """On plain http: HttpOnly, SameSite=Lax, Path=/, ten minutes, neither Secure nor prefixed, never cached."""
+    answer = await server.get(f"/auth/{provider}/start?mode=redirect")
+    assert answer.status == 302
+    assert answer.text == ""
+    assert answer.headers["Cache-Control"] == "no-store"
+    state = query_of(answer.headers["Location"])["state"]
+    cookie, _, attributes = answer.headers["Set-Cookie"].partition("; ")
+    name, value = cookie.split("=")
+    assert name == f"nextarget-login-{digest(state)[:16]}"
+    assert len(value) == 43
+    assert value not in answer.headers["Location"]
+    assert set(attributes.split("; ")) == {"HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=600"}
+
+
+async def test_over_https_the_cookie_is_secure_and_bound_to_the_host(tmp_path: Path) -> None:
+    """With an https PUBLIC_URL the cookie has the prefix __Host- and Secure, and the callback looks for that one."""
+    async with running(tmp_path, PUBLIC_URL="https://example.org") as server:
+        answer, back = await begin_redirect(server)
+        cookie, name = cookie_of(answer)
+        attributes = answer.headers["Set-Cookie"].partition("; ")[2]
+        assert set(attributes.split("; ")) == {"HttpOnly", "Secure", "SameSite=Lax", "Path=/", "Max-Age=600"}
+        assert name.startswith("__Host-nextarget-login-")
+        assert_refused(await server.get(back, headers={"Cookie": cookie.removeprefix("__Host-")}))
+        done = await server.get(back, headers={"Cookie": cookie})
+        assert done.status == 200
+        dropped = SimpleCookie(done.headers["Set-Cookie"])[name]
+        assert (dropped.value, dropped["max-age"], dropped["path"], dropped["secure"]) == ("", "0", "/", True)
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_login_by_redirect_needs_the_browser_that_began_it(server: Server, provider: Provider) -> None:
+    """Without the cookie, with another login's or with another value the callback is refused, and costs nothing."""
+    answer, back = await begin_redirect(server, provider)
+    cookie, name = cookie_of(answer)
+    other, _ = await begin_redirect(server, provider)
+    other_cookie, _ = cookie_of(other)
+    for wrong in ({}, {"Cookie": other_cookie}, {"Cookie": f"{name}={'A' * 43}"}, {"Cookie": f"{name}="}):
+        assert_refused(await server.get(back, headers=wrong))
+    assert_refused(await server.get(back, headers={"Cookie": f"{name}={other_cookie.split('=')[1]}"}))
+
+    done = await server.get(back, headers={"Cookie": f"unrelated=1; {cookie}; {other_cookie}"})
+    assert done.status == 200
+    dropped = SimpleCookie(done.headers["Set-Cookie"])
+    assert list(dropped) == [name]
+    assert (dropped[name].value, dropped[name]["max-age"], dropped[name]["path"]) == ("", "0", "/")
+
+
+async def test_a_cookie_of_odd_bytes_is_refused_like_any_wrong_one(server: Server) -> None:
+    """What no browser got from us is not even compared."""
+    answer, back = await begin_redirect(server)
+    _, name = cookie_of(answer)
+    target = back.removeprefix(server.url)
+    head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nCookie: {name}=".encode()
+    raw = await exchange(server, head + b"\xff\xfe\xc3\x28\r\n\r\n")
+    assert raw is not None
+    assert (raw.status, raw.code) == (400, "invalid_state")
+
+
+async def test_a_victims_browser_does_not_finish_an_attackers_login(server: Server) -> None:
+    """Login CSRF: somebody begins a login, approves it as himself and has the victim open the callback."""
+    async with open_browser(server.url) as attacker, open_browser(server.url) as victim:
+        _, back = await begin_redirect(attacker)
+        await begin_redirect(victim)  # the victim is in the middle of a login of his own
+        assert_refused(await victim.get(back))
+        assert (await attacker.get(back)).status == 200
+
+
+async def test_two_tabs_at_once_both_finish(server: Server) -> None:
+    """Each login has a cookie of its own, so that a second tab does not spoil the first."""
+    async with open_browser(server.url) as browser:
+        backs = [(await begin_redirect(browser, provider))[1] for provider in ("google", "facebook", "google")]
+        assert [(await browser.get(back)).status for back in reversed(backs)] == [200] * 3
+        assert not list(browser.session.cookie_jar)
+
+
+@pytest.mark.parametrize("public_url", ["", "https://example.org"])
+async def test_many_begun_logins_never_lock_a_browser_out(tmp_path: Path, public_url: str) -> None:
+    """The oldest cookies are dropped: the header stays far below its limit, and the newest login works."""
+    overrides = {"PUBLIC_URL": public_url} if public_url else {}
+    async with running(tmp_path, **overrides) as server:
+        held: dict[str, str] = {}
+        for _ in range(60):
+            headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in held.items())}
+            assert len(headers["Cookie"]) < MAX_FIELD_BYTES / 4
+            answer = await server.get("/auth/google/start?mode=redirect", headers=headers if held else None)
+            assert answer.status == 302
+            for field in answer.headers.getall("Set-Cookie"):
+                ((name, morsel),) = SimpleCookie(field).items()
+                if morsel["max-age"] == "0":
+                    del held[name]
+                else:
+                    held[name] = morsel.value
+        assert 1 < len(held) < 16
+        back = await server.approve(answer.headers["Location"])
+        cookies = "; ".join(f"{name}={value}" for name, value in held.items())
+        assert (await server.get(back, headers={"Cookie": cookies})).status == 200
+
+
+async def test_a_login_without_a_redirect_needs_no_cookie_and_sets_none(server: Server) -> None:
+    """The JSON flow is for tools: whoever began compares the state, and any browser may open the URL."""
+    answer = await server.get("/auth/google/start?mode=json")
+    assert "Set-Cookie" not in answer.headers
+    async with open_browser(server.url) as browser:
+        done = await browser.get(await browser.approve(answer.json["auth_url"]))
+        assert done.status == 200
+        assert "Set-Cookie" not in done.headers
+
+
+async def test_an_issuer_that_is_not_the_providers_is_refused(server: Server) -> None:
+    """RFC 9207, 2.4: when the callback names an issuer it is this provider's."""
+    state = (await server.begin("facebook"))["state"]
+    query = urlencode({"state": state, "code": "x", "iss": f"{server.url}/sandbox/google"})
+    assert_refused(await server.get(f"/auth/facebook/callback?{query}"))

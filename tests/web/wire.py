@@ -1,0 +1,84 @@
+"""Speaks to the server byte by byte, for what no honest client would send."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.running import Server
+
+HANG_SECONDS = 30
+"""Long after everything here should have happened: only a server that hangs takes this long."""
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    status: int
+    headers: dict[str, str]
+    """By lower-case name."""
+    body: bytes
+    octets: bytes
+    """The whole answer as it came."""
+
+    @property
+    def code(self) -> str:
+        assert self.headers["content-type"] == "application/problem+json"
+        problem: dict[str, Any] = json.loads(self.body)
+        assert problem["request_id"] == self.headers["x-request-id"]
+        return problem["code"]
+
+
+class Wire:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, octets: bytes) -> None:
+        """Send what the server still takes; it may have hung up already."""
+        with suppress(ConnectionError):
+            self._writer.write(octets)
+            async with asyncio.timeout(HANG_SECONDS):
+                await self._writer.drain()
+
+    async def answer(self, *, head: bool = False) -> RawAnswer | None:
+        """The next whole answer, None when the connection ends instead."""
+        try:
+            async with asyncio.timeout(HANG_SECONDS):
+                start = await self._reader.readuntil(b"\r\n\r\n")
+                status_line, *fields = start.decode("latin-1").rstrip("\r\n").split("\r\n")
+                headers = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields)}
+                body = b"" if head else await self._reader.readexactly(int(headers.get("content-length", 0)))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+        return RawAnswer(int(status_line.split(" ")[1]), headers, body, start + body)
+
+    async def rest(self) -> bytes:
+        """Everything until the server hangs up, or b"" when it does so rudely."""
+        with suppress(ConnectionError):
+            async with asyncio.timeout(HANG_SECONDS):
+                return await self._reader.read()
+        return b""
+
+
+@asynccontextmanager
+async def wire(server: Server) -> AsyncIterator[Wire]:
+    address = urlsplit(server.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def exchange(server: Server, octets: bytes) -> RawAnswer | None:
+    """The first answer to these bytes on a connection of their own."""
+    async with wire(server) as connection:
+        await connection.send(octets)
+        return await connection.answer()
