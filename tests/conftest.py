@@ -10,7 +10,6 @@ from nextarget.settings import NAMES, SECRET_SETTINGS
 from nextarget.telemetry import configure_logging
 from tests.running import Server, running
 
-
 configure_logging(level="info", console=False)
 
 

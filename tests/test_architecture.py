@@ -1,0 +1,206 @@
+"""House rules that import-linter cannot say. What it can say stands in setup.cfg."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nextarget
+
+PACKAGE = Path(nextarget.__file__).parent
+ROOT = PACKAGE.parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]
+MAX_LINES = 400
+DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
+DOCUMENTED = ("errors", "model", "tokens", "providers", "services", "storage", "telemetry", "settings", "runtime")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def room_of(path: Path) -> str:
+    """The part of the house that a module is in: a package, or a module on the ground floor."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a module imports anywhere, inside functions too."""
+    found = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def environment_uses(tree: ast.Module) -> Iterator[int]:
+    """Lines that name the environment, however it was imported."""
+    names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in names:
+            owner = node.value
+            if isinstance(owner, ast.Name) and owner.id in ("os", "posix"):
+                yield node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module in ("os", "posix"):
+            if names & {alias.name for alias in node.names}:
+                yield node.lineno
+        elif isinstance(node, ast.Import) and any(
+            alias.name in ("os", "posix") and alias.asname for alias in node.names
+        ):
+            yield node.lineno
+
+
+def test_the_rules_have_something_to_look_at() -> None:
+    """A test that walks no files proves nothing."""
+    assert len(MODULES) > 30
+    assert {room_of(path) for path in MODULES} >= set(DOCUMENTED)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\nos.environ['A']",
+        "import os\ndef f():\n    return os.getenv('A')",
+        "from os import environ",
+        "from os import getenv as g",
+        "import os as o\no.environ",
+    ],
+)
+def test_the_search_for_the_environment_finds_it(source: str) -> None:
+    """However the environment is reached, the next test sees it."""
+    assert list(environment_uses(ast.parse(source)))
+
+
+def test_only_the_settings_read_or_write_the_environment() -> None:
+    """Lower rooms take plain arguments; where a setting comes from is known in one place."""
+    found = {name_of(path) for path in MODULES if any(environment_uses(tree_of(path)))}
+    assert found <= {"nextarget/settings.py"}
+
+
+def test_only_tokens_and_the_sandbox_import_what_signs() -> None:
+    """Tokens are read and written in one room; the sandbox must forge them."""
+    rooms = {room_of(path) for path in MODULES if imported(path) & {"jwt", "google"}}
+    assert rooms <= {"tokens", "sandbox"}
+
+
+def test_only_storage_imports_what_speaks_to_a_database() -> None:
+    """No other room knows Peewee, or a driver."""
+    drivers = {"peewee", "playhouse", "sqlite3", "psycopg", "psycopg2", "asyncpg", "aiosqlite"}
+    assert {room_of(path) for path in MODULES if imported(path) & drivers} <= {"storage"}
+
+
+def test_nothing_imports_a_web_framework_into_the_core() -> None:
+    """errors and model need nothing but the standard library."""
+    for path in (PACKAGE / "errors.py", PACKAGE / "model.py"):
+        assert imported(path) <= sys.stdlib_module_names | {"nextarget"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_module_fits_in_a_room(path: Path) -> None:
+    """Past 400 lines, a module is two; and it opens by saying what it owns."""
+    text = path.read_text()
+    limit = MAX_LINES if path in MODULES else 600
+    assert len(text.splitlines()) <= limit
+    assert not text.strip() or ast.get_docstring(tree_of(path)) or "migrations" in path.parts
+
+
+def test_there_is_no_drawer() -> None:
+    """A module is named for what it owns: utils, helpers, common and misc own nothing."""
+    assert [name_of(path) for path in SOURCES if path.stem in DRAWERS or path.parent.name in DRAWERS] == []
+
+
+def undocumented(path: Path) -> Iterator[str]:
+    """Public classes and functions without a docstring, save those that say everything by themselves.
+
+    A function whose body is one statement, a method, and a class that only names its parts need none.
+    """
+    for node in tree_of(path).body:
+        if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) or node.name.startswith("_"):
+            continue
+        if ast.get_docstring(node) is None and not self_explaining(node):
+            yield node.name
+
+
+def self_explaining(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    if isinstance(node, ast.ClassDef):
+        declares = all(isinstance(part, (ast.Assign, ast.AnnAssign, ast.ClassDef)) for part in node.body)
+        return declares or node.name in ("Google", "Facebook")  # the module says it already
+    return len(node.body) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if room_of(path) in DOCUMENTED and path.parent.name != "migrations"],
+    ids=name_of,
+)
+def test_what_others_use_says_what_it_is(path: Path) -> None:
+    """Public classes and functions of the lower rooms have docstrings."""
+    assert list(undocumented(path)) == []
+
+
+def test_every_test_says_its_rule() -> None:
+    """A test's name is a sentence, and its docstring the rule that it proves."""
+    silent = [
+        f"{name_of(path)}::{node.name}"
+        for path in SOURCES
+        if path.name.startswith("test_")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.name.startswith("test_")
+        and (ast.get_docstring(node) is None or node.name.count("_") < 2)
+    ]
+    assert silent == []
+
+
+def test_no_test_waits_for_the_clock() -> None:
+    """A test that sleeps is slow today and flaky tomorrow: it waits for what happens instead."""
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in SOURCES
+        if path.is_relative_to(ROOT / "tests") and "benchmarks" not in path.parts
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "sleep"
+        and not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
+    ]
+    assert found == []
+
+
+def test_no_file_names_a_place_on_somebodys_machine() -> None:
+    """A checkout works wherever it is: nothing names a home, a working or a temporary folder."""
+    places = ["/" + place for place in ("home/", "root/", "Users/", "work/", "tmp/", "var/folders/")]
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout")
+    found = []
+    for name in filter(None, listing.stdout.split("\0")):
+        path = ROOT / name
+        if not path.is_file() or path.suffix in (".png", ".ico", ".woff2"):
+            continue
+        text = path.read_text(errors="replace")
+        found += [f"{name}: {place}" for place in places if place in text]
+    assert found == []
+
+
+def test_the_terminal_starts_without_what_only_a_server_needs() -> None:
+    """`nextarget --help` answers at once: it imports no aiohttp, peewee or pydantic."""
+    script = "import sys, nextarget.cli.main; print(*{'aiohttp', 'peewee', 'pydantic'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -1,0 +1,211 @@
+"""README, .env.example, CHANGELOG, OpenAPI document and wheel say what the code does."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+from dotenv import dotenv_values
+from typer.testing import CliRunner
+
+import nextarget
+from nextarget.cli.main import app
+from nextarget.errors import problem_types
+from nextarget.settings import SECRET_SETTINGS, Settings
+from tests.conftest import need
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ENV_EXAMPLE = ROOT / ".env.example"
+QUICK_START = (
+    "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/nextarget serve --sandbox",
+    "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest",
+)
+
+
+def section(title: str) -> str:
+    """The text of one chapter of the README."""
+    _, found, rest = README.partition(f"\n## {title}\n")
+    assert found, f"README has no chapter {title!r}"
+    return rest.partition("\n## ")[0]
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the first table of a chapter, without its head."""
+    lines = [line for line in section(title).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def commands() -> list[str]:
+    return sorted(typer.main.get_group(app).commands)
+
+
+def default(name: str) -> str:
+    """A setting's default as the documents write it; empty when nothing is set."""
+    value = Settings.model_fields[name.lower()].default
+    return "" if value in (None, ()) else str(value)
+
+
+SETTINGS = [name.upper() for name in Settings.model_fields]
+REQUIRED = [name.upper() for name, field in Settings.model_fields.items() if field.is_required()]
+
+
+@pytest.mark.parametrize("command", QUICK_START)
+def test_readme_shows_each_quick_start_command_in_a_code_block_of_its_own(command: str) -> None:
+    """Whoever copies a block runs one whole command."""
+    assert f"\n```sh\n{command}\n```\n" in README
+
+
+def test_readme_lists_every_setting_with_its_default_and_its_description() -> None:
+    """The table is `Settings`, in its order, word for word."""
+    expected = [
+        [
+            f"`{name}`",
+            "required" if name in REQUIRED else f"`{default(name)}`" if default(name) else "",
+            Settings.model_fields[name.lower()].description,
+        ]
+        for name in SETTINGS
+    ]
+    assert rows("Settings") == expected
+
+
+def test_env_example_lists_every_setting_once_with_its_default_or_empty() -> None:
+    """A line taken out of its comment changes nothing."""
+    lines = re.findall(r"^#?([A-Z][A-Z_]+)=(.*)$", ENV_EXAMPLE.read_text(encoding="utf-8"), re.M)
+    assert [name for name, _ in lines] == SETTINGS
+    assert {name: text for name, text in lines if name not in REQUIRED} == {
+        name: default(name) for name in SETTINGS if name not in REQUIRED
+    }
+
+
+def test_env_example_leaves_only_what_is_required_to_fill_in() -> None:
+    """Copied as it is, it sets nothing; only what is required stands out."""
+    assert dotenv_values(ENV_EXAMPLE) == dict.fromkeys(REQUIRED, "")
+
+
+def test_env_example_explains_every_setting_on_the_line_above_it() -> None:
+    """Nobody has to look elsewhere for what a setting means."""
+    lines = ENV_EXAMPLE.read_text(encoding="utf-8").splitlines()
+    for name in SETTINGS:
+        (number,) = (number for number, line in enumerate(lines) if line.lstrip("#").startswith(f"{name}="))
+        assert lines[number - 1].startswith("# "), name
+
+
+def test_env_example_says_which_secrets_may_come_from_a_file() -> None:
+    """Each of `SECRET_SETTINGS` tells of its `_FILE`."""
+    text = ENV_EXAMPLE.read_text(encoding="utf-8")
+    for name in SECRET_SETTINGS:
+        above = text[: text.index(f"\n{'' if name in REQUIRED else '#'}{name}=")].rpartition("\n\n")[2]
+        assert "May come from a file" in above, name
+
+
+def test_readme_lists_every_error_with_its_status_and_whether_to_retry() -> None:
+    """An app can be written against the table: it is the whole of `errors.py`."""
+    listed = {tuple(cells[:3]) for cells in rows("Errors")}
+    assert listed == {
+        (f"`{kind.code}`", str(kind.status), "yes" if kind.retryable else "no") for kind in problem_types()
+    }
+
+
+def test_openapi_lists_every_error_code() -> None:
+    """A generated client knows every code."""
+    document = yaml.safe_load((ROOT / "nextarget/web/openapi.yaml").read_text(encoding="utf-8"))
+    assert set(document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == {
+        kind.code for kind in problem_types()
+    }
+
+
+def test_readme_lists_every_route_of_the_openapi_document() -> None:
+    """Both documents name the same methods and paths."""
+    document = yaml.safe_load((ROOT / "nextarget/web/openapi.yaml").read_text(encoding="utf-8"))
+    methods = {"get", "put", "post", "delete", "patch", "head", "options"}
+    assert {cells[0].strip("`") for cells in rows("Routes")} == {
+        f"{method.upper()} {path}" for path, item in document["paths"].items() for method in methods & item.keys()
+    }
+
+
+def test_readme_lists_every_command_with_an_example_of_it() -> None:
+    """No command is without an example, and none is listed that does not exist."""
+    listed = {cells[0].strip("`"): cells[2] for cells in rows("Commands")}
+    assert sorted(listed) == commands()
+    for command, example in listed.items():
+        assert example.startswith(f"`nextarget {command}"), command
+
+
+def test_every_option_that_an_example_of_the_readme_uses_exists() -> None:
+    """An example can be pasted: its command takes each of its options."""
+    for line in re.findall(r"nextarget ([a-z-]+[^`\n&|)]*)", README):
+        command, *words = line.split()
+        if command not in commands():
+            continue
+        known = {
+            option for parameter in typer.main.get_group(app).commands[command].params for option in parameter.opts
+        }
+        for word in words:
+            assert not word.startswith("--") or word in known | {"--help"}, line
+
+
+def test_help_lists_every_command() -> None:
+    """`nextarget --help` is where people look first."""
+    output = CliRunner().invoke(app, ["--help"]).output
+    assert all(re.search(rf"^  {command} ", output, re.M) for command in commands())
+
+
+def test_every_relative_link_and_anchor_of_the_readme_leads_somewhere() -> None:
+    """A chapter or file that is renamed takes its links along."""
+    anchors = {
+        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", README, re.M)
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        elif "://" not in target:
+            assert (ROOT / target).exists(), target
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    """Package, project file and the newest entry of the changelog agree."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    newest = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert newest is not None
+    assert project["version"] == newest[1] == nextarget.__version__
+
+
+def test_a_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    """Pages, styles, the OpenAPI document and the migrations are no modules that an import would miss at once."""
+    source = tmp_path / "source"
+    leave_out = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
+    shutil.copytree(ROOT / "nextarget", source / "nextarget", ignore=leave_out)
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    built = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", *_isolation(), "-w", str(tmp_path), str(source)],
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+    )
+    need(built.returncode == 0, f"a wheel cannot be built here: {built.stderr[-500:]}")
+    (wheel,) = tmp_path.glob("*.whl")
+    files = {str(path.relative_to(source)) for path in (source / "nextarget").rglob("*") if path.is_file()}
+    with zipfile.ZipFile(wheel) as archive:
+        assert files <= set(archive.namelist())
+    assert "nextarget/web/openapi.yaml" in files
+    assert any(name.startswith("nextarget/storage/migrations/") for name in files)
+
+
+def _isolation() -> list[str]:
+    """Without an isolated build environment nothing is downloaded; it takes a setuptools that is new enough."""
+    try:
+        major = int(version("setuptools").partition(".")[0])
+    except PackageNotFoundError:
+        major = 0
+    return ["--no-build-isolation"] if major >= 77 else []
