@@ -16,6 +16,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]
 MAX_LINES = 400
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
+SLOW_ON_PURPOSE = {"tests/benchmarks/servers.py", "tests/web/test_bad_input.py"}
+"""Waiting for another process's port, and a client that trickles: neither waits for what is under test."""
 DOCUMENTED = ("errors", "model", "tokens", "providers", "services", "storage", "telemetry", "settings", "runtime")
 
 
@@ -167,7 +169,7 @@ def test_no_test_waits_for_the_clock() -> None:
     found = [
         f"{name_of(path)}:{node.lineno}"
         for path in SOURCES
-        if path.is_relative_to(ROOT / "tests") and "benchmarks" not in path.parts
+        if path.is_relative_to(ROOT / "tests") and name_of(path) not in SLOW_ON_PURPOSE
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)

@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nextarget import telemetry
 from nextarget.telemetry import configure_logging, get_logger, login_id, new_request_id, request_id, scrubbed
+
+# A busy machine is no failure: examples have no deadline.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 Lines = Callable[[], list[dict[str, Any]]]
 url_safe = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~", min_size=16, max_size=200)

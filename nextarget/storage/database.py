@@ -153,8 +153,10 @@ class _Writer(threading.Thread):
     def run(self) -> None:
         while batch := self._next_batch():
             self._commit(batch)
-            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
-                batch[0].future.get_loop().call_soon_threadsafe(_settle, batch)
+            for loop in {job.future.get_loop() for job in batch}:
+                jobs = [job for job in batch if job.future.get_loop() is loop]
+                with suppress(RuntimeError):  # this loop was closed meanwhile: nobody waits any more
+                    loop.call_soon_threadsafe(_settle, jobs)
         self._database.close()
 
     def _next_batch(self) -> list[_Job]:
