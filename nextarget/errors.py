@@ -31,6 +31,8 @@ class ProblemError(NexTargetError):
     sentence: ClassVar[str]
     retryable: ClassVar[bool] = False
     retry_after: ClassVar[int | None] = None
+    oauth_error: ClassVar[str] = "invalid_request"
+    """The error code on the OAuth endpoints (RFC 6749, 4.1.2.1 and 5.2)."""
 
     def __init__(self, detail: str | None = None, *, note: str | None = None) -> None:
         super().__init__(detail or self.sentence, note=note)
@@ -45,6 +47,7 @@ class InvalidState(ProblemError):
     """The state names no login that is alive, at this provider and in this browser."""
 
     code, status, title = "invalid_state", 400, "Sign-in attempt not recognised"
+    oauth_error = "server_error"
     sentence = (
         "This sign-in attempt is unknown, expired, already used, or was begun in another browser. "
         "Start the sign-in again."
@@ -55,6 +58,7 @@ class ProviderRefused(ProblemError):
     """The provider did not accept the authorization code: used, expired, or made up."""
 
     code, status, title = "provider_refused", 400, "Sign-in refused by the provider"
+    oauth_error = "server_error"
     sentence = "The provider no longer accepts this sign-in attempt. Start the sign-in again."
 
 
@@ -70,19 +74,61 @@ class InvalidToken(ProblemError):
     sentence = "The access token is not valid, or no longer. Sign in again."
 
 
+class InvalidGrant(ProblemError):
+    """The code, refresh token or subject token is not good, or no longer (RFC 6749, 5.2)."""
+
+    code, status, title = "invalid_grant", 400, "Grant not valid"
+    oauth_error = "invalid_grant"
+    sentence = "The code or token is not valid, or no longer. Sign in again."
+
+
+class InvalidClient(ProblemError):
+    """The client is unknown, or authenticated in a way that a public client does not (RFC 6749, 5.2)."""
+
+    code, status, title = "invalid_client", 401, "Unknown client"
+    oauth_error = "invalid_client"
+    sentence = "The client_id is not the app's, or credentials were sent. Send client_id alone, in the body."
+
+
+class UnsupportedGrantType(ProblemError):
+    code, status, title = "unsupported_grant_type", 400, "Grant type not supported"
+    oauth_error = "unsupported_grant_type"
+    sentence = "This grant_type is not supported. The metadata document lists those that are."
+
+
+class UnsupportedResponseType(ProblemError):
+    code, status, title = "unsupported_response_type", 400, "Response type not supported"
+    oauth_error = "unsupported_response_type"
+    sentence = "Only response_type=code is supported."
+
+
+class RedirectRefused(ProblemError):
+    """The client or its redirect is not one of ours, so the answer cannot be sent there (RFC 6749, 4.1.2.1)."""
+
+    code, status, title = "redirect_refused", 400, "Unknown app"
+    sentence = "The app that sent you here is not known to this service, so nobody was signed in."
+
+
 class AccessDenied(ProblemError):
     code, status, title = "access_denied", 403, "Sign-in cancelled"
+    oauth_error = "access_denied"
     sentence = "The sign-in was cancelled at the provider. Start again to sign in."
 
 
 class UserDeactivated(ProblemError):
     code, status, title = "user_deactivated", 403, "Account deactivated"
+    oauth_error = "access_denied"
     sentence = "This account has been deactivated. Ask the operator of this service to activate it."
 
 
 class NotFound(ProblemError):
     code, status, title = "not_found", 404, "Not found"
     sentence = "Nothing is served here. /openapi.json lists every route."
+
+
+class SessionNotFound(ProblemError):
+    code, status, title = "session_not_found", 404, "Session not found"
+    sentence = "You have no such session, or it has ended. GET /users/me/sessions lists them."
 
 
 class ProviderNotConfigured(ProblemError):
@@ -111,10 +157,25 @@ class ExpectationFailed(ProblemError):
     sentence = "Of the Expect header, only 100-continue is supported (RFC 9110, 10.1.1)."
 
 
+class RateLimited(ProblemError):
+    """Too many requests from one client; `retry_after` says for how many seconds."""
+
+    code, status, title = "rate_limited", 429, "Too many requests"
+    sentence = "Too many requests in one minute. Wait as long as Retry-After says."
+    oauth_error = "temporarily_unavailable"
+    retryable = True
+    retry_after = 60
+
+    def __init__(self, *, seconds: int = 60) -> None:
+        super().__init__()
+        self.retry_after = seconds  # type: ignore[misc]
+
+
 class InternalError(ProblemError):
     """Anything that we did not foresee; the log has the traceback under the same request id."""
 
     code, status, title = "internal_error", 500, "Internal error"
+    oauth_error = "server_error"
     sentence = "Something failed on our side. Quote the request id when you report it."
 
 
@@ -122,6 +183,7 @@ class ProviderFailed(ProblemError):
     """The provider answered, but not in its protocol, or refused our own credentials."""
 
     code, status, title = "provider_failed", 502, "Unusable answer from the provider"
+    oauth_error = "server_error"
     sentence = "The provider's answer could not be used. Try again, or choose another provider."
 
 
@@ -131,12 +193,18 @@ class IdentityRejected(ProviderFailed):
     code, title = "identity_rejected", "Identity could not be verified"
     sentence = "The provider's statement of who signed in could not be verified. Start the sign-in again."
 
+    def __init__(self, reason: str) -> None:
+        """`reason` is a fixed sentence of ours: it quotes nothing, so an app that presented a token may see it."""
+        super().__init__(note=reason)
+        self.reason = reason
+
 
 class ProviderUnavailable(ProblemError):
     """The provider did not answer, or answered that it cannot right now."""
 
     code, status, title = "provider_unavailable", 503, "Provider unavailable"
     sentence = "The provider cannot be reached at the moment. Try again in a little while."
+    oauth_error = "temporarily_unavailable"
     retryable = True
     retry_after = 30
 
@@ -144,6 +212,7 @@ class ProviderUnavailable(ProblemError):
 class DatabaseUnavailable(ProblemError):
     code, status, title = "database_unavailable", 503, "Database unavailable"
     sentence = "The database cannot be reached at the moment. Try again in a little while."
+    oauth_error = "temporarily_unavailable"
     retryable = True
     retry_after = 5
 

@@ -5,11 +5,20 @@ Every time is an integer: UTC milliseconds since 1970. Every id is a UUID as tex
 
 import hmac
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import NewType
 
 Millis = NewType("Millis", int)
 """A moment: milliseconds since 1970-01-01T00:00:00Z."""
+
+
+@lru_cache(maxsize=1024)
+def iso_time(moment: Millis) -> str:
+    """ISO 8601, UTC, to the millisecond: 2026-01-31T12:00:00.000Z."""
+    return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
 
 MAX_EMAIL_LENGTH = 254
 """Characters in an email address (RFC 5321, 4.5.3.1.3, less the angle brackets)."""
@@ -78,12 +87,34 @@ class User:
     is_active: bool
     created_at: Millis
 
+    def profile(self) -> dict[str, object]:
+        """What an app, an export and the terminal show of a user."""
+        return {
+            "id": self.id,
+            "email": self.email,
+            "email_verified": self.email_verified,
+            "provider": self.provider.value,
+            "is_active": self.is_active,
+            "created_at": iso_time(self.created_at),
+        }
+
 
 class LoginMode(StrEnum):
     """How a login was begun, and so how its callback answers."""
 
     JSON = "json"
     REDIRECT = "redirect"
+    APP = "app"
+
+
+@dataclass(frozen=True, slots=True)
+class AppRequest:
+    """What an app asked for at the authorization endpoint (RFC 6749, 4.1.1; RFC 7636, 4.3), once it is checked."""
+
+    client_id: str
+    redirect_uri: str
+    code_challenge: str = field(repr=False)
+    state: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +122,7 @@ class Login:
     """One attempt to sign in. The state itself is never stored, only its digest.
 
     `key_id` names the secret from which the OIDC nonce and the PKCE verifier were derived, so that a login
-    outlives a change of secrets.
+    outlives a change of secrets. `app` is what the app asked for, in the mode APP alone.
     """
 
     id: str
@@ -100,6 +131,31 @@ class Login:
     key_id: str
     created_at: Millis
     expires_at: Millis
+    app: AppRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationGrant:
+    """What an authorization code stands for. `session_id` is set once the code has been redeemed."""
+
+    login_id: str
+    user_id: str
+    app: AppRequest
+    expires_at: Millis
+    session_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Generations:
+    """Which refresh tokens of a session are good: the one used last, and those handed out since and not used yet.
+
+    `previous` was used last; `oldest` to `current` were handed out after it; `rotated_at` is when that changed.
+    """
+
+    previous: int
+    oldest: int
+    current: int
+    rotated_at: Millis
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +169,7 @@ class Session:
     created_at: Millis
     expires_at: Millis
     revoked_at: Millis | None
+    generations: Generations
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +181,26 @@ class AccessToken:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedIn:
-    """The end of a login: who signed in, the session it opened and its first access token."""
+class TokenPair:
+    """What an app gets for a session: an access token for now, a refresh token for later, and whose they are."""
 
-    login_id: str
     user: User
     session: Session
     access: AccessToken
+    refresh_token: str = field(repr=False)
+
+    def document(self) -> dict[str, object]:
+        """The token response (RFC 6749, 5.1), with who signed in."""
+        return {
+            "access_token": self.access.token,
+            "token_type": "bearer",
+            "expires_in": self.access.expires_in,
+            "refresh_token": self.refresh_token,
+            "email": self.user.email,
+            "email_verified": self.user.email_verified,
+            "provider": self.user.provider.value,
+            "user_id": self.user.id,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,24 +3,36 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import aiohttp
 
+from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Millis, Provider
 from nextarget.providers.base import IdentityProvider, ProviderHttp, open_session
 from nextarget.providers.facebook import Facebook, FacebookConfig
 from nextarget.providers.google import Google, GoogleConfig
-from nextarget.services.sessions import Sessions
+from nextarget.services.authorization import CodeRedemption, Redirects
+from nextarget.services.native import NativeSignIn
+from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signin import SignIn
 from nextarget.settings import Settings
 from nextarget.storage.database import Database
 from nextarget.storage.schema import migrate
 from nextarget.tokens.access import AccessTokens
-from nextarget.tokens.keyring import Keyring
+from nextarget.tokens.keyring import JwtKey, Keyring, load_private_key
 
 
 def utc_now() -> Millis:
     return Millis(time.time_ns() // 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Online:
+    """The services that ask providers over the network."""
+
+    sign_in: SignIn
+    native: NativeSignIn
 
 
 class Runtime:
@@ -30,25 +42,31 @@ class Runtime:
         self.settings = settings
         self.clock = utc_now
         self.database = Database(settings.database_path)
-        self.keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys)
+        self.keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys, private_key_of(settings))
         self.access_tokens = AccessTokens(
             self.keyring,
             issuer=settings.public_url,
             audience=settings.jwt_audience or settings.public_url,
             client_id=settings.app_client_id,
         )
-        self.sessions = Sessions(
-            self.database,
-            self.access_tokens,
+        rules = SessionRules(
             client_id=settings.app_client_id,
             access_lifetime=settings.access_token_exp_minutes * 60,
-            session_days=settings.refresh_token_exp_days,
-            clock=self.clock,
+            idle_days=settings.refresh_token_exp_days,
+            reuse_window=settings.refresh_reuse_window_seconds,
         )
+        self.sessions = Sessions(self.database, self.keyring, self.access_tokens, rules, self.clock)
+        self.redirects = Redirects(settings.app_client_id, settings.app_redirect_uris)
+        self.codes = CodeRedemption(self.database, self.sessions, self.clock)
+
+    @property
+    def secure_cookies(self) -> bool:
+        """Whether browsers reach us over https, and so cookies can insist on it."""
+        return self.settings.public_url.startswith("https://")
 
     @asynccontextmanager
-    async def online(self) -> AsyncIterator[SignIn]:
-        """Migrate and open the database, and give sign-in with an HTTP session to ask providers with.
+    async def online(self) -> AsyncIterator[Online]:
+        """Migrate and open the database, and give what asks providers an HTTP session to do it with.
 
         Raises SchemaError or DatabaseUnavailable.
         """
@@ -57,7 +75,10 @@ class Runtime:
         try:
             async with open_session() as http:
                 providers = self._providers(http)
-                yield SignIn(self.database, providers, self.keyring, self.sessions, self.clock)
+                yield Online(
+                    SignIn(self.database, providers, self.keyring, self.sessions, self.clock),
+                    NativeSignIn(self.database, providers, self.sessions, self.clock),
+                )
         finally:
             self.database.close()
 
@@ -74,6 +95,7 @@ class Runtime:
                 authorization_endpoint=settings.google_authorization_endpoint,
                 token_endpoint=settings.google_token_endpoint,
                 jwks_uri=settings.google_jwks_uri,
+                other_client_ids=settings.google_client_ids,
             )
             providers[Provider.GOOGLE] = Google(google, ProviderHttp(http, Provider.GOOGLE))
         if settings.facebook_client_id and settings.facebook_client_secret and settings.facebook_redirect_uri:
@@ -85,6 +107,24 @@ class Runtime:
                 graph_version=settings.facebook_graph_version,
                 authorization_endpoint=settings.facebook_authorization_endpoint
                 or f"https://www.facebook.com/{settings.facebook_graph_version}/dialog/oauth",
+                jwks_uri=settings.facebook_jwks_uri,
             )
             providers[Provider.FACEBOOK] = Facebook(facebook, ProviderHttp(http, Provider.FACEBOOK))
         return providers
+
+
+def private_key_of(settings: Settings) -> JwtKey | None:
+    """The private key that signs access tokens, if one is set. Raises ConfigurationError."""
+    path, algorithm = settings.jwt_private_key_file, settings.jwt_algorithm
+    try:
+        if path is None:
+            if algorithm not in {None, "HS256"}:
+                raise ValueError(f"is not set, and JWT_ALGORITHM={algorithm} needs one. Name a PEM file, or use HS256.")
+            return None
+        return load_private_key(path.read_bytes(), algorithm)
+    except OSError as error:
+        problem = SettingProblem("JWT_PRIVATE_KEY_FILE", f"cannot be read: {error.strerror}.", "Check the path.")
+    except ValueError as error:
+        sentence, _, remedy = str(error).partition(". ")
+        problem = SettingProblem("JWT_PRIVATE_KEY_FILE", f"{sentence}.", remedy)
+    raise ConfigurationError([problem])

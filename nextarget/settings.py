@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -72,6 +74,26 @@ def _endpoint(text: str) -> str:
     return text
 
 
+def _redirect_uri(text: str) -> str:
+    """RFC 6749, 3.1.2, and RFC 8252, 7: https, a loopback address by number, or a scheme of the app's own."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ValueError("is not a URI. Write it as https://host/path or scheme://path.") from None
+    if (
+        not re.fullmatch(r"[a-z][a-z0-9+.-]*:[\x21-\x7e]+", text)
+        or parts.fragment
+        or "#" in text
+        or "@" in parts.netloc
+    ):
+        raise ValueError("is not a usable redirect. Write an absolute URI in ASCII, without fragment or user name.")
+    if parts.scheme in {"javascript", "data", "file", "about", "blob", "vbscript"}:
+        raise ValueError("has a scheme that browsers run or refuse. Use https, or a scheme of the app's own.")
+    if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1"}:
+        raise ValueError("is plain http. Only http://127.0.0.1 and http://[::1] may be; elsewhere use https.")
+    return text
+
+
 def _sqlite_url(text: str) -> str:
     path = text.removeprefix("sqlite:///")
     if path in {text, "", ":memory:"} or re.search(r"[?#\x00]", path):
@@ -79,6 +101,14 @@ def _sqlite_url(text: str) -> str:
             "does not name a SQLite file. Write sqlite:///nextarget.db for a file in the working directory, "
             "sqlite:////var/lib/nextarget/nextarget.db for one elsewhere."
         )
+    return text
+
+
+def _storage_url(text: str) -> str:
+    if text != "memory://" and not re.fullmatch(r"rediss?://[\x21-\x7e]+", text):
+        raise ValueError("is not a storage. Write memory://, or redis://host:6379.")
+    if text.startswith("redis") and find_spec("redis") is None:
+        raise ValueError("needs the redis package. Install it with: pip install 'nextarget-server[redis]'")
     return text
 
 
@@ -92,6 +122,8 @@ def _signing_secret(secret: Secret) -> Secret:
         raise ValueError(f"is a placeholder, not a secret. {_MAKE_SECRET}")
     if len(text.encode()) < MIN_SECRET_BYTES:
         raise ValueError(f"is shorter than {MIN_SECRET_BYTES} bytes. {_MAKE_SECRET}")
+    if "," in text:
+        raise ValueError(f"holds a comma, which parts the items of JWT_PREVIOUS_SECRET_KEYS. {_MAKE_SECRET}")
     return secret
 
 
@@ -118,6 +150,8 @@ Endpoint = Annotated[str, AfterValidator(_endpoint)]
 ClientId = Annotated[str, AfterValidator(_client_id)]
 ClientSecret = Annotated[Secret, BeforeValidator(_as_secret), AfterValidator(_client_secret)]
 SigningSecret = Annotated[Secret, BeforeValidator(_as_secret), AfterValidator(_signing_secret)]
+Network = IPv4Network | IPv6Network
+RedirectUri = Annotated[str, AfterValidator(_redirect_uri)]
 Text = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$", max_length=200)]
 
 
@@ -139,14 +173,29 @@ class Settings(BaseModel):
     jwt_previous_secret_keys: Annotated[tuple[SigningSecret, ...], BeforeValidator(_items)] = Field(
         (), description="Earlier secrets that still verify, so that changing the secret signs nobody out."
     )
+    jwt_private_key_file: Path | None = Field(
+        None, description="PEM file: signs access tokens with EdDSA, ES256 or RS256; the secret is needed all the same."
+    )
+    jwt_algorithm: Literal["HS256", "EdDSA", "ES256", "RS256"] | None = Field(
+        None, description="What signs access tokens; follows from the private key, and is HS256 without one."
+    )
     jwt_audience: Text | None = Field(None, description="`aud` of access tokens; `PUBLIC_URL` unless set.")
     access_token_exp_minutes: int = Field(60, ge=1, le=1440, description="How long an access token lives.")
     refresh_token_exp_days: int = Field(30, ge=1, le=180, description="How long an unused session lives.")
+    refresh_reuse_window_seconds: int = Field(
+        30, ge=1, le=600, description="How long repeated and parallel refreshes with one token agree."
+    )
     app_client_id: Text = Field("nextarget-app", description="The app's `client_id`.")
+    app_redirect_uris: Annotated[tuple[RedirectUri, ...], BeforeValidator(_items)] = Field(
+        ("nextarget://callback",), description="Where the app may be answered, each byte for byte."
+    )
 
     google_client_id: ClientId | None = Field(None, description="OAuth client id of type *Web application*.")
     google_client_secret: ClientSecret | None = Field(None, description="Its client secret.")
     google_redirect_uri: Endpoint | None = Field(None, description="`PUBLIC_URL` + `/auth/google/callback`.")
+    google_client_ids: Annotated[tuple[ClientId, ...], BeforeValidator(_items)] = Field(
+        (), description="Client ids of the apps themselves, accepted in native sign-in beside `GOOGLE_CLIENT_ID`."
+    )
     google_issuer: Endpoint = Field("https://accounts.google.com", description="`iss` of Google's id_tokens.")
     google_authorization_endpoint: Endpoint = Field(
         "https://accounts.google.com/o/oauth2/v2/auth", description="Where Google asks the person."
@@ -166,6 +215,19 @@ class Settings(BaseModel):
     facebook_authorization_endpoint: Endpoint | None = Field(
         None,
         description="Where Facebook asks the person; the login dialog of `FACEBOOK_GRAPH_VERSION` unless set.",
+    )
+
+    facebook_jwks_uri: Endpoint = Field(
+        "https://limited.facebook.com/.well-known/oauth/openid/jwks/",
+        description="Where Facebook publishes the keys of Limited Login.",
+    )
+
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_items)] = Field(
+        (), description="Addresses or networks of proxies whose `X-Forwarded-For` is believed."
+    )
+    rate_limit_enabled: bool = Field(True, description="Whether clients are held to limits; `false` turns all off.")
+    rate_limit_storage_url: Annotated[str, AfterValidator(_storage_url)] = Field(
+        "memory://", description="Where requests are counted: `memory://`, or `redis://…`, shared between servers."
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is worth a log line.")
@@ -193,9 +255,13 @@ _REMEDIES = {
     "HOST": "Write an address such as 127.0.0.1 or 0.0.0.0.",
     "PORT": "Write a number from 1 to 65535, or 0 for any free port.",
     "JWT_SECRET_KEY": _MAKE_SECRET,
+    "JWT_ALGORITHM": "Write HS256, EdDSA, ES256 or RS256, or leave it out.",
+    "REFRESH_REUSE_WINDOW_SECONDS": "Write whole seconds, from 1 to 600.",
     "ACCESS_TOKEN_EXP_MINUTES": "Write whole minutes, from 1 to 1440.",
     "REFRESH_TOKEN_EXP_DAYS": "Write whole days, from 1 to 180.",
     "FACEBOOK_GRAPH_VERSION": "Write it as v26.0.",
+    "TRUSTED_PROXIES": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
+    "RATE_LIMIT_ENABLED": "Write true or false.",
     "LOG_LEVEL": "Write debug, info, warning or error.",
     "LOG_FORMAT": "Write console or json.",
 }
@@ -261,14 +327,10 @@ def _problems_of(error: ValidationError) -> Iterator[SettingProblem]:
         if item["type"] == "missing":
             yield SettingProblem(name, "missing.", _REMEDIES[name])
         elif item["type"] == "value_error":
-            yield SettingProblem(name, *_halves(str(item["ctx"]["error"])))
+            problem, _, remedy = str(item["ctx"]["error"]).partition(". ")
+            yield SettingProblem(name, f"{problem}.", remedy)
         else:
             yield SettingProblem(name, "cannot be read.", _REMEDIES.get(name, "Write plain ASCII text."))
-
-
-def _halves(sentence: str) -> tuple[str, str]:
-    problem, _, remedy = sentence.partition(". ")
-    return f"{problem}.", remedy
 
 
 def read_values(

@@ -1,4 +1,4 @@
-"""`issue-token`: an access token for a test or a script, without a browser."""
+"""`issue-token`: tokens for a test or a script, without a browser."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import typer
 from nextarget.cli.output import JsonOption, print_json
 from nextarget.cli.wiring import SandboxOption, opened
 from nextarget.errors import OperatorError, UserAmbiguous, UserNotFound
-from nextarget.model import MAX_EMAIL_LENGTH, AccessToken, Provider, Session, User
+from nextarget.model import MAX_EMAIL_LENGTH, Provider, TokenPair, User
 
 if TYPE_CHECKING:
     from nextarget.runtime import Runtime
@@ -64,7 +64,8 @@ def issue_token(
     """Print an access token for a user, and nothing else.
 
     The token belongs to a session of its own, recorded as issued from the terminal. It is signed with the settings
-    found here, so the server must run with the same. With --json an object that says whose token it is, too.
+    found here, so the server must run with the same. With --json the whole token response, refresh token
+    included, and the session's id.
     """
     wanted = _wanted(email, provider, user_id, create=create)
     lifetime = _seconds(ttl) if ttl is not None else None
@@ -74,21 +75,11 @@ def issue_token(
                 "No token is issued: ENVIRONMENT is production. Add --allow-production if you mean to; whoever holds "
                 "the token is that user."
             )
-        user, session, access = runtime.database.write_now(_issue, runtime, wanted, lifetime)
+        pair = runtime.database.write_now(_issue, runtime, wanted, lifetime)
     if not as_json:
-        print(access.token)
+        print(pair.access.token)
         return
-    print_json(
-        {
-            "access_token": access.token,
-            "token_type": "bearer",
-            "expires_in": access.expires_in,
-            "user_id": user.id,
-            "session_id": session.id,
-            "email": user.email,
-            "provider": user.provider,
-        }
-    )
+    print_json({**pair.document(), "session_id": pair.session.id})
 
 
 def _wanted(email: str | None, provider: Provider | None, user_id: str | None, *, create: bool) -> _Wanted:
@@ -115,9 +106,7 @@ def _seconds(text: str) -> int:
     return seconds
 
 
-def _issue(
-    db: "Connection", runtime: "Runtime", wanted: _Wanted, lifetime: int | None
-) -> tuple[User, Session, AccessToken]:
+def _issue(db: "Connection", runtime: "Runtime", wanted: _Wanted, lifetime: int | None) -> TokenPair:
     from nextarget.services import accounts
 
     now = runtime.clock()
@@ -128,7 +117,7 @@ def _issue(
     if not user.is_active:
         raise OperatorError(f"{user.email} is deactivated. `nextarget activate-user` lets the user sign in again.")
     session = accounts.open_terminal_session(db, user, runtime.sessions, now=now)
-    return user, session, runtime.sessions.access_token(session, now, lifetime=lifetime)
+    return runtime.sessions.pair(user, session, now, lifetime=lifetime)
 
 
 def _existing(db: "Connection", wanted: _Wanted) -> User:

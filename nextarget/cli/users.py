@@ -1,4 +1,4 @@
-"""Commands about users: list, show, deactivate, activate, delete."""
+"""Commands about users: list, show, deactivate, activate, delete, end their sessions."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,6 @@ import typer
 from nextarget.cli.output import (
     Column,
     JsonOption,
-    iso_time,
     on_terminal,
     print_json,
     print_json_array,
@@ -22,7 +21,7 @@ from nextarget.cli.output import (
 )
 from nextarget.cli.wiring import SandboxOption, opened
 from nextarget.errors import OperatorError
-from nextarget.model import AuditEvent, Millis, Provider, User
+from nextarget.model import AuditEvent, Millis, Provider, Session, User, iso_time
 
 if TYPE_CHECKING:
     from nextarget.storage.database import Connection, Database
@@ -34,6 +33,8 @@ _LIST_COLUMNS = (
     Column("id", 36), Column("email"), Column("provider", 8), Column("state", 8), Column("created", 10)
 )  # fmt: skip
 _EVENT_COLUMNS = (Column("time", 24), Column("event", 18), Column("detail"))
+
+_SESSION_COLUMNS = (Column("session", 36), Column("created", 24), Column("expires", 24), Column("label"))
 
 _LIST_EPILOG = """
 \b
@@ -58,6 +59,11 @@ _ACTIVATE_EPILOG = """
 Example:
   nextarget activate-user ada@example.org
 """
+_REVOKE_EPILOG = """
+\b
+Example:
+  nextarget revoke-sessions ada@example.org
+"""
 _DELETE_EPILOG = """
 \b
 Examples:
@@ -72,6 +78,7 @@ def add(app: typer.Typer) -> None:
     app.command(epilog=_DEACTIVATE_EPILOG)(deactivate_user)
     app.command(epilog=_ACTIVATE_EPILOG)(activate_user)
     app.command(epilog=_DELETE_EPILOG)(delete_user)
+    app.command(epilog=_REVOKE_EPILOG)(revoke_sessions)
 
 
 def list_users(
@@ -96,7 +103,7 @@ def list_users(
             _every_user(runtime.database, provider=provider, inactive=inactive, email=email, limit=limit), limit
         )
         if as_json:
-            print_json_array(_document(user) for user in found)
+            print_json_array(user.profile() for user in found)
         elif on_terminal():
             print_table(
                 _LIST_COLUMNS,
@@ -128,7 +135,7 @@ class _Record:
     """A user with what surrounds it."""
 
     user: User
-    sessions: int
+    sessions: list[Session]
     events: list[AuditEvent]
 
 
@@ -137,19 +144,21 @@ def _read_record(db: "Connection", id_or_email: str, now: Millis) -> _Record:
     from nextarget.storage import audit, sessions
 
     user = accounts.find_one(db, id_or_email)
-    return _Record(user, sessions.count_standing(db, user.id, now), audit.latest_of_user(db, user.id))
+    return _Record(user, sessions.of_user(db, user.id, standing_at=now), audit.latest_of_user(db, user.id))
 
 
 def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
-    """Show a user: profile, number of sessions that stand, latest events.
+    """Show a user: profile, sessions that stand, latest events.
 
-    Without a terminal one fact a line: its name, a tab, its value; events as "event", time, name, detail.
+    Without a terminal one fact a line: its name, a tab, its value; sessions as
+    "session", id, time of creation, time of expiry, label; events as "event", time, name, detail.
     """
     with opened(sandbox=sandbox) as runtime:
         record = runtime.database.read_now(_read_record, user, runtime.clock())
     if as_json:
         events = [_event_document(event) for event in record.events]
-        print_json({**_document(record.user), "sessions": record.sessions, "events": events})
+        sessions = [_session_document(session) for session in record.sessions]
+        print_json({**record.user.profile(), "sessions": sessions, "events": events})
         return
     facts = [
         ("id", record.user.id),
@@ -158,13 +167,16 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
         ("email_verified", "yes" if record.user.email_verified else "no"),
         ("state", _state(record.user)),
         ("created_at", iso_time(record.user.created_at)),
-        ("sessions", str(record.sessions)),
     ]
+    standing = [(s.id, iso_time(s.created_at), iso_time(s.expires_at), s.label or "") for s in record.sessions]
     if not on_terminal():
         print_lines(facts)
+        print_lines(("session", *session) for session in standing)
         print_lines(("event", iso_time(event.at), event.event, event.detail or "") for event in record.events)
         return
     print_lines((f"{name:<16}{printable(value)}",) for name, value in facts)
+    print()
+    print_table(_SESSION_COLUMNS, standing)
     print()
     print_table(_EVENT_COLUMNS, ((iso_time(event.at), event.event, event.detail or "") for event in record.events))
 
@@ -199,6 +211,21 @@ def _switch(db: "Connection", id_or_email: str, active: bool, now: Millis) -> Us
     return user
 
 
+def revoke_sessions(user: UserArgument, sandbox: SandboxOption = False) -> None:
+    """End every session of a user: each device has to sign in again. Holds from the next request on."""
+    with opened(sandbox=sandbox) as runtime:
+        found, ended = runtime.database.write_now(_revoke_sessions, user, runtime.clock())
+    say(f"{_named(found)}: {ended} session{'s' if ended != 1 else ''} ended.")
+
+
+def _revoke_sessions(db: "Connection", id_or_email: str, now: Millis) -> tuple[User, int]:
+    from nextarget.services import accounts
+    from nextarget.services.sessions import end_all
+
+    user = accounts.find_one(db, id_or_email)
+    return user, end_all(db, user, now=now)
+
+
 def delete_user(
     user: UserArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -225,7 +252,8 @@ def _delete(db: "Connection", user_id: str, now: Millis) -> None:
 def _ask(record: _Record) -> None:
     if not sys.stdin.isatty():
         raise OperatorError("Nothing was deleted: there is no terminal to ask on. Add --yes to delete without asking.")
-    sessions = f"{record.sessions} session{'s' if record.sessions != 1 else ''}"
+    count = len(record.sessions)
+    sessions = f"{count} session{'s' if count != 1 else ''}"
     question = f"Delete {_named(record.user)} and {sessions} for good? [y/N] "
     print(printable(question), end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
@@ -244,14 +272,12 @@ def _verified(user: User) -> str:
     return "verified" if user.email_verified else "unverified"
 
 
-def _document(user: User) -> dict[str, object]:
+def _session_document(session: Session) -> dict[str, object]:
     return {
-        "id": user.id,
-        "email": user.email,
-        "email_verified": user.email_verified,
-        "provider": user.provider,
-        "is_active": user.is_active,
-        "created_at": iso_time(user.created_at),
+        "id": session.id,
+        "label": session.label,
+        "created_at": iso_time(session.created_at),
+        "expires_at": iso_time(session.expires_at),
     }
 
 

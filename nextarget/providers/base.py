@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
+from time import monotonic
 from typing import Any, Protocol
 
 import aiohttp
@@ -16,6 +18,8 @@ from nextarget.tokens.login import LoginSecrets
 
 CONNECT_SECONDS = 5
 TOTAL_SECONDS = 10
+PAUSE_SECONDS = 30
+"""How long a provider that could not be reached is shown as not answering."""
 MAX_ANSWER_BYTES = 256 * 1024
 
 _OAUTH_ERRORS = frozenset(
@@ -30,6 +34,21 @@ _OAUTH_ERRORS = frozenset(
 """Codes of RFC 6749, 4.1.2.1 and 5.2, and one of Google's, that are long enough to be taken for a token."""
 
 
+class SubjectTokenType(StrEnum):
+    """What an app may present (RFC 8693, 3)."""
+
+    ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
+    ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+
+
+@dataclass(frozen=True, slots=True)
+class NativeIdentity:
+    """An identity, and the nonce of ours that its token carried; a token without one can be replayed."""
+
+    identity: Identity
+    nonce: str | None = field(repr=False)
+
+
 class IdentityProvider(Protocol):
     """A company that vouches for people."""
 
@@ -37,14 +56,26 @@ class IdentityProvider(Protocol):
     issuers: tuple[str, ...]
     """What it calls itself in the `iss` parameter of a callback (RFC 9207), if it sends one."""
 
-    def authorization_url(self, secrets: LoginSecrets) -> str:
-        """Where the person's browser goes to sign in."""
+    http: "ProviderHttp"
+    asks_person: bool
+    """Whether it can be told to ask the person even when it knows them already."""
+
+    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool) -> str:
+        """Where the person's browser goes to sign in; `ask_person` as far as the provider can."""
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
         """Who signed in, for the code that came back.
 
         Raises ProviderRefused, ProviderUnavailable, ProviderFailed or IdentityRejected; their notes hold nothing
         secret.
+        """
+
+    async def identify_native(
+        self, token: str, kind: SubjectTokenType, *, raw_nonce: str | None, now: Millis
+    ) -> NativeIdentity:
+        """Who is signed in to the provider's SDK inside the app, for a token that the app presents.
+
+        Raises InvalidRequest for a kind that is not accepted, IdentityRejected, ProviderUnavailable or ProviderFailed.
         """
 
 
@@ -72,6 +103,12 @@ class ProviderHttp:
     def __init__(self, session: aiohttp.ClientSession, provider: Provider) -> None:
         self._session = session
         self._provider = provider
+        self._failed_at = float("-inf")
+
+    @property
+    def answering(self) -> bool:
+        """False for a while after the provider could not be reached, until it is."""
+        return monotonic() - self._failed_at >= PAUSE_SECONDS
 
     async def get(
         self, url: str, *, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
@@ -82,6 +119,15 @@ class ProviderHttp:
         return await self._ask("POST", url, data=form)
 
     async def _ask(self, method: str, url: str, **options: Any) -> Answer:
+        try:
+            answer = await self._ask_in_time(method, url, options)
+        except ProviderUnavailable:
+            self._failed_at = monotonic()
+            raise
+        self._failed_at = float("-inf")
+        return answer
+
+    async def _ask_in_time(self, method: str, url: str, options: dict[str, Any]) -> Answer:
         try:
             async with asyncio.timeout(TOTAL_SECONDS):
                 try:

@@ -11,9 +11,10 @@ from urllib.parse import urlencode
 
 from nextarget.errors import IdentityRejected, ProviderFailed, ProviderRefused, ProviderUnavailable
 from nextarget.model import Identity, Millis, Provider, Secret
-from nextarget.providers.base import Answer, ProviderHttp
+from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType
+from nextarget.providers.jwks import JwksCache
 from nextarget.telemetry import scrubbed
-from nextarget.tokens.foreign import usable_email
+from nextarget.tokens.foreign import identity_of, issued_nonce, key_id_of, usable_email, verify_id_token
 from nextarget.tokens.login import LoginSecrets
 
 SCOPE = "email"
@@ -22,6 +23,7 @@ _TEMPORARY = frozenset({2, 4, 17, 32, 341, 613})
 """Graph error codes that mean: later. https://developers.facebook.com/docs/graph-api/guides/error-handling"""
 _CODE_REFUSED = 100
 """At the token endpoint: the code is used, expired or not ours (subcodes 36007, 36008, 36009)."""
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _SUBJECT = re.compile(r"[0-9]{1,32}")
 
 
@@ -33,18 +35,21 @@ class FacebookConfig:
     graph_url: str
     graph_version: str
     authorization_endpoint: str
+    jwks_uri: str
 
 
 class Facebook:
     name = Provider.FACEBOOK
+    asks_person = False
     issuers: tuple[str, ...] = ("https://www.facebook.com",)
 
     def __init__(self, config: FacebookConfig, http: ProviderHttp) -> None:
         self._config = config
-        self._http = http
+        self.http = http
+        self._keys = JwksCache(http, config.jwks_uri)
         self._graph = f"{config.graph_url}/{config.graph_version}"
 
-    def authorization_url(self, secrets: LoginSecrets) -> str:
+    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool) -> str:
         query = {
             "client_id": self._config.client_id,
             "redirect_uri": self._config.redirect_uri,
@@ -55,9 +60,50 @@ class Facebook:
         return f"{self._config.authorization_endpoint}?{urlencode(query)}"
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
-        access_token = await self._redeem(code)
+        return await self._profile(await self._redeem(code))
+
+    async def identify_native(
+        self, token: str, kind: SubjectTokenType, *, raw_nonce: str | None, now: Millis
+    ) -> NativeIdentity:
+        if kind is SubjectTokenType.ID_TOKEN:
+            keys = await self._keys.keys_for(key_id_of(token))
+            claims = verify_id_token(token, keys, audiences=(self._config.client_id,), issuers=self.issuers, now=now)
+            identity = identity_of(self.name, claims, trusts_email=False)
+            return NativeIdentity(identity, issued_nonce(claims, raw_nonce))
+        if not _TOKEN.fullmatch(token):
+            raise IdentityRejected("access token malformed")
+        user_id = await self._check_token(token, now)
+        identity = await self._profile(token)
+        if identity.subject != user_id:
+            raise IdentityRejected("access token speaks of two people")
+        return NativeIdentity(identity, nonce=None)
+
+    async def _check_token(self, token: str, now: Millis) -> str:
+        """Whose access token an app presented, once Facebook says that it was made for us.
+
+        https://developers.facebook.com/docs/facebook-login/guides/access-tokens/debugging
+        """
+        app_token = f"{self._config.client_id}|{self._config.client_secret.reveal()}"
+        answer = await self.http.get(
+            f"{self._graph}/debug_token",
+            params={"input_token": token},
+            headers={"Authorization": f"Bearer {app_token}"},
+        )
+        data = answer.document.get("data")
+        if not answer.ok or not isinstance(data, dict):
+            raise _failure(answer, "debug_token")
+        expires_at, user_id = data.get("expires_at"), data.get("user_id")
+        if data.get("is_valid") is not True or data.get("type") != "USER" or not isinstance(user_id, str):
+            raise IdentityRejected("access token not valid")
+        if str(data.get("app_id")) != self._config.client_id:
+            raise IdentityRejected("access token made for another app")
+        if type(expires_at) is not int or (expires_at != 0 and expires_at <= now // 1000):  # 0: it does not expire
+            raise IdentityRejected("access token expired")
+        return user_id
+
+    async def _profile(self, access_token: str) -> Identity:
         # The token goes into a header: a query string ends up in logs on the way.
-        answer = await self._http.get(
+        answer = await self.http.get(
             f"{self._graph}/me",
             params={"fields": "id,email", "appsecret_proof": self._appsecret_proof(access_token)},
             headers={"Authorization": f"Bearer {access_token}"},
@@ -66,12 +112,12 @@ class Facebook:
             raise _failure(answer, "me")
         subject = answer.text("id")
         if subject is None or not _SUBJECT.fullmatch(subject):
-            raise IdentityRejected(note="facebook: profile without a usable id")
+            raise IdentityRejected("facebook: profile without a usable id")
         # Facebook does not say whether it checked the address, so it never counts as verified.
         return Identity(self.name, subject, usable_email(answer.document.get("email")), email_verified=False)
 
     async def _redeem(self, code: str) -> str:
-        answer = await self._http.post(
+        answer = await self.http.post(
             f"{self._graph}/oauth/access_token",
             {
                 "code": code,
@@ -83,7 +129,7 @@ class Facebook:
         if not answer.ok:
             raise _failure(answer, "oauth/access_token", refused_by=_CODE_REFUSED)
         access_token = answer.text("access_token")
-        if access_token is None or not re.fullmatch(r"[\x21-\x7e]+", access_token):
+        if access_token is None or not _TOKEN.fullmatch(access_token):
             raise ProviderFailed(note="facebook: no usable access_token in the token answer")
         return access_token
 

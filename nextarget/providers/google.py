@@ -3,14 +3,23 @@
 https://developers.google.com/identity/openid-connect/openid-connect
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode
 
-from nextarget.errors import ProviderFailed, ProviderRefused
+from nextarget.errors import InvalidRequest, ProviderFailed, ProviderRefused
 from nextarget.model import Identity, Millis, Provider, Secret
-from nextarget.providers.base import Answer, ProviderHttp, oauth_note
+from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, oauth_note
 from nextarget.providers.jwks import JwksCache
-from nextarget.tokens.foreign import MAX_TOKEN_LENGTH, identity_of, key_id_of, verify_id_token
+from nextarget.tokens.foreign import (
+    MAX_TOKEN_LENGTH,
+    check_nonce,
+    identity_of,
+    issued_nonce,
+    key_id_of,
+    verify_id_token,
+)
 from nextarget.tokens.login import LoginSecrets
 
 SCOPE = "openid email"
@@ -18,6 +27,8 @@ SCOPE = "openid email"
 
 @dataclass(frozen=True, slots=True)
 class GoogleConfig:
+    """Our client at Google, and where Google is asked."""
+
     client_id: str
     client_secret: Secret = field(repr=False)
     redirect_uri: str
@@ -25,41 +36,55 @@ class GoogleConfig:
     authorization_endpoint: str
     token_endpoint: str
     jwks_uri: str
+    other_client_ids: tuple[str, ...] = ()
+    """Of the same project: the apps' own client ids, as their SDKs put them into id_tokens."""
 
 
 class Google:
     name = Provider.GOOGLE
+    asks_person = True
 
     def __init__(self, config: GoogleConfig, http: ProviderHttp) -> None:
         self._config = config
-        self._http = http
+        self.http = http
+        query = {
+            "client_id": config.client_id,
+            "redirect_uri": config.redirect_uri,
+            "response_type": "code",
+            "scope": SCOPE,
+            "code_challenge_method": "S256",
+        }
+        self._authorize = f"{config.authorization_endpoint}?{urlencode(query)}"
         self._keys = JwksCache(http, config.jwks_uri)
         # Google's page on validating an id_token allows both spellings.
         self.issuers: tuple[str, ...] = (config.issuer, config.issuer.partition("://")[2])
 
-    def authorization_url(self, secrets: LoginSecrets) -> str:
-        query = {
-            "client_id": self._config.client_id,
-            "redirect_uri": self._config.redirect_uri,
-            "response_type": "code",
-            "scope": SCOPE,
-            "state": secrets.state,
-            "nonce": secrets.nonce,
-            "code_challenge": secrets.code_challenge,
-            "code_challenge_method": "S256",
-        }
-        return f"{self._config.authorization_endpoint}?{urlencode(query)}"
+    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool) -> str:
+        prompt = "&prompt=select_account" if ask_person else ""
+        # These three are base64url and need no encoding.
+        own = f"&state={secrets.state}&nonce={secrets.nonce}&code_challenge={secrets.code_challenge}"
+        return f"{self._authorize}{own}{prompt}"
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
         id_token = await self._redeem(code, secrets)
-        keys = await self._keys.keys_for(key_id_of(id_token))
-        claims = verify_id_token(
-            id_token, keys, audiences=(self._config.client_id,), issuers=self.issuers, nonce=secrets.nonce, now=now
-        )
+        claims = await self._verified(id_token, (self._config.client_id,), now)
+        check_nonce(claims, secrets.nonce)
         return identity_of(self.name, claims)
 
+    async def identify_native(
+        self, token: str, kind: SubjectTokenType, *, raw_nonce: str | None, now: Millis
+    ) -> NativeIdentity:
+        if kind is not SubjectTokenType.ID_TOKEN:
+            raise InvalidRequest("Of Google, present the id_token: an access token says nothing about its audience.")
+        claims = await self._verified(token, (self._config.client_id, *self._config.other_client_ids), now)
+        return NativeIdentity(identity_of(self.name, claims), issued_nonce(claims, raw_nonce))
+
+    async def _verified(self, id_token: str, audiences: tuple[str, ...], now: Millis) -> Mapping[str, Any]:
+        keys = await self._keys.keys_for(key_id_of(id_token))
+        return verify_id_token(id_token, keys, audiences=audiences, issuers=self.issuers, now=now)
+
     async def _redeem(self, code: str, secrets: LoginSecrets) -> str:
-        answer = await self._http.post(
+        answer = await self.http.post(
             self._config.token_endpoint,
             {
                 "grant_type": "authorization_code",

@@ -12,6 +12,8 @@ from nextarget.tokens.foreign import Keys, keys_of
 
 REFETCH_SECONDS = 60
 """At the least between two fetches for an unknown `kid`, and after a fetch that failed."""
+RETRY_SECONDS = 5
+"""After a fetch that failed while there was no key to serve: nobody can sign in meanwhile."""
 DEFAULT_AGE_SECONDS = 3600
 MAX_STALE_SECONDS = 24 * 3600
 
@@ -41,13 +43,16 @@ class JwksCache:
                     await self._fetch()
                     if kid not in self._keys:
                         self._missed_at = self._clock()
-        if not self._keys or self._clock() - self._fetched_at > MAX_STALE_SECONDS:
+        if not self._can_serve():
             raise ProviderUnavailable(note="no usable public keys")
         return self._keys
 
+    def _can_serve(self) -> bool:
+        return bool(self._keys) and self._clock() - self._fetched_at <= MAX_STALE_SECONDS
+
     def _needs_fetch(self, kid: str) -> bool:
         now = self._clock()
-        if now - self._failed_at < REFETCH_SECONDS:
+        if now - self._failed_at < (REFETCH_SECONDS if self._can_serve() else RETRY_SECONDS):
             return False
         return now >= self._fresh_until or (kid not in self._keys and now - self._missed_at >= REFETCH_SECONDS)
 

@@ -4,7 +4,7 @@ A program skips the page: it appends `&person=KEY`, and `&fault=NAME` if it like
 redirected straight away. `person=cancel` is the person who says no.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -26,12 +26,15 @@ class Choice:
     fault: Fault | None
 
 
-def choice_in(params: Mapping[str, str], provider: Provider) -> Choice | None:
-    """The choice that the query holds, or None when the account page has yet to be shown.
+def choice_in(
+    params: Mapping[str, str], provider: Provider, *, faults: Collection[Fault] | None = None
+) -> Choice | None:
+    """The choice that the query holds, or None when it names nobody yet.
 
-    Raises RefusedError: the person or the fault does not exist at this provider.
+    `faults` are those that can be played here; by default, the account page's. Raises RefusedError: the person does
+    not exist at this provider, or the fault not here.
     """
-    fault = _fault(params, provider)
+    fault = _fault(params, [script.fault for script in faults_of(provider)] if faults is None else faults)
     key = params.get("person")
     if key is None:
         return None
@@ -39,9 +42,13 @@ def choice_in(params: Mapping[str, str], provider: Provider) -> Choice | None:
         return Choice(None, fault)
     person = PEOPLE.get(key)
     if person is None or provider not in person.providers:
-        known = ", ".join(someone.key for someone in people_of(provider))
-        raise RefusedError("unknown_person", f"person= names nobody here. There are: {known}, {CANCEL}")
+        raise RefusedError("unknown_person", f"person= names nobody here. There are: {keys_of(provider)}")
     return Choice(person, fault)
+
+
+def keys_of(provider: Provider) -> str:
+    """What `person=` takes, for a sentence to a developer."""
+    return ", ".join((*(person.key for person in people_of(provider)), CANCEL))
 
 
 def account_page(provider: Provider, request: web.Request, params: Mapping[str, str]) -> web.Response:
@@ -79,11 +86,10 @@ def redirect(uri: str, params: Mapping[str, str | None], *, fragment: str = "") 
     )
 
 
-def _fault(params: Mapping[str, str], provider: Provider) -> Fault | None:
+def _fault(params: Mapping[str, str], known: Collection[Fault]) -> Fault | None:
     name = params.get("fault", "")
     if not name:
         return None
-    known = {str(script.fault): script.fault for script in faults_of(provider)}
     if name not in known:
         raise RefusedError("unknown_fault", f"fault= names nothing here. There are: {', '.join(known)}")
-    return known[name]
+    return Fault(name)

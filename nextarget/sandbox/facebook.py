@@ -1,6 +1,6 @@
 """The stand-in Facebook: the Login dialog and the code exchange of
-https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow, for one app. The Graph API is next
-door in `graph.py`.
+https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow, for one app, and the keys of
+Limited Login. The Graph API is next door in `graph.py`, what the SDK does inside an app in `sdk.py`.
 
 A program appends `&person=KEY[&fault=NAME]` to the dialog's URL and is redirected without a page.
 """
@@ -13,16 +13,16 @@ from aiohttp import web
 
 from nextarget.model import Provider
 from nextarget.sandbox.chooser import Choice, account_page, choice_in, redirect, refusal_page
-from nextarget.sandbox.grants import CODE_SECONDS, BoundedStore, Clock, Grant, UserToken
-from nextarget.sandbox.graph import VERSION, Graph, GraphError, graph_error, params_of
+from nextarget.sandbox.grants import CODE_SECONDS, USER_TOKEN_SECONDS, BoundedStore, Clock, Grant, UserTokens
+from nextarget.sandbox.graph import OTHER_APP_ID, VERSION, Graph, GraphError, graph_error, params_of
+from nextarget.sandbox.id_tokens import IdTokens
 from nextarget.sandbox.mishaps import mishap
 from nextarget.sandbox.parameters import RefusedError, query_of
 from nextarget.sandbox.people import Fault
+from nextarget.sandbox.sdk import FacebookSdk
 from nextarget.sandbox.workspace import SandboxConfig
 
-TOKEN_SECONDS = 60 * 24 * 3600
-"""User access tokens from a web login live about 60 days (docs/facebook-login/guides/access-tokens)."""
-
+JWKS_CACHE_SECONDS = 3600
 _PERMISSIONS = frozenset({"public_profile", "email"})
 _FRAGMENT = "#_=_"
 _ERROR_500 = {
@@ -36,17 +36,20 @@ _ERROR_500 = {
 
 
 class StandInFacebook:
-    """Login dialog, code exchange, and the Graph API's `/me` and `/debug_token`."""
+    """Login dialog, code exchange, the Graph API's `/me` and `/debug_token`, and Limited Login's published keys."""
 
     def __init__(self, config: SandboxConfig, *, now: Clock) -> None:
         self._config = config
-        self._now = now
         self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
-        self._tokens: BoundedStore[UserToken] = BoundedStore(lifetime=TOKEN_SECONDS, now=now)
+        self._tokens = UserTokens(now)
         self._graph = Graph(config, self._tokens)
+        self._id_tokens = IdTokens(config.facebook_private_key, other_audience=OTHER_APP_ID)
+        self._sdk = FacebookSdk(config, self._id_tokens, self._tokens, now)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Every route answers with and without a Graph version in its path, as Facebook's do."""
+        """The dialog's and Graph's answer with and without a Graph version in the path, as Facebook's do."""
+        router.add_get("/sandbox/facebook/limited/jwks", self.jwks, name="sandbox-facebook-jwks")
+        router.add_get("/sandbox/facebook/sdk", self._sdk.sign_in, name="sandbox-facebook-sdk", allow_head=False)
         for base, suffix in ((f"/sandbox/facebook/{VERSION}", ""), ("/sandbox/facebook", "-unversioned")):
             names = f"sandbox-facebook-{{}}{suffix}"
             router.add_get(f"{base}/dialog/oauth", self.dialog, name=names.format("dialog"))
@@ -85,10 +88,15 @@ class StandInFacebook:
             _spend(grant)
         except GraphError as error:
             return graph_error(error)
-        answer: dict[str, object] = {"token_type": "bearer", "expires_in": TOKEN_SECONDS}
+        answer: dict[str, object] = {"token_type": "bearer", "expires_in": USER_TOKEN_SECONDS}
         if grant.fault is not Fault.MISSING_TOKEN:
-            answer = {"access_token": self._issue(grant), **answer}
+            answer = {"access_token": self._tokens.issue(grant.person, grant.fault, grant.scopes), **answer}
         return web.json_response(answer, headers={"Cache-Control": "private, no-cache, no-store"})
+
+    async def jwks(self, _request: web.Request) -> web.Response:
+        """Limited Login's keys (limited.facebook.com/.well-known/oauth/openid/jwks/)."""
+        cache = f"public, max-age={JWKS_CACHE_SECONDS}"
+        return web.json_response(self._id_tokens.jwks(), headers={"Cache-Control": cache})
 
     def _requested(self, params: Mapping[str, str]) -> frozenset[str]:
         """The permissions asked for, after Facebook's own checks. `public_profile` is always among them."""
@@ -156,14 +164,6 @@ class StandInFacebook:
         if grant.spent:
             raise _used()
         return grant
-
-    def _issue(self, grant: Grant) -> str:
-        token = f"EAAsandbox{secrets.token_urlsafe(120)}"
-        issued_at = int(self._now())
-        self._tokens.put(
-            token, UserToken(grant.person, grant.fault, grant.scopes, issued_at, issued_at + TOKEN_SECONDS)
-        )
-        return token
 
 
 def _spend(grant: Grant) -> None:

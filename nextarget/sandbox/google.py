@@ -1,5 +1,6 @@
 """The stand-in Google: OpenID Connect's authorization code flow as on
-https://developers.google.com/identity/openid-connect/openid-connect, for one registered client.
+https://developers.google.com/identity/openid-connect/openid-connect, for one registered client. What its SDK does
+inside an app is next door in `sdk.py`.
 
 A program appends `&person=KEY[&fault=NAME]` to the authorization URL and is redirected without a page.
 """
@@ -16,16 +17,18 @@ from aiohttp import web
 from nextarget.model import Provider
 from nextarget.sandbox.chooser import Choice, account_page, choice_in, redirect, refusal_page
 from nextarget.sandbox.grants import CODE_SECONDS, BoundedStore, Clock, Grant
-from nextarget.sandbox.id_tokens import OTHER_ISSUER, IdTokens
+from nextarget.sandbox.id_tokens import OTHER_CLIENT_ID, OTHER_ISSUER, IdTokens, google_claims, new_access_token
 from nextarget.sandbox.mishaps import mishap
 from nextarget.sandbox.parameters import RefusedError, form_of, query_of
 from nextarget.sandbox.people import Fault
+from nextarget.sandbox.sdk import GoogleSdk
 from nextarget.sandbox.workspace import SandboxConfig
 
 ACCESS_TOKEN_SECONDS = 3599
 JWKS_CACHE_SECONDS = 21600
 _EMAIL_SCOPE = "https://www.googleapis.com/auth/userinfo.email"
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+_PROMPTS = frozenset({"none", "consent", "select_account"})
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 _NO_STORE = {"Cache-Control": "no-cache, no-store, max-age=0, must-revalidate", "Pragma": "no-cache"}
 _ERROR_500 = {"error": "internal_failure", "error_description": "Backend Error"}
@@ -47,17 +50,21 @@ class StandInGoogle:
     def __init__(self, config: SandboxConfig, *, now: Clock) -> None:
         self._config = config
         self._now = now
-        self._id_tokens = IdTokens(config)
+        self._id_tokens = IdTokens(config.google_private_key, other_audience=OTHER_CLIENT_ID)
         self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
+        self._sdk = GoogleSdk(config, self._id_tokens, now)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/sandbox/google/authorize", self.authorize, name="sandbox-google-authorize")
         router.add_post("/sandbox/google/token", self.token, name="sandbox-google-token")
         router.add_get("/sandbox/google/jwks", self.jwks, name="sandbox-google-jwks")
+        router.add_get("/sandbox/google/sdk", self._sdk.sign_in, name="sandbox-google-sdk", allow_head=False)
 
     async def authorize(self, request: web.Request) -> web.Response:
         """The authorization endpoint ("Send an authentication request to Google").
 
+        Nobody is ever signed in at the sandbox: `prompt=none` without a person ends in `login_required` (OpenID
+        Connect Core, 3.1.2.6); the other prompts ask for the page that is shown anyway.
         Google shows every mistake in the request on a page of its own and never redirects with it.
         """
         try:
@@ -66,6 +73,8 @@ class StandInGoogle:
             choice = choice_in(params, Provider.GOOGLE)
         except RefusedError as refusal:
             return refusal_page(Provider.GOOGLE, refusal)
+        if choice is None and params.get("prompt") == "none":
+            return redirect(params["redirect_uri"], {"error": "login_required", "state": params.get("state")})
         if choice is None:
             return account_page(Provider.GOOGLE, request, params)
         return self._decided(params, choice)
@@ -84,13 +93,23 @@ class StandInGoogle:
             return _error(TokenError(refusal.error, refusal.sentence))
         except TokenError as error:
             return _error(error)
-        access_token = f"ya29.sandbox-{secrets.token_urlsafe(48)}"
+        access_token = new_access_token()
+        now = int(self._now())
+        claims = google_claims(
+            self._config,
+            grant.person,
+            audience=self._config.google_client_id,
+            authorized_party=self._config.google_client_id,
+            nonce=grant.nonce,
+            access_token=access_token,
+            with_email="email" in grant.scopes,
+        )
         answer = {
             "access_token": access_token,
             "expires_in": ACCESS_TOKEN_SECONDS,
             "scope": _granted(grant.scopes),
             "token_type": "Bearer",
-            "id_token": await self._id_tokens.issue(grant, access_token, int(self._now())),
+            "id_token": await self._id_tokens.issue(claims, grant.fault, now),
         }
         return web.json_response(answer, headers=_NO_STORE)
 
@@ -113,6 +132,9 @@ class StandInGoogle:
             raise RefusedError("invalid_request", "code_challenge_method must be S256 (RFC 7636, 4.3).")
         if not _CHALLENGE.fullmatch(params.get("code_challenge", "")):
             raise RefusedError("invalid_request", "code_challenge must be 43 characters of base64url.")
+        prompts = params.get("prompt", "").split()
+        if set(prompts) - _PROMPTS or ("none" in prompts and len(prompts) > 1):
+            raise RefusedError("invalid_request", "prompt must be none, or consent, select_account or both.")
 
     def _decided(self, params: Mapping[str, str], choice: Choice) -> web.Response:
         redirect_uri, state = params["redirect_uri"], params.get("state")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from nextarget.sandbox.grants import BoundedStore, UserToken
+from nextarget.sandbox.grants import UserToken, UserTokens
 from nextarget.sandbox.parameters import RefusedError, form_of, merged, query_of
 from nextarget.sandbox.people import Fault, Person
 from nextarget.sandbox.workspace import SandboxConfig
@@ -17,6 +17,11 @@ VERSION = r"{version:v\d{1,3}\.\d{1,2}}"
 OTHER_APP_ID = "1234567890123456"
 OTHER_USER_ID = "10999999999999999"
 _PROFILE_FIELDS = frozenset({"id", "name", "email"})
+_INVALIDATED = {
+    "code": 190,
+    "message": "Error validating access token: The session has been invalidated because the user changed the password.",
+    "subcode": 460,
+}
 _NO_STORE = {"Cache-Control": "private, no-cache, no-store, must-revalidate"}
 
 
@@ -59,7 +64,7 @@ async def params_of(request: web.Request) -> dict[str, str]:
 class Graph:
     """The two reads that sign-in needs."""
 
-    def __init__(self, config: SandboxConfig, tokens: BoundedStore[UserToken]) -> None:
+    def __init__(self, config: SandboxConfig, tokens: UserTokens) -> None:
         self._config = config
         self._tokens = tokens
 
@@ -116,7 +121,7 @@ class Graph:
         if token is None:
             refused = {"code": 190, "message": "Invalid OAuth access token."}
             return {"error": refused, "is_valid": False, "scopes": []}
-        return {
+        answer: dict[str, object] = {
             "app_id": OTHER_APP_ID if token.fault is Fault.OTHER_APP else self._config.facebook_client_id,
             "type": "USER",
             "application": "NexTarget sandbox",
@@ -127,6 +132,9 @@ class Graph:
             "scopes": sorted(token.scopes),
             "user_id": OTHER_USER_ID if token.fault is Fault.OTHER_USER else token.person.facebook_subject,
         }
+        if token.fault is Fault.INVALID_TOKEN:
+            answer |= {"error": _INVALIDATED, "is_valid": False}
+        return answer
 
 
 def _bearer(request: web.Request, params: Mapping[str, str]) -> str:

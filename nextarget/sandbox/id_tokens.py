@@ -1,4 +1,4 @@
-"""The stand-in Google's id_tokens, honest and forged, and the keys that it publishes."""
+"""The stand-ins' id_tokens, honest and forged, and the keys that they publish."""
 
 import asyncio
 import base64
@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from jwt.algorithms import RSAAlgorithm
 
-from nextarget.sandbox.grants import Grant
-from nextarget.sandbox.people import Fault
+from nextarget.sandbox.people import Fault, Person
 from nextarget.sandbox.workspace import SandboxConfig
 
 LIFETIME_SECONDS = 3600
 OTHER_CLIENT_ID = "999999999999-somebodyelse.apps.googleusercontent.com"
+LIMITED_LOGIN_ISSUER = "https://www.facebook.com"
 OTHER_ISSUER = "https://accounts.mixed-up.invalid"
 SKEW_SECONDS = 5
 HUGE_BYTES = 70 * 1024
@@ -59,42 +59,29 @@ class SigningKey:
 
 
 class IdTokens:
-    """Issues id_tokens as in OpenID Connect Core, 2, or with the fault of the grant in them."""
+    """Signs id_tokens of one provider, honestly or with a fault, and publishes the keys.
 
-    def __init__(self, config: SandboxConfig) -> None:
-        self._config = config
-        self._key = SigningKey.of(config.google_private_key)
+    `other_audience` is somebody else's client id in that provider's spelling, for the faults that need one.
+    """
+
+    def __init__(self, private_key: RSAPrivateKey, *, other_audience: str) -> None:
+        self._key = SigningKey.of(private_key)
         self._rotated: deque[SigningKey] = deque(maxlen=_ROTATED_KEYS_KEPT)
+        self._alterations = _alterations(other_audience)
 
     def jwks(self) -> dict[str, object]:
         """The published keys, as a JWK Set (RFC 7517, 5)."""
         return {"keys": [key.public_jwk() for key in (*self._rotated, self._key)]}
 
-    async def issue(self, grant: Grant, access_token: str, now: int) -> str:
-        """The id_token for a grant. `now` is in seconds since 1970."""
-        if grant.fault is Fault.GARBAGE_TOKEN:
+    async def issue(self, claims: Claims, fault: Fault | None, now: int) -> str:
+        """An id_token of an hour with these claims, or with the fault in it. `now` is in seconds since 1970."""
+        if fault is Fault.GARBAGE_TOKEN:
             return "certainly.not-a.token"
-        claims = self._honest(grant, access_token, now)
-        if grant.fault in _ALTERATIONS:
-            _ALTERATIONS[grant.fault](claims, now)
-        return await self._signed(claims, grant.fault)
-
-    def _honest(self, grant: Grant, access_token: str, now: int) -> Claims:
-        """The claims of developers.google.com/identity/openid-connect/openid-connect#an-id-tokens-payload."""
-        claims: Claims = {
-            "iss": self._config.google_issuer,
-            "azp": self._config.google_client_id,
-            "aud": self._config.google_client_id,
-            "sub": grant.person.google_subject,
-            "at_hash": at_hash(access_token),
-            "iat": now,
-            "exp": now + LIFETIME_SECONDS,
-        }
-        if grant.nonce is not None:
-            claims["nonce"] = grant.nonce
-        if "email" in grant.scopes and grant.person.email is not None:
-            claims |= {"email": grant.person.email, "email_verified": grant.person.email_verified}
-        return claims
+        claims = dict(claims)
+        _dated(claims, now)
+        if fault in self._alterations:
+            self._alterations[fault](claims, now)
+        return await self._signed(claims, fault)
 
     async def _signed(self, claims: Claims, fault: Fault | None) -> str:
         kid = self._key.kid
@@ -113,6 +100,54 @@ class IdTokens:
                 return _rs256(claims, key.kid, key.private)
             case _:
                 return _rs256(claims, kid, self._key.private)
+
+
+def google_claims(
+    config: SandboxConfig,
+    person: Person,
+    *,
+    audience: str,
+    authorized_party: str,
+    nonce: str | None,
+    access_token: str,
+    with_email: bool = True,
+) -> Claims:
+    """What Google says of a person, as on
+    developers.google.com/identity/openid-connect/openid-connect#an-id-tokens-payload, but for the times."""
+    claims: Claims = {
+        "iss": config.google_issuer,
+        "azp": authorized_party,
+        "aud": audience,
+        "sub": person.google_subject,
+        "at_hash": at_hash(access_token),
+    }
+    if nonce is not None:
+        claims["nonce"] = nonce
+    if with_email and person.email is not None:
+        claims |= {"email": person.email, "email_verified": person.email_verified}
+    return claims
+
+
+def limited_login_claims(config: SandboxConfig, person: Person, *, nonce: str) -> Claims:
+    """What Facebook's Limited Login says of a person, but for the times. It does not say whether an email is verified.
+
+    developers.facebook.com/docs/facebook-login/limited-login/token/validating
+    """
+    claims: Claims = {
+        "iss": LIMITED_LOGIN_ISSUER,
+        "aud": config.facebook_client_id,
+        "sub": person.facebook_subject,
+        "jti": f"{secrets.token_hex(2)}.{secrets.token_hex(32)}",
+        "nonce": nonce,
+    }
+    if person.email is not None:
+        claims["email"] = person.email
+    return claims
+
+
+def new_access_token() -> str:
+    """An access token in Google's spelling. Nothing in the sandbox takes it: sign-in never uses it."""
+    return f"ya29.sandbox-{secrets.token_urlsafe(48)}"
 
 
 def at_hash(access_token: str) -> str:
@@ -138,19 +173,20 @@ def _with(name: str, value: object) -> Callable[[Claims, int], None]:
     return alter
 
 
-_ALTERATIONS: dict[Fault, Callable[[Claims, int], None]] = {
-    Fault.WRONG_AUDIENCE: _with("aud", OTHER_CLIENT_ID),
-    Fault.OTHER_AZP: _with("azp", OTHER_CLIENT_ID),
-    Fault.WRONG_ISSUER: _with("iss", OTHER_ISSUER),
-    Fault.EXPIRED: lambda claims, now: _dated(claims, now - 2 * LIFETIME_SECONDS),
-    Fault.ISSUED_IN_FUTURE: lambda claims, now: _dated(claims, now + LIFETIME_SECONDS),
-    Fault.CLOCK_SKEW: lambda claims, now: _dated(claims, now + SKEW_SECONDS),
-    Fault.WRONG_NONCE: _with("nonce", "the-nonce-of-somebody-else"),
-    Fault.MISSING_NONCE: _without("nonce"),
-    Fault.MISSING_SUB: _without("sub"),
-    Fault.EVENTS_CLAIM: _with("events", {_SECURITY_EVENT: {"reason": "hijacking"}}),
-    Fault.HUGE_TOKEN: _with("padding", "x" * HUGE_BYTES),
-}
+def _alterations(other_audience: str) -> dict[Fault, Callable[[Claims, int], None]]:
+    return {
+        Fault.WRONG_AUDIENCE: _with("aud", other_audience),
+        Fault.OTHER_AZP: _with("azp", other_audience),
+        Fault.WRONG_ISSUER: _with("iss", OTHER_ISSUER),
+        Fault.EXPIRED: lambda claims, now: _dated(claims, now - 2 * LIFETIME_SECONDS),
+        Fault.ISSUED_IN_FUTURE: lambda claims, now: _dated(claims, now + LIFETIME_SECONDS),
+        Fault.CLOCK_SKEW: lambda claims, now: _dated(claims, now + SKEW_SECONDS),
+        Fault.WRONG_NONCE: _with("nonce", "the-nonce-of-somebody-else"),
+        Fault.MISSING_NONCE: _without("nonce"),
+        Fault.MISSING_SUB: _without("sub"),
+        Fault.EVENTS_CLAIM: _with("events", {_SECURITY_EVENT: {"reason": "hijacking"}}),
+        Fault.HUGE_TOKEN: _with("padding", "x" * HUGE_BYTES),
+    }
 
 
 def _rs256(claims: Claims, kid: str, key: RSAPrivateKey) -> str:

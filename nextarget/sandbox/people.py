@@ -163,11 +163,12 @@ class Fault(StrEnum):
     RATE_LIMITED = "rate_limited"
     OTHER_APP = "other_app"
     OTHER_USER = "other_user"
+    INVALID_TOKEN = "invalid_token"
 
 
 @dataclass(frozen=True, slots=True)
 class FaultScript:
-    """A fault, told to a person, and the providers that can play it."""
+    """A fault, told to a person, and the providers that can play it when a browser signs in."""
 
     fault: Fault
     sentence: str
@@ -210,10 +211,46 @@ FAULTS = (
     FaultScript(Fault.RATE_LIMITED, "The profile is refused: too many calls by this app.", _FACEBOOK),
     FaultScript(Fault.OTHER_APP, "debug_token says that the token belongs to another app.", _FACEBOOK),
     FaultScript(Fault.OTHER_USER, "debug_token says that the token belongs to another person.", _FACEBOOK),
+    FaultScript(Fault.INVALID_TOKEN, "debug_token says that the token is not valid any more.", _FACEBOOK),
 )
 """Every fault, with what it does in one sentence."""
 
 
+ID_TOKEN_FAULTS = (
+    Fault.BAD_SIGNATURE,
+    Fault.ALG_NONE,
+    Fault.HS256_PUBLIC_KEY,
+    Fault.WRONG_AUDIENCE,
+    Fault.WRONG_ISSUER,
+    Fault.EXPIRED,
+    Fault.ISSUED_IN_FUTURE,
+    Fault.CLOCK_SKEW,
+    Fault.WRONG_NONCE,
+    Fault.MISSING_NONCE,
+    Fault.MISSING_SUB,
+    Fault.OTHER_AZP,
+    Fault.EVENTS_CLAIM,
+    Fault.GARBAGE_TOKEN,
+    Fault.HUGE_TOKEN,
+    Fault.ROTATED_KEYS,
+    Fault.UNKNOWN_KID,
+)
+"""What can be wrong with an id_token that an SDK hands to an app, of either provider."""
+
+ACCESS_TOKEN_FAULTS = (
+    Fault.EXPIRED,
+    Fault.INVALID_TOKEN,
+    Fault.OTHER_APP,
+    Fault.OTHER_USER,
+    Fault.MISSING_ID,
+    Fault.ODD_TYPES,
+    Fault.GRAPH_ERROR,
+    Fault.RATE_LIMITED,
+)
+"""What can be wrong with an access token that Facebook's SDK hands to an app. Of these, `expired` to `other_user` show
+in `debug_token` alone: `/me` answers, so that a server which forgets to ask is found out."""
+
+
 def faults_of(provider: Provider) -> tuple[FaultScript, ...]:
-    """The faults that the provider's stand-in can play."""
+    """The faults that the provider's stand-in can play when a browser signs in."""
     return tuple(script for script in FAULTS if provider in script.providers)

@@ -8,6 +8,7 @@ from nextarget.model import AuditEvent, Identity, Millis, Provider, Session, Use
 from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, sessions, users
 from nextarget.storage.database import Connection
+from nextarget.telemetry import request_id
 
 TERMINAL_LABEL = "terminal"
 
@@ -34,7 +35,7 @@ def set_active(db: Connection, user: User, *, active: bool, now: Millis) -> None
 def delete(db: Connection, user: User, *, now: Millis) -> None:
     """Delete a user and every session of theirs. The record keeps that it happened, and the id, nothing else."""
     users.delete(db, user.id)
-    audit.record(db, AuditEvent(now, "user_deleted", user_id=user.id))
+    audit.record(db, AuditEvent(now, "user_deleted", None, request_id.get(), user.id))
 
 
 def open_terminal_session(db: Connection, user: User, making: Sessions, *, now: Millis) -> Session:
@@ -45,9 +46,35 @@ def open_terminal_session(db: Connection, user: User, making: Sessions, *, now: 
     return session
 
 
+def sign_in(
+    db: Connection,
+    identity: Identity,
+    making: Sessions,
+    *,
+    label: str | None,
+    now: Millis,
+    login_id: str | None = None,
+    detail: str | None = None,
+) -> tuple[User, Session | None]:
+    """The user of an identity and a new session for it, on record; no session for a deactivated user."""
+    user = admit(db, identity, now=now)
+    if not user.is_active:
+        return user, None
+    session = making.new(user.id, label=label, now=now)
+    sessions.add(db, session)
+    event = AuditEvent(now, "login_succeeded", login_id, request_id.get(), user.id, session.id, detail)
+    audit.record(db, event)
+    return user, session
+
+
 def create_test_user(db: Connection, email: str, provider: Provider, *, now: Millis) -> User:
     """The test user with this email, made the first time. No sign-in leads to it: no provider has such a subject."""
     return admit(db, Identity(provider, f"terminal:{email}", email, email_verified=False), now=now)
+
+
+def kept_about(db: Connection, user: User) -> tuple[list[Session], list[AuditEvent]]:
+    """Everything that is kept about a person beside their user row."""
+    return sessions.of_user(db, user.id), audit.latest_of_user(db, user.id, limit=10_000)
 
 
 def admit(db: Connection, identity: Identity, *, now: Millis) -> User:

@@ -1,53 +1,181 @@
-"""Sessions: opened when somebody signs in, looked up behind every access token."""
+"""Sessions: opened when somebody signs in, looked up behind every access token, kept alive by refreshing, ended."""
 
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from nextarget.errors import InvalidToken
-from nextarget.model import AccessToken, Millis, Session, User
-from nextarget.storage import sessions
-from nextarget.storage.database import Database
+from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
+from nextarget.model import AccessToken, AuditEvent, Generations, Millis, Session, TokenPair, User
+from nextarget.storage import audit, sessions
+from nextarget.storage.database import Connection, Database
+from nextarget.telemetry import get_logger, request_id
+from nextarget.tokens import refresh
 from nextarget.tokens.access import AccessTokens
+from nextarget.tokens.keyring import Keyring
+from nextarget.tokens.refresh import NEW_SESSION, Advance, Keep, RefreshToken, Reused
 
-_DAY_MS = 24 * 3600 * 1000
+DAY_MS = 24 * 3600 * 1000
+ABSOLUTE_DAYS = 180
+"""However often it is refreshed, a session ends so long after the sign-in."""
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRules:
+    """`access_lifetime` and `reuse_window` are in seconds, `idle_days` in days."""
+
+    client_id: str
+    access_lifetime: int
+    idle_days: int
+    reuse_window: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignedInUser:
+    """Whose access token a request carries, and the session it belongs to."""
+
+    user: User
+    session_id: str
 
 
 class Sessions:
-    """`access_lifetime` is in seconds, `session_days` in days; `clock` gives UTC milliseconds."""
+    """`clock` gives UTC milliseconds."""
 
     def __init__(
         self,
         database: Database,
+        keyring: Keyring,
         tokens: AccessTokens,
-        *,
-        client_id: str,
-        access_lifetime: int,
-        session_days: int,
+        rules: SessionRules,
         clock: Callable[[], Millis],
     ) -> None:
         self._database = database
+        self._keyring = keyring
         self._tokens = tokens
-        self._client_id = client_id
-        self._access_lifetime = access_lifetime
-        self._session_days = session_days
+        self._rules = rules
         self._clock = clock
 
     def new(self, user_id: str, *, label: str | None, now: Millis) -> Session:
         """A session that begins now; it exists once it is stored."""
-        expires_at = Millis(now + self._session_days * _DAY_MS)
-        return Session(str(uuid.uuid4()), user_id, self._client_id, label, now, expires_at, None)
+        return Session(
+            id=str(uuid.uuid4()),
+            user_id=user_id,
+            client_id=self._rules.client_id,
+            label=label,
+            created_at=now,
+            expires_at=self._expiry(now, now),
+            revoked_at=None,
+            generations=NEW_SESSION,
+        )
 
     def access_token(self, session: Session, now: Millis, *, lifetime: int | None = None) -> AccessToken:
         """An access token for a session, for `lifetime` seconds if that is not the usual."""
         return self._tokens.mint(
-            user_id=session.user_id, session_id=session.id, now=now, lifetime=lifetime or self._access_lifetime
+            user_id=session.user_id, session_id=session.id, now=now, lifetime=lifetime or self._rules.access_lifetime
         )
 
-    async def authenticate(self, token: str) -> User:
+    def pair(
+        self, user: User, session: Session, now: Millis, *, generation: int | None = None, lifetime: int | None = None
+    ) -> TokenPair:
+        """Both tokens of a session; the refresh token is its current one unless another `generation` is named."""
+        token = RefreshToken(session.id, generation or session.generations.current)
+        access = self.access_token(session, now, lifetime=lifetime)
+        return TokenPair(user, session, access, refresh.mint(self._keyring, token))
+
+    async def authenticate(self, token: str) -> SignedInUser:
         """Whose access token this is. Raises InvalidToken when it, its session or its user no longer stands."""
         now = self._clock()
         claims = self._tokens.verify(token, now)
         user = await self._database.read(sessions.user_of, claims.session_id, claims.user_id, now)
         if user is None or not user.is_active:
             raise InvalidToken(note="session or user ended")
-        return user
+        return SignedInUser(user, claims.session_id)
+
+    def session_of(self, text: str) -> str | None:
+        """The session that a refresh token with a valid MAC names, whether it stands or not."""
+        token = refresh.read(self._keyring, text)
+        return token.session_id if token else None
+
+    async def refresh(self, text: str) -> TokenPair:
+        """New tokens for a refresh token, by the rules of `tokens.refresh.decide`. Raises InvalidGrant.
+
+        Each write is one compare-and-swap: when another request was faster, the row is read and judged again.
+        """
+        token = refresh.read(self._keyring, text)
+        if token is None:
+            raise InvalidGrant(note="refresh token malformed or not ours")
+        while True:
+            now = self._clock()
+            found = await self._database.read(sessions.standing, token.session_id, now)
+            if found is None:
+                raise InvalidGrant(note="session or user ended")
+            session, user = found
+            window_ms = self._rules.reuse_window * 1000
+            match refresh.decide(token.generation, session.generations, now=now, window_ms=window_ms):
+                case Keep(answer):
+                    return self.pair(user, session, now, generation=answer)
+                case Advance(generations, event):
+                    if await self._database.write(self._advance, session, generations, event, now=now):
+                        return self.pair(user, session, now, generation=generations.current)
+                case Reused():
+                    await self._database.write(self._end, session.id, "refresh_reused", now=now)
+                    log.warning("refresh_reused", session_id=session.id, user_id=user.id)
+                    raise InvalidGrant(note="refresh token reused: two hold it, so the session ended")
+
+    def _advance(
+        self, db: Connection, session: Session, generations: Generations, event: str | None, *, now: Millis
+    ) -> bool:
+        swapped = sessions.swap(db, session, generations, expires_at=self._expiry(session.created_at, now))
+        if swapped and event is not None:
+            audit.record(db, _event(now, event, session.user_id, session.id))
+        return swapped
+
+    def _expiry(self, created_at: Millis, now: Millis) -> Millis:
+        return Millis(min(now + self._rules.idle_days * DAY_MS, created_at + ABSOLUTE_DAYS * DAY_MS))
+
+    async def revoke_token(self, text: str) -> None:
+        """End the session of a refresh token, whichever generation, or of an access token, expired or not.
+
+        Text that is no token of ours ends nothing, and that is no error (RFC 7009, 2.2).
+        """
+        token = refresh.read(self._keyring, text)
+        if token is not None:
+            session_id = token.session_id
+        else:
+            try:
+                session_id = self._tokens.read(text).session_id
+            except InvalidToken:
+                return
+        await self._database.write(self._end, session_id, "session_revoked", now=self._clock())
+
+    async def standing(self, user: User) -> list[Session]:
+        """The user's sessions that neither ended nor expired, oldest first."""
+        return await self._database.read(sessions.of_user, user.id, standing_at=self._clock())
+
+    async def end(self, user: User, session_id: str) -> None:
+        """End one session of a user. Raises SessionNotFound."""
+        if not await self._database.write(self._end, session_id, "session_revoked", now=self._clock(), user_id=user.id):
+            raise SessionNotFound
+
+    async def end_others(self, signed_in: SignedInUser) -> None:
+        """End every session of a user but the one that asks."""
+        await self._database.write(end_all, signed_in.user, now=self._clock(), but=signed_in.session_id)
+
+    def _end(self, db: Connection, session_id: str, event: str, *, now: Millis, user_id: str | None = None) -> bool:
+        owner = sessions.revoke(db, session_id, now, user_id=user_id)
+        if owner is None:
+            return False
+        audit.record(db, _event(now, event, owner, session_id))
+        return True
+
+
+def end_all(db: Connection, user: User, *, now: Millis, but: str | None = None) -> int:
+    """End a user's sessions, but for one if it is named; how many there were."""
+    ended = sessions.revoke_all(db, user.id, now, but=but)
+    audit.record(db, AuditEvent(now, "sessions_revoked", None, request_id.get(), user.id, detail=f"{ended} ended"))
+    return ended
+
+
+def _event(now: Millis, event: str, user_id: str, session_id: str) -> AuditEvent:
+    return AuditEvent(now, event, None, request_id.get(), user_id, session_id)

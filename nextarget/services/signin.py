@@ -15,17 +15,30 @@ from nextarget.errors import (
     ProviderUnavailable,
     UserDeactivated,
 )
-from nextarget.model import AuditEvent, Identity, Login, LoginMode, Millis, Provider, Session, SignedIn, User
+from nextarget.model import (
+    AppRequest,
+    AuditEvent,
+    Identity,
+    Login,
+    LoginMode,
+    Millis,
+    Provider,
+    TokenPair,
+    User,
+)
 from nextarget.providers.base import IdentityProvider, oauth_note
 from nextarget.services import accounts
 from nextarget.services.sessions import Sessions
-from nextarget.storage import audit, logins, sessions
+from nextarget.storage import audit, logins
 from nextarget.storage.database import Connection, Database
 from nextarget.telemetry import get_logger, login_id, request_id
+from nextarget.tokens.encoding import digest
 from nextarget.tokens.keyring import Keyring
-from nextarget.tokens.login import digest, login_secrets, new_state
+from nextarget.tokens.login import login_secrets, new_state
 
 LOGIN_SECONDS = 600
+CODE_SECONDS = 60
+"""How long an authorization code of ours lives; RFC 6749, 4.1.2, allows ten minutes at most."""
 
 log = get_logger()
 
@@ -38,6 +51,15 @@ class BegunLogin:
     state: str = field(repr=False)
     expires_in: int
     cookie: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AppAnswer:
+    """The end of a login that an app began: what goes to its redirect, a code or the error."""
+
+    app: AppRequest
+    code: str | None = field(default=None, repr=False)
+    error: ProblemError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,38 +90,57 @@ class SignIn:
         self._sessions = sessions
         self._clock = clock
 
-    async def begin(self, name: Provider, mode: LoginMode) -> BegunLogin:
-        """Begin a login. Raises ProviderNotConfigured."""
+    @property
+    def configured(self) -> tuple[Provider, ...]:
+        """The providers that people can choose from."""
+        return tuple(self._providers)
+
+    def answering(self, name: Provider) -> bool:
+        """Whether a provider is configured, and could be reached when it was last asked."""
+        return name in self._providers and self._providers[name].http.answering
+
+    def asks_person(self, name: Provider) -> bool:
+        """Whether the provider can be told to ask the person even when it knows them. Raises ProviderNotConfigured."""
+        return self._provider(name).asks_person
+
+    async def begin(
+        self, name: Provider, mode: LoginMode, *, app: AppRequest | None = None, ask_person: bool = False
+    ) -> BegunLogin:
+        """Begin a login, for an app if it asks. With `ask_person`, a provider that can always asks the person.
+
+        Raises ProviderNotConfigured.
+        """
         provider = self._provider(name)
         now = self._clock()
         key = self._keyring.current
         state = new_state()
-        cookie = secrets.token_urlsafe(32) if mode is LoginMode.REDIRECT else None
-        login = Login(str(uuid.uuid4()), name, mode, key.id, now, Millis(now + LOGIN_SECONDS * 1000))
+        cookie = secrets.token_urlsafe(32) if mode is not LoginMode.JSON else None
+        login = Login(str(uuid.uuid4()), name, mode, key.id, now, Millis(now + LOGIN_SECONDS * 1000), app)
         login_id.set(login.id)
         await self._database.write(
             logins.add, login, state_digest=digest(state), cookie_digest=digest(cookie) if cookie else None
         )
-        return BegunLogin(provider.authorization_url(login_secrets(key, state)), state, LOGIN_SECONDS, cookie)
+        auth_url = provider.authorization_url(login_secrets(key, state), ask_person=ask_person)
+        return BegunLogin(auth_url, state, LOGIN_SECONDS, cookie)
 
-    async def finish(self, name: Provider, answer: CallbackAnswer, *, cookie: str | None) -> SignedIn:
-        """Finish a login with what the provider sent back: consume it, learn who it is, open a session.
+    async def finish(self, name: Provider, answer: CallbackAnswer, *, cookie: str | None) -> TokenPair | AppAnswer:
+        """Finish a login with what the provider sent back: consume it, learn who it is, admit them.
 
-        Whatever the answer is, error or code, it uses the login up.
+        Whatever the answer is, error or code, it uses the login up. Where an app began, it is also told the error.
         """
         provider = self._provider(name)
         login = await self._consume(name, answer.state, cookie)
         login_id.set(login.id)
         try:
             identity = await self._identify(provider, login, answer)
-            user, session = await self._database.write(self._admit, login, identity, now=self._clock())
-            if session is None:
-                raise UserDeactivated
+            if login.app is not None:
+                return AppAnswer(login.app, code=await self._grant_code(login, identity))
+            return await self._open_session(login, identity)
         except ProblemError as error:
             await self._record_failure(login, error)
+            if login.app is not None:
+                return AppAnswer(login.app, error=error)
             raise
-        log.info("login_succeeded", provider=name.value, user_id=user.id, session_id=session.id)
-        return SignedIn(login.id, user, session, self._sessions.access_token(session, self._clock()))
 
     def _provider(self, name: Provider) -> IdentityProvider:
         if name not in self._providers:
@@ -128,16 +169,33 @@ class SignIn:
             raise InvalidState(note="the secret that began this login is no longer listed")
         return await provider.identify(answer.code, login_secrets(key, answer.state), self._clock())
 
-    def _admit(self, db: Connection, login: Login, identity: Identity, *, now: Millis) -> tuple[User, Session | None]:
-        """The user of this identity and a new session for it, unless the user is deactivated."""
-        user = accounts.admit(db, identity, now=now)
+    async def _open_session(self, login: Login, identity: Identity) -> TokenPair:
+        now = self._clock()
+        user, session = await self._database.write(
+            accounts.sign_in, identity, self._sessions, label=None, now=now, login_id=login.id
+        )
+        if session is None:
+            raise UserDeactivated
+        log.info("login_succeeded", provider=login.provider.value, user_id=user.id, session_id=session.id)
+        return self._sessions.pair(user, session, now)
+
+    async def _grant_code(self, login: Login, identity: Identity) -> str:
+        """An authorization code for the app: bound, in the login's row, to client, redirect, challenge and user."""
+        code = secrets.token_urlsafe(32)
+        user = await self._database.write(self._admit_and_grant, login, identity, digest(code), now=self._clock())
         if not user.is_active:
-            return user, None
-        session = self._sessions.new(user.id, label=None, now=now)
-        sessions.add(db, session)
-        event = AuditEvent(now, "login_succeeded", login.id, request_id.get(), user.id, session.id)
-        audit.record(db, event)
-        return user, session
+            raise UserDeactivated
+        log.info("login_succeeded", provider=login.provider.value, user_id=user.id)
+        return code
+
+    @staticmethod
+    def _admit_and_grant(db: Connection, login: Login, identity: Identity, code_digest: str, *, now: Millis) -> User:
+        user = accounts.admit(db, identity, now=now)
+        if user.is_active:
+            expires_at = Millis(now + CODE_SECONDS * 1000)
+            logins.grant_code(db, login.id, user_id=user.id, code_digest=code_digest, expires_at=expires_at)
+            audit.record(db, AuditEvent(now, "login_succeeded", login.id, request_id.get(), user.id))
+        return user
 
     async def _record_failure(self, login: Login, error: ProblemError) -> None:
         reason = error.note or error.title

@@ -3,33 +3,31 @@
 import peewee as pw
 
 from nextarget.model import AuditEvent
+from nextarget.storage.statements import insert_into
 from nextarget.storage.tables import AuditEventTable
+
+_COLUMNS = (
+    AuditEventTable.at,
+    AuditEventTable.event,
+    AuditEventTable.login_id,
+    AuditEventTable.request_id,
+    AuditEventTable.user_id,
+    AuditEventTable.session_id,
+    AuditEventTable.detail,
+)
+_ADD = insert_into(AuditEventTable, _COLUMNS)
 
 
 def record(db: pw.Database, event: AuditEvent) -> None:
-    AuditEventTable.insert(
-        at=event.at,
-        event=event.event,
-        login_id=event.login_id,
-        request_id=event.request_id,
-        user_id=event.user_id,
-        session_id=event.session_id,
-        detail=event.detail,
-    ).execute(db)
+    """Put an event on record."""
+    ids = (event.login_id, event.request_id, event.user_id, event.session_id)
+    _ADD.run(db, (event.at, event.event, *ids, event.detail))
 
 
 def latest_of_user(db: pw.Database, user_id: str, *, limit: int = 20) -> list[AuditEvent]:
     """What happened to a user, newest first."""
     query = (
-        AuditEventTable.select(
-            AuditEventTable.at,
-            AuditEventTable.event,
-            AuditEventTable.login_id,
-            AuditEventTable.request_id,
-            AuditEventTable.user_id,
-            AuditEventTable.session_id,
-            AuditEventTable.detail,
-        )
+        AuditEventTable.select(*_COLUMNS)
         .where(AuditEventTable.user_id == user_id)
         .order_by(AuditEventTable.at.desc(), AuditEventTable.id.desc())
         .limit(limit)

@@ -5,7 +5,9 @@ thread would; a write waits for the disk, so it never runs on the event loop.
 """
 
 import asyncio
+import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
@@ -71,7 +73,12 @@ class Database:
 
     async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function that only reads, on the event loop's own connection."""
-        return self.read_now(fn, *args, **kwargs)
+        try:
+            return fn(self._peewee, *args, **kwargs)
+        except _BROKEN_RULES:
+            raise
+        except _UNUSABLE as error:
+            raise _unavailable(error) from error
 
     async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function in a transaction; returns once its changes are on the disk."""
@@ -139,14 +146,29 @@ class _Writer(threading.Thread):
     def __init__(self, database: pw.SqliteDatabase) -> None:
         super().__init__(name="nextarget-writer", daemon=True)
         self._database = database
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        self._waiting: deque[_Job] = deque()  # handed over, and this thread's own
 
     async def submit(self, work: Callable[[], Any]) -> Any:
-        job = _Job(work, asyncio.get_running_loop().create_future())
-        self._queue.put(job)
+        """Writes asked for within one turn of the loop are handed over together: they share a commit."""
+        loop = asyncio.get_running_loop()
+        job = _Job(work, loop.create_future())
+        gathered = self._gathered.get(loop)
+        if gathered is None:
+            self._gathered[loop] = [job]
+            loop.call_soon(self._hand_over, loop)
+        else:
+            gathered.append(job)
         return await job.future
 
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        if (gathered := self._gathered.pop(loop, None)) is not None:
+            self._queue.put(gathered)
+
     def stop(self) -> None:
+        for loop in list(self._gathered):
+            self._hand_over(loop)
         self._queue.put(None)
         self.join()
 
@@ -160,30 +182,42 @@ class _Writer(threading.Thread):
         self._database.close()
 
     def _next_batch(self) -> list[_Job]:
-        """Wait for a write, then take those that have gathered behind it; empty once stopped."""
-        batch: list[_Job] = []
-        while (job := self._queue.get()) is not None:
-            batch.append(job)
-            if len(batch) == MAX_BATCH or self._queue.empty():
-                return batch
-        if batch:
-            self._queue.put(None)  # what came before the stop is committed first
-        return batch
+        """Wait for writes, then take those that have gathered behind them; empty once stopped."""
+        waiting = self._waiting
+        while not waiting or (len(waiting) < MAX_BATCH and not self._queue.empty()):
+            jobs = self._queue.get()
+            if jobs is None:
+                if waiting:
+                    self._queue.put(None)  # what came before the stop is committed first
+                break
+            waiting.extend(jobs)
+        return [waiting.popleft() for _ in range(min(len(waiting), MAX_BATCH))]
 
     def _commit(self, batch: list[_Job]) -> None:
         try:
             with _translated(), self._database.atomic():
-                for job in batch:
-                    try:
-                        with _translated(), self._database.atomic():
-                            job.result = job.work()
-                    except Exception as error:
-                        job.error = error  # handed to whoever waits for this job
-                        if not self._database.connection().in_transaction:  # type: ignore[no-untyped-call]
-                            raise  # a full disk made SQLite undo the whole batch: nothing after this may go on alone
+                if len(batch) == 1:
+                    batch[0].result = batch[0].work()  # needs no savepoint: what it raises undoes the transaction
+                else:
+                    self._work_off(batch)
         except Exception as error:  # noqa: BLE001 - nothing was committed: every job of the batch learns it
             for job in batch:
                 job.error = job.error or error
+
+    def _work_off(self, batch: list[_Job]) -> None:
+        """Each job in a savepoint of its own, so that what one raises undoes nothing of the others."""
+        connection = self._database.connection()  # type: ignore[no-untyped-call]
+        for job in batch:
+            connection.execute("SAVEPOINT job")
+            try:
+                with _translated():
+                    job.result = job.work()
+            except Exception as error:
+                job.error = error  # handed to whoever waits for this job
+                if not connection.in_transaction:
+                    raise  # a full disk made SQLite undo the whole batch: nothing after this may go on alone
+                connection.execute("ROLLBACK TO job")
+            connection.execute("RELEASE job")
 
 
 def _settle(batch: list[_Job]) -> None:
@@ -191,12 +225,23 @@ def _settle(batch: list[_Job]) -> None:
         job.settle()
 
 
+_UNUSABLE = (pw.DatabaseError, pw.InterfaceError, sqlite3.DatabaseError, sqlite3.InterfaceError)
+_BROKEN_RULES: tuple[type[Exception], ...] = (
+    *(pw.IntegrityError, pw.ProgrammingError, pw.DataError),
+    *(sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError),
+)
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    return DatabaseUnavailable(note=f"{type(error).__name__}: {error}")
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn what Peewee raises when the database cannot be used into ours; broken rules stay as they are."""
+    """Turn what Peewee or the driver raises when the database cannot be used into ours; broken rules stay."""
     try:
         yield
-    except (pw.IntegrityError, pw.ProgrammingError, pw.DataError):
+    except _BROKEN_RULES:
         raise
-    except (pw.DatabaseError, pw.InterfaceError) as error:
-        raise DatabaseUnavailable(note=f"{type(error).__name__}: {error}") from error
+    except _UNUSABLE as error:
+        raise _unavailable(error) from error

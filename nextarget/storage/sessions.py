@@ -1,51 +1,104 @@
 """Sessions: one row for each signed-in device. A row that is gone, revoked or expired ends every token it made."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import peewee as pw
 
-from nextarget.model import Millis, Session, User
+from nextarget.model import Generations, Millis, Session, User
+from nextarget.storage.statements import Statement, insert_into
 from nextarget.storage.tables import SessionTable
 from nextarget.storage.users import COLUMNS as USER_COLUMNS
 from nextarget.storage.users import to_user
 
-_USER_COLUMNS = ", ".join(f'u."{column.column_name}"' for column in USER_COLUMNS)
-_STANDING = (
-    f'SELECT {_USER_COLUMNS} FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id" '  # noqa: S608 - constants
+_COLUMNS = (
+    SessionTable.id,
+    SessionTable.user,
+    SessionTable.client_id,
+    SessionTable.label,
+    SessionTable.created_at,
+    SessionTable.expires_at,
+    SessionTable.revoked_at,
+    SessionTable.previous,
+    SessionTable.oldest,
+    SessionTable.current,
+    SessionTable.rotated_at,
+)
+_USER_SQL = ", ".join(f'u."{column.column_name}"' for column in USER_COLUMNS)
+_SESSION_SQL = ", ".join(f's."{column.column_name}"' for column in _COLUMNS)
+_ADD = insert_into(SessionTable, _COLUMNS)
+_USER_OF = Statement(
+    f'SELECT {_USER_SQL} FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id" '  # noqa: S608 - constants
     'WHERE s."id" = {0} AND s."user_id" = {0} AND s."revoked_at" IS NULL AND s."expires_at" > {0}'
 )
-"""The query behind every authenticated request: written once, since building it costs ten times its execution."""
+_STANDING = Statement(
+    f'SELECT {_SESSION_SQL}, {_USER_SQL} FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id" '  # noqa: S608
+    'WHERE s."id" = {0} AND s."revoked_at" IS NULL AND s."expires_at" > {0} AND u."is_active" = {0}'
+)
+_SWAP = Statement(
+    'UPDATE "session" SET "previous" = {0}, "oldest" = {0}, "current" = {0}, "rotated_at" = {0}, "expires_at" = {0} '
+    'WHERE "id" = {0} AND "revoked_at" IS NULL '
+    'AND "previous" = {0} AND "oldest" = {0} AND "current" = {0} AND "rotated_at" = {0}'
+)
+
+
+def _to_session(row: Iterable[Any]) -> Session:
+    session_id, user_id, client_id, label, created_at, expires_at, revoked_at, *generations = row
+    return Session(session_id, user_id, client_id, label, created_at, expires_at, revoked_at, Generations(*generations))
 
 
 def add(db: pw.Database, session: Session) -> None:
-    SessionTable.insert(
-        id=session.id,
-        user=session.user_id,
-        client_id=session.client_id,
-        label=session.label,
-        created_at=session.created_at,
-        expires_at=session.expires_at,
-        revoked_at=session.revoked_at,
-    ).execute(db)
+    """Store a session that begins."""
+    facts = (session.id, session.user_id, session.client_id, session.label)
+    times = (session.created_at, session.expires_at, session.revoked_at)
+    of = session.generations
+    _ADD.run(db, (*facts, *times, of.previous, of.oldest, of.current, of.rotated_at))
 
 
 def user_of(db: pw.Database, session_id: str, user_id: str, now: Millis) -> User | None:
     """The user behind a session that stands: this user's, not revoked, not expired. One query by primary keys."""
-    # fetchall: a half-read cursor would hold SQLite's snapshot, and later reads would miss commits.
-    cursor = db.execute_sql(_STANDING.format(db.param), (session_id, user_id, now))  # type: ignore[no-untyped-call]
-    rows = cursor.fetchall()
+    rows = _USER_OF.rows(db, (session_id, user_id, now))
     return to_user(rows[0]) if rows else None
 
 
-def revoke_all(db: pw.Database, user_id: str, now: Millis) -> int:
-    """End every session of a user that has not ended; how many there were."""
-    ended = SessionTable.update(revoked_at=now).where(
-        (SessionTable.user == user_id) & SessionTable.revoked_at.is_null()
-    )
-    return int(ended.execute(db))
+def standing(db: pw.Database, session_id: str, now: Millis) -> tuple[Session, User] | None:
+    """A session that stands, and its user, who is active."""
+    rows = _STANDING.rows(db, (session_id, now, True))
+    if not rows:
+        return None
+    return _to_session(rows[0][: len(_COLUMNS)]), to_user(rows[0][len(_COLUMNS) :])
 
 
-def count_standing(db: pw.Database, user_id: str, now: Millis) -> int:
-    """How many sessions of a user neither ended nor expired."""
-    query = SessionTable.select().where(
-        (SessionTable.user == user_id) & SessionTable.revoked_at.is_null() & (SessionTable.expires_at > now)
-    )
-    return int(query.count(db))
+def swap(db: pw.Database, session: Session, generations: Generations, *, expires_at: Millis) -> bool:
+    """Move a session on, if it is still as it was read; whether it was. The one write of a refresh."""
+    old, new = session.generations, generations
+    values = (new.previous, new.oldest, new.current, new.rotated_at, expires_at)
+    condition = (session.id, old.previous, old.oldest, old.current, old.rotated_at)
+    return bool(_SWAP.run(db, values + condition).rowcount == 1)
+
+
+def revoke(db: pw.Database, session_id: str, now: Millis, *, user_id: str | None = None) -> str | None:
+    """End a session that has not ended, of this user if one is named; its user's id, None if there was none."""
+    standing = (SessionTable.id == session_id) & SessionTable.revoked_at.is_null()
+    if user_id is not None:
+        standing &= (SessionTable.user == user_id) & (SessionTable.expires_at > now)
+    ended = SessionTable.update(revoked_at=now).where(standing).returning(SessionTable.user)
+    rows = list(ended.tuples().execute(db))
+    return rows[0][0] if rows else None
+
+
+def revoke_all(db: pw.Database, user_id: str, now: Millis, *, but: str | None = None) -> int:
+    """End every session of a user that has not ended, but for one if it is named; how many there were."""
+    standing = (SessionTable.user == user_id) & SessionTable.revoked_at.is_null()
+    if but is not None:
+        standing &= SessionTable.id != but
+    return int(SessionTable.update(revoked_at=now).where(standing).execute(db))
+
+
+def of_user(db: pw.Database, user_id: str, *, standing_at: Millis | None = None) -> list[Session]:
+    """A user's sessions, oldest first; with `standing_at` only those that neither ended nor expired by then."""
+    query = SessionTable.select(*_COLUMNS).where(SessionTable.user == user_id)
+    if standing_at is not None:
+        query = query.where(SessionTable.revoked_at.is_null(), SessionTable.expires_at > standing_at)
+    query = query.order_by(SessionTable.created_at, SessionTable.id)
+    return [_to_session(row) for row in query.tuples().execute(db)]

@@ -33,6 +33,10 @@ class SessionTable(Table):
     created_at = pw.BigIntegerField()
     expires_at = pw.BigIntegerField(index=True)
     revoked_at = pw.BigIntegerField(null=True)
+    previous = pw.BigIntegerField()
+    oldest = pw.BigIntegerField()
+    current = pw.BigIntegerField()
+    rotated_at = pw.BigIntegerField()
 
     class Meta:
         table_name = "session"
@@ -48,9 +52,26 @@ class LoginTable(Table):
     created_at = pw.BigIntegerField()
     expires_at = pw.BigIntegerField(index=True)
     consumed_at = pw.BigIntegerField(null=True)
+    client_id = pw.TextField(null=True)
+    redirect_uri = pw.TextField(null=True)
+    code_challenge = pw.TextField(null=True)
+    app_state = pw.TextField(null=True)
+    code_digest = pw.TextField(null=True, unique=True)
+    code_expires_at = pw.BigIntegerField(null=True)
+    user_id = pw.TextField(null=True)
+    session_id = pw.TextField(null=True)
 
     class Meta:
         table_name = "login"
+
+
+class NonceTable(Table):
+    digest = pw.TextField(primary_key=True)
+    purpose = pw.TextField()
+    expires_at = pw.BigIntegerField(index=True)
+
+    class Meta:
+        table_name = "nonce"
 
 
 class AuditEventTable(Table):
@@ -67,4 +88,4 @@ class AuditEventTable(Table):
         table_name = "audit_event"
 
 
-TABLES = (UserTable, SessionTable, LoginTable, AuditEventTable)
+TABLES = (UserTable, SessionTable, LoginTable, NonceTable, AuditEventTable)

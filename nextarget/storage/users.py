@@ -6,6 +6,7 @@ from typing import Any
 import peewee as pw
 
 from nextarget.model import Identity, Millis, Provider, User
+from nextarget.storage.statements import Statement
 from nextarget.storage.tables import UserTable
 
 FALLBACK_DOMAIN = "users.noreply.invalid"
@@ -21,10 +22,15 @@ COLUMNS = (
 )
 
 
+_NAMES = ", ".join(f'"{column.column_name}"' for column in COLUMNS)
+_GET = Statement(f'SELECT {_NAMES} FROM "user" WHERE "id" = {{0}}')  # noqa: S608 - names of ours
+_PROVIDERS = {provider.value: provider for provider in Provider}
+
+
 def to_user(row: Iterable[Any]) -> User:
     """A user from a row of COLUMNS."""
     user_id, provider, email, email_verified, is_active, created_at = row
-    return User(user_id, Provider(provider), email, bool(email_verified), bool(is_active), created_at)
+    return User(user_id, _PROVIDERS[provider], email, bool(email_verified), bool(is_active), created_at)
 
 
 def fallback_email(provider: Provider, user_id: str) -> str:
@@ -58,7 +64,7 @@ def admit(db: pw.Database, identity: Identity, *, subject_digest: str, new_id: s
 
 def get(db: pw.Database, user_id: str) -> User | None:
     """The user with this id."""
-    rows = list(UserTable.select(*COLUMNS).where(UserTable.id == user_id).tuples().execute(db))
+    rows = _GET.rows(db, (user_id,))
     return to_user(rows[0]) if rows else None
 
 

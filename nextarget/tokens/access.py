@@ -1,15 +1,16 @@
 """Access tokens: JWTs as RFC 9068 has them. Signature here; whether session and user still stand is the database's."""
 
-import uuid
+import secrets
 from dataclasses import dataclass
 
 import jwt
+import orjson
 
 from nextarget.errors import InvalidToken
 from nextarget.model import AccessToken, Millis
-from nextarget.tokens.keyring import Keyring, SigningKey
+from nextarget.tokens.encoding import base64url
+from nextarget.tokens.keyring import JwtKey, Keyring
 
-ALGORITHM = "HS256"
 TYPE = "at+jwt"
 LEEWAY_SECONDS = 10
 MAX_TOKEN_LENGTH = 4096
@@ -35,6 +36,8 @@ class AccessTokens:
         self._issuer = issuer
         self._audience = audience
         self._client_id = client_id
+        key = keyring.jwt_key
+        self._header = base64url(orjson.dumps({"alg": key.algorithm, "typ": TYPE, "kid": key.id}))
         self._verified: dict[str, AccessClaims] = {}
 
     def mint(self, *, user_id: str, session_id: str, now: Millis, lifetime: int) -> AccessToken:
@@ -48,24 +51,29 @@ class AccessTokens:
             "client_id": self._client_id,
             "iat": issued_at,
             "exp": issued_at + lifetime,
-            "jti": str(uuid.uuid4()),
+            "jti": secrets.token_hex(16),
         }
-        key = self._keyring.current
-        token = jwt.encode(claims, key.secret, algorithm=ALGORITHM, headers={"typ": TYPE, "kid": key.id})
-        return AccessToken(token, lifetime)
+        message = f"{self._header}.{base64url(orjson.dumps(claims))}"
+        signature = base64url(self._keyring.jwt_key.sign(message.encode()))
+        return AccessToken(f"{message}.{signature}", lifetime)
 
     def verify(self, token: str, now: Millis) -> AccessClaims:
         """What the token says. Raises InvalidToken, which never says what was wrong with it (RFC 9068, 4)."""
+        claims = self.read(token)
+        seconds = now // 1000
+        if claims.expires_at <= seconds or claims.issued_at > seconds + LEEWAY_SECONDS:
+            self._verified.pop(token, None)
+            raise InvalidToken(note="expired, or issued in the future")
+        return claims
+
+    def read(self, token: str) -> AccessClaims:
+        """What a token of ours says, expired or not: enough to end its session. Raises InvalidToken."""
         claims = self._verified.get(token)
         if claims is None:
             claims = self._verify_signature(token)
             if len(self._verified) >= _CACHE_SIZE:
                 self._verified.pop(next(iter(self._verified)))
             self._verified[token] = claims
-        seconds = now // 1000
-        if claims.expires_at <= seconds or claims.issued_at > seconds + LEEWAY_SECONDS:
-            self._verified.pop(token, None)
-            raise InvalidToken(note="expired, or issued in the future")
         return claims
 
     def _verify_signature(self, token: str) -> AccessClaims:
@@ -75,8 +83,8 @@ class AccessTokens:
             key = self._key_for(jwt.get_unverified_header(token))
             claims = jwt.decode(
                 token,
-                key.secret,
-                algorithms=[ALGORITHM],
+                key.verifying,
+                algorithms=[key.algorithm],
                 issuer=self._issuer,
                 audience=self._audience,
                 options={
@@ -97,8 +105,8 @@ class AccessTokens:
             raise InvalidToken(note="claims of the wrong type")
         return AccessClaims(user_id, session_id, issued_at, expires_at)
 
-    def _key_for(self, header: dict[str, object]) -> SigningKey:
-        key = self._keyring.get(header.get("kid"))
+    def _key_for(self, header: dict[str, object]) -> JwtKey:
+        key = self._keyring.verifying(header.get("kid"))
         if key is None or header.get("typ") != TYPE:
             raise InvalidToken(note="unknown kid or wrong typ")
         return key

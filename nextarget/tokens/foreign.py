@@ -12,6 +12,7 @@ from google.auth.exceptions import GoogleAuthError
 
 from nextarget.errors import IdentityRejected
 from nextarget.model import MAX_EMAIL_LENGTH, Identity, Millis, Provider
+from nextarget.tokens.encoding import digest
 
 MAX_TOKEN_LENGTH = 16_384
 MAX_SUBJECT_LENGTH = 255
@@ -46,62 +47,88 @@ def keys_of(jwks: object) -> Keys:
 def key_id_of(token: str) -> str:
     """The `kid` of an RS256 token, unverified: it only chooses a key. Raises IdentityRejected."""
     if len(token) > MAX_TOKEN_LENGTH:
-        raise IdentityRejected(note="id_token too long")
+        raise IdentityRejected("id_token too long")
     try:
         header = jwt.decode_header(token)  # type: ignore[no-untyped-call]
     except (GoogleAuthError, ValueError, RecursionError):
-        raise IdentityRejected(note="id_token malformed") from None
+        raise IdentityRejected("id_token malformed") from None
     kid = header.get("kid")
     if header.get("alg") != _ALGORITHM or not isinstance(kid, str):
-        raise IdentityRejected(note="id_token without kid, or not RS256")
+        raise IdentityRejected("id_token without kid, or not RS256")
     return kid
 
 
 def verify_id_token(
-    token: str, keys: Keys, *, audiences: tuple[str, ...], issuers: tuple[str, ...], nonce: str, now: Millis
+    token: str, keys: Keys, *, audiences: tuple[str, ...], issuers: tuple[str, ...], now: Millis
 ) -> Mapping[str, Any]:
-    """The claims of an id_token, after every check of OpenID Connect Core, 3.1.3.7.
+    """The claims of an id_token, after the checks of OpenID Connect Core, 3.1.3.7, but for the nonce.
 
-    Raises IdentityRejected; its note names the rule that failed and quotes nothing of the token.
+    Who calls checks the nonce next: `check_nonce` where a login derived it, `issued_nonce` where an app presents
+    the token. Raises IdentityRejected; its reason names the rule that failed and quotes nothing of the token.
     """
     kid = key_id_of(token)
     if kid not in keys:
-        raise IdentityRejected(note="id_token signed with an unknown key")
+        raise IdentityRejected("id_token not signed by this provider")
     try:
         # The clock is checked below, against `now`; google-auth reads one of its own.
         claims: Mapping[str, Any] = jwt.decode(  # type: ignore[no-untyped-call]
-            token, certs={kid: keys[kid]}, audience=list(audiences), clock_skew_in_seconds=_UNLIMITED_SKEW
+            token, certs={kid: keys[kid]}, clock_skew_in_seconds=_UNLIMITED_SKEW
         )
     except (GoogleAuthError, ValueError, TypeError, OverflowError, RecursionError):
-        raise IdentityRejected(note="id_token signature, audience or times not valid") from None
+        raise IdentityRejected("id_token signature not valid") from None
     _check_times(claims, now // 1000)
     if claims.get("iss") not in issuers:
-        raise IdentityRejected(note="id_token of another issuer")
+        raise IdentityRejected("id_token of another issuer")
+    if claims.get("aud") not in audiences:
+        raise IdentityRejected("id_token made for another client (aud)")
     if "azp" in claims and claims["azp"] not in audiences:
-        raise IdentityRejected(note="id_token issued to another client (azp)")
+        raise IdentityRejected("id_token issued to another client (azp)")
     if "events" in claims:
-        raise IdentityRejected(note="a security event token is no id_token (RFC 8417, 4)")
-    presented = claims.get("nonce")
-    if not isinstance(presented, str) or not hmac.compare_digest(presented.encode(errors="replace"), nonce.encode()):
-        raise IdentityRejected(note="id_token nonce wrong or missing")
+        raise IdentityRejected("a security event token is no id_token (RFC 8417, 4)")
     return claims
 
 
 def _check_times(claims: Mapping[str, Any], seconds: int) -> None:
     issued_at, expires_at = claims.get("iat"), claims.get("exp")
     if type(issued_at) is not int or type(expires_at) is not int:
-        raise IdentityRejected(note="id_token times are not whole seconds")
+        raise IdentityRejected("id_token times are not whole seconds")
     if issued_at > seconds + SKEW_SECONDS:
-        raise IdentityRejected(note="id_token issued in the future: check this machine's clock")
+        raise IdentityRejected("id_token issued in the future: check this machine's clock")
     if expires_at + SKEW_SECONDS < seconds:
-        raise IdentityRejected(note="id_token expired")
+        raise IdentityRejected("id_token expired")
+
+
+def check_nonce(claims: Mapping[str, Any], nonce: str) -> None:
+    """The id_token answers the login that derived this nonce (OpenID Connect Core, 3.1.3.7, 11)."""
+    if not hmac.compare_digest(_nonce(claims).encode(errors="replace"), nonce.encode()):
+        raise IdentityRejected("id_token nonce wrong or missing")
+
+
+def issued_nonce(claims: Mapping[str, Any], raw: str | None) -> str:
+    """The nonce that an app got from us, as a native id_token carries it: plainly, or as the SHA-256, hex, of `raw`.
+
+    Whether we issued it, and nobody used it yet, is the database's to say.
+    """
+    presented = _nonce(claims)
+    if raw is None:
+        return presented
+    if not any(hmac.compare_digest(presented.encode(errors="replace"), form.encode()) for form in (raw, digest(raw))):
+        raise IdentityRejected("id_token nonce is not the one sent beside it")
+    return raw
+
+
+def _nonce(claims: Mapping[str, Any]) -> str:
+    nonce = claims.get("nonce")
+    if not isinstance(nonce, str) or not nonce:
+        raise IdentityRejected("id_token nonce wrong or missing")
+    return nonce
 
 
 def identity_of(provider: Provider, claims: Mapping[str, Any], *, trusts_email: bool = True) -> Identity:
     """Who the claims speak of. Raises IdentityRejected when `sub` is missing or odd."""
     subject = claims.get("sub")
     if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT_LENGTH or not subject.isascii():
-        raise IdentityRejected(note="id_token without a usable sub")
+        raise IdentityRejected("id_token without a usable sub")
     email = usable_email(claims.get("email"))
     said = claims.get("email_verified")
     verified = trusts_email and email is not None and (said is True or said == "true")

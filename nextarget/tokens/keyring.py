@@ -1,17 +1,29 @@
-"""The server's secrets and the keys derived from them. Each use has a key of its own, by HKDF with its own label."""
+"""The server's keys: its secrets, what derives from them, and the private key that signs when there is one."""
 
 import hashlib
 import hmac
+import json
 from collections.abc import Sequence
+from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from jwt import get_algorithm_by_name
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from nextarget.model import Secret
+from nextarget.tokens.encoding import base64url
+
+MIN_RSA_BITS = 2048
 
 
 class SigningKey:
-    """One secret: its id (`kid`, public) and the keys derived from it."""
+    """One secret: its id (public) and the keys derived from it, each use with its own label."""
 
     __slots__ = ("_derived", "_secret", "id")
 
@@ -34,17 +46,93 @@ class SigningKey:
 
     def mac(self, label: str, message: str) -> bytes:
         """HMAC-SHA256 of a message under the key for one use."""
-        return hmac.new(self.derive(label), message.encode(), hashlib.sha256).digest()
+        return hmac.digest(self.derive(label), message.encode(), "sha256")
+
+
+class JwtKey:
+    """A key for JWTs, good with one algorithm alone, so that a public key can never pass for a secret.
+
+    `jwk` is its public part (RFC 7517); a secret has none.
+    """
+
+    def __init__(
+        self, key_id: str, algorithm: str, signing: Any, verifying: Any, jwk: dict[str, str] | None = None
+    ) -> None:
+        self.id = key_id
+        self.algorithm = algorithm
+        self.verifying = verifying
+        self.jwk = jwk
+        self._implementation = get_algorithm_by_name(algorithm)
+        self._signing = self._implementation.prepare_key(signing)  # once: preparing costs more than signing
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature of a JWS signing input (RFC 7515, 5.1)."""
+        return self._implementation.sign(message, self._signing)
 
 
 class Keyring:
-    """The secret that signs, and earlier ones that still verify."""
+    """The secret that derives keys, earlier ones that still verify, and the private key that signs, if any."""
 
-    def __init__(self, current: Secret, previous: Sequence[Secret] = ()) -> None:
-        keys = [SigningKey(secret) for secret in (current, *previous)]
-        self.current = keys[0]
-        self._by_id = {key.id: key for key in reversed(keys)}
+    def __init__(self, current: Secret, previous: Sequence[Secret] = (), private_key: JwtKey | None = None) -> None:
+        self.secrets = [SigningKey(secret) for secret in (current, *previous)]
+        self.current = self.secrets[0]
+        self._by_id = {key.id: key for key in reversed(self.secrets)}
+        self._jwt_keys = {key.id: JwtKey(key.id, "HS256", key.secret, key.secret) for key in self.secrets}
+        if private_key is not None:
+            self._jwt_keys[private_key.id] = private_key
+        self.jwt_key = private_key or self._jwt_keys[self.current.id]
 
     def get(self, key_id: object) -> SigningKey | None:
-        """The key with this id, or None if it is not, or no longer, one of ours."""
+        """The secret with this id, or None if it is not, or no longer, one of ours."""
         return self._by_id.get(key_id) if isinstance(key_id, str) else None
+
+    def verifying(self, key_id: object) -> JwtKey | None:
+        """The key that a JWT with this `kid` must have been signed with, or None."""
+        return self._jwt_keys.get(key_id) if isinstance(key_id, str) else None
+
+    def public_jwks(self) -> dict[str, list[dict[str, str]]]:
+        """The public keys as a JWK Set (RFC 7517, 5); empty while a secret signs."""
+        return {"keys": [self.jwt_key.jwk] if self.jwt_key.jwk else []}
+
+
+def load_private_key(pem: bytes, algorithm: str | None) -> JwtKey:
+    """The JWT key in a PEM file: EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA), as `algorithm` says if it does.
+
+    Raises ValueError with a sentence that says what is wrong and what to do.
+    """
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError):
+        raise ValueError(
+            "does not hold an unencrypted private key in PEM. Make one with: openssl genpkey -algorithm ed25519"
+        ) from None
+    except UnsupportedAlgorithm:
+        raise ValueError(_UNFIT) from None
+    match key:
+        case Ed25519PrivateKey():
+            found, jwk = "EdDSA", OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
+        case EllipticCurvePrivateKey(curve=SECP256R1()):
+            found, jwk = "ES256", ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+        case RSAPrivateKey() if key.key_size >= MIN_RSA_BITS:
+            found, jwk = "RS256", RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+        case _:
+            raise ValueError(_UNFIT)
+    if algorithm not in {None, found}:
+        raise ValueError(f"holds a key for {found}. Set JWT_ALGORITHM to that, or leave it out.")
+    thumbprint = _thumbprint(jwk)
+    public = {name: jwk[name] for name in ("kty", *_MEMBERS[found])} | {"kid": thumbprint, "use": "sig", "alg": found}
+    return JwtKey(thumbprint, found, key, key.public_key(), public)
+
+
+_UNFIT = (
+    f"holds a key that is not Ed25519, P-256, or RSA of {MIN_RSA_BITS} bits. "
+    "Make one with: openssl genpkey -algorithm ed25519"
+)
+_MEMBERS = {"EdDSA": ("crv", "x"), "ES256": ("crv", "x", "y"), "RS256": ("e", "n")}
+
+
+def _thumbprint(jwk: dict[str, Any]) -> str:
+    """RFC 7638, 3: SHA-256 of the required members, sorted."""
+    members = {name: jwk[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in jwk}
+    canonical = json.dumps(members, sort_keys=True, separators=(",", ":"))
+    return base64url(hashlib.sha256(canonical.encode()).digest())

@@ -1,10 +1,10 @@
 """The secrets of one login. Only the state travels; its digest alone is stored, and the rest derives from it."""
 
-import base64
-import hashlib
 import secrets
 from dataclasses import dataclass, field
 
+from nextarget.tokens import encoding
+from nextarget.tokens.encoding import base64url
 from nextarget.tokens.keyring import SigningKey
 
 STATE_LENGTH = 43
@@ -26,7 +26,7 @@ class LoginSecrets:
     @property
     def code_challenge(self) -> str:
         """The S256 challenge for `code_verifier` (RFC 7636, 4.2)."""
-        return base64url(hashlib.sha256(self.code_verifier.encode()).digest())
+        return encoding.code_challenge(self.code_verifier)
 
 
 def new_state() -> str:
@@ -38,13 +38,3 @@ def login_secrets(key: SigningKey, state: str) -> LoginSecrets:
     """Derive nonce and verifier from the state: any node that holds the key can finish what another began."""
     nonce = base64url(key.mac("oidc nonce", state))
     return LoginSecrets(state, nonce, base64url(key.mac("pkce verifier", state)))
-
-
-def digest(text: str) -> str:
-    """SHA-256, hex: how one-time values are stored. They are random, so no salt is needed."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def base64url(octets: bytes) -> str:
-    """Base64url without padding (RFC 7515, 2)."""
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()

@@ -7,26 +7,30 @@ from aiohttp import web
 from nextarget.runtime import Runtime
 from nextarget.sandbox.app import attach
 from nextarget.sandbox.workspace import SandboxConfig
-from nextarget.web.keys import RUNTIME, SANDBOX, SIGN_IN
-from nextarget.web.middleware import MAX_BODY_BYTES, boundary, finish_headers
-from nextarget.web.routes import auth, documents, health, users
+from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
+from nextarget.web.middleware import MAX_BODY_BYTES, whole_body
+from nextarget.web.rate_limits import LIMITS, RateLimits
+from nextarget.web.routes import auth, authorize, documents, health, metadata, token, users
 
 
 def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Application:
     """The whole server for a runtime; with the stand-in providers mounted when `sandbox` is given."""
-    app = web.Application(middlewares=[boundary], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[whole_body], client_max_size=MAX_BODY_BYTES)
     app[RUNTIME] = runtime
-    for group in (health, auth, users, documents):
+    if runtime.settings.rate_limit_enabled:
+        app[LIMITS] = RateLimits(runtime.settings.rate_limit_storage_url, runtime.settings.trusted_proxies)
+    for group in (health, auth, authorize, token, metadata, users, documents):
         group.add(app)
     if sandbox is not None:
         app[SANDBOX] = sandbox
         attach(app, sandbox)
-    app.on_response_prepare.append(finish_headers)
     app.cleanup_ctx.append(_online)
     return app
 
 
 async def _online(app: web.Application) -> AsyncIterator[None]:
-    async with app[RUNTIME].online() as sign_in:
-        app[SIGN_IN] = sign_in
+    async with app[RUNTIME].online() as online:
+        app[ONLINE] = online
         yield
+    if LIMITS in app:
+        await app[LIMITS].close()

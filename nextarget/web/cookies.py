@@ -6,7 +6,7 @@ Each login has a cookie of its own, named after its state, so that two tabs do n
 from aiohttp import web
 
 from nextarget.services.signin import LOGIN_SECONDS
-from nextarget.tokens.login import digest
+from nextarget.tokens.encoding import digest
 
 _NAME = "nextarget-login-"
 _MAX_COOKIES = 8

@@ -2,11 +2,10 @@
 
 from aiohttp import web
 
-from nextarget.runtime import Runtime
+from nextarget.runtime import Online, Runtime
 from nextarget.sandbox.workspace import SandboxConfig
-from nextarget.services.signin import SignIn
 
 RUNTIME = web.AppKey("runtime", Runtime)
-SIGN_IN = web.AppKey("sign_in", SignIn)
+ONLINE = web.AppKey("online", Online)
 SANDBOX = web.AppKey("sandbox", SandboxConfig)
 """Present only in the sandbox."""

@@ -1,12 +1,17 @@
-"""The boundary of every request: its id, its body's size, and the one place where an error becomes an answer."""
+"""The boundary of every request: its id, its body's size, and the one place where an error becomes an answer.
+
+It takes the place of a middleware, which would come after routing, and too late for some of aiohttp's answers.
+"""
 
 import asyncio
+from time import perf_counter
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from nextarget import telemetry
 from nextarget.errors import (
+    ExpectationFailed,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
@@ -15,27 +20,44 @@ from nextarget.errors import (
     ProblemError,
     RequestTimeout,
 )
-from nextarget.web.access_log import ROUTE
-from nextarget.web.problems import SECURITY_HEADERS, problem_response, wants_page
+from nextarget.web import pages
+from nextarget.web.answers import ANSWER_TO, error_answer
+from nextarget.web.keys import RUNTIME
+from nextarget.web.negotiation import wants_page
+from nextarget.web.problems import (
+    finish_headers,
+    fixed_answer,
+    oauth_error,
+    problem_response,
+    with_error_headers,
+)
+from nextarget.web.rate_limits import show_allowance
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 10
-PAGE_ROUTES = frozenset({"start", "callback"})
+PAGE_ROUTES = frozenset({"start", "callback", "authorize"})
 """Names of the routes that people's browsers open: on these an error may be a page."""
+
+OAUTH_ROUTES = frozenset({"authorize", "token", "revoke"})
+"""Names of the routes whose errors have the form of RFC 6749, 5.2."""
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+"""A method is whatever a client writes; only those of RFC 9110 and RFC 5789 are repeated in the log."""
 
 log = telemetry.get_logger()
 
 
-@web.middleware
-async def boundary(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id, read its body within limits, and answer whatever happens."""
+async def boundary(handler: Handler, request: web.Request) -> web.StreamResponse:
+    """Give the request an id, answer whatever happens, and log that it did.
+
+    It surrounds the whole application, its router included, so that nothing is answered by aiohttp's own words.
+    """
+    began = perf_counter()  # the loop's own clock stands still within one of its turns
     request_id = telemetry.new_request_id()
     telemetry.request_id.set(request_id)
-    if (resource := request.match_info.route.resource) is not None:
-        request[ROUTE] = resource.canonical
+    if (refused := _refused_expectation(request)) is not None:
+        return refused
     try:
-        if request.body_exists:
-            await _read_body(request)
         response = await handler(request)
     except ProblemError as error:
         response = _answer(request, error, request_id)
@@ -46,22 +68,43 @@ async def boundary(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:
         log.exception("unforeseen_error")
         response = _answer(request, InternalError(), request_id)
+    finish_headers(response, request_id)
+    show_allowance(request, response)
+    resource = request.match_info.route.resource
+    telemetry.log_request(
+        method=request.method if request.method in _METHODS else "other",
+        route=resource.canonical if resource is not None else None,  # never the path as sent: it may hold anything
+        status=response.status,
+        milliseconds=round((perf_counter() - began) * 1000, 2),
+    )
     return response
 
 
-async def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Runs before each answer is sent: its request id, and the security headers it did not set itself."""
-    headers = response.headers
-    headers["X-Request-ID"] = telemetry.request_id.get() or ""
-    for name, value in SECURITY_HEADERS.items():
-        if name not in headers:
-            headers[name] = value
+@web.middleware
+async def whole_body(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Read a request's body within limits: once its route is known, whose form an error has, and after a sender who
+    waits for 100 Continue got it."""
+    if request.body_exists:
+        await _read_body(request)
+    return await handler(request)
+
+
+def _refused_expectation(request: web.Request) -> web.Response | None:
+    """aiohttp would quote an expectation that it does not know."""
+    expect = request.headers.get(hdrs.EXPECT)
+    if expect is None or expect.lower() == "100-continue":
+        return None
+    log.info("expectation_refused", status=ExpectationFailed.status)
+    return fixed_answer(ExpectationFailed())
 
 
 async def _read_body(request: web.Request) -> None:
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise PayloadTooLarge
     try:
+        if request.content.is_eof():  # all of it is here: there is nothing to wait for
+            await request.read()
+            return
         async with asyncio.timeout(BODY_SECONDS):
             await request.read()
     except TimeoutError:
@@ -73,8 +116,12 @@ async def _read_body(request: web.Request) -> None:
 def _answer(request: web.Request, error: ProblemError, request_id: str) -> web.Response:
     if error.status >= 500 or error.note:
         log.info("problem", code=error.code, reason=error.note)
-    as_page = request.match_info.route.name in PAGE_ROUTES and wants_page(request)
-    return problem_response(error, request_id, as_page=as_page)
+    if (app := request.get(ANSWER_TO)) is not None:
+        return error_answer(app, error, request.app[RUNTIME].settings.public_url)
+    name = request.match_info.route.name
+    if name in PAGE_ROUTES and wants_page(request):
+        return with_error_headers(pages.error_page(error, request, request_id), error)
+    return oauth_error(error) if name in OAUTH_ROUTES else problem_response(error, request_id)
 
 
 def _translated(error: web.HTTPException) -> ProblemError:

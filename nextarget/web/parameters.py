@@ -1,8 +1,13 @@
-"""Reads query parameters: each at most once, in its form, or a clear 400 that quotes nothing."""
+"""Reads parameters of a query or a form: each at most once, in its form, or a clear 400 that quotes nothing.
+
+A parameter without a value counts as absent (RFC 6749, 3.1 and 3.2).
+"""
 
 import re
+from urllib.parse import parse_qsl
 
-from multidict import MultiMapping
+from aiohttp import web
+from multidict import MultiDict, MultiMapping
 
 from nextarget.errors import InvalidRequest
 
@@ -10,25 +15,50 @@ STATE = re.compile(r"[A-Za-z0-9_-]{43}")
 CODE = re.compile(r"[\x20-\x7e]{1,2048}")
 """RFC 6749, appendix A.11: VSCHAR."""
 ERROR = re.compile(r"[\x20-\x7e]{1,200}")
-DESCRIPTION = re.compile(r".{0,2048}", re.S)
+DESCRIPTION = re.compile(r".{1,2048}", re.S)
+URI = re.compile(r"[\x21-\x7e]{1,1024}")
 ISSUER = re.compile(r"[\x21-\x7e]{1,255}")
 
-
-def optional(query: MultiMapping[str], name: str, form: re.Pattern[str]) -> str | None:
-    """The value of a parameter, None when it is absent. Raises InvalidRequest when it is repeated or malformed."""
-    values = query.getall(name, [])
-    if not values:
-        return None
-    if len(values) > 1:
-        raise InvalidRequest(f"The parameter '{name}' is given more than once. Send it once.")
-    if not form.fullmatch(values[0]):
-        raise InvalidRequest(f"The parameter '{name}' does not have its form. /openapi.json says which it is.")
-    return values[0]
+_FORM_TYPE = "application/x-www-form-urlencoded"
+_MAX_FIELDS = 64
 
 
-def required(query: MultiMapping[str], name: str, form: re.Pattern[str]) -> str:
-    """As `optional`, but absence is an error too."""
-    value = optional(query, name, form)
-    if value is None:
-        raise InvalidRequest(f"The parameter '{name}' is missing. Add it.")
-    return value
+class Parameters:
+    """The parameters of one request."""
+
+    def __init__(self, values: MultiMapping[str]) -> None:
+        self._values = values
+
+    def optional(self, name: str, form: re.Pattern[str]) -> str | None:
+        """The value, None when it is absent. Raises InvalidRequest when it is repeated or malformed."""
+        values = self._values.getall(name, [])
+        if len(values) > 1:
+            raise InvalidRequest(f"The parameter '{name}' is given more than once. Send it once.")
+        if not values or not values[0]:
+            return None
+        if not form.fullmatch(values[0]):
+            raise InvalidRequest(f"The parameter '{name}' does not have its form. /openapi.json says which it is.")
+        return values[0]
+
+    def required(self, name: str, form: re.Pattern[str]) -> str:
+        """As `optional`, but absence is an error too."""
+        value = self.optional(name, form)
+        if value is None:
+            raise InvalidRequest(f"The parameter '{name}' is missing. Add it.")
+        return value
+
+
+def of_query(request: web.Request) -> Parameters:
+    return Parameters(request.query)
+
+
+async def read_form(request: web.Request) -> Parameters:
+    """The form in a request's body (RFC 6749, appendix B). Raises InvalidRequest."""
+    if request.content_type != _FORM_TYPE:
+        raise InvalidRequest(f"The body is not a form. Send it with Content-Type: {_FORM_TYPE}.")
+    try:
+        text = (await request.read()).decode()
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise InvalidRequest("The form is not UTF-8, or has too many fields. Check how it is encoded.") from None
+    return Parameters(MultiDict(pairs))

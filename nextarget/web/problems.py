@@ -1,12 +1,11 @@
-"""How an error looks on the wire: an RFC 9457 problem document, or a page for a person in a browser."""
-
-import re
+"""How an error looks on the wire: an RFC 9457 problem document, or the error document of OAuth."""
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
+from nextarget import telemetry
 from nextarget.errors import ProblemError
-from nextarget.web.pages import error_page
 
 PROBLEM_TYPE = "application/problem+json"
 SECURITY_HEADERS = {
@@ -18,14 +17,22 @@ SECURITY_HEADERS = {
 }
 """On every answer that does not set its own."""
 
-_QUALITY = re.compile(r"(?:^|;)\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)", re.ASCII)
-"""A weight among the parameters of one media range (RFC 9110, 12.4.2)."""
+_JSON_HEADERS = CIMultiDict(SECURITY_HEADERS | {hdrs.CONTENT_TYPE: "application/json"})
+
 _CHALLENGE = 'Bearer realm="nextarget"'
-_JSON = frozenset({"application/json", PROBLEM_TYPE})
 
 
 def json_response(document: object, *, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
+    return web.Response(body=orjson.dumps(document), status=status, headers=_JSON_HEADERS.copy())
+
+
+def finish_headers(response: web.StreamResponse, request_id: str) -> None:
+    """Name the request, and add the security headers that the answer does not set itself."""
+    headers = response.headers
+    headers["X-Request-ID"] = request_id
+    if hdrs.SERVER not in headers:
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
 
 
 def problem_document(error: ProblemError, request_id: str) -> dict[str, object]:
@@ -41,34 +48,35 @@ def problem_document(error: ProblemError, request_id: str) -> dict[str, object]:
     }
 
 
-def problem_response(error: ProblemError, request_id: str, *, as_page: bool = False) -> web.Response:
-    """The answer for an error, with the headers that its status asks for."""
-    if as_page:
-        response = error_page(error, request_id)
-    else:
-        body = orjson.dumps(problem_document(error, request_id))
-        response = web.Response(body=body, status=error.status, content_type=PROBLEM_TYPE)
+def problem_response(error: ProblemError, request_id: str) -> web.Response:
+    body = orjson.dumps(problem_document(error, request_id))
+    return with_error_headers(web.Response(body=body, status=error.status, content_type=PROBLEM_TYPE), error)
+
+
+def oauth_error(error: ProblemError) -> web.Response:
+    """The error document of OAuth (RFC 6749, 5.2)."""
+    document = {"error": error.oauth_error, "error_description": error.detail}
+    return with_error_headers(json_response(document, status=error.status), error)
+
+
+def with_error_headers(response: web.Response, error: ProblemError) -> web.Response:
+    """Add the headers that an error's status asks for."""
     if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
-    if error.status == 401:
-        # RFC 6750, 3: at least one parameter, but (3.1) no error code unless a token was sent.
-        challenge = f'{_CHALLENGE}, error="{error.code}"' if error.code != "missing_token" else _CHALLENGE
-        response.headers["WWW-Authenticate"] = challenge
+        response.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
+    match error.code:
+        case "missing_token":  # RFC 6750, 3.1: no error code unless a token was sent
+            response.headers[hdrs.WWW_AUTHENTICATE] = _CHALLENGE
+        case "invalid_token":
+            response.headers[hdrs.WWW_AUTHENTICATE] = f'{_CHALLENGE}, error="invalid_token"'
+        case "invalid_client":  # RFC 6749, 5.2: in the scheme that was tried
+            response.headers[hdrs.WWW_AUTHENTICATE] = 'Basic realm="nextarget"'
     return response
 
 
-def wants_page(request: web.BaseRequest) -> bool:
-    """Whether the caller would rather have HTML than JSON (RFC 9110, 12.5.1): a browser, not an app."""
-    accept = request.headers.get("Accept", "").lower()
-    if "html" not in accept:
-        return False
-    html = json = 0.0
-    for media_range in accept.split(","):
-        kind, _, parameters = media_range.partition(";")
-        found = _QUALITY.search(parameters)
-        weight = float(found[1]) if found else 1.0
-        if kind.strip() == "text/html":
-            html = max(html, weight)
-        elif kind.strip() in _JSON:
-            json = max(json, weight)
-    return html > json
+def fixed_answer(error: ProblemError) -> web.Response:
+    """A whole answer for what fails outside the application, with a request id of its own if there is none yet."""
+    request_id = telemetry.request_id.get() or telemetry.new_request_id()
+    telemetry.request_id.set(request_id)
+    response = problem_response(error, request_id)
+    finish_headers(response, request_id)
+    return response

@@ -5,19 +5,21 @@ over its first header. Both are mended here.
 """
 
 import asyncio
+import gc
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
 from nextarget import telemetry
-from nextarget.errors import ExpectationFailed, InternalError, InvalidRequest, OperatorError, ProblemError
-from nextarget.web.access_log import AccessLog
-from nextarget.web.problems import SECURITY_HEADERS, problem_response
+from nextarget.errors import InternalError, InvalidRequest, OperatorError
+from nextarget.web.middleware import boundary
+from nextarget.web.problems import fixed_answer
 
 MAX_LINE_BYTES = MAX_FIELD_BYTES = 8 * 1024
 MAX_HEADERS = 64
@@ -56,13 +58,13 @@ class GuardedConnection(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what failed outside the application, a malformed request above all, with a fixed document."""
         malformed = status < 500
+        response = fixed_answer(InvalidRequest() if malformed else InternalError())
         if malformed:
-            log.info("malformed_request", reason=type(exc).__name__)
+            log.info("malformed_request", status=status, reason=type(exc).__name__)
         else:
-            log.error("unforeseen_error", exc_info=exc)
+            log.error("unforeseen_error", status=status, exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
-        response = _fixed_answer(InvalidRequest() if malformed else InternalError())
         response.force_close()
         return response
 
@@ -74,21 +76,13 @@ class GuardedConnection(RequestHandler):
 
 
 class GuardedServer(Server):
-    """Makes guarded connections, and refuses expectations before aiohttp would quote them."""
+    """Makes guarded connections, and puts the boundary around the application."""
 
-    def __init__(self, handler: Callable[..., Any], **kwargs: Any) -> None:
-        super().__init__(self._refuse_expectations, **kwargs)
-        self._application = handler
+    def __init__(self, handler: Callable[..., Awaitable[web.StreamResponse]], **kwargs: Any) -> None:
+        super().__init__(partial(boundary, handler), **kwargs)
 
     def __call__(self) -> RequestHandler:
         return GuardedConnection(self, loop=self._loop, **self._kwargs)
-
-    async def _refuse_expectations(self, request: web.BaseRequest) -> web.StreamResponse:
-        expect = request.headers.get(hdrs.EXPECT)
-        if expect is not None and expect.lower() != "100-continue":
-            return _fixed_answer(ExpectationFailed())
-        answer: web.StreamResponse = await self._application(request)
-        return answer
 
 
 class GuardedRunner(web.AppRunner):
@@ -97,7 +91,7 @@ class GuardedRunner(web.AppRunner):
     def __init__(self, app: web.Application) -> None:
         super().__init__(
             app,
-            access_log_class=AccessLog,
+            access_log=None,  # the boundary logs what is answered
             keepalive_timeout=KEEPALIVE_SECONDS,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_FIELD_BYTES,
@@ -112,15 +106,6 @@ class GuardedRunner(web.AppRunner):
         )
 
 
-def _fixed_answer(error: ProblemError) -> web.Response:
-    request_id = telemetry.request_id.get() or telemetry.new_request_id()
-    telemetry.request_id.set(request_id)
-    response = problem_response(error, request_id)
-    response.headers.update(SECURITY_HEADERS)
-    response.headers["X-Request-ID"] = request_id
-    return response
-
-
 async def serve(app: web.Application, host: str, port: int, *, announce: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM, then let requests in flight finish.
 
@@ -132,6 +117,8 @@ async def serve(app: web.Application, host: str, port: int, *, announce: Callabl
         loop.add_signal_handler(number, stopped.set)
     runner = GuardedRunner(app)
     await runner.setup()
+    gc.collect()
+    gc.freeze()  # what start-up made stays: the collector need not look at it again with every few requests
     try:
         listener = _listen(host, port)
         await web.SockSite(runner, listener).start()

@@ -1,11 +1,13 @@
 """Pages for people. Plain HTML that works without JavaScript; everything that varies is escaped by Jinja."""
 
-from functools import cache
+from functools import cache, partial
 
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nextarget.errors import ProblemError
+from nextarget.web.negotiation import preferred_language
+from nextarget.web.pages import texts
 
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; "
@@ -19,14 +21,21 @@ def _environment() -> Environment:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-def page(template: str, *, status: int = 200, policy: str = PAGE_POLICY, **facts: object) -> web.Response:
-    """Render a template of this folder with its own Content-Security-Policy."""
-    text = _environment().get_template(template).render(**facts)
-    response = web.Response(text=text, status=status, content_type="text/html")
+def page(
+    template: str, request: web.BaseRequest, *, status: int = 200, policy: str = PAGE_POLICY, **facts: object
+) -> web.Response:
+    """Render a template of this folder, in the reader's language, with its own Content-Security-Policy."""
+    language = preferred_language(request, texts.LANGUAGES)
+    say = partial(texts.text, language=language)
+    rendered = _environment().get_template(template).render(language=language, say=say, **facts)
+    response = web.Response(text=rendered, status=status, content_type="text/html")
     response.headers["Content-Security-Policy"] = policy
+    response.headers["Content-Language"] = language
+    response.headers["Vary"] = "Accept-Language"
     return response
 
 
-def error_page(error: ProblemError, request_id: str) -> web.Response:
+def error_page(error: ProblemError, request: web.BaseRequest, request_id: str) -> web.Response:
     """What went wrong and what to do next, for a person."""
-    return page("error.html", status=error.status, error=error, request_id=request_id)
+    said = texts.error_texts(error, preferred_language(request, texts.LANGUAGES))
+    return page("error.html", request, status=error.status, error=error, said=said, request_id=request_id)

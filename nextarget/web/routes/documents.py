@@ -39,8 +39,8 @@ async def openapi(_request: web.Request) -> web.Response:
     return web.Response(body=openapi_document(), content_type="application/json")
 
 
-async def docs(_request: web.Request) -> web.Response:
-    return pages.page("docs.html", policy=_DOCS_POLICY)
+async def docs(request: web.Request) -> web.Response:
+    return pages.page("docs.html", request, policy=_DOCS_POLICY)
 
 
 @cache

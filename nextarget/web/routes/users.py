@@ -1,22 +1,82 @@
-"""The signed-in person's own data."""
-
-from datetime import UTC, datetime
+"""The signed-in person's own data: profile, sessions, everything kept, and the end of the account."""
 
 from aiohttp import hdrs, web
 
 from nextarget.errors import InvalidToken, MissingToken
-from nextarget.model import Millis, User
+from nextarget.model import AuditEvent, Session, iso_time
+from nextarget.services import accounts
+from nextarget.services.sessions import SignedInUser
 from nextarget.web.keys import RUNTIME
 from nextarget.web.problems import json_response
 
 
 def add(app: web.Application) -> None:
-    app.router.add_get("/users/me", me, name="me", allow_head=False)
+    router = app.router
+    router.add_get("/users/me", me, name="me", allow_head=False)
+    router.add_delete("/users/me", delete_me, name="delete-me")
+    router.add_get("/users/me/data", data, name="data", allow_head=False)
+    router.add_get("/users/me/sessions", list_sessions, name="sessions", allow_head=False)
+    router.add_delete("/users/me/sessions", end_other_sessions, name="end-other-sessions")
+    router.add_delete("/users/me/sessions/{session_id}", end_session, name="end-session")
 
 
 async def me(request: web.Request) -> web.Response:
-    user = await request.app[RUNTIME].sessions.authenticate(bearer_token(request))
-    return json_response(profile(user))
+    signed_in = await request.app[RUNTIME].sessions.authenticate(bearer_token(request))
+    return json_response(signed_in.user.profile())
+
+
+async def delete_me(request: web.Request) -> web.Response:
+    signed_in = await _signed_in(request)
+    runtime = request.app[RUNTIME]
+    await runtime.database.write(accounts.delete, signed_in.user, now=runtime.clock())
+    return web.Response(status=204)
+
+
+async def data(request: web.Request) -> web.Response:
+    """Everything kept about the person (GDPR, articles 15 and 20), as a file to keep."""
+    signed_in = await _signed_in(request)
+    sessions, events = await request.app[RUNTIME].database.read(accounts.kept_about, signed_in.user)
+    response = json_response(
+        {
+            "user": signed_in.user.profile(),
+            "sessions": [_whole_session(session) for session in sessions],
+            "events": [_event(event) for event in events],
+        }
+    )
+    response.headers[hdrs.CONTENT_DISPOSITION] = 'attachment; filename="nextarget-data.json"'
+    return response
+
+
+async def list_sessions(request: web.Request) -> web.Response:
+    signed_in = await _signed_in(request)
+    sessions = await request.app[RUNTIME].sessions.standing(signed_in.user)
+    # No refresh times: they would help whoever follows with a copied token.
+    listed = [
+        {
+            "id": session.id,
+            "created_at": iso_time(session.created_at),
+            "label": session.label,
+            "current": session.id == signed_in.session_id,
+        }
+        for session in sessions
+    ]
+    return json_response({"sessions": listed})
+
+
+async def end_session(request: web.Request) -> web.Response:
+    signed_in = await _signed_in(request)
+    await request.app[RUNTIME].sessions.end(signed_in.user, request.match_info["session_id"])
+    return web.Response(status=204)
+
+
+async def end_other_sessions(request: web.Request) -> web.Response:
+    signed_in = await _signed_in(request)
+    await request.app[RUNTIME].sessions.end_others(signed_in)
+    return web.Response(status=204)
+
+
+async def _signed_in(request: web.Request) -> SignedInUser:
+    return await request.app[RUNTIME].sessions.authenticate(bearer_token(request))
 
 
 def bearer_token(request: web.Request) -> str:
@@ -33,18 +93,17 @@ def bearer_token(request: web.Request) -> str:
     return token
 
 
-def profile(user: User) -> dict[str, object]:
-    """A user as the app sees it."""
+def _whole_session(session: Session) -> dict[str, object]:
+    """The expiry to the day: to the millisecond it would tell whoever follows when the app refreshes."""
     return {
-        "id": user.id,
-        "email": user.email,
-        "email_verified": user.email_verified,
-        "provider": user.provider,
-        "is_active": user.is_active,
-        "created_at": iso_time(user.created_at),
+        "id": session.id,
+        "client_id": session.client_id,
+        "label": session.label,
+        "created_at": iso_time(session.created_at),
+        "expires_on": iso_time(session.expires_at)[:10],
+        "ended_at": iso_time(session.revoked_at) if session.revoked_at is not None else None,
     }
 
 
-def iso_time(moment: Millis) -> str:
-    """ISO 8601, UTC, to the millisecond: 2026-01-31T12:00:00.000Z."""
-    return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _event(event: AuditEvent) -> dict[str, object]:
+    return {"at": iso_time(event.at), "event": event.event, "session_id": event.session_id, "detail": event.detail}

@@ -1,0 +1,113 @@
+"""The app's side of OAuth 2.0: which apps and redirects are ours, and what an authorization code is good for."""
+
+import hmac
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nextarget.errors import InvalidGrant, RedirectRefused
+from nextarget.model import AuditEvent, AuthorizationGrant, Millis, Session, TokenPair, User
+from nextarget.services.sessions import Sessions
+from nextarget.storage import audit, logins, sessions, users
+from nextarget.storage.database import Connection, Database
+from nextarget.telemetry import get_logger, login_id, request_id
+from nextarget.tokens.encoding import code_challenge, digest
+
+_LOOPBACK = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|\[::1\]))(?::(?P<port>[1-9][0-9]{0,4}))?(?P<path>(?:/.*)?)")
+log = get_logger()
+
+
+class Redirects:
+    """The app and where it may be answered. Redirects are compared byte for byte (RFC 9700, 4.1.3)."""
+
+    def __init__(self, client_id: str, allowed: tuple[str, ...]) -> None:
+        self._client_id = client_id
+        self._exact = frozenset(allowed)
+        self._loopback = frozenset(filter(None, map(_without_port, allowed)))
+
+    def check(self, client_id: str | None, redirect_uri: str | None) -> str:
+        """The redirect, if client and redirect are ours. Raises RedirectRefused.
+
+        A loopback address that is listed may have any port (RFC 8252, 7.3).
+        """
+        if client_id != self._client_id:
+            raise RedirectRefused(note="unknown client_id")
+        if redirect_uri is None or not (redirect_uri in self._exact or _without_port(redirect_uri) in self._loopback):
+            raise RedirectRefused(note="redirect_uri not listed in APP_REDIRECT_URIS")
+        return redirect_uri
+
+
+def needs_person(redirect_uri: str) -> bool:
+    """Whether completing at this redirect takes a person's action: any app can claim a scheme of its own, or a
+    loopback port, and begin a login with a challenge of its own (RFC 8252, 8.6)."""
+    return not redirect_uri.startswith("https://")
+
+
+def _without_port(redirect_uri: str) -> str | None:
+    """A loopback redirect without its port, None for every other one. Nothing is normalised on the way."""
+    found = _LOOPBACK.fullmatch(redirect_uri)
+    if found is None or int(found["port"] or 0) > 65535:
+        return None
+    return found["host"] + found["path"]
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedCode:
+    """What an app sends to the token endpoint with its code."""
+
+    code: str = field(repr=False)
+    client_id: str
+    redirect_uri: str | None
+    code_verifier: str = field(repr=False)
+    label: str | None
+
+
+class CodeRedemption:
+    """Redeems authorization codes (RFC 6749, 4.1.3; RFC 7636, 4.6). `clock` gives UTC milliseconds."""
+
+    def __init__(self, database: Database, sessions: Sessions, clock: Callable[[], Millis]) -> None:
+        self._database = database
+        self._sessions = sessions
+        self._clock = clock
+
+    async def redeem(self, presented: PresentedCode) -> TokenPair:
+        """Tokens for a code, once. Raises InvalidGrant.
+
+        A wrong verifier, client or redirect changes nothing: whoever sends it does not own the code. A second use
+        by the owner ends the session that the first one made (RFC 6749, 4.1.2).
+        """
+        now = self._clock()
+        redeemed = await self._database.write(self._redeem, presented, now=now)
+        if redeemed is None:
+            raise InvalidGrant(note="code unknown, expired, used, or not this app's")
+        login, user, session = redeemed
+        login_id.set(login)
+        log.info("code_redeemed", user_id=user.id, session_id=session.id)
+        return self._sessions.pair(user, session, now)
+
+    def _redeem(self, db: Connection, presented: PresentedCode, *, now: Millis) -> tuple[str, User, Session] | None:
+        code_digest = digest(presented.code)
+        grant = logins.granted(db, code_digest)
+        if grant is None or not _owns(presented, grant):
+            return None
+        user = users.get(db, grant.user_id)
+        if user is not None and user.is_active and grant.session_id is None and grant.expires_at > now:
+            session = self._sessions.new(user.id, label=presented.label, now=now)
+            if logins.redeem(db, grant.login_id, session.id):
+                sessions.add(db, session)
+                audit.record(db, _event(now, "code_redeemed", grant, session.id))
+                return grant.login_id, user, session
+            grant = logins.granted(db, code_digest) or grant  # another request was faster
+        if grant.session_id is not None:
+            sessions.revoke(db, grant.session_id, now)
+            audit.record(db, _event(now, "code_reused", grant, grant.session_id))
+        return None
+
+
+def _owns(presented: PresentedCode, grant: AuthorizationGrant) -> bool:
+    same_app = (presented.client_id, presented.redirect_uri) == (grant.app.client_id, grant.app.redirect_uri)
+    return same_app and hmac.compare_digest(code_challenge(presented.code_verifier), grant.app.code_challenge)
+
+
+def _event(now: Millis, event: str, grant: AuthorizationGrant, session_id: str) -> AuditEvent:
+    return AuditEvent(now, event, grant.login_id, request_id.get(), grant.user_id, session_id)

@@ -1,0 +1,19 @@
+"""How octets become text, and how one-time values are stored."""
+
+import base64
+import hashlib
+
+
+def base64url(octets: bytes) -> str:
+    """Base64url without padding (RFC 7515, 2)."""
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+def digest(text: str) -> str:
+    """SHA-256, hex: how one-time values are stored. They are random, so no salt is needed."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def code_challenge(code_verifier: str) -> str:
+    """The S256 challenge for a PKCE verifier (RFC 7636, 4.2)."""
+    return base64url(hashlib.sha256(code_verifier.encode()).digest())

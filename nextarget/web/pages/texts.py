@@ -1,0 +1,125 @@
+"""What pages say, in the languages they speak. English is the one that is never missing."""
+
+from dataclasses import dataclass
+
+from nextarget.errors import ProblemError
+
+LANGUAGES = ("en", "fr")
+
+TEXTS = {
+    "choose_title": {"en": "Sign in", "fr": "Connexion"},
+    "choose_lead": {
+        "en": "An app wants to sign you in. Continue only if you asked it to.",
+        "fr": "Une application souhaite vous connecter. Continuez seulement si vous le lui avez demandé.",
+    },
+    "continue_with": {"en": "Continue with {name}", "fr": "Continuer avec {name}"},
+    "none_configured": {
+        "en": "No way to sign in is configured on this service yet. Tell whoever runs it.",
+        "fr": "Aucun moyen de connexion n'est encore configuré sur ce service. Signalez-le à son responsable.",
+    },
+    "not_you": {
+        "en": "You did not ask to sign in? Then close this page: nothing has happened.",
+        "fr": "Vous n'avez pas demandé à vous connecter\u00a0? Fermez cette page\u00a0: rien ne s'est passé.",
+    },
+    "code": {"en": "Code", "fr": "Code"},
+    "technical": {"en": "For developers", "fr": "Pour les développeurs"},
+    "request": {"en": "Request", "fr": "Requête"},
+}
+
+NEXT_STEPS = {
+    "again": {
+        "en": "Go back to the app or site you came from, and sign in again.",
+        "fr": "Retournez à l'application ou au site d'où vous venez, et reconnectez-vous.",
+    },
+    "later": {
+        "en": "Wait a minute, then go back to the app or site you came from and try again.",
+        "fr": "Patientez une minute, puis retournez à l'application ou au site d'où vous venez et réessayez.",
+    },
+    "other": {
+        "en": "Go back to the app or site you came from, and choose another way to sign in.",
+        "fr": "Retournez à l'application ou au site d'où vous venez, et choisissez un autre moyen de connexion.",
+    },
+    "close": {"en": "You can close this page.", "fr": "Vous pouvez fermer cette page."},
+    "beware": {
+        "en": "Close this page. If you came from an app that you trust, tell whoever makes it.",
+        "fr": "Fermez cette page. Si vous veniez d'une application de confiance, signalez-le à ceux qui la font.",
+    },
+    "help": {
+        "en": "Try again. If it happens again, send the request number below to whoever runs this service.",
+        "fr": "Réessayez. Si cela se reproduit, envoyez le numéro de requête ci-dessous au responsable du service.",
+    },
+}
+
+_STEPS = {
+    "provider_not_configured": "other",
+    "user_deactivated": "close",
+    "redirect_refused": "beware",
+    "internal_error": "help",
+}
+"""What to do next, where it is neither to wait nor simply to sign in again."""
+
+FRENCH = {
+    "invalid_state": (
+        "Tentative de connexion inconnue",
+        "Cette tentative de connexion a expiré, a déjà servi, ou a commencé dans un autre navigateur.",
+    ),
+    "provider_refused": (
+        "Connexion refusée par le fournisseur",
+        "Le fournisseur n'accepte plus cette tentative de connexion.",
+    ),
+    "access_denied": ("Connexion annulée", "La connexion a été annulée chez le fournisseur."),
+    "user_deactivated": (
+        "Compte désactivé",
+        "Ce compte a été désactivé. Demandez au responsable de ce service de le réactiver.",
+    ),
+    "provider_not_configured": (
+        "Moyen de connexion indisponible",
+        "La connexion avec ce fournisseur n'est pas configurée sur ce service.",
+    ),
+    "provider_failed": (
+        "Réponse inutilisable du fournisseur",
+        "La réponse du fournisseur n'a pas pu être utilisée.",
+    ),
+    "identity_rejected": (
+        "Identité non vérifiée",
+        "Ce que le fournisseur dit de la personne connectée n'a pas pu être vérifié.",
+    ),
+    "provider_unavailable": ("Fournisseur injoignable", "Le fournisseur ne répond pas pour le moment."),
+    "database_unavailable": ("Service indisponible", "Ce service ne peut pas répondre pour le moment."),
+    "redirect_refused": (
+        "Application inconnue",
+        "L'application qui vous a envoyé ici n'est pas connue de ce service\u00a0: personne n'a été connecté.",
+    ),
+    "internal_error": ("Erreur interne", "Quelque chose a échoué de notre côté."),
+}
+_FOR_PROGRAMS = {
+    "en": ("Invalid request", "The address that led here is wrong or incomplete."),
+    "fr": ("Requête incorrecte", "L'adresse qui a mené ici est incorrecte ou incomplète."),
+}
+"""For errors whose own sentence speaks to a developer: no person who only clicked can have made the mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorTexts:
+    """What an error page says. `technical` is the error's own sentence, where it speaks to a developer."""
+
+    title: str
+    explanation: str
+    next_step: str
+    technical: str | None
+
+
+def text(name: str, /, language: str, **facts: str) -> str:
+    return TEXTS[name][language].format(**facts)
+
+
+def error_texts(error: ProblemError, language: str) -> ErrorTexts:
+    step = "later" if error.retryable else _STEPS.get(error.code, "again")
+    technical = None
+    if error.code not in FRENCH:
+        (title, explanation), technical = _FOR_PROGRAMS[language], error.detail
+    elif language == "fr":
+        title, explanation = FRENCH[error.code]
+    else:
+        title, explanation = error.title, error.detail
+    return ErrorTexts(title, explanation, NEXT_STEPS[step][language], technical)

@@ -1,0 +1,148 @@
+"""How often one client may ask. The counting is the `limits` library's, in memory or in Redis.
+
+When the storage fails, requests pass: a limit protects the service, and must not be what stops it.
+"""
+
+import ipaddress
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+from aiohttp import web
+from limits import RateLimitItemPerMinute
+from limits.aio.strategies import FixedWindowRateLimiter
+from limits.errors import StorageError
+from limits.storage import storage_from_string
+
+from nextarget.errors import RateLimited
+from nextarget.settings import Network
+from nextarget.telemetry import get_logger
+
+BEGIN_PER_MINUTE = 30
+FINISH_PER_MINUTE = 60
+REFRESH_PER_MINUTE = 120
+_COMPLAIN_SECONDS = 60
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is left to a client: shown in the `RateLimit` headers (draft-ietf-httpapi-ratelimit-headers)."""
+
+    policy: str
+    quota: int
+    left: int
+
+
+ALLOWANCE = web.RequestKey("allowance", Allowance)
+"""Set on a request that was counted."""
+
+
+class RateLimits:
+    """`storage_url` is memory:// or redis://…; addresses are taken from `trusted` proxies alone."""
+
+    def __init__(self, storage_url: str, trusted: tuple[Network, ...]) -> None:
+        options: dict[str, Any] = {}
+        self._pool: Any = None
+        if storage_url.startswith("redis"):
+            from redis.asyncio import ConnectionPool
+
+            self._pool = ConnectionPool.from_url(storage_url)
+            options = {"implementation": "redispy", "connection_pool": self._pool}
+        storage = storage_from_string(f"async+{storage_url}", wrap_exceptions=True, **options)
+        self._limiter = FixedWindowRateLimiter(storage)
+        self._trusted = trusted
+        self._complained_at = float("-inf")
+
+    async def close(self) -> None:
+        """Let go of the connections to Redis, if there are any."""
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    async def count_address(self, request: web.Request, policy: str, per_minute: int) -> None:
+        """Count a request against its client's address. Raises RateLimited."""
+        await self.count(request, policy, per_minute, client_key(request, self._trusted))
+
+    async def count(self, request: web.Request, policy: str, per_minute: int, key: str) -> None:
+        """Count a request against `key`. Raises RateLimited."""
+        item = RateLimitItemPerMinute(per_minute, namespace="nextarget")
+        storage = self._limiter.storage
+        try:
+            hits = await storage.incr(item.key_for(policy, key), item.get_expiry())
+            request[ALLOWANCE] = Allowance(policy, per_minute, max(0, per_minute - hits))
+            if hits <= per_minute:
+                return
+            resets_at = await storage.get_expiry(item.key_for(policy, key))
+        except StorageError as error:
+            self._complain(error)
+            return
+        raise RateLimited(seconds=max(1, round(resets_at - time.time())))
+
+    def _complain(self, error: StorageError) -> None:
+        """One line a minute, however many requests pass uncounted."""
+        now = time.monotonic()
+        if now - self._complained_at >= _COMPLAIN_SECONDS:
+            self._complained_at = now
+            log.error("rate_limits_unavailable", reason=type(error.storage_error).__name__)
+
+
+LIMITS = web.AppKey("rate_limits", RateLimits)
+"""Absent when limits are off."""
+
+
+def limited(policy: str, per_minute: int) -> Callable[[Handler], Handler]:
+    """A handler that one client may call so often."""
+
+    def decorate(handler: Handler) -> Handler:
+        @wraps(handler)
+        async def counted(request: web.Request) -> web.Response:
+            if LIMITS in request.app:
+                await request.app[LIMITS].count_address(request, policy, per_minute)
+            return await handler(request)
+
+        return counted
+
+    return decorate
+
+
+def show_allowance(request: web.Request, response: web.StreamResponse) -> None:
+    """Tell a counted client what is left."""
+    if (allowance := request.get(ALLOWANCE)) is not None:
+        response.headers["RateLimit-Policy"] = f'"{allowance.policy}";q={allowance.quota};w=60'
+        response.headers["RateLimit"] = f'"{allowance.policy}";r={allowance.left}'
+
+
+def client_key(request: web.BaseRequest, trusted: tuple[Network, ...]) -> str:
+    """The client's address; of an IPv6 address the /64, which one client has to itself.
+
+    `X-Forwarded-For` is read from the right, and only as long as each hop is a trusted proxy: what a client wrote
+    into it itself changes nothing.
+    """
+    address = _address(request.remote or "")
+    if address is not None and any(address in network for network in trusted):
+        hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+        for hop in reversed(hops):
+            forwarded = _address(hop.strip())
+            if forwarded is None:
+                break
+            address = forwarded
+            if not any(address in network for network in trusted):
+                break
+    if address is None:
+        return "unknown"
+    if address.version == 6:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address

@@ -1,0 +1,58 @@
+"""What a client library reads to know everything else: server metadata (RFC 8414) and public keys."""
+
+import orjson
+from aiohttp import web
+
+from nextarget.model import Provider
+from nextarget.web.keys import ONLINE, RUNTIME
+from nextarget.web.problems import json_response
+from nextarget.web.routes.token import GRANT_TYPES
+
+_PUBLIC = {"Cache-Control": "public, max-age=300"}
+
+
+def add(app: web.Application) -> None:
+    router = app.router
+    for name in ("oauth-authorization-server", "openid-configuration"):
+        router.add_get(f"/.well-known/{name}", metadata, name=name, allow_head=False)
+    router.add_get("/.well-known/jwks.json", jwks, name="jwks", allow_head=False)
+    router.add_get("/auth/providers", providers, name="providers", allow_head=False)
+
+
+async def metadata(request: web.Request) -> web.Response:
+    """RFC 8414, 2. AppAuth reads it where OpenID Connect has it, and demands the three members that end it."""
+    runtime = request.app[RUNTIME]
+    issuer = runtime.settings.public_url
+    document = {
+        "issuer": issuer,
+        "authorization_endpoint": f"{issuer}/auth/authorize",
+        "token_endpoint": f"{issuer}/auth/token",
+        "revocation_endpoint": f"{issuer}/auth/revoke",
+        "jwks_uri": f"{issuer}/.well-known/jwks.json",
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": list(GRANT_TYPES),
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "revocation_endpoint_auth_methods_supported": ["none"],
+        "authorization_response_iss_parameter_supported": True,
+        "ui_locales_supported": ["en", "fr"],
+        "service_documentation": f"{issuer}/docs",
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": [runtime.keyring.jwt_key.algorithm],
+    }
+    return web.Response(body=orjson.dumps(document), content_type="application/json", headers=_PUBLIC)
+
+
+async def jwks(request: web.Request) -> web.Response:
+    body = orjson.dumps(request.app[RUNTIME].keyring.public_jwks())
+    return web.Response(body=body, content_type="application/json", headers=_PUBLIC)
+
+
+async def providers(request: web.Request) -> web.Response:
+    sign_in = request.app[ONLINE].sign_in
+    listed = [
+        {"name": name, "configured": name in sign_in.configured, "answering": sign_in.answering(name)}
+        for name in Provider
+    ]
+    return json_response({"providers": listed})

@@ -1,0 +1,140 @@
+"""The token and revocation endpoints (RFC 6749, 3.2; RFC 7009; RFC 8693), and the nonce that comes before.
+
+The form is read once, the grant picked by name, and the answer written in one place; a grant only reads its own
+parameters and calls its service.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+
+from nextarget.errors import InvalidClient, InvalidRequest, UnsupportedGrantType
+from nextarget.model import Provider, TokenPair
+from nextarget.providers.base import SubjectTokenType
+from nextarget.services.authorization import PresentedCode
+from nextarget.services.native import NONCE_SECONDS, PresentedToken
+from nextarget.web import parameters
+from nextarget.web.keys import ONLINE, RUNTIME
+from nextarget.web.parameters import Parameters
+from nextarget.web.problems import json_response
+from nextarget.web.rate_limits import (
+    BEGIN_PER_MINUTE,
+    FINISH_PER_MINUTE,
+    LIMITS,
+    REFRESH_PER_MINUTE,
+    limited,
+)
+
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+_ISSUED_TYPE = SubjectTokenType.ACCESS_TOKEN.value
+_CODE = re.compile(r"[\x20-\x7e]{1,256}")
+_CODE_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+"""RFC 7636, 4.1."""
+_TOKEN = re.compile(r"[\x20-\x7e]{1,16384}")
+_ANYTHING = re.compile(r".+", re.S)
+"""A token of ours that was garbled is a token that is not valid, not a malformed request: apps must sign in again."""
+_NONCE = re.compile(r"[\x20-\x7e]{1,256}")
+_LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,100}")
+_NAME = re.compile(r"[\x20-\x7e]{1,200}")
+
+
+def add(app: web.Application) -> None:
+    app.router.add_post("/auth/token", token, name="token")
+    app.router.add_post("/auth/revoke", revoke, name="revoke")
+    app.router.add_post("/auth/nonce", nonce, name="nonce")
+
+
+async def token(request: web.Request) -> web.Response:
+    form = await _client_form(request)
+    await _count(request, form)
+    grant = _GRANTS.get(form.required("grant_type", _NAME))
+    if grant is None:
+        raise UnsupportedGrantType
+    pair, extra = await grant(request, form)
+    response = json_response(pair.document() | extra)
+    response.headers[hdrs.PRAGMA] = "no-cache"  # RFC 6749, 5.1
+    return response
+
+
+async def revoke(request: web.Request) -> web.Response:
+    form = await _client_form(request)
+    await request.app[RUNTIME].sessions.revoke_token(form.required("token", _ANYTHING))
+    return web.Response(status=200)
+
+
+@limited("nonce", BEGIN_PER_MINUTE)
+async def nonce(request: web.Request) -> web.Response:
+    issued = await request.app[ONLINE].native.issue_nonce()
+    return json_response({"nonce": issued, "expires_in": NONCE_SECONDS})
+
+
+async def _count(request: web.Request, form: Parameters) -> None:
+    """A refresh with a valid MAC counts against its session, so that one bad client blocks nobody else behind its
+    address; everything else counts against the address."""
+    if LIMITS not in request.app:
+        return
+    limits = request.app[LIMITS]
+    session_id = None
+    if form.optional("grant_type", _NAME) == "refresh_token":
+        session_id = request.app[RUNTIME].sessions.session_of(form.optional("refresh_token", _TOKEN) or "")
+    if session_id is None:
+        await limits.count_address(request, "token", FINISH_PER_MINUTE)
+    else:
+        await limits.count(request, "refresh", REFRESH_PER_MINUTE, session_id)
+
+
+async def _client_form(request: web.Request) -> Parameters:
+    """The form of a public client: it names itself, if at all, in the body, and has no credentials."""
+    if hdrs.AUTHORIZATION in request.headers:
+        raise InvalidClient
+    form = await parameters.read_form(request)
+    client_id = form.optional("client_id", _NAME)
+    if client_id is not None and client_id != request.app[RUNTIME].settings.app_client_id:
+        raise InvalidClient
+    if form.optional("client_secret", _TOKEN) is not None:
+        raise InvalidClient
+    return form
+
+
+async def _authorization_code(request: web.Request, form: Parameters) -> tuple[TokenPair, dict[str, object]]:
+    presented = PresentedCode(
+        code=form.required("code", _CODE),
+        client_id=form.required("client_id", _NAME),
+        redirect_uri=form.required("redirect_uri", parameters.URI),
+        code_verifier=form.required("code_verifier", _CODE_VERIFIER),
+        label=form.optional("device_name", _LABEL),
+    )
+    return await request.app[RUNTIME].codes.redeem(presented), {}
+
+
+async def _refresh_token(request: web.Request, form: Parameters) -> tuple[TokenPair, dict[str, object]]:
+    return await request.app[RUNTIME].sessions.refresh(form.required("refresh_token", _ANYTHING)), {}
+
+
+async def _token_exchange(request: web.Request, form: Parameters) -> tuple[TokenPair, dict[str, object]]:
+    if form.optional("requested_token_type", _NAME) not in {None, _ISSUED_TYPE}:
+        raise InvalidRequest(f"The parameter 'requested_token_type' can only be {_ISSUED_TYPE}.")
+    if form.optional("actor_token", _TOKEN) is not None:
+        raise InvalidRequest("The parameter 'actor_token' is not supported. Leave it out.")
+    presented = PresentedToken(
+        provider=Provider(form.required("subject_issuer", _one_of(Provider))),
+        kind=SubjectTokenType(form.required("subject_token_type", _one_of(SubjectTokenType))),
+        token=form.required("subject_token", _TOKEN),
+        raw_nonce=form.optional("nonce", _NONCE),
+        label=form.optional("device_name", _LABEL),
+    )
+    return await request.app[ONLINE].native.exchange(presented), {"issued_token_type": _ISSUED_TYPE}
+
+
+def _one_of(kind: type[Provider] | type[SubjectTokenType]) -> re.Pattern[str]:
+    return re.compile("|".join(re.escape(member.value) for member in kind))
+
+
+_Grant = Callable[[web.Request, Parameters], Awaitable[tuple[TokenPair, dict[str, object]]]]
+_GRANTS: dict[str, _Grant] = {
+    "authorization_code": _authorization_code,
+    "refresh_token": _refresh_token,
+    TOKEN_EXCHANGE: _token_exchange,
+}
+GRANT_TYPES = tuple(_GRANTS)
