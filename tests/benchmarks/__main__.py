@@ -20,6 +20,7 @@ from statistics import median
 from tests.benchmarks.load import CONNECTIONS, ask
 from tests.benchmarks.profiles import ROUTES, profile
 from tests.benchmarks.servers import NEXTARGET, ServerProcess, bare_server, real_server
+from tests.benchmarks.tokens import Tokens
 
 WARM_UP = 500
 PROCESS_RUNS = 10
@@ -60,7 +61,9 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=41, help="alternating rounds (%(default)s)")
-    parser.add_argument("--requests", type=int, default=800, help="requests a round, a quarter for start (%(default)s)")
+    parser.add_argument(
+        "--requests", type=int, default=800, help="requests a round, a quarter for the rest (%(default)s)"
+    )
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help="at the same time (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--profile", choices=ROUTES, help="profile one route instead, where the time goes")
@@ -82,22 +85,39 @@ def _requests(rounds: int, requests: int, width: int) -> list[Figure]:
         def start(count: int) -> None:
             ask(real.port, "/auth/google/start", count, connections=width)
 
-        works: list[tuple[ServerProcess, Callable[[int], None], int]] = [
-            (bare, bare_me, requests), (real, real_me, requests), (real, start, few),
-        ]  # fmt: skip
-        for _, work, _ in works:
+        tokens = Tokens(Path(directory), real.port, max(few, WARM_UP))
+
+        def refresh(count: int) -> None:
+            tokens.refresh(count, width)
+
+        def refresh_again(count: int) -> None:
+            tokens.refresh(count, width, later=False)
+
+        def redeem(count: int) -> None:
+            tokens.redeem(count, width)
+
+        works: list[tuple[str, float | None, ServerProcess, Callable[[int], None], int]] = [
+            ("bare aiohttp route", None, bare, bare_me, requests),
+            ("GET /users/me", 2.0, real, real_me, requests),
+            ("GET /auth/google/start", 8.0, real, start, few),
+            ("POST /auth/token, refresh", 6.0, real, refresh, few),
+            ("the same, repeated in the window", None, real, refresh_again, few),
+            ("POST /auth/token, code", None, real, redeem, few),
+        ]
+        for *_, work, _ in works:
             work(WARM_UP)
         costs: list[list[float]] = [
-            [_cpu_microseconds(server, work, count) for server, work, count in works] for _ in range(rounds)
+            [_cpu_microseconds(server, work, count) for _, _, server, work, count in works] for _ in range(rounds)
         ]
         busy = real.resident_mib()
-    bare_cost, me_cost, start_cost = (median(column) for column in zip(*costs, strict=True))
-    me_ratio, start_ratio = (median(row[index] / row[0] for row in costs) for index in (1, 2))
-    answered = rounds * (requests + few)
+        tokens.close()
+    figures = [
+        Figure(name, f"{median(column):.0f} us", round(median(row[index] / row[0] for row in costs), 2), "x bare", most)
+        for index, ((name, most, *_), column) in enumerate(zip(works, zip(*costs, strict=True), strict=True))
+    ]
+    answered = rounds * sum(count for *_, server, _, count in works if server is real)
     return [
-        Figure("bare aiohttp route", f"{bare_cost:.0f} us", 1.0, "x bare", None),
-        Figure("GET /users/me", f"{me_cost:.0f} us", round(me_ratio, 2), "x bare", 2.0),
-        Figure("GET /auth/google/start", f"{start_cost:.0f} us", round(start_ratio, 2), "x bare", 8.0),
+        *figures,
         Figure("memory, idle", f"{idle:.1f} MiB", round(idle, 1), "MiB", 80.0),
         Figure(f"memory, after {answered} requests", f"{busy:.1f} MiB", round(busy, 1), "MiB", None),
     ]

@@ -1,7 +1,9 @@
-"""The client: raw sockets kept alive, each asking the same thing again as soon as it is answered."""
+"""The client: raw sockets kept alive, each asking again as soon as it is answered."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import cast
+from urllib.parse import urlencode
 
 import uvloop
 
@@ -10,16 +12,17 @@ PATIENCE_SECONDS = 120
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, request: bytes, count: int, status: bytes) -> None:
-        self._request = request
-        self._left = count
+    def __init__(self, requests: Sequence[bytes], status: bytes) -> None:
+        self._requests = iter(requests)
+        self._left = len(requests)
         self._status = status
         self._answer = b""
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._bodies: list[bytes] = []
+        self.done: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none of asyncio's classes
-        self._transport.write(self._request)
+        self._transport.write(next(self._requests))
 
     def data_received(self, data: bytes) -> None:
         self._answer += data
@@ -33,11 +36,12 @@ class _Connection(asyncio.Protocol):
             self._fail(f"Unexpected answer:\n{self._answer.decode(errors='replace')}")
             return
         self._answer = b""
+        self._bodies.append(body)
         self._left -= 1
         if self._left:
-            self._transport.write(self._request)
+            self._transport.write(next(self._requests))
         else:
-            self.done.set_result(None)
+            self.done.set_result(self._bodies)
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -55,17 +59,31 @@ def ask(
     """Send `count` GET requests over so many connections, and wait for every answer, each of which must be 200."""
     lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Accept: application/json"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    uvloop.run(_ask(port, ("\r\n".join(lines) + "\r\n\r\n").encode(), count, connections))
+    ask_each(port, [("\r\n".join(lines) + "\r\n\r\n").encode()] * count, connections=connections)
 
 
-async def _ask(port: int, request: bytes, count: int, width: int) -> None:
+def form_request(port: int, path: str, form: Mapping[str, str]) -> bytes:
+    """A POST of a form, for `ask_each`."""
+    body = urlencode(form)
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def ask_each(port: int, requests: Sequence[bytes], *, connections: int = CONNECTIONS) -> list[bytes]:
+    """Send every request once over so many connections; the bodies of the answers, each of which must be 200."""
+    shares = uvloop.run(_ask_each(port, requests, connections))
+    bodies: list[bytes] = [b""] * len(requests)
+    for number, share in enumerate(shares):
+        bodies[number::connections] = share
+    return bodies
+
+
+async def _ask_each(port: int, requests: Sequence[bytes], width: int) -> list[list[bytes]]:
     loop = asyncio.get_running_loop()
-    share, rest = divmod(count, width)
-    shares = [share + (number < rest) for number in range(width)]
+    shares = [share for number in range(width) if (share := requests[number::width])]
     connections = [
-        (await loop.create_connection(lambda n=n: _Connection(request, n, b"HTTP/1.1 200 "), "127.0.0.1", port))[1]
-        for n in shares
-        if n
+        (await loop.create_connection(lambda s=share: _Connection(s, b"HTTP/1.1 200 "), "127.0.0.1", port))[1]
+        for share in shares
     ]
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await asyncio.gather(*(connection.done for connection in connections))
+        return await asyncio.gather(*(connection.done for connection in connections))
