@@ -50,7 +50,11 @@ def commands() -> list[str]:
 def default(name: str) -> str:
     """A setting's default as the documents write it; empty when nothing is set."""
     value = Settings.model_fields[name.lower()].default
-    return "" if value in (None, ()) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 SETTINGS = [name.upper() for name in Settings.model_fields]
