@@ -5,12 +5,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from nextarget.settings import NAMES, SECRET_SETTINGS
 from nextarget.telemetry import configure_logging
 from tests.running import Server, running
 
 configure_logging(level="info", console=False)
+
+# A busy machine is no failure: examples have no deadline.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

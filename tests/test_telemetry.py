@@ -1,5 +1,6 @@
 """Log lines: one JSON object each, whoever writes it, with nothing secret in it."""
 
+import asyncio
 import base64
 import io
 import json
@@ -11,15 +12,20 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nextarget import telemetry
-from nextarget.telemetry import configure_logging, get_logger, login_id, new_request_id, request_id, scrubbed
-
-# A busy machine is no failure: examples have no deadline.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
+from nextarget.telemetry import (
+    configure_logging,
+    flush_logs,
+    get_logger,
+    log_request,
+    login_id,
+    new_request_id,
+    request_id,
+    scrubbed,
+)
 
 Lines = Callable[[], list[dict[str, Any]]]
 url_safe = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~", min_size=16, max_size=200)
@@ -100,11 +106,11 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Lines]
     handlers, level = root.handlers[:], root.level
 
     def configure(**changed: Any) -> Lines:
-        buffer = io.StringIO()
-        monkeypatch.setattr(sys, "stderr", buffer)
+        buffer = io.BytesIO()
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(buffer, encoding="utf-8"))
         configure_logging(**({"level": "info", "console": False} | changed))
         structlog.configure(cache_logger_on_first_use=False)
-        return lambda: [json.loads(line) for line in buffer.getvalue().splitlines()]
+        return lambda: [json.loads(line) for line in buffer.getvalue().decode().splitlines()]
 
     yield configure
     monkeypatch.undo()
@@ -245,11 +251,86 @@ def test_on_a_terminal_exceptions_are_scrubbed_as_well(
         fail(f"cannot read {SECRETS}")
     except ValueError:
         get_logger().exception("internal_error")
-    written = sys.stderr.getvalue()
+    written = sys.stderr.buffer.getvalue().decode()
     assert "internal_error" in written
     assert "ValueError" in written
     assert "lovelace" not in written
     assert "ya29" not in written
+
+
+def answered(route: str, status: int = 200) -> None:
+    log_request(method="GET", route=route, status=status, milliseconds=1.5)
+
+
+async def test_a_request_is_told_like_anything_else(lines: Lines) -> None:
+    """Its facts, its ids, the level and when it was; once what waits is written."""
+    request, login = request_id.set("request-1"), login_id.set("login-1")
+    answered("/health")
+    request_id.reset(request)
+    login_id.reset(login)
+    flush_logs()
+    (line,) = lines()
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "event": "request",
+        "level": "info",
+        "request_id": "request-1",
+        "login_id": "login-1",
+        "method": "GET",
+        "route": "/health",
+        "status": 200,
+        "ms": 1.5,
+    }
+
+
+async def test_lines_of_requests_wait_a_moment_and_keep_their_place(lines: Lines) -> None:
+    """They are written together soon, or before the next line of another kind, which is written at once."""
+    answered("/one")
+    answered("/two")
+    assert lines() == []
+    get_logger().info("between")
+    assert [line.get("route", line["event"]) for line in lines()] == ["/one", "/two", "between"]
+    answered("/three")
+    logging.getLogger("asyncio").warning("theirs")
+    answered("/four")
+    assert [line["event"] for line in lines()] == ["request", "request", "between", "request", "theirs"]
+    async with asyncio.timeout(30):
+        while len(lines()) < 6:
+            await asyncio.sleep(0)
+    assert lines()[-1]["route"] == "/four"
+
+
+@pytest.mark.parametrize(("level", "told"), [("debug", 1), ("info", 1), ("warning", 0), ("error", 0)])
+async def test_requests_are_told_at_the_level_info(configured: Callable[..., Lines], level: str, told: int) -> None:
+    """Who asked for warnings alone gets no line for each request."""
+    lines = configured(level=level)
+    answered("/health")
+    flush_logs()
+    assert len(lines()) == told
+
+
+async def test_on_a_terminal_requests_are_told_readably_and_at_once(configured: Callable[..., Lines]) -> None:
+    """A person who watches waits for nothing."""
+    configured(console=True)
+    answered("/health", status=404)
+    written = sys.stderr.buffer.getvalue().decode()
+    assert "/health" in written
+    assert "404" in written
+
+
+def test_what_waits_is_written_when_the_program_ends() -> None:
+    """Stopping the server loses no line."""
+    script = (
+        "import asyncio\n"
+        "from nextarget.telemetry import configure_logging, log_request\n"
+        "configure_logging(level='info', console=False)\n"
+        "async def main():\n"
+        "    log_request(method='GET', route='/last', status=200, milliseconds=1.0)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line)["route"] == "/last"
 
 
 def test_a_log_that_nobody_reads_any_more_does_not_stop_the_server() -> None:
@@ -263,6 +344,10 @@ def test_a_log_that_nobody_reads_any_more_does_not_stop_the_server() -> None:
         "os.close(reader)\n"
         "get_logger().info('lost')\n"
         "__import__('logging').getLogger('other').warning('lost too')\n"
+        "import asyncio\n"
+        "from nextarget.telemetry import flush_logs, log_request\n"
+        "async def request(): log_request(method='GET', route='/', status=200, milliseconds=1.0); flush_logs()\n"
+        "asyncio.run(request())\n"
         "print('still serving', flush=True)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)

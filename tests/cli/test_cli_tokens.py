@@ -6,6 +6,7 @@ import json
 import pytest
 
 from nextarget.model import Provider
+from nextarget.tokens import refresh
 
 
 def _claims(token):
@@ -68,9 +69,37 @@ def test_create_makes_a_test_user_once(run, runtime):
     assert first["user_id"] == second["user_id"]
     assert first["session_id"] != second["session_id"]
     assert (first["email"], first["provider"], first["token_type"]) == ("ada@example.org", "facebook", "bearer")
-    assert set(first) == {
-        "access_token", "token_type", "expires_in", "user_id", "session_id", "email", "provider"
-    }  # fmt: skip
+
+
+def test_json_is_the_whole_token_response_and_the_session(run, runtime, admit):
+    """What the token endpoint answers, refresh token included; without --json the access token alone."""
+    user = admit("ada@example.org")
+    issued = json.loads(run("issue-token", "--user-id", user.id, "--ttl", "5m", "--json").out)
+    claims = runtime.access_tokens.verify(issued["access_token"], runtime.clock())
+    token = refresh.read(runtime.keyring, issued["refresh_token"])
+    assert issued == {
+        "access_token": issued["access_token"],
+        "token_type": "bearer",
+        "expires_in": 300,
+        "refresh_token": issued["refresh_token"],
+        "email": user.email,
+        "email_verified": True,
+        "provider": "google",
+        "user_id": user.id,
+        "session_id": claims.session_id,
+    }
+    assert token == refresh.RefreshToken(claims.session_id, 1)
+    assert issued["refresh_token"] not in run("issue-token", "--user-id", user.id).out
+
+
+def test_a_token_of_the_terminal_belongs_to_a_labelled_and_recorded_session(run, admit):
+    """The person sees where it came from, and so does whoever reads the record."""
+    user = admit("ada@example.org")
+    issued = json.loads(run("issue-token", "--user-id", user.id, "--json").out)
+    shown = json.loads(run("show-user", user.id, "--json").out)
+    assert [(session["id"], session["label"]) for session in shown["sessions"]] == [(issued["session_id"], "terminal")]
+    (event,) = shown["events"]
+    assert (event["event"], event["session_id"], event["detail"]) == ("token_issued", issued["session_id"], "terminal")
 
 
 def test_without_create_an_unknown_email_is_refused_and_nobody_is_made(run, admit):
@@ -98,7 +127,7 @@ def test_a_deactivated_user_gets_no_token(run, admit):
     result = run("issue-token", "--user-id", user.id)
     assert (result.status, result.out) == (1, "")
     assert "deactivated" in result.err
-    assert json.loads(run("show-user", user.id, "--json").out)["sessions"] == 0
+    assert json.loads(run("show-user", user.id, "--json").out)["sessions"] == []
 
 
 def test_production_needs_to_be_allowed(run, admit, monkeypatch):

@@ -1,4 +1,4 @@
-"""list-users, show-user, deactivate-user, activate-user, delete-user."""
+"""list-users, show-user, deactivate-user, activate-user, delete-user, revoke-sessions."""
 
 import json
 
@@ -6,6 +6,7 @@ import pytest
 
 from nextarget.cli import users as commands
 from nextarget.model import Provider
+from nextarget.storage import sessions
 
 
 def test_piped_users_are_tab_separated_lines_oldest_first(run, admit):
@@ -76,15 +77,27 @@ def test_filters_narrow_the_list(run, admit):
 def test_show_user_gives_profile_sessions_and_events(run, admit):
     """Everything that an operator asks about one person, as JSON or as lines."""
     user = admit("ada@example.org")
-    assert run("issue-token", "--user-id", user.id).status == 0
+    issued = [json.loads(run("issue-token", "--user-id", user.id, "--json").out) for _ in range(2)]
     shown = json.loads(run("show-user", "ada@example.org", "--json").out)
     assert shown["id"] == user.id
-    assert shown["sessions"] == 1
-    assert [event["event"] for event in shown["events"]] == ["token_issued"]
-    lines = run("show-user", user.id).out.splitlines()
-    assert f"id\t{user.id}" in lines
-    assert "sessions\t1" in lines
-    assert [line.split("\t")[2] for line in lines if line.startswith("event\t")] == ["token_issued"]
+    assert [session["id"] for session in shown["sessions"]] == [tokens["session_id"] for tokens in issued]
+    assert all(session.keys() == {"id", "label", "created_at", "expires_at"} for session in shown["sessions"])
+    assert [event["event"] for event in shown["events"]] == ["token_issued"] * 2
+    lines = [line.split("\t") for line in run("show-user", user.id).out.splitlines()]
+    assert ["id", user.id] in lines
+    assert [line[1:] for line in lines if line[0] == "session"] == [
+        [session["id"], session["created_at"], session["expires_at"], "terminal"] for session in shown["sessions"]
+    ]
+    assert [line[2] for line in lines if line[0] == "event"] == ["token_issued"] * 2
+
+
+def test_a_label_cannot_break_a_line_or_move_a_cursor(run, runtime, admit):
+    """An app chooses it: it is shown, never interpreted."""
+    user = admit("ada@example.org")
+    session = runtime.sessions.new(user.id, label="a\tb\x1b[2J\u202e", now=runtime.clock())
+    runtime.database.write_now(sessions.add, session)
+    (line,) = [line for line in run("show-user", user.id).out.splitlines() if line.startswith("session\t")]
+    assert line.split("\t")[4:] == ["a\\tb\\x1b[2J\\u202e"]
 
 
 def test_an_unknown_user_is_a_sentence_and_status_1(run, runtime):
@@ -94,7 +107,7 @@ def test_an_unknown_user_is_a_sentence_and_status_1(run, runtime):
     assert result.err.startswith("Error: No user has the id or email 'nobody@example.org'.")
 
 
-@pytest.mark.parametrize("name", ["show-user", "deactivate-user", "activate-user", "delete-user"])
+@pytest.mark.parametrize("name", ["show-user", "deactivate-user", "activate-user", "delete-user", "revoke-sessions"])
 def test_an_email_of_several_users_is_refused_with_their_ids(run, admit, name):
     """The same email at two providers is two users: one must be named by id."""
     both = [admit("ada@example.org"), admit("ada@example.org", Provider.FACEBOOK)]
@@ -117,8 +130,36 @@ def test_deactivating_ends_sessions_and_both_ways_are_idempotent(run, admit):
         assert (result.status, result.out) == (0, "")
         assert said in result.err
     shown = json.loads(run("show-user", user.id, "--json").out)
-    assert (shown["is_active"], shown["sessions"]) == (True, 0)
+    assert (shown["is_active"], shown["sessions"]) == (True, [])
     assert [event["event"] for event in shown["events"]] == ["user_activated", "user_deactivated", "token_issued"]
+
+
+def test_revoking_sessions_ends_them_and_says_how_many(run, runtime, admit):
+    """Those of this user that stand, once; the user stays active, and others keep theirs."""
+    ada, grace = admit("ada@example.org"), admit("grace@example.org")
+    for user in (ada, ada, grace):
+        run("issue-token", "--user-id", user.id)
+    for said in ("2 sessions ended", "0 sessions ended"):
+        result = run("revoke-sessions", "ada@example.org")
+        assert (result.status, result.out) == (0, "")
+        assert said in result.err
+    assert "1 session ended" in run("revoke-sessions", grace.id).err
+    shown = json.loads(run("show-user", ada.id, "--json").out)
+    assert (shown["is_active"], shown["sessions"]) == (True, [])
+    events = [(event["event"], event["detail"]) for event in shown["events"]]
+    assert events == [
+        ("sessions_revoked", "0 ended"),
+        ("sessions_revoked", "2 ended"),
+        ("token_issued", "terminal"),
+        ("token_issued", "terminal"),
+    ]
+
+
+def test_revoking_the_sessions_of_nobody_is_a_sentence_and_status_1(run, runtime):
+    """A misspelt email does not pass for a job done."""
+    result = run("revoke-sessions", "nobody@example.org")
+    assert (result.status, result.out) == (1, "")
+    assert "nobody@example.org" in result.err
 
 
 def test_without_a_terminal_deleting_needs_yes(run, admit, monkeypatch, tmp_path):
@@ -138,7 +179,13 @@ def test_without_a_terminal_deleting_needs_yes(run, admit, monkeypatch, tmp_path
 
 @pytest.mark.parametrize(
     "arguments",
-    [["list-users"], ["show-user", "x"], ["issue-token", "--user-id", "x"], ["delete-user", "x", "--yes"]],
+    [
+        ["list-users"],
+        ["show-user", "x"],
+        ["issue-token", "--user-id", "x"],
+        ["delete-user", "x", "--yes"],
+        ["revoke-sessions", "x"],
+    ],
 )
 @pytest.mark.parametrize("sandbox", [False, True])
 def test_a_missing_database_is_said_and_not_created(run, secret, folder, arguments, sandbox):

@@ -4,15 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from nextarget.storage.database import Database
 from nextarget.storage.schema import migrate
 from tests.contract.databases import Place
-
-# A busy machine is no failure: examples have no deadline.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 
 @pytest.fixture(params=["sqlite"])

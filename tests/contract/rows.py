@@ -4,9 +4,10 @@ import hashlib
 import itertools
 import uuid
 
-from nextarget.model import AuditEvent, Identity, Login, LoginMode, Millis, Provider, Session, User
+from nextarget.model import AppRequest, AuditEvent, Identity, Login, LoginMode, Millis, Provider, Session, User
 from nextarget.storage import logins, sessions, users
 from nextarget.storage.database import Connection
+from nextarget.tokens.refresh import NEW_SESSION
 
 NOW = Millis(1_900_000_000_000)
 HOUR = 3_600_000
@@ -34,7 +35,7 @@ def admit(db: Connection, who: Identity | None = None, *, now: Millis = NOW, new
 
 
 def add_session(db: Connection, user: User, *, label: str | None = None, lifetime: int = HOUR) -> Session:
-    session = Session(str(uuid.uuid4()), user.id, "app", label, NOW, later(lifetime), None)
+    session = Session(str(uuid.uuid4()), user.id, "app", label, NOW, later(lifetime), None, NEW_SESSION)
     sessions.add(db, session)
     return session
 
@@ -43,6 +44,14 @@ def add_login(db: Connection, state: str, *, cookie: str | None = None, provider
     mode = LoginMode.REDIRECT if cookie else LoginMode.JSON
     login = Login(str(uuid.uuid4()), provider, mode, "key-1", NOW, later(HOUR))
     logins.add(db, login, state_digest=digest_of(state), cookie_digest=digest_of(cookie) if cookie else None)
+    return login
+
+
+def add_app_login(db: Connection, state: str, *, app: AppRequest | None = None) -> Login:
+    """A login that an app began."""
+    app = app or AppRequest("app", "app:/callback", "challenge", state)
+    login = Login(str(uuid.uuid4()), Provider.GOOGLE, LoginMode.APP, "key-1", NOW, later(HOUR), app)
+    logins.add(db, login, state_digest=digest_of(state), cookie_digest=None)
     return login
 
 

@@ -9,20 +9,30 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import schemathesis
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from nextarget import __version__, errors
 from nextarget.model import Provider
 from nextarget.web.problems import problem_document
+from nextarget.web.routes import documents
 from nextarget.web.routes.documents import openapi_document
-from tests.running import Server
+from tests.apps import App, refresh
+from tests.running import Answer, Server, open_browser, running
 
 HANG_SECONDS = 600
 DOCUMENT: dict[str, Any] = json.loads(openapi_document())
 SCHEMAS = DOCUMENT["components"]["schemas"]
+OPTIONAL_HEADERS = {"Allow", "RateLimit", "RateLimit-Policy", "Retry-After", "Set-Cookie", "WWW-Authenticate"}
+PEM = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 UNLISTED = ("sandbox-", "static")
 """Routes for people's browsers alone: the stand-in providers and the files that pages load."""
 
 SETTINGS = """
+[auth.openapi.accessToken]
+bearer = "{0}"
+
 [checks]
 positive_data_acceptance.expected-statuses = ["2XX", "302", "400", "401", "404"]
 
@@ -30,12 +40,22 @@ positive_data_acceptance.expected-statuses = ["2XX", "302", "400", "401", "404"]
 unexpected-methods = ["PUT", "POST", "DELETE", "PATCH", "TRACE", "OPTIONS", "QUERY"]
 
 [[operations]]
-include-path = "/auth/{provider}/callback"
+include-path = "/auth/{{provider}}/callback"
 checks.positive_data_acceptance.expected-statuses = ["2XX", "400", "403", "404", "502", "503"]
 checks.not_a_server_error.expected-statuses = ["2XX", "3XX", "4XX", "502", "503"]
+
+[[operations]]
+include-operation-id = "delete-me"
+headers = {{ Authorization = "Bearer {1}" }}
+
+[[operations]]
+include-path = ["/users/me/sessions", "/users/me/sessions/{{session_id}}"]
+headers = {{ Authorization = "Bearer {2}" }}
 """
-"""What fits the document may still be refused: a made-up state names no login (400). With a true state, which the
-generator learns from /start, the callback speaks for the provider, whose failures are 502 and 503."""
+"""What fits the document may still be refused: a made-up state names no login (400), a made-up client or an ended
+session is nobody (401), a made-up session is none (404). With a true state, which the generator learns from /start,
+the callback speaks for the provider, whose failures are 502 and 503. What ends accounts and sessions is asked with
+other people's tokens, so that everything else goes on being asked with one that stands."""
 
 
 def routes(server: Server) -> set[tuple[str, str]]:
@@ -69,7 +89,8 @@ def test_the_document_lists_exactly_the_problem_codes() -> None:
 @pytest.mark.parametrize("kind", list(errors.problem_types()))
 def test_every_problem_fits_its_schema(kind: type[errors.ProblemError]) -> None:
     """What a problem document holds is what is documented."""
-    jsonschema_rs.validate(SCHEMAS["Problem"], problem_document(kind(), "0" * 32))
+    error = kind("a reason") if kind is errors.IdentityRejected else kind()
+    jsonschema_rs.validate(SCHEMAS["Problem"], problem_document(error, "0" * 32))
 
 
 def test_the_document_knows_every_provider() -> None:
@@ -92,6 +113,21 @@ def test_the_document_is_valid() -> None:
     assert len(names) == len(set(names)) == len(list(schema.get_all_operations()))
 
 
+def test_the_document_says_nothing_twice() -> None:
+    """YAML readers keep the last of two equal keys and say nothing: the one before would be lost."""
+
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+            assert len(keys) == len(set(keys)), node.start_mark
+            return super().construct_mapping(node, deep)
+
+    text = Path(documents.__file__).parents[1].joinpath("openapi.yaml").read_text(encoding="utf-8")
+    yaml.load(text, Strict)
+    with pytest.raises(AssertionError):
+        yaml.load("{a: {b: 1, b: 2}}", Strict)
+
+
 async def test_the_document_is_served_with_the_programs_version(server: Server) -> None:
     """/openapi.json is the document, to the byte."""
     answer = await server.get("/openapi.json")
@@ -100,11 +136,85 @@ async def test_the_document_is_served_with_the_programs_version(server: Server) 
     assert answer.json["info"]["version"] == __version__
 
 
+def fits(answer: Answer, method: str, path: str) -> None:
+    """The answer is one of those that the document gives for the operation: its status, and every fact in it."""
+    response = DOCUMENT["paths"][path][method]["responses"][str(answer.status)]
+    if "$ref" in response:
+        response = DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
+    media = response.get("content", {})
+    assert bool(media) == bool(answer.text)
+    if media:
+        schema = media[answer.headers["Content-Type"].partition(";")[0]]["schema"]
+        document = {"components": DOCUMENT["components"], "allOf": [schema]}
+        jsonschema_rs.validator_for(document, validate_formats=True).validate(answer.json)
+    assert {"X-Request-ID"} <= response["headers"].keys() <= answer.headers.keys() | OPTIONAL_HEADERS
+
+
+async def test_what_an_app_is_answered_is_what_the_document_says(server: Server) -> None:
+    """The generator knows no code and no token, so this is an app that does: each answer fits, with nothing beside."""
+    async with open_browser(server.url) as browser:
+        app = App(browser)
+        redeemed = await app.redeem(await app.code(), device_name="Ada's phone")
+        tokens = redeemed.json
+        fits(redeemed, "post", "/auth/token")
+        fits(await refresh(server, tokens["refresh_token"]), "post", "/auth/token")
+        fits(await app.redeem("made up"), "post", "/auth/token")
+        fits(await app.redeem("x", client_id="another"), "post", "/auth/token")
+        nonce = await server.ask("POST", "/auth/nonce")
+        fits(nonce, "post", "/auth/nonce")
+        sdk = await server.get(f"/sandbox/google/sdk?person=ada&nonce={nonce.json['nonce']}")
+        exchange = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_issuer": "google",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
+            "subject_token": sdk.json["id_token"],
+        }
+        for status in (200, 400):  # the nonce is good once
+            exchanged = await server.ask("POST", "/auth/token", data=exchange)
+            assert exchanged.status == status
+            fits(exchanged, "post", "/auth/token")
+        callback = await app.approve()
+        for status in (302, 400):
+            finished = await browser.get(callback)
+            assert finished.status == status
+            fits(finished, "get", "/auth/{provider}/callback")
+    headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+    fits(await server.sign_in(), "get", "/auth/{provider}/callback")
+    listed = await server.get("/users/me/sessions", headers=headers)
+    fits(listed, "get", "/users/me/sessions")
+    assert len(listed.json["sessions"]) == 3
+    one = f"/users/me/sessions/{listed.json['sessions'][1]['id']}"
+    for status in (204, 404):
+        ended = await server.ask("DELETE", one, headers=headers)
+        assert ended.status == status
+        fits(ended, "delete", "/users/me/sessions/{session_id}")
+    everything = await server.get("/users/me/data", headers=headers)
+    fits(everything, "get", "/users/me/data")
+    assert everything.json["sessions"]
+    assert everything.json["events"]
+    fits(await server.ask("DELETE", "/users/me/sessions", headers=headers), "delete", "/users/me/sessions")
+    revoked = await server.ask("POST", "/auth/revoke", data={"token": tokens["refresh_token"]})
+    fits(revoked, "post", "/auth/revoke")
+    fits(await server.get("/users/me", headers=headers), "get", "/users/me")
+
+
+async def test_published_keys_fit_the_document(tmp_path: Path) -> None:
+    """While a private key signs, its public part is in the set, and an access token fits all the same."""
+    key = tmp_path / "key.pem"
+    key.write_bytes(Ed25519PrivateKey.generate().private_bytes(*PEM))
+    async with running(tmp_path, JWT_PRIVATE_KEY_FILE=str(key)) as server:
+        published = await server.get("/.well-known/jwks.json")
+        assert len(published.json["keys"]) == 1
+        fits(published, "get", "/.well-known/jwks.json")
+        fits(await server.sign_in(), "get", "/auth/{provider}/callback")
+
+
 async def test_the_server_does_what_the_document_says(server: Server, tmp_path: Path) -> None:
     """Schemathesis asks every operation, with every check and in every phase, and finds nothing to complain about."""
-    token = (await server.sign_in()).json["access_token"]
+    people = ("ada", "alan", *["grace"] * 5)
+    token, alans, *_, graces = [(await server.sign_in(person=person)).json["access_token"] for person in people]
     settings = tmp_path / "schemathesis.toml"
-    settings.write_text(SETTINGS, encoding="utf-8")
+    settings.write_text(SETTINGS.format(token, alans, graces), encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
         *(
             sys.executable,
@@ -117,7 +227,7 @@ async def test_the_server_does_what_the_document_says(server: Server, tmp_path: 
         ),
         *("--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--mode", "all"),
         *("--max-examples", "50", "--continue-on-failure", "--generation-database", "none"),
-        *("--header", f"Authorization: Bearer {token}", "--request-timeout", "30", "--output-truncate", "false"),
+        *("--request-timeout", "30", "--output-truncate", "false"),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -1,10 +1,14 @@
 """Which sessions stand, on every database."""
 
+import asyncio
+import uuid
+
 import pytest
 
 from nextarget.model import Session
 from nextarget.storage import sessions, users
 from nextarget.storage.database import Database
+from nextarget.tokens.refresh import NEW_SESSION
 from tests.contract.rows import HOUR, NOW, add_session, admit, later
 
 
@@ -21,8 +25,8 @@ def test_a_session_ends_on_the_millisecond(database: Database) -> None:
     session = database.write_now(add_session, user, lifetime=HOUR)
     assert database.read_now(sessions.user_of, session.id, user.id, later(HOUR - 1)) == user
     assert database.read_now(sessions.user_of, session.id, user.id, later(HOUR)) is None
-    assert database.read_now(sessions.count_standing, user.id, later(HOUR - 1)) == 1
-    assert database.read_now(sessions.count_standing, user.id, later(HOUR)) == 0
+    assert len(database.read_now(sessions.of_user, user.id, standing_at=later(HOUR - 1))) == 1
+    assert len(database.read_now(sessions.of_user, user.id, standing_at=later(HOUR))) == 0
 
 
 def test_a_session_of_another_user_names_nobody(database: Database) -> None:
@@ -62,17 +66,17 @@ def test_ending_every_session_of_a_user_ends_them_at_once(database: Database) ->
     assert database.write_now(sessions.revoke_all, ada.id, later(2)) == 0
     assert database.write_now(sessions.revoke_all, "unknown", later(2)) == 0
     assert all(database.read_now(sessions.user_of, session.id, ada.id, NOW) is None for session in ended)
-    assert database.read_now(sessions.count_standing, ada.id, NOW) == 0
+    assert len(database.read_now(sessions.of_user, ada.id, standing_at=NOW)) == 0
     assert database.read_now(sessions.user_of, kept.id, grace.id, NOW) == grace
     fresh = database.write_now(add_session, ada)
     assert database.read_now(sessions.user_of, fresh.id, ada.id, NOW) == ada
-    assert database.read_now(sessions.count_standing, ada.id, NOW) == 1
+    assert len(database.read_now(sessions.of_user, ada.id, standing_at=NOW)) == 1
 
 
 def test_a_session_that_was_revoked_before_it_was_stored_does_not_stand(database: Database) -> None:
     """What a session says of its end is stored as it is."""
     user = database.write_now(admit)
-    session = Session("session", user.id, "app", None, NOW, later(HOUR), revoked_at=NOW)
+    session = Session("session", user.id, "app", None, NOW, later(HOUR), revoked_at=NOW, generations=NEW_SESSION)
     database.write_now(sessions.add, session)
     assert database.read_now(sessions.user_of, "session", user.id, NOW) is None
 
@@ -80,9 +84,116 @@ def test_a_session_that_was_revoked_before_it_was_stored_does_not_stand(database
 def test_a_session_needs_a_user(database: Database) -> None:
     """The database itself refuses a session of nobody, and an id that is taken."""
     user = database.write_now(admit)
-    session = Session("session", "nobody", "app", None, NOW, later(HOUR), None)
+    session = Session("session", "nobody", "app", None, NOW, later(HOUR), None, NEW_SESSION)
     with pytest.raises(Exception, match=r"(?i)foreign key"):
         database.write_now(sessions.add, session)
     first = database.write_now(add_session, user)
     with pytest.raises(Exception, match=r"(?i)unique"):
         database.write_now(sessions.add, first)
+
+
+def test_a_session_that_stands_is_read_with_its_user(database: Database) -> None:
+    """One query answers what a refresh needs: before the end to the millisecond, and not after it."""
+    user = database.write_now(admit)
+    session = database.write_now(add_session, user, label="Ada's phone", lifetime=HOUR)
+    assert database.read_now(sessions.standing, session.id, later(HOUR - 1)) == (session, user)
+    assert database.read_now(sessions.standing, session.id, later(HOUR)) is None
+    assert database.read_now(sessions.standing, "unknown", NOW) is None
+
+
+@pytest.mark.parametrize("text", ["", "' OR '1'='1", '" OR 1=1 --', "%", "{0}", "?", "\x00"])
+def test_a_session_of_any_text_does_not_stand(database: Database, text: str) -> None:
+    """Refresh tokens bring ids too: they are values, never part of the query."""
+    database.write_now(add_session, database.write_now(admit))
+    assert database.read_now(sessions.standing, text, NOW) is None
+    assert database.write_now(sessions.revoke, text, NOW) is None
+
+
+def test_no_session_of_a_deactivated_user_stands(database: Database) -> None:
+    """A refresh gives nothing to somebody who was deactivated."""
+    user = database.write_now(admit)
+    session = database.write_now(add_session, user)
+    database.write_now(users.set_active, user.id, active=False)
+    assert database.read_now(sessions.standing, session.id, NOW) is None
+    database.write_now(users.set_active, user.id, active=True)
+    assert database.read_now(sessions.standing, session.id, NOW) == (session, user)
+
+
+def test_a_session_is_ended_once_and_says_whose_it_was(database: Database) -> None:
+    """The one who ends it learns the user, the next one that there was nothing to end; no other session ends."""
+    user = database.write_now(admit)
+    session, kept = (database.write_now(add_session, user) for _ in range(2))
+    assert database.write_now(sessions.revoke, session.id, later(1)) == user.id
+    assert database.write_now(sessions.revoke, session.id, later(2)) is None
+    assert database.write_now(sessions.revoke, "unknown", later(2)) is None
+    assert database.read_now(sessions.standing, session.id, NOW) is None
+    assert database.read_now(sessions.user_of, session.id, user.id, NOW) is None
+    assert database.read_now(sessions.standing, kept.id, NOW) == (kept, user)
+    ended = {each.id: each.revoked_at for each in database.read_now(sessions.of_user, user.id)}
+    assert ended == {session.id: later(1), kept.id: None}
+
+
+async def test_of_many_who_end_a_session_at_once_one_does(database: Database) -> None:
+    """So that it is on record once."""
+    user = await database.write(admit)
+    session = await database.write(add_session, user)
+    outcomes = await asyncio.gather(*(database.write(sessions.revoke, session.id, NOW) for _ in range(20)))
+    assert [outcome for outcome in outcomes if outcome is not None] == [user.id]
+
+
+def test_a_user_ends_only_their_own_standing_sessions(database: Database) -> None:
+    """With a user named, a session of another user, or one that has expired, is none."""
+    ada, grace = (database.write_now(admit) for _ in range(2))
+    session = database.write_now(add_session, ada, lifetime=HOUR)
+    assert database.write_now(sessions.revoke, session.id, NOW, user_id=grace.id) is None
+    assert database.write_now(sessions.revoke, session.id, later(HOUR), user_id=ada.id) is None
+    assert database.read_now(sessions.standing, session.id, NOW) == (session, ada)
+    assert database.write_now(sessions.revoke, session.id, later(HOUR - 1), user_id=ada.id) == ada.id
+    assert database.read_now(sessions.standing, session.id, NOW) is None
+
+
+def test_an_expired_session_can_still_be_ended_by_its_token(database: Database) -> None:
+    """Who signs out gets what they asked for, late as it is; a clock that goes back revives nothing."""
+    user = database.write_now(admit)
+    session = database.write_now(add_session, user, lifetime=HOUR)
+    assert database.write_now(sessions.revoke, session.id, later(HOUR + 1)) == user.id
+    assert database.read_now(sessions.user_of, session.id, user.id, NOW) is None
+
+
+def test_every_session_but_one_is_ended(database: Database) -> None:
+    """The one that asks goes on; those that had ended keep their moment, and others' sessions stand."""
+    ada, grace = (database.write_now(admit) for _ in range(2))
+    asking, *others = (database.write_now(add_session, ada) for _ in range(4))
+    of_grace = database.write_now(add_session, grace)
+    database.write_now(sessions.revoke, others[0].id, later(1))
+    assert database.write_now(sessions.revoke_all, ada.id, later(2), but=asking.id) == 2
+    assert database.write_now(sessions.revoke_all, ada.id, later(3), but=asking.id) == 0
+    moments = {each.id: each.revoked_at for each in database.read_now(sessions.of_user, ada.id)}
+    assert moments == {
+        asking.id: None,
+        others[0].id: later(1),
+        others[1].id: later(2),
+        others[2].id: later(2),
+    }
+    assert database.read_now(sessions.standing, of_grace.id, NOW) == (of_grace, grace)
+    assert database.write_now(sessions.revoke_all, ada.id, later(4), but=of_grace.id) == 1
+
+
+def test_the_sessions_of_a_user_are_listed_oldest_first(database: Database) -> None:
+    """All of them, or those that neither ended nor expired; of one millisecond, always in the same order."""
+    ada, grace = (database.write_now(admit) for _ in range(2))
+    database.write_now(add_session, grace)
+    made = []
+    for number in (3, 1, 2, 1):
+        session = Session(str(uuid.uuid4()), ada.id, "app", None, later(number), later(HOUR), None, NEW_SESSION)
+        database.write_now(sessions.add, session)
+        made.append(session)
+    expired = Session("expired", ada.id, "app", None, NOW, later(1), None, NEW_SESSION)
+    ended = Session("ended", ada.id, "app", "laptop", later(-1), later(HOUR), later(5), NEW_SESSION)
+    for session in (expired, ended):
+        database.write_now(sessions.add, session)
+    standing = sorted(made, key=lambda session: (session.created_at, session.id))
+    assert database.read_now(sessions.of_user, ada.id) == [ended, expired, *standing]
+    assert database.read_now(sessions.of_user, ada.id, standing_at=later(1)) == standing
+    assert database.read_now(sessions.of_user, ada.id, standing_at=NOW) == [expired, *standing]
+    assert database.read_now(sessions.of_user, "unknown") == []

@@ -13,7 +13,7 @@ from tests.e2e.conftest import Person
 from tests.running import Server
 
 OPERATIONS = [
-    operation["operationId"]
+    f"operations-{operation['tags'][0]}-{operation['operationId']}"
     for item in json.loads(openapi_document())["paths"].values()
     for operation in item.values()
     if "operationId" in operation
@@ -92,8 +92,8 @@ async def test_the_documentation_shows_every_operation_and_asks_nobody_else(pers
     await person.open("/docs")
     await expect(person.page.locator(".opblock")).to_have_count(len(OPERATIONS))
     assert len(OPERATIONS) >= 5
-    for operation in OPERATIONS:
-        assert await person.page.locator(f"[id$='-{operation}']").count() == 1
+    shown = await person.page.locator(".opblock").evaluate_all("blocks => blocks.map(block => block.id)")
+    assert sorted(shown) == sorted(OPERATIONS)
     assert person.complaints == []
     assert person.strangers == []
 

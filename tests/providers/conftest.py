@@ -10,14 +10,9 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
-from hypothesis import settings
 
 from nextarget.providers.base import open_session
 from tests.tokens.forging import encoded
-
-# A busy machine is no failure: examples have no deadline.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 
 class Response(aiohttp.ClientResponse):

@@ -32,6 +32,7 @@ CONFIG = FacebookConfig(
     graph_url="https://graph.facebook.example",
     graph_version="v26.0",
     authorization_endpoint="https://www.facebook.example/v26.0/dialog/oauth",
+    jwks_uri="https://limited.facebook.example/.well-known/oauth/openid/jwks/",
 )
 TOKEN = "https://graph.facebook.example/v26.0/oauth/access_token"
 PROOF = hmac.new(CONFIG.client_secret.encode(), ACCESS_TOKEN.encode(), hashlib.sha256).hexdigest()
@@ -68,8 +69,10 @@ async def failure(facebook: Facebook, secrets: LoginSecrets, *hidden: str) -> Pr
 
 
 def test_the_person_is_sent_with_the_state(facebook: Facebook, secrets: LoginSecrets) -> None:
-    """The dialog is asked for an email and nothing more, and learns no secret."""
-    url = urlsplit(facebook.authorization_url(secrets))
+    """The dialog is asked for an email and nothing more, and learns no secret. It cannot be told to ask the person."""
+    assert not facebook.asks_person
+    assert facebook.authorization_url(secrets, ask_person=True) == facebook.authorization_url(secrets, ask_person=False)
+    url = urlsplit(facebook.authorization_url(secrets, ask_person=False))
     assert f"{url.scheme}://{url.netloc}{url.path}" == CONFIG.authorization_endpoint
     assert parse_qs(url.query) == {
         "client_id": [CONFIG.client_id],

@@ -101,7 +101,7 @@ async def failure(google: Google, secrets: LoginSecrets, *hidden: str) -> Proble
 
 def test_the_person_is_sent_with_nonce_and_challenge(google: Google, secrets: LoginSecrets) -> None:
     """OpenID Connect Core, 3.1.2.1 and RFC 7636, 4.3: nonce and S256 challenge go along, nothing secret does."""
-    url = urlsplit(google.authorization_url(secrets))
+    url = urlsplit(google.authorization_url(secrets, ask_person=False))
     assert f"{url.scheme}://{url.netloc}{url.path}" == CONFIG.authorization_endpoint
     hashed = hashlib.sha256(secrets.code_verifier.encode()).digest()
     assert parse_qs(url.query) == {
@@ -116,6 +116,15 @@ def test_the_person_is_sent_with_nonce_and_challenge(google: Google, secrets: Lo
     }
     assert CONFIG.client_secret.reveal() not in url.query
     assert secrets.code_verifier not in url.query
+
+
+def test_the_person_is_asked_where_the_redirect_might_be_anybodys(google: Google, secrets: LoginSecrets) -> None:
+    """RFC 8252, 8.6: Google shows its account chooser, also to somebody whom it knows; nothing else changes."""
+    assert google.asks_person
+    asking, silent = (
+        parse_qs(urlsplit(google.authorization_url(secrets, ask_person=ask)).query) for ask in (True, False)
+    )
+    assert asking == silent | {"prompt": ["select_account"]}
 
 
 async def test_a_code_becomes_an_identity(

@@ -15,7 +15,7 @@ from nextarget.errors import ProviderUnavailable
 from nextarget.model import Provider as Name
 from nextarget.providers import jwks
 from nextarget.providers.base import ProviderHttp
-from nextarget.providers.jwks import DEFAULT_AGE_SECONDS, MAX_STALE_SECONDS, REFETCH_SECONDS, JwksCache
+from nextarget.providers.jwks import DEFAULT_AGE_SECONDS, MAX_STALE_SECONDS, REFETCH_SECONDS, RETRY_SECONDS, JwksCache
 
 HOUR = 3600
 
@@ -212,13 +212,32 @@ async def test_stale_keys_serve_while_the_provider_is_down(
 
 
 async def test_a_failing_provider_is_not_hammered(cache: JwksCache, published: Published, clock: Clock) -> None:
-    """After a failure the provider is left alone for a minute, whoever asks for whatever."""
+    """After a failure the provider is left alone for a minute, whoever asks for whatever; stale keys serve."""
+    await cache.keys_for("key-1")
+    clock.seconds += 2 * HOUR
+    published.status = 503
+    for number in range(20):
+        assert await asking(cache, f"key-{number}") == {"key-1"}
+    assert published.fetches == 2
+    clock.seconds += REFETCH_SECONDS - 1
+    assert await asking(cache, "key-1") == {"key-1"}
+    assert published.fetches == 2
+    clock.seconds += 1
+    published.status = 200
+    assert await asking(cache, "key-1", times=20) == {"key-1"}
+    assert published.fetches == 3
+
+
+async def test_without_any_keys_a_failing_provider_is_asked_again_soon(
+    cache: JwksCache, published: Published, clock: Clock
+) -> None:
+    """Nobody can sign in meanwhile, so it is left alone for five seconds only, but for those it is."""
     published.status = 503
     for number in range(20):
         with pytest.raises(ProviderUnavailable):
             await cache.keys_for(f"key-{number}")
     assert published.fetches == 1
-    clock.seconds += REFETCH_SECONDS - 1
+    clock.seconds += RETRY_SECONDS - 1
     with pytest.raises(ProviderUnavailable):
         await cache.keys_for("key-1")
     assert published.fetches == 1

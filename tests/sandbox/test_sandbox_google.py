@@ -216,6 +216,19 @@ async def test_without_a_person_a_page_offers_everybody_every_fault_and_cancel(a
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize("prompt", [None, "", "consent", "select_account", "consent select_account", "none"])
+async def test_with_a_person_every_prompt_signs_in(authorize, prompt):
+    """OpenID Connect Core, 3.1.2.1: `person=` is somebody who has already answered."""
+    assert redirected(await authorize(person="ada", prompt=prompt))["code"]
+
+
+async def test_prompt_none_without_a_person_says_that_nobody_is_signed_in(authorize, asked):
+    """OpenID Connect Core, 3.1.2.6: login_required, and no page."""
+    answer = await authorize(prompt="none")
+    assert answer.status == 302
+    assert redirected(answer) == {"error": "login_required", "state": asked["state"]}
+
+
 async def test_a_fault_without_a_person_is_preselected_on_the_page(authorize):
     """A link to the page may carry the fault; the person is still asked."""
     assert '<option value="expired" selected>' in await (await authorize(fault="expired")).text()
@@ -240,6 +253,8 @@ async def test_a_fault_without_a_person_is_preselected_on_the_page(authorize):
         ({"person": "katherine"}, "unknown_person"),
         ({"fault": "missing_id"}, "unknown_fault"),
         ({"fault": "nonsense"}, "unknown_fault"),
+        ({"prompt": "login"}, "invalid_request"),
+        ({"prompt": "none select_account"}, "invalid_request"),
         ({"state": "x" * 2049}, "invalid_request"),
         ({"state": "a\nb"}, "invalid_request"),
     ],

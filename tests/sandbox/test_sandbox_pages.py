@@ -33,6 +33,13 @@ async def test_the_home_page_offers_both_providers_and_a_way_for_programs(client
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
+async def test_the_home_page_shows_how_an_app_does_without_a_phone(client):
+    """The stand-in SDKs are found where a developer looks first."""
+    text = await (await client.get("/")).text()
+    for path in ("google/sdk?person=ada", "facebook/sdk?person=ada&amp;kind=limited", "facebook/sdk?person=ada"):
+        assert f"http://127.0.0.1:8000/sandbox/{path}" in text
+
+
 async def test_the_style_sheet_is_served_from_here_and_loads_nothing(client):
     """The pages' policy allows styles from the same origin alone."""
     answer = await client.get("/sandbox/style.css")

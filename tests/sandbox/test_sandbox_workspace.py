@@ -48,6 +48,12 @@ def test_the_settings_point_the_providers_at_the_sandbox(made):
     assert values["FACEBOOK_GRAPH_URL"] == f"{url}/sandbox/facebook"
     assert values["FACEBOOK_AUTHORIZATION_ENDPOINT"] == f"{url}/sandbox/facebook/dialog/oauth"
     assert values["FACEBOOK_GRAPH_VERSION"] == "v26.0"
+    assert values["FACEBOOK_JWKS_URI"] == f"{url}/sandbox/facebook/limited/jwks"
+    assert values["GOOGLE_CLIENT_IDS"].endswith(".apps.googleusercontent.com")
+    assert values["GOOGLE_CLIENT_IDS"] != values["GOOGLE_CLIENT_ID"]
+    assert values["APP_REDIRECT_URIS"] == (
+        "nextarget://callback,http://127.0.0.1/callback,http://[::1]/callback,https://app.example/callback"
+    )
 
 
 async def test_every_endpoint_in_the_settings_is_a_route(made, aiohttp_client):
@@ -60,7 +66,12 @@ async def test_every_endpoint_in_the_settings_is_a_route(made, aiohttp_client):
     attach(app, sandbox_config(made, "127.0.0.1", 8000))
     client = await aiohttp_client(app)
     values = sandbox_values(made, "127.0.0.1", 8000)
-    for name in ("GOOGLE_AUTHORIZATION_ENDPOINT", "GOOGLE_JWKS_URI", "FACEBOOK_AUTHORIZATION_ENDPOINT"):
+    for name in (
+        "GOOGLE_AUTHORIZATION_ENDPOINT",
+        "GOOGLE_JWKS_URI",
+        "FACEBOOK_AUTHORIZATION_ENDPOINT",
+        "FACEBOOK_JWKS_URI",
+    ):
         assert (await client.get(urlsplit(values[name]).path)).status in {200, 400}, name
     assert (await client.post(urlsplit(values["GOOGLE_TOKEN_ENDPOINT"]).path)).status == 400
 
@@ -71,6 +82,7 @@ def test_both_halves_hold_the_same_secrets(made):
     assert config.google_client_id == values["GOOGLE_CLIENT_ID"]
     assert config.google_client_secret.reveal() == values["GOOGLE_CLIENT_SECRET"]
     assert config.google_redirect_uri == values["GOOGLE_REDIRECT_URI"]
+    assert ",".join(config.google_client_ids) == values["GOOGLE_CLIENT_IDS"]
     assert config.google_issuer == values["GOOGLE_ISSUER"]
     assert config.facebook_client_id == values["FACEBOOK_CLIENT_ID"]
     assert config.facebook_client_secret.reveal() == values["FACEBOOK_CLIENT_SECRET"]
@@ -145,8 +157,9 @@ def _without_key(text: bytes) -> bytes:
         lambda text: text.replace(b"MII", b"XXX"),
         lambda text: text.replace(b'"facebook_client_id": "', b'"facebook_client_id": "x'),
         _without_key,
+        lambda text: text.replace(b'"google_app_client_id": "', b'"google_app_client_id": "%'),
     ],
-    ids=["empty", "cut", "array", "nested", "binary", "key", "shape", "missing"],
+    ids=["empty", "cut", "array", "nested", "binary", "key", "shape", "missing", "later-shape"],
 )
 def test_a_damaged_file_is_reported_with_what_to_do(copy, damage):
     """Exit status 78 and one sentence; never overwritten without being asked."""
@@ -158,6 +171,49 @@ def test_a_damaged_file_is_reported_with_what_to_do(copy, damage):
     assert str(copy) in problem.problem
     assert "Delete it" in problem.remedy
     assert copy.read_bytes() == before
+
+
+def _of_the_first_release(path: Path) -> dict[str, str]:
+    """Makes the file one that lacks what was added later; returns what it holds then."""
+    kept = json.loads(path.read_bytes())
+    del kept["facebook_private_key"], kept["google_app_client_id"]
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    return kept
+
+
+def test_a_file_of_an_older_release_is_completed_and_keeps_what_it_had(copy):
+    """A new secret must not sign everybody out: the JWT secret and the clients stay, once completed for good."""
+    had = _of_the_first_release(copy)
+    values = sandbox_values(copy.parent, "127.0.0.1", 8000)
+    completed = json.loads(copy.read_bytes())
+    assert had.items() <= completed.items()
+    assert values["JWT_SECRET_KEY"] == had["jwt_secret_key"]
+    assert values["GOOGLE_CLIENT_IDS"] == completed["google_app_client_id"]
+    before = copy.read_bytes()
+    key = sandbox_config(copy.parent, "127.0.0.1", 8000).facebook_private_key
+    assert copy.read_bytes() == before
+    assert key.private_numbers() != sandbox_config(copy.parent, "::1", 1).google_private_key.private_numbers()
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert [path.name for path in copy.parent.iterdir()] == [SECRETS_FILE]
+
+
+def test_processes_that_complete_a_file_at_once_agree(copy):
+    """The second one finds nothing left to add."""
+    _of_the_first_release(copy)
+    with ProcessPoolExecutor(6, mp_context=get_context("spawn")) as pool:
+        answers = [pool.submit(sandbox_values, copy.parent, "127.0.0.1", 8000) for _ in range(6)]
+        made = {answer.result()["GOOGLE_CLIENT_IDS"] for answer in answers}
+    assert made == {json.loads(copy.read_bytes())["google_app_client_id"]}
+
+
+def test_completing_a_linked_file_changes_the_file_and_keeps_the_link(copy, tmp_path_factory):
+    """Who keeps the secrets elsewhere goes on keeping them there."""
+    _of_the_first_release(copy)
+    link = tmp_path_factory.mktemp("linked") / SECRETS_FILE
+    link.symlink_to(copy)
+    values = sandbox_values(link.parent, "127.0.0.1", 8000)
+    assert link.is_symlink()
+    assert json.loads(copy.read_bytes())["google_app_client_id"] == values["GOOGLE_CLIENT_IDS"]
 
 
 def test_a_place_where_nothing_can_be_written_is_reported(tmp_path):

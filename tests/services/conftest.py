@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nextarget.model import Identity, Millis, Provider, Secret
-from nextarget.services.sessions import Sessions
+from nextarget.providers.base import NativeIdentity, SubjectTokenType
+from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signin import SignIn
 from nextarget.storage.database import Database
 from nextarget.storage.schema import migrate
@@ -41,11 +43,18 @@ class Vouching:
     name: Provider
     says: Identity | Exception = ADA
     issuers: tuple[str, ...] = ("https://accounts.google.com",)
+    asks_person: bool = True
+    http: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(answering=True))
+    native_nonce: str | None = None
+    """What nonce its native tokens carry."""
     asked: list[tuple[str, LoginSecrets, Millis]] = field(default_factory=list)
+    asked_natively: list[tuple[str, SubjectTokenType, str | None, Millis]] = field(default_factory=list)
     sent: list[LoginSecrets] = field(default_factory=list)
+    asked_person: list[bool] = field(default_factory=list)
 
-    def authorization_url(self, secrets: LoginSecrets) -> str:
+    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool) -> str:
         self.sent.append(secrets)
+        self.asked_person.append(ask_person)
         return f"https://provider.example/authorize?state={secrets.state}"
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
@@ -53,6 +62,14 @@ class Vouching:
         if isinstance(self.says, Exception):
             raise self.says
         return self.says
+
+    async def identify_native(
+        self, token: str, kind: SubjectTokenType, *, raw_nonce: str | None, now: Millis
+    ) -> NativeIdentity:
+        self.asked_natively.append((token, kind, raw_nonce, now))
+        if isinstance(self.says, Exception):
+            raise self.says
+        return NativeIdentity(self.says, self.native_nonce)
 
 
 @pytest.fixture
@@ -89,7 +106,8 @@ def node(database: Database, clock: Clock, google: Vouching) -> Callable[..., No
     def node(*secrets: Secret) -> Node:
         ring = Keyring(secrets[0], secrets[1:])
         tokens = AccessTokens(ring, issuer="https://id.example", audience="https://id.example", client_id="app")
-        sessions = Sessions(database, tokens, client_id="app", access_lifetime=3600, session_days=30, clock=clock)
+        rules = SessionRules(client_id="app", access_lifetime=3600, idle_days=30, reuse_window=30)
+        sessions = Sessions(database, ring, tokens, rules, clock)
         return Node(SignIn(database, {Provider.GOOGLE: google}, ring, sessions, clock), sessions)
 
     return node

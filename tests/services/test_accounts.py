@@ -5,6 +5,7 @@ import pytest
 from nextarget.errors import UserAmbiguous, UserNotFound
 from nextarget.model import Identity, Provider, Secret
 from nextarget.services import accounts
+from nextarget.services.sessions import SignedInUser
 from nextarget.storage import audit, sessions
 from nextarget.storage.database import Database
 from tests.services.conftest import ADA, SECRET, Clock
@@ -52,7 +53,7 @@ async def test_a_session_from_the_terminal_is_real_labelled_and_recorded(
     session = database.write_now(accounts.open_terminal_session, user, making, now=clock.now)
     token = making.access_token(session, clock.now, lifetime=900)
     assert token.expires_in == 900
-    assert await making.authenticate(token.token) == user
+    assert await making.authenticate(token.token) == SignedInUser(user, session.id)
     assert session.label == "terminal"
     (event,) = database.read_now(audit.latest_of_user, user.id)
     assert (event.event, event.session_id, event.detail) == ("token_issued", session.id, "terminal")

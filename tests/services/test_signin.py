@@ -19,6 +19,7 @@ from nextarget.errors import (
 )
 from nextarget.model import AuditEvent, Identity, LoginMode, Provider
 from nextarget.services import accounts
+from nextarget.services.sessions import SignedInUser
 from nextarget.services.signin import LOGIN_SECONDS, CallbackAnswer, SignIn
 from nextarget.storage import audit, sessions, users
 from nextarget.storage.database import Database
@@ -59,6 +60,12 @@ def events(database: Database) -> list[AuditEvent]:
     return [AuditEvent(*row) for row in rows]
 
 
+def only_login(database: Database) -> str:
+    """The id of the one login that there is."""
+    ((login_id,),) = database.read_now(lambda db: db.execute_sql('SELECT "id" FROM "login"').fetchall())
+    return login_id
+
+
 async def test_a_login_ends_with_a_user_a_session_and_a_token(node: Making, database: Database, clock: Clock) -> None:
     """The token opens the session that the login made, for the user that the provider vouched for."""
     server = node(SECRET)
@@ -66,7 +73,7 @@ async def test_a_login_ends_with_a_user_a_session_and_a_token(node: Making, data
     assert (done.user.email, done.user.provider, done.user.created_at) == (ADA.email, Provider.GOOGLE, clock.now)
     assert done.session.user_id == done.user.id
     assert done.session.expires_at == clock.now + 30 * 24 * 3600 * 1000
-    assert await server.sessions.authenticate(done.access.token) == done.user
+    assert await server.sessions.authenticate(done.access.token) == SignedInUser(done.user, done.session.id)
     assert database.read_now(users.page) == [done.user]
 
 
@@ -97,7 +104,7 @@ async def test_a_state_is_used_once(signin: SignIn, google: Vouching, database: 
     done = await signin.finish(Provider.GOOGLE, answer(state), cookie=None)
     assert type(await fails(signin, answer(state))) is InvalidState
     assert len(google.asked) == 1
-    assert database.read_now(sessions.count_standing, done.user.id, done.session.created_at) == 1
+    assert len(database.read_now(sessions.of_user, done.user.id, standing_at=done.session.created_at)) == 1
 
 
 async def test_of_many_callbacks_with_one_state_one_goes_on(signin: SignIn, google: Vouching) -> None:
@@ -105,7 +112,7 @@ async def test_of_many_callbacks_with_one_state_one_goes_on(signin: SignIn, goog
     state = await begun(signin)
     callbacks = (signin.finish(Provider.GOOGLE, answer(state), cookie=None) for _ in range(20))
     outcomes = await asyncio.gather(*callbacks, return_exceptions=True)
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["InvalidState"] * 19 + ["SignedIn"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["InvalidState"] * 19 + ["TokenPair"]
     assert len(google.asked) == 1
 
 
@@ -233,7 +240,8 @@ async def test_a_failure_is_recorded_with_its_login(
     signin: SignIn, google: Vouching, database: Database, clock: Clock, kind: type[ProblemError]
 ) -> None:
     """`explain` can tell what happened: when, in which login and request, and why. No user, no session."""
-    google.says = kind(note="google: status 400, invalid_grant: Bad Request")
+    reason = "google: status 400, invalid_grant: Bad Request"
+    google.says = kind(reason) if kind is IdentityRejected else kind(note=reason)
     token = request_id.set("request-1")
     state = await begun(signin)
     clock.advance(30)
@@ -241,13 +249,12 @@ async def test_a_failure_is_recorded_with_its_login(
     request_id.reset(token)
     assert type(error) is kind
     (event,) = events(database)
-    (login_id,) = database.read_now(lambda db: db.execute_sql('SELECT "id" FROM "login"').fetchall())[0]
     assert event == AuditEvent(
         clock.now,
         "login_failed",
-        login_id,
+        only_login(database),
         "request-1",
-        detail=f"{kind.code}: google: status 400, invalid_grant: Bad Request",
+        detail=f"{kind.code}: {reason}",
     )
     assert database.read_now(users.page) == []
 
@@ -265,7 +272,7 @@ async def test_a_success_is_recorded_with_everything_it_made(signin: SignIn, dat
     """One event names login, user and session, and is committed together with them."""
     done = await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)
     assert events(database) == [
-        AuditEvent(clock.now, "login_succeeded", done.login_id, None, done.user.id, done.session.id)
+        AuditEvent(clock.now, "login_succeeded", only_login(database), None, done.user.id, done.session.id)
     ]
 
 
@@ -285,7 +292,7 @@ async def test_a_deactivated_user_is_refused_and_gets_no_session(
     with pytest.raises(InvalidToken):
         await server.sessions.authenticate(done.access.token)
     assert type(await fails(server.signin, answer(await begun(server.signin)))) is UserDeactivated
-    assert database.read_now(sessions.count_standing, done.user.id, clock.now) == 0
+    assert len(database.read_now(sessions.of_user, done.user.id, standing_at=clock.now)) == 0
     assert [event.event for event in events(database)] == ["login_succeeded", "user_deactivated", "login_failed"]
 
 
@@ -298,7 +305,7 @@ async def test_activating_again_revives_no_session(node: Making, database: Datab
     with pytest.raises(InvalidToken):
         await server.sessions.authenticate(done.access.token)
     again = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
-    assert await server.sessions.authenticate(again.access.token) == done.user
+    assert await server.sessions.authenticate(again.access.token) == SignedInUser(done.user, again.session.id)
 
 
 async def test_deleting_a_user_ends_the_token_at_once(node: Making, database: Database, clock: Clock) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nextarget.errors import IdentityRejected
 from nextarget.model import Identity, Millis, Provider
 from nextarget.tokens import foreign
-from nextarget.tokens.foreign import identity_of, key_id_of, usable_email, verify_id_token
+from nextarget.tokens.foreign import check_nonce, identity_of, key_id_of, usable_email, verify_id_token
 from tests.tokens.forging import contains_part_of, flipped, hs256, rs256, segment, unsigned
 
 CLIENT_ID = "123456789012-app.apps.googleusercontent.com"
@@ -41,18 +41,14 @@ shared_fixtures = settings(suppress_health_check=[HealthCheck.function_scoped_fi
 
 @pytest.fixture
 def verify(public_pem: bytes) -> Verify:
-    """Who a token speaks of, as a provider asks: its key, then its claims, then its subject."""
+    """Who a token speaks of, as a provider asks: its key, then its claims, its nonce and its subject."""
 
-    def verify(token: str, *, seconds: int = SECONDS) -> Identity:
+    def verify(token: str, *, seconds: int = SECONDS, audiences: tuple[str, ...] = (CLIENT_ID,)) -> Identity:
         key_id_of(token)
         claims = verify_id_token(
-            token,
-            {"key-1": public_pem},
-            audiences=(CLIENT_ID,),
-            issuers=ISSUERS,
-            nonce=NONCE,
-            now=Millis(seconds * 1000),
+            token, {"key-1": public_pem}, audiences=audiences, issuers=ISSUERS, now=Millis(seconds * 1000)
         )
+        check_nonce(claims, NONCE)
         return identity_of(Provider.GOOGLE, claims)
 
     return verify
@@ -60,14 +56,14 @@ def verify(public_pem: bytes) -> Verify:
 
 @pytest.fixture
 def rejected(verify: Verify) -> Rejected:
-    """The error for a token: always the same one, and nothing of the token in it."""
+    """The error for a token: always the same one, with a reason of ours, and nothing of the token in it."""
 
-    def rejected(token: str, **options: int) -> IdentityRejected:
+    def rejected(token: str, **options: Any) -> IdentityRejected:
         with pytest.raises(IdentityRejected) as caught:
             verify(token, **options)
         error = caught.value
         assert error.detail == IdentityRejected.sentence
-        assert error.note
+        assert error.note == error.reason != ""
         assert not contains_part_of(error.note, token)
         assert not any(
             value in error.note for name in ("sub", "email", "nonce") if isinstance(value := CLAIMS[name], str)
@@ -102,7 +98,7 @@ def test_a_signature_of_a_stranger_is_rejected(strangers_key: RSAPrivateKey, rej
 
 def test_a_token_signed_with_an_unpublished_key_is_rejected(signed: Signed, rejected: Rejected) -> None:
     """A kid that the provider does not publish names no key."""
-    assert rejected(signed(header=HEADER | {"kid": "key-2"})).note == "id_token signed with an unknown key"
+    assert rejected(signed(header=HEADER | {"kid": "key-2"})).note == "id_token not signed by this provider"
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "RS256", "", None])
@@ -136,6 +132,25 @@ def test_an_odd_kid_is_rejected(kid: object, signed: Signed, rejected: Rejected)
 def test_a_token_for_another_client_is_rejected(aud: object, signed: Signed, rejected: Rejected) -> None:
     """aud is exactly our client id: a list that holds it is a token made for somebody else too."""
     rejected(signed(aud=aud))
+
+
+@pytest.mark.parametrize("aud", [CLIENT_ID, "ios-app", "android-app"])
+@pytest.mark.parametrize("azp", [CLIENT_ID, "ios-app", "android-app"])
+def test_a_token_for_any_client_of_ours_is_accepted(aud: str, azp: str, verify: Verify, signed: Signed) -> None:
+    """An app's SDK has client ids of its own: each that is named is us, and so is the one it was issued to."""
+    ours = (CLIENT_ID, "ios-app", "android-app")
+    assert verify(signed(aud=aud, azp=azp), audiences=ours).subject == CLAIMS["sub"]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"aud": "other-app"}, {"azp": "other-app"}, {"aud": ["ios-app"]}, {"aud": ["ios-app", CLIENT_ID]}]
+)
+def test_a_token_for_a_client_that_is_not_named_is_rejected(
+    changed: dict[str, object], signed: Signed, rejected: Rejected
+) -> None:
+    """Several client ids make no other one ours, nor a list of them a client."""
+    rejected(signed(**changed), audiences=(CLIENT_ID, "ios-app"))
+    rejected(signed(), audiences=())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nextarget.model import Secret
 from nextarget.tokens.keyring import SigningKey
-from nextarget.tokens.login import STATE_LENGTH, base64url, digest, login_secrets, new_state
+from nextarget.tokens.login import STATE_LENGTH, login_secrets, new_state
 
 KEY = SigningKey(Secret("a secret of thirty-two bytes or more"))
 OTHER_KEY = SigningKey(Secret("another secret of thirty-two bytes or more"))
@@ -57,31 +57,9 @@ def test_the_verifier_and_its_challenge_fit_rfc_7636(state: str) -> None:
     assert base64.urlsafe_b64decode(found.code_challenge + "=") == hashed
 
 
-def test_the_challenge_is_that_of_the_example_in_rfc_7636() -> None:
-    """RFC 7636, appendix B."""
-    octets = bytes([116, 24, 223, 180, 151, 153, 224, 37, 79, 250, 96, 125, 216, 173, 187, 186])
-    octets += bytes([22, 212, 37, 77, 105, 214, 191, 240, 91, 88, 5, 88, 83, 132, 141, 121])
-    assert base64url(octets) == "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-    challenge = base64url(hashlib.sha256(base64url(octets).encode()).digest())
-    assert challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
-
-
 def test_secrets_of_a_login_do_not_show_themselves() -> None:
     """A login's secrets in a log line or a traceback are blank."""
     found = login_secrets(KEY, new_state())
     assert found.state not in repr(found)
     assert found.nonce not in repr(found)
     assert found.code_verifier not in repr(found)
-
-
-@given(st.binary(max_size=100))
-def test_base64url_is_unpadded_and_can_be_read_back(octets: bytes) -> None:
-    """RFC 7515, 2: the URL-safe alphabet, no padding."""
-    text = base64url(octets)
-    assert re.fullmatch(r"[A-Za-z0-9_-]*", text)
-    assert base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) == octets
-
-
-def test_a_digest_is_sha_256_in_hex() -> None:
-    """One-time values are stored as their SHA-256."""
-    assert digest("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

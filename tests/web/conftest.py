@@ -10,6 +10,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 import structlog
 
+from nextarget import telemetry
 from nextarget.telemetry import configure_logging
 
 
@@ -22,6 +23,7 @@ class Log:
 
     @property
     def text(self) -> str:
+        telemetry.flush_logs()
         out, err = self._capfd.readouterr()
         assert out == "", "the log goes to standard error alone"
         self._text += err
@@ -55,7 +57,7 @@ def log(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> I
     pointed at the file descriptor, which stays.
     """
     before, root = structlog.get_config(), logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, requests = root.handlers[:], root.level, telemetry._requests.stream
     with open(2, "w", encoding="utf-8", closefd=False) as stderr:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", stderr)
@@ -64,6 +66,7 @@ def log(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> I
         yield Log(capfd)
         _forget_streams()
         structlog.configure(**before)
+        telemetry._requests.stream = requests
         root.handlers[:], root.level = handlers, level
 
 

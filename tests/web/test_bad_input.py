@@ -12,6 +12,7 @@ import time
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs
 
 import jsonschema_rs
 import pytest
@@ -22,14 +23,29 @@ from multidict import CIMultiDict, MultiDict
 from nextarget.errors import InvalidRequest
 from nextarget.web import parameters
 from nextarget.web.middleware import MAX_BODY_BYTES
-from nextarget.web.problems import wants_page
+from nextarget.web.negotiation import wants_page
+from nextarget.web.parameters import Parameters
 from nextarget.web.routes.documents import openapi_document
-from tests.running import Server
+from tests.apps import REDIRECT, assert_oauth_error, is_error_text
+from tests.running import Answer, Server
 from tests.web.conftest import Log
 from tests.web.wire import RawAnswer, exchange, wire
 
 MARK = "hush-4tk9-do-not-repeat"
 DOCUMENT: dict[str, Any] = json.loads(openapi_document())
+SESSION = "a0000000-0000-4000-8000-000000000001"
+AUTHORIZE = {
+    "response_type": "code",
+    "client_id": "nextarget-app",
+    "redirect_uri": REDIRECT,
+    "code_challenge": "A" * 43,
+    "code_challenge_method": "S256",
+    "provider": "google",
+}
+OAUTH = {"/auth/authorize", "/auth/token", "/auth/revoke"}
+"""Where errors have the form of RFC 6749, 5.2."""
+WHOSE = {"client_id", "redirect_uri"}
+"""Where these do not fit, nobody knows where an answer could go."""
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
@@ -44,9 +60,9 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def operations() -> list[tuple[str, str]]:
-    """Every operation: its method, and its path for the first provider there is."""
+    """Every operation: its method, and its path for the first provider there is, and for some session."""
     return [
-        (method.upper(), path.replace("{provider}", "google"))
+        (method.upper(), path.replace("{provider}", "google").replace("{session_id}", SESSION))
         for path, item in DOCUMENT["paths"].items()
         for method in METHODS
         if method in item
@@ -79,31 +95,56 @@ def _unquoted(value: str) -> str:
     )
 
 
+async def beside(server: Server, path: str, name: str) -> str:
+    """What must come with a parameter for it to be the only one that can be wrong."""
+    if path == "/auth/authorize":
+        return "".join(f"{other}={value}&" for other, value in AUTHORIZE.items() if other != name)
+    state = (await server.begin())["state"]
+    return f"state={state}&" if path.endswith("/callback") and name != "state" else ""
+
+
+def assert_refuses(answer: Answer, path: str, name: str) -> None:
+    """The answer is invalid_request, names the parameter, and goes to where it belongs."""
+    if path != "/auth/authorize":
+        assert (answer.status, answer.code) == (400, "invalid_request")
+        assert f"'{name}'" in answer.json["detail"]
+    elif name in WHOSE:
+        assert_oauth_error(answer, "invalid_request")
+        assert "Location" not in answer.headers
+    else:
+        assert answer.status == 302
+        target, _, query = answer.headers["Location"].partition("?")
+        said = parse_qs(query)
+        assert target == REDIRECT
+        assert said.keys() == {"error", "error_description", "iss"}
+        unsupported = name == "response_type" and said["error"] == ["unsupported_response_type"]
+        assert unsupported or said["error"] == ["invalid_request"]
+        assert name in said["error_description"][0]
+        assert is_error_text(said["error_description"][0])
+
+
 @pytest.mark.parametrize("bad", BAD_VALUES)
 @pytest.mark.parametrize(("path", "name", "schema"), query_parameters(), ids=lambda part: str(part)[:30])
 async def test_a_parameter_that_does_not_fit_is_refused(
     server: Server, path: str, name: str, schema: dict[str, Any], bad: str
 ) -> None:
     """What the document does not allow answers invalid_request, and the answer does not quote it."""
-    state = (await server.begin())["state"]
-    required = f"state={state}&" if path.endswith("/callback") and name != "state" else ""
-    answer = await server.get(f"{path}?{required}{name}={bad}")
+    answer = await server.get(f"{path}?{await beside(server, path, name)}{name}={bad}")
     assert answer.status < 500 or answer.code == "provider_failed"  # a callback with an error of the provider's
     if not jsonschema_rs.is_valid(schema, decoded(bad)) and bad != "%ff":  # of which no URL parser makes text
-        assert (answer.status, answer.code) == (400, "invalid_request")
-        assert f"'{name}'" in answer.json["detail"]
+        assert_refuses(answer, path, name)
     if len(bad) > 3:
         assert bad not in answer.text
+        assert bad not in answer.headers.get("Location", "")
 
 
 @pytest.mark.parametrize(("path", "name", "_schema"), query_parameters(), ids=lambda part: str(part)[:30])
 async def test_a_repeated_parameter_is_refused(server: Server, path: str, name: str, _schema: object) -> None:
     """RFC 6749, 3.1: parameters must not be sent more than once, not even with the same value."""
-    value = {"mode": "json", "state": "A" * 43}.get(name, "x")
-    required = f"state={'A' * 43}&" if path.endswith("/callback") and name != "state" else ""
-    answer = await server.get(f"{path}?{required}{name}={value}&{name}={value}")
-    assert (answer.status, answer.code) == (400, "invalid_request")
-    assert f"'{name}'" in answer.json["detail"]
+    value = ({"mode": "json", "state": "A" * 43, "response_mode": "query"} | AUTHORIZE).get(name, "x")
+    for again in (value, "", "other"):
+        answer = await server.get(f"{path}?{await beside(server, path, name)}{name}={value}&{name}={again}")
+        assert_refuses(answer, path, name)
 
 
 async def test_an_absent_required_parameter_is_refused(server: Server) -> None:
@@ -156,7 +197,10 @@ async def test_a_body_beyond_the_limit_is_refused(server: Server, method: str, p
     assert (await server.ask(method, path, data=b"x" * MAX_BODY_BYTES)).status == plain.status
     for body in (b"x" * (MAX_BODY_BYTES + 1), chunks()):
         answer = await server.ask(method, path, data=body)
-        assert (answer.status, answer.code) == (413, "payload_too_large")
+        if path in OAUTH:
+            assert_oauth_error(answer, "invalid_request", 413)
+        else:
+            assert (answer.status, answer.code) == (413, "payload_too_large")
 
 
 async def test_a_body_that_never_ends_does_not_fill_the_memory(server: Server) -> None:
@@ -249,7 +293,8 @@ MALFORMED: dict[str, bytes] = {
 async def test_what_is_not_a_request_is_refused_and_not_repeated(
     log: Log, server: Server, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A 4xx with a request id, or the connection's end; nothing of the request comes back or is logged."""
+    """A 4xx with a request id, or the connection's end; nothing of the request comes back or is logged, and each
+    answer is told in one line."""
     monkeypatch.setattr("nextarget.web.server.HEADER_SECONDS", 1)
     monkeypatch.setattr("nextarget.web.middleware.BODY_SECONDS", 1)
     answers: list[RawAnswer] = []
@@ -259,7 +304,8 @@ async def test_what_is_not_a_request_is_refused_and_not_repeated(
             answers.append(answer)
             if name.startswith("pipelined") and (answer := await connection.answer()) is not None:
                 answers.append(answer)
-    assert (await server.get("/health")).status == 200
+    healthy = await server.get("/health")
+    assert healthy.status == 200
     for answer in answers:
         assert 400 <= answer.status < 500
         assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
@@ -271,7 +317,9 @@ async def test_what_is_not_a_request_is_refused_and_not_repeated(
     assert "Traceback" not in log.text
     assert not log.holds(MARK)
     assert MARK.replace("-", "") not in log.text.lower()
-    assert len({line["request_id"] for line in log.events("request")}) == len(answers) + 1
+    told = [(line["request_id"], line["status"]) for line in log.lines if "status" in line]
+    asked = [(answer.headers["x-request-id"], answer.status) for answer in answers]
+    assert sorted(told) == sorted([*asked, (healthy.headers["X-Request-ID"], 200)])
 
 
 async def test_the_cases_above_reach_both_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +446,7 @@ async def test_a_client_that_trickles_its_header_is_dropped_too(
         assert b" 200 " not in answer
 
 
-FORMS = [parameters.STATE, parameters.CODE, parameters.ERROR, parameters.DESCRIPTION, parameters.ISSUER]
+FORMS = [parameters.STATE, parameters.CODE, parameters.ERROR, parameters.DESCRIPTION, parameters.ISSUER, parameters.URI]
 
 
 @given(
@@ -408,16 +456,20 @@ FORMS = [parameters.STATE, parameters.CODE, parameters.ERROR, parameters.DESCRIP
 def test_a_parameter_is_text_of_its_form_or_a_clear_refusal(
     pairs: list[tuple[str, str]], form: re.Pattern[str]
 ) -> None:
-    """Nothing but InvalidRequest is ever raised, and it quotes no value."""
-    query = MultiDict(pairs)
-    values = query.getall("a", [])
-    for read in (parameters.optional, parameters.required):
-        fits = len(values) == 1 and form.fullmatch(values[0])
-        if fits or (not values and read is parameters.optional):
-            assert read(query, "a", form) == (values[0] if values else None)
+    """Nothing but InvalidRequest is ever raised; it names the parameter and quotes no value. Without a value a
+    parameter is absent (RFC 6749, 3.1)."""
+    query = Parameters(MultiDict(pairs))
+    values = [value for name, value in pairs if name == "a"]
+    absent = values in ([], [""])
+    for read in (query.optional, query.required):
+        if absent and read == query.optional:
+            assert read("a", form) is None
+        elif len(values) == 1 and form.fullmatch(values[0]):
+            assert read("a", form) == values[0]
         else:
             with pytest.raises(InvalidRequest) as refused:
-                read(query, "a", form)
+                read("a", form)
+            assert "'a'" in refused.value.detail
             assert all(len(value) < 12 or value not in refused.value.detail for value in values)
 
 

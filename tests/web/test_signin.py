@@ -23,6 +23,7 @@ from nextarget.sandbox.people import FAULTS, PEOPLE, Fault, people_of
 from nextarget.services import accounts
 from nextarget.storage import users
 from nextarget.web.problems import problem_document
+from tests.apps import stands
 from tests.running import Answer, Server, query_of, running
 from tests.web.conftest import Log
 
@@ -60,6 +61,7 @@ OUTCOMES: dict[Fault, type[ProblemError] | None] = {
     Fault.RATE_LIMITED: ProviderUnavailable,
     Fault.OTHER_APP: None,  # debug_token is for tokens that did not come from our own code exchange
     Fault.OTHER_USER: None,
+    Fault.INVALID_TOKEN: None,
 }
 """What a sign-in with each fault ends with; None when it succeeds all the same."""
 
@@ -78,7 +80,8 @@ def assert_is(answer: Answer, kind: type[ProblemError]) -> None:
     """The answer is the problem document of this error, to the letter: there is nothing else in it."""
     assert answer.code == kind.code
     assert answer.status == kind.status
-    assert answer.json == problem_document(kind(), answer.headers["X-Request-ID"])
+    error = kind("a reason") if kind is IdentityRejected else kind()
+    assert answer.json == problem_document(error, answer.headers["X-Request-ID"])
     assert answer.headers.get("Retry-After") == (str(kind.retry_after) if kind.retry_after else None)
     assert "Location" not in answer.headers
     assert "WWW-Authenticate" not in answer.headers
@@ -102,7 +105,9 @@ async def test_everybody_signs_in_and_reads_the_own_profile(server: Server, prov
     assert answer.status == 200
     assert answer.headers["Cache-Control"] == "no-store"
     token = answer.json
-    assert token.keys() == {"access_token", "token_type", "expires_in", "email", "provider", "user_id"}
+    assert token.keys() == {
+        "access_token", "token_type", "expires_in", "refresh_token", "email", "email_verified", "provider", "user_id",
+    }  # fmt: skip
     assert (token["token_type"], token["expires_in"], token["provider"]) == ("bearer", 3600, provider)
 
     fallback = f"{provider}-{token['user_id'].replace('-', '')[:12]}@users.noreply.invalid"
@@ -119,6 +124,8 @@ async def test_everybody_signs_in_and_reads_the_own_profile(server: Server, prov
         "is_active": True,
         "created_at": created_at,
     }
+    assert token["email_verified"] is profile.json["email_verified"]
+    assert await stands(server, token)
     assert created_at.endswith("Z")
 
 

@@ -10,12 +10,12 @@ import pytest
 from nextarget.errors import InvalidState
 from nextarget.model import Provider
 from nextarget.sandbox.workspace import sandbox_values
-from nextarget.tokens.login import digest
+from nextarget.tokens.encoding import digest
 from nextarget.web.server import MAX_FIELD_BYTES
 from tests.running import Answer, Browser, Server, free_listener, open_browser, query_of, running
 from tests.web.wire import exchange
 
-SECRET = "another secret that is quite long enough, 0123456789"
+SECRET = "another secret that is quite long enough 0123456789"
 
 
 async def approved(browser: Browser, provider: str = "google") -> str:

@@ -1,0 +1,153 @@
+"""The one write of a refresh, on every database: of any number of rivals exactly one moves the session on."""
+
+import asyncio
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from nextarget.model import Generations, Identity, Millis, Provider, Session, User
+from nextarget.storage import sessions, users
+from nextarget.storage.database import Database
+from nextarget.tokens.refresh import NEW_SESSION
+from tests.contract.databases import Place, run_together
+
+NOW = Millis(1_900_000_000_000)
+LATER = Millis(NOW + 3_600_000)
+MOVED_ON = Generations(previous=1, oldest=2, current=2, rotated_at=NOW)
+
+
+def open_session(database: Database, generations: Generations = NEW_SESSION) -> tuple[Session, User]:
+    """A session of somebody new."""
+    identity = Identity(Provider.GOOGLE, str(uuid.uuid4()), "ada@x.example", email_verified=True)
+    facts = {"subject_digest": identity.subject, "new_id": str(uuid.uuid4()), "now": NOW}
+    user = database.write_now(users.admit, identity, **facts)
+    session = Session(str(uuid.uuid4()), user.id, "app", "Ada's phone", NOW, LATER, None, generations)
+    database.write_now(sessions.add, session)
+    return session, user
+
+
+def test_a_session_is_read_as_it_was_stored(database: Database) -> None:
+    """Every fact of it, and whose it is."""
+    session, user = open_session(database, Generations(3, 5, 7, NOW))
+    assert database.read_now(sessions.standing, session.id, NOW) == (session, user)
+    assert database.read_now(sessions.of_user, user.id) == [session]
+
+
+def test_a_swap_changes_generations_and_expiry_and_nothing_else(database: Database) -> None:
+    """The next read, on any connection, sees the session as the swap left it."""
+    session, user = open_session(database)
+    expires_at = Millis(LATER + 1)
+    assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=expires_at) is True
+    moved_on = Session(session.id, user.id, "app", session.label, NOW, expires_at, None, MOVED_ON)
+    assert database.read_now(sessions.standing, session.id, NOW) == (moved_on, user)
+
+
+def test_a_swap_touches_one_session(database: Database) -> None:
+    """Another session of the same generations stays as it is."""
+    session, _ = open_session(database)
+    other, owner = open_session(database)
+    assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=LATER)
+    assert database.read_now(sessions.of_user, owner.id) == [other]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Generations(2, 5, 7, NOW),
+        Generations(3, 4, 7, NOW),
+        Generations(3, 5, 8, NOW),
+        Generations(3, 5, 7, Millis(NOW + 1)),
+    ],
+)
+def test_a_swap_fails_when_the_session_is_not_as_it_was_read(database: Database, state: Generations) -> None:
+    """Each of the four values must still be the one that was judged; otherwise nothing is written."""
+    session, user = open_session(database, state)
+    read = Session(session.id, user.id, "app", None, NOW, LATER, None, Generations(3, 5, 7, NOW))
+    assert database.write_now(sessions.swap, read, Generations(7, 8, 8, LATER), expires_at=LATER) is False
+    assert database.read_now(sessions.of_user, user.id) == [session]
+
+
+def test_a_swap_on_a_revoked_session_fails(database: Database) -> None:
+    """A sign-out between reading and writing wins, though the generations are as they were read."""
+    session, user = open_session(database)
+    assert database.write_now(sessions.revoke, session.id, NOW) == user.id
+    assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=LATER) is False
+    (found,) = database.read_now(sessions.of_user, user.id)
+    assert (found.generations, found.expires_at, found.revoked_at) == (NEW_SESSION, LATER, NOW)
+
+
+def test_a_swap_on_a_session_of_a_deleted_user_fails(database: Database) -> None:
+    """There is no row left to move on, and none is made."""
+    session, user = open_session(database)
+    assert database.write_now(users.delete, user.id)
+    assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=LATER) is False
+    assert database.read_now(sessions.standing, session.id, NOW) is None
+
+
+def test_of_32_swaps_in_threads_exactly_one_wins(database: Database, place: Place) -> None:
+    """Each thread opens the database for itself, reads the session, and waits for the others before it writes."""
+    session, user = open_session(database)
+    everybody = threading.Barrier(32, timeout=60)
+
+    def rival(number: int) -> bool:
+        mine = place.connect()
+        try:
+            found = mine.read_now(sessions.standing, session.id, NOW)
+            assert found is not None
+            everybody.wait()
+            moved_on = Generations(1, 2, 2, Millis(NOW + number))
+            return mine.write_now(sessions.swap, found[0], moved_on, expires_at=Millis(LATER + number))
+        finally:
+            mine.close()
+
+    with ThreadPoolExecutor(32) as pool:
+        outcomes = list(pool.map(rival, range(32)))
+    winner = outcomes.index(True)
+    assert outcomes.count(True) == 1
+    (found,) = database.read_now(sessions.of_user, user.id)
+    assert (found.generations.rotated_at, found.expires_at) == (NOW + winner, LATER + winner)
+
+
+async def test_of_32_queued_swaps_exactly_one_wins(database: Database) -> None:
+    """The writer commits several at once, and still each sees what the one before it did."""
+    session, _ = open_session(database)
+    outcomes = await asyncio.gather(
+        *(database.write(sessions.swap, session, MOVED_ON, expires_at=LATER) for _ in range(32))
+    )
+    assert sorted(outcomes) == [False] * 31 + [True]
+
+
+SWAP = """
+import sys
+from nextarget.model import Generations
+from nextarget.storage import sessions
+from nextarget.storage.database import Database
+
+address, session_id, now = sys.argv[1], sys.argv[2], int(sys.argv[3])
+database = Database(address)
+print("ready", flush=True)
+sys.stdin.readline()
+won = 0
+for generation in range(1, 101):
+    while True:
+        session, _ = database.read_now(sessions.standing, session_id, now)
+        if session.generations.current > generation:
+            break
+        moved_on = Generations(generation, generation + 1, generation + 1, now + generation)
+        if database.write_now(sessions.swap, session, moved_on, expires_at=session.expires_at):
+            won += 1
+            break
+print(won)
+database.close()
+"""
+
+
+def test_processes_that_swap_at_once_never_both_win(database: Database, place: Place) -> None:
+    """Four processes race for each of a hundred generations: each is won once."""
+    session, user = open_session(database)
+    outcomes = run_together(SWAP, [[place.address, session.id, str(NOW)]] * 4)
+    assert sum(int(line) for (line,) in outcomes) == 100
+    (found,) = database.read_now(sessions.of_user, user.id)
+    assert found.generations == Generations(100, 101, 101, Millis(NOW + 100))

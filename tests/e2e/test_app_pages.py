@@ -1,0 +1,295 @@
+"""The pages between an app and a provider, as a person meets them: reading, choosing, going wrong, coming back."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from aiohttp import web
+from playwright.async_api import Browser, Page, expect
+
+from nextarget.errors import ProblemError, problem_types
+from nextarget.model import Provider
+from nextarget.web.pages import texts
+from tests.apps import App, stands
+from tests.e2e.conftest import Person, sit_down
+from tests.running import Server, running
+
+SEEN_BY_PEOPLE = {
+    "invalid_request", "invalid_state", "provider_refused", "access_denied", "user_deactivated",
+    "provider_not_configured", "provider_failed", "identity_rejected", "provider_unavailable",
+    "database_unavailable", "redirect_refused", "internal_error", "payload_too_large", "request_timeout",
+}  # fmt: skip
+"""Codes that can end on a page: a browser can get them on the routes that browsers open."""
+BACK = '<link rel="icon" href="data:,"><h1>Back in the app</h1>'
+LANGUAGES = pytest.mark.parametrize("language", texts.LANGUAGES)
+SCHEMES = pytest.mark.parametrize("color_scheme", ["light", "dark"])
+
+CONTRASTS = """() => {
+  const channels = text => {
+    const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
+    return {rgb: [r, g, b], a};
+  };
+  const ground = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const {rgb, a} = channels(getComputedStyle(at).backgroundColor);
+      if (a === 1) return rgb;
+      if (a > 0) throw new Error("half transparent");
+    }
+    return [255, 255, 255];
+  };
+  const luminance = rgb => {
+    const [r, g, b] = rgb.map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ratio = (one, other) => {
+    const [light, dark] = [luminance(one), luminance(other)].sort((x, y) => y - x);
+    return (light + 0.05) / (dark + 0.05);
+  };
+  const speaking = [...document.querySelectorAll("main *")].filter(element =>
+    [...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim()));
+  return speaking.map(element =>
+    [element.textContent.trim(), ratio(channels(getComputedStyle(element).color).rgb, ground(element))]);
+}"""
+"""The contrast of every piece of text with what is behind it (WCAG 2.2, 1.4.3)."""
+
+
+async def assert_readable(page: Page) -> None:
+    contrasts = await page.evaluate(CONTRASTS)
+    assert contrasts
+    assert [(text, ratio) for text, ratio in contrasts if ratio < 4.5] == []
+
+
+async def assert_well_formed(person: Person, language: str) -> None:
+    """What a screen reader needs: a language, a title, one heading, one landmark, a name for every link."""
+    page = person.page
+    assert await page.locator("html").get_attribute("lang") == language
+    assert await page.get_by_role("main").count() == 1
+    [heading] = await page.get_by_role("heading").all_inner_texts()
+    assert await page.get_by_role("heading", level=1).count() == 1
+    assert await page.title() == heading
+    for link in await page.get_by_role("link").all():
+        assert (await link.inner_text()).strip()
+    assert await page.get_by_role("img").count() == 0
+    assert await page.locator("script, [style], [onclick], style").count() == 0
+
+
+def other_complaints(person: Person) -> list[str]:
+    """What the browser complains of, but for the status of an error page itself."""
+    return [complaint for complaint in person.complaints if "the server responded with a status of" not in complaint]
+
+
+@pytest.fixture
+def app(server: Server) -> App:
+    return App(server)
+
+
+@asynccontextmanager
+async def listening_app() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
+    """An app on this machine (RFC 8252, 7.3): its redirect, and what comes there."""
+    answers: list[dict[str, str]] = []
+
+    async def callback(request: web.Request) -> web.Response:
+        answers.append(dict(request.query))
+        return web.Response(text=BACK, content_type="text/html")
+
+    listener = web.Application()
+    listener.router.add_get("/callback", callback)
+    runner = web.AppRunner(listener)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/callback", answers
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("chosen", [True, False], ids=["by the app", "by the person"])
+async def test_a_person_signs_in_to_an_app(
+    server: Server, phone_user: Person, provider: Provider, chosen: bool
+) -> None:
+    """From the app over our page and the provider's back to the app, which then has tokens. Each page fits a phone."""
+    page = phone_user.page
+    async with listening_app() as (redirect_uri, answers):
+        app = App(server, redirect_uri)
+        await phone_user.open(app.request(provider=provider if chosen else None))
+        if provider is Provider.FACEBOOK or not chosen:
+            assert await phone_user.fits()
+            await page.get_by_role("link", name=f"Continue with {provider.title}").click()
+        assert await phone_user.fits()
+        await page.click("text=Ada Lovelace")
+        await expect(page.get_by_role("heading")).to_have_text("Back in the app")
+        assert page.url.startswith(redirect_uri + "?code=")
+        [answer] = answers
+        assert (answer["state"], answer["iss"]) == (app.state, server.url)
+        tokens = await app.redeem(answer["code"])
+        assert tokens.json["provider"] == provider
+        assert await stands(server, tokens.json)
+    assert not chosen or await phone_user.context.cookies() == []
+    assert phone_user.complaints == []
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_who_says_no_comes_back_to_the_app(server: Server, person: Person, provider: Provider) -> None:
+    """Cancel at the provider is an answer too."""
+    async with listening_app() as (redirect_uri, answers):
+        app = App(server, redirect_uri)
+        await person.open(app.request(provider=None))
+        await person.page.click(f"text=Continue with {provider.title}")
+        await person.page.click("text=Cancel")
+        await expect(person.page.get_by_role("heading")).to_have_text("Back in the app")
+        [answer] = answers
+        assert (answer["error"], answer["state"]) == ("access_denied", app.state)
+
+
+async def test_who_goes_back_to_the_page_may_choose_again(server: Server, person: Person) -> None:
+    """The back button, another provider, and the sign-in works."""
+    async with listening_app() as (redirect_uri, answers):
+        await person.open(App(server, redirect_uri).request(provider=None))
+        await person.page.click("text=Continue with Google")
+        await person.page.go_back()
+        await person.page.click("text=Continue with Facebook")
+        await person.page.click("text=Ada Lovelace")
+        await expect(person.page.get_by_role("heading")).to_have_text("Back in the app")
+        assert "code" in answers[0]
+
+
+@LANGUAGES
+@SCHEMES
+async def test_the_page_to_choose_is_readable_by_everybody(
+    chromium: Browser, server: Server, app: App, language: str, color_scheme: str
+) -> None:
+    """In the reader's language, light or dark, 360 pixels wide, and to a screen reader."""
+    reader = await sit_down(
+        chromium, server, locale=language, color_scheme=color_scheme, viewport={"width": 360, "height": 740}
+    )
+    for provider in (None, "facebook"):
+        await reader.open(app.request(provider=provider))
+        await assert_well_formed(reader, language)
+        await assert_readable(reader.page)
+        assert await reader.fits()
+        links = await reader.page.get_by_role("link").all_inner_texts()
+        names = ["Facebook"] if provider else [name.title for name in Provider]
+        assert links == [texts.text("continue_with", language, name=name) for name in names]
+        for link in await reader.page.get_by_role("link").all():
+            box = await link.bounding_box()
+            assert box is not None
+            assert box["height"] >= 44
+    assert reader.complaints == []
+    assert reader.strangers == []
+    await reader.context.close()
+
+
+@LANGUAGES
+@SCHEMES
+async def test_an_error_page_is_readable_by_everybody_and_says_what_to_do(
+    chromium: Browser, server: Server, app: App, language: str, color_scheme: str
+) -> None:
+    """What happened, what to do next, and the number under which the log has it."""
+    reader = await sit_down(
+        chromium, server, locale=language, color_scheme=color_scheme, viewport={"width": 360, "height": 740}
+    )
+    state = urlencode({"state": "A" * 43, "code": "x"})
+    for path, code in (
+        (app.request(redirect_uri="https://evil.example"), "redirect_refused"),
+        (f"/auth/google/callback?{state}", "invalid_state"),
+        ("/auth/google/callback", "invalid_request"),
+        ("/auth/google/start?mode=" + "x" * 2000, "invalid_request"),
+    ):
+        async with reader.page.expect_response(server.url + path) as waiting:
+            await reader.open(path)
+        response = await waiting.value
+        assert response.status == 400
+        assert response.headers["content-language"] == language
+        await assert_well_formed(reader, language)
+        await assert_readable(reader.page)
+        assert await reader.fits()
+        shown = await reader.text()
+        assert code in shown
+        assert response.headers["x-request-id"] in shown
+        step = {"redirect_refused": "beware"}.get(code, "again")
+        assert await reader.page.inner_text(".next") == texts.NEXT_STEPS[step][language]
+    assert other_complaints(reader) == []
+    assert reader.strangers == []
+    await reader.context.close()
+
+
+@pytest.mark.parametrize(
+    ("locale", "language"),
+    [("fr-CA", "fr"), ("de-DE", "en"), ("en-GB", "en")],
+)
+async def test_who_reads_neither_gets_english(
+    chromium: Browser, server: Server, app: App, locale: str, language: str
+) -> None:
+    """A region does not matter."""
+    reader = await sit_down(chromium, server, locale=locale)
+    await reader.open(app.request(provider=None))
+    await assert_well_formed(reader, language)
+    await reader.context.close()
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_the_keyboard_is_enough(person: Person, app: App, provider: Provider) -> None:
+    """Tab goes through the links in order, each showing that it has the focus; Enter follows."""
+    page = person.page
+    await person.open(app.request(provider=None))
+    for name in Provider:
+        await page.keyboard.press("Tab")
+        focused = page.locator(":focus-visible")
+        assert await focused.inner_text() == f"Continue with {name.title}"
+        style, width = await focused.evaluate(
+            "e => [getComputedStyle(e).outlineStyle, getComputedStyle(e).outlineWidth]"
+        )
+        assert style == "solid"
+        assert float(width.removesuffix("px")) >= 2
+        if name is provider:
+            break
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {provider.title}")
+    assert person.complaints == []
+
+
+async def test_without_any_provider_the_page_says_so(tmp_path: Path, chromium: Browser) -> None:
+    """A service that is not set up yet."""
+    names = ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")
+    off = {f"{provider.upper()}_{name}": "" for provider in Provider for name in names}
+    async with running(tmp_path, **off) as server:
+        reader = await sit_down(chromium, server)
+        await reader.open(App(server).request(provider=None))
+        assert await reader.page.get_by_role("link").count() == 0
+        assert texts.text("none_configured", "en") in await reader.text()
+        await assert_well_formed(reader, "en")
+        await assert_readable(reader.page)
+        await reader.context.close()
+
+
+@pytest.mark.parametrize("kind", tuple(problem_types()))
+def test_every_error_has_words_for_a_person(kind: type[ProblemError]) -> None:
+    """In both languages: what happened and what to do. A developer's sentence is never all that a person is told."""
+    error = kind.__new__(kind)
+    ProblemError.__init__(error)
+    english, french = (texts.error_texts(error, language) for language in ("en", "fr"))
+    for said in (english, french):
+        assert said.title
+        assert said.explanation.endswith(".")
+        assert said.next_step.endswith(".")
+        assert said.technical in {None, error.detail}
+    assert english.title != french.title
+    assert english.explanation != french.explanation
+    assert english.next_step != french.next_step
+    for technical in ("parameter", "/openapi.json", "header", "GET "):
+        assert technical not in english.explanation
+    if kind.retryable:
+        assert "minute" in english.next_step
+        assert "minute" in french.next_step
+
+
+def test_every_error_that_people_see_is_one_that_there_is() -> None:
+    """A code that is renamed would fall back to words for something else."""
+    codes = {kind.code for kind in problem_types()}
+    assert codes >= SEEN_BY_PEOPLE
+    assert texts.FRENCH.keys() <= SEEN_BY_PEOPLE
+    assert SEEN_BY_PEOPLE - texts.FRENCH.keys() == {"invalid_request", "payload_too_large", "request_timeout"}

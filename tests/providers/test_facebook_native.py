@@ -1,0 +1,284 @@
+"""Facebook's SDK inside an app: Limited Login's id_tokens and classic access tokens, and what is made of them."""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+
+from nextarget.errors import IdentityRejected, ProviderFailed, ProviderUnavailable
+from nextarget.model import Identity, Millis, Secret
+from nextarget.model import Provider as Name
+from nextarget.providers.base import NativeIdentity, ProviderHttp, SubjectTokenType
+from nextarget.providers.facebook import Facebook, FacebookConfig
+from tests.providers.conftest import Provider
+from tests.tokens.forging import contains_part_of, rs256
+
+TOKEN = "EAAGm0PX4ZCpsBAOZCZB-token-of-a-person"
+JWKS = "https://limited.facebook.example/.well-known/oauth/openid/jwks/"
+CONFIG = FacebookConfig(
+    client_id="1234567890123999",
+    client_secret=Secret("0123456789abcdef0123456789abcdef"),
+    redirect_uri="https://id.example.com/auth/facebook/callback",
+    graph_url="https://graph.facebook.example",
+    graph_version="v26.0",
+    authorization_endpoint="https://www.facebook.example/v26.0/dialog/oauth",
+    jwks_uri=JWKS,
+)
+GRAPH = "https://graph.facebook.example/v26.0"
+DEBUG = f"{GRAPH}/debug_token?input_token={TOKEN}"
+PROOF = hmac.new(CONFIG.client_secret.encode(), TOKEN.encode(), hashlib.sha256).hexdigest()
+ME = f"{GRAPH}/me?fields=id,email&appsecret_proof={PROOF}"
+SECONDS = 1_900_000_000
+NOW = Millis(SECONDS * 1000)
+SUBJECT = "10224601733318501"
+NONCE = "a-nonce-that-we-issued-to-the-app"
+ADA = Identity(Name.FACEBOOK, SUBJECT, "ada@lovelace.example", email_verified=False)
+GOOD: dict[str, Any] = {
+    "app_id": CONFIG.client_id,
+    "type": "USER",
+    "application": "NexTarget",
+    "expires_at": SECONDS + 3600,
+    "is_valid": True,
+    "scopes": ["email", "public_profile"],
+    "user_id": SUBJECT,
+}
+MISSING = object()
+Signed = Callable[..., str]
+
+
+@pytest.fixture
+def facebook(http: aiohttp.ClientSession) -> Facebook:
+    return Facebook(CONFIG, ProviderHttp(http, Name.FACEBOOK))
+
+
+async def classic(facebook: Facebook, token: str = TOKEN, *, raw_nonce: str | None = None) -> NativeIdentity:
+    return await facebook.identify_native(token, SubjectTokenType.ACCESS_TOKEN, raw_nonce=raw_nonce, now=NOW)
+
+
+async def limited(facebook: Facebook, token: str, *, raw_nonce: str | None = None) -> NativeIdentity:
+    return await facebook.identify_native(token, SubjectTokenType.ID_TOKEN, raw_nonce=raw_nonce, now=NOW)
+
+
+def debugged(**changed: Any) -> dict[str, Any]:
+    """What debug_token says of a token, with some facts changed."""
+    return {"data": {name: value for name, value in (GOOD | changed).items() if value is not MISSING}}
+
+
+async def rejected(asking: Any, *hidden: str) -> str:
+    """Why; the reason is for the app, and quotes nothing."""
+    with pytest.raises(IdentityRejected) as caught:
+        await asking
+    for text in (TOKEN, PROOF, CONFIG.client_secret.reveal(), *hidden):
+        assert not contains_part_of(caught.value.reason, text)
+    return caught.value.reason
+
+
+async def test_a_classic_token_says_who_is_signed_in(facebook: Facebook, provider: Provider) -> None:
+    """Facebook confirms that it was made for us, then says who it is of. It carries no nonce."""
+    provider.answers("GET", DEBUG, debugged())
+    provider.answers("GET", ME, {"id": SUBJECT, "email": ADA.email, "verified": True})
+    assert await classic(facebook, raw_nonce="of no consequence") == NativeIdentity(ADA, nonce=None)
+
+
+async def test_the_secret_and_the_proof_travel_in_headers_and_as_a_hash(facebook: Facebook, provider: Provider) -> None:
+    """debug_token is asked as the app, in a header; the profile as the person, with the proof of the app."""
+    provider.answers("GET", DEBUG, debugged())
+    provider.answers("GET", ME, {"id": SUBJECT})
+    await classic(facebook)
+    debug, me = provider.asked
+    assert debug.headers["Authorization"] == f"Bearer {CONFIG.client_id}|{CONFIG.client_secret.reveal()}"
+    assert debug.params == {"input_token": TOKEN}  # as Facebook documents it: there is no other way to ask
+    assert me.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert me.params == {"fields": "id,email", "appsecret_proof": PROOF}
+    assert not any(CONFIG.client_secret.reveal() in f"{asked.url} {asked.params}" for asked in provider.asked)
+
+
+@pytest.mark.parametrize("app_id", [CONFIG.client_id, int(CONFIG.client_id)])
+@pytest.mark.parametrize("expires_at", [SECONDS + 1, 0])
+async def test_what_facebook_writes_in_two_ways_is_read_in_both(
+    facebook: Facebook, provider: Provider, app_id: object, expires_at: int
+) -> None:
+    """The app's id as text or number; 0 for a token that does not expire."""
+    provider.answers("GET", DEBUG, debugged(app_id=app_id, expires_at=expires_at))
+    provider.answers("GET", ME, {"id": SUBJECT})
+    assert (await classic(facebook)).identity.subject == SUBJECT
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        *[({"app_id": value}, "another app") for value in ("999", "", None, MISSING, [CONFIG.client_id], 1.5)],
+        *[({"is_valid": value}, "not valid") for value in (False, None, MISSING, "true", 1)],
+        *[({"type": value}, "not valid") for value in ("PAGE", "APP", "user", None, MISSING)],
+        *[({"user_id": value}, "not valid") for value in (None, MISSING, int(SUBJECT))],
+        *[
+            ({"expires_at": value}, "expired")
+            for value in (SECONDS, SECONDS - 1, -1, None, MISSING, str(SECONDS + 60), True, False, SECONDS + 0.5)
+        ],
+    ],
+    ids=lambda value: "missing" if value is MISSING else repr(value),
+)
+async def test_a_token_that_was_not_made_for_us_to_use_is_rejected(
+    facebook: Facebook, provider: Provider, changed: dict[str, Any], why: str
+) -> None:
+    """Above all one that another app got: presented here, it would sign its person in (RFC 9700, 4.9). Nobody's
+    profile is asked for with it."""
+    provider.answers("GET", DEBUG, debugged(**changed))
+    assert why in await rejected(classic(facebook))
+    assert [asked.params for asked in provider.asked] == [{"input_token": TOKEN}]
+
+
+async def test_a_token_of_two_people_is_rejected(facebook: Facebook, provider: Provider) -> None:
+    """Whose it is must be the same in both answers."""
+    provider.answers("GET", DEBUG, debugged(user_id="10158844207715503"))
+    provider.answers("GET", ME, {"id": SUBJECT})
+    assert "two people" in await rejected(classic(facebook))
+
+
+@pytest.mark.parametrize("token", ["", "two words", "t\r\nX-Header: 1", "tok\u00e9n", "\x00", "x" * 4097], ids=repr)
+async def test_text_that_cannot_be_a_token_is_rejected_without_asking(
+    facebook: Facebook, provider: Provider, token: str
+) -> None:
+    """Anybody can present anything here."""
+    assert "malformed" in await rejected(classic(facebook, token))
+    assert provider.asked == []
+
+
+@pytest.mark.parametrize("payload", [{}, {"data": None}, {"data": []}, {"data": "text"}, {"error": {"code": 190}}])
+@pytest.mark.parametrize("status", [200, 400])
+async def test_an_answer_without_facts_failed(
+    facebook: Facebook, provider: Provider, payload: dict[str, Any], status: int
+) -> None:
+    """Also an error about our own credentials: that is not the person's fault."""
+    provider.answers("GET", DEBUG, payload, status=status)
+    with pytest.raises(ProviderFailed) as caught:
+        await classic(facebook)
+    assert not isinstance(caught.value, IdentityRejected)
+    assert str(caught.value.note).startswith("facebook debug_token: status ")
+
+
+async def test_good_facts_with_a_bad_status_are_not_believed(facebook: Facebook, provider: Provider) -> None:
+    """Only 200 is an answer."""
+    provider.answers("GET", DEBUG, debugged(), status=400)
+    with pytest.raises(ProviderFailed):
+        await classic(facebook)
+
+
+@pytest.mark.parametrize("where", ["debug_token", "me"])
+@pytest.mark.parametrize("answer", [{"status": 500}, {"status": 400, "payload": {"error": {"code": 4}}}], ids=repr)
+async def test_facebook_being_down_means_later(
+    facebook: Facebook, provider: Provider, where: str, answer: dict[str, Any]
+) -> None:
+    """At either question."""
+    if where == "me":
+        provider.answers("GET", DEBUG, debugged())
+    provider.answers("GET", DEBUG if where == "debug_token" else ME, **answer)
+    with pytest.raises(ProviderUnavailable) as caught:
+        await classic(facebook)
+    assert not contains_part_of(str(caught.value.note), TOKEN)
+
+
+async def test_what_facebook_quotes_of_a_token_is_not_repeated(facebook: Facebook, provider: Provider) -> None:
+    """Neither the token nor our own app token reaches a note."""
+    app_token = f"{CONFIG.client_id}|{CONFIG.client_secret.reveal()}"
+    message = f"Cannot parse access token {TOKEN} with {app_token} of ada@lovelace.example"
+    provider.answers("GET", DEBUG, {"error": {"message": message, "code": 190}}, status=400)
+    with pytest.raises(ProviderFailed) as caught:
+        await classic(facebook)
+    for text in (TOKEN, CONFIG.client_secret.reveal(), "ada@lovelace.example"):
+        assert not contains_part_of(str(caught.value.note), text)
+
+
+@pytest.fixture
+def signed(signing_key: RSAPrivateKey, provider: Provider, jwks_of: Callable[..., Any]) -> Signed:
+    """An id_token of Limited Login, with some claims changed; its key is published once."""
+    provider.answers("GET", JWKS, jwks_of("key-1"))
+
+    def signed(key: RSAPrivateKey = signing_key, kid: str = "key-1", **changed: object) -> str:
+        claims: dict[str, object] = {
+            "iss": "https://www.facebook.com",
+            "aud": CONFIG.client_id,
+            "sub": SUBJECT,
+            "email": ADA.email,
+            "name": "Ada Lovelace",
+            "nonce": NONCE,
+            "iat": SECONDS,
+            "exp": SECONDS + 3600,
+        }
+        kept = {name: value for name, value in (claims | changed).items() if value is not MISSING}
+        return rs256({"alg": "RS256", "kid": kid, "typ": "JWT"}, kept, key)
+
+    return signed
+
+
+async def test_an_id_token_of_limited_login_says_who_is_signed_in(
+    facebook: Facebook, provider: Provider, signed: Signed
+) -> None:
+    """Nothing but the public keys is asked for: the Graph API knows no such token."""
+    assert await limited(facebook, signed()) == NativeIdentity(ADA, NONCE)
+    assert [asked.url for asked in provider.asked] == [JWKS]
+
+
+@pytest.mark.parametrize("said", [True, "true", False, MISSING])
+async def test_an_email_of_limited_login_never_counts_as_verified(
+    facebook: Facebook, signed: Signed, said: object
+) -> None:
+    """Facebook does not say whether it checked it, whatever a token claims."""
+    assert (await limited(facebook, signed(email_verified=said))).identity == ADA
+
+
+@pytest.mark.parametrize("raw", [None, NONCE])
+async def test_a_nonce_that_the_sdk_hashed_needs_the_raw_one(
+    facebook: Facebook, signed: Signed, raw: str | None
+) -> None:
+    """Without it the hash is the nonce, which nobody issued; with it what we issued is found."""
+    hashed = hashlib.sha256(NONCE.encode()).hexdigest()
+    found = await limited(facebook, signed(nonce=hashed), raw_nonce=raw)
+    assert found.nonce == (raw or hashed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"aud": "999"}, "aud"),
+        ({"aud": [CONFIG.client_id]}, "aud"),
+        ({"aud": int(CONFIG.client_id)}, "aud"),
+        ({"azp": "999"}, "azp"),
+        ({"iss": "https://facebook.com"}, "issuer"),
+        ({"iss": "https://www.facebook.com/"}, "issuer"),
+        ({"iss": "https://limited.facebook.com"}, "issuer"),
+        ({"iat": SECONDS - 7200, "exp": SECONDS - 3600}, "expired"),
+        ({"iat": SECONDS + 60}, "future"),
+        ({"nonce": MISSING}, "nonce"),
+        ({"nonce": ""}, "nonce"),
+        ({"sub": MISSING}, "sub"),
+        ({"sub": int(SUBJECT)}, "sub"),
+        ({"events": {}}, "security event"),
+    ],
+    ids=repr,
+)
+async def test_an_id_token_that_breaks_a_rule_is_rejected_and_the_rule_named(
+    facebook: Facebook, signed: Signed, changed: dict[str, object], why: str
+) -> None:
+    """Every rule for id_tokens holds here too."""
+    token = signed(**changed)
+    assert why in await rejected(limited(facebook, token), token, str(ADA.email))
+
+
+async def test_an_id_token_that_facebook_did_not_sign_is_rejected(facebook: Facebook, signed: Signed) -> None:
+    """Not with another key, not with a kid that is not published, and not of another kind."""
+    await rejected(limited(facebook, signed(key=generate_private_key(65537, 2048))))
+    await rejected(limited(facebook, signed(kid="key-2")))
+    await rejected(limited(facebook, TOKEN))
+    await rejected(limited(facebook, "x" * 20_000))
+
+
+async def test_an_id_token_is_no_access_token(facebook: Facebook, provider: Provider, signed: Signed) -> None:
+    """Presented as one, it is what Facebook says of it: nothing."""
+    token = signed()
+    provider.answers("GET", f"{GRAPH}/debug_token?input_token={token}", {"data": {"is_valid": False}})
+    assert "not valid" in await rejected(classic(facebook, token))

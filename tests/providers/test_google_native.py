@@ -1,0 +1,181 @@
+"""Google's SDK inside an app: which id_tokens it may present, and what is made of them."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+
+from nextarget.errors import IdentityRejected, InvalidRequest, ProviderUnavailable
+from nextarget.model import Identity, Millis, Secret
+from nextarget.model import Provider as Name
+from nextarget.providers.base import NativeIdentity, ProviderHttp, SubjectTokenType
+from nextarget.providers.google import Google, GoogleConfig
+from nextarget.tokens.login import LoginSecrets
+from tests.providers.conftest import Provider
+from tests.tokens.forging import contains_part_of, rs256, unsigned
+
+JWKS = "https://www.google.example/oauth2/v3/certs"
+IOS, ANDROID = "123456789012-ios.apps.googleusercontent.com", "123456789012-android.apps.googleusercontent.com"
+CONFIG = GoogleConfig(
+    client_id="123456789012-app.apps.googleusercontent.com",
+    client_secret=Secret("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"),
+    redirect_uri="https://id.example.com/auth/google/callback",
+    issuer="https://accounts.google.example",
+    authorization_endpoint="https://accounts.google.example/o/oauth2/v2/auth",
+    token_endpoint="https://oauth2.google.example/token",
+    jwks_uri=JWKS,
+    other_client_ids=(IOS, ANDROID),
+)
+SECONDS = 1_900_000_000
+NOW = Millis(SECONDS * 1000)
+NONCE = "a-nonce-that-we-issued-to-the-app"
+ADA = Identity(Name.GOOGLE, "108204268033311374501", "ada@lovelace.example", email_verified=True)
+Signed = Callable[..., str]
+
+
+@pytest.fixture
+def google(http: aiohttp.ClientSession, provider: Provider, jwks_of: Callable[..., Any]) -> Google:
+    """Google, with its keys published once."""
+    provider.answers("GET", JWKS, jwks_of("key-1"))
+    return Google(CONFIG, ProviderHttp(http, Name.GOOGLE))
+
+
+@pytest.fixture
+def signed(signing_key: RSAPrivateKey) -> Signed:
+    """An id_token as the SDK gets it, with some claims changed; a claim changed to None is left out."""
+
+    def signed(key: RSAPrivateKey = signing_key, kid: str = "key-1", **changed: object) -> str:
+        claims: dict[str, object] = {
+            "iss": CONFIG.issuer,
+            "aud": CONFIG.client_id,
+            "azp": IOS,
+            "sub": ADA.subject,
+            "email": ADA.email,
+            "email_verified": True,
+            "nonce": NONCE,
+            "iat": SECONDS,
+            "exp": SECONDS + 3600,
+        }
+        kept = {name: value for name, value in (claims | changed).items() if value is not None}
+        return rs256({"alg": "RS256", "kid": kid, "typ": "JWT"}, kept, key)
+
+    return signed
+
+
+async def present(google: Google, token: str, raw_nonce: str | None = None, now: Millis = NOW) -> NativeIdentity:
+    return await google.identify_native(token, SubjectTokenType.ID_TOKEN, raw_nonce=raw_nonce, now=now)
+
+
+async def rejected(google: Google, token: str, raw_nonce: str | None = None) -> str:
+    """Why; the reason is for the app, and holds nothing of the token."""
+    with pytest.raises(IdentityRejected) as caught:
+        await present(google, token, raw_nonce)
+    assert not contains_part_of(caught.value.reason, token)
+    assert "lovelace" not in caught.value.reason
+    return caught.value.reason
+
+
+async def test_an_id_token_says_who_is_signed_in_and_which_nonce_it_carries(
+    google: Google, signed: Signed, provider: Provider
+) -> None:
+    """Nothing but the public keys is asked for; whether the nonce is ours is not decided here."""
+    assert await present(google, signed()) == NativeIdentity(ADA, NONCE)
+    assert [asked.url for asked in provider.asked] == [JWKS]
+
+
+@pytest.mark.parametrize("form", ["plain", "hashed"])
+async def test_the_raw_nonce_may_come_beside_the_token(google: Google, signed: Signed, form: str) -> None:
+    """An SDK that hashes the nonce is as good as one that does not; what counts is the nonce that we issued."""
+    carried = hashlib.sha256(NONCE.encode()).hexdigest() if form == "hashed" else NONCE
+    assert await present(google, signed(nonce=carried), NONCE) == NativeIdentity(ADA, NONCE)
+
+
+@pytest.mark.parametrize("aud", [CONFIG.client_id, IOS, ANDROID])
+@pytest.mark.parametrize("azp", [CONFIG.client_id, IOS, ANDROID, None])
+async def test_a_token_for_any_client_of_the_project_is_accepted(
+    google: Google, signed: Signed, aud: str, azp: str | None
+) -> None:
+    """Android's tokens are for the server's client id and issued to the app's own; iOS's are for the app's."""
+    assert (await present(google, signed(aud=aud, azp=azp))).identity == ADA
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"aud": "another.apps.googleusercontent.com"}, "aud"),
+        ({"aud": [IOS, ANDROID]}, "aud"),
+        ({"aud": None}, "aud"),
+        ({"azp": "another.apps.googleusercontent.com"}, "azp"),
+        ({"iss": "https://evil.example"}, "issuer"),
+        ({"iat": SECONDS - 7200, "exp": SECONDS - 3600}, "expired"),
+        ({"iat": SECONDS + 60}, "future"),
+        ({"nonce": None}, "nonce"),
+        ({"nonce": ""}, "nonce"),
+        ({"nonce": 5}, "nonce"),
+        ({"sub": None}, "sub"),
+        ({"events": {}}, "security event"),
+    ],
+    ids=repr,
+)
+async def test_a_token_that_breaks_a_rule_is_rejected_and_the_rule_named(
+    google: Google, signed: Signed, changed: dict[str, object], why: str
+) -> None:
+    """Every rule for id_tokens holds for those that an app presents, and whoever writes the app learns which."""
+    assert why in await rejected(google, signed(**changed))
+
+
+async def test_a_nonce_that_was_not_in_the_token_is_rejected(google: Google, signed: Signed) -> None:
+    """A fresh nonce beside somebody's old token makes nothing fresh."""
+    assert "not the one sent beside it" in await rejected(google, signed(), "another-nonce-that-we-issued")
+    hashed = hashlib.sha256(NONCE.encode()).hexdigest()
+    assert "not the one sent beside it" in await rejected(google, signed(nonce=NONCE), hashed)
+
+
+async def test_a_token_that_google_did_not_sign_is_rejected(google: Google, signed: Signed) -> None:
+    """Not with a key of ours, not unsigned, not with a kid that is not published."""
+    await rejected(google, signed(key=generate_private_key(65537, 2048)))
+    await rejected(google, signed(kid="key-2"))
+    await rejected(google, unsigned({"alg": "none", "kid": "key-1"}, {"sub": ADA.subject}))
+
+
+@pytest.mark.parametrize("token", ["garbage", "a.b.c", "\u00e9", "x" * 16_384, "x" * 20_000])
+async def test_garbage_asks_nobody_for_keys(google: Google, provider: Provider, token: str) -> None:
+    """Anybody can present anything here, so it must cost nothing."""
+    await rejected(google, token)
+    assert provider.asked == []
+
+
+async def test_an_access_token_is_not_accepted(google: Google, provider: Provider) -> None:
+    """It does not say for whom it was made: any other app's would do (RFC 9700, 4.9)."""
+    with pytest.raises(InvalidRequest, match="id_token"):
+        await google.identify_native("ya29.token", SubjectTokenType.ACCESS_TOKEN, raw_nonce=None, now=NOW)
+    assert provider.asked == []
+
+
+async def test_a_login_in_the_browser_takes_no_token_of_an_app(
+    google: Google, signed: Signed, provider: Provider
+) -> None:
+    """The other client ids are for native tokens alone: the code flow's are for its own client."""
+    provider.answers("POST", CONFIG.token_endpoint, {"id_token": signed(aud=IOS)})
+    with pytest.raises(IdentityRejected, match=IdentityRejected.sentence) as caught:
+        await google.identify("code", LoginSecrets("state", NONCE, "verifier"), NOW)
+    assert "aud" in caught.value.reason
+
+
+async def test_without_keys_google_is_unavailable(
+    http: aiohttp.ClientSession, provider: Provider, signed: Signed
+) -> None:
+    """The app may try again later with the same token: its nonce was not used up."""
+    provider.answers("GET", JWKS, status=500)
+    google = Google(CONFIG, ProviderHttp(http, Name.GOOGLE))
+    with pytest.raises(ProviderUnavailable):
+        await present(google, signed())
+    assert not google.http.answering
+
+
+def test_a_native_identity_does_not_show_its_nonce() -> None:
+    """In a log line or a traceback it is blank."""
+    assert NONCE not in repr(NativeIdentity(ADA, NONCE))

@@ -1,0 +1,158 @@
+"""A database that version 0.1 left behind comes to today's schema with everything that was in it."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nextarget.model import LoginMode, Millis, Provider
+from nextarget.sandbox.workspace import DATABASE_FILE
+from nextarget.storage import logins, schema, sessions, users
+from nextarget.storage.database import Database
+from nextarget.storage.schema import migrate, pending
+from nextarget.tokens.refresh import NEW_SESSION, RefreshToken, mint
+from tests.apps import refresh
+from tests.running import running
+
+RELEASED = Path(__file__).with_name("first_release.sql").read_text(encoding="utf-8")
+ADA = "11111111-1111-4111-8111-111111111111"
+STANDING = "a0000000-0000-4000-8000-000000000001"
+NOW = Millis(1_770_000_000_000)
+LATER_NAMES = [path.stem for path in sorted(schema._DIRECTORY.glob("[0-9]*.py"))][1:]
+
+
+def released(path: Path) -> None:
+    """Make the file as that version left it, its journal included."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = wal")
+    connection.executescript(RELEASED)
+    connection.close()
+
+
+def rows(path: Path, columns: dict[str, list[str]]) -> dict[str, list[tuple[Any, ...]]]:
+    connection = sqlite3.connect(path)
+    found = {
+        table: connection.execute(
+            "SELECT " + ", ".join(f'"{name}"' for name in names) + f' FROM "{table}" ORDER BY 1'
+        ).fetchall()
+        for table, names in columns.items()
+    }
+    connection.close()
+    return found
+
+
+def columns_of(path: Path) -> dict[str, list[str]]:
+    connection = sqlite3.connect(path)
+    found = {
+        table: [row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')]
+        for table in ("user", "session", "login", "audit_event")
+    }
+    connection.close()
+    return found
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    path = tmp_path / "nextarget.db"
+    released(path)
+    return path
+
+
+@pytest.fixture
+def database(old: Path) -> Iterator[Database]:
+    """The old file, migrated and open."""
+    database = Database(old)
+    migrate(database)
+    database.open()
+    yield database
+    database.close()
+
+
+def test_the_first_migration_still_makes_what_was_released(
+    tmp_path: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A released migration is never edited: new files and old ones would drift apart."""
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    first = next(schema._DIRECTORY.glob("0001_*.py"))
+    (folder / first.name).write_text(first.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(schema, "_DIRECTORY", folder)
+    database = Database(tmp_path / "made.db")
+    assert migrate(database) == ["0001_initial"]
+    database.close()
+    made, kept = sqlite3.connect(database.path), sqlite3.connect(old)
+    statements = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2"
+    assert made.execute(statements).fetchall() == kept.execute(statements).fetchall()
+    made.close()
+    kept.close()
+
+
+def test_every_row_of_the_first_release_is_kept(old: Path) -> None:
+    """Each value of each column of each table, and nothing beside; a second run finds nothing to do."""
+    columns = columns_of(old)
+    before = rows(old, columns)
+    assert all(before.values())
+    database = Database(old)
+    assert pending(database) == LATER_NAMES
+    assert migrate(database) == LATER_NAMES
+    assert pending(database) == []
+    database.close()
+    assert rows(old, columns) == before
+
+
+def test_old_sessions_get_the_generations_of_a_new_one(database: Database) -> None:
+    """They never had a refresh token, so their first is to come."""
+    found = database.read_now(sessions.of_user, ADA)
+    assert len(found) == 2
+    assert {session.generations for session in found} == {NEW_SESSION}
+    standing = database.read_now(sessions.standing, STANDING, NOW)
+    assert standing is not None
+    assert standing[1].id == ADA
+
+
+def test_foreign_keys_hold_after_migrating(database: Database) -> None:
+    """They are on again, nothing dangles, and deleting a user still ends its sessions and nobody else's."""
+
+    def pragma(name: str) -> list[tuple[Any, ...]]:
+        return database.read_now(lambda db: db.execute_sql(f"PRAGMA {name}").fetchall())
+
+    assert pragma("foreign_keys") == [(1,)]
+    assert pragma("foreign_key_check") == []
+    assert pragma("integrity_check") == [("ok",)]
+    assert [(row[2], row[3], row[6]) for row in pragma("foreign_key_list('session')")] == [
+        ("user", "user_id", "CASCADE")
+    ]
+    assert database.write_now(users.delete, ADA)
+    left = database.read_now(lambda db: db.execute_sql('SELECT "id" FROM "session" ORDER BY 1').fetchall())
+    assert left == [("a0000000-0000-4000-8000-000000000003",), ("a0000000-0000-4000-8000-000000000004",)]
+
+
+def test_an_orphan_is_refused_after_migrating(database: Database) -> None:
+    """The rebuilt table still refers to users."""
+    with pytest.raises(Exception, match=r"(?i)foreign key"):
+        database.write_now(lambda db: db.execute_sql('UPDATE "session" SET "user_id" = \'nobody\''))
+
+
+def test_a_login_under_way_is_finished_after_migrating(database: Database) -> None:
+    """An upgrade between a person's start and callback interrupts nobody; what was over stays over."""
+    taken = database.write_now(
+        logins.consume, state_digest="c2", provider=Provider.FACEBOOK, cookie_digest="d2", now=NOW
+    )
+    assert taken is not None
+    assert (taken.mode, taken.app) == (LoginMode.REDIRECT, None)
+    over = database.write_now(logins.consume, state_digest="c3", provider=Provider.GOOGLE, cookie_digest=None, now=NOW)
+    assert over is None
+
+
+async def test_an_access_token_of_before_outlives_the_upgrade(tmp_path: Path) -> None:
+    """Nobody is signed out by an upgrade; the server migrates as it starts, and old sessions can refresh."""
+    released(tmp_path / DATABASE_FILE)
+    async with running(tmp_path) as server:
+        token = server.runtime.access_tokens.mint(
+            user_id=ADA, session_id=STANDING, now=server.runtime.clock(), lifetime=3600
+        ).token
+        assert (await server.me(token)).json["email"] == "ada@x.example"
+        answer = await refresh(server, mint(server.runtime.keyring, RefreshToken(STANDING, 1)))
+        assert answer.status == 200

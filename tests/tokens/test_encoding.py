@@ -1,0 +1,48 @@
+"""How octets become text, how one-time values are stored, and what a PKCE challenge is."""
+
+import base64
+import hashlib
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextarget.tokens.encoding import base64url, code_challenge, digest
+
+verifiers = st.from_regex(r"[A-Za-z0-9._~-]{43,128}", fullmatch=True)
+
+
+@given(st.binary(max_size=100))
+def test_base64url_is_unpadded_and_can_be_read_back(octets: bytes) -> None:
+    """RFC 7515, 2: the URL-safe alphabet, no padding."""
+    text = base64url(octets)
+    assert re.fullmatch(r"[A-Za-z0-9_-]*", text)
+    assert base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) == octets
+
+
+def test_a_digest_is_sha_256_in_hex() -> None:
+    """One-time values are stored as their SHA-256."""
+    assert digest("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=60), st.text(st.characters(codec="utf-8"), max_size=60))
+def test_two_texts_have_two_digests(one: str, other: str) -> None:
+    """Any text has one, that of its UTF-8."""
+    assert (digest(one) == digest(other)) == (one == other)
+    assert digest(one) == hashlib.sha256(one.encode()).hexdigest()
+
+
+def test_the_challenge_is_that_of_the_example_in_rfc_7636() -> None:
+    """RFC 7636, appendix B."""
+    octets = bytes([116, 24, 223, 180, 151, 153, 224, 37, 79, 250, 96, 125, 216, 173, 187, 186])
+    octets += bytes([22, 212, 37, 77, 105, 214, 191, 240, 91, 88, 5, 88, 83, 132, 141, 121])
+    assert base64url(octets) == "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+    assert code_challenge(base64url(octets)) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+@given(verifiers, verifiers)
+def test_a_challenge_fits_its_verifier_alone(one: str, other: str) -> None:
+    """RFC 7636, 4.2: S256 of the verifier, 43 characters that need no escaping in a URL."""
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", code_challenge(one))
+    assert (code_challenge(one) == code_challenge(other)) == (one == other)
+    assert base64.urlsafe_b64decode(code_challenge(one) + "=") == hashlib.sha256(one.encode()).digest()

@@ -1,0 +1,108 @@
+"""The nonce of an id_token: that of a login, or one that an app got from us and handed to a provider's SDK."""
+
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextarget.errors import IdentityRejected
+from nextarget.tokens.foreign import check_nonce, issued_nonce
+
+nonces = st.text(min_size=1, max_size=60)
+plain_nonces = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
+NO_NONCES: list[Any] = [None, "", 0, 1, True, ["nonce"], {"nonce": 1}, b"nonce"]
+
+
+def hashed(nonce: str) -> str:
+    """As Apple's and Facebook's SDKs are handed a nonce."""
+    return hashlib.sha256(nonce.encode()).hexdigest()
+
+
+def reason_of(error: pytest.ExceptionInfo[IdentityRejected], *hidden: str) -> str:
+    """Why it was rejected, in words of ours: an app may see them, so they quote nothing."""
+    assert error.value.note == error.value.reason
+    assert not any(text in error.value.reason for text in hidden if len(text) > 10)
+    return error.value.reason
+
+
+@given(plain_nonces, nonces)
+def test_a_login_takes_its_own_nonce_and_no_other(nonce: str, presented: str) -> None:
+    """OpenID Connect Core, 3.1.3.7, 11: they are equal, or the token is of another login."""
+    check_nonce({"nonce": nonce}, nonce)
+    if presented != nonce:
+        with pytest.raises(IdentityRejected) as caught:
+            check_nonce({"nonce": presented}, nonce)
+        assert reason_of(caught, presented, nonce) == "id_token nonce wrong or missing"
+
+
+@given(plain_nonces)
+def test_a_login_does_not_take_its_nonce_hashed(nonce: str) -> None:
+    """Hashing is what SDKs do with a nonce of an app; a login of ours sent its own as it is."""
+    with pytest.raises(IdentityRejected):
+        check_nonce({"nonce": hashed(nonce)}, nonce)
+
+
+@pytest.mark.parametrize("claims", [{}, *({"nonce": value} for value in NO_NONCES)], ids=repr)
+@pytest.mark.parametrize("raw", [None, "nonce", ""])
+def test_a_token_without_a_nonce_is_rejected_everywhere(claims: dict[str, Any], raw: str | None) -> None:
+    """Nothing stands for a nonce that is missing, and what is not text is none."""
+    for ask in (
+        lambda: check_nonce(claims, "nonce"),
+        lambda: check_nonce(claims, ""),
+        lambda: issued_nonce(claims, raw),
+    ):
+        with pytest.raises(IdentityRejected) as caught:
+            ask()
+        assert reason_of(caught) == "id_token nonce wrong or missing"
+
+
+@given(nonces)
+def test_without_a_raw_nonce_the_claim_is_the_nonce(nonce: str) -> None:
+    """Google's SDKs put it into the token as they got it. Whether it was issued here is not asked here."""
+    assert issued_nonce({"nonce": nonce}, None) == nonce
+
+
+@given(plain_nonces)
+def test_a_raw_nonce_may_be_in_the_token_plainly_or_hashed(nonce: str) -> None:
+    """SHA-256 in hex, as SDKs hash it; what is found is the nonce that we issued, never its hash."""
+    assert issued_nonce({"nonce": nonce}, nonce) == nonce
+    assert issued_nonce({"nonce": hashed(nonce)}, nonce) == nonce
+
+
+@given(nonces, plain_nonces)
+def test_a_raw_nonce_that_is_not_the_tokens_is_rejected(presented: str, raw: str) -> None:
+    """A nonce that somebody just got from us lends no freshness to a token that was made for another one."""
+    if presented in (raw, hashed(raw)):
+        return
+    with pytest.raises(IdentityRejected) as caught:
+        issued_nonce({"nonce": presented}, raw)
+    assert reason_of(caught, presented, raw) == "id_token nonce is not the one sent beside it"
+
+
+@pytest.mark.parametrize(
+    "presented",
+    [
+        hashed("nonce").upper(),
+        hashed("nonce")[:-1],
+        hashed(hashed("nonce")),
+        "nonce ",
+        "NONCE",
+        "n\u00f6nce",
+        "\ud800",
+        hashlib.sha1(b"nonce").hexdigest(),
+        "",
+    ],
+)
+def test_what_resembles_the_nonce_is_not_it(presented: str) -> None:
+    """One spelling of one hash."""
+    with pytest.raises(IdentityRejected):
+        issued_nonce({"nonce": presented}, "nonce")
+
+
+@given(plain_nonces)
+def test_the_hash_alone_is_not_the_nonce(nonce: str) -> None:
+    """Who saw an id_token knows the hash, and presents it as if it were what we issued: it leads to itself."""
+    assert issued_nonce({"nonce": hashed(nonce)}, hashed(nonce)) == hashed(nonce) != nonce
+    assert issued_nonce({"nonce": hashed(nonce)}, None) == hashed(nonce) != nonce

@@ -1,0 +1,254 @@
+"""A private key that signs access tokens: what files are taken, what is published, and what secrets still do."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextarget.errors import InvalidToken
+from nextarget.model import Millis, Secret
+from nextarget.tokens.access import AccessTokens
+from nextarget.tokens.keyring import JwtKey, Keyring, load_private_key
+from tests.tokens.forging import hs256
+
+SECRET = Secret("a secret of thirty-two bytes or more")
+OTHER = Secret("another secret of thirty-two bytes or more")
+NOW = Millis(1_900_000_000_000)
+MAKING: dict[str, Callable[[], Any]] = {
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,
+    "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "RS256": lambda: rsa.generate_private_key(65537, 2048),
+}
+MEMBERS = {"EdDSA": {"crv", "x"}, "ES256": {"crv", "x", "y"}, "RS256": {"n", "e"}}
+PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
+
+
+def pem_of(
+    key: Any,
+    form: PrivateFormat = PrivateFormat.PKCS8,
+    encryption: KeySerializationEncryption | None = None,
+) -> bytes:
+    return key.private_bytes(Encoding.PEM, form, encryption or NoEncryption())
+
+
+@pytest.fixture(scope="module")
+def pems() -> dict[str, bytes]:
+    """A file of each kind, made once."""
+    return {algorithm: pem_of(make()) for algorithm, make in MAKING.items()}
+
+
+def tokens_of(ring: Keyring) -> AccessTokens:
+    return AccessTokens(ring, issuer="https://id.example", audience="https://id.example", client_id="app")
+
+
+def minted(ring: Keyring) -> str:
+    return tokens_of(ring).mint(user_id="user", session_id="session", now=NOW, lifetime=60).token
+
+
+@pytest.mark.parametrize("algorithm", MAKING)
+def test_a_key_is_recognised_by_what_it_is(pems: dict[str, bytes], algorithm: str) -> None:
+    """The file says what kind of key it is; the setting, if there is one, must agree."""
+    for said in (None, algorithm):
+        key = load_private_key(pems[algorithm], said)
+        assert key.algorithm == algorithm
+        assert load_private_key(pems[algorithm], said).id == key.id
+    for other in {*MAKING, "HS256", "none", "RS512"} - {algorithm}:
+        with pytest.raises(ValueError, match=f"holds a key for {algorithm}. Set JWT_ALGORITHM to that"):
+            load_private_key(pems[algorithm], other)
+
+
+@pytest.mark.parametrize("algorithm", MAKING)
+def test_what_is_published_is_the_public_part_alone(pems: dict[str, bytes], algorithm: str) -> None:
+    """RFC 7517, 4: another library verifies with it what we sign, and nothing in it could sign."""
+    ring = Keyring(SECRET, private_key=load_private_key(pems[algorithm], None))
+    (jwk,) = ring.public_jwks()["keys"]
+    assert jwk.keys() == {"kty", "kid", "alg", "use"} | MEMBERS[algorithm]
+    assert not jwk.keys() & PRIVATE
+    assert (jwk["alg"], jwk["use"]) == (algorithm, "sig")
+    token = minted(ring)
+    assert jwt.get_unverified_header(token) == {"alg": algorithm, "kid": jwk["kid"], "typ": "at+jwt"}
+    found = jwt.PyJWKSet.from_dict(ring.public_jwks())[jwk["kid"]]
+    assert jwt.decode(token, found.key, algorithms=[algorithm], audience="https://id.example", options={
+        "verify_exp": False, "verify_iat": False,
+    })["sid"] == "session"  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", MAKING)
+def test_the_key_id_is_the_thumbprint_of_rfc_7638(pems: dict[str, bytes], algorithm: str) -> None:
+    """It follows from the key alone, so that every node that has the file says the same."""
+    (jwk,) = Keyring(SECRET, private_key=load_private_key(pems[algorithm], None)).public_jwks()["keys"]
+    required = {name: jwk[name] for name in sorted({"kty"} | MEMBERS[algorithm])}
+    octets = json.dumps(required, separators=(",", ":")).encode()
+    assert jwk["kid"] == base64.urlsafe_b64encode(hashlib.sha256(octets).digest()).rstrip(b"=").decode()
+
+
+def test_the_thumbprint_is_that_of_the_example_in_rfc_8037() -> None:
+    """RFC 8037, appendix A.1 and A.3."""
+    d = base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
+    key = load_private_key(pem_of(ed25519.Ed25519PrivateKey.from_private_bytes(d)), None)
+    assert key.id == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+    assert key.jwk == {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        "kid": key.id,
+        "use": "sig",
+        "alg": "EdDSA",
+    }
+
+
+def test_every_usual_form_of_a_file_is_read(pems: dict[str, bytes]) -> None:
+    """PKCS 8 and what older tools write, with text around it or Windows line ends."""
+    elliptic, classic = MAKING["ES256"](), MAKING["RS256"]()
+    for key in (elliptic, classic):
+        assert load_private_key(pem_of(key, PrivateFormat.TraditionalOpenSSL), None).id == (
+            load_private_key(pem_of(key), None).id
+        )
+    pem = pems["EdDSA"]
+    for spelling in (b"\n\n" + pem + b"\n", pem.replace(b"\n", b"\r\n"), pem.rstrip()):
+        assert load_private_key(spelling, None).id == load_private_key(pem, None).id
+
+
+def pkcs8(algorithm: str) -> bytes:
+    """A private key of this algorithm (RFC 5208, 5), given by its DER in hex; there is nothing in it."""
+
+    def der(tag: int, content: bytes) -> bytes:
+        return bytes([tag, len(content)]) + content
+
+    inner = der(0x30, der(0x02, b"\1") + der(0x04, b"a" * 32))
+    content = base64.encodebytes(der(0x30, der(0x02, b"\0") + der(0x30, bytes.fromhex(algorithm)) + der(0x04, inner)))
+    return b"-----BEGIN PRIVATE KEY-----\n" + content + b"-----END PRIVATE KEY-----\n"
+
+
+UNUSABLE: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"",
+    "no PEM": lambda: b"secret text",
+    "bytes": lambda: bytes(range(256)),
+    "public": lambda: MAKING["EdDSA"]().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+    "encrypted": lambda: pem_of(MAKING["EdDSA"](), encryption=BestAvailableEncryption(b"password")),
+    "cut off": lambda: pem_of(MAKING["RS256"]())[:400],
+    "certificate": lambda: b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+}
+UNFIT: dict[str, Callable[[], bytes]] = {
+    "short RSA": lambda: pem_of(rsa.generate_private_key(65537, 1024)),
+    "P-384": lambda: pem_of(ec.generate_private_key(ec.SECP384R1())),
+    "secp256k1": lambda: pem_of(ec.generate_private_key(ec.SECP256K1())),
+    "Ed448": lambda: pem_of(ed448.Ed448PrivateKey.generate()),
+    "X25519": lambda: pem_of(x25519.X25519PrivateKey.generate()),
+    "DSA": lambda: pem_of(dsa.generate_private_key(1024)),
+    "of a kind that nobody knows": lambda: pkcs8("06032a0304"),
+    "on a curve that nobody knows": lambda: pkcs8("06072a8648ce3d020106052b81040030"),
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        *[(make, "does not hold an unencrypted private key in PEM.") for make in UNUSABLE.values()],
+        *[(make, "holds a key that is not Ed25519, P-256, or RSA of 2048 bits.") for make in UNFIT.values()],
+    ],
+    ids=[*UNUSABLE, *UNFIT],
+)
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_a_file_that_cannot_sign_is_refused_with_a_remedy(make: Callable[[], bytes], sentence: str) -> None:
+    """What is wrong, and the command that makes a good one; nothing of the file is quoted."""
+    content = make()
+    for algorithm in (None, "EdDSA", "RS256"):
+        with pytest.raises(ValueError, match="openssl genpkey") as caught:
+            load_private_key(content, algorithm)
+        assert str(caught.value).startswith(sentence)
+        assert not any(line.decode("latin-1") in str(caught.value) for line in content.split(b"\n") if len(line) > 20)
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=60).map(base64.b64encode))
+def test_no_file_raises_anything_but_a_sentence(content: bytes) -> None:
+    """Whatever the file holds, bare or between the lines of a PEM."""
+    wrapped = b"-----BEGIN PRIVATE KEY-----\n" + content + b"\n-----END PRIVATE KEY-----\n"
+    for pem in (content, wrapped):
+        with pytest.raises(ValueError, match="Make one with"):
+            load_private_key(pem, None)
+
+
+def test_a_secret_signs_while_there_is_no_private_key() -> None:
+    """It is found by its kid, is good for HS256 alone, and has no public part."""
+    ring = Keyring(SECRET, [OTHER])
+    for secret, key in zip((SECRET, OTHER), ring.secrets, strict=True):
+        found = ring.verifying(key.id)
+        assert found is not None
+        assert (found.id, found.algorithm, found.verifying, found.jwk) == (key.id, "HS256", secret.encode(), None)
+        assert found.sign(b"message") == hmac.digest(secret.encode(), b"message", "sha256")
+    assert ring.jwt_key is ring.verifying(ring.current.id)
+    assert ring.public_jwks() == {"keys": []}
+
+
+@pytest.mark.parametrize("algorithm", MAKING)
+def test_a_private_key_signs_and_secrets_go_on_verifying(pems: dict[str, bytes], algorithm: str) -> None:
+    """Nobody is signed out by setting one, nor the other way round while the secret is listed."""
+    key = load_private_key(pems[algorithm], None)
+    before, after = Keyring(OTHER), Keyring(SECRET, [OTHER], private_key=key)
+    assert after.jwt_key is key
+    assert after.verifying(key.id) is key
+    assert after.get(key.id) is None, "nothing derives from a private key"
+    assert after.current.id == Keyring(SECRET).current.id, "logins and refresh tokens are the secrets' business"
+    assert tokens_of(after).verify(minted(before), NOW).user_id == "user"
+    assert tokens_of(after).verify(minted(after), NOW).user_id == "user"
+    with pytest.raises(InvalidToken):
+        tokens_of(before).verify(minted(after), NOW)
+
+
+@pytest.mark.parametrize("algorithm", MAKING)
+def test_a_public_key_is_never_taken_for_a_secret(pems: dict[str, bytes], algorithm: str) -> None:
+    """RFC 8725, 2.1: an HMAC keyed with what is published, under the kid of the private key, convinces nobody."""
+    key = load_private_key(pems[algorithm], None)
+    ring = Keyring(SECRET, private_key=key)
+    _, claims, _ = minted(ring).split(".")
+    payload = base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))
+    public = key.verifying.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for secret in (public, public.strip(), json.dumps(key.jwk).encode(), SECRET.encode()):
+        for alg in ("HS256", algorithm, "none"):
+            with pytest.raises(InvalidToken):
+                tokens_of(ring).verify(hs256({"alg": alg, "typ": "at+jwt", "kid": key.id}, payload, secret), NOW)
+    good = hs256({"alg": "HS256", "typ": "at+jwt", "kid": ring.current.id}, payload, SECRET.encode())
+    assert tokens_of(ring).verify(good, NOW).user_id == "user"
+
+
+def test_a_token_signed_with_another_private_key_is_refused(pems: dict[str, bytes]) -> None:
+    """Also under the right kid."""
+    ours, private = load_private_key(pems["EdDSA"], None), MAKING["EdDSA"]()
+    theirs = load_private_key(pem_of(private), None)
+    forged = JwtKey(ours.id, theirs.algorithm, private, theirs.verifying)
+    for key in (theirs, forged):
+        with pytest.raises(InvalidToken):
+            tokens_of(Keyring(SECRET, private_key=ours)).verify(minted(Keyring(SECRET, private_key=key)), NOW)
+
+
+@given(st.one_of(st.none(), st.text(), st.integers(), st.lists(st.text()), st.dictionaries(st.text(), st.text())))
+def test_an_unknown_kid_of_any_type_verifies_nothing(kid: object) -> None:
+    """A kid comes out of a token that nobody has verified yet: whatever it is, it is looked up without an error."""
+    assert Keyring(SECRET).verifying(kid) is None
+
+
+@pytest.mark.parametrize("algorithm", MAKING)
+def test_a_jwt_key_does_not_show_itself(pems: dict[str, bytes], algorithm: str) -> None:
+    """Neither what signs nor the secret is in its representation."""
+    key = load_private_key(pems[algorithm], None)
+    shown = f"{key!r} {key} {Keyring(SECRET, private_key=key)!r} {Keyring(SECRET).jwt_key!r}"
+    assert SECRET.reveal() not in shown
+    assert "PrivateKey" not in shown
+    assert "BEGIN" not in shown

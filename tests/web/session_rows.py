@@ -1,0 +1,65 @@
+"""Sessions as the database has them, and how a test makes time pass for one: by moving its row into the past."""
+
+from typing import Any
+
+from nextarget.model import AuditEvent, Generations
+from nextarget.storage import audit
+from tests.running import Server
+
+DAY_MS = 24 * 3600 * 1000
+
+
+def session_of(refresh_token: str) -> str:
+    """The id of the session that a refresh token names."""
+    return refresh_token.partition(".")[0]
+
+
+def generation_of(refresh_token: str) -> int:
+    return int(refresh_token.split(".")[1])
+
+
+async def row(server: Server, refresh_token: str) -> dict[str, Any]:
+    """The session's row, by column."""
+    cursor = await server.runtime.database.read(
+        lambda db: db.execute_sql('SELECT * FROM "session" WHERE "id" = ?', (session_of(refresh_token),))
+    )
+    (values,) = cursor.fetchall()
+    return dict(zip((column[0] for column in cursor.description), values, strict=True))
+
+
+async def generations(server: Server, refresh_token: str) -> tuple[int, int, int]:
+    """`previous`, `oldest` and `current`."""
+    found = await row(server, refresh_token)
+    return found["previous"], found["oldest"], found["current"]
+
+
+async def change(server: Server, refresh_token: str, **columns: int) -> None:
+    """Write columns of the session's row."""
+    names = ", ".join(f'"{name}" = ?' for name in columns)
+    values = (*columns.values(), session_of(refresh_token))
+    sql = f'UPDATE "session" SET {names} WHERE "id" = ?'
+    await server.runtime.database.write(lambda db: db.execute_sql(sql, values).rowcount)
+
+
+async def rewind(server: Server, refresh_token: str, state: Generations) -> None:
+    """Make the row what it was earlier."""
+    await change(server, refresh_token, previous=state.previous, oldest=state.oldest, current=state.current)
+
+
+async def leave_the_window(server: Server, refresh_token: str) -> None:
+    """Let the last rotation be a minute ago, which is longer than the reuse window."""
+    rotated_at = (await row(server, refresh_token))["rotated_at"]
+    await change(server, refresh_token, rotated_at=max(0, rotated_at - 60_000))
+
+
+async def recorded(server: Server, user_id: str) -> list[AuditEvent]:
+    """What is on record about a user, newest first."""
+    return await server.runtime.database.read(audit.latest_of_user, user_id, limit=1000)
+
+
+async def everything(server: Server) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row that a refresh could write."""
+    return {
+        table: await server.runtime.database.read(lambda db, t=table: db.execute_sql(f'SELECT * FROM "{t}"').fetchall())
+        for table in ("user", "session", "login", "audit_event")
+    }

@@ -1,0 +1,198 @@
+"""The token endpoint's manners: what it reads, what it refuses, and how it says so (RFC 6749, 3.2 and 5)."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.apps import App, assert_oauth_error, stands
+from tests.running import Answer, Server, open_browser
+
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.fixture
+async def app(server: Server) -> AsyncIterator[App]:
+    async with open_browser(server.url) as browser:
+        yield App(browser)
+
+
+class Token:
+    """The token endpoint, for a request whose every byte a test chooses; the refresh token it has is good."""
+
+    def __init__(self, server: Server, tokens: dict[str, Any]) -> None:
+        self.server = server
+        self.tokens = tokens
+        self.form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+
+    async def post(self, body: str | bytes, content_type: str | None = FORM, **headers: str) -> Answer:
+        fields = headers | ({"Content-Type": content_type} if content_type is not None else {})
+        skipped = ["Content-Type"] if content_type is None else []
+        return await self.server.ask("POST", "/auth/token", data=body, headers=fields, skip_auto_headers=skipped)
+
+    async def send(self, **changes: str) -> Answer:
+        return await self.post(urlencode(self.form | changes))
+
+
+@pytest.fixture
+async def token(server: Server, app: App) -> Token:
+    return Token(server, await app.sign_in())
+
+
+async def test_a_success_is_never_cached(token: Token) -> None:
+    """RFC 6749, 5.1: both headers; an error has the first."""
+    answer = await token.send()
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert (answer.headers["Cache-Control"], answer.headers["Pragma"]) == ("no-store", "no-cache")
+
+
+async def test_only_post_is_answered(server: Server) -> None:
+    """RFC 6749, 3.2: a token request in a URL would end up in logs."""
+    for path in ("/auth/token", "/auth/revoke", "/auth/nonce"):
+        for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS"):
+            answer = await server.ask(method, f"{path}?grant_type=refresh_token&refresh_token=x")
+            assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+
+
+async def test_parameters_in_the_url_do_not_count(token: Token) -> None:
+    """RFC 6749, 3.2: they are read from the body alone."""
+    query = urlencode(token.form)
+    assert_oauth_error(await token.server.ask("POST", f"/auth/token?{query}", data={"x": "y"}), "invalid_request")
+    assert_oauth_error(await token.server.ask("POST", f"/auth/token?{query}"), "invalid_request")
+
+
+async def test_a_body_that_is_no_form_is_refused(token: Token, subtests: pytest.Subtests) -> None:
+    """RFC 6749, appendix B: one content type, nothing guessed."""
+    body = urlencode(token.form)
+    for content_type in (
+        None,
+        "",
+        "text/plain",
+        "application/json",
+        "application/x-www-form-urlencoded-not",
+        "multipart/form-data",
+        "multipart/form-data; boundary=x",
+        "x-www-form-urlencoded",
+        "/",
+        ";",
+    ):
+        with subtests.test(content_type=content_type):
+            assert_oauth_error(await token.post(body, content_type), "invalid_request")
+    json = b'{"grant_type": "refresh_token"}'
+    assert_oauth_error(await token.post(json, "application/json"), "invalid_request")
+    assert_oauth_error(await token.post(json), "invalid_request")
+    assert_oauth_error(await token.post(b""), "invalid_request")
+    assert (await token.post(body)).status == 200
+
+
+async def test_parameters_of_the_content_type_change_nothing(token: Token, subtests: pytest.Subtests) -> None:
+    """RFC 6749, appendix B: the form is UTF-8, whatever the header says of it."""
+    body = urlencode(token.form)
+    for content_type in (
+        f"{FORM}; charset=utf-8",
+        f"{FORM};charset=UTF-8",
+        f"{FORM}; charset=made-up",
+        f"{FORM}; charset=utf-16",
+        f"{FORM}; charset=base64",
+        f'{FORM}; charset="',
+        f"{FORM}; charset=",
+        f"{FORM};",
+        FORM.upper(),
+    ):
+        with subtests.test(content_type=content_type):
+            answer = await token.post(body, content_type)
+            assert answer.status == 200, answer.text
+
+
+async def test_a_form_that_is_not_utf_8_is_refused(token: Token) -> None:
+    """RFC 6749, appendix B, plain and percent-encoded."""
+    body = urlencode(token.form).encode()
+    for wrong in (b"&x=\xff", b"&\xff=x", b"&x=%ff", b"&device_name=%c3%28", b"&x=%ed%a0%80"):
+        assert_oauth_error(await token.post(body + wrong), "invalid_request")
+
+
+async def test_a_form_of_very_many_fields_is_refused(token: Token) -> None:
+    """64 are plenty; one more is somebody's experiment."""
+    body = urlencode(token.form)
+    assert (await token.post(body + "&x=1" * 62)).status == 200
+    assert_oauth_error(await token.post(body + "&x=1" * 63), "invalid_request")
+    assert_oauth_error(await token.post(body + "&" * 10_000), "invalid_request")
+    assert_oauth_error(await token.post(body + "&x=" + "x" * 70_000), "invalid_request", 413)
+
+
+async def test_a_repeated_parameter_is_refused(token: Token, app: App, subtests: pytest.Subtests) -> None:
+    """RFC 6749, 3.2: even with the same value twice. What was refused used nothing up."""
+    code = {
+        "grant_type": "authorization_code",
+        "client_id": "nextarget-app",
+        "redirect_uri": app.redirect_uri,
+        "code_verifier": app.verifier,
+        "code": await app.code(),
+        "device_name": "phone",
+    }
+    for form in (code, token.form | {"client_id": "nextarget-app"}):
+        for name, value in form.items():
+            for again in (value, "", "other"):
+                with subtests.test(name=name, again=again):
+                    body = urlencode([*form.items(), (name, again)])
+                    assert_oauth_error(await token.post(body), "invalid_request")
+    assert (await token.post(urlencode(code))).status == 200
+    assert await stands(token.server, token.tokens)
+
+
+async def test_a_parameter_without_value_counts_as_absent_and_unknown_ones_are_ignored(token: Token) -> None:
+    """RFC 6749, 3.2."""
+    answer = await token.send(client_id="", client_secret="", scope="", x="y", code="", resource="")
+    assert answer.status == 200
+    for name in token.form:
+        assert_oauth_error(await token.send(**{name: ""}), "invalid_request")
+
+
+@pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
+@pytest.mark.parametrize("authorization", ["Basic bmV4dGFyZ2V0LWFwcDo=", "Basic x", "Bearer x", "x", ""])
+async def test_who_authenticates_is_refused(token: Token, path: str, authorization: str) -> None:
+    """RFC 6749, 5.2: the app is a public client and has no credentials; 401 in the scheme of client credentials."""
+    body = token.form | {"token": token.tokens["refresh_token"]}
+    answer = await token.server.ask("POST", path, data=body, headers={"Authorization": authorization})
+    assert_oauth_error(answer, "invalid_client", 401)
+    assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+    assert await stands(token.server, token.tokens)
+
+
+@pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
+@pytest.mark.parametrize(
+    "changes", [{"client_id": "another-app"}, {"client_id": "NEXTARGET-APP"}, {"client_secret": "x"}]
+)
+async def test_an_unknown_client_is_refused(token: Token, path: str, changes: dict[str, str]) -> None:
+    """RFC 6749, 5.2; a secret shows a client that is set up wrongly."""
+    body = token.form | {"token": token.tokens["refresh_token"]} | changes
+    answer = await token.server.ask("POST", path, data=body)
+    assert_oauth_error(answer, "invalid_client", 401)
+    assert "WWW-Authenticate" in answer.headers
+    assert await stands(token.server, token.tokens)
+
+
+async def test_the_app_may_name_itself(token: Token) -> None:
+    """RFC 6749, 3.2.1."""
+    assert (await token.send(client_id="nextarget-app")).status == 200
+
+
+async def test_a_grant_that_is_not_supported_is_refused(token: Token, subtests: pytest.Subtests) -> None:
+    """RFC 6749, 5.2. Not even the tokens that come with it are looked at."""
+    for grant_type in ("password", "client_credentials", "implicit", "REFRESH_TOKEN", " refresh_token", "x" * 200):
+        with subtests.test(grant_type=grant_type):
+            assert_oauth_error(await token.send(grant_type=grant_type), "unsupported_grant_type")
+    for malformed in ("x" * 201, "refresh_token\n", "é"):
+        assert_oauth_error(await token.send(grant_type=malformed), "invalid_request")
+
+
+async def test_a_code_is_refused_without_everything_that_binds_it(app: App) -> None:
+    """RFC 6749, 4.1.3; RFC 7636, 4.5; nothing is left out with impunity, and what is missing is named."""
+    code = await app.code()
+    for name in ("client_id", "redirect_uri", "code_verifier"):
+        answer = await app.redeem(code, **{name: ""})
+        assert_oauth_error(answer, "invalid_request")
+        assert f"'{name}'" in answer.json["error_description"]
+    assert (await app.redeem(code)).status == 200

@@ -1,0 +1,181 @@
+"""How often one client may ask, in memory and in a real Redis."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextarget.web.rate_limits import client_key
+from tests.apps import App, refresh
+from tests.conftest import need
+from tests.running import Server, free_listener, open_browser, running
+from tests.web.conftest import Log
+
+TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+
+
+@pytest.fixture
+async def limited(tmp_path: Path) -> AsyncIterator[Server]:
+    """A server with its limits on, counting in memory."""
+    async with running(tmp_path, RATE_LIMIT_ENABLED="true") as server:
+        yield server
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[str]:
+    """A Redis of its own; its URL."""
+    program = shutil.which("redis-server")
+    need(program, "redis-server is not installed")
+    with free_listener() as listener:
+        port = listener.getsockname()[1]
+    command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Ready to accept connections" in line:
+            break
+    try:
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+async def test_one_address_begins_thirty_logins_a_minute_and_no_more(limited: Server) -> None:
+    """The 31st is told when to come back, in the headers that clients know."""
+    answers = [await limited.get("/auth/google/start") for _ in range(31)]
+    assert [answer.status for answer in answers] == [200] * 30 + [429]
+    assert answers[0].headers["RateLimit-Policy"] == '"start";q=30;w=60'
+    assert [answer.headers["RateLimit"] for answer in answers[:30]] == [
+        f'"start";r={left}' for left in range(29, -1, -1)
+    ]
+    refused = answers[30]
+    assert refused.code == "rate_limited"
+    assert refused.json["retryable"] is True
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert (await limited.get("/health")).status == 200
+    assert (await limited.get("/auth/facebook/callback?state=" + "A" * 43 + "&code=x")).code == "invalid_state"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "quota"),
+    [
+        ("GET", "/auth/authorize", 30),
+        ("POST", "/auth/nonce", 30),
+        ("GET", "/auth/google/callback", 60),
+        ("POST", "/auth/token", 60),
+    ],
+)
+async def test_every_limited_route_has_its_own_quota(limited: Server, method: str, path: str, quota: int) -> None:
+    """What is refused for its form counts too: it costs the same."""
+    form = {"grant_type": "authorization_code"} if path == "/auth/token" else None
+    answers = [await limited.ask(method, path, data=form) for _ in range(quota + 1)]
+    assert all(answer.status != 429 for answer in answers[:quota])
+    assert answers[quota].status == 429
+    if path in {"/auth/token", "/auth/authorize"}:
+        assert answers[quota].json["error"] == "temporarily_unavailable"
+
+
+async def test_fifty_parallel_refreshes_pass_and_agree_with_limits_on(limited: Server) -> None:
+    """They count against their session, not against the address that others share."""
+    async with open_browser(limited.url) as browser:
+        token = (await App(browser).sign_in())["refresh_token"]
+        answers = await asyncio.gather(*(refresh(limited, token) for _ in range(50)))
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.json["refresh_token"] for answer in answers}) == 1
+    assert answers[0].headers["RateLimit-Policy"] == '"refresh";q=120;w=60'
+
+
+async def test_one_bad_client_behind_an_address_keeps_nobody_from_refreshing(limited: Server) -> None:
+    """Made-up refresh tokens use up the address's quota; one with a valid MAC does not need it."""
+    async with open_browser(limited.url) as browser:
+        token = (await App(browser).sign_in())["refresh_token"]
+    for _ in range(61):
+        last = await refresh(limited, "made up")
+    assert last.status == 429
+    assert (await refresh(limited, token)).status == 200
+
+
+async def test_limits_that_are_off_are_off_altogether(tmp_path: Path) -> None:
+    """RATE_LIMIT_ENABLED=false counts nothing and tells of no quota."""
+    async with running(tmp_path, RATE_LIMIT_ENABLED="false") as server:
+        answers = [await server.get("/auth/google/start") for _ in range(40)]
+    assert {answer.status for answer in answers} == {200}
+    assert all("RateLimit" not in answer.headers for answer in answers)
+
+
+async def test_forged_forwarding_headers_change_nothing(limited: Server) -> None:
+    """Without a trusted proxy the header is a client's own invention."""
+    for number in range(31):
+        answer = await limited.get("/auth/google/start", headers={"X-Forwarded-For": f"198.51.100.{number}"})
+    assert answer.status == 429
+
+
+async def test_a_trusted_proxy_tells_clients_apart(tmp_path: Path) -> None:
+    """Behind a proxy that is listed, each client has a quota of its own."""
+    async with running(tmp_path, RATE_LIMIT_ENABLED="true", TRUSTED_PROXIES="127.0.0.1") as server:
+        for number in range(40):
+            headers = {"X-Forwarded-For": f"203.0.113.9, 198.51.100.{number}"}
+            assert (await server.get("/auth/google/start", headers=headers)).status == 200
+
+
+async def test_servers_that_share_a_redis_share_the_count(tmp_path: Path, redis: str) -> None:
+    """Two nodes together let pass what one would."""
+    async with AsyncExitStack() as stack:
+        one, two = [
+            await stack.enter_async_context(running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_STORAGE_URL=redis))
+            for _ in range(2)
+        ]
+        statuses = [(await (one, two)[number % 2].get("/auth/google/start")).status for number in range(32)]
+    assert statuses == [200] * 30 + [429] * 2
+
+
+async def test_requests_pass_and_one_line_tells_while_redis_is_down(tmp_path: Path, log: Log) -> None:
+    """A limit protects the service and never stops it."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{nobody.getsockname()[1]}"
+        async with running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_STORAGE_URL=url) as server:
+            statuses = {(await server.get("/auth/google/start")).status for _ in range(40)}
+    assert statuses == {200}
+    assert len(log.events("rate_limits_unavailable")) == 1
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "key"),
+    [
+        ("198.51.100.7", "203.0.113.1", "198.51.100.7"),
+        ("10.0.0.1", "203.0.113.1", "203.0.113.1"),
+        ("10.0.0.1", "203.0.113.66, 203.0.113.1", "203.0.113.1"),
+        ("10.0.0.1", "203.0.113.1, 10.9.9.9", "203.0.113.1"),
+        ("10.0.0.1", "garbage", "10.0.0.1"),
+        ("10.0.0.1", "203.0.113.1, garbage", "10.0.0.1"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::/64"),
+        ("fd00::1", "2001:db8:1:2:9::1", "2001:db8:1:2::/64"),
+        ("::ffff:198.51.100.7", "", "198.51.100.7"),
+    ],
+)
+def test_the_client_is_the_first_hop_that_no_trusted_proxy_vouches_for(remote: str, forwarded: str, key: str) -> None:
+    """Read from the right; an IPv6 client is its /64."""
+    assert client_key(_request(remote, forwarded), TRUSTED) == key
+
+
+@given(remote=st.ip_addresses().map(str), forwarded=st.text(st.characters(exclude_categories=["C"])))
+def test_any_forwarding_header_names_some_client(remote: str, forwarded: str) -> None:
+    """Whatever stands in it, nothing is raised."""
+    assert client_key(_request(remote, forwarded), TRUSTED)
+
+
+def _request(remote: str, forwarded: str) -> object:
+    request = make_mocked_request("GET", "/", headers={"X-Forwarded-For": forwarded} if forwarded else {})
+    return request.clone(remote=remote)
