@@ -222,6 +222,7 @@ class Settings(BaseModel):
         description="Where Facebook publishes the keys of Limited Login.",
     )
 
+    audit_retention_days: int = Field(365, ge=1, le=3650, description="How long the record of what happened is kept.")
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_items)] = Field(
         (), description="Addresses or networks of proxies whose `X-Forwarded-For` is believed."
     )
@@ -260,6 +261,7 @@ _REMEDIES = {
     "ACCESS_TOKEN_EXP_MINUTES": "Write whole minutes, from 1 to 1440.",
     "REFRESH_TOKEN_EXP_DAYS": "Write whole days, from 1 to 180.",
     "FACEBOOK_GRAPH_VERSION": "Write it as v26.0.",
+    "AUDIT_RETENTION_DAYS": "Write whole days, from 1 to 3650.",
     "TRUSTED_PROXIES": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
     "RATE_LIMIT_ENABLED": "Write true or false.",
     "LOG_LEVEL": "Write debug, info, warning or error.",

@@ -5,7 +5,8 @@ What a database or a setting holds is shown, never interpreted: control characte
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated
@@ -94,3 +95,18 @@ def _widths(columns: Sequence[Column], total: int) -> list[int]:
     flexible = sum(column.width is None for column in columns)
     share = max(_NARROWEST, (total - taken) // flexible) if flexible else 0
     return [column.width or share for column in columns]
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int], None]]:
+    """A running count on standard error while something takes its time; nothing at all unless that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _count: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn(f"{what} {{task.completed:,.0f}} rows"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda count: progress.update(task, completed=count)

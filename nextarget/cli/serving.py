@@ -1,4 +1,4 @@
-"""`serve` and `init-db`: the server and the file it keeps everything in."""
+"""`serve`, `init-db` and `purge`: the server and the file it keeps everything in."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nextarget.cli import wiring
-from nextarget.cli.output import JsonOption, print_json, print_lines, say
+from nextarget.cli.output import JsonOption, counting, print_json, print_lines, say
 from nextarget.cli.wiring import SandboxOption
 from nextarget.errors import OperatorError
 
@@ -32,9 +32,17 @@ Examples:
 """
 
 
+_PURGE_EXAMPLES = """
+\b
+Example:
+  nextarget purge
+"""
+
+
 def add(app: typer.Typer) -> None:
     app.command(epilog=_SERVE_EXAMPLES)(serve)
     app.command(epilog=_INIT_DB_EXAMPLES)(init_db)
+    app.command(epilog=_PURGE_EXAMPLES)(purge)
 
 
 def serve(
@@ -159,3 +167,24 @@ def init_db(
         raise typer.Exit(1)
     else:
         say(f"{'Migrated' if existed else 'Created'} {database.path}: {count} applied.")
+
+
+def purge(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
+    """Delete what is over: expired logins, nonces and sessions, and events older than AUDIT_RETENTION_DAYS.
+
+    The server does the same every ten minutes. Prints how many rows were deleted; with --json an object with
+    "deleted".
+    """
+    with wiring.opened(sandbox=sandbox) as runtime:
+        from nextarget.services.purging import one_batch
+
+        now, days = runtime.clock(), runtime.settings.audit_retention_days
+        total = 0
+        with counting("Deleted") as show:
+            while deleted := runtime.database.write_now(one_batch, now=now, audit_days=days):
+                total += deleted
+                show(total)
+    if as_json:
+        print_json({"deleted": total})
+    else:
+        print_lines([[str(total)]])

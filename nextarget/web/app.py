@@ -1,12 +1,15 @@
 """Builds the application: routes, the boundary around them, and what opens and closes with it."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from aiohttp import web
 
 from nextarget.runtime import Runtime
 from nextarget.sandbox.app import attach
 from nextarget.sandbox.workspace import SandboxConfig
+from nextarget.services.purging import purge_for_ever
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.middleware import MAX_BODY_BYTES, whole_body
 from nextarget.web.rate_limits import LIMITS, RateLimits
@@ -24,8 +27,18 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     if sandbox is not None:
         app[SANDBOX] = sandbox
         attach(app, sandbox)
-    app.cleanup_ctx.append(_online)
+    app.cleanup_ctx.extend((_online, _purging))
     return app
+
+
+async def _purging(app: web.Application) -> AsyncIterator[None]:
+    runtime = app[RUNTIME]
+    days = runtime.settings.audit_retention_days
+    task = asyncio.create_task(purge_for_ever(runtime.database, clock=runtime.clock, audit_days=days))
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 async def _online(app: web.Application) -> AsyncIterator[None]:

@@ -17,7 +17,7 @@ from nextarget.cli.output import printable
 
 COMMANDS = (
     "serve", "init-db", "issue-token", "list-users", "show-user", "deactivate-user", "activate-user", "delete-user",
-    "revoke-sessions", "check-config",
+    "revoke-sessions", "check-config", "purge",
 )  # fmt: skip
 
 _HELP = """

@@ -12,6 +12,8 @@ import urllib.request
 import pytest
 
 from nextarget.cli.wiring import ADDRESS_FILE
+from nextarget.model import Millis
+from nextarget.storage import nonces
 
 
 def _free_port():
@@ -146,3 +148,12 @@ def test_a_folder_that_is_not_there_is_a_sentence(run, secret, monkeypatch):
     result = run("init-db")
     assert result.status == 1
     assert "/nowhere/at/all/nextarget.db" in result.err
+
+
+def test_purge_deletes_what_is_over_and_says_how_much(run, runtime):
+    """The count is the output, alone or as JSON; a second time there is nothing left."""
+    for number in range(3):
+        runtime.database.write_now(nonces.add, f"digest {number}", purpose=nonces.NATIVE, expires_at=Millis(1))
+    assert json.loads(run("purge", "--json").out) == {"deleted": 3}
+    result = run("purge")
+    assert (result.status, result.out, result.err) == (0, "0\n", "")

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from nextarget.model import Millis, User
-from nextarget.storage import audit, logins, nonces, sessions, users
+from nextarget.storage import audit, logins, nonces, purge, sessions, users
 from nextarget.storage.database import Connection, Database
 from tests.contract.rows import HOUR, NOW, add_app_login, add_session, admit, digest_of, event, identity, later
 
@@ -43,6 +43,7 @@ WRITES = {
     "nonces.add",
     "nonces.use",
     "audit.record",
+    "purge.one_batch",
 }
 
 
@@ -69,7 +70,7 @@ def functions(module: ModuleType) -> set[str]:
 
 def test_every_storage_function_is_known_here() -> None:
     """A new storage function joins READS or WRITES, so that the rules of this file hold for it."""
-    found = set[str]().union(*(functions(module) for module in (users, sessions, logins, nonces, audit)))
+    found = set[str]().union(*(functions(module) for module in (users, sessions, logins, nonces, audit, purge)))
     assert found == {name.partition(",")[0] for name in READS} | WRITES
 
 

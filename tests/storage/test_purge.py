@@ -1,0 +1,106 @@
+"""Purging: what is over goes, in small batches; what stands stays."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from nextarget.model import AuditEvent, Identity, Login, LoginMode, Millis, Provider, Session
+from nextarget.services import accounts, purging
+from nextarget.services.sessions import DAY_MS
+from nextarget.storage import audit, logins, nonces, purge, sessions
+from nextarget.storage.database import Connection, Database
+from nextarget.storage.schema import migrate
+from nextarget.tokens.refresh import NEW_SESSION
+from tests.running import Server, running
+
+NOW = Millis(1_800_000_000_000)
+TABLES = ("user", "session", "login", "nonce", "audit_event")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    """An empty database, closed by the process's end."""
+    made = Database(tmp_path / "nextarget.db")
+    migrate(made)
+    return made
+
+
+def counts(database: Database) -> dict[str, int]:
+    """How many rows each table has."""
+
+    def count(db: Connection) -> dict[str, int]:
+        return {table: db.execute_sql(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in TABLES}
+
+    return database.read_now(count)
+
+
+def fill(db: Connection, number: int, when: Millis) -> None:
+    """Rows of every kind that expire, or happened, at this moment."""
+    user = accounts.admit(db, Identity(Provider.GOOGLE, "ada", "ada@x.example", email_verified=True), now=NOW)
+    for index in range(number):
+        name = f"{when}-{index}"
+        login = Login(name, Provider.GOOGLE, LoginMode.JSON, "key", NOW, when)
+        logins.add(db, login, state_digest=name, cookie_digest=None)
+        nonces.add(db, name, purpose=nonces.NATIVE, expires_at=when)
+        sessions.add(db, session_at(user.id, name, when))
+        audit.record(db, AuditEvent(when, "login_succeeded"))
+
+
+def session_at(user_id: str, name: str, expires_at: Millis) -> Session:
+    """A session that expires then."""
+    return Session(name, user_id, "nextarget-app", None, NOW, expires_at, None, NEW_SESSION)
+
+
+def test_what_is_over_goes_and_what_stands_stays(database: Database) -> None:
+    """Logins a day after they expired, nonces and sessions at once, events after their retention; users never."""
+    days = 30
+    database.write_now(fill, 3, Millis(NOW - 31 * DAY_MS))
+    database.write_now(fill, 2, Millis(NOW - DAY_MS + 1))
+    database.write_now(fill, 4, Millis(NOW + 1))
+    assert database.write_now(purging.one_batch, now=NOW, audit_days=days) == 3 * 4 + 2 * 2
+    assert counts(database) == {"user": 1, "session": 4, "login": 6, "nonce": 4, "audit_event": 6}
+    assert database.write_now(purging.one_batch, now=NOW, audit_days=days) == 0
+
+
+def test_one_transaction_deletes_no_more_than_a_batch(database: Database) -> None:
+    """However much has gathered, other writes wait for a few rows at the most."""
+    database.write_now(fill, purge.BATCH + 1, Millis(NOW - 31 * DAY_MS))
+    assert database.write_now(purging.one_batch, now=NOW, audit_days=1) == purge.BATCH * 4
+    assert database.write_now(purging.one_batch, now=NOW, audit_days=1) == 4
+    assert set(counts(database).values()) == {0, 1}
+
+
+async def test_a_running_server_purges_by_itself_and_goes_on_serving(tmp_path: Path) -> None:
+    """What expired while it was down is gone soon after it starts."""
+    async with running(tmp_path) as first:
+        await first.runtime.database.write(fill, 3, Millis(1))
+    async with running(tmp_path) as server:
+        await until_purged(server)
+        assert counts(server.runtime.database)["session"] == 0
+        signed_in = await server.sign_in()
+        assert (await server.me(signed_in.json["access_token"])).status == 200
+
+
+async def until_purged(server: Server) -> None:
+    """Wait until the server's own purging has been through."""
+    async with asyncio.timeout(30):
+        while counts(server.runtime.database)["nonce"]:
+            await asyncio.sleep(0)
+
+
+async def test_purging_goes_on_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is away for a while stops it no more than it stops anything else."""
+    monkeypatch.setattr(purging, "PERIOD_SECONDS", 0)
+    made = Database(tmp_path / "nextarget.db")
+    migrate(made)
+    task = asyncio.create_task(purging.purge_for_ever(made, clock=lambda: NOW, audit_days=1))
+    await asyncio.sleep(0)  # not open yet: the first try fails
+    made.open()
+    await made.write(fill, 2, Millis(NOW - 31 * DAY_MS))
+    async with asyncio.timeout(30):
+        while counts(made)["nonce"]:
+            await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
+    made.close()
