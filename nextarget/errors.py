@@ -75,7 +75,7 @@ class InvalidToken(ProblemError):
 
 
 class InvalidGrant(ProblemError):
-    """The code, refresh token or subject token is not good, or no longer (RFC 6749, 5.2)."""
+    """The code or refresh token is not good, or no longer (RFC 6749, 5.2)."""
 
     code, status, title = "invalid_grant", 400, "Grant not valid"
     oauth_error = "invalid_grant"
