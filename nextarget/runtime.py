@@ -4,23 +4,24 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-
-import aiohttp
+from typing import TYPE_CHECKING
 
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Millis, Provider
-from nextarget.providers.base import IdentityProvider, ProviderHttp, open_session
-from nextarget.providers.facebook import Facebook, FacebookConfig
-from nextarget.providers.google import Google, GoogleConfig
 from nextarget.services.authorization import CodeRedemption, Redirects
-from nextarget.services.native import NativeSignIn
 from nextarget.services.sessions import SessionRules, Sessions
-from nextarget.services.signin import SignIn
 from nextarget.settings import Settings
 from nextarget.storage.database import Database
 from nextarget.storage.schema import migrate
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import JwtKey, Keyring, load_private_key
+
+if TYPE_CHECKING:  # what needs the network is imported when it is: the terminal starts in half the time
+    import aiohttp
+
+    from nextarget.providers.base import IdentityProvider
+    from nextarget.services.native import NativeSignIn
+    from nextarget.services.signin import SignIn
 
 
 def utc_now() -> Millis:
@@ -31,8 +32,8 @@ def utc_now() -> Millis:
 class Online:
     """The services that ask providers over the network."""
 
-    sign_in: SignIn
-    native: NativeSignIn
+    sign_in: "SignIn"
+    native: "NativeSignIn"
 
 
 class Runtime:
@@ -70,6 +71,10 @@ class Runtime:
 
         Raises SchemaError or DatabaseUnavailable.
         """
+        from nextarget.providers.base import open_session
+        from nextarget.services.native import NativeSignIn
+        from nextarget.services.signin import SignIn
+
         migrate(self.database)
         self.database.open()
         try:
@@ -82,8 +87,12 @@ class Runtime:
         finally:
             self.database.close()
 
-    def _providers(self, http: aiohttp.ClientSession) -> dict[Provider, IdentityProvider]:
+    def _providers(self, http: "aiohttp.ClientSession") -> "dict[Provider, IdentityProvider]":
         """The providers that are configured: all three of their credentials, or none, as `settings` has checked."""
+        from nextarget.providers.base import ProviderHttp
+        from nextarget.providers.facebook import Facebook, FacebookConfig
+        from nextarget.providers.google import Google, GoogleConfig
+
         settings = self.settings
         providers: dict[Provider, IdentityProvider] = {}
         if settings.google_client_id and settings.google_client_secret and settings.google_redirect_uri:
