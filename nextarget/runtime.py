@@ -16,7 +16,7 @@ from nextarget.storage.schema import migrate
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import JwtKey, Keyring, load_private_key
 
-if TYPE_CHECKING:  # what needs the network is imported when it is: the terminal starts in half the time
+if TYPE_CHECKING:  # what needs the network is imported when it is: the terminal starts in two thirds of the time
     import aiohttp
 
     from nextarget.providers.base import IdentityProvider

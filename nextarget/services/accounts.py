@@ -1,6 +1,5 @@
 """What is done to accounts: found, deactivated, deleted, given a token. Each function runs in one transaction."""
 
-import hashlib
 import uuid
 
 from nextarget.errors import UserAmbiguous, UserNotFound
@@ -9,6 +8,7 @@ from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, sessions, users
 from nextarget.storage.database import Connection
 from nextarget.telemetry import request_id
+from nextarget.tokens.encoding import digest
 
 TERMINAL_LABEL = "terminal"
 
@@ -82,5 +82,5 @@ def admit(db: Connection, identity: Identity, *, now: Millis) -> User:
 
     The digest is SHA-256 of `provider:subject`: a pseudonym, not a secret.
     """
-    subject_digest = hashlib.sha256(f"{identity.provider}:{identity.subject}".encode()).hexdigest()
+    subject_digest = digest(f"{identity.provider}:{identity.subject}")
     return users.admit(db, identity, subject_digest=subject_digest, new_id=str(uuid.uuid4()), now=now)

@@ -10,7 +10,7 @@ def base64url(octets: bytes) -> str:
 
 
 def digest(text: str) -> str:
-    """SHA-256, hex: how one-time values are stored. They are random, so no salt is needed."""
+    """SHA-256, hex: how one-time values, which are random and need no salt, and subjects are kept."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

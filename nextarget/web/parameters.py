@@ -10,8 +10,9 @@ from aiohttp import web
 from multidict import MultiDict, MultiMapping
 
 from nextarget.errors import InvalidRequest
+from nextarget.tokens.login import STATE_LENGTH
 
-STATE = re.compile(r"[A-Za-z0-9_-]{43}")
+STATE = re.compile(rf"[A-Za-z0-9_-]{{{STATE_LENGTH}}}")
 CODE = re.compile(r"[\x20-\x7e]{1,2048}")
 """RFC 6749, appendix A.11: VSCHAR."""
 ERROR = re.compile(r"[\x20-\x7e]{1,200}")
