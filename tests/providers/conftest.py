@@ -11,8 +11,31 @@ import pytest
 from aioresponses import aioresponses
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
+from nextarget.model import Secret
 from nextarget.providers.base import open_session
+from nextarget.providers.facebook import FacebookConfig
+from nextarget.providers.google import GoogleConfig
 from tests.tokens.forging import encoded
+
+GOOGLE = GoogleConfig(
+    client_id="123456789012-app.apps.googleusercontent.com",
+    client_secret=Secret("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"),
+    redirect_uri="https://id.example.com/auth/google/callback",
+    issuer="https://accounts.google.example",
+    authorization_endpoint="https://accounts.google.example/o/oauth2/v2/auth",
+    token_endpoint="https://oauth2.google.example/token",
+    jwks_uri="https://www.google.example/oauth2/v3/certs",
+)
+FACEBOOK = FacebookConfig(
+    client_id="1234567890123999",
+    client_secret=Secret("0123456789abcdef0123456789abcdef"),
+    redirect_uri="https://id.example.com/auth/facebook/callback",
+    graph_url="https://graph.facebook.example",
+    graph_version="v26.0",
+    authorization_endpoint="https://www.facebook.example/v26.0/dialog/oauth",
+    jwks_uri="https://limited.facebook.example/.well-known/oauth/openid/jwks/",
+)
+"""Our clients at the two, at addresses that nobody has."""
 
 
 class Response(aiohttp.ClientResponse):

@@ -17,23 +17,15 @@ from nextarget.errors import (
 from nextarget.model import Identity, Millis, Secret
 from nextarget.model import Provider as Name
 from nextarget.providers.base import ProviderHttp
-from nextarget.providers.facebook import Facebook, FacebookConfig
+from nextarget.providers.facebook import Facebook
 from nextarget.tokens.keyring import SigningKey
 from nextarget.tokens.login import LoginSecrets, login_secrets
+from tests.providers.conftest import FACEBOOK as CONFIG
 from tests.providers.conftest import Provider
 from tests.tokens.forging import contains_part_of
 
 CODE = "AQDf7code-of-facebook-that-nobody-may-see"
 ACCESS_TOKEN = "EAAGm0PX4ZCpsBAOZCZB-token-of-a-person"
-CONFIG = FacebookConfig(
-    client_id="1234567890123999",
-    client_secret=Secret("0123456789abcdef0123456789abcdef"),
-    redirect_uri="https://id.example.com/auth/facebook/callback",
-    graph_url="https://graph.facebook.example",
-    graph_version="v26.0",
-    authorization_endpoint="https://www.facebook.example/v26.0/dialog/oauth",
-    jwks_uri="https://limited.facebook.example/.well-known/oauth/openid/jwks/",
-)
 TOKEN = "https://graph.facebook.example/v26.0/oauth/access_token"
 PROOF = hmac.new(CONFIG.client_secret.encode(), ACCESS_TOKEN.encode(), hashlib.sha256).hexdigest()
 ME = f"https://graph.facebook.example/v26.0/me?fields=id,email&appsecret_proof={PROOF}"

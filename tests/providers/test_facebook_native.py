@@ -10,24 +10,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from nextarget.errors import IdentityRejected, ProviderFailed, ProviderUnavailable
-from nextarget.model import Identity, Millis, Secret
+from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
 from nextarget.providers.base import NativeIdentity, ProviderHttp, SubjectTokenType
-from nextarget.providers.facebook import Facebook, FacebookConfig
+from nextarget.providers.facebook import Facebook
+from tests.providers.conftest import FACEBOOK as CONFIG
 from tests.providers.conftest import Provider
 from tests.tokens.forging import contains_part_of, rs256
 
 TOKEN = "EAAGm0PX4ZCpsBAOZCZB-token-of-a-person"
 JWKS = "https://limited.facebook.example/.well-known/oauth/openid/jwks/"
-CONFIG = FacebookConfig(
-    client_id="1234567890123999",
-    client_secret=Secret("0123456789abcdef0123456789abcdef"),
-    redirect_uri="https://id.example.com/auth/facebook/callback",
-    graph_url="https://graph.facebook.example",
-    graph_version="v26.0",
-    authorization_endpoint="https://www.facebook.example/v26.0/dialog/oauth",
-    jwks_uri=JWKS,
-)
 GRAPH = "https://graph.facebook.example/v26.0"
 DEBUG = f"{GRAPH}/debug_token?input_token={TOKEN}"
 PROOF = hmac.new(CONFIG.client_secret.encode(), TOKEN.encode(), hashlib.sha256).hexdigest()

@@ -20,24 +20,16 @@ from nextarget.errors import (
 from nextarget.model import Identity, Millis, Secret
 from nextarget.model import Provider as Name
 from nextarget.providers.base import ProviderHttp
-from nextarget.providers.google import Google, GoogleConfig
+from nextarget.providers.google import Google
 from nextarget.tokens.keyring import SigningKey
 from nextarget.tokens.login import LoginSecrets, login_secrets
+from tests.providers.conftest import GOOGLE as CONFIG
 from tests.providers.conftest import Provider
 from tests.tokens.forging import contains_part_of, rs256
 
 TOKEN = "https://oauth2.google.example/token"
 JWKS = "https://www.google.example/oauth2/v3/certs"
 CODE = "4/0AX4XfWhmSXpSZ2nHUOIu9gN0-code"
-CONFIG = GoogleConfig(
-    client_id="123456789012-app.apps.googleusercontent.com",
-    client_secret=Secret("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"),
-    redirect_uri="https://id.example.com/auth/google/callback",
-    issuer="https://accounts.google.example",
-    authorization_endpoint="https://accounts.google.example/o/oauth2/v2/auth",
-    token_endpoint=TOKEN,
-    jwks_uri=JWKS,
-)
 SECONDS = 1_900_000_000
 NOW = Millis(SECONDS * 1000)
 Signed = Callable[..., str]

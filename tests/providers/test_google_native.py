@@ -1,5 +1,6 @@
 """Google's SDK inside an app: which id_tokens it may present, and what is made of them."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -9,26 +10,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from nextarget.errors import IdentityRejected, InvalidRequest, ProviderUnavailable
-from nextarget.model import Identity, Millis, Secret
+from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
 from nextarget.providers.base import NativeIdentity, ProviderHttp, SubjectTokenType
-from nextarget.providers.google import Google, GoogleConfig
+from nextarget.providers.google import Google
 from nextarget.tokens.login import LoginSecrets
-from tests.providers.conftest import Provider
+from tests.providers.conftest import GOOGLE, Provider
 from tests.tokens.forging import contains_part_of, rs256, unsigned
 
 JWKS = "https://www.google.example/oauth2/v3/certs"
 IOS, ANDROID = "123456789012-ios.apps.googleusercontent.com", "123456789012-android.apps.googleusercontent.com"
-CONFIG = GoogleConfig(
-    client_id="123456789012-app.apps.googleusercontent.com",
-    client_secret=Secret("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"),
-    redirect_uri="https://id.example.com/auth/google/callback",
-    issuer="https://accounts.google.example",
-    authorization_endpoint="https://accounts.google.example/o/oauth2/v2/auth",
-    token_endpoint="https://oauth2.google.example/token",
-    jwks_uri=JWKS,
-    other_client_ids=(IOS, ANDROID),
-)
+CONFIG = dataclasses.replace(GOOGLE, other_client_ids=(IOS, ANDROID))
 SECONDS = 1_900_000_000
 NOW = Millis(SECONDS * 1000)
 NONCE = "a-nonce-that-we-issued-to-the-app"
