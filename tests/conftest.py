@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from nextarget.settings import NAMES, SECRET_SETTINGS
+from nextarget.settings import FILE_SETTINGS, NAMES
 from nextarget.telemetry import configure_logging
 from tests.running import Server, running
 
@@ -21,7 +21,7 @@ settings.load_profile("unhurried")
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of whoever runs it."""
-    for name in (*NAMES, *(f"{secret}_FILE" for secret in SECRET_SETTINGS)):
+    for name in (*NAMES, *(f"{secret}_FILE" for secret in FILE_SETTINGS)):
         monkeypatch.delenv(name, raising=False)
 
 

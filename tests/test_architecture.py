@@ -85,8 +85,7 @@ def test_the_search_for_the_environment_finds_it(source: str) -> None:
 
 def test_only_the_settings_read_or_write_the_environment() -> None:
     """Lower rooms take plain arguments; where a setting comes from is known in one place."""
-    found = {name_of(path) for path in MODULES if any(environment_uses(tree_of(path)))}
-    assert found <= {"nextarget/settings.py"}
+    assert {room_of(path) for path in MODULES if any(environment_uses(tree_of(path)))} == {"settings"}
 
 
 def test_only_tokens_and_the_sandbox_import_what_signs() -> None:

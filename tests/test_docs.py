@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import nextarget
 from nextarget.cli.main import app
 from nextarget.errors import problem_types
-from nextarget.settings import SECRET_SETTINGS, Settings
+from nextarget.settings import FILE_SETTINGS, Settings
 from tests.conftest import need
 
 ROOT = Path(__file__).parents[1]
@@ -103,9 +103,9 @@ def test_env_example_explains_every_setting_on_the_line_above_it() -> None:
 
 
 def test_env_example_says_which_secrets_may_come_from_a_file() -> None:
-    """Each of `SECRET_SETTINGS` tells of its `_FILE`."""
+    """Each of `FILE_SETTINGS` tells of its `_FILE`."""
     text = ENV_EXAMPLE.read_text(encoding="utf-8")
-    for name in SECRET_SETTINGS:
+    for name in FILE_SETTINGS:
         above = text[: text.index(f"\n{'' if name in REQUIRED else '#'}{name}=")].rpartition("\n\n")[2]
         assert "May come from a file" in above, name
 

@@ -8,7 +8,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nextarget.errors import ConfigurationError
-from nextarget.settings import NAMES, SECRET_SETTINGS, Environment, Value, is_loopback, read_values, shown
+from nextarget.settings import (
+    FILE_SETTINGS,
+    NAMES,
+    Environment,
+    Value,
+    is_loopback,
+    read_values,
+    shown,
+)
 
 SECRET = "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ"
 GOOGLE = {
@@ -22,7 +30,7 @@ FACEBOOK = {
     "FACEBOOK_REDIRECT_URI": "https://auth.example.org/auth/facebook/callback",
 }
 URLS = sorted(name for name in NAMES if name.endswith(("_URL", "_URI", "_ENDPOINT", "_ISSUER")))
-FILES = [f"{name}_FILE" for name in sorted(SECRET_SETTINGS)]
+FILES = [f"{name}_FILE" for name in sorted(FILE_SETTINGS)]
 
 
 def settings(directory, **environ):
@@ -337,6 +345,10 @@ def test_loopback_is_told_from_the_rest(host, loopback):
         ("nextarget.db", None),
         ("sqlite:///file.db?mode=ro", None),
         ("mysql://host/db", None),
+        ("postgresql://", None),
+        ("postgresql://host", None),
+        ("postgresql://host:port/db", None),
+        ("postgresql://host/d b", None),
     ],
 )
 def test_the_database_is_a_sqlite_file(tmp_path, url, path):

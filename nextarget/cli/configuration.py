@@ -1,6 +1,5 @@
 """`check-config`: every setting, where it comes from and what is wrong with it."""
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,7 +69,7 @@ def _settings(values: "Values") -> "list[_Setting]":
     for name, field_name in NAMES.items():
         found = values.found.get(name)
         if found is not None:
-            settings.append(_Setting(name, _without_user(shown(name, found.text)), found.source))
+            settings.append(_Setting(name, shown(name, found.text), found.source))
             continue
         field = Settings.model_fields[field_name]
         if field.is_required():
@@ -78,11 +77,6 @@ def _settings(values: "Values") -> "list[_Setting]":
         else:
             settings.append(_Setting(name, str(field.default) if field.default not in (None, ()) else None, "default"))
     return settings
-
-
-def _without_user(text: str) -> str:
-    """A URL must not hold a password; one that does is still shown without it."""
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
 def _state(values: "Values", provider: Provider) -> str:

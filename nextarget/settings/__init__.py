@@ -1,0 +1,22 @@
+"""The only reader of the environment and of `.env`; every problem is reported at once, with its remedy.
+
+Lower rooms never see this one: `runtime` hands them plain arguments.
+"""
+
+from nextarget.settings.fields import FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
+from nextarget.settings.kinds import Network, is_loopback
+from nextarget.settings.sources import Value, Values, read_values, shown
+
+__all__ = [
+    "FILE_SETTINGS",
+    "NAMES",
+    "SECRET_SETTINGS",
+    "Environment",
+    "Network",
+    "Settings",
+    "Value",
+    "Values",
+    "is_loopback",
+    "read_values",
+    "shown",
+]

@@ -1,0 +1,145 @@
+"""Every setting, typed, with its default."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nextarget.settings.kinds import (
+    BrowserOrigin,
+    ClientId,
+    ClientSecret,
+    Collector,
+    DatabaseUrl,
+    Endpoint,
+    Items,
+    Network,
+    Origin,
+    RedirectUri,
+    SigningSecret,
+    StorageUrl,
+    Text,
+)
+
+
+class Environment(StrEnum):
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class Settings(BaseModel):
+    """Every setting, typed. Field names are the variables' names in lower case; descriptions are the README's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, regex_engine="python-re")
+
+    environment: Environment = Field(Environment.DEVELOPMENT, description="`production` demands https everywhere.")
+    public_url: Origin = Field(
+        "http://127.0.0.1:8000", description="How the world reaches the server, and the issuer of its tokens."
+    )
+    host: str = Field("127.0.0.1", pattern=r"^[\w.:-]+$", description="The address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    workers: int = Field(1, ge=1, le=64, description="How many processes serve; one for each core that they may use.")
+    drain_seconds: int = Field(
+        0, ge=0, le=600, description="How long a server that is stopped goes on serving while it says it is not ready."
+    )
+    database_url: DatabaseUrl = Field(
+        "sqlite:///nextarget.db",
+        repr=False,
+        description="The SQLite file, or `postgresql://user:password@host/database`.",
+    )
+    database_pool_size: int = Field(8, ge=1, le=100, description="Connections of one worker to PostgreSQL, at most.")
+    jwt_secret_key: SigningSecret = Field(description="Signs access tokens; at least 32 bytes, required.")
+    jwt_previous_secret_keys: Annotated[tuple[SigningSecret, ...], Items] = Field(
+        (), description="Earlier secrets that still verify, so that changing the secret signs nobody out."
+    )
+    jwt_private_key_file: Path | None = Field(
+        None, description="PEM file: signs access tokens with EdDSA, ES256 or RS256; the secret is needed all the same."
+    )
+    jwt_algorithm: Literal["HS256", "EdDSA", "ES256", "RS256"] | None = Field(
+        None, description="What signs access tokens; follows from the private key, and is HS256 without one."
+    )
+    jwt_audience: Text | None = Field(None, description="`aud` of access tokens; `PUBLIC_URL` unless set.")
+    access_token_exp_minutes: int = Field(60, ge=1, le=1440, description="How long an access token lives.")
+    refresh_token_exp_days: int = Field(30, ge=1, le=180, description="How long an unused session lives.")
+    refresh_reuse_window_seconds: int = Field(
+        30, ge=1, le=600, description="How long repeated and parallel refreshes with one token agree."
+    )
+    app_client_id: Text = Field("nextarget-app", description="The app's `client_id`.")
+    app_redirect_uris: Annotated[tuple[RedirectUri, ...], Items] = Field(
+        ("nextarget://callback",), description="Where the app may be answered, each byte for byte."
+    )
+
+    google_client_id: ClientId | None = Field(None, description="OAuth client id of type *Web application*.")
+    google_client_secret: ClientSecret | None = Field(None, description="Its client secret.")
+    google_redirect_uri: Endpoint | None = Field(None, description="`PUBLIC_URL` + `/auth/google/callback`.")
+    google_client_ids: Annotated[tuple[ClientId, ...], Items] = Field(
+        (), description="Client ids of the apps themselves, accepted in native sign-in beside `GOOGLE_CLIENT_ID`."
+    )
+    google_issuer: Endpoint = Field("https://accounts.google.com", description="`iss` of Google's id_tokens.")
+    google_authorization_endpoint: Endpoint = Field(
+        "https://accounts.google.com/o/oauth2/v2/auth", description="Where Google asks the person."
+    )
+    google_token_endpoint: Endpoint = Field(
+        "https://oauth2.googleapis.com/token", description="Where Google redeems codes."
+    )
+    google_jwks_uri: Endpoint = Field(
+        "https://www.googleapis.com/oauth2/v3/certs", description="Where Google publishes its keys."
+    )
+
+    facebook_client_id: ClientId | None = Field(None, description="The *App ID*.")
+    facebook_client_secret: ClientSecret | None = Field(None, description="The *App secret*.")
+    facebook_redirect_uri: Endpoint | None = Field(None, description="`PUBLIC_URL` + `/auth/facebook/callback`.")
+    facebook_graph_version: str = Field("v26.0", pattern=r"^v\d{1,3}\.\d$", description="Version of the Graph API.")
+    facebook_graph_url: Endpoint = Field("https://graph.facebook.com", description="Where the Graph API is.")
+    facebook_authorization_endpoint: Endpoint | None = Field(
+        None,
+        description="Where Facebook asks the person; the login dialog of `FACEBOOK_GRAPH_VERSION` unless set.",
+    )
+
+    facebook_jwks_uri: Endpoint = Field(
+        "https://limited.facebook.com/.well-known/oauth/openid/jwks/",
+        description="Where Facebook publishes the keys of Limited Login.",
+    )
+
+    audit_retention_days: int = Field(365, ge=1, le=3650, description="How long the record of what happened is kept.")
+    trusted_proxies: Annotated[tuple[Network, ...], Items] = Field(
+        (), description="Addresses or networks of proxies whose `X-Forwarded-For` is believed."
+    )
+    rate_limit_enabled: bool = Field(True, description="Whether clients are held to limits; `false` turns all off.")
+    rate_limit_storage_url: StorageUrl = Field(
+        "memory://",
+        repr=False,
+        description="Where requests are counted: `memory://`, or `redis://…`, shared between servers.",
+    )
+
+    cors_allow_origins: Annotated[tuple[BrowserOrigin, ...], Items] = Field(
+        (), description="Origins whose pages may call the API from a browser; `*` for all, except in production."
+    )
+    metrics_allow: Annotated[tuple[Network, ...], Items] = Field(
+        (), description="Addresses or networks, beside this machine, that may read `/metrics`."
+    )
+    otel_exporter_otlp_endpoint: Collector | None = Field(
+        None, description="Where traces are sent, as OTLP over HTTP; nothing is traced unless set."
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is worth a log line.")
+    log_format: Literal["console", "json"] | None = Field(
+        None, description="`console` on a terminal, else `json`, unless set."
+    )
+
+    @property
+    def database_path(self) -> str:
+        """The SQLite file's path, as written: relative to the working directory, or absolute."""
+        return self.database_url.removeprefix("sqlite:///")
+
+
+SECRET_SETTINGS = frozenset(
+    {"JWT_SECRET_KEY", "JWT_PREVIOUS_SECRET_KEYS", "GOOGLE_CLIENT_SECRET", "FACEBOOK_CLIENT_SECRET"}
+)
+"""Shown masked."""
+
+FILE_SETTINGS = SECRET_SETTINGS | {"DATABASE_URL", "RATE_LIMIT_STORAGE_URL"}
+"""Readable from a file, since they may hold a password: `DATABASE_URL_FILE=/run/secrets/database`."""
+
+NAMES = {name.upper(): name for name in Settings.model_fields}

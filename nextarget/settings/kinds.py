@@ -1,0 +1,168 @@
+"""What the text of one setting may be. Each check raises ValueError: what is wrong, a full stop, what to do."""
+
+import ipaddress
+import re
+from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from nextarget.model import Secret
+
+MIN_SECRET_BYTES = 32
+"""An HS256 key is at least as long as its digest (RFC 7518, 3.2)."""
+
+MAKE_SECRET = 'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
+_PLACEHOLDER = re.compile(r"change.?(me|this)|placeholder|your[-_ ]|replace.?(me|this)|<.*>", re.I)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host name or address can only mean this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        whole = bool(parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError("is not a URL. Write it as https://host/path.")
+    if parts.username is not None or "#" in text or not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("holds a user name, a fragment, white space or non-ASCII text. Leave those out.")
+    return text
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(_url(text))
+    if parts.path or "?" in text or text.endswith(":"):
+        raise ValueError("is more than scheme, host and port. Leave out the path and any trailing slash.")
+    if text != text.lower():
+        raise ValueError("has capital letters. Write it in lower case: clients compare it byte for byte.")
+    return text
+
+
+def _endpoint(text: str) -> str:
+    parts = urlsplit(_url(text))
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("is plain http towards another machine. Use https.")
+    return text
+
+
+def _redirect_uri(text: str) -> str:
+    """RFC 6749, 3.1.2, and RFC 8252, 7: https, a loopback address by number, or a scheme of the app's own."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ValueError("is not a URI. Write it as https://host/path or scheme://path.") from None
+    if (
+        not re.fullmatch(r"[a-z][a-z0-9+.-]*:[\x21-\x7e]+", text)
+        or parts.fragment
+        or "#" in text
+        or "@" in parts.netloc
+    ):
+        raise ValueError("is not a usable redirect. Write an absolute URI in ASCII, without fragment or user name.")
+    if parts.scheme in {"javascript", "data", "file", "about", "blob", "vbscript"}:
+        raise ValueError("has a scheme that browsers run or refuse. Use https, or a scheme of the app's own.")
+    if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1"}:
+        raise ValueError("is plain http. Only http://127.0.0.1 and http://[::1] may be; elsewhere use https.")
+    return text
+
+
+def _database_url(text: str) -> str:
+    if text.startswith("postgresql://"):
+        return _postgresql_url(text)
+    path = text.removeprefix("sqlite:///")
+    if path in {text, "", ":memory:"} or re.search(r"[?#\x00]", path):
+        raise ValueError(
+            "names no database. Write sqlite:///nextarget.db for a file in the working directory, "
+            "sqlite:////var/lib/nextarget/nextarget.db for one elsewhere, or postgresql://user:password@host/database."
+        )
+    return text
+
+
+def _postgresql_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        whole = bool(parts.path.strip("/")) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("is not a URL of PostgreSQL. Write postgresql://user:password@host:5432/database.")
+    if find_spec("psycopg") is None:
+        raise ValueError("needs the psycopg package. Install it with: pip install 'nextarget-server[postgres]'")
+    return text
+
+
+def _collector(text: str) -> str:
+    if find_spec("opentelemetry") is None:
+        raise ValueError("needs OpenTelemetry. Install it with: pip install 'nextarget-server[otel]'")
+    return _url(text)
+
+
+def _browser_origin(text: str) -> str:
+    return text if text == "*" else _origin(text)
+
+
+def _storage_url(text: str) -> str:
+    if text != "memory://" and not re.fullmatch(r"rediss?://[\x21-\x7e]+", text):
+        raise ValueError("is not a storage. Write memory://, or redis://host:6379.")
+    if text.startswith("redis") and find_spec("redis") is None:
+        raise ValueError("needs the redis package. Install it with: pip install 'nextarget-server[redis]'")
+    return text
+
+
+def _as_secret(value: object) -> object:
+    return Secret(value) if isinstance(value, str) else value
+
+
+def _signing_secret(secret: Secret) -> Secret:
+    text = secret.reveal()
+    if _PLACEHOLDER.search(text) or len(set(text)) < 8:
+        raise ValueError(f"is a placeholder, not a secret. {MAKE_SECRET}")
+    if len(text.encode()) < MIN_SECRET_BYTES:
+        raise ValueError(f"is shorter than {MIN_SECRET_BYTES} bytes. {MAKE_SECRET}")
+    if "," in text:
+        raise ValueError(f"holds a comma, which parts the items of JWT_PREVIOUS_SECRET_KEYS. {MAKE_SECRET}")
+    return secret
+
+
+def _client_id(text: str) -> str:
+    if _PLACEHOLDER.search(text) or not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("is a placeholder or holds white space. Copy it from the provider's console.")
+    return text
+
+
+def _client_secret(secret: Secret) -> Secret:
+    _client_id(secret.reveal())
+    return secret
+
+
+def _items(value: object) -> object:
+    """A comma-separated list; white space around items and empty items are dropped."""
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    return value
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+ClientId = Annotated[str, AfterValidator(_client_id)]
+ClientSecret = Annotated[Secret, BeforeValidator(_as_secret), AfterValidator(_client_secret)]
+SigningSecret = Annotated[Secret, BeforeValidator(_as_secret), AfterValidator(_signing_secret)]
+Network = IPv4Network | IPv6Network
+RedirectUri = Annotated[str, AfterValidator(_redirect_uri)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+StorageUrl = Annotated[str, AfterValidator(_storage_url)]
+Collector = Annotated[str, AfterValidator(_collector)]
+BrowserOrigin = Annotated[str, AfterValidator(_browser_origin)]
+Items = BeforeValidator(_items)
+Text = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$", max_length=200)]

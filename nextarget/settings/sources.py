@@ -1,0 +1,179 @@
+"""Where settings are found, and what is wrong with them, all at once.
+
+For each setting the first of these wins: what the caller fixes (options, the sandbox), the environment, `.env`, the
+default.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+from pydantic import ValidationError
+
+from nextarget.errors import ConfigurationError, SettingProblem
+from nextarget.settings.fields import FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
+from nextarget.settings.kinds import MAKE_SECRET
+
+_CREDENTIALS = {provider: [f"{provider}_{part}" for part in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")]
+                for provider in ("GOOGLE", "FACEBOOK")}  # fmt: skip
+
+_REMEDIES = {
+    "ENVIRONMENT": "Write development or production.",
+    "HOST": "Write an address such as 127.0.0.1 or 0.0.0.0.",
+    "PORT": "Write a number from 1 to 65535, or 0 for any free port.",
+    "WORKERS": "Write a number from 1 to 64.",
+    "DRAIN_SECONDS": "Write whole seconds, from 0 to 600.",
+    "DATABASE_POOL_SIZE": "Write a number from 1 to 100.",
+    "JWT_SECRET_KEY": MAKE_SECRET,
+    "JWT_ALGORITHM": "Write HS256, EdDSA, ES256 or RS256, or leave it out.",
+    "REFRESH_REUSE_WINDOW_SECONDS": "Write whole seconds, from 1 to 600.",
+    "ACCESS_TOKEN_EXP_MINUTES": "Write whole minutes, from 1 to 1440.",
+    "REFRESH_TOKEN_EXP_DAYS": "Write whole days, from 1 to 180.",
+    "FACEBOOK_GRAPH_VERSION": "Write it as v26.0.",
+    "AUDIT_RETENTION_DAYS": "Write whole days, from 1 to 3650.",
+    "TRUSTED_PROXIES": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
+    "METRICS_ALLOW": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
+    "RATE_LIMIT_ENABLED": "Write true or false.",
+    "LOG_LEVEL": "Write debug, info, warning or error.",
+    "LOG_FORMAT": "Write console or json.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The text of one setting and where it was found."""
+
+    text: str = field(repr=False)
+    source: str
+
+
+@dataclass(slots=True)
+class Values:
+    """All that was found, before it is checked; `check-config` shows it even when it is wrong."""
+
+    found: dict[str, Value]
+    problems: list[SettingProblem]
+    warnings: list[str]
+
+    def text(self, name: str) -> str | None:
+        value = self.found.get(name)
+        return value.text if value else None
+
+    def settings(self) -> Settings:
+        """The typed settings. Raises ConfigurationError with every problem there is."""
+        problems = [*self.problems, *self._cross_checks()]
+        try:
+            settings = Settings.model_validate({NAMES[name]: value.text for name, value in self.found.items()})
+        except ValidationError as error:
+            problems = [*_problems_of(error), *problems]
+        if problems:
+            raise ConfigurationError(problems)
+        return settings
+
+    def _cross_checks(self) -> Iterator[SettingProblem]:
+        for provider, names in _CREDENTIALS.items():
+            missing = [name for name in names if name not in self.found]
+            if missing and len(missing) < len(names):
+                yield SettingProblem(
+                    ", ".join(missing), "missing.",
+                    f"{provider.capitalize()} is on when all of {', '.join(names)} are set, off when none is.",
+                )  # fmt: skip
+            redirect_uri = self.text(f"{provider}_REDIRECT_URI")
+            path = f"/auth/{provider.lower()}/callback"
+            if redirect_uri and not redirect_uri.endswith(path):
+                yield SettingProblem(
+                    f"{provider}_REDIRECT_URI",
+                    "does not lead to this server.",
+                    f"Write PUBLIC_URL followed by {path}.",
+                )
+        if self.text("ENVIRONMENT") == Environment.PRODUCTION:
+            for name in ("PUBLIC_URL", "GOOGLE_REDIRECT_URI", "FACEBOOK_REDIRECT_URI"):
+                text = self.text(name) or ("" if name != "PUBLIC_URL" else Settings.model_fields["public_url"].default)
+                if text and not text.startswith("https://"):
+                    yield SettingProblem(name, "is not https, which production demands.", "Write its https:// URL.")
+            if "*" in (self.text("CORS_ALLOW_ORIGINS") or ""):
+                remedy = "Name the origins, such as https://app.example.com."
+                yield SettingProblem("CORS_ALLOW_ORIGINS", "lets every origin in, which production forbids.", remedy)
+
+
+def _problems_of(error: ValidationError) -> Iterator[SettingProblem]:
+    for item in error.errors(include_url=False, include_input=False):
+        name = str(item["loc"][0]).upper()
+        if item["type"] == "missing":
+            yield SettingProblem(name, "missing.", _REMEDIES[name])
+        elif item["type"] == "value_error":
+            problem, _, remedy = str(item["ctx"]["error"]).partition(". ")
+            yield SettingProblem(name, f"{problem}.", remedy)
+        else:
+            yield SettingProblem(name, "cannot be read.", _REMEDIES.get(name, "Write plain ASCII text."))
+
+
+def read_values(
+    directory: Path, *, fixed: Mapping[str, Value] | None = None, environ: Mapping[str, str] | None = None
+) -> Values:
+    """Collect every setting's text from `fixed`, the environment and `directory/.env`; nothing is checked yet.
+
+    An empty value counts as unset. `environ` is the process environment unless given.
+    """
+    environ = os.environ if environ is None else environ
+    values = Values(dict(fixed or {}), [], [])
+    for source, table in (("environment", environ), (".env", _read_dotenv(directory / ".env", values))):
+        for name in NAMES:
+            if name in values.found:
+                continue
+            text = table.get(name, "").strip()
+            if name in FILE_SETTINGS and (path := table.get(f"{name}_FILE", "").strip()):
+                if text:
+                    problem = f"and {name}_FILE are both set in the {source}."
+                    values.problems.append(SettingProblem(name, problem, "Keep one of them."))
+                text = text or _read_file(f"{name}_FILE", directory / path, values)
+                if text:
+                    values.found[name] = Value(text, f"{source}, file {path}")
+            elif text:
+                values.found[name] = Value(text, source)
+    return values
+
+
+def _read_file(name: str, path: Path, values: Values) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        values.problems.append(SettingProblem(name, f"{path} cannot be read ({why}).", "Check path and permissions."))
+        return ""
+
+
+def _read_dotenv(path: Path, values: Values) -> dict[str, str]:
+    """Names and values of a .env file; unreadable lines are problems, unknown names that look like ours warnings."""
+    table: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8") as stream:
+            bindings = list(parse_stream(stream))
+    except FileNotFoundError:
+        return table
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        values.problems.append(SettingProblem(".env", f"cannot be read: {why}.", "Check the file and its permissions."))
+        return table
+    known = NAMES.keys() | {f"{name}_FILE" for name in FILE_SETTINGS}
+    for binding in bindings:
+        if binding.error:
+            where = f"line {binding.original.line} is not NAME=value."
+            values.problems.append(SettingProblem(".env", where, "Mend or remove it; quote a value that has spaces."))
+        elif binding.key and binding.key in known:
+            table[binding.key] = binding.value or ""
+        elif binding.key and (near := difflib.get_close_matches(binding.key.upper(), known, n=1, cutoff=0.85)):
+            values.warnings.append(f".env: {binding.key} is not a setting. Was {near[0]} meant?")
+    return table
+
+
+def shown(name: str, text: str) -> str:
+    """A setting's text as people may see it: secrets masked, but for their length in characters, and the user and
+    password of a URL left out."""
+    if name in SECRET_SETTINGS:
+        return f"*** ({len(text)} characters)"
+    return re.sub(r"//[^/\s]*@", "//***@", text)
