@@ -11,14 +11,14 @@ from nextarget.sandbox.app import attach
 from nextarget.sandbox.workspace import SandboxConfig
 from nextarget.services.purging import purge_for_ever
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
-from nextarget.web.middleware import MAX_BODY_BYTES, whole_body
+from nextarget.web.parameters import MAX_BODY_BYTES
 from nextarget.web.rate_limits import LIMITS, RateLimits
 from nextarget.web.routes import auth, authorize, documents, health, metadata, token, users
 
 
 def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Application:
     """The whole server for a runtime; with the stand-in providers mounted when `sandbox` is given."""
-    app = web.Application(middlewares=[whole_body], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[RUNTIME] = runtime
     if runtime.settings.rate_limit_enabled:
         app[LIMITS] = RateLimits(runtime.settings.rate_limit_storage_url, runtime.settings.trusted_proxies)

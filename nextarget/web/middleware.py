@@ -1,9 +1,8 @@
-"""The boundary of every request: its id, its body's size, and the one place where an error becomes an answer.
+"""The boundary of every request: its id, its log line, and the one place where an error becomes an answer.
 
 It takes the place of a middleware, which would come after routing, and too late for some of aiohttp's answers.
 """
 
-import asyncio
 from time import perf_counter
 
 from aiohttp import hdrs, web
@@ -18,7 +17,6 @@ from nextarget.errors import (
     NotFound,
     PayloadTooLarge,
     ProblemError,
-    RequestTimeout,
 )
 from nextarget.web import pages
 from nextarget.web.answers import ANSWER_TO, error_answer
@@ -33,8 +31,6 @@ from nextarget.web.problems import (
 )
 from nextarget.web.rate_limits import show_allowance
 
-MAX_BODY_BYTES = 64 * 1024
-BODY_SECONDS = 10
 PAGE_ROUTES = frozenset({"start", "callback", "authorize"})
 """Names of the routes that people's browsers open: on these an error may be a page."""
 
@@ -69,7 +65,6 @@ async def boundary(handler: Handler, request: web.Request) -> web.StreamResponse
         log.exception("unforeseen_error")
         response = _answer(request, InternalError(), request_id)
     finish_headers(response, request_id)
-    show_allowance(request, response)
     resource = request.match_info.route.resource
     telemetry.log_request(
         method=request.method if request.method in _METHODS else "other",
@@ -78,15 +73,6 @@ async def boundary(handler: Handler, request: web.Request) -> web.StreamResponse
         milliseconds=round((perf_counter() - began) * 1000, 2),
     )
     return response
-
-
-@web.middleware
-async def whole_body(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Read a request's body within limits: once its route is known, whose form an error has, and after a sender who
-    waits for 100 Continue got it."""
-    if request.body_exists:
-        await _read_body(request)
-    return await handler(request)
 
 
 def _refused_expectation(request: web.Request) -> web.Response | None:
@@ -98,22 +84,13 @@ def _refused_expectation(request: web.Request) -> web.Response | None:
     return fixed_answer(ExpectationFailed())
 
 
-async def _read_body(request: web.Request) -> None:
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise PayloadTooLarge
-    try:
-        if request.content.is_eof():  # all of it is here: there is nothing to wait for
-            await request.read()
-            return
-        async with asyncio.timeout(BODY_SECONDS):
-            await request.read()
-    except TimeoutError:
-        raise RequestTimeout from None
-    except (web.RequestPayloadError, ConnectionError):  # undecodable, or its sender has left
-        raise InvalidRequest("The request body does not arrive as its headers announce it.") from None
-
-
 def _answer(request: web.Request, error: ProblemError, request_id: str) -> web.Response:
+    response = _error_response(request, error, request_id)
+    show_allowance(request, response)
+    return response
+
+
+def _error_response(request: web.Request, error: ProblemError, request_id: str) -> web.Response:
     if error.status >= 500 or error.note:
         log.info("problem", code=error.code, reason=error.note)
     if (app := request.get(ANSWER_TO)) is not None:

@@ -3,13 +3,14 @@
 A parameter without a value counts as absent (RFC 6749, 3.1 and 3.2).
 """
 
+import asyncio
 import re
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 from multidict import MultiDict, MultiMapping
 
-from nextarget.errors import InvalidRequest
+from nextarget.errors import InvalidRequest, PayloadTooLarge, RequestTimeout
 from nextarget.tokens.login import STATE_LENGTH
 
 STATE = re.compile(rf"[A-Za-z0-9_-]{{{STATE_LENGTH}}}")
@@ -19,6 +20,9 @@ ERROR = re.compile(r"[\x20-\x7e]{1,200}")
 DESCRIPTION = re.compile(r".{1,2048}", re.S)
 URI = re.compile(r"[\x21-\x7e]{1,1024}")
 ISSUER = re.compile(r"[\x21-\x7e]{1,255}")
+
+MAX_BODY_BYTES = 64 * 1024
+BODY_SECONDS = 10
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
 _MAX_FIELDS = 64
@@ -54,12 +58,27 @@ def of_query(request: web.Request) -> Parameters:
 
 
 async def read_form(request: web.Request) -> Parameters:
-    """The form in a request's body (RFC 6749, appendix B). Raises InvalidRequest."""
+    """The form in a request's body (RFC 6749, appendix B). Raises InvalidRequest, PayloadTooLarge, RequestTimeout."""
     if request.content_type != _FORM_TYPE:
         raise InvalidRequest(f"The body is not a form. Send it with Content-Type: {_FORM_TYPE}.")
     try:
-        text = (await request.read()).decode()
+        text = (await _read_body(request)).decode()
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:
         raise InvalidRequest("The form is not UTF-8, or has too many fields. Check how it is encoded.") from None
     return Parameters(MultiDict(pairs))
+
+
+async def _read_body(request: web.Request) -> bytes:
+    """The whole body, within limits. A body that no handler reads is thrown away unread."""
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise PayloadTooLarge
+    try:
+        if request.content.is_eof():  # all of it is here: there is nothing to wait for
+            return await request.read()
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()  # counts what comes in chunks, or unfolds: aiohttp's client_max_size
+    except TimeoutError:
+        raise RequestTimeout from None
+    except (web.RequestPayloadError, ConnectionError):  # undecodable, or its sender has left
+        raise InvalidRequest("The request body does not arrive as its headers announce it.") from None

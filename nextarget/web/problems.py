@@ -23,7 +23,7 @@ _CHALLENGE = 'Bearer realm="nextarget"'
 
 
 def json_response(document: object, *, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, headers=_JSON_HEADERS.copy())
+    return web.Response(body=orjson.dumps(document), status=status, headers=_JSON_HEADERS)
 
 
 def finish_headers(response: web.StreamResponse, request_id: str) -> None:

@@ -102,7 +102,9 @@ def limited(policy: str, per_minute: int) -> Callable[[Handler], Handler]:
         async def counted(request: web.Request) -> web.Response:
             if LIMITS in request.app:
                 await request.app[LIMITS].count_address(request, policy, per_minute)
-            return await handler(request)
+            response = await handler(request)
+            show_allowance(request, response)
+            return response
 
         return counted
 

@@ -24,6 +24,7 @@ from nextarget.web.rate_limits import (
     LIMITS,
     REFRESH_PER_MINUTE,
     limited,
+    show_allowance,
 )
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -54,6 +55,7 @@ async def token(request: web.Request) -> web.Response:
     pair, extra = await grant(request, form)
     response = json_response(pair.document() | extra)
     response.headers[hdrs.PRAGMA] = "no-cache"  # RFC 6749, 5.1
+    show_allowance(request, response)
     return response
 
 
