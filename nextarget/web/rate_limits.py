@@ -1,20 +1,17 @@
-"""How often one client may ask. The counting is the `limits` library's, in memory or in Redis.
+"""How often one client may ask, counted in memory or, by the `limits` library, in Redis.
 
 When the storage fails, requests pass: a limit protects the service, and must not be what stops it.
 """
 
 import ipaddress
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 from aiohttp import web
-from limits import RateLimitItemPerMinute
-from limits.aio.strategies import FixedWindowRateLimiter
-from limits.errors import StorageError
-from limits.storage import storage_from_string
 
 from nextarget.errors import RateLimited
 from nextarget.settings import Network
@@ -23,6 +20,7 @@ from nextarget.telemetry import get_logger
 BEGIN_PER_MINUTE = 30
 FINISH_PER_MINUTE = 60
 REFRESH_PER_MINUTE = 120
+_WINDOW_SECONDS = 60
 _COMPLAIN_SECONDS = 60
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -42,19 +40,44 @@ ALLOWANCE = web.RequestKey("allowance", Allowance)
 """Set on a request that was counted."""
 
 
+class _Minute:
+    """Counts in memory, all of which end at once, a minute after the first.
+
+    The library's own storage in memory is not used: with every hit it starts a task that walks over all its keys.
+    """
+
+    def __init__(self) -> None:
+        self._hits: Counter[str] = Counter()
+        self._ends = 0.0
+
+    async def incr(self, key: str, expiry: float) -> int:
+        now = time.time()
+        if not now < self._ends <= now + expiry:  # over, or the clock went back
+            self._hits.clear()
+            self._ends = now + expiry
+        self._hits[key] += 1
+        return self._hits[key]
+
+    async def get_expiry(self, _key: str) -> float:
+        return self._ends
+
+
 class RateLimits:
     """`storage_url` is memory:// or redis://…; addresses are taken from `trusted` proxies alone."""
 
     def __init__(self, storage_url: str, trusted: tuple[Network, ...]) -> None:
-        options: dict[str, Any] = {}
         self._pool: Any = None
+        self._storage: Any = _Minute()
+        self._failures: tuple[type[Exception], ...] = ()
         if storage_url.startswith("redis"):
+            from limits.errors import StorageError
+            from limits.storage import storage_from_string
             from redis.asyncio import ConnectionPool
 
             self._pool = ConnectionPool.from_url(storage_url)
-            options = {"implementation": "redispy", "connection_pool": self._pool}
-        storage = storage_from_string(f"async+{storage_url}", wrap_exceptions=True, **options)
-        self._limiter = FixedWindowRateLimiter(storage)
+            options: dict[str, Any] = {"implementation": "redispy", "connection_pool": self._pool}
+            self._storage = storage_from_string(f"async+{storage_url}", wrap_exceptions=True, **options)
+            self._failures = (StorageError,)
         self._trusted = trusted
         self._complained_at = float("-inf")
 
@@ -69,25 +92,24 @@ class RateLimits:
 
     async def count(self, request: web.Request, policy: str, per_minute: int, key: str) -> None:
         """Count a request against `key`. Raises RateLimited."""
-        item = RateLimitItemPerMinute(per_minute, namespace="nextarget")
-        storage = self._limiter.storage
+        counter = f"nextarget/{policy}/{key}"
         try:
-            hits = await storage.incr(item.key_for(policy, key), item.get_expiry())
+            hits = await self._storage.incr(counter, _WINDOW_SECONDS)
             request[ALLOWANCE] = Allowance(policy, per_minute, max(0, per_minute - hits))
             if hits <= per_minute:
                 return
-            resets_at = await storage.get_expiry(item.key_for(policy, key))
-        except StorageError as error:
+            resets_at = await self._storage.get_expiry(counter)
+        except self._failures as error:
             self._complain(error)
             return
         raise RateLimited(seconds=max(1, round(resets_at - time.time())))
 
-    def _complain(self, error: StorageError) -> None:
+    def _complain(self, error: Exception) -> None:
         """One line a minute, however many requests pass uncounted."""
         now = time.monotonic()
         if now - self._complained_at >= _COMPLAIN_SECONDS:
             self._complained_at = now
-            log.error("rate_limits_unavailable", reason=type(error.storage_error).__name__)
+            log.error("rate_limits_unavailable", reason=type(getattr(error, "storage_error", error)).__name__)
 
 
 LIMITS = web.AppKey("rate_limits", RateLimits)
