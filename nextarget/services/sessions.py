@@ -92,17 +92,15 @@ class Sessions:
             raise InvalidToken(note="session or user ended")
         return SignedInUser(user, claims.session_id)
 
-    def session_of(self, text: str) -> str | None:
-        """The session that a refresh token with a valid MAC names, whether it stands or not."""
-        token = refresh.read(self._keyring, text)
-        return token.session_id if token else None
+    def presented(self, text: str) -> RefreshToken | None:
+        """What a refresh token says, whether its session stands or not; None when its MAC is not ours."""
+        return refresh.read(self._keyring, text)
 
-    async def refresh(self, text: str) -> TokenPair:
+    async def refresh(self, token: RefreshToken | None) -> TokenPair:
         """New tokens for a refresh token, by the rules of `tokens.refresh.decide`. Raises InvalidGrant.
 
         Each write is one compare-and-swap: when another request was faster, the row is read and judged again.
         """
-        token = refresh.read(self._keyring, text)
         if token is None:
             raise InvalidGrant(note="refresh token malformed or not ours")
         while True:

@@ -1,6 +1,5 @@
 """Sessions: one row for each signed-in device. A row that is gone, revoked or expired ends every token it made."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import peewee as pw
@@ -42,9 +41,11 @@ _SWAP = Statement(
 )
 
 
-def _to_session(row: Iterable[Any]) -> Session:
-    session_id, user_id, client_id, label, created_at, expires_at, revoked_at, *generations = row
-    return Session(session_id, user_id, client_id, label, created_at, expires_at, revoked_at, Generations(*generations))
+def _to_session(row: tuple[Any, ...]) -> Session:
+    """A session from a row that begins with _COLUMNS."""
+    session_id, user_id, client_id, label, created_at, expires_at, revoked_at = row[:7]
+    generations = Generations(*row[7:11])
+    return Session(session_id, user_id, client_id, label, created_at, expires_at, revoked_at, generations)
 
 
 def add(db: pw.Database, session: Session) -> None:
@@ -66,7 +67,7 @@ def standing(db: pw.Database, session_id: str, now: Millis) -> tuple[Session, Us
     rows = _STANDING.rows(db, (session_id, now, True))
     if not rows:
         return None
-    return _to_session(rows[0][: len(_COLUMNS)]), to_user(rows[0][len(_COLUMNS) :])
+    return _to_session(rows[0]), to_user(rows[0][len(_COLUMNS) :])
 
 
 def swap(db: pw.Database, session: Session, generations: Generations, *, expires_at: Millis) -> bool:

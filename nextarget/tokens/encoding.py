@@ -1,12 +1,14 @@
 """How octets become text, and how one-time values are stored."""
 
-import base64
 import hashlib
+from binascii import b2a_base64
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def base64url(octets: bytes) -> str:
     """Base64url without padding (RFC 7515, 2)."""
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+    return b2a_base64(octets, newline=False).translate(_URL_SAFE, b"=").decode()
 
 
 def digest(text: str) -> str:

@@ -6,6 +6,7 @@ parameters and calls its service.
 
 import re
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from aiohttp import hdrs, web
 
@@ -38,6 +39,8 @@ _ANYTHING = re.compile(r".+", re.S)
 _NONCE = re.compile(r"[\x20-\x7e]{1,256}")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,100}")
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
+_Granted: TypeAlias = tuple[TokenPair, dict[str, object]]
+"""The tokens, and what else the grant's answer has."""
 
 
 def add(app: web.Application) -> None:
@@ -48,10 +51,7 @@ def add(app: web.Application) -> None:
 
 async def token(request: web.Request) -> web.Response:
     form = await _client_form(request)
-    await _count(request, form)
-    grant = _GRANTS.get(form.required("grant_type", _NAME))
-    if grant is None:
-        raise UnsupportedGrantType
+    grant = _GRANTS.get(form.optional("grant_type", _NAME) or "", _unsupported)
     pair, extra = await grant(request, form)
     response = json_response(pair.document() | extra)
     response.headers[hdrs.PRAGMA] = "no-cache"  # RFC 6749, 5.1
@@ -71,21 +71,6 @@ async def nonce(request: web.Request) -> web.Response:
     return json_response({"nonce": issued, "expires_in": NONCE_SECONDS})
 
 
-async def _count(request: web.Request, form: Parameters) -> None:
-    """A refresh with a valid MAC counts against its session, so that one bad client blocks nobody else behind its
-    address; everything else counts against the address."""
-    if LIMITS not in request.app:
-        return
-    limits = request.app[LIMITS]
-    session_id = None
-    if form.optional("grant_type", _NAME) == "refresh_token":
-        session_id = request.app[RUNTIME].sessions.session_of(form.optional("refresh_token", _TOKEN) or "")
-    if session_id is None:
-        await limits.count_address(request, "token", FINISH_PER_MINUTE)
-    else:
-        await limits.count(request, "refresh", REFRESH_PER_MINUTE, session_id)
-
-
 async def _client_form(request: web.Request) -> Parameters:
     """The form of a public client: it names itself, if at all, in the body, and has no credentials."""
     if hdrs.AUTHORIZATION in request.headers:
@@ -99,7 +84,14 @@ async def _client_form(request: web.Request) -> Parameters:
     return form
 
 
-async def _authorization_code(request: web.Request, form: Parameters) -> tuple[TokenPair, dict[str, object]]:
+async def _unsupported(request: web.Request, form: Parameters) -> _Granted:
+    await _count_address(request)
+    form.required("grant_type", _NAME)
+    raise UnsupportedGrantType
+
+
+async def _authorization_code(request: web.Request, form: Parameters) -> _Granted:
+    await _count_address(request)
     presented = PresentedCode(
         code=form.required("code", _CODE),
         client_id=form.required("client_id", _NAME),
@@ -110,11 +102,21 @@ async def _authorization_code(request: web.Request, form: Parameters) -> tuple[T
     return await request.app[RUNTIME].codes.redeem(presented), {}
 
 
-async def _refresh_token(request: web.Request, form: Parameters) -> tuple[TokenPair, dict[str, object]]:
-    return await request.app[RUNTIME].sessions.refresh(form.required("refresh_token", _ANYTHING)), {}
+async def _refresh_token(request: web.Request, form: Parameters) -> _Granted:
+    """A refresh with a valid MAC counts against its session, so that one bad client blocks nobody else behind its
+    address."""
+    sessions = request.app[RUNTIME].sessions
+    presented = sessions.presented(form.optional("refresh_token", _ANYTHING) or "")
+    if presented is None:
+        await _count_address(request)
+        form.required("refresh_token", _ANYTHING)
+    elif LIMITS in request.app:
+        await request.app[LIMITS].count(request, "refresh", REFRESH_PER_MINUTE, presented.session_id)
+    return await sessions.refresh(presented), {}
 
 
-async def _token_exchange(request: web.Request, form: Parameters) -> tuple[TokenPair, dict[str, object]]:
+async def _token_exchange(request: web.Request, form: Parameters) -> _Granted:
+    await _count_address(request)
     if form.optional("requested_token_type", _NAME) not in {None, _ISSUED_TYPE}:
         raise InvalidRequest(f"The parameter 'requested_token_type' can only be {_ISSUED_TYPE}.")
     if form.optional("actor_token", _TOKEN) is not None:
@@ -133,7 +135,12 @@ def _one_of(kind: type[Provider] | type[SubjectTokenType]) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(member.value) for member in kind))
 
 
-_Grant = Callable[[web.Request, Parameters], Awaitable[tuple[TokenPair, dict[str, object]]]]
+async def _count_address(request: web.Request) -> None:
+    if LIMITS in request.app:
+        await request.app[LIMITS].count_address(request, "token", FINISH_PER_MINUTE)
+
+
+_Grant = Callable[[web.Request, Parameters], Awaitable[_Granted]]
 _GRANTS: dict[str, _Grant] = {
     "authorization_code": _authorization_code,
     "refresh_token": _refresh_token,
