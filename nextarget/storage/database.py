@@ -28,7 +28,7 @@ Work = Callable[Concatenate[Connection, P], R]
 
 BUSY_TIMEOUT_MS = 10_000
 MAX_BATCH = 64
-"""Queued writes that share one commit, and so one wait for the disk; each has a savepoint of its own."""
+"""Queued writes that share one commit, and so one wait for the disk."""
 
 
 class Database:
@@ -81,7 +81,10 @@ class Database:
             raise _unavailable(error) from error
 
     async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a storage function in a transaction; returns once its changes are on the disk."""
+        """Run a storage function in a transaction; returns once its changes are on the disk.
+
+        It may be run again after its changes were undone, so all that it does it does to the database.
+        """
         if self._writer is None:
             raise DatabaseUnavailable(note="the database is not open")
         # In the caller's context, so that what is recorded there names the caller's request.
@@ -195,17 +198,29 @@ class _Writer(threading.Thread):
 
     def _commit(self, batch: list[_Job]) -> None:
         try:
-            with _translated(), self._database.atomic():
-                if len(batch) == 1:
-                    batch[0].result = batch[0].work()  # needs no savepoint: what it raises undoes the transaction
-                else:
-                    self._work_off(batch)
+            if not self._all_together(batch):
+                with _translated(), self._database.atomic():
+                    self._each_by_itself(batch)
         except Exception as error:  # noqa: BLE001 - nothing was committed: every job of the batch learns it
             for job in batch:
                 job.error = job.error or error
 
-    def _work_off(self, batch: list[_Job]) -> None:
-        """Each job in a savepoint of its own, so that what one raises undoes nothing of the others."""
+    def _all_together(self, batch: list[_Job]) -> bool:
+        """Do every job in one transaction. When one of several raises, nothing has happened, and it is False."""
+        begun = False
+        try:
+            with _translated(), self._database.atomic():
+                begun = True
+                for job in batch:
+                    job.result = job.work()
+        except Exception:
+            if not begun or len(batch) == 1:
+                raise
+            return False
+        return True
+
+    def _each_by_itself(self, batch: list[_Job]) -> None:
+        """Do each job again, in a savepoint of its own, so that what one raises undoes nothing of the others."""
         connection = self._database.connection()  # type: ignore[no-untyped-call]
         for job in batch:
             connection.execute("SAVEPOINT job")

@@ -83,7 +83,7 @@ async def test_a_batch_has_a_limit(database: Database, gate: Gate) -> None:
 
 
 async def test_in_a_batch_a_write_that_raises_undoes_only_itself(database: Database, gate: Gate) -> None:
-    """Each write of a batch has a savepoint: its neighbours are committed, its own changes are not."""
+    """Its neighbours are committed, its own changes are not: done again, each write has a savepoint."""
     holding = await gate.close_behind(database)
     writes = await queued(
         database.write(admit_as, "first"),
