@@ -5,7 +5,6 @@
 
 import sys
 
-import orjson
 import uvloop
 from aiohttp import web
 
@@ -20,7 +19,7 @@ PROFILE = {
 
 
 async def me(_request: web.Request) -> web.Response:
-    return web.Response(body=orjson.dumps(PROFILE), content_type="application/json")
+    return web.json_response(PROFILE)
 
 
 def main() -> None:

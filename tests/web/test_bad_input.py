@@ -22,9 +22,8 @@ from multidict import CIMultiDict, MultiDict
 
 from nextarget.errors import InvalidRequest
 from nextarget.web import parameters
-from nextarget.web.middleware import MAX_BODY_BYTES
 from nextarget.web.negotiation import wants_page
-from nextarget.web.parameters import Parameters
+from nextarget.web.parameters import MAX_BODY_BYTES, Parameters
 from nextarget.web.routes.documents import openapi_document
 from tests.apps import REDIRECT, assert_oauth_error, is_error_text
 from tests.running import Answer, Server
@@ -46,6 +45,9 @@ OAUTH = {"/auth/authorize", "/auth/token", "/auth/revoke"}
 """Where errors have the form of RFC 6749, 5.2."""
 WHOSE = {"client_id", "redirect_uri"}
 """Where these do not fit, nobody knows where an answer could go."""
+FORMS = ("/auth/token", "/auth/revoke")
+"""What reads a body; nothing else does."""
+FORM_TYPE = "Content-Type: application/x-www-form-urlencoded"
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
@@ -185,42 +187,50 @@ async def test_a_body_that_nobody_asked_for_changes_nothing(server: Server, meth
         assert MARK not in answer.text
 
 
-@pytest.mark.parametrize(("method", "path"), [*operations(), ("POST", "/health"), ("GET", "/nothing")])
-async def test_a_body_beyond_the_limit_is_refused(server: Server, method: str, path: str) -> None:
+@pytest.mark.parametrize("path", FORMS)
+async def test_a_form_beyond_the_limit_is_refused(server: Server, path: str) -> None:
     """64 KiB and not a byte more, whether the length is announced or the body comes in chunks."""
-    plain = await server.ask(method, path)
 
     async def chunks() -> Any:
         for _ in range(5):
             yield b"x" * (MAX_BODY_BYTES // 4)
 
-    assert (await server.ask(method, path, data=b"x" * MAX_BODY_BYTES)).status == plain.status
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    whole = await server.ask("POST", path, data=b"x" * MAX_BODY_BYTES, headers=form)
+    assert whole.status == 400
     for body in (b"x" * (MAX_BODY_BYTES + 1), chunks()):
-        answer = await server.ask(method, path, data=body)
-        if path in OAUTH:
-            assert_oauth_error(answer, "invalid_request", 413)
-        else:
-            assert (answer.status, answer.code) == (413, "payload_too_large")
+        assert_oauth_error(await server.ask("POST", path, data=body, headers=form), "invalid_request", 413)
 
 
-async def test_a_body_that_never_ends_does_not_fill_the_memory(server: Server) -> None:
+@pytest.mark.parametrize(("method", "path"), [*operations(), ("POST", "/health"), ("GET", "/nothing")])
+async def test_a_body_that_nobody_reads_is_thrown_away(server: Server, method: str, path: str) -> None:
+    """However long it is, it changes no answer and fills no memory: what has no form to read reads no body."""
+    if path in FORMS:
+        return
+    plain = await server.ask(method, path)
+    answer = await server.ask(method, path, data=b"x" * (MAX_BODY_BYTES * 4))
+    assert answer.status == plain.status
+    assert (await server.get("/health")).status == 200
+
+
+async def test_a_form_that_never_ends_does_not_fill_the_memory(server: Server) -> None:
     """An announced length beyond the limit is refused before the body comes."""
-    request = f"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: {10**15}\r\n\r\n"
+    request = f"POST /auth/token HTTP/1.1\r\nHost: x\r\n{FORM_TYPE}\r\nContent-Length: {10**15}\r\n\r\n"
     answer = await exchange(server, request.encode() + b"x" * 1000)
     assert answer is not None
-    assert (answer.status, answer.code) == (413, "payload_too_large")
+    assert (answer.status, answer.error) == (413, "invalid_request")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
-async def test_a_slow_body_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch, framing: str) -> None:
-    """A body that does not arrive is answered 408, and holds up nobody."""
-    monkeypatch.setattr("nextarget.web.middleware.BODY_SECONDS", 0.2)
+async def test_a_slow_form_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch, framing: str) -> None:
+    """A form that does not arrive is answered 408, and holds up nobody."""
+    monkeypatch.setattr("nextarget.web.parameters.BODY_SECONDS", 0.2)
     async with wire(server) as connection:
-        await connection.send(f"GET /health HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode())
+        await connection.send(f"POST /auth/token HTTP/1.1\r\nHost: x\r\n{FORM_TYPE}\r\n{framing}\r\n\r\n".encode())
         assert (await server.get("/health")).status == 200
         answer = await connection.answer()
         assert answer is not None
-        assert (answer.status, answer.code) == (408, "request_timeout")
+        assert (answer.status, answer.error) == (408, "invalid_request")
 
 
 def get(target: str = "/health", *fields: str, version: str = "HTTP/1.1") -> bytes:
@@ -296,7 +306,7 @@ async def test_what_is_not_a_request_is_refused_and_not_repeated(
     """A 4xx with a request id, or the connection's end; nothing of the request comes back or is logged, and each
     answer is told in one line."""
     monkeypatch.setattr("nextarget.web.server.HEADER_SECONDS", 1)
-    monkeypatch.setattr("nextarget.web.middleware.BODY_SECONDS", 1)
+    monkeypatch.setattr("nextarget.web.parameters.BODY_SECONDS", 1)
     answers: list[RawAnswer] = []
     async with wire(server) as connection:
         await connection.send(MALFORMED[name])
@@ -330,32 +340,37 @@ async def test_the_cases_above_reach_both_ends(server: Server, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("field", "body"),
+    "sent",
     [("Transfer-Encoding: chunked", f"{MARK}\r\n\r\n"), ("Content-Encoding: gzip\r\nContent-Length: 50", MARK * 2)],
 )
-async def test_a_body_that_turns_out_malformed_is_refused(
-    log: Log, server: Server, monkeypatch: pytest.MonkeyPatch, field: str, body: str
+@pytest.mark.parametrize("start", ["GET /health", "POST /auth/token"])
+async def test_a_body_that_turns_out_malformed_does_no_harm(
+    log: Log, server: Server, monkeypatch: pytest.MonkeyPatch, start: str, sent: tuple[str, str]
 ) -> None:
-    """Also when it comes after its header: refused or given up, no traceback, and nothing of it in the log."""
-    monkeypatch.setattr("nextarget.web.middleware.BODY_SECONDS", 1)
+    """Also when it comes after its header: where it is read, refused or given up; no traceback, and nothing of it in
+    the log."""
+    field, body = sent
+    monkeypatch.setattr("nextarget.web.parameters.BODY_SECONDS", 1)
     async with wire(server) as connection:
-        await connection.send(get("/health", field))
+        await connection.send(f"{start} HTTP/1.1\r\nHost: x\r\n{FORM_TYPE}\r\n{field}\r\n\r\n".encode())
         assert (await server.get("/health")).status == 200
         await connection.send(body.encode())
         answer = await connection.answer()
         assert answer is not None
-        assert (answer.status, answer.code) in {(400, "invalid_request"), (408, "request_timeout")}
+        assert answer.status in ({200} if start.startswith("GET") else {400, 408})
         assert MARK.encode() not in answer.octets
+        assert (await server.get("/health")).status == 200
     assert {line["level"] for line in log.lines} == {"info"}
     assert not log.holds(MARK)
 
 
-async def test_a_body_that_unfolds_beyond_the_limit_is_refused(server: Server) -> None:
+async def test_a_form_that_unfolds_beyond_the_limit_is_refused(server: Server) -> None:
     """What counts is the size after decompression."""
     body = gzip.compress(b"x" * 10_000_000)
     assert len(body) < MAX_BODY_BYTES
-    answer = await server.get("/health", data=body, headers={"Content-Encoding": "gzip"})
-    assert (answer.status, answer.code) == (413, "payload_too_large")
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/x-www-form-urlencoded"}
+    answer = await server.ask("POST", "/auth/token", data=body, headers=headers)
+    assert_oauth_error(answer, "invalid_request", 413)
 
 
 @pytest.mark.parametrize(

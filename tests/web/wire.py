@@ -30,6 +30,11 @@ class RawAnswer:
         assert problem["request_id"] == self.headers["x-request-id"]
         return problem["code"]
 
+    @property
+    def error(self) -> str:
+        """The `error` of an OAuth error document."""
+        return json.loads(self.body)["error"]
+
 
 class Wire:
     """One connection."""
