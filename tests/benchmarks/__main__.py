@@ -14,16 +14,30 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.load import CONNECTIONS, ask
-from tests.benchmarks.profiles import ROUTES, profile
-from tests.benchmarks.servers import NEXTARGET, ServerProcess, bare_server, real_server
-from tests.benchmarks.tokens import Tokens
+from tests.benchmarks.clients import Clients
+from tests.benchmarks.load import CONNECTIONS
+from tests.benchmarks.profiles import WORKS, profile
+from tests.benchmarks.servers import (
+    NEXTARGET,
+    ServerProcess,
+    bare_server,
+    free_port,
+    production_settings,
+    production_values,
+    real_server,
+)
+from tests.postgres import Cluster
 
 WARM_UP = 500
 PROCESS_RUNS = 10
+EXTRAS = find_spec("psycopg") is not None
+"""They are imported where they are installed."""
+IDLE_MIB, IDLE_MIB_WITH_EXTRAS = 80.0, 95.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +64,17 @@ def main() -> None:
             profile(options.profile, Path(directory), options.requests)
         return
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    figures = [*_requests(options.rounds, options.requests, options.connections), _help()]
+    if options.every:
+        with Cluster() as cluster:
+            setups = [(workers, url) for url in (None, cluster.create_database()) for workers in (1, 2)]
+            figures = {_named(*setup): _requests(options, workers=setup[0], database_url=setup[1]) for setup in setups}
+    else:
+        setup = options.workers, options.database
+        figures = {_named(*setup): _requests(options, workers=options.workers, database_url=options.database)}
+    figures["the program"] = [_help()]
     if options.json:
-        json.dump({"machine": _machine(), "figures": [asdict(figure) for figure in figures]}, sys.stdout, indent=2)
+        shown = {name: [asdict(figure) for figure in group] for name, group in figures.items()}
+        json.dump({"machine": _machine(), "figures": shown}, sys.stdout, indent=2)
         print()
     else:
         _print(figures)
@@ -65,68 +87,54 @@ def _options() -> argparse.Namespace:
         "--requests", type=int, default=800, help="requests a round, a quarter for the rest (%(default)s)"
     )
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help="at the same time (%(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that serve (%(default)s)")
+    parser.add_argument("--database", metavar="URL", help="an empty PostgreSQL database, instead of a SQLite file")
+    parser.add_argument("--every", action="store_true", help="one worker and two, on SQLite and on PostgreSQL")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--profile", choices=ROUTES, help="profile one route instead, where the time goes")
+    parser.add_argument("--profile", choices=WORKS, help="profile one route instead, where the time goes")
     return parser.parse_args()
 
 
-def _requests(rounds: int, requests: int, width: int) -> list[Figure]:
-    few = max(requests // 4, 8)
-    with tempfile.TemporaryDirectory() as directory, bare_server() as bare, real_server(Path(directory)) as real:
-        idle = real.resident_mib()
-        headers = {"Authorization": f"Bearer {real.sign_in()}"}
-
-        def bare_me(count: int) -> None:
-            ask(bare.port, "/users/me", count, headers=headers, connections=width)
-
-        def real_me(count: int) -> None:
-            ask(real.port, "/users/me", count, headers=headers, connections=width)
-
-        def start(count: int) -> None:
-            ask(real.port, "/auth/google/start", count, connections=width)
-
-        tokens = Tokens(Path(directory), real.port, max(few, WARM_UP))
-
-        def refresh(count: int) -> None:
-            tokens.refresh(count, width)
-
-        def refresh_again(count: int) -> None:
-            tokens.refresh(count, width, later=False)
-
-        def redeem(count: int) -> None:
-            tokens.redeem(count, width)
-
-        works: list[tuple[str, float | None, ServerProcess, Callable[[int], None], int]] = [
-            ("bare aiohttp route", None, bare, bare_me, requests),
-            ("GET /users/me", 2.0, real, real_me, requests),
-            ("GET /auth/google/start", 8.0, real, start, few),
-            ("POST /auth/token, refresh", 6.0, real, refresh, few),
-            ("the same, repeated in the window", None, real, refresh_again, few),
-            ("POST /auth/token, code", None, real, redeem, few),
-        ]
-        for *_, work, _ in works:
-            work(WARM_UP)
-        costs: list[list[float]] = [
-            [_cpu_microseconds(server, work, count) for _, _, server, work, count in works] for _ in range(rounds)
-        ]
-        busy = real.resident_mib()
-        tokens.close()
+def _requests(options: argparse.Namespace, *, workers: int, database_url: str | None) -> list[Figure]:
+    few = max(options.requests // 4, 8)
+    with tempfile.TemporaryDirectory() as name, bare_server() as bare:
+        directory = Path(name)
+        values = production_values(directory, free_port(), workers=workers, database_url=database_url)
+        with real_server(directory, values) as real:
+            idle = real.resident_mib()
+            clients = Clients(production_settings(directory, values), max(few, WARM_UP))
+            works: list[tuple[str, float | None, ServerProcess, Callable[[int, int], None], int]] = [
+                ("bare aiohttp route", None, bare, partial(clients.me, port=bare.port), options.requests),
+                ("GET /users/me", 2.0, real, clients.me, options.requests),
+                ("GET /auth/google/start", 8.0, real, clients.start, few),
+                ("POST /auth/token, refresh", 6.0, real, clients.refresh, few),
+                ("the same, repeated in the window", None, real, clients.repeat, few),
+                ("POST /auth/token, code", None, real, clients.redeem, few),
+            ]
+            for *_, work, _ in works:
+                work(WARM_UP, options.connections)
+            costs: list[list[float]] = [
+                [_cpu_microseconds(server, work, count, options.connections) for _, _, server, work, count in works]
+                for _ in range(options.rounds)
+            ]
+            busy = real.resident_mib()
+            clients.close()
     figures = [
         Figure(name, f"{median(column):.0f} us", round(median(row[index] / row[0] for row in costs), 2), "x bare", most)
         for index, ((name, most, *_), column) in enumerate(zip(works, zip(*costs, strict=True), strict=True))
     ]
-    answered = rounds * sum(count for *_, server, _, count in works if server is real)
+    answered = options.rounds * sum(count for *_, server, _, count in works if server is real)
     return [
         *figures,
-        Figure("memory, idle", f"{idle:.1f} MiB", round(idle, 1), "MiB", 80.0),
+        Figure("memory, idle", f"{idle:.1f} MiB", round(idle, 1), "MiB", IDLE_MIB_WITH_EXTRAS if EXTRAS else IDLE_MIB),
         Figure(f"memory, after {answered} requests", f"{busy:.1f} MiB", round(busy, 1), "MiB", None),
     ]
 
 
-def _cpu_microseconds(server: ServerProcess, work: Callable[[int], None], count: int) -> float:
+def _cpu_microseconds(server: ServerProcess, work: Callable[[int, int], None], count: int, connections: int) -> float:
     """CPU time of the server for each request, in microseconds."""
     before = server.cpu_seconds()
-    work(count)
+    work(count, connections)
     return (server.cpu_seconds() - before) / count * 1e6
 
 
@@ -150,13 +158,18 @@ def _machine() -> str:
     return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
 
 
-def _print(figures: list[Figure]) -> None:
-    print(f"CPU time on {_machine()}; medians.\n")
-    print(f"{'work':<34} {'measured':>10} {'figure':>22} {'budget':>8}")
-    for figure in figures:
-        shown = f"{figure.ratio:g} {figure.unit}"
-        budget = "" if figure.budget is None else f"{figure.budget:g}"
-        print(f"{figure.work:<34} {figure.measured:>10} {shown:>22} {budget:>8}  {figure.verdict}".rstrip())
+def _named(workers: int, database_url: str | None) -> str:
+    return f"{workers} worker{'s' if workers > 1 else ''}, {'PostgreSQL' if database_url else 'SQLite'}"
+
+
+def _print(figures: dict[str, list[Figure]]) -> None:
+    print(f"CPU time on {_machine()}; medians.")
+    for name, group in figures.items():
+        print(f"\n{name:<34} {'measured':>10} {'figure':>22} {'budget':>8}")
+        for figure in group:
+            shown = f"{figure.ratio:g} {figure.unit}"
+            budget = "" if figure.budget is None else f"{figure.budget:g}"
+            print(f"{figure.work:<34} {figure.measured:>10} {shown:>22} {budget:>8}  {figure.verdict}".rstrip())
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ async def me(_request: web.Request) -> web.Response:
 def main() -> None:
     app = web.Application()
     app.router.add_get("/users/me", me, allow_head=False)
+    app.router.add_get("/health", me)
     uvloop.install()
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None)
 

@@ -1,7 +1,8 @@
 """The client: raw sockets kept alive, each asking again as soon as it is answered."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import cast
 from urllib.parse import urlencode
 
@@ -53,20 +54,27 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
 
-def ask(
-    port: int, path: str, count: int, *, headers: dict[str, str] | None = None, connections: int = CONNECTIONS
-) -> None:
-    """Send `count` GET requests over so many connections, and wait for every answer, each of which must be 200."""
+def get_request(port: int, path: str, headers: Mapping[str, str]) -> bytes:
+    """For `ask_each`."""
     lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Accept: application/json"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    ask_each(port, [("\r\n".join(lines) + "\r\n\r\n").encode()] * count, connections=connections)
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def form_request(port: int, path: str, form: Mapping[str, str]) -> bytes:
-    """A POST of a form, for `ask_each`."""
+def form_request(port: int, path: str, form: Mapping[str, str], *, address: str = "192.0.2.1") -> bytes:
+    """A POST of a form from a client behind a proxy, for `ask_each`."""
     body = urlencode(form)
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-Forwarded-For: {address}\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\n"
+    )
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def addresses() -> Iterator[str]:
+    """Addresses of clients without end, each ten times: fewer than any limit."""
+    for number in count(1):
+        yield from [f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"] * 10
 
 
 def ask_each(port: int, requests: Sequence[bytes], *, connections: int = CONNECTIONS) -> list[bytes]:

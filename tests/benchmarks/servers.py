@@ -1,6 +1,5 @@
 """Servers in processes of their own, and what the kernel says about them."""
 
-import json
 import os
 import socket
 import subprocess
@@ -11,47 +10,54 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
-from urllib.request import urlopen
+
+from nextarget.settings import Settings, Value, read_values
 
 ROOT = Path(__file__).parents[2]
 NEXTARGET = [sys.executable, "-m", "nextarget"]
 START_SECONDS = 30
+PROXY = {"TRUSTED_PROXIES": "127.0.0.1"}
+"""So that the clients have many addresses, as in the field, and each keeps to its limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A server that is up. Times are seconds of CPU, user and system together, of all its threads."""
+    """A server that is up, its workers included. Times are seconds of CPU, user and system together."""
 
     pid: int
     port: int
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def pids(self) -> list[int]:
+        """The process, and those that it forked."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [self.pid, *map(int, children)]
 
     def cpu_seconds(self) -> float:
-        """To the nanosecond where the scheduler keeps statistics, else in ticks."""
-        process = Path(f"/proc/{self.pid}")
-        try:
-            files = [path.read_text() for path in process.glob("task/*/schedstat")]
-        except OSError:
-            files = []
-        if files:
-            return sum(int(text.split()[0]) for text in files) / 1e9
-        fields = (process / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return sum(_cpu_seconds(pid) for pid in self.pids)
 
     def resident_mib(self) -> float:
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        (line,) = (line for line in lines if line.startswith("VmRSS:"))
-        return int(line.split()[1]) / 1024
+        """Of the process that serves, or of the largest of them."""
+        return max(_resident_mib(pid) for pid in self.pids)
 
-    def sign_in(self) -> str:
-        """An access token of the sandbox's Ada, by a whole login through the stand-in Google."""
-        with urlopen(f"{self.url}/auth/google/start") as answer:
-            auth_url = json.load(answer)["auth_url"]
-        with urlopen(f"{auth_url}&person=ada") as answer:  # follows the redirects, as a browser would
-            return str(json.load(answer)["access_token"])
+
+def _cpu_seconds(pid: int) -> float:
+    """To the nanosecond where the scheduler keeps statistics, else in ticks."""
+    process = Path(f"/proc/{pid}")
+    try:
+        files = [path.read_text() for path in process.glob("task/*/schedstat")]
+    except OSError:
+        files = []
+    if files:
+        return sum(int(text.split()[0]) for text in files) / 1e9
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _resident_mib(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
 
 
 def free_port() -> int:
@@ -60,44 +66,68 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def production_values(
+    directory: Path, port: int, *, workers: int = 1, database_url: str | None = None
+) -> dict[str, str]:
+    """Settings by name, as an operator's: nothing is turned off."""
+    public_url = f"http://127.0.0.1:{port}"
+    return PROXY | {
+        "PUBLIC_URL": public_url,
+        "PORT": str(port),
+        "WORKERS": str(workers),
+        "DATABASE_URL": database_url or f"sqlite:///{directory}/nextarget.db",
+        "JWT_SECRET_KEY": "benchmark-7f3a9c52e8b14d60a1-benchmark-44c0b9d2",
+        "GOOGLE_CLIENT_ID": "benchmark.apps.googleusercontent.com",
+        "GOOGLE_CLIENT_SECRET": "GOCSPX-benchmark",
+        "GOOGLE_REDIRECT_URI": f"{public_url}/auth/google/callback",
+        "LOG_FORMAT": "json",
+    }
+
+
+def production_settings(directory: Path, values: dict[str, str]) -> Settings:
+    fixed = {name: Value(text, "benchmark") for name, text in values.items()}
+    return read_values(directory, fixed=fixed, environ={}).settings()
+
+
 @contextmanager
 def bare_server() -> Iterator[ServerProcess]:
     port = free_port()
-    with _started([sys.executable, "-m", "tests.benchmarks.bare", str(port)], ROOT, port, "/users/me", None) as server:
+    with _started([sys.executable, "-m", "tests.benchmarks.bare", str(port)], ROOT, {}, port, None) as server:
         yield server
 
 
 @contextmanager
-def real_server(directory: Path) -> Iterator[ServerProcess]:
-    """`nextarget serve --sandbox` with a database of its own, and each request logged as JSON to a file."""
-    port = free_port()
-    command = [*NEXTARGET, "serve", "--sandbox", "--port", str(port)]
-    with _started(command, directory, port, "/health", directory / "server.log") as server:
+def real_server(directory: Path, values: dict[str, str]) -> Iterator[ServerProcess]:
+    """`nextarget serve` with these settings, and each request logged to a file."""
+    port = int(values["PORT"])
+    with _started([*NEXTARGET, "serve"], directory, values, port, directory / "server.log") as server:
         yield server
 
 
 @contextmanager
-def _started(command: list[str], directory: Path, port: int, path: str, log: Path | None) -> Iterator[ServerProcess]:
-    environment = os.environ | {"LOG_FORMAT": "json", "LOG_LEVEL": "info", "PYTHONPATH": str(ROOT)}
+def _started(
+    command: list[str], directory: Path, values: dict[str, str], port: int, log: Path | None
+) -> Iterator[ServerProcess]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | values
     with open(log or os.devnull, "wb") as sink:  # noqa: PTH123 - os.devnull is no path of ours
         process = subprocess.Popen(
             command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sink
         )
     try:
         server = ServerProcess(process.pid, port)
-        _wait(process, server, path, log)
+        _wait(process, server, log)
         yield server
     finally:
         process.terminate()
         process.wait(START_SECONDS)
 
 
-def _wait(process: subprocess.Popen[bytes], server: ServerProcess, path: str, log: Path | None) -> None:
+def _wait(process: subprocess.Popen[bytes], server: ServerProcess, log: Path | None) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
         try:
-            connection.request("GET", path)
+            connection.request("GET", "/health")
             if connection.getresponse().status == 200:
                 return
         except ConnectionError:

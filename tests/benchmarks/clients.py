@@ -1,47 +1,67 @@
-"""The token endpoint's load: devices that refresh, each with its newest token, and codes that are redeemed once.
+"""What clients ask of a server: profiles, starts, refreshes each with the newest token, codes that are redeemed once.
 
-Sessions and codes are written into the sandbox's database beforehand, so that only the token endpoint is measured.
+Sessions and codes are written into the database beforehand, so that only the route in question is measured.
 
-`python -m tests.benchmarks.tokens refresh|redeem DIRECTORY PORT COUNT`
+`python -m tests.benchmarks.clients WORK COUNT DIRECTORY PORT`
 """
 
 import json
 import secrets
 import sys
 import uuid
+from itertools import islice
 from pathlib import Path
 
-from nextarget.model import AppRequest, Login, LoginMode, Millis, Provider, User
+from nextarget.model import AppRequest, Login, LoginMode, Millis, Provider, TokenPair, User
 from nextarget.runtime import Runtime
 from nextarget.services import accounts
+from nextarget.settings import Settings
 from nextarget.storage import logins, sessions
 from nextarget.storage.database import Connection
 from nextarget.tokens.encoding import code_challenge, digest
-from tests.benchmarks.load import CONNECTIONS, ask_each, form_request
-from tests.running import sandbox_settings
+from tests.benchmarks.load import CONNECTIONS, addresses, ask_each, form_request, get_request
+from tests.benchmarks.servers import production_settings, production_values
 
 VERIFIER = "benchmark-benchmark-benchmark-benchmark-benchmark"
 REDIRECT = "nextarget://callback"
 
 
-class Tokens:
-    """What the apps of one user hold. `count` of them refresh in a round, one session each."""
+class Clients:
+    """The apps of one user, `count` sessions. Each work takes how often, and over how many connections."""
 
-    def __init__(self, directory: Path, port: int, count: int) -> None:
-        self._port = port
-        self._runtime = Runtime(sandbox_settings(directory, port))
-        self._user, self._tokens = self._runtime.database.write_now(self._sign_in, count)
+    def __init__(self, settings: Settings, count: int) -> None:
+        self._port = settings.port
+        self._addresses = addresses()
+        self._runtime = Runtime(settings)
+        self._user, pairs = self._runtime.database.write_now(self._sign_in, count)
+        self._tokens = [pair.refresh_token for pair in pairs]
+        self._bearer = {"Authorization": f"Bearer {pairs[0].access.token}"}
 
     def close(self) -> None:
         self._runtime.database.close()
 
-    def _sign_in(self, db: Connection, count: int) -> tuple[User, list[str]]:
+    def _sign_in(self, db: Connection, count: int) -> tuple[User, list[TokenPair]]:
         now, making = self._runtime.clock(), self._runtime.sessions
         user = accounts.create_test_user(db, "ada@x.example", Provider.GOOGLE, now=now)
         opened = [making.new(user.id, label=None, now=now) for _ in range(count)]
         for session in opened:
             sessions.add(db, session)
-        return user, [making.pair(user, session, now).refresh_token for session in opened]
+        return user, [making.pair(user, session, now) for session in opened]
+
+    def me(self, count: int, connections: int = CONNECTIONS, *, port: int | None = None) -> None:
+        """Read one profile; at another `port`, whatever is there."""
+        port = port or self._port
+        ask_each(port, [get_request(port, "/users/me", self._bearer)] * count, connections=connections)
+
+    def start(self, count: int, connections: int = CONNECTIONS) -> None:
+        """Begin logins."""
+        clients = islice(self._addresses, count)
+        requests = [get_request(self._port, "/auth/google/start", {"X-Forwarded-For": address}) for address in clients]
+        ask_each(self._port, requests, connections=connections)
+
+    def repeat(self, count: int, connections: int = CONNECTIONS) -> None:
+        """Refresh within the reuse window."""
+        self.refresh(count, connections, later=False)
 
     def refresh(self, count: int, connections: int = CONNECTIONS, *, later: bool = True) -> None:
         """Refresh each session once, with its newest token; unless `later`, within the reuse window."""
@@ -80,15 +100,16 @@ class Tokens:
         return codes
 
     def _post(self, forms: list[dict[str, str]], connections: int) -> list[dict[str, str]]:
-        requests = [form_request(self._port, "/auth/token", form) for form in forms]
+        clients = zip(forms, self._addresses, strict=False)
+        requests = [form_request(self._port, "/auth/token", form, address=address) for form, address in clients]
         return [json.loads(body) for body in ask_each(self._port, requests, connections=connections)]
 
 
 def main() -> None:
-    kind, directory, port, count = sys.argv[1:]
-    tokens = Tokens(Path(directory), int(port), int(count))
-    (tokens.refresh if kind == "refresh" else tokens.redeem)(int(count))
-    tokens.close()
+    work, count, directory, port = sys.argv[1:]
+    clients = Clients(production_settings(Path(directory), production_values(Path(directory), int(port))), int(count))
+    getattr(clients, work)(int(count))
+    clients.close()
 
 
 if __name__ == "__main__":
