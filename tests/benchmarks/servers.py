@@ -28,6 +28,10 @@ class ServerProcess:
     port: int
 
     @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def pids(self) -> list[int]:
         """The process, and those that it forked."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
@@ -92,7 +96,7 @@ def production_settings(directory: Path, values: dict[str, str]) -> Settings:
 @contextmanager
 def bare_server() -> Iterator[ServerProcess]:
     port = free_port()
-    with _started([sys.executable, "-m", "tests.benchmarks.bare", str(port)], ROOT, {}, port, None) as server:
+    with started([sys.executable, "-m", "tests.benchmarks.bare", str(port)], ROOT, {}, port, None) as server:
         yield server
 
 
@@ -100,14 +104,15 @@ def bare_server() -> Iterator[ServerProcess]:
 def real_server(directory: Path, values: dict[str, str]) -> Iterator[ServerProcess]:
     """`nextarget serve` with these settings, and each request logged to a file."""
     port = int(values["PORT"])
-    with _started([*NEXTARGET, "serve"], directory, values, port, directory / "server.log") as server:
+    with started([*NEXTARGET, "serve"], directory, values, port, directory / "server.log") as server:
         yield server
 
 
 @contextmanager
-def _started(
+def started(
     command: list[str], directory: Path, values: dict[str, str], port: int, log: Path | None
 ) -> Iterator[ServerProcess]:
+    """A server with these settings, once it answers, until the block ends."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | values
     with open(log or os.devnull, "wb") as sink:  # noqa: PTH123 - os.devnull is no path of ours
         process = subprocess.Popen(

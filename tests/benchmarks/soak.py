@@ -1,0 +1,99 @@
+"""A long run: logins and refreshes by the thousand, each thousand a day, so that what is over is purged on the way.
+
+The server's memory and the database's size must not grow once as much ends each day as begins.
+
+`python -m tests.benchmarks.soak [--logins N]`
+"""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import uvloop
+
+from nextarget.runtime import Runtime
+from nextarget.services.sessions import DAY_MS
+from nextarget.settings import Settings
+from nextarget.storage.database import Connection
+from tests.benchmarks.servers import NEXTARGET, ROOT, free_port, started
+from tests.running import Browser, open_browser, sandbox_settings
+
+CLIENTS = 8
+BY_DAY = 2000
+SETTINGS = {"REFRESH_TOKEN_EXP_DAYS": "1", "AUDIT_RETENTION_DAYS": "1"}
+AGED = {
+    "login": ("created_at", "expires_at", "consumed_at", "code_expires_at"),
+    "session": ("created_at", "expires_at", "revoked_at", "rotated_at"),
+    "nonce": ("expires_at",),
+    "audit_event": ("at",),
+}
+"""Where times are kept: a day passes by moving them back."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.soak", description=__doc__)
+    parser.add_argument("--logins", type=int, default=100_000, help="each followed by a refresh (%(default)s)")
+    uvloop.run(_soak(parser.parse_args().logins))
+
+
+async def _soak(logins: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        directory, port = Path(name), free_port()
+        settings = sandbox_settings(directory, port, **SETTINGS)
+        runtime = Runtime(settings)
+        command = [*NEXTARGET, "serve", "--sandbox", "--port", str(port)]
+        with started(command, directory, SETTINGS, port, directory / "server.log") as server:
+            print(f"{'logins':>8} {'memory':>12} {'database':>12} {'rows':>8}")
+            for done in range(0, logins + 1, BY_DAY):
+                if done:
+                    await asyncio.gather(*(_client(server.url, BY_DAY // CLIENTS) for _ in range(CLIENTS)))
+                    runtime.database.write_now(_age)
+                    _purge(directory)
+                rows = runtime.database.read_now(_rows)
+                print(f"{done:>8} {server.resident_mib():>8.1f} MiB {_size(settings):>8.2f} MiB {rows:>8}", flush=True)
+        runtime.database.close()
+
+
+async def _client(url: str, logins: int) -> None:
+    for number in range(logins):
+        async with open_browser(url) as browser:
+            await _login(browser, "google" if number % 2 else "facebook")
+
+
+async def _login(browser: Browser, provider: str) -> None:
+    """Sign in, and refresh once."""
+    answer = await browser.sign_in(provider)
+    assert answer.status == 200, answer.text
+    form = {"grant_type": "refresh_token", "refresh_token": answer.json["refresh_token"]}
+    answer = await browser.ask("POST", "/auth/token", data=form)
+    assert answer.status == 200, answer.text
+
+
+def _age(db: Connection) -> None:
+    for table, columns in AGED.items():
+        moved = ", ".join(f'"{column}" = "{column}" - {2 * DAY_MS}' for column in columns)
+        db.execute_sql(f'UPDATE "{table}" SET {moved}')
+
+
+def _purge(directory: Path) -> None:
+    subprocess.run(
+        [*NEXTARGET, "purge", "--sandbox"],
+        cwd=directory, env=os.environ | {"PYTHONPATH": str(ROOT)} | SETTINGS, check=True, capture_output=True,
+    )  # fmt: skip
+
+
+def _rows(db: Connection) -> int:
+    return sum(db.execute_sql(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in AGED)
+
+
+def _size(settings: Settings) -> float:
+    """Of the file and its write-ahead log, in MiB."""
+    path = Path(settings.database_url.removeprefix("sqlite:///"))
+    return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*") if file.exists()) / 2**20
+
+
+if __name__ == "__main__":
+    main()
