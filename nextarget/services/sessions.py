@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
-from nextarget.model import AccessToken, AuditEvent, Generations, Millis, Session, TokenPair, User
+from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User
 from nextarget.storage import audit, sessions
 from nextarget.storage.database import Connection, Database
 from nextarget.telemetry import get_logger, request_id
@@ -37,6 +37,15 @@ class SignedInUser:
 
     user: User
     session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """What a refresh led to: the generation to hand out, or none when the token was reused and the session ended."""
+
+    user: User
+    session: Session
+    generation: int | None
 
 
 class Sessions:
@@ -97,37 +106,38 @@ class Sessions:
         return refresh.read(self._keyring, text)
 
     async def refresh(self, token: RefreshToken | None) -> TokenPair:
-        """New tokens for a refresh token, by the rules of `tokens.refresh.decide`. Raises InvalidGrant.
-
-        Each write is one compare-and-swap: when another request was faster, the row is read and judged again.
-        """
+        """New tokens for a refresh token, by the rules of `tokens.refresh.decide`. Raises InvalidGrant."""
         if token is None:
             raise InvalidGrant(note="refresh token malformed or not ours")
-        while True:
-            now = self._clock()
-            found = await self._database.read(sessions.standing, token.session_id, now)
-            if found is None:
-                raise InvalidGrant(note="session or user ended")
+        now = self._clock()
+        moved = await self._database.write(self._move_on, token, now=now)
+        if moved is None:
+            raise InvalidGrant(note="session or user ended")
+        if moved.generation is None:
+            log.warning("refresh_reused", session_id=moved.session.id, user_id=moved.user.id)
+            raise InvalidGrant(note="refresh token reused: two hold it, so the session ended")
+        return self.pair(moved.user, moved.session, now, generation=moved.generation)
+
+    def _move_on(self, db: Connection, token: RefreshToken, *, now: Millis) -> _Moved | None:
+        """Judge and move on in one transaction; None when session or user ended.
+
+        The write is one compare-and-swap: where transactions may overtake each other, the loser reads and judges again.
+        """
+        while (found := sessions.standing(db, token.session_id, now)) is not None:
             session, user = found
             window_ms = self._rules.reuse_window * 1000
             match refresh.decide(token.generation, session.generations, now=now, window_ms=window_ms):
                 case Keep(answer):
-                    return self.pair(user, session, now, generation=answer)
+                    return _Moved(user, session, answer)
                 case Advance(generations, event):
-                    if await self._database.write(self._advance, session, generations, event, now=now):
-                        return self.pair(user, session, now, generation=generations.current)
+                    if sessions.swap(db, session, generations, expires_at=self._expiry(session.created_at, now)):
+                        if event is not None:
+                            audit.record(db, _event(now, event, user.id, session.id))
+                        return _Moved(user, session, generations.current)
                 case Reused():
-                    await self._database.write(self._end, session.id, "refresh_reused", now=now)
-                    log.warning("refresh_reused", session_id=session.id, user_id=user.id)
-                    raise InvalidGrant(note="refresh token reused: two hold it, so the session ended")
-
-    def _advance(
-        self, db: Connection, session: Session, generations: Generations, event: str | None, *, now: Millis
-    ) -> bool:
-        swapped = sessions.swap(db, session, generations, expires_at=self._expiry(session.created_at, now))
-        if swapped and event is not None:
-            audit.record(db, _event(now, event, session.user_id, session.id))
-        return swapped
+                    self._end(db, session.id, "refresh_reused", now=now)
+                    return _Moved(user, session, None)
+        return None
 
     def _expiry(self, created_at: Millis, now: Millis) -> Millis:
         return Millis(min(now + self._rules.idle_days * DAY_MS, created_at + ABSOLUTE_DAYS * DAY_MS))
