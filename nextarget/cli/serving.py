@@ -213,18 +213,18 @@ def init_db(
 def purge(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
     """Delete what is over: expired logins, nonces and sessions, and events older than AUDIT_RETENTION_DAYS.
 
-    The server does the same every ten minutes. Prints how many rows were deleted; with --json an object with
-    "deleted".
+    The server does the same every ten minutes or so. It goes in small batches with pauses between them, so it may run
+    beside servers and other purges. Prints how many rows were deleted; with --json an object with "deleted".
     """
     with wiring.opened(sandbox=sandbox) as runtime:
-        from nextarget.services.purging import one_batch
+        from nextarget.services.purging import due, purge_here
 
-        now, days = runtime.clock(), runtime.settings.audit_retention_days
+        database, now, days = runtime.database, runtime.clock(), runtime.settings.audit_retention_days
         total = 0
-        with counting("Deleted") as show:
-            while deleted := runtime.database.write_now(one_batch, now=now, audit_days=days):
+        with counting("Deleted", lambda: database.read_now(due, now=now, audit_days=days)) as show:
+            for deleted in purge_here(database, now=now, audit_days=days):
                 total += deleted
-                show(total)
+                show(deleted)
     if as_json:
         print_json({"deleted": total})
     else:

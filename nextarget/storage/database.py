@@ -5,6 +5,7 @@ thread would; a write waits for the disk, so it never runs on the event loop.
 """
 
 import asyncio
+import fcntl
 import sqlite3
 import threading
 from collections import deque
@@ -98,6 +99,21 @@ class Database:
         """As `write`, on this thread."""
         with _translated(), self._peewee.atomic():
             return fn(self._peewee, *args, **kwargs)
+
+    @contextmanager
+    def sole_purger(self) -> Iterator[bool]:
+        """Whether this is the one process that purges, by a file lock beside the database: it goes with its process,
+        however that ends."""
+        try:
+            with self.path.with_name(f"{self.path.name}.purge.lock").open("a") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield False
+                else:
+                    yield True
+        except OSError as error:
+            raise DatabaseUnavailable(note=f"{self.path}: {error.strerror}") from error
 
     @contextmanager
     def schema_changes(self) -> Iterator[pw.SqliteDatabase]:
