@@ -29,7 +29,10 @@ class _Purge:
     def __init__(self, table: str, key: str, column: str) -> None:
         over = f'FROM "{table}" WHERE "{column}" < {{0}}'
         self.count = Statement(f"SELECT count(*) {over}")
-        self.delete = Statement(f'DELETE FROM "{table}" WHERE "{key}" IN (SELECT "{key}" {over} LIMIT {BATCH})')  # noqa: S608 - names of ours
+        # Locked, so that nobody has moved a session on before it is deleted; skipping what another purge is at.
+        chosen = f'SELECT "{key}" {over} LIMIT {BATCH} {{1}}'
+        statement = f'DELETE FROM "{table}" WHERE "{key}" IN ({chosen})'  # noqa: S608 - names of ours
+        self.delete = Statement(statement, lock="FOR UPDATE SKIP LOCKED")
 
 
 _LOGINS = _Purge("login", "id", "expires_at")
@@ -53,7 +56,9 @@ def one_batch(db: pw.Database, limits: Limits) -> int:
 
 
 def take_turn(db: pw.Database) -> bool:
-    """Whether no other process purges, until this transaction ends. In SQLite nobody else writes anyhow."""
+    """Whether no other server purges, until this transaction ends. In SQLite nobody else writes meanwhile anyhow.
+
+    The lock goes with the transaction, so it works behind a connection pooler too, and a crash holds nothing."""
     if not db.for_update:
         return True
     ((taken,),) = db.execute_sql("SELECT pg_try_advisory_xact_lock(%s)", (_TURN,)).fetchall()  # type: ignore[no-untyped-call]

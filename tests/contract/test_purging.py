@@ -80,12 +80,14 @@ def filled(database: Database) -> Iterator[Database]:
 
 
 def test_servers_leave_a_purge_to_one_of_them(filled: Database, place: Place) -> None:
-    """Each row goes once, all that is over is gone, and nothing that lasts."""
-    outputs = run_together(AS_A_SERVER, [[place.address, str(NOW)]] * PROCESSES)
+    """Each row goes once, all that is over is gone, and nothing that lasts. In PostgreSQL another may take over between
+    two batches: what it locks for longer than a transaction belongs to a session."""
+    outputs = run_together(AS_A_SERVER, [[place.url, str(NOW)]] * PROCESSES)
     counts = sorted(int(count) for (count,) in outputs)
     assert sum(counts) == OVER
     assert left(filled) == {"lasting": LASTING}
-    assert counts[:-1] == [0] * (PROCESSES - 1)
+    if place.url.startswith("sqlite:"):
+        assert counts[:-1] == [0] * (PROCESSES - 1)
 
 
 def test_commands_purge_together_while_others_write(filled: Database, place: Place) -> None:
@@ -102,7 +104,7 @@ def test_commands_purge_together_while_others_write(filled: Database, place: Pla
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        outputs = run_together(AS_A_COMMAND, [[place.address, str(NOW)]] * PROCESSES)
+        outputs = run_together(AS_A_COMMAND, [[place.url, str(NOW)]] * PROCESSES)
     finally:
         over.set()
         writer.join()
@@ -114,7 +116,7 @@ def test_commands_purge_together_while_others_write(filled: Database, place: Pla
 
 async def test_a_purge_that_crashed_is_in_nobodys_way(filled: Database, place: Place) -> None:
     """While a process purges, others do not; once it was killed, they do."""
-    with start(HOLD_ON, place.address, str(NOW)) as holder:
+    with start(HOLD_ON, place.url, str(NOW)) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n"
         assert await purging.purge_now(filled, now=NOW, audit_days=1) == 0
