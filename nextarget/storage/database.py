@@ -72,5 +72,9 @@ class Database(ABC):
         not switch foreign keys off, and rebuilding a table would cascade."""
 
     @abstractmethod
+    def sole_purger(self) -> AbstractContextManager[bool]:
+        """Whether this is the one process that purges. Held by one at a time, and given back however that ends."""
+
+    @abstractmethod
     def schema_changes(self) -> AbstractContextManager[pw.Database]:
         """The Peewee database itself, outside any transaction, for the migration runner."""

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from typing import Any
 
@@ -133,6 +133,10 @@ class PostgresDatabase(Database):
                 )
             db.execute_sql("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))  # type: ignore[no-untyped-call]
             yield
+
+    def sole_purger(self) -> AbstractContextManager[bool]:
+        """Each batch asks for its turn itself: a lock for longer than a transaction takes a session of its own."""
+        return nullcontext(True)
 
     @contextmanager
     def _for_operator(self) -> Iterator[None]:

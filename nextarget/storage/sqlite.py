@@ -111,6 +111,20 @@ class SqliteDatabase(Database):
             ) from None
 
     @contextmanager
+    def sole_purger(self) -> Iterator[bool]:
+        """A second file lock beside the database."""
+        try:
+            with self.path.with_name(f"{self.path.name}.purge.lock").open("a") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield False
+                else:
+                    yield True
+        except OSError as error:
+            raise DatabaseUnavailable(note=f"{self.path}: {error.strerror}") from error
+
+    @contextmanager
     def schema_changes(self) -> Iterator[pw.SqliteDatabase]:
         """This thread's own connection."""
         with _translated():

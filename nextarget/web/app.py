@@ -13,6 +13,7 @@ from nextarget.services.purging import purge_for_ever
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.parameters import MAX_BODY_BYTES
 from nextarget.web.rate_limits import LIMITS, RateLimits
+from nextarget.web.readiness import READINESS, Readiness
 from nextarget.web.routes import auth, authorize, documents, health, metadata, token, users
 
 
@@ -20,6 +21,7 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     """The whole server for a runtime; with the stand-in providers mounted when `sandbox` is given."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[RUNTIME] = runtime
+    app[READINESS] = Readiness(runtime.database)
     if runtime.settings.rate_limit_enabled:
         app[LIMITS] = RateLimits(runtime.settings.rate_limit_storage_url, runtime.settings.trusted_proxies)
     for group in (health, auth, authorize, token, metadata, users, documents):
@@ -45,5 +47,6 @@ async def _online(app: web.Application) -> AsyncIterator[None]:
     async with app[RUNTIME].online() as online:
         app[ONLINE] = online
         yield
+        app[READINESS].close()
     if LIMITS in app:
         await app[LIMITS].close()

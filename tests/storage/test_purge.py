@@ -74,8 +74,11 @@ def test_one_transaction_deletes_no_more_than_a_batch(database: SqliteDatabase) 
     assert set(counts(database).values()) == {0, 1}
 
 
-async def test_a_running_server_purges_by_itself_and_goes_on_serving(tmp_path: Path) -> None:
+async def test_a_running_server_purges_by_itself_and_goes_on_serving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What expired while it was down is gone soon after it starts."""
+    monkeypatch.setattr(purging, "START_SECONDS", 0)
     async with running(tmp_path) as first:
         await first.runtime.database.write(fill, 3, Millis(1))
     async with running(tmp_path) as server:
@@ -95,6 +98,7 @@ async def until_purged(server: Server) -> None:
 async def test_purging_goes_on_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that is away for a while stops it no more than it stops anything else."""
     monkeypatch.setattr(purging, "PERIOD_SECONDS", 0)
+    monkeypatch.setattr(purging, "START_SECONDS", 0)
     made = SqliteDatabase(tmp_path / "nextarget.db")
     migrate(made)
     task = asyncio.create_task(purging.purge_for_ever(made, clock=lambda: NOW, audit_days=1))
