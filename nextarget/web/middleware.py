@@ -71,7 +71,7 @@ async def boundary(handler: Handler, request: web.Request) -> web.StreamResponse
     finish_headers(response, request_id)
     show_allowance(request, response)
     resource = request.match_info.route.resource
-    telemetry.log_request(
+    telemetry.request_answered(
         method=request.method if request.method in _METHODS else "other",
         route=resource.canonical if resource is not None else None,  # never the path as sent: it may hold anything
         status=response.status,
