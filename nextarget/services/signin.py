@@ -96,7 +96,7 @@ class SignIn:
         return tuple(self._providers)
 
     def answering(self, name: Provider) -> bool:
-        """Whether a provider is configured, and could be reached when it was last asked."""
+        """Whether a provider is configured, and not being spared because it kept failing."""
         return name in self._providers and self._providers[name].http.answering
 
     def asks_person(self, name: Provider) -> bool:
