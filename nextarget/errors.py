@@ -121,6 +121,16 @@ class UserDeactivated(ProblemError):
     sentence = "This account has been deactivated. Ask the operator of this service to activate it."
 
 
+class MetricsForbidden(ProblemError):
+    """Whoever asks for the metrics is neither this machine nor in METRICS_ALLOW."""
+
+    code, status, title = "metrics_forbidden", 403, "Metrics are not for you"
+    sentence = (
+        "Metrics are read on the server's own machine, at 127.0.0.1 and past any proxy, "
+        "or from an address that its operator lists in METRICS_ALLOW."
+    )
+
+
 class NotFound(ProblemError):
     code, status, title = "not_found", 404, "Not found"
     sentence = "Nothing is served here. /openapi.json lists every route."

@@ -45,6 +45,9 @@ def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "
 
 def load_settings(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Settings":
     """The checked settings. Raises ConfigurationError with every problem, after saying what looks like a typo."""
+    from nextarget.settings import share_metrics
+
+    share_metrics(None)  # whatever the environment names: `serve` alone shares, once it knows of several workers
     values = find_values(sandbox=sandbox, options=options)
     try:
         return values.settings()

@@ -14,7 +14,7 @@ from nextarget import __version__
 from nextarget.errors import ProviderFailed, ProviderUnavailable
 from nextarget.model import Identity, Millis, Provider
 from nextarget.providers.breaker import Breaker
-from nextarget.telemetry import scrubbed
+from nextarget.telemetry import metrics, scrubbed
 from nextarget.tokens.login import LoginSecrets
 
 CONNECT_SECONDS = 5
@@ -115,23 +115,33 @@ class ProviderHttp:
         return not self.breaker.cooling
 
     async def get(
-        self, url: str, *, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        *,
+        operation: metrics.Operation = "profile",
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
+        """Ask; `operation` is what for, in the metrics."""
         with self.breaker.call():
-            return await self._ask("GET", url, params=params, headers=headers)
+            return await self._ask("GET", url, operation, params=params, headers=headers)
 
     async def post(self, url: str, form: Mapping[str, str]) -> Answer:
         with self.breaker.call():
-            return await self._ask("POST", url, data=form)
+            return await self._ask("POST", url, "token", data=form)
 
     async def get_keys(self, url: str) -> Answer:
         """As `get`, past the breaker: keys come from another host, and whoever caches them keeps pauses of its own.
 
         Keys that cannot be fetched must not stop sign-ins while those at hand serve.
         """
-        return await self._ask("GET", url)
+        return await self._ask("GET", url, "keys")
 
-    async def _ask(self, method: str, url: str, **options: Any) -> Answer:
+    async def _ask(self, method: str, url: str, operation: metrics.Operation, **options: Any) -> Answer:
+        with metrics.asking(self._provider, operation):
+            return await self._ask_in_time(method, url, options)
+
+    async def _ask_in_time(self, method: str, url: str, options: dict[str, Any]) -> Answer:
         try:
             async with asyncio.timeout(TOTAL_SECONDS):
                 try:

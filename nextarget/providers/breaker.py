@@ -9,7 +9,7 @@ from time import monotonic
 
 from nextarget.errors import ProviderFailed, ProviderUnavailable
 from nextarget.model import Provider
-from nextarget.telemetry import get_logger
+from nextarget.telemetry import get_logger, metrics
 
 FAILURES = 5
 """This many in a row open it."""
@@ -30,10 +30,11 @@ class Breaker:
         self._rested_at = float("-inf")
         """When the present cool-down began."""
         self._on_trial = False
+        metrics.set_breaker(provider, is_open=False)
 
     @property
     def open(self) -> bool:
-        """Whether the provider kept failing, and has not answered since. For a metric."""
+        """Whether the provider kept failing, and has not answered since."""
         return self._opened_at is not None
 
     @property
@@ -70,6 +71,7 @@ class Breaker:
         now = self._clock()
         if self._opened_at is None and self._failures >= FAILURES:
             self._opened_at = self._rested_at = now
+            metrics.set_breaker(self._provider, is_open=True)
             log.warning("provider_breaker_opened", provider=self._provider.value, failures=self._failures)
         elif trial:  # others were under way when it opened: what they learn is no news
             self._rested_at = now
@@ -79,4 +81,5 @@ class Breaker:
         if self._opened_at is not None:
             seconds = round(self._clock() - self._opened_at)
             self._opened_at = None
+            metrics.set_breaker(self._provider, is_open=False)
             log.info("provider_breaker_closed", provider=self._provider.value, open_seconds=seconds)

@@ -8,7 +8,7 @@ from nextarget.model import Millis
 from nextarget.services.sessions import DAY_MS
 from nextarget.storage import purge
 from nextarget.storage.database import Connection, Database
-from nextarget.telemetry import get_logger
+from nextarget.telemetry import get_logger, metrics
 
 PERIOD_SECONDS = 600
 LOGIN_DAYS = 1
@@ -32,6 +32,7 @@ async def purge_now(database: Database, *, now: Millis, audit_days: int) -> int:
     total = 0
     while deleted := await database.write(one_batch, now=now, audit_days=audit_days):
         total += deleted
+        metrics.count_purged(deleted)
     return total
 
 

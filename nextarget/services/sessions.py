@@ -8,7 +8,7 @@ from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
 from nextarget.model import AccessToken, AuditEvent, Generations, Millis, Session, TokenPair, User
 from nextarget.storage import audit, sessions
 from nextarget.storage.database import Connection, Database
-from nextarget.telemetry import get_logger, request_id
+from nextarget.telemetry import get_logger, metrics, request_id
 from nextarget.tokens import refresh
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
@@ -18,6 +18,11 @@ DAY_MS = 24 * 3600 * 1000
 ABSOLUTE_DAYS = 180
 """However often it is refreshed, a session ends so long after the sign-in."""
 
+_ADVANCED: dict[str | None, metrics.Refreshed] = {
+    None: "rotated",
+    "refresh_recovered": "recovered",
+    "session_rewound": "rewound",
+}
 log = get_logger()
 
 
@@ -104,21 +109,26 @@ class Sessions:
         """
         token = refresh.read(self._keyring, text)
         if token is None:
+            metrics.count_refresh("refused")
             raise InvalidGrant(note="refresh token malformed or not ours")
         while True:
             now = self._clock()
             found = await self._database.read(sessions.standing, token.session_id, now)
             if found is None:
+                metrics.count_refresh("refused")
                 raise InvalidGrant(note="session or user ended")
             session, user = found
             window_ms = self._rules.reuse_window * 1000
             match refresh.decide(token.generation, session.generations, now=now, window_ms=window_ms):
                 case Keep(answer):
+                    metrics.count_refresh("repeated")
                     return self.pair(user, session, now, generation=answer)
                 case Advance(generations, event):
                     if await self._database.write(self._advance, session, generations, event, now=now):
+                        metrics.count_refresh(_ADVANCED[event])
                         return self.pair(user, session, now, generation=generations.current)
                 case Reused():
+                    metrics.count_refresh("reused")
                     await self._database.write(self._end, session.id, "refresh_reused", now=now)
                     log.warning("refresh_reused", session_id=session.id, user_id=user.id)
                     raise InvalidGrant(note="refresh token reused: two hold it, so the session ended")

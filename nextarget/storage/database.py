@@ -13,11 +13,13 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from pathlib import Path
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import peewee as pw
 
 from nextarget.errors import DatabaseUnavailable
+from nextarget.telemetry import metrics
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,7 +88,11 @@ class Database:
             raise DatabaseUnavailable(note="the database is not open")
         # In the caller's context, so that what is recorded there names the caller's request.
         context = copy_context()
-        result: R = await self._writer.submit(lambda: context.run(fn, self._peewee, *args, **kwargs))
+        began = perf_counter()
+        try:
+            result: R = await self._writer.submit(lambda: context.run(fn, self._peewee, *args, **kwargs))
+        finally:
+            metrics.observe_database("write", perf_counter() - began)
         return result
 
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -4,13 +4,14 @@ Each series is a plain metric of prometheus_client, which in one process keeps n
 histogram), and with several workers in files that all of them share (1.5 us). That is little enough to do without
 counters of our own; what would cost more, finding a child by its labels, is done once for each.
 
-Every label has few values, all of them ours: a canonical route, a known method, a provider, an outcome from a list. What
-a client sends never becomes one. Reads of SQLite are not timed: they run inside their request, whose time is known, and
-take little more than reading the clock and counting them would.
+Every label has few values, all of them ours: a canonical route, a known method, a provider, an outcome from a list.
+What a client sends never becomes one. Reads of SQLite are not timed: they run inside their request, whose time is
+known, and take little more than reading the clock and counting them would.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
@@ -21,11 +22,14 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
     multiprocess,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 
 from nextarget import __version__
 from nextarget.errors import ProblemError
@@ -37,7 +41,10 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 Refreshed = Literal["rotated", "repeated", "recovered", "rewound", "reused", "refused"]
 """What became of a refresh: `repeated` is an answer within the reuse window; `refused` a token that is good no more."""
 
-disable_created_metrics()  # a second series beside each, which nobody reads
+Operation = Literal["token", "keys", "profile", "debug_token"]
+"""What a provider is asked for."""
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # a second series beside each, which nobody reads
 
 _REQUEST_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 _PROVIDER_BUCKETS = (0.03, 0.1, 0.3, 1, 3, 10)
@@ -119,7 +126,7 @@ def count_refresh(outcome: Refreshed) -> None:
 
 
 @contextmanager
-def asking(provider: Provider, operation: Literal["token", "keys", "profile", "debug_token"]) -> Iterator[None]:
+def asking(provider: Provider, operation: Operation) -> Iterator[None]:
     """Time a question to a provider. An error of ours that ends it is its outcome."""
     began, outcome = perf_counter(), "answered"
     try:
@@ -185,9 +192,27 @@ def exposition(shared: Path | None = None) -> bytes:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, path=str(shared))  # type: ignore[no-untyped-call]
+    registry.register(_Processes(shared))
     return generate_latest(registry)
 
 
 def worker_gone(pid: int, shared: Path) -> None:
     """Drop what a worker that has ended measured of itself; what it counted stays."""
     multiprocess.mark_process_dead(pid, path=str(shared))  # type: ignore[no-untyped-call]
+
+
+class _Processes(Collector):
+    """CPU, memory and files of each worker, by its process id: the client gives none of it when several share."""
+
+    def __init__(self, shared: Path) -> None:
+        self._shared = shared
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for pid in sorted(path.stem.rpartition("_")[2] for path in self._shared.glob("gauge_livemax_*.db")):
+            for family in ProcessCollector(pid=partial(str, pid), registry=None).collect():
+                family.samples = [sample._replace(labels={"pid": pid}) for sample in family.samples]
+                families.setdefault(family.name, family)
+                if families[family.name] is not family:
+                    families[family.name].samples.extend(family.samples)
+        yield from families.values()

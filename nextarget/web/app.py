@@ -13,7 +13,7 @@ from nextarget.services.purging import purge_for_ever
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.middleware import MAX_BODY_BYTES, whole_body
 from nextarget.web.rate_limits import LIMITS, RateLimits
-from nextarget.web.routes import auth, authorize, documents, health, metadata, token, users
+from nextarget.web.routes import auth, authorize, documents, health, metadata, metrics, token, users
 
 
 def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Application:
@@ -22,7 +22,7 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     app[RUNTIME] = runtime
     if runtime.settings.rate_limit_enabled:
         app[LIMITS] = RateLimits(runtime.settings.rate_limit_storage_url, runtime.settings.trusted_proxies)
-    for group in (health, auth, authorize, token, metadata, users, documents):
+    for group in (health, auth, authorize, token, metadata, users, documents, metrics):
         group.add(app)
     if sandbox is not None:
         app[SANDBOX] = sandbox
