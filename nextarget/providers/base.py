@@ -178,9 +178,10 @@ def oauth_note(error: str | None, description: str | None) -> str:
     return f"{code}: {scrubbed(description or '')}"
 
 
-def open_session() -> aiohttp.ClientSession:
+def open_session(*trace_configs: aiohttp.TraceConfig) -> aiohttp.ClientSession:
     """The HTTP session for asking providers: no cookies kept, its own time limits."""
     return aiohttp.ClientSession(
+        trace_configs=list(trace_configs),
         timeout=aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "application/json", "User-Agent": f"NexTargetServer/{__version__}"},

@@ -27,6 +27,10 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     if sandbox is not None:
         app[SANDBOX] = sandbox
         attach(app, sandbox)
+    if runtime.tracing is not None:
+        from nextarget.web.tracing import follow
+
+        follow(app, runtime.tracing)
     app.cleanup_ctx.extend((_online, _purging))
     return app
 

@@ -59,15 +59,8 @@ async def boundary(handler: Handler, request: web.Request) -> web.StreamResponse
         return refused
     try:
         response = await handler(request)
-    except ProblemError as error:
-        response = _answer(request, error, request_id)
-    except web.HTTPException as error:
-        response = _answer(request, _translated(error), request_id)
-        if hdrs.ALLOW in error.headers:
-            response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
-    except Exception:
-        log.exception("unforeseen_error")
-        response = _answer(request, InternalError(), request_id)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
+        response = answer_to(request, error)
     finish_headers(response, request_id)
     show_allowance(request, response)
     resource = request.match_info.route.resource
@@ -111,6 +104,20 @@ async def _read_body(request: web.Request) -> None:
         raise RequestTimeout from None
     except (web.RequestPayloadError, ConnectionError):  # undecodable, or its sender has left
         raise InvalidRequest("The request body does not arrive as its headers announce it.") from None
+
+
+def answer_to(request: web.Request, error: Exception) -> web.Response:
+    """The answer that an error becomes. One that nobody foresaw is logged, and says nothing."""
+    request_id = telemetry.request_id.get() or ""
+    if isinstance(error, ProblemError):
+        return _answer(request, error, request_id)
+    if isinstance(error, web.HTTPException):
+        response = _answer(request, _translated(error), request_id)
+        if hdrs.ALLOW in error.headers:
+            response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+        return response
+    log.error("unforeseen_error", exc_info=error)
+    return _answer(request, InternalError(), request_id)
 
 
 def _answer(request: web.Request, error: ProblemError, request_id: str) -> web.Response:
