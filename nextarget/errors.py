@@ -131,6 +131,16 @@ class MetricsForbidden(ProblemError):
     )
 
 
+class CrossOriginRefused(ProblemError):
+    """A preflight request (Fetch standard, 3.2.2) for what pages of its origin may not do."""
+
+    code, status, title = "cross_origin_refused", 403, "Cross-origin request not allowed"
+    sentence = (
+        "Pages of this origin may not send this method, or a header with it. The operator lists origins in "
+        "CORS_ALLOW_ORIGINS."
+    )
+
+
 class NotFound(ProblemError):
     code, status, title = "not_found", 404, "Not found"
     sentence = "Nothing is served here. /openapi.json lists every route."

@@ -10,8 +10,10 @@ from nextarget.runtime import Runtime
 from nextarget.sandbox.app import attach
 from nextarget.sandbox.workspace import SandboxConfig
 from nextarget.services.purging import purge_for_ever
+from nextarget.settings import Environment
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.middleware import MAX_BODY_BYTES, whole_body
+from nextarget.web.problems import insist_on_https
 from nextarget.web.rate_limits import LIMITS, RateLimits
 from nextarget.web.routes import auth, authorize, documents, health, metadata, metrics, token, users
 
@@ -20,8 +22,10 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     """The whole server for a runtime; with the stand-in providers mounted when `sandbox` is given."""
     app = web.Application(middlewares=[whole_body], client_max_size=MAX_BODY_BYTES)
     app[RUNTIME] = runtime
-    if runtime.settings.rate_limit_enabled:
-        app[LIMITS] = RateLimits(runtime.settings.rate_limit_storage_url, runtime.settings.trusted_proxies)
+    settings = runtime.settings
+    insist_on_https(settings.environment is Environment.PRODUCTION)
+    if settings.rate_limit_enabled:
+        app[LIMITS] = RateLimits(settings.rate_limit_storage_url, settings.trusted_proxies)
     for group in (health, auth, authorize, token, metadata, users, documents, metrics):
         group.add(app)
     if sandbox is not None:
@@ -31,6 +35,10 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
         from nextarget.web.tracing import follow
 
         follow(app, runtime.tracing)
+    if settings.cors_allow_origins:
+        from nextarget.web import cors
+
+        cors.open_to(app, settings.cors_allow_origins)
     app.cleanup_ctx.extend((_online, _purging))
     return app
 

@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 
 from nextarget import telemetry
 from nextarget.errors import (
+    CrossOriginRefused,
     ExpectationFailed,
     InternalError,
     InvalidRequest,
@@ -133,7 +134,12 @@ def _answer(request: web.Request, error: ProblemError, request_id: str) -> web.R
 
 def _translated(error: web.HTTPException) -> ProblemError:
     """What aiohttp raises by itself, as ours; its own texts may echo the request and are dropped."""
-    kinds: dict[int, type[ProblemError]] = {404: NotFound, 405: MethodNotAllowed, 413: PayloadTooLarge}
+    kinds: dict[int, type[ProblemError]] = {
+        403: CrossOriginRefused,  # nobody but aiohttp-cors raises it
+        404: NotFound,
+        405: MethodNotAllowed,
+        413: PayloadTooLarge,
+    }
     if error.status in kinds:
         return kinds[error.status]()
     return InvalidRequest() if error.status < 500 else InternalError()
