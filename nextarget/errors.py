@@ -4,7 +4,7 @@ Each carries a stable code, a sentence that is safe to show, and its status. How
 document, an OAuth error, a page or an exit status is decided once, in `web.middleware` and in `cli.main`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,6 +33,8 @@ class ProblemError(NexTargetError):
     retry_after: ClassVar[int | None] = None
     oauth_error: ClassVar[str] = "invalid_request"
     """The error code on the OAuth endpoints (RFC 6749, 4.1.2.1 and 5.2)."""
+    members: Mapping[str, str] = {}
+    """Members that only this error's problem document has (RFC 9457, 3.2)."""
 
     def __init__(self, detail: str | None = None, *, note: str | None = None) -> None:
         super().__init__(detail or self.sentence, note=note)
@@ -235,6 +237,20 @@ class DatabaseUnavailable(ProblemError):
     oauth_error = "temporarily_unavailable"
     retryable = True
     retry_after = 5
+
+
+class NotReady(ProblemError):
+    """This process should not be sent requests; `check` says why: draining, database or migrations."""
+
+    code, status, title = "not_ready", 503, "Not ready"
+    sentence = "This server should not be sent requests at the moment: the check that `check` names fails."
+    oauth_error = "temporarily_unavailable"
+    retryable = True
+    retry_after = 5
+
+    def __init__(self, check: str) -> None:
+        super().__init__(note=check)
+        self.members = {"check": check}
 
 
 class OperatorError(NexTargetError):

@@ -42,8 +42,10 @@ class Online:
 class Runtime:
     """Everything but the network: enough for the terminal. `online()` adds what sign-in needs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, migrates: bool = True) -> None:
+        """`migrates` is false where another process has brought the database to this schema already."""
         self.settings = settings
+        self._migrates = migrates
         self.clock = utc_now
         self.database = Database(settings.database_path)
         self.keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys, private_key_of(settings))
@@ -80,7 +82,7 @@ class Runtime:
 
     @asynccontextmanager
     async def online(self) -> AsyncIterator[Online]:
-        """Migrate and open the database, and give what asks providers an HTTP session to do it with.
+        """Migrate, unless that was done, open the database, and give what asks providers an HTTP session for it.
 
         Raises SchemaError or DatabaseUnavailable.
         """
@@ -88,7 +90,8 @@ class Runtime:
         from nextarget.services.native import NativeSignIn
         from nextarget.services.signin import SignIn
 
-        migrate(self.database)
+        if self._migrates:
+            migrate(self.database)
         self.database.open()
         try:
             async with open_session(*([self.tracing.trace_config()] if self.tracing else [])) as http:

@@ -9,11 +9,11 @@ import typer
 from nextarget.cli import wiring
 from nextarget.cli.output import JsonOption, counting, print_json, print_lines, say
 from nextarget.cli.wiring import SandboxOption
-from nextarget.errors import OperatorError
+from nextarget.errors import ConfigurationError, OperatorError, SettingProblem
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from nextarget.settings import Settings
 
@@ -21,7 +21,7 @@ _SERVE_EXAMPLES = """
 \b
 Examples:
   nextarget serve --sandbox
-  nextarget serve --host 0.0.0.0 --port 8080
+  nextarget serve --host 0.0.0.0 --port 8080 --workers 4
   LOG_FORMAT=json nextarget serve
 """
 _INIT_DB_EXAMPLES = """
@@ -53,27 +53,38 @@ def serve(
         int | None,
         typer.Option(metavar="PORT", min=0, max=65535, help="Port to listen on, instead of the setting PORT."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=64, help="Processes that serve, instead of the setting WORKERS."),
+    ] = None,
     sandbox: Annotated[
         bool,
         typer.Option("--sandbox", help="Serve a Google and a Facebook of our own too. Needs no account and no .env."),
     ] = False,
 ) -> None:
-    """Run the server until Ctrl-C or SIGTERM; requests in flight are finished.
+    """Run the server until Ctrl-C or SIGTERM; requests in flight are finished. With several workers, SIGHUP reads the
+    settings again and replaces the workers, and no request is lost.
 
     The database is created or migrated first. Log lines go to standard error: readable ones on a terminal, JSON
     elsewhere, or as LOG_FORMAT says.
     """
-    options = {"HOST": host, "PORT": None if port is None else str(port)}
-    settings = wiring.load_settings(
-        sandbox=sandbox, options={name: text for name, text in options.items() if text is not None}
-    )
+    given = {"HOST": host, "PORT": port, "WORKERS": workers}
+    options = {name: str(value) for name, value in given.items() if value is not None}
+    if sandbox and workers is not None and workers > 1:
+        problem = f"is {workers}; the sandbox has one worker, in whose memory its codes and tokens live."
+        raise ConfigurationError([SettingProblem("WORKERS", problem, "Leave out --workers, or --sandbox.")])
+    settings = wiring.load_settings(sandbox=sandbox, options=options)
 
     from nextarget import telemetry
 
     console = wiring.logs_to_console(settings)
     telemetry.configure_logging(level=settings.log_level, console=console)
     try:
-        _run(settings, sandbox=sandbox, console=console)
+        _warn(settings)
+        if settings.workers > 1:
+            _run_workers(settings, options, console=console)
+        else:
+            _run(settings, sandbox=sandbox, console=console)
     except OperatorError as error:
         if console:
             raise
@@ -98,7 +109,30 @@ def _run(settings: "Settings", *, sandbox: bool, console: bool) -> None:
         (_announce_to_person if console else _announce_to_log)(settings, url, sandbox=sandbox)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve_app(app, settings.host, settings.port, announce=announce))
+        runner.run(
+            serve_app(app, settings.host, settings.port, drain_seconds=settings.drain_seconds, announce=announce)
+        )
+
+
+def _run_workers(settings: "Settings", options: "Mapping[str, str]", *, console: bool) -> None:
+    from nextarget.web.workers import serve as serve_with_workers
+
+    def load() -> "Settings":
+        return wiring.find_values(sandbox=False, options=options).settings()
+
+    def announce(url: str) -> None:
+        (_announce_to_person if console else _announce_to_log)(settings, url, sandbox=False)
+
+    serve_with_workers(settings, load=load, announce=announce)
+
+
+def _warn(settings: "Settings") -> None:
+    """Of settings that are right one by one, and surprise together."""
+    from nextarget import telemetry
+
+    if settings.workers > 1 and settings.rate_limit_enabled and settings.rate_limit_storage_url == "memory://":
+        log: Any = telemetry.get_logger()
+        log.warning("rate_limits_count_per_worker", workers=settings.workers, remedy="set RATE_LIMIT_STORAGE_URL")
 
 
 def _loop_factory() -> "Callable[[], AbstractEventLoop] | None":
@@ -125,7 +159,14 @@ def _announce_to_log(settings: "Settings", url: str, *, sandbox: bool) -> None:
     from nextarget import telemetry
 
     log: Any = telemetry.get_logger()
-    log.info("listening", url=url, public_url=settings.public_url, providers=_providers(settings), sandbox=sandbox)
+    log.info(
+        "listening",
+        url=url,
+        public_url=settings.public_url,
+        workers=settings.workers,
+        providers=_providers(settings),
+        sandbox=sandbox,
+    )
 
 
 def _providers(settings: "Settings") -> list[str]:

@@ -83,6 +83,8 @@ def sandbox_values(directory: Path, host: str, port: int) -> dict[str, str]:
     kept = kept_secrets(directory.absolute() / SECRETS_FILE)
     return {
         "ENVIRONMENT": "development",
+        "WORKERS": "1",
+        "DRAIN_SECONDS": "0",
         "RATE_LIMIT_ENABLED": "false",
         "PUBLIC_URL": url,
         "DATABASE_URL": f"sqlite:///{directory.absolute() / DATABASE_FILE}",

@@ -9,9 +9,12 @@ import peewee as pw
 from playhouse.migrations import MigrationError, Runner
 
 from nextarget.errors import DatabaseUnavailable, SchemaError
-from nextarget.storage.database import Database
+from nextarget.storage.database import Connection, Database
+from nextarget.storage.statements import Statement
 
 _DIRECTORY = Path(__file__).parent / "migrations"
+_HISTORY = "schema_migration"
+_APPLIED = Statement(f'SELECT "name" FROM "{_HISTORY}"')  # noqa: S608 - a name of ours
 
 
 def pending(database: Database) -> list[str]:
@@ -20,6 +23,14 @@ def pending(database: Database) -> list[str]:
         return [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
     with database.untouched() as db:
         return _pending(Runner(db, str(_DIRECTORY)))
+
+
+def lacking(db: Connection) -> list[str]:
+    """As `pending`, for a database that is open and serving: one cheap query. What a newer version of this program
+    has applied does not count: while nodes are upgraded one after another, the older ones go on."""
+    shipped = [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
+    applied = {name for (name,) in _APPLIED.rows(db, ())} if db.table_exists(_HISTORY) else set()
+    return [name for name in shipped if name not in applied]
 
 
 def migrate(database: Database) -> list[str]:

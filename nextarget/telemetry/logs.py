@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import re
+import select
 import sys
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -105,7 +107,8 @@ _requests = _RequestLines()
 class _LogStream:
     """A stream that may break, its reader gone or its disk full: then lines are lost, and serving goes on.
 
-    Lines of requests wait for each other, up to FLUSH_SECONDS; any other line is written at once, in its place.
+    Lines of requests wait for each other, up to FLUSH_SECONDS; any other line is written at once, in its place. Workers
+    share the stream: what is written in one go is whole lines, no more of them than a pipe takes without parting them.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -128,8 +131,19 @@ class _LogStream:
         pending, self._pending, self._waiting_on = self._pending, [], None
         if pending and self._stream is not None:
             with suppress(OSError, ValueError):
-                self._stream.buffer.write(b"".join(pending))
-                self._stream.buffer.flush()
+                for part in _in_whole_lines(b"".join(pending)):
+                    self._stream.buffer.write(part)
+                    self._stream.buffer.flush()
+
+
+def _in_whole_lines(text: bytes) -> Iterator[bytes]:
+    """Parts that end with a line and have PIPE_BUF bytes at the most, but for a longer line, which is a part alone."""
+    while len(text) > select.PIPE_BUF:
+        end = text.rfind(b"\n", 0, select.PIPE_BUF) + 1 or text.find(b"\n") + 1 or len(text)
+        yield text[:end]
+        text = text[end:]
+    if text:
+        yield text
 
 
 def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:

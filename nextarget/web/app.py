@@ -15,6 +15,7 @@ from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.middleware import MAX_BODY_BYTES, whole_body
 from nextarget.web.problems import insist_on_https
 from nextarget.web.rate_limits import LIMITS, RateLimits
+from nextarget.web.readiness import READINESS, Readiness
 from nextarget.web.routes import auth, authorize, documents, health, metadata, metrics, token, users
 
 
@@ -22,6 +23,7 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     """The whole server for a runtime; with the stand-in providers mounted when `sandbox` is given."""
     app = web.Application(middlewares=[whole_body], client_max_size=MAX_BODY_BYTES)
     app[RUNTIME] = runtime
+    app[READINESS] = Readiness(runtime.database)
     settings = runtime.settings
     insist_on_https(settings.environment is Environment.PRODUCTION)
     if settings.rate_limit_enabled:
@@ -57,5 +59,6 @@ async def _online(app: web.Application) -> AsyncIterator[None]:
     async with app[RUNTIME].online() as online:
         app[ONLINE] = online
         yield
+        app[READINESS].close()
     if LIMITS in app:
         await app[LIMITS].close()

@@ -49,7 +49,7 @@ def finish_headers(response: web.StreamResponse, request_id: str) -> None:
 
 
 def problem_document(error: ProblemError, request_id: str) -> dict[str, object]:
-    """RFC 9457, with our own members `code`, `request_id` and `retryable`."""
+    """RFC 9457, with our own members `code`, `request_id` and `retryable`, and those of the error itself."""
     return {
         "type": f"urn:nextarget:problem:{error.code}",
         "title": error.title,
@@ -58,6 +58,7 @@ def problem_document(error: ProblemError, request_id: str) -> dict[str, object]:
         "code": error.code,
         "request_id": request_id,
         "retryable": error.retryable,
+        **error.members,
     }
 
 

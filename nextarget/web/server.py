@@ -1,14 +1,16 @@
-"""Runs the application: the limits on what a connection may send, what is answered before any handler runs, signals.
+"""Runs the application in one process: the limits on what a connection may send, what is answered before any handler
+runs, and how a process stops without losing a request.
 
-aiohttp by itself quotes a malformed request in its answer and in its log, and lets a client take as long as it likes
-over its first header. Both are mended here.
+aiohttp by itself quotes a malformed request in its answer and in its log, lets a client take as long as it likes over
+its first header, and drops idle connections at once when it stops. All three are mended here.
 """
 
 import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -21,6 +23,7 @@ from nextarget.errors import InternalError, InvalidRequest, OperatorError
 from nextarget.telemetry import metrics
 from nextarget.web.middleware import boundary
 from nextarget.web.problems import fixed_answer
+from nextarget.web.readiness import READINESS
 
 MAX_LINE_BYTES = MAX_FIELD_BYTES = 8 * 1024
 MAX_HEADERS = 64
@@ -29,8 +32,14 @@ HEADER_SECONDS = 10
 KEEPALIVE_SECONDS = 75
 SHUTDOWN_SECONDS = 20
 """How long requests in flight may take to finish once the server is asked to stop."""
+IDLE_SECONDS = 2
+"""How long a connection without a request stays open then: what its client is sending is answered, not reset."""
+BACKLOG = 1024
+"""Connections that may wait to be accepted, as they do while workers change places."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LOOK_SECONDS = 0.05
+_CANCEL_SECONDS = 1
 
 log = telemetry.get_logger()
 
@@ -45,6 +54,19 @@ class GuardedConnection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._header_timer.cancel()
         super().connection_lost(exc)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being read or answered."""
+        return self._request_in_progress or bool(self._messages)
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Once this process is to stop, each answer is the last on its connection, and says so (RFC 9112, 9.6)."""
+        if isinstance(self._manager, GuardedServer) and self._manager.stopping:
+            resp.force_close()
+        return super().finish_response(request, resp, start_time)
 
     def _drop_if_silent(self) -> None:
         if self._request_count == 0:
@@ -82,6 +104,7 @@ class GuardedServer(Server):
 
     def __init__(self, handler: Callable[..., Awaitable[web.StreamResponse]], **kwargs: Any) -> None:
         super().__init__(partial(boundary, handler), **kwargs)
+        self.stopping = False
 
     def __call__(self) -> RequestHandler:
         return GuardedConnection(self, loop=self._loop, **self._kwargs)
@@ -107,35 +130,97 @@ class GuardedRunner(web.AppRunner):
             ready.request_handler, request_factory=ready.request_factory, loop=ready._loop, **ready._kwargs
         )
 
+    async def finish(self, *, drain_seconds: float = 0, idle_seconds: float = 0, ready: bool = False) -> None:
+        """Go on serving for `drain_seconds`, then let whoever is connected finish; `cleanup` ends what is left.
 
-async def serve(app: web.Application, host: str, port: int, *, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM, then let requests in flight finish.
+        From now on every answer closes its connection, so that clients connect anew, elsewhere. Unless `ready`, when
+        another process takes this one's place, load balancers learn that this process is going. After listening has
+        ended, requests in flight have SHUTDOWN_SECONDS (aiohttp would drop what is still to come of their bodies), and
+        connections that are idle, or so new that their request is on its way, `idle_seconds`.
+        """
+        server = self.server
+        if not isinstance(server, GuardedServer):
+            return  # was never set up
+        server.stopping = True
+        if READINESS in self.app and not ready:
+            self.app[READINESS].draining = True
+        await asyncio.sleep(drain_seconds)
+        for site in self.sites:
+            await site.stop()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while loop.time() < began + SHUTDOWN_SECONDS:
+            await asyncio.sleep(_LOOK_SECONDS)  # first: a connection just accepted is not counted yet
+            open_ones = server.connections
+            if not open_ones or (loop.time() >= began + idle_seconds and not any(map(_is_busy, open_ones))):
+                break
+        self._shutdown_timeout = _CANCEL_SECONDS  # whoever is still busy has had the time
 
-    `announce` is told the URL once connections are accepted. Raises OperatorError when the address cannot be had.
+
+def _is_busy(connection: RequestHandler) -> bool:
+    return isinstance(connection, GuardedConnection) and connection.busy
+
+
+async def serve(
+    app: web.Application, host: str, port: int, *, drain_seconds: float = 0, announce: Callable[[str], None]
+) -> None:
+    """Serve until SIGINT or SIGTERM, then let requests in flight finish; a second signal ends the process at once.
+
+    SIGTERM waits for `drain_seconds` first, and for idle clients; SIGINT, which is a person's, does not. `announce` is
+    told the URL once connections are accepted. Raises OperatorError when the address cannot be had.
     """
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in _STOP_SIGNALS:
-        loop.add_signal_handler(number, stopped.set)
+    asked = _stop_signal()
     runner = GuardedRunner(app)
     await runner.setup()
-    gc.collect()
-    gc.freeze()  # what start-up made stays: the collector need not look at it again with every few requests
+    freeze()
     try:
-        listener = _listen(host, port)
-        await web.SockSite(runner, listener).start()
-        bound = listener.getsockname()
-        announce(f"http://[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"http://{bound[0]}:{bound[1]}")
-        await stopped.wait()
-        log.info("stopping")
-        for number in _STOP_SIGNALS:
-            loop.remove_signal_handler(number)  # a second one ends the process at once
+        listener = listen(host, port)
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        announce(url_of(listener))
+        if await asked == signal.SIGTERM:
+            log.info("stopping", drain_seconds=drain_seconds)
+            await runner.finish(drain_seconds=drain_seconds, idle_seconds=IDLE_SECONDS)
+        else:
+            log.info("stopping")
+            await runner.finish()
     finally:
         await runner.cleanup()
     log.info("stopped")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _stop_signal() -> asyncio.Future[int]:
+    """Done with the first signal that asks this process to stop. From then on the next one kills it."""
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[int] = loop.create_future()
+
+    def stop(number: int) -> None:
+        for each in _STOP_SIGNALS:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        asked.set_result(number)
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    if not sys.stderr.isatty():  # on a terminal it means that the terminal was closed, and ends the process
+        loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("reload_refused", reason="one worker: restart it"))
+    return asked
+
+
+def freeze() -> None:
+    """What start-up made stays: the collector need not look at it again with every few requests, nor, in a parent of
+    workers, write to memory that they share."""
+    gc.collect()
+    gc.freeze()
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a listener listens, its port known."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on that address. Raises OperatorError when it cannot be had."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

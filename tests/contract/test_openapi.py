@@ -89,7 +89,8 @@ def test_the_document_lists_exactly_the_problem_codes() -> None:
 @pytest.mark.parametrize("kind", list(errors.problem_types()))
 def test_every_problem_fits_its_schema(kind: type[errors.ProblemError]) -> None:
     """What a problem document holds is what is documented."""
-    error = kind("a reason") if kind is errors.IdentityRejected else kind()
+    arguments = {errors.IdentityRejected: ["a reason"], errors.NotReady: ["database"]}
+    error = kind(*arguments.get(kind, []))
     jsonschema_rs.validate(SCHEMAS["Problem"], problem_document(error, "0" * 32))
 
 

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -352,3 +353,24 @@ def test_a_log_that_nobody_reads_any_more_does_not_stop_the_server() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "still serving\n"
+
+
+def test_lines_of_several_processes_stay_whole() -> None:
+    """Workers share one pipe. While its reader is slow, the kernel may part what is longer than PIPE_BUF."""
+    script = (
+        "import asyncio\n"
+        "from nextarget.telemetry import configure_logging, flush_logs, log_request\n"
+        "configure_logging(level='info', console=False)\n"
+        "async def requests():\n"
+        "    for number in range(4000):\n"
+        "        log_request(method='GET', route='/' + 'r' * (number % 100), status=200, milliseconds=1.0)\n"
+        "        if number % 200 == 0: flush_logs()\n"
+        "asyncio.run(requests())\n"
+    )
+    reading, writing = os.pipe()
+    workers = [subprocess.Popen([sys.executable, "-c", script], stderr=writing) for _ in range(3)]
+    os.close(writing)
+    with os.fdopen(reading, "rb") as log:
+        lines = [json.loads(line) for line in log]
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    assert len(lines) == 12_000

@@ -1,14 +1,24 @@
-"""Whether the process is alive."""
+"""Whether the process is alive, and whether it should be sent requests."""
 
 from aiohttp import web
 
+from nextarget.errors import NotReady
 from nextarget.web.problems import json_response
+from nextarget.web.readiness import READINESS
 
 
 def add(app: web.Application) -> None:
     app.router.add_get("/health", health, name="health", allow_head=False)
+    app.router.add_get("/health/ready", ready, name="ready", allow_head=False)
 
 
 async def health(_request: web.Request) -> web.Response:
     """Touches nothing, so that it answers whatever else is slow or down."""
     return json_response({"status": "ok"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """For load balancers: a process that is not ready still answers what it is sent."""
+    if (check := await request.app[READINESS].failing()) is not None:
+        raise NotReady(check)
+    return json_response({"status": "ready"})

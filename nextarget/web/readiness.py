@@ -1,0 +1,55 @@
+"""Whether this process should be sent requests: what `GET /health/ready` answers, and what makes it say no."""
+
+import asyncio
+
+from aiohttp import web
+
+from nextarget.errors import DatabaseUnavailable
+from nextarget.storage.database import Database
+from nextarget.storage.schema import lacking
+
+CHECK_SECONDS = 2
+"""How long the database may take to answer."""
+FRESH_SECONDS = 1
+"""How long one look at the database answers everybody who asks."""
+
+
+class Readiness:
+    """However many ask and however slow the database is, it is asked one thing at a time, at most once a second."""
+
+    def __init__(self, database: Database) -> None:
+        self.draining = False
+        """Set once this process is going to stop, and is to get no more work."""
+        self._database = database
+        self._look: asyncio.Task[str | None] | None = None
+        self._fresh_until = 0.0
+
+    async def failing(self) -> str | None:
+        """The check that fails: draining, database or migrations; None when requests are welcome."""
+        if self.draining:
+            return "draining"
+        loop = asyncio.get_running_loop()
+        look = self._look
+        if look is None or (look.done() and loop.time() >= self._fresh_until):
+            look = self._look = loop.create_task(self._look_at_database())
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                return await asyncio.shield(look)  # whoever gives up waiting leaves it to the others
+        except TimeoutError:
+            return "database"
+
+    async def _look_at_database(self) -> str | None:
+        try:
+            return "migrations" if await self._database.read(lacking) else None
+        except DatabaseUnavailable:
+            return "database"
+        finally:
+            self._fresh_until = asyncio.get_running_loop().time() + FRESH_SECONDS
+
+    def close(self) -> None:
+        """Wait for the database no longer."""
+        if self._look is not None:
+            self._look.cancel()
+
+
+READINESS = web.AppKey("readiness", Readiness)

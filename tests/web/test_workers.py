@@ -1,0 +1,307 @@
+"""Several workers: replaced when they die, changed one generation by another, stopped without losing a request."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.serving import SECRET, Line, Served, issue_token, served
+
+BODY = "grant_type=refresh_token&client_id=nextarget-app&refresh_token=none"
+POST = (
+    "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    f"Content-Length: {len(BODY)}\r\n\r\n"
+)
+CLIENTS = 6
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; a zombie has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def write_key(path: Path) -> None:
+    """A new private key for access tokens."""
+    key = Ed25519PrivateKey.generate()
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+async def until_not_ready(server: Served) -> None:
+    """Ask, on a connection of its own each time, until the answer is no."""
+    while server.get("/health/ready")[0] == 200:
+        await asyncio.sleep(0)
+
+
+async def keep_asking(port: int, over: asyncio.Event, seen: Counter[str], *, keep_alive: bool) -> None:
+    """Ask without a pause, each time on a connection of its own or on one for as long as it may be kept. Every request
+    that is not answered is counted as lost; so is a connection that cannot be made."""
+    line = None
+    while not over.is_set():
+        try:
+            line = line or await Line.open(port)
+            status, last = await line.ask("/health", close=not keep_alive)
+        except (OSError, EOFError, TimeoutError) as error:
+            seen[f"lost: {type(error).__name__}"] += 1
+            line = None
+            continue
+        seen[f"{status}"] += 1
+        if last:
+            await line.close()
+            line = None
+    if line is not None:
+        await line.close()
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    """SIGKILL, as the kernel does it when memory runs out: another takes its place, and the log tells."""
+    with served(tmp_path, "--workers", "2") as server:
+        first, second = server.workers(2)
+        os.kill(first, signal.SIGKILL)
+        third = server.workers(3)[2]
+        assert len({first, second, third}) == 3
+        assert [line["pid"] for line in server.events("worker_ended")] == [first]
+        assert server.get("/health/ready")[0] == 200
+        server.send(signal.SIGTERM)
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_sigterm_drains_then_finishes_what_is_in_flight_and_ends_with_0(tmp_path: Path, workers: int) -> None:
+    """Readiness says no first, while all else is still answered and new connections are taken; a request whose body
+    is still on its way is answered; then nothing listens any more."""
+    with served(tmp_path, "--workers", str(workers), DRAIN_SECONDS="4") as server:
+        port = server.port
+        token = issue_token(tmp_path)
+        slow = await Line.open(port)
+        slow.send(POST + BODY[:1])
+        assert server.get("/health/ready")[0] == 200
+        server.send(signal.SIGTERM)
+        await until_not_ready(server)
+        status, headers, problem = server.get("/health/ready")
+        assert (status, problem["code"], problem["check"]) == (503, "not_ready", "draining")
+        status, headers, profile = server.get("/users/me", token)
+        assert (status, profile["email"]) == (200, "ada@example.org")
+        assert headers["Connection"] == "close"
+        slow.send(BODY[1:])
+        assert await slow.answer() == (400, True)
+        await slow.close()
+        assert server.end() == 0
+    with pytest.raises(ConnectionRefusedError):
+        await Line.open(port)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_stop_without_a_drain_answers_whoever_is_connected(tmp_path: Path, workers: int) -> None:
+    """A client of a kept connection, and one that has just connected, are answered once more, not reset."""
+    with served(tmp_path, "--workers", str(workers)) as server:
+        port = server.port
+        kept = [await Line.open(port) for _ in range(CLIENTS)]
+        assert {await line.ask("/health") for line in kept} == {(200, False)}
+        new = [await Line.open(port) for _ in range(CLIENTS)]
+        server.get("/health")  # whichever worker answers: connections are taken in the order in which they came
+        server.send(signal.SIGTERM)
+        server.wait_for("stopping" if workers == 1 else "worker_stopping", workers)
+        assert {await line.ask("/health") for line in [*kept, *new]} == {(200, True)}
+        assert server.end() == 0
+        for line in [*kept, *new]:
+            await line.close()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_nobody_who_is_connected_loses_a_request_to_sigterm(tmp_path: Path, workers: int) -> None:
+    """Under load, every request on a kept connection is answered up to the one that says that it was the last."""
+
+    async def until_the_last(port: int) -> int:
+        line = await Line.open(port)
+        answered = 0
+        last = False
+        while not last:
+            status, last = await line.ask("/health")
+            assert status == 200
+            answered += 1
+        await line.close()
+        return answered
+
+    with served(tmp_path, "--workers", str(workers)) as server:
+        clients = [asyncio.create_task(until_the_last(server.port)) for _ in range(CLIENTS)]
+        await asyncio.to_thread(server.wait_for, "request", 200)
+        server.send(signal.SIGTERM)
+        assert min(await asyncio.gather(*clients)) > 1
+        assert server.end() == 0
+
+
+async def test_sighup_replaces_every_worker_and_loses_no_request(tmp_path: Path) -> None:
+    """Clients on kept and on new connections ask without a pause, three generations long; load balancers are never
+    told that the server is not ready."""
+    with served(tmp_path, "--workers", "2") as server:
+        pids = server.workers(2)
+        over, seen = asyncio.Event(), Counter[str]()
+        clients = [
+            asyncio.create_task(keep_asking(server.port, over, seen, keep_alive=number % 2 == 0))
+            for number in range(CLIENTS)
+        ]
+        for generation in (1, 2, 3):
+            server.send(signal.SIGHUP)
+            await asyncio.to_thread(server.wait_for, "worker_ended", generation * 2)
+            assert (await asyncio.to_thread(server.get, "/health/ready"))[0] == 200
+        over.set()
+        await asyncio.gather(*clients)
+        assert seen.keys() == {"200"}
+        pids = server.workers(8)
+        assert len(set(pids)) == 8
+        assert all(gone(pid) for pid in pids[:6])
+        server.send(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_sighup_reads_the_settings_again(tmp_path: Path) -> None:
+    """`.env` may change how many workers there are. What is wrong in it changes nothing, and the log says what."""
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("WORKERS=2\nLOG_FORMAT=json\n")
+    with served(tmp_path) as server:
+        server.workers(2)
+        dotenv.write_text("WORKERS=3\nHOST=0.0.0.0\n")
+        server.send(signal.SIGHUP)
+        pids = server.workers(5)[2:]
+        server.wait_for("worker_ended", 2)
+        assert server.events("restart_needed")[0]["settings"] == ["HOST", "LOG_FORMAT"]
+        dotenv.write_text("WORKERS=many\nAPP_CLIENT_ID=\x07\n")
+        server.send(signal.SIGHUP)
+        refused = server.wait_for("reload_refused")[0]
+        assert "WORKERS: cannot be read." in refused["detail"]
+        assert server.get("/health/ready")[0] == 200
+        assert not any(gone(pid) for pid in pids)
+        server.send(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_one_worker_says_that_it_cannot_be_replaced(tmp_path: Path) -> None:
+    """SIGHUP would end a process that does not mind it; a service manager's reload must not be an outage."""
+    with served(tmp_path) as server:
+        assert server.get("/health")[0] == 200
+        server.send(signal.SIGHUP)
+        server.wait_for("reload_refused")
+        assert server.get("/health")[0] == 200
+        server.send(signal.SIGTERM)
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_ctrl_c_waits_for_no_drain(tmp_path: Path, workers: int) -> None:
+    """A person waits: only requests in flight are finished. The terminal sends it to every process."""
+    with served(tmp_path, "--workers", str(workers), DRAIN_SECONDS="600") as server:
+        port = server.port
+        idle, slow = await Line.open(port), await Line.open(port)
+        assert await idle.ask("/health") == (200, False)
+        slow.send(POST + BODY[:1])
+        server.get("/health")
+        os.killpg(server.process.pid, signal.SIGINT)
+        server.wait_for("stopping" if workers == 1 else "worker_stopping", workers)
+        slow.send(BODY[1:])
+        assert await slow.answer() == (400, True)
+        assert server.end() == 0
+        await idle.close()
+        await slow.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_second_signal_ends_it_at_once(tmp_path: Path, workers: int, number: signal.Signals) -> None:
+    """However long the drain, and whoever is still connected; no worker is left behind."""
+    with served(tmp_path, "--workers", str(workers), DRAIN_SECONDS="600") as server:
+        line = await Line.open(server.port)
+        assert await line.ask("/health") == (200, False)
+        pids = server.workers(2) if workers > 1 else []
+        server.send(signal.SIGTERM)
+        server.wait_for("stopping")
+        server.send(number)
+        assert server.end() == -number
+        assert all(gone(pid) for pid in pids)
+        await line.close()
+
+
+def test_workers_go_when_their_parent_was_killed(tmp_path: Path) -> None:
+    """Otherwise they would hold the address, and the next server could not have it."""
+    with served(tmp_path, "--workers", "2") as server:
+        pids = server.workers(2)
+        server.send(signal.SIGKILL)
+        assert server.end() == -signal.SIGKILL  # the log ends with the last of them
+        assert all(gone(pid) for pid in pids)
+
+
+def test_a_worker_that_cannot_start_ends_the_server(tmp_path: Path) -> None:
+    """With a sentence and status 1, not in a circle. Here the key can be read once, by the parent."""
+    write_key(tmp_path / "key.pem")
+    with (tmp_path / "key.pem").open("rb") as key:
+        pipe, end = os.pipe()
+        os.write(end, key.read())
+        os.close(end)
+    with served(tmp_path, "--workers", "2", stdin=pipe, JWT_PRIVATE_KEY_FILE="/dev/stdin") as server:
+        os.close(pipe)
+        assert server.end() == 1
+        assert "JWT_PRIVATE_KEY_FILE" in server.events("worker_failed")[0]["detail"]
+        assert "workers cannot serve" in server.events("cannot_serve")[0]["detail"]
+
+
+def test_a_replacement_that_cannot_start_takes_nobody_down(tmp_path: Path) -> None:
+    """While the others serve, it is tried again and again, until it can."""
+    key = tmp_path / "key.pem"
+    write_key(key)
+    pem = key.read_bytes()
+    with served(tmp_path, "--workers", "2", JWT_PRIVATE_KEY_FILE=str(key)) as server:
+        first, second = server.workers(2)
+        key.unlink()
+        os.kill(first, signal.SIGKILL)
+        server.wait_for("worker_failed", 2)
+        assert server.get("/health/ready")[0] == 200
+        assert not gone(second)
+        key.write_bytes(pem)
+        assert server.workers(3)[2] != first
+        server.send(signal.SIGTERM)
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize("log_level", ["debug", "info"])
+def test_gunicorn_takes_its_settings_from_nowhere_and_tells_no_secret(tmp_path: Path, log_level: str) -> None:
+    """Neither its variables nor a file of its own count; no control socket; and no line that is not ours."""
+    (tmp_path / "gunicorn.conf.py").write_text("workers = 5\naccesslog = '-'\nbind = '127.0.0.1:1'\n")
+    environ = {"GUNICORN_CMD_ARGS": "--workers 4 --access-logfile - --print-config", "WEB_CONCURRENCY": "3"}
+    with served(tmp_path, "--workers", "2", LOG_LEVEL=log_level, **environ) as server:
+        server.workers(2)
+        assert server.get("/health")[0] == 200
+        server.send(signal.SIGTERM)
+        assert server.end() == 0
+        assert len(server.events("worker_started")) == 2
+        assert len(server.events("request")) == 1
+        assert SECRET not in str(server.lines)
+        assert not any("configuration" in line["event"].lower() for line in server.lines)
+        said = [line["event"] for line in server.lines if line.get("logger") == "gunicorn.error"]
+        assert bool(said) is (log_level == "debug")
+    assert not (tmp_path / ".gunicorn").exists()
+
+
+def test_counting_in_memory_is_called_out_when_there_are_several_workers(tmp_path: Path) -> None:
+    """Limits would be as many times what they say."""
+    with served(tmp_path, "--workers", "2") as server:
+        assert server.wait_for("rate_limits_count_per_worker")[0]["workers"] == 2
+    with served(tmp_path, "--workers", "2", RATE_LIMIT_ENABLED="false") as server:
+        server.workers(2)
+        assert server.events("rate_limits_count_per_worker") == []
+
+
+def test_a_person_is_told_in_words(tmp_path: Path) -> None:
+    """On a terminal the lines are for reading, those of the workers too."""
+    with served(tmp_path, "--workers", "2", LOG_FORMAT="console") as server:
+        with server.arrived:
+            assert server.arrived.wait_for(lambda: "Ctrl-C" in "".join(server.broken), 60)
+        server.send(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        assert "Listening on http://127.0.0.1:" in "".join(server.broken)
