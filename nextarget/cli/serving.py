@@ -74,7 +74,11 @@ def serve(
         problem = f"is {workers}; the sandbox has one worker, in whose memory its codes and tokens live."
         raise ConfigurationError([SettingProblem("WORKERS", problem, "Leave out --workers, or --sandbox.")])
     settings = wiring.load_settings(sandbox=sandbox, options=options)
+    with wiring.counting_together(settings.workers):
+        _serve(settings, options, sandbox=sandbox)
 
+
+def _serve(settings: "Settings", options: "Mapping[str, str]", *, sandbox: bool) -> None:
     from nextarget import telemetry
 
     console = wiring.logs_to_console(settings)
