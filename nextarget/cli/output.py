@@ -98,15 +98,20 @@ def _widths(columns: Sequence[Column], total: int) -> list[int]:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int], None]]:
-    """A running count on standard error while something takes its time; nothing at all unless that is a terminal."""
+def counting(what: str, total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error while rows are worked off, told how many more are done; nothing at all, `total`
+    not asked either, unless that is a terminal."""
     if not sys.stderr.isatty():
-        yield lambda _count: None
+        yield lambda _more: None
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (SpinnerColumn(), TextColumn(f"{what} {{task.completed:,.0f}} rows"))
+    columns = (
+        TextColumn(f"{what} {{task.completed:,.0f}} of {{task.total:,.0f}} rows"),
+        BarColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda count: progress.update(task, completed=count)
+        task = progress.add_task(what, total=total())
+        yield lambda more: progress.update(task, advance=more)

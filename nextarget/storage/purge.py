@@ -1,5 +1,7 @@
 """Deletes what is over, in batches small enough to keep nobody waiting."""
 
+from dataclasses import dataclass
+
 import peewee as pw
 
 from nextarget.model import Millis
@@ -8,20 +10,56 @@ from nextarget.storage.statements import Statement
 BATCH = 500
 """Rows of each table that one transaction deletes at the most."""
 
-
-def _delete(table: str, key: str, column: str) -> Statement:
-    chosen = f'SELECT "{key}" FROM "{table}" WHERE "{column}" < {{0}} LIMIT {BATCH}'  # noqa: S608 - names of ours
-    return Statement(f'DELETE FROM "{table}" WHERE "{key}" IN ({chosen})')  # noqa: S608 - names of ours
+_TURN = 0x70757267  # "purg"
 
 
-_LOGINS = _delete("login", "id", "expires_at")
-_NONCES = _delete("nonce", "digest", "expires_at")
-_SESSIONS = _delete("session", "id", "expires_at")
-_EVENTS = _delete("audit_event", "id", "at")
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is over: logins that expired before `logins`, sessions and nonces that did before `expired`, events older
+    than `events`. A session that was revoked goes when it would have expired."""
+
+    logins: Millis
+    expired: Millis
+    events: Millis
 
 
-def one_batch(db: pw.Database, *, logins: Millis, expired: Millis, events: Millis) -> int:
-    """Delete logins that expired before `logins`, sessions and nonces that did before `expired`, events older than
-    `events`; how many rows that were. A session that was revoked goes when it would have expired."""
-    work = ((_LOGINS, logins), (_NONCES, expired), (_SESSIONS, expired), (_EVENTS, events))
-    return sum(int(statement.run(db, (before,)).rowcount) for statement, before in work)
+class _Purge:
+    """One table, and the column that says how old a row is."""
+
+    def __init__(self, table: str, key: str, column: str) -> None:
+        over = f'FROM "{table}" WHERE "{column}" < {{0}}'
+        self.count = Statement(f"SELECT count(*) {over}")
+        # Locked, so that nobody has moved a session on before it is deleted; skipping what another purge is at.
+        chosen = f'SELECT "{key}" {over} LIMIT {BATCH} {{1}}'
+        statement = f'DELETE FROM "{table}" WHERE "{key}" IN ({chosen})'  # noqa: S608 - names of ours
+        self.delete = Statement(statement, lock="FOR UPDATE SKIP LOCKED")
+
+
+_LOGINS = _Purge("login", "id", "expires_at")
+_NONCES = _Purge("nonce", "digest", "expires_at")
+_SESSIONS = _Purge("session", "id", "expires_at")
+_EVENTS = _Purge("audit_event", "id", "at")
+
+
+def _work(limits: Limits) -> tuple[tuple[_Purge, Millis], ...]:
+    return (_LOGINS, limits.logins), (_NONCES, limits.expired), (_SESSIONS, limits.expired), (_EVENTS, limits.events)
+
+
+def count(db: pw.Database, limits: Limits) -> int:
+    """How many rows are over."""
+    return sum(int(table.count.rows(db, (before,))[0][0]) for table, before in _work(limits))
+
+
+def one_batch(db: pw.Database, limits: Limits) -> int:
+    """Delete some of what is over; how many rows that were."""
+    return sum(int(table.delete.run(db, (before,)).rowcount) for table, before in _work(limits))
+
+
+def take_turn(db: pw.Database) -> bool:
+    """Whether no other server purges, until this transaction ends. In SQLite nobody else writes meanwhile anyhow.
+
+    The lock goes with the transaction, so it works behind a connection pooler too, and a crash holds nothing."""
+    if not db.for_update:
+        return True
+    ((taken,),) = db.execute_sql("SELECT pg_try_advisory_xact_lock(%s)", (_TURN,)).fetchall()  # type: ignore[no-untyped-call]
+    return bool(taken)

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from nextarget.errors import problem_types
 from nextarget.model import Provider
 from nextarget.providers import breaker
+from nextarget.telemetry import metrics
 from nextarget.web.routes.metrics import may_read
 from tests.apps import App, refresh
 from tests.running import Server, open_browser, running
@@ -283,3 +284,29 @@ async def test_an_address_that_is_listed_reads_them_through_a_trusted_proxy(tmp_
             for client in ("192.0.2.7", "192.0.2.8", "192.0.2.7, 192.0.2.8")
         ]
     assert statuses == [200, 403, 403]
+
+
+async def test_on_postgresql_reads_are_timed_too_and_the_pool_is_seen(tmp_path: Path, postgres_url: str) -> None:
+    """How long requests waited for the database, how many connections there may be, and how many are at work."""
+    name = "nextarget_database_duration_seconds_count"
+    async with running(tmp_path, DATABASE_URL=postgres_url, DATABASE_POOL_SIZE="3") as server:
+        token = (await server.sign_in()).json["access_token"]
+        before = await scrape(server)
+        for _ in range(5):
+            await server.me(token)
+        grown = Growth(before, await scrape(server))
+        assert grown.of(name, kind="read") == 5
+        assert grown.of(name, kind="write") == 0
+        pool = "nextarget_database_pool_connections_"
+        assert grown.after[f"{pool}max", frozenset()] == 3
+        assert grown.after[f"{pool}in_use", frozenset()] == 0
+
+        at_work: list[float] = []
+
+        def look(_: object) -> None:
+            """On the thread of a connection that is at work: ours."""
+            text = metrics.exposition().decode()
+            at_work.extend(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{pool}in_use "))
+
+        await server.runtime.database.read(look)
+        assert at_work == [1]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.database import Database
 from nextarget.storage.schema import lacking, migrate
+from nextarget.storage.sqlite import SqliteDatabase
 from nextarget.web import readiness
 from nextarget.web.readiness import READINESS, Readiness
 from tests.running import Server, running
@@ -57,6 +57,7 @@ async def test_a_server_that_can_work_is_ready(server: Server) -> None:
     assert "RateLimit" not in answer.headers
 
 
+@pytest.mark.usefixtures("sqlite_only")
 async def test_a_database_that_lacks_a_migration_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when an old backup is put in place under a running server; `/health` answers all the same."""
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 0)
@@ -72,6 +73,7 @@ async def test_a_database_that_lacks_a_migration_is_not_ready(tmp_path: Path, mo
         assert (await server.get("/health/ready")).status == 200
 
 
+@pytest.mark.usefixtures("sqlite_only")
 async def test_a_newer_migration_leaves_an_older_node_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nodes are upgraded one after another, those that are not yet go on serving."""
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 0)
@@ -92,11 +94,11 @@ async def test_a_draining_server_is_not_ready_and_serves(server: Server) -> None
 
 async def test_an_empty_database_is_not_ready(tmp_path: Path) -> None:
     """Neither is one that cannot be read; no error escapes."""
-    empty = Database(tmp_path / "empty.db")
+    empty = SqliteDatabase(tmp_path / "empty.db")
     empty.open()
     assert await Readiness(empty).failing() == "migrations"
     empty.close()
-    broken = Database(tmp_path / "broken.db")
+    broken = SqliteDatabase(tmp_path / "broken.db")
     migrate(broken)
     broken.close()
     (tmp_path / "broken.db").write_bytes(b"no database" * 1000)

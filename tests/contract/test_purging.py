@@ -1,0 +1,128 @@
+"""Several processes purge one database: they share the work or leave it to one, and are in nobody's way."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from nextarget.model import Millis
+from nextarget.services import purging
+from nextarget.storage import nonces, purge
+from nextarget.storage.database import Connection, Database
+from tests.contract.databases import Place, run_together, start
+from tests.contract.rows import NOW, later
+
+OVER = purge.BATCH * 6
+LASTING = 100
+PROCESSES = 3
+
+BEGIN = """
+import asyncio, sys
+from nextarget.model import Millis
+from nextarget.services import purging
+from nextarget.storage import purge
+from tests.contract.databases import Place
+
+database, now = Place(sys.argv[1]).connect(), Millis(int(sys.argv[2]))
+"""
+AS_A_SERVER = f"""{BEGIN}
+async def main():
+    database.open()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(await purging.purge_now(database, now=now, audit_days=1))
+    database.close()
+
+asyncio.run(main())
+"""
+AS_A_COMMAND = f"""{BEGIN}
+print("ready", flush=True)
+sys.stdin.readline()
+print(sum(purging.purge_here(database, now=now, audit_days=1)))
+database.close()
+"""
+HOLD_ON = f"""{BEGIN}
+def hold(db):
+    assert purge.take_turn(db)
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+with database.sole_purger() as alone:
+    assert alone
+    database.write_now(hold)
+"""
+
+
+def add_nonces(db: Connection, name: str, number: int, expires_at: Millis) -> None:
+    for index in range(number):
+        nonces.add(db, f"{name}-{index}", purpose=nonces.NATIVE, expires_at=expires_at)
+
+
+def left(database: Database) -> dict[str, int]:
+    """How many rows there are still, of those that are over and of those that last."""
+
+    def count(db: Connection) -> dict[str, int]:
+        rows = db.execute_sql("SELECT digest FROM nonce").fetchall()
+        names = [str(digest).partition("-")[0] for (digest,) in rows]
+        return {name: names.count(name) for name in set(names)}
+
+    return database.read_now(count)
+
+
+@pytest.fixture
+def filled(database: Database) -> Iterator[Database]:
+    """A database with much that is over."""
+    database.write_now(add_nonces, "over", OVER, later(-1))
+    database.write_now(add_nonces, "lasting", LASTING, later(1))
+    assert database.read_now(purging.due, now=NOW, audit_days=1) == OVER
+    return database
+
+
+def test_servers_leave_a_purge_to_one_of_them(filled: Database, place: Place) -> None:
+    """Each row goes once, all that is over is gone, and nothing that lasts. In PostgreSQL another may take over between
+    two batches: what it locks for longer than a transaction belongs to a session."""
+    outputs = run_together(AS_A_SERVER, [[place.url, str(NOW)]] * PROCESSES)
+    counts = sorted(int(count) for (count,) in outputs)
+    assert sum(counts) == OVER
+    assert left(filled) == {"lasting": LASTING}
+    if place.url.startswith("sqlite:"):
+        assert counts[:-1] == [0] * (PROCESSES - 1)
+
+
+def test_commands_purge_together_while_others_write(filled: Database, place: Place) -> None:
+    """Whoever asks for a purge is served: no lock is an error, neither for them nor for those who write meanwhile."""
+    over, written = threading.Event(), []
+
+    def write() -> None:
+        other = place.connect()
+        while not over.wait(0.002):  # in SQLite a writer that never pauses leaves the others too little
+            other.write_now(add_nonces, f"written{len(written)}", 1, later(1))
+            written.append(1)
+        other.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        outputs = run_together(AS_A_COMMAND, [[place.url, str(NOW)]] * PROCESSES)
+    finally:
+        over.set()
+        writer.join()
+    assert sum(int(count) for (count,) in outputs) == OVER
+    remaining = left(filled)
+    assert remaining.pop("lasting") == LASTING
+    assert sum(remaining.values()) == len(written) > 0
+
+
+async def test_a_purge_that_crashed_is_in_nobodys_way(filled: Database, place: Place) -> None:
+    """While a process purges, others do not; once it was killed, they do."""
+    with start(HOLD_ON, place.url, str(NOW)) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "ready\n"
+        assert await purging.purge_now(filled, now=NOW, audit_days=1) == 0
+        assert left(filled)["over"] == OVER
+        holder.kill()
+    async with asyncio.timeout(60):
+        while "over" in left(filled):
+            await purging.purge_now(filled, now=NOW, audit_days=1)
+    assert left(filled) == {"lasting": LASTING}
