@@ -45,7 +45,12 @@ def test_whichever_worker_is_asked_speaks_for_all(tmp_path: Path) -> None:
         pids = set(re.findall(r'^process_cpu_seconds_total\{pid="(\d+)"\}', text, re.M))
         assert str(first) not in pids
         assert {str(second), str(server.process.pid)} <= pids <= {str(second), str(third), str(server.process.pid)}
-        assert len(list(temporary.glob("nextarget-metrics-*"))) == 1
+        assert list(temporary.glob(f"nextarget-metrics-*/counter_{first}.db"))
+        assert not list(temporary.glob(f"nextarget-metrics-*/gauge_live*_{first}.db"))
+
+        server.send(signal.SIGHUP)
+        server.wait_for("worker_ended", 3)
+        assert value(scrape(server), COUNT) == 10, "workers that are replaced leave what they counted"
 
         server.send(signal.SIGTERM)
         assert server.end() == 0
