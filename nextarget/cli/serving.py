@@ -188,15 +188,14 @@ def init_db(
     Prints the name of each migration applied (with --check: pending), one a line. With --json an object with
     "database" and "applied" (with --check: "pending").
     """
+    # With --check, not even the sandbox's secrets are made up.
+    path = wiring.sandbox_database() if sandbox and check else None
+    url = None if path else wiring.load_settings(sandbox=sandbox).database_url
+
     from nextarget.storage.addresses import SQLITE, database_at
     from nextarget.storage.schema import migrate, pending
 
-    # With --check, not even the sandbox's secrets are made up.
-    if sandbox and check:
-        url = f"{SQLITE}{wiring.sandbox_database()}"
-    else:
-        url = wiring.load_settings(sandbox=sandbox).database_url
-    database = database_at(url)
+    database = database_at(url or f"{SQLITE}{path}")
     existed = database.exists()
     try:
         names = pending(database) if check else migrate(database)

@@ -3,10 +3,12 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
-from tests.serving import PATIENCE_SECONDS, Served, served
+from tests.serving import PATIENCE_SECONDS, Served, environ_for, served
 
 COUNT = 'nextarget_http_request_duration_seconds_count{method="GET",route="/health",status="200"}'
 
@@ -58,7 +60,7 @@ def test_whichever_worker_is_asked_speaks_for_all(tmp_path: Path) -> None:
 
 
 def test_what_the_environment_names_is_left_alone(tmp_path: Path) -> None:
-    """Another program's folder is neither read nor written, by one worker or by two."""
+    """Another program's folder is neither read nor written, by one worker, by two, or on the terminal."""
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     for workers in ("1", "2"):
@@ -67,3 +69,15 @@ def test_what_the_environment_names_is_left_alone(tmp_path: Path) -> None:
             server.send(signal.SIGTERM)
             assert server.end() == 0
         assert list(theirs.iterdir()) == []
+    for folder in (theirs, tmp_path / "missing"):
+        for command in ("init-db", "list-users", "purge"):
+            done = subprocess.run(
+                [sys.executable, "-m", "nextarget", command],
+                cwd=tmp_path,
+                env=environ_for(tmp_path, PROMETHEUS_MULTIPROC_DIR=str(folder)),
+                capture_output=True,
+                timeout=PATIENCE_SECONDS,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+    assert list(theirs.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from nextarget.sandbox.people import PEOPLE
 from nextarget.tokens.login import login_secrets
 from tests.apps import App, refresh
 from tests.running import Server, open_browser, query_of, running
+from tests.serving import served
 from tests.web.conftest import Log
 
 MARK = "hush-7dk2-do-not-repeat"
@@ -263,6 +265,23 @@ async def test_a_process_that_forked_since_sends_its_own_spans(collector: Collec
     async with asyncio.timeout(120):
         assert await process.wait() == 0
     assert [span.name for span in collector.spans] == ["in the worker"]
+
+
+async def test_every_worker_sends_its_own_spans(tmp_path: Path, collector: Collector) -> None:
+    """What several workers answered is all there once the server has stopped."""
+
+    def serve() -> int:
+        with served(tmp_path, "--workers", "2", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as server:
+            workers = server.workers(2)
+            for standing in workers:
+                os.kill(standing, signal.SIGSTOP)
+                assert server.get("/users/me")[0] == 401
+                os.kill(standing, signal.SIGCONT)
+            server.send(signal.SIGTERM)
+            return server.end()
+
+    assert await asyncio.to_thread(serve) == 0
+    assert len(collector.named("GET /users/me")) == 2
 
 
 def test_nothing_of_it_is_imported_while_it_is_off(tmp_path: Path) -> None:
