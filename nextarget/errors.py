@@ -123,6 +123,26 @@ class UserDeactivated(ProblemError):
     sentence = "This account has been deactivated. Ask the operator of this service to activate it."
 
 
+class MetricsForbidden(ProblemError):
+    """Whoever asks for the metrics is neither this machine nor in METRICS_ALLOW."""
+
+    code, status, title = "metrics_forbidden", 403, "Metrics are not for you"
+    sentence = (
+        "Metrics are read on the server's own machine, at 127.0.0.1 and past any proxy, "
+        "or from an address that its operator lists in METRICS_ALLOW."
+    )
+
+
+class CrossOriginRefused(ProblemError):
+    """A preflight request (Fetch standard, 3.2.2) for what pages of its origin may not do."""
+
+    code, status, title = "cross_origin_refused", 403, "Cross-origin request not allowed"
+    sentence = (
+        "Pages of this origin may not send this method, or a header with it. The operator lists origins in "
+        "CORS_ALLOW_ORIGINS."
+    )
+
+
 class NotFound(ProblemError):
     code, status, title = "not_found", 404, "Not found"
     sentence = "Nothing is served here. /openapi.json lists every route."

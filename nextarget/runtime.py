@@ -1,9 +1,11 @@
 """Settings become wired objects, once, for the web and the terminal alike."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nextarget.errors import ConfigurationError, SettingProblem
@@ -22,6 +24,7 @@ if TYPE_CHECKING:  # what needs the network is imported when it is: the terminal
     from nextarget.providers.base import IdentityProvider
     from nextarget.services.native import NativeSignIn
     from nextarget.services.signin import SignIn
+    from nextarget.telemetry.tracing import Tracing
 
 
 def utc_now() -> Millis:
@@ -62,6 +65,16 @@ class Runtime:
         self.redirects = Redirects(settings.app_client_id, settings.app_redirect_uris)
         self.codes = CodeRedemption(self.database, self.sessions, self.clock)
 
+    @cached_property
+    def tracing(self) -> "Tracing | None":
+        """Where requests are followed to, while an endpoint is set. `online()` ends it."""
+        endpoint = self.settings.otel_exporter_otlp_endpoint
+        if endpoint is None:
+            return None
+        from nextarget.telemetry.tracing import Tracing
+
+        return Tracing(endpoint)
+
     @property
     def secure_cookies(self) -> bool:
         """Whether browsers reach us over https, and so cookies can insist on it."""
@@ -81,7 +94,7 @@ class Runtime:
             migrate(self.database)
         self.database.open()
         try:
-            async with open_session() as http:
+            async with open_session(*([self.tracing.trace_config()] if self.tracing else [])) as http:
                 providers = self._providers(http)
                 yield Online(
                     SignIn(self.database, providers, self.keyring, self.sessions, self.clock),
@@ -89,6 +102,8 @@ class Runtime:
                 )
         finally:
             self.database.close()
+            if self.tracing is not None:
+                await asyncio.to_thread(self.tracing.close)
 
     def _providers(self, http: "aiohttp.ClientSession") -> "dict[Provider, IdentityProvider]":
         """The providers that are configured: all three of their credentials, or none, as `settings` has checked."""

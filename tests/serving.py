@@ -110,7 +110,13 @@ class Served:
 def environ_for(folder: Path, **settings: str) -> dict[str, str]:
     """What a server in `folder` needs: where the package is, the one required setting, and a home of its own."""
     inherited = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-    own = {"PYTHONPATH": str(ROOT), "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "JWT_SECRET_KEY": SECRET}
+    own = {
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "JWT_SECRET_KEY": SECRET,
+        "TMPDIR": str(folder),
+    }
     return {**inherited, **own, **settings}
 
 

@@ -74,7 +74,11 @@ def serve(
         problem = f"is {workers}; the sandbox has one worker, in whose memory its codes and tokens live."
         raise ConfigurationError([SettingProblem("WORKERS", problem, "Leave out --workers, or --sandbox.")])
     settings = wiring.load_settings(sandbox=sandbox, options=options)
+    with wiring.counting_together(settings.workers):
+        _serve(settings, options, sandbox=sandbox)
 
+
+def _serve(settings: "Settings", options: "Mapping[str, str]", *, sandbox: bool) -> None:
     from nextarget import telemetry
 
     console = wiring.logs_to_console(settings)
@@ -184,15 +188,14 @@ def init_db(
     Prints the name of each migration applied (with --check: pending), one a line. With --json an object with
     "database" and "applied" (with --check: "pending").
     """
+    # With --check, not even the sandbox's secrets are made up.
+    path = wiring.sandbox_database() if sandbox and check else None
+    url = None if path else wiring.load_settings(sandbox=sandbox).database_url
+
     from nextarget.storage.addresses import SQLITE, database_at
     from nextarget.storage.schema import migrate, pending
 
-    # With --check, not even the sandbox's secrets are made up.
-    if sandbox and check:
-        url = f"{SQLITE}{wiring.sandbox_database()}"
-    else:
-        url = wiring.load_settings(sandbox=sandbox).database_url
-    database = database_at(url)
+    database = database_at(url or f"{SQLITE}{path}")
     try:
         names = pending(database) if check else migrate(database)
     finally:

@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,6 +48,9 @@ def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "
 
 def load_settings(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Settings":
     """The checked settings. Raises ConfigurationError with every problem, after saying what looks like a typo."""
+    from nextarget.settings import share_metrics
+
+    share_metrics(None)  # whatever the environment names: `serve` alone shares, once it knows of several workers
     values = find_values(sandbox=sandbox, options=options)
     try:
         return values.settings()
@@ -52,6 +58,26 @@ def load_settings(*, sandbox: bool, options: Mapping[str, str] | None = None) ->
         for warning in values.warnings:
             say(f"Warning: {warning}")
         raise
+
+
+@contextlib.contextmanager
+def counting_together(workers: int) -> Iterator[None]:
+    """A folder in which several workers count together, empty and theirs alone, for as long as they serve.
+
+    Nothing that counts may have been imported before.
+    """
+    if workers == 1:
+        yield
+        return
+    from nextarget.settings import share_metrics
+
+    folder, own = Path(tempfile.mkdtemp(prefix="nextarget-metrics-")), os.getpid()
+    share_metrics(folder)
+    try:
+        yield
+    finally:
+        if os.getpid() == own:  # and not a worker that ends
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

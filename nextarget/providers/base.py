@@ -1,7 +1,7 @@
 """What every provider is, and how to ask one over HTTP: network failure, bad status and bad body told apart once."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
@@ -13,13 +13,12 @@ import orjson
 from nextarget import __version__
 from nextarget.errors import ProviderFailed, ProviderUnavailable
 from nextarget.model import Identity, Millis, Provider
-from nextarget.telemetry import scrubbed
+from nextarget.providers.breaker import Breaker
+from nextarget.telemetry import metrics, scrubbed
 from nextarget.tokens.login import LoginSecrets
 
 CONNECT_SECONDS = 5
 TOTAL_SECONDS = 10
-PAUSE_SECONDS = 30
-"""How long a provider that could not be reached is shown as not answering."""
 MAX_ANSWER_BYTES = 256 * 1024
 
 _OAUTH_ERRORS = frozenset(
@@ -98,34 +97,49 @@ class Answer:
 
 
 class ProviderHttp:
-    """Asks one provider. The session is handed in; redirects are not followed."""
+    """Asks one provider, unless its breaker is open. The session is handed in; redirects are not followed.
 
-    def __init__(self, session: aiohttp.ClientSession, provider: Provider) -> None:
+    `clock` gives seconds that never go back.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, provider: Provider, *, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._session = session
         self._provider = provider
-        self._failed_at = float("-inf")
+        self.breaker = Breaker(provider, clock=clock)
 
     @property
     def answering(self) -> bool:
-        """False for a while after the provider could not be reached, until it is."""
-        return monotonic() - self._failed_at >= PAUSE_SECONDS
+        """False for a while after the provider kept failing."""
+        return not self.breaker.cooling
 
     async def get(
-        self, url: str, *, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        *,
+        operation: metrics.Operation = "profile",
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        return await self._ask("GET", url, params=params, headers=headers)
+        """Ask; `operation` is what for, in the metrics."""
+        with self.breaker.call():
+            return await self._ask("GET", url, operation, params=params, headers=headers)
 
     async def post(self, url: str, form: Mapping[str, str]) -> Answer:
-        return await self._ask("POST", url, data=form)
+        with self.breaker.call():
+            return await self._ask("POST", url, "token", data=form)
 
-    async def _ask(self, method: str, url: str, **options: Any) -> Answer:
-        try:
-            answer = await self._ask_in_time(method, url, options)
-        except ProviderUnavailable:
-            self._failed_at = monotonic()
-            raise
-        self._failed_at = float("-inf")
-        return answer
+    async def get_keys(self, url: str) -> Answer:
+        """As `get`, past the breaker: keys come from another host, and whoever caches them keeps pauses of its own.
+
+        Keys that cannot be fetched must not stop sign-ins while those at hand serve.
+        """
+        return await self._ask("GET", url, "keys")
+
+    async def _ask(self, method: str, url: str, operation: metrics.Operation, **options: Any) -> Answer:
+        with metrics.asking(self._provider, operation):
+            return await self._ask_in_time(method, url, options)
 
     async def _ask_in_time(self, method: str, url: str, options: dict[str, Any]) -> Answer:
         try:
@@ -164,9 +178,10 @@ def oauth_note(error: str | None, description: str | None) -> str:
     return f"{code}: {scrubbed(description or '')}"
 
 
-def open_session() -> aiohttp.ClientSession:
+def open_session(*trace_configs: aiohttp.TraceConfig) -> aiohttp.ClientSession:
     """The HTTP session for asking providers: no cookies kept, its own time limits."""
     return aiohttp.ClientSession(
+        trace_configs=list(trace_configs),
         timeout=aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "application/json", "User-Agent": f"NexTargetServer/{__version__}"},

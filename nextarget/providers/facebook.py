@@ -86,6 +86,7 @@ class Facebook:
         app_token = f"{self._config.client_id}|{self._config.client_secret.reveal()}"
         answer = await self.http.get(
             f"{self._graph}/debug_token",
+            operation="debug_token",
             params={"input_token": token},
             headers={"Authorization": f"Bearer {app_token}"},
         )

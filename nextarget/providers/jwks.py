@@ -58,7 +58,7 @@ class JwksCache:
 
     async def _fetch(self) -> None:
         try:
-            answer = await self._http.get(self._uri)
+            answer = await self._http.get_keys(self._uri)
             keys = keys_of(answer.document)
             if not answer.ok or not keys:
                 raise ProviderFailed(note=f"status {answer.status}, {len(keys)} usable keys")

@@ -4,14 +4,14 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from nextarget.errors import IdentityRejected, InvalidRequest, ProviderNotConfigured, UserDeactivated
+from nextarget.errors import IdentityRejected, InvalidRequest, ProblemError, ProviderNotConfigured, UserDeactivated
 from nextarget.model import Millis, Provider, Session, TokenPair, User
 from nextarget.providers.base import IdentityProvider, NativeIdentity, SubjectTokenType
 from nextarget.services import accounts
 from nextarget.services.sessions import Sessions
 from nextarget.storage import nonces
 from nextarget.storage.database import Connection, Database
-from nextarget.telemetry import get_logger
+from nextarget.telemetry import get_logger, metrics
 from nextarget.tokens.encoding import digest
 
 NONCE_SECONDS = 600
@@ -63,6 +63,15 @@ class NativeSignIn:
         provider = self._providers.get(presented.provider)
         if provider is None:
             raise InvalidRequest(ProviderNotConfigured.sentence)
+        try:
+            pair = await self._exchange(provider, presented)
+        except ProblemError as error:
+            metrics.count_login(presented.provider, error)
+            raise
+        metrics.count_login(presented.provider)
+        return pair
+
+    async def _exchange(self, provider: IdentityProvider, presented: PresentedToken) -> TokenPair:
         try:
             native = await provider.identify_native(
                 presented.token, presented.kind, raw_nonce=presented.raw_nonce, now=self._clock()

@@ -10,7 +10,7 @@ from nextarget.model import Millis
 from nextarget.services.sessions import DAY_MS
 from nextarget.storage import purge
 from nextarget.storage.database import Connection, Database
-from nextarget.telemetry import get_logger
+from nextarget.telemetry import get_logger, metrics
 
 PERIOD_SECONDS = 600
 START_SECONDS = 30
@@ -65,6 +65,7 @@ async def purge_now(database: Database, *, now: Millis, audit_days: int) -> int:
             if not deleted:
                 break
             total += deleted
+            metrics.count_purged(deleted)
             await asyncio.sleep(REST * (time.monotonic() - began))
     return total
 

@@ -8,7 +8,7 @@ from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
 from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User
 from nextarget.storage import audit, sessions
 from nextarget.storage.database import Connection, Database
-from nextarget.telemetry import get_logger, request_id
+from nextarget.telemetry import get_logger, metrics, request_id
 from nextarget.tokens import refresh
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
@@ -18,6 +18,11 @@ DAY_MS = 24 * 3600 * 1000
 ABSOLUTE_DAYS = 180
 """However often it is refreshed, a session ends so long after the sign-in."""
 
+_ADVANCED: dict[str | None, metrics.Refreshed] = {
+    None: "rotated",
+    "refresh_recovered": "recovered",
+    "session_rewound": "rewound",
+}
 log = get_logger()
 
 
@@ -46,6 +51,7 @@ class _Moved:
     user: User
     session: Session
     generation: int | None
+    outcome: metrics.Refreshed
 
 
 class Sessions:
@@ -108,9 +114,11 @@ class Sessions:
     async def refresh(self, token: RefreshToken | None) -> TokenPair:
         """New tokens for a refresh token, by the rules of `tokens.refresh.decide`. Raises InvalidGrant."""
         if token is None:
+            metrics.count_refresh("refused")
             raise InvalidGrant(note="refresh token malformed or not ours")
         now = self._clock()
         moved = await self._database.write(self._move_on, token, now=now)
+        metrics.count_refresh(moved.outcome if moved else "refused")
         if moved is None:
             raise InvalidGrant(note="session or user ended")
         if moved.generation is None:
@@ -128,15 +136,15 @@ class Sessions:
             window_ms = self._rules.reuse_window * 1000
             match refresh.decide(token.generation, session.generations, now=now, window_ms=window_ms):
                 case Keep(answer):
-                    return _Moved(user, session, answer)
+                    return _Moved(user, session, answer, "repeated")
                 case Advance(generations, event):
                     if sessions.swap(db, session, generations, expires_at=self._expiry(session.created_at, now)):
                         if event is not None:
                             audit.record(db, _event(now, event, user.id, session.id))
-                        return _Moved(user, session, generations.current)
+                        return _Moved(user, session, generations.current, _ADVANCED[event])
                 case Reused():
                     self._end(db, session.id, "refresh_reused", now=now)
-                    return _Moved(user, session, None)
+                    return _Moved(user, session, None, "reused")
         return None
 
     def _expiry(self, created_at: Millis, now: Millis) -> Millis:

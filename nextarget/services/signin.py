@@ -31,7 +31,7 @@ from nextarget.services import accounts
 from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, logins
 from nextarget.storage.database import Connection, Database
-from nextarget.telemetry import get_logger, login_id, request_id
+from nextarget.telemetry import get_logger, login_id, metrics, request_id
 from nextarget.tokens.encoding import digest
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.login import login_secrets, new_state
@@ -96,7 +96,7 @@ class SignIn:
         return tuple(self._providers)
 
     def answering(self, name: Provider) -> bool:
-        """Whether a provider is configured, and could be reached when it was last asked."""
+        """Whether a provider is configured, and not being spared because it kept failing."""
         return name in self._providers and self._providers[name].http.answering
 
     def asks_person(self, name: Provider) -> bool:
@@ -133,14 +133,19 @@ class SignIn:
         login_id.set(login.id)
         try:
             identity = await self._identify(provider, login, answer)
+            finished: TokenPair | AppAnswer
             if login.app is not None:
-                return AppAnswer(login.app, code=await self._grant_code(login, identity))
-            return await self._open_session(login, identity)
+                finished = AppAnswer(login.app, code=await self._grant_code(login, identity))
+            else:
+                finished = await self._open_session(login, identity)
         except ProblemError as error:
+            metrics.count_login(name, error)
             await self._record_failure(login, error)
             if login.app is not None:
                 return AppAnswer(login.app, error=error)
             raise
+        metrics.count_login(name)
+        return finished
 
     def _provider(self, name: Provider) -> IdentityProvider:
         if name not in self._providers:

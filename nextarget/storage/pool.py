@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from nextarget.errors import DatabaseUnavailable
+from nextarget.telemetry import metrics
 
 ANSWER_SECONDS = 10.0
 """After this, a job's caller is told that the database does not answer, and the connection it hangs on is cut."""
@@ -77,6 +78,7 @@ class Pool:
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[_Thread] = []
         self._closed = False
+        metrics.set_pool_size(size)
 
     async def perform(self, work: Callable[[Any], Any], *, writes: bool) -> Any:
         """Have a job done; what it raises is raised here. Raises DatabaseUnavailable when that takes too long.
@@ -100,6 +102,7 @@ class Pool:
     def close(self) -> None:
         """Finish every job in the queue, within ANSWER_SECONDS, and close every Worker."""
         self._closed = True
+        metrics.set_pool_size(0)
         for _ in self._threads:
             self._queue.put(None)
         until = time.monotonic() + ANSWER_SECONDS
@@ -139,7 +142,8 @@ class _Thread(threading.Thread):
             with self._changing:
                 self.job = job
             try:
-                job.result = self._worker.perform(job.work, writes=job.writes)
+                with metrics.pool_connection():
+                    job.result = self._worker.perform(job.work, writes=job.writes)
             except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
                 job.error = error
             with self._changing:

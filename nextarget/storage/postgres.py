@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import copy_context
+from time import perf_counter
 from typing import Any
 
 import peewee as pw
@@ -19,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from nextarget.errors import ConfigurationError, DatabaseUnavailable, SchemaError, SettingProblem
 from nextarget.storage.database import Database, P, R, Work
 from nextarget.storage.pool import Pool
+from nextarget.telemetry import metrics
 
 CONNECT_SECONDS = 4
 STATEMENT_SECONDS = 5
@@ -84,7 +86,11 @@ class PostgresDatabase(Database):
             raise DatabaseUnavailable(note="the database is not open")
         # In the caller's context, so that what is recorded there names the caller's request.
         context = copy_context()
-        result: R = await self._pool.perform(lambda db: context.run(fn, db, *args, **kwargs), writes=writes)
+        began = perf_counter()
+        try:
+            result: R = await self._pool.perform(lambda db: context.run(fn, db, *args, **kwargs), writes=writes)
+        finally:
+            metrics.observe_database("write" if writes else "read", perf_counter() - began)
         return result
 
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

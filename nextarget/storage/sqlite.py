@@ -14,12 +14,14 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from pathlib import Path
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any
 
 import peewee as pw
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.database import Database, P, R, Work
+from nextarget.telemetry import metrics
 
 BUSY_TIMEOUT_MS = 10_000
 MAX_BATCH = 64
@@ -79,7 +81,11 @@ class SqliteDatabase(Database):
             raise DatabaseUnavailable(note="the database is not open")
         # In the caller's context, so that what is recorded there names the caller's request.
         context = copy_context()
-        result: R = await self._writer.submit(lambda: context.run(fn, self._peewee, *args, **kwargs))
+        began = perf_counter()
+        try:
+            result: R = await self._writer.submit(lambda: context.run(fn, self._peewee, *args, **kwargs))
+        finally:
+            metrics.observe_database("write", perf_counter() - began)
         return result
 
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -10,11 +10,13 @@ from nextarget.runtime import Runtime
 from nextarget.sandbox.app import attach
 from nextarget.sandbox.workspace import SandboxConfig
 from nextarget.services.purging import purge_for_ever
+from nextarget.settings import Environment
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.parameters import MAX_BODY_BYTES
+from nextarget.web.problems import insist_on_https
 from nextarget.web.rate_limits import LIMITS, RateLimits
 from nextarget.web.readiness import READINESS, Readiness
-from nextarget.web.routes import auth, authorize, documents, health, metadata, token, users
+from nextarget.web.routes import auth, authorize, documents, health, metadata, metrics, token, users
 
 
 def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Application:
@@ -22,13 +24,23 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[RUNTIME] = runtime
     app[READINESS] = Readiness(runtime.database)
-    if runtime.settings.rate_limit_enabled:
-        app[LIMITS] = RateLimits(runtime.settings.rate_limit_storage_url, runtime.settings.trusted_proxies)
-    for group in (health, auth, authorize, token, metadata, users, documents):
+    settings = runtime.settings
+    insist_on_https(settings.environment is Environment.PRODUCTION)
+    if settings.rate_limit_enabled:
+        app[LIMITS] = RateLimits(settings.rate_limit_storage_url, settings.trusted_proxies)
+    for group in (health, auth, authorize, token, metadata, users, documents, metrics):
         group.add(app)
     if sandbox is not None:
         app[SANDBOX] = sandbox
         attach(app, sandbox)
+    if runtime.tracing is not None:
+        from nextarget.web.tracing import follow
+
+        follow(app, runtime.tracing)
+    if settings.cors_allow_origins:
+        from nextarget.web import cors
+
+        cors.open_to(app, settings.cors_allow_origins)
     app.cleanup_ctx.extend((_online, _purging))
     return app
 

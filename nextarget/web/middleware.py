@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 
 from nextarget import telemetry
 from nextarget.errors import (
+    CrossOriginRefused,
     ExpectationFailed,
     InternalError,
     InvalidRequest,
@@ -55,18 +56,11 @@ async def boundary(handler: Handler, request: web.Request) -> web.StreamResponse
         return refused
     try:
         response = await handler(request)
-    except ProblemError as error:
-        response = _answer(request, error, request_id)
-    except web.HTTPException as error:
-        response = _answer(request, _translated(error), request_id)
-        if hdrs.ALLOW in error.headers:
-            response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
-    except Exception:
-        log.exception("unforeseen_error")
-        response = _answer(request, InternalError(), request_id)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
+        response = answer_to(request, error)
     finish_headers(response, request_id)
     resource = request.match_info.route.resource
-    telemetry.log_request(
+    telemetry.request_answered(
         method=request.method if request.method in _METHODS else "other",
         route=resource.canonical if resource is not None else None,  # never the path as sent: it may hold anything
         status=response.status,
@@ -82,6 +76,20 @@ def _refused_expectation(request: web.Request) -> web.Response | None:
         return None
     log.info("expectation_refused", status=ExpectationFailed.status)
     return fixed_answer(ExpectationFailed())
+
+
+def answer_to(request: web.Request, error: Exception) -> web.Response:
+    """The answer that an error becomes. One that nobody foresaw is logged, and says nothing."""
+    request_id = telemetry.request_id.get() or ""
+    if isinstance(error, ProblemError):
+        return _answer(request, error, request_id)
+    if isinstance(error, web.HTTPException):
+        response = _answer(request, _translated(error), request_id)
+        if hdrs.ALLOW in error.headers:
+            response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+        return response
+    log.error("unforeseen_error", exc_info=error)
+    return _answer(request, InternalError(), request_id)
 
 
 def _answer(request: web.Request, error: ProblemError, request_id: str) -> web.Response:
@@ -103,7 +111,12 @@ def _error_response(request: web.Request, error: ProblemError, request_id: str) 
 
 def _translated(error: web.HTTPException) -> ProblemError:
     """What aiohttp raises by itself, as ours; its own texts may echo the request and are dropped."""
-    kinds: dict[int, type[ProblemError]] = {404: NotFound, 405: MethodNotAllowed, 413: PayloadTooLarge}
+    kinds: dict[int, type[ProblemError]] = {
+        403: CrossOriginRefused,  # nobody but aiohttp-cors raises it
+        404: NotFound,
+        405: MethodNotAllowed,
+        413: PayloadTooLarge,
+    }
     if error.status in kinds:
         return kinds[error.status]()
     return InvalidRequest() if error.status < 500 else InternalError()

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from nextarget.errors import RateLimited
 from nextarget.settings import Network
-from nextarget.telemetry import get_logger
+from nextarget.telemetry import get_logger, metrics
 
 BEGIN_PER_MINUTE = 30
 FINISH_PER_MINUTE = 60
@@ -23,6 +23,7 @@ REFRESH_PER_MINUTE = 120
 _WINDOW_SECONDS = 60
 _COMPLAIN_SECONDS = 60
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 log = get_logger()
 
@@ -100,8 +101,10 @@ class RateLimits:
                 return
             resets_at = await self._storage.get_expiry(counter)
         except self._failures as error:
+            metrics.count_uncounted()
             self._complain(error)
             return
+        metrics.count_rate_limited(policy)
         raise RateLimited(seconds=max(1, round(resets_at - time.time())))
 
     def _complain(self, error: Exception) -> None:
@@ -141,21 +144,8 @@ def show_allowance(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def client_key(request: web.BaseRequest, trusted: tuple[Network, ...]) -> str:
-    """The client's address; of an IPv6 address the /64, which one client has to itself.
-
-    `X-Forwarded-For` is read from the right, and only as long as each hop is a trusted proxy: what a client wrote
-    into it itself changes nothing.
-    """
-    address = _address(request.remote or "")
-    if address is not None and any(address in network for network in trusted):
-        hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
-        for hop in reversed(hops):
-            forwarded = _address(hop.strip())
-            if forwarded is None:
-                break
-            address = forwarded
-            if not any(address in network for network in trusted):
-                break
+    """The client's address; of an IPv6 address the /64, which one client has to itself."""
+    address = client_address(request, trusted)
     if address is None:
         return "unknown"
     if address.version == 6:
@@ -163,7 +153,31 @@ def client_key(request: web.BaseRequest, trusted: tuple[Network, ...]) -> str:
     return str(address)
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def client_address(request: web.BaseRequest, trusted: tuple[Network, ...]) -> Address | None:
+    """Who asks, as far as it can be known.
+
+    `X-Forwarded-For` is read from the right, and only as long as each hop is a trusted proxy: what a client wrote
+    into it itself changes nothing.
+    """
+    address = address_of(request.remote or "")
+    if address is not None and in_any(address, trusted):
+        hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+        for hop in reversed(hops):
+            forwarded = address_of(hop.strip())
+            if forwarded is None:
+                break
+            address = forwarded
+            if not in_any(address, trusted):
+                break
+    return address
+
+
+def in_any(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in network for network in networks)
+
+
+def address_of(text: str) -> Address | None:
+    """The address that a text is; an IPv4 one written as IPv6 is the IPv4 one."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

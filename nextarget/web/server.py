@@ -20,6 +20,7 @@ from aiohttp.web_server import Server
 
 from nextarget import telemetry
 from nextarget.errors import InternalError, InvalidRequest, OperatorError
+from nextarget.telemetry import metrics
 from nextarget.web.middleware import boundary
 from nextarget.web.problems import fixed_answer
 from nextarget.web.readiness import READINESS
@@ -82,6 +83,7 @@ class GuardedConnection(RequestHandler):
         malformed = status < 500
         response = fixed_answer(InvalidRequest() if malformed else InternalError())
         if malformed:
+            metrics.count_malformed()
             log.info("malformed_request", status=status, reason=type(exc).__name__)
         else:
             log.error("unforeseen_error", status=status, exc_info=exc)

@@ -27,8 +27,9 @@ from gunicorn.glogging import Logger
 from nextarget import telemetry
 from nextarget.errors import NexTargetError, OperatorError
 from nextarget.runtime import Runtime
-from nextarget.settings import Settings
+from nextarget.settings import Settings, metrics_folder
 from nextarget.storage.schema import migrate
+from nextarget.telemetry import metrics
 from nextarget.web.app import create_app
 from nextarget.web.server import BACKLOG, IDLE_SECONDS, SHUTDOWN_SECONDS, GuardedRunner, freeze, listen, url_of
 
@@ -80,6 +81,8 @@ def prepare(settings: Settings) -> None:
 
 def _child_exit(_arbiter: Arbiter, worker: "Worker") -> None:
     """In the arbiter, after a worker has gone, however it went."""
+    if (folder := metrics_folder()) is not None:
+        metrics.worker_gone(worker.pid, folder)
     log.info("worker_ended", pid=worker.pid)
 
 

@@ -98,6 +98,21 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @dataclass
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    seconds: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@dataclass
 class Wire:
     """A server that answers every connection with the same bytes, whatever it is asked."""
 

@@ -230,59 +230,6 @@ async def test_an_answer_that_does_not_come_is_given_up(
     assert error.note == "google: no answer in time"
 
 
-async def test_a_provider_that_could_not_be_reached_is_not_answering_for_a_while(
-    asking: ProviderHttp, provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For half a minute after the last failure, to the moment; nothing was asked yet, so at first it is."""
-    seconds = 1000.0
-    monkeypatch.setattr(base, "monotonic", lambda: seconds)
-    assert asking.answering
-    for began in (1000.0, 1020.0):
-        seconds = began
-        provider.answers("POST", URL, status=503)
-        await fails(asking)
-        assert not asking.answering
-    seconds = 1020 + base.PAUSE_SECONDS - 0.001
-    assert not asking.answering
-    seconds = 1020 + base.PAUSE_SECONDS
-    assert asking.answering
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [{"status": 429}, {"status": 500}, {"exception": TimeoutError()}, {"exception": aiohttp.ClientOSError(104, "x")}],
-    ids=repr,
-)
-async def test_a_provider_is_answering_again_once_it_answers(
-    asking: ProviderHttp, provider: Provider, failure: dict[str, Any]
-) -> None:
-    """However it failed; an answer that refuses us is one, and so the page offers the provider."""
-    provider.answers("POST", URL, **failure)
-    await fails(asking)
-    assert not asking.answering
-    provider.answers("POST", URL, {"error": "invalid_grant"}, status=400)
-    await asking.post(URL, FORM)
-    assert asking.answering
-
-
-async def test_an_answer_that_is_no_protocol_is_an_answer_all_the_same(
-    asking: ProviderHttp, provider: Provider
-) -> None:
-    """Who could be reached is not hidden from people: their next attempt may work."""
-    provider.answers("POST", URL, body="<html>")
-    assert type(await fails(asking)) is ProviderFailed
-    assert asking.answering
-
-
-async def test_one_provider_that_fails_says_nothing_of_another(http: aiohttp.ClientSession, provider: Provider) -> None:
-    """They share a session, not their troubles."""
-    google, facebook = ProviderHttp(http, Name.GOOGLE), ProviderHttp(http, Name.FACEBOOK)
-    provider.answers("POST", URL, status=500)
-    await fails(google)
-    assert not google.answering
-    assert facebook.answering
-
-
 async def test_no_cookie_is_kept(http: aiohttp.ClientSession, wire: Wire) -> None:
     """Requests for one person carry nothing over from another's, and say what they want and who asks."""
     asking = ProviderHttp(http, Name.FACEBOOK)

@@ -15,17 +15,11 @@ from nextarget.errors import ProviderUnavailable
 from nextarget.model import Provider as Name
 from nextarget.providers import jwks
 from nextarget.providers.base import ProviderHttp
+from nextarget.providers.breaker import FAILURES
 from nextarget.providers.jwks import DEFAULT_AGE_SECONDS, MAX_STALE_SECONDS, REFETCH_SECONDS, RETRY_SECONDS, JwksCache
+from tests.providers.conftest import Clock, Wire, http_answer
 
 HOUR = 3600
-
-
-@dataclass
-class Clock:
-    seconds: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 @dataclass
@@ -47,11 +41,6 @@ class Published:
         await self.open.wait()
         self._at_once -= 1
         return web.json_response(self.document, status=self.status, headers=self.headers)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -209,6 +198,34 @@ async def test_stale_keys_serve_while_the_provider_is_down(
     clock.seconds += 1
     with pytest.raises(ProviderUnavailable):
         await cache.keys_for("key-1")
+
+
+async def test_a_provider_that_redeems_no_codes_publishes_keys_all_the_same(
+    wire: Wire, cache: JwksCache, published: Published
+) -> None:
+    """The breaker is about what redeems codes: while it is open, native sign-ins go on, with keys fetched just now."""
+    wire.answer = http_answer(b"{}", status="503 Service Unavailable")
+    for _ in range(FAILURES):
+        with pytest.raises(ProviderUnavailable):
+            await cache._http.post(wire.url, {})
+    assert cache._http.breaker.open
+    assert await asking(cache, "key-1") == {"key-1"}
+    assert published.fetches == 1
+
+
+async def test_keys_that_cannot_be_fetched_stop_no_redeeming(
+    wire: Wire, cache: JwksCache, published: Published, clock: Clock
+) -> None:
+    """However long only the keys are out of reach, stale ones serve and codes are redeemed."""
+    await cache.keys_for("key-1")
+    published.status = 503
+    wire.answer = http_answer(b"{}")
+    for _ in range(FAILURES + 1):
+        clock.seconds += 2 * HOUR
+        assert await asking(cache, "key-1") == {"key-1"}
+    assert published.fetches == FAILURES + 2
+    assert not cache._http.breaker.open
+    assert (await cache._http.post(wire.url, {})).ok
 
 
 async def test_a_failing_provider_is_not_hammered(cache: JwksCache, published: Published, clock: Clock) -> None:

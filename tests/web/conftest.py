@@ -57,7 +57,7 @@ def log(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> I
     pointed at the file descriptor, which stays.
     """
     before, root = structlog.get_config(), logging.getLogger()
-    handlers, level, requests = root.handlers[:], root.level, telemetry._requests.stream
+    handlers, level, requests = root.handlers[:], root.level, telemetry.logs._requests.stream
     with open(2, "w", encoding="utf-8", closefd=False) as stderr:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", stderr)
@@ -66,7 +66,7 @@ def log(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> I
         yield Log(capfd)
         _forget_streams()
         structlog.configure(**before)
-        telemetry._requests.stream = requests
+        telemetry.logs._requests.stream = requests
         root.handlers[:], root.level = handlers, level
 
 

@@ -1,6 +1,7 @@
 """How often one client may ask, in memory and in a real Redis."""
 
 import asyncio
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from nextarget.web.rate_limits import client_key
 from tests.apps import App, refresh
 from tests.conftest import need
-from tests.running import Server, free_listener, open_browser, running
+from tests.running import Answer, Server, free_listener, open_browser, running
 from tests.web.conftest import Log
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -139,15 +140,24 @@ async def test_servers_that_share_a_redis_share_the_count(tmp_path: Path, redis:
     assert statuses == [200] * 30 + [429] * 2
 
 
-async def test_requests_pass_and_one_line_tells_while_redis_is_down(tmp_path: Path, log: Log) -> None:
-    """A limit protects the service and never stops it."""
+async def test_requests_pass_and_one_line_and_a_metric_tell_while_redis_is_down(tmp_path: Path, log: Log) -> None:
+    """A limit protects the service and never stops it; each request that passed uncounted is one."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{nobody.getsockname()[1]}"
         async with running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_STORAGE_URL=url) as server:
+            before = uncounted(await server.get("/metrics"))
             statuses = {(await server.get("/auth/google/start")).status for _ in range(40)}
+            assert uncounted(await server.get("/metrics")) - before == 40
     assert statuses == {200}
     assert len(log.events("rate_limits_unavailable")) == 1
+
+
+def uncounted(answer: Answer) -> float:
+    """How many requests passed uncounted, as the metrics have it."""
+    found = re.search(r"^nextarget_rate_limit_failures_total (\S+)$", answer.text, re.M)
+    assert found is not None
+    return float(found[1])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
+_NO_DEVICES = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
 @cache
@@ -30,6 +31,8 @@ def page(
     rendered = _environment().get_template(template).render(language=language, say=say, **facts)
     response = web.Response(text=rendered, status=status, content_type="text/html")
     response.headers["Content-Security-Policy"] = policy
+    # No Cross-Origin-Opener-Policy: a browser app that opened the sign-in in a window would lose hold of it.
+    response.headers["Permissions-Policy"] = _NO_DEVICES
     response.headers["Content-Language"] = language
     response.headers["Vary"] = "Accept-Language"
     return response

@@ -40,7 +40,9 @@ async def openapi(_request: web.Request) -> web.Response:
 
 
 async def docs(request: web.Request) -> web.Response:
-    return pages.page("docs.html", request, policy=_DOCS_POLICY)
+    response = pages.page("docs.html", request, policy=_DOCS_POLICY)
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    return response
 
 
 @cache

@@ -11,13 +11,13 @@ from nextarget.web.problems import json_response
 
 
 def add(app: web.Application) -> None:
-    router = app.router
+    router = app.router  # routes of one path and name, one after the other, share a resource
     router.add_get("/users/me", me, name="me", allow_head=False)
-    router.add_delete("/users/me", delete_me, name="delete-me")
+    router.add_delete("/users/me", delete_me, name="me")
     router.add_get("/users/me/data", data, name="data", allow_head=False)
     router.add_get("/users/me/sessions", list_sessions, name="sessions", allow_head=False)
-    router.add_delete("/users/me/sessions", end_other_sessions, name="end-other-sessions")
-    router.add_delete("/users/me/sessions/{session_id}", end_session, name="end-session")
+    router.add_delete("/users/me/sessions", end_other_sessions, name="sessions")
+    router.add_delete("/users/me/sessions/{session_id}", end_session, name="session")
 
 
 async def me(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""What an operator sees: log lines, with the request and the login they belong to. Nothing secret gets this far."""
+"""Log lines, with the request, the login and the trace they belong to."""
 
 import asyncio
 import atexit
@@ -21,6 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 login_id: ContextVar[str | None] = ContextVar("login_id", default=None)
+trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 
 FLUSH_SECONDS = 0.05
 FLUSH_LINES = 16
@@ -166,6 +167,8 @@ def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
         event["request_id"] = request
     if (login := login_id.get()) is not None:
         event["login_id"] = login
+    if (trace := trace_id.get()) is not None:
+        event["trace_id"] = trace
     return event
 
 

@@ -159,7 +159,7 @@ def test_lines_of_other_libraries_are_json_too(lines: Lines) -> None:
 @given(st.text(), st.dictionaries(st.text(), st.text() | st.integers() | st.floats() | st.binary(), max_size=3))
 def test_no_fact_breaks_a_line(event: str, facts: dict[str, object]) -> None:
     """Half a surrogate pair, a huge number, bytes: a line is written, and it is JSON."""
-    line = telemetry._to_json(None, "info", {"event": event, **facts})
+    line = telemetry.logs._to_json(None, "info", {"event": event, **facts})
     assert isinstance(json.loads(line), dict)
     assert "\n" not in line
 

@@ -1,0 +1,218 @@
+"""Metrics, with Prometheus' own client: what is counted, and how it is read with one process and with several.
+
+Each series is a plain metric of prometheus_client, which in one process keeps numbers in memory (0.6 us for a
+histogram), and with several workers in files that all of them share (1.5 us). That is little enough to do without
+counters of our own; what would cost more, finding a child by its labels, is done once for each.
+
+Every label has few values, all of them ours: a canonical route, a known method, a provider, an outcome from a list.
+What a client sends never becomes one. Reads of SQLite are not timed: they run inside their request, whose time is
+known, and take little more than reading the clock and counting them would.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+    multiprocess,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from nextarget import __version__
+from nextarget.errors import ProblemError
+from nextarget.model import Provider
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+"""Of the text that `exposition` gives."""
+
+Refreshed = Literal["rotated", "repeated", "recovered", "rewound", "reused", "refused"]
+"""What became of a refresh: `repeated` is an answer within the reuse window; `refused` a token that is good no more."""
+
+Operation = Literal["token", "keys", "profile", "debug_token"]
+"""What a provider is asked for."""
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # a second series beside each, which nobody reads
+
+_REQUEST_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+_PROVIDER_BUCKETS = (0.03, 0.1, 0.3, 1, 3, 10)
+_DATABASE_BUCKETS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 10)
+
+_requests = Histogram(
+    "nextarget_http_request_duration_seconds",
+    "Time from a request's header to its answer.",
+    ["method", "route", "status"],
+    buckets=_REQUEST_BUCKETS,
+)
+_logins = Counter(
+    "nextarget_logins_total", "Sign-ins that ended: `succeeded`, or the error's code.", ["provider", "outcome"]
+)
+_refreshes = Counter("nextarget_refreshes_total", "Refresh tokens presented, by what became of them.", ["outcome"])
+_provider_requests = Histogram(
+    "nextarget_provider_request_duration_seconds",
+    "Time that a provider took to answer, its retry included: `answered`, or the error's code.",
+    ["provider", "operation", "outcome"],
+    buckets=_PROVIDER_BUCKETS,
+)
+_breakers = Gauge(
+    "nextarget_provider_breaker_open",
+    "1 while a provider that keeps failing is not asked.",
+    ["provider"],
+    multiprocess_mode="livemax",
+)
+_database = Histogram(
+    "nextarget_database_duration_seconds",
+    "Time that a request waited for the database; reads of SQLite are not timed.",
+    ["kind"],
+    buckets=_DATABASE_BUCKETS,
+)
+_pool_size = Gauge(
+    "nextarget_database_pool_connections_max",
+    "Connections to PostgreSQL that may be open at once.",
+    multiprocess_mode="livesum",
+)
+_pool_used = Gauge(
+    "nextarget_database_pool_connections_in_use",
+    "Connections to PostgreSQL that are at work.",
+    multiprocess_mode="livesum",
+)
+_refused = Counter("nextarget_rate_limited_total", "Requests refused with 429, by policy.", ["policy"])
+_uncounted = Counter(
+    "nextarget_rate_limit_failures_total", "Requests that passed uncounted, since the storage of the limits failed."
+)
+_malformed = Counter("nextarget_malformed_requests_total", "Requests refused before they reached a route.")
+_purged = Counter("nextarget_purged_rows_total", "Rows deleted because they were over.")
+_build = Gauge("nextarget_build_info", "1; the label tells the version.", ["version"], multiprocess_mode="max")
+_build.labels(__version__).set(1)
+
+# Children bound once: `labels()` costs as much as observing.
+_request_children: dict[tuple[str, str | None, int], Histogram] = {}
+_refresh_children = {outcome: _refreshes.labels(outcome) for outcome in Refreshed.__args__}  # type: ignore[attr-defined]
+_database_children = {kind: _database.labels(kind) for kind in ("read", "write")}
+for _provider in Provider:  # what has not happened yet is 0, not absent: a rate can be taken from the first on
+    _logins.labels(_provider.value, "succeeded")
+    _breakers.labels(_provider.value).set(0)
+
+
+def observe_request(method: str, route: str | None, status: int, seconds: float) -> None:
+    """Count one answered request. `method` is a known one or "other", `route` canonical, None when there is none."""
+    key = (method, route, status)
+    child = _request_children.get(key)
+    if child is None:
+        child = _request_children[key] = _requests.labels(method, route or "none", str(status))
+    child.observe(seconds)
+
+
+def count_login(provider: Provider, error: ProblemError | None = None) -> None:
+    """Count a sign-in that ended, well or with an error."""
+    _logins.labels(provider.value, error.code if error else "succeeded").inc()
+
+
+def count_refresh(outcome: Refreshed) -> None:
+    """Count a refresh token that was presented."""
+    _refresh_children[outcome].inc()
+
+
+@contextmanager
+def asking(provider: Provider, operation: Operation) -> Iterator[None]:
+    """Time a question to a provider. An error of ours that ends it is its outcome."""
+    began, outcome = perf_counter(), "answered"
+    try:
+        yield
+    except ProblemError as error:
+        outcome = error.code
+        raise
+    except BaseException:  # the caller left
+        outcome = "cancelled"
+        raise
+    finally:
+        _provider_requests.labels(provider.value, operation, outcome).observe(perf_counter() - began)
+
+
+def set_breaker(provider: Provider, *, is_open: bool) -> None:
+    """Tell whether a provider is being left alone."""
+    _breakers.labels(provider.value).set(int(is_open))
+
+
+def observe_database(kind: Literal["read", "write"], seconds: float) -> None:
+    """Count what the database did for one request, the wait for its turn included."""
+    _database_children[kind].observe(seconds)
+
+
+def set_pool_size(connections: int) -> None:
+    """Tell how many connections to PostgreSQL this process may open."""
+    _pool_size.set(connections)
+
+
+@contextmanager
+def pool_connection() -> Iterator[None]:
+    """Count a connection to PostgreSQL as at work."""
+    _pool_used.inc()
+    try:
+        yield
+    finally:
+        _pool_used.dec()
+
+
+def count_rate_limited(policy: str) -> None:
+    """Count a request refused by a policy of ours."""
+    _refused.labels(policy).inc()
+
+
+def count_uncounted() -> None:
+    """Count a request that passed since the storage of the rate limits failed."""
+    _uncounted.inc()
+
+
+def count_malformed() -> None:
+    """Count a request that was refused before any route was known."""
+    _malformed.inc()
+
+
+def count_purged(rows: int) -> None:
+    """Count rows deleted because they were over."""
+    _purged.inc(rows)
+
+
+def exposition(shared: Path | None = None) -> bytes:
+    """Every series as text; with the folder that several workers share, of all of them together."""
+    if shared is None:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, path=str(shared))  # type: ignore[no-untyped-call]
+    registry.register(_Processes(shared))
+    return generate_latest(registry)
+
+
+def worker_gone(pid: int, shared: Path) -> None:
+    """Drop what a worker that has ended measured of itself; what it counted stays."""
+    multiprocess.mark_process_dead(pid, path=str(shared))  # type: ignore[no-untyped-call]
+
+
+class _Processes(Collector):
+    """CPU, memory and files of each worker, by its process id: the client gives none of it when several share."""
+
+    def __init__(self, shared: Path) -> None:
+        self._shared = shared
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for pid in sorted(path.stem.rpartition("_")[2] for path in self._shared.glob("gauge_livemax_*.db")):
+            for family in ProcessCollector(pid=partial(str, pid), registry=None).collect():
+                family.samples = [sample._replace(labels={"pid": pid}) for sample in family.samples]
+                families.setdefault(family.name, family)
+                if families[family.name] is not family:
+                    families[family.name].samples.extend(family.samples)
+        yield from families.values()

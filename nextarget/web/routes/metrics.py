@@ -1,0 +1,57 @@
+"""Metrics for Prometheus, and who may read them: this machine, and the addresses in METRICS_ALLOW.
+
+The address is that of the connection. Behind a proxy on this machine the whole world connects from a loopback address,
+so a request that came through a proxy is never local: it counts by its client's address, as a trusted proxy tells it,
+and that address must be in METRICS_ALLOW. What a proxy leaves in a request is a header of its own, or the name that
+the world knows us by; Prometheus on this machine sends neither.
+"""
+
+import asyncio
+import re
+
+from aiohttp import hdrs, web
+
+from nextarget.errors import MetricsForbidden
+from nextarget.settings import Network, is_loopback, metrics_folder
+from nextarget.telemetry import metrics as collected
+from nextarget.web.keys import RUNTIME
+from nextarget.web.rate_limits import address_of, client_address, in_any
+
+_PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::\d+)?")
+
+
+def add(app: web.Application) -> None:
+    app.router.add_get("/metrics", metrics, name="metrics", allow_head=False)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """In a thread: with several workers it reads some files of each."""
+    settings = request.app[RUNTIME].settings
+    if not may_read(request, settings.metrics_allow, settings.trusted_proxies):
+        raise MetricsForbidden
+    body = await asyncio.to_thread(collected.exposition, metrics_folder())
+    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: collected.CONTENT_TYPE})
+
+
+def may_read(request: web.BaseRequest, allow: tuple[Network, ...], trusted: tuple[Network, ...]) -> bool:
+    """Whether the metrics are for whoever sent this request. What cannot be told for certain is refused."""
+    peer = address_of(request.remote or "")
+    if peer is None:
+        return False
+    if not any(name in request.headers for name in _PROXY_HEADERS):
+        local = peer.is_loopback and is_loopback(_host_name(request.headers.getall(hdrs.HOST, [])))
+        return local or in_any(peer, allow)
+    hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+    if not in_any(peer, trusted) or any(address_of(hop.strip()) is None for hop in hops):
+        return False
+    client = client_address(request, trusted)
+    return client is not None and in_any(client, allow)
+
+
+def _host_name(hosts: list[str]) -> str | None:
+    """The name in the one Host header, without its port."""
+    if len(hosts) != 1:
+        return None
+    found = _HOST.fullmatch(hosts[0])
+    return found["name"] or found["address"] if found else None

@@ -1,0 +1,215 @@
+"""The breaker before a provider: it opens on failures in a row, spares everybody, and closes by one trial."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+
+from nextarget.errors import ProviderFailed, ProviderUnavailable
+from nextarget.model import Provider as Name
+from nextarget.providers.base import ProviderHttp
+from nextarget.providers.breaker import COOL_DOWN_SECONDS, FAILURES
+from tests.providers.conftest import Clock, Provider
+
+URL = "https://provider.example/token"
+DOWN: list[dict[str, Any]] = [
+    {"status": 500},
+    {"status": 503},
+    {"status": 429},
+    {"exception": TimeoutError()},
+    {"exception": aiohttp.ClientOSError(104, "Connection reset by peer")},
+    {"exception": aiohttp.ServerDisconnectedError()},
+]
+"""What a provider does that cannot right now."""
+THERE: list[dict[str, Any]] = [
+    {"payload": {"access_token": "x"}},
+    {"payload": {"error": "invalid_grant"}, "status": 400},
+    {"payload": {"error": "invalid_client"}, "status": 401},
+    {"payload": {}, "status": 404},
+    {"body": "<html>"},
+]
+"""What a provider does that is there, whether it likes what it is asked or not."""
+
+
+@pytest.fixture
+def asking(http: aiohttp.ClientSession, clock: Clock) -> ProviderHttp:
+    return ProviderHttp(http, Name.GOOGLE, clock=clock)
+
+
+async def ask(asking: ProviderHttp) -> Exception | None:
+    """One call; what it raised."""
+    try:
+        await asking.post(URL, {})
+    except (ProviderUnavailable, ProviderFailed) as error:
+        return error
+    return None
+
+
+async def fail(asking: ProviderHttp, provider: Provider, times: int = FAILURES) -> None:
+    for _ in range(times):
+        provider.answers("POST", URL, status=503)
+        assert isinstance(await ask(asking), ProviderUnavailable)
+
+
+@pytest.mark.parametrize("failure", DOWN, ids=repr)
+async def test_failures_in_a_row_open_it_and_nobody_is_asked(
+    asking: ProviderHttp, provider: Provider, failure: dict[str, Any]
+) -> None:
+    """From then on a call fails at once, with the error that the provider's own failure had."""
+    for number in range(FAILURES):
+        assert not asking.breaker.open, number
+        provider.answers("POST", URL, **failure)
+        assert isinstance(await ask(asking), ProviderUnavailable)
+    assert asking.breaker.open
+    assert not asking.answering
+    asked = len(provider.asked)
+    error = await ask(asking)
+    assert isinstance(error, ProviderUnavailable)
+    assert error.note == "google: not asked, since it keeps failing"
+    assert (error.detail, error.retry_after) == (ProviderUnavailable.sentence, COOL_DOWN_SECONDS)
+    assert len(provider.asked) == asked
+
+
+@pytest.mark.parametrize("answer", THERE, ids=repr)
+async def test_an_answer_between_failures_starts_the_count_anew(
+    asking: ProviderHttp, provider: Provider, answer: dict[str, Any]
+) -> None:
+    """A refusal, of a made-up code for one, is an answer: nobody can open the breaker with bad codes."""
+    for _ in range(3):
+        await fail(asking, provider, FAILURES - 1)
+        provider.answers("POST", URL, **answer)
+        await ask(asking)
+    assert not asking.breaker.open
+    for _ in range(2 * FAILURES):
+        provider.answers("POST", URL, **answer)
+        await ask(asking)
+    assert not asking.breaker.open
+
+
+async def test_it_stays_open_for_the_cool_down_to_the_moment(
+    asking: ProviderHttp, provider: Provider, clock: Clock
+) -> None:
+    """`open` tells a metric that the provider was down when last asked; `answering` tells apps when to try again."""
+    await fail(asking, provider)
+    clock.seconds += COOL_DOWN_SECONDS - 0.001
+    assert not asking.answering
+    assert isinstance(await ask(asking), ProviderUnavailable)
+    assert len(provider.asked) == FAILURES
+    clock.seconds += 0.001
+    assert asking.answering
+    assert asking.breaker.open
+
+
+@pytest.mark.parametrize("answer", THERE, ids=repr)
+async def test_one_trial_that_is_answered_closes_it(
+    asking: ProviderHttp, provider: Provider, clock: Clock, answer: dict[str, Any]
+) -> None:
+    """After the cool-down, and with the count at nought."""
+    await fail(asking, provider)
+    clock.seconds += COOL_DOWN_SECONDS
+    provider.answers("POST", URL, **answer)
+    await ask(asking)
+    assert not asking.breaker.open
+    await fail(asking, provider, FAILURES - 1)
+    assert not asking.breaker.open
+
+
+async def test_a_trial_that_fails_starts_the_cool_down_anew(
+    asking: ProviderHttp, provider: Provider, clock: Clock
+) -> None:
+    """One failure is enough then, again and again."""
+    await fail(asking, provider)
+    clock.seconds += COOL_DOWN_SECONDS
+    for _ in range(3):
+        await fail(asking, provider, 1)
+        asked = len(provider.asked)
+        clock.seconds += COOL_DOWN_SECONDS - 1
+        assert isinstance(await ask(asking), ProviderUnavailable)
+        assert len(provider.asked) == asked
+        clock.seconds += 1
+        assert asking.answering
+
+
+async def test_only_one_call_is_on_trial(asking: ProviderHttp, clock: Clock) -> None:
+    """Whoever comes meanwhile is refused at once: a provider that hangs holds up one person, not all."""
+    breaker = asking.breaker
+    for _ in range(FAILURES):
+        with pytest.raises(ProviderUnavailable), breaker.call():
+            raise ProviderUnavailable
+    clock.seconds += COOL_DOWN_SECONDS
+    with breaker.call():
+        for _ in range(3):
+            with pytest.raises(ProviderUnavailable), breaker.call():
+                pytest.fail("two calls are on trial")
+    assert not breaker.open
+
+
+async def test_a_trial_that_is_cancelled_leaves_the_next_call_to_try(asking: ProviderHttp, clock: Clock) -> None:
+    """A client that hangs up teaches nothing, and does not keep the provider shut for ever."""
+    breaker = asking.breaker
+    for _ in range(FAILURES):
+        with pytest.raises(ProviderUnavailable), breaker.call():
+            raise ProviderUnavailable
+    clock.seconds += COOL_DOWN_SECONDS
+    with pytest.raises(asyncio.CancelledError), breaker.call():
+        raise asyncio.CancelledError
+    assert breaker.open
+    with breaker.call():
+        pass
+    assert not breaker.open
+
+
+async def test_what_was_under_way_when_it_opened_does_not_prolong_it(asking: ProviderHttp, clock: Clock) -> None:
+    """A hundred calls that time out one after another cost one cool-down; one of them that succeeds ends it."""
+    breaker = asking.breaker
+    under_way = [breaker.call() for _ in range(FAILURES + 3)]
+    for call in under_way:
+        call.__enter__()
+    *failing, late, last = under_way
+    for call in failing:
+        assert not call.__exit__(ProviderUnavailable, ProviderUnavailable(), None)
+    clock.seconds += COOL_DOWN_SECONDS - 1
+    assert not late.__exit__(ProviderUnavailable, ProviderUnavailable(), None)
+    clock.seconds += 1
+    assert asking.answering
+    last.__exit__(None, None, None)
+    assert not breaker.open
+
+
+async def test_one_provider_that_fails_says_nothing_of_another(
+    http: aiohttp.ClientSession, provider: Provider, clock: Clock
+) -> None:
+    """They share a session, not their troubles."""
+    google, facebook = (ProviderHttp(http, name, clock=clock) for name in Name)
+    await fail(google, provider)
+    assert google.breaker.open
+    assert facebook.answering
+    provider.answers("POST", URL, {})
+    assert await ask(facebook) is None
+
+
+async def test_the_log_says_once_that_it_opened_and_once_that_it_closed(
+    asking: ProviderHttp, provider: Provider, clock: Clock
+) -> None:
+    """However many calls it refuses and however many trials fail in between."""
+    with capture_logs() as lines:
+        await fail(asking, provider)
+        for _ in range(3):
+            clock.seconds += COOL_DOWN_SECONDS
+            await fail(asking, provider, 1)
+            await ask(asking)
+        clock.seconds += COOL_DOWN_SECONDS
+        for _ in range(2):
+            provider.answers("POST", URL, {})
+            await ask(asking)
+    assert lines == [
+        {"event": "provider_breaker_opened", "log_level": "warning", "provider": "google", "failures": FAILURES},
+        {
+            "event": "provider_breaker_closed",
+            "log_level": "info",
+            "provider": "google",
+            "open_seconds": 4 * COOL_DOWN_SECONDS,
+        },
+    ]

@@ -1,0 +1,95 @@
+"""What every answer tells a browser not to do, and in production also to come by https alone."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import Server, running
+from tests.web.wire import exchange
+
+HTTPS = "https://id.example.org"
+PRODUCTION = {
+    "ENVIRONMENT": "production",
+    "PUBLIC_URL": HTTPS,
+    "GOOGLE_REDIRECT_URI": f"{HTTPS}/auth/google/callback",
+    "FACEBOOK_REDIRECT_URI": f"{HTTPS}/auth/facebook/callback",
+}
+EVERYWHERE = {
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Server": "nextarget",
+    "X-Content-Type-Options": "nosniff",
+}
+PATHS = (
+    "/health",
+    "/users/me",
+    "/docs",
+    "/static/pages.css",
+    "/openapi.json",
+    "/.well-known/jwks.json",
+    "/auth/google/start",
+    "/auth/google/start?mode=redirect",
+    "/auth/authorize",
+    "/nowhere",
+)
+MALFORMED = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+    b"nonsense\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nHost: a\r\nExpect: magic\r\n\r\n",
+    b"PUT /health HTTP/1.1\r\nHost: a\r\n\r\n",
+)
+
+
+@pytest.fixture
+async def production(tmp_path: Path) -> AsyncIterator[Server]:
+    async with running(tmp_path, **PRODUCTION) as server:
+        yield server
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_every_answer_carries_the_security_headers(server: Server, path: str) -> None:
+    """Pages, data, files and errors alike; each has a policy that begins by allowing nothing."""
+    answer = await server.get(path)
+    assert {name: answer.headers.get(name) for name in EVERYWHERE} == EVERYWHERE
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_in_production_every_answer_insists_on_https(production: Server, path: str) -> None:
+    """RFC 6797, for two years and this host alone: an operator's other hosts are not ours to speak for."""
+    answer = await production.get(path)
+    assert answer.headers.getall("Strict-Transport-Security") == ["max-age=63072000"]
+
+
+@pytest.mark.parametrize("octets", MALFORMED, ids=range(len(MALFORMED)))
+async def test_in_production_what_is_answered_outside_the_application_insists_too(
+    production: Server, octets: bytes
+) -> None:
+    """Malformed requests, refused expectations, methods that are not served."""
+    answer = await exchange(production, octets)
+    assert answer is not None
+    assert answer.headers["strict-transport-security"] == "max-age=63072000"
+    assert {name: answer.headers.get(name.lower()) for name in EVERYWHERE} == EVERYWHERE
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_in_development_nothing_insists_on_https(production: Server, tmp_path: Path, path: str) -> None:
+    """A browser that once believed it would no longer open http://localhost; whatever ran in this process before."""
+    other = tmp_path / "development"
+    other.mkdir()
+    async with running(other) as server:
+        assert "Strict-Transport-Security" not in (await server.get(path)).headers
+
+
+async def test_pages_ask_for_no_device_and_leave_windows_alone(server: Server) -> None:
+    """A browser app may open the sign-in in a window of its own and wait for it; the documentation needs nobody."""
+    html = {"Accept": "text/html"}
+    for path in ("/auth/authorize", "/auth/google/callback?state=x"):
+        page = await server.get(path, headers=html)
+        assert page.headers["Content-Type"].startswith("text/html")
+        assert "camera=()" in page.headers["Permissions-Policy"]
+        assert "Cross-Origin-Opener-Policy" not in page.headers
+    assert (await server.get("/docs")).headers["Cross-Origin-Opener-Policy"] == "same-origin"
