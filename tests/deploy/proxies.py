@@ -74,7 +74,7 @@ def write_nginx(folder: Path, ports: Ports, upstreams: list[int], certificate: C
             "/etc/letsencrypt/live/auth.example.org/privkey.pem": str(certificate.key),
             "/var/log/nginx/nextarget.log": str(folder / "access.log"),
             "/var/log/nginx/nextarget.error.log": str(folder / "error.log"),
-            "/var/www/acme": str(acme),
+            "/var/www/html": str(acme),
         },
     )
     (folder / "nextarget.conf").write_text(example, encoding="utf-8")
