@@ -50,6 +50,11 @@ def values(assignments: list[tuple[str, str]], key: str) -> list[str]:
     return [text for name, text in assignments if name == key]
 
 
+def unit_environment(assignments: list[tuple[str, str]]) -> dict[str, str]:
+    """What a unit's Environment sets; no value here has a space in it."""
+    return dict(pair.split("=", 1) for text in values(assignments, "Environment") for pair in text.split())
+
+
 def section(title: str) -> str:
     """A chapter of the README."""
     _, found, rest = README.partition(f"\n## {title}\n")
@@ -64,10 +69,11 @@ def blocks(title: str, containing: str) -> str:
     return found[0]
 
 
-def run(script: str, cwd: Path, *, stdin: str = "", environment: dict[str, str] | None = None) -> None:
-    """Run a block of the README as its reader would, and stop at the first command that fails."""
+def run(script: str, cwd: Path, *, stdin: str = "", environment: dict[str, str] | None = None) -> str:
+    """Run a block of the README as its reader would, and stop at the first command that fails. What it prints."""
     done = subprocess.run(
         ["sh", "-e", "-u", "-c", script],
         cwd=cwd, env=environment, input=stdin, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+    return done.stdout

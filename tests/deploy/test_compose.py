@@ -41,7 +41,7 @@ def test_the_compose_file_has_the_form_of_the_specification() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_container_is_held_in(name: str) -> None:
-    """A root that cannot be written, no capability and none to be gained, a pinned image, logs that end, a health check."""
+    """A root that cannot be written, no capability and none to be gained, a pinned image, logs that end."""
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]

@@ -34,7 +34,8 @@ async def test_nginx_takes_the_example(tmp_path: Path) -> None:
     async with started(nginx_program(), "-t", "-p", str(tmp_path), "-e", "stderr", "-c", str(main), cwd=tmp_path) as it:
         await it.process.wait()
         assert await it.end() == 0, it.lines
-    assert not [line for line in it.lines if "warn" in line]
+    # From 1.25 on it prefers `http2 on`, which earlier versions do not know.
+    assert not [line for line in it.lines if "warn" in line and "http2" not in line]
 
 
 async def test_a_person_signs_in_through_the_proxy(visitor: Browser) -> None:
