@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -87,3 +88,5 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     """Two servers behind each proxy, to do with what a test wants. They drain for longer than Traefik takes to look."""
     async with _site(request.param, tmp_path, 2, DRAIN_SECONDS="4") as site:
         yield site
+        for server in site.servers:
+            await server.end(signal.SIGKILL)  # nobody is left to drain for
