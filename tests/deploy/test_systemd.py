@@ -72,6 +72,7 @@ def test_the_service_may_take_as_long_to_stop_as_the_server_does() -> None:
     assert int(seconds) > Settings.model_fields["drain_seconds"].default + 50 + SHUTDOWN_SECONDS
     assert values(SERVICE, "KillSignal") == ["SIGTERM"]
     assert values(SERVICE, "KillMode") == ["mixed"]
+    assert values(SERVICE, "ExecReload") == ["/bin/kill -HUP $MAINPID"]
     assert values(SERVICE, "RestartPreventExitStatus") == ["78"]
     assert values(SERVICE, "Restart") == ["on-failure"]
 
