@@ -129,7 +129,8 @@ def test_only_what_is_copied_reaches_the_builder() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-async def test_what_the_image_runs_serves_is_healthy_and_stops_on_sigterm(image: Image, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_what_the_image_runs_serves_is_healthy_and_stops_on_sigterm(image: Image, workers: str) -> None:
     """Its own entry point, in its own environment; what it writes is in /data."""
     before = set((image.root / "opt").rglob("*"))
     (entry,), (command,) = texts(FINAL, "ENTRYPOINT"), texts(FINAL, "CMD")
@@ -140,7 +141,7 @@ async def test_what_the_image_runs_serves_is_healthy_and_stops_on_sigterm(image:
         "JWT_SECRET_KEY": "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ",
         "PUBLIC_URL": "https://auth.example.org",
     }
-    own = image.environment({**secrets, "PORT": port})
+    own = image.environment({**secrets, "PORT": port, "WORKERS": workers})
     async with started(*image.command(entry), *json.loads(command), cwd=image.data, env=own) as server:
         await server.say('"listening"')
         async with started(*health, cwd=image.data, env=own) as probe:
@@ -170,12 +171,13 @@ async def test_every_extra_is_in_the_image_and_loads_where_memory_is_never_writt
     assert it.lines[0].split()[0] == "binary", "psycopg with its own libpq: none is in the image"
 
 
-async def test_the_server_signs_people_in_where_memory_is_never_written_and_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_the_server_signs_people_in_where_memory_is_never_written_and_run(tmp_path: Path, workers: str) -> None:
     """MemoryDenyWriteExecute of the systemd unit is no obstacle to a whole sign-in."""
     deny = "import ctypes, os, sys; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
     port = free_port()
     async with stand_ins(tmp_path, f"http://127.0.0.1:{port}") as settings:
-        own = {**settings, "ENVIRONMENT": "development", "PORT": str(port)}
+        own = {**settings, "ENVIRONMENT": "development", "PORT": str(port), "WORKERS": workers}
         command = (sys.executable, "-c", deny, sys.executable, "-m", "nextarget", "serve")
         async with started(*command, cwd=tmp_path, env=own) as server:
             await server.say('"listening"')
