@@ -1,0 +1,79 @@
+"""Reads the files of deploy/ the way their own programs do: the Dockerfile, the units, the blocks of the README."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.deploy.site import DEPLOY
+
+README = (DEPLOY / "README.md").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction of a Dockerfile: its name in capitals, and the rest with its lines joined."""
+
+    name: str
+    text: str
+
+
+def stages() -> list[list[Instruction]]:
+    """The instructions of each stage of the Dockerfile, each stage beginning with its FROM."""
+    lines = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    whole = "\n".join(line for line in lines if not line.startswith("#")).replace("\\\n", " ")
+    found: list[list[Instruction]] = []
+    for line in filter(None, map(str.strip, whole.splitlines())):
+        name, _, text = line.partition(" ")
+        if name == "FROM":
+            found.append([])
+        found[-1].append(Instruction(name, text.strip()))
+    return found
+
+
+def texts(stage: list[Instruction], name: str) -> list[str]:
+    return [instruction.text for instruction in stage if instruction.name == name]
+
+
+def environment(stage: list[Instruction]) -> dict[str, str]:
+    """What ENV sets; no value here has a space in it."""
+    return dict(pair.split("=", 1) for text in texts(stage, "ENV") for pair in text.split())
+
+
+def unit(name: str) -> list[tuple[str, str]]:
+    """Every assignment of a systemd unit, in order."""
+    lines = (DEPLOY / "systemd" / name).read_text(encoding="utf-8").splitlines()
+    return [(key, text) for key, equals, text in (line.partition("=") for line in lines) if equals and key[0] != "#"]
+
+
+def values(assignments: list[tuple[str, str]], key: str) -> list[str]:
+    return [text for name, text in assignments if name == key]
+
+
+def unit_environment(assignments: list[tuple[str, str]]) -> dict[str, str]:
+    """What a unit's Environment sets; no value here has a space in it."""
+    return dict(pair.split("=", 1) for text in values(assignments, "Environment") for pair in text.split())
+
+
+def section(title: str) -> str:
+    """A chapter of the README."""
+    _, found, rest = README.partition(f"\n## {title}\n")
+    assert found, f"the README has no chapter {title!r}"
+    return rest.partition("\n## ")[0]
+
+
+def blocks(title: str, containing: str) -> str:
+    """The one shell block of a chapter that holds a text."""
+    found = [block for block in re.findall(r"```sh\n(.*?)```", section(title), re.S) if containing in block]
+    assert len(found) == 1, f"{len(found)} blocks of {title!r} hold {containing!r}"
+    return found[0]
+
+
+def run(script: str, cwd: Path, *, stdin: str = "", environment: dict[str, str] | None = None) -> str:
+    """Run a block of the README as its reader would, and stop at the first command that fails. What it prints."""
+    done = subprocess.run(
+        ["sh", "-e", "-u", "-c", script],
+        cwd=cwd, env=environment, input=stdin, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+    return done.stdout

@@ -1,0 +1,86 @@
+"""A folder in place of a machine's `/`, on which the README's commands are run by somebody who need not be root."""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from tests.deploy.documents import run, unit, unit_environment, values
+from tests.deploy.site import DEPLOY
+
+SERVICE = unit("nextarget.service")
+BACKUP = unit("nextarget-backup.service")
+
+_PROGRAMS = {
+    "sudo": 'exec "$@"',
+    "useradd": "exit 0",
+    "curl": "exit 0",
+    # Of an environment only what the commands of the page run: this program, and this Python.
+    "python3": """
+case "$1 $2" in
+'-m venv') mkdir -p "$3/bin"; for name in nextarget python pip; do cp "ROOT/stubs/$name" "$3/bin"; done ;;
+*) exec PYTHON "$@" ;;
+esac""",
+    "systemctl": """
+echo "$*" >> ROOT/systemctl
+case "$*" in 'start nextarget-backup.service') exec BACKUP ;; esac""",
+}
+_STUBS = {"nextarget": 'exec PYTHON -m nextarget "$@"', "python": 'exec PYTHON "$@"', "pip": "exit 0"}
+
+
+class Machine:
+    """A folder in place of `/`, where the README's commands install to, and where the units' paths lead."""
+
+    PLACES = (
+        "/opt/nextarget", "/etc/nextarget", "/etc/systemd/system", "/var/lib/nextarget", "/var/backups/nextarget",
+        "/usr/local/sbin",
+    )  # fmt: skip
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("opt", "etc/systemd/system", "usr/local/sbin", "var/lib/nextarget", "var/backups"):
+            (root / name).mkdir(parents=True)
+        for folder, programs in (("bin", _PROGRAMS), ("stubs", _STUBS)):
+            (root / folder).mkdir()
+            for name, text in programs.items():
+                script = self.place(text.replace("BACKUP", values(BACKUP, "ExecStart")[0]))
+                script = script.replace("ROOT", str(root)).replace("PYTHON", f'"{sys.executable}"')
+                (root / folder / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+                (root / folder / name).chmod(0o755)
+
+    def place(self, text: str) -> str:
+        return re.sub(rf"(?<![\w.])({'|'.join(self.PLACES)})", lambda found: f"{self.root}{found[0]}", text)
+
+    def run(self, script: str, stdin: str = "") -> str:
+        """A block of the README, at the top of the repository, with no file given to another user. Its output."""
+        script = re.sub(r"-o \w+ -g \w+ ", "", script)
+        path = f"{self.root}/bin:{self.root}/usr/local/sbin:{os.environ['PATH']}"
+        return run(self.place(script), DEPLOY.parent, stdin=stdin, environment={"PATH": path})
+
+    @property
+    def asked_of_systemd(self) -> list[str]:
+        """What `systemctl` was called with."""
+        return (self.root / "systemctl").read_text(encoding="utf-8").splitlines()
+
+    @property
+    def copies(self) -> list[Path]:
+        return sorted((self.root / "var/backups/nextarget").glob("nextarget-*.db"))
+
+    def service(self) -> tuple[list[str], Path, dict[str, str]]:
+        """What systemd would run: the command, its folder and its variables."""
+        (command,), (folder,) = values(SERVICE, "ExecStart"), values(SERVICE, "WorkingDirectory")
+        return self.place(command).split(), Path(self.place(folder)), self._service_environment()
+
+    def _service_environment(self) -> dict[str, str]:
+        """Credentials are copied to a folder, from their files or from their defaults."""
+        folder = self.root / "credentials"
+        folder.mkdir(exist_ok=True)
+        for text in values(SERVICE, "SetCredential"):
+            name, _, default = text.partition(":")
+            (folder / name).write_text(default.replace("\\n", "\n"), encoding="utf-8")
+        for text in values(SERVICE, "LoadCredential"):
+            name, _, path = text.partition(":")
+            if Path(self.place(path)).exists():
+                shutil.copy(self.place(path), folder / name)
+        return {name: text.replace("%d", str(folder)) for name, text in unit_environment(SERVICE).items()}

@@ -1,0 +1,130 @@
+"""The compose file and what it mounts: its form, what it lets out, and that its settings are settings."""
+
+import ipaddress
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import nextarget
+from nextarget.settings import FILE_SETTINGS, NAMES, read_values
+from tests.deploy.documents import blocks, environment, run, stages
+from tests.deploy.site import DEPLOY
+
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SERVER = SERVICES["server"]
+KNOWN = NAMES.keys() | {f"{name}_FILE" for name in FILE_SETTINGS}
+
+
+def test_the_compose_file_has_the_form_of_the_specification() -> None:
+    """Checked against the Compose Specification's own schema."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "check_jsonschema",
+            "--builtin-schema",
+            "vendor.compose-spec",
+            str(DEPLOY / "compose.yaml"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_is_held_in(name: str) -> None:
+    """A root that cannot be written, no capability and none to be gained, a pinned image, logs that end."""
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert "cap_add" not in service
+    assert not service.get("privileged")
+    assert re.search(r":v?\d+\.?\d*[\w.-]*$", service["image"]), "a tag that names a version"
+    assert service["logging"]["options"]["max-size"]
+    assert "healthcheck" in service or name == "server", "the server's is in its image"
+
+
+def test_only_the_server_is_published_and_only_on_loopback() -> None:
+    """The proxy on the machine speaks TLS; nobody reaches PostgreSQL, Redis, Prometheus or Grafana from outside."""
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    port = environment(stages()[1])["PORT"]
+    assert published == {"server": [f"127.0.0.1:{port}:{port}"]}
+    ways_out = {name for name, network in COMPOSE["networks"].items() if not network.get("internal")}
+    assert ways_out == {"edge"}
+    assert [name for name, service in SERVICES.items() if "edge" in service["networks"]] == ["server"]
+
+
+def test_metrics_are_for_prometheus_and_the_outside_does_not_pass_for_it() -> None:
+    """What is published arrives from the bridge's address: trusted as a proxy, never let in to the metrics."""
+    own = SERVER["environment"]
+    (edge,) = COMPOSE["networks"]["edge"]["ipam"]["config"]
+    assert own["TRUSTED_PROXIES"] == edge["gateway"]
+    assert own["METRICS_ALLOW"] == SERVICES["prometheus"]["networks"]["monitoring"]["ipv4_address"]
+    (monitoring,) = COMPOSE["networks"]["monitoring"]["ipam"]["config"]
+    inside = ipaddress.ip_network(monitoring["subnet"])
+    assert ipaddress.ip_address(own["METRICS_ALLOW"]) in inside
+    assert ipaddress.ip_address(edge["gateway"]) not in inside
+
+
+def test_every_name_in_the_compose_file_is_known() -> None:
+    """Settings are settings, secrets and volumes are declared, and what is waited for can become healthy."""
+    assert set(SERVER["environment"]) <= KNOWN
+    assert SERVER["image"].endswith(f":{nextarget.__version__}")
+    for name, service in SERVICES.items():
+        assert set(service.get("secrets", ())) <= COMPOSE["secrets"].keys()
+        assert set(service["networks"]) <= COMPOSE["networks"].keys()
+        for other, condition in service.get("depends_on", {}).items():
+            assert condition == {"condition": "service_healthy"}, name
+            assert other in SERVICES
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert (DEPLOY / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], volume
+
+
+def test_prometheus_and_grafana_find_what_they_look_for() -> None:
+    """The scraped host is a service, the data source is Prometheus, and the dashboard is where Grafana reads."""
+    scraping = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    targets = {
+        target.partition(":")[0]
+        for job in scraping["scrape_configs"]
+        for static in job.get("static_configs", ())
+        for target in static["targets"]
+    }
+    assert "server" in targets
+    assert targets <= SERVICES.keys() | {"localhost", "127.0.0.1"}
+    provisioning = DEPLOY / "grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((provisioning / "dashboards/nextarget.yaml").read_text())["providers"]
+    mounted = [volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]]
+    assert f"{provider['options']['path']}/nextarget.json" in mounted
+
+
+def test_the_readme_makes_every_file_that_the_compose_file_wants(tmp_path: Path) -> None:
+    """Its commands, run as they stand; then the server's settings are right, secrets from files included."""
+    (tmp_path / "deploy").mkdir()
+    run(blocks("Docker Compose", "secrets/jwt"), tmp_path)
+    folder = tmp_path / "deploy"
+    assert {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()} == {
+        path.name for path in (folder / "secrets").iterdir()
+    }
+    assert (folder / "secrets").stat().st_mode & 0o077 == 0
+    (name,) = SERVER["env_file"]
+    (folder / "secrets/google").chmod(0o600)
+    (folder / "secrets/google").write_text("GOCSPX-not-a-real-one\n")
+    given = dict(line.split("=", 1) for line in (folder / name).read_text().splitlines())
+    inside = {key: text.replace("/run/secrets", str(folder / "secrets")) for key, text in SERVER["environment"].items()}
+    settings = read_values(tmp_path, environ=environment(stages()[1]) | given | inside).settings()
+    assert settings.database_url.startswith("postgresql://nextarget:")
+    assert settings.google_client_id
+    assert settings.facebook_client_id is None
+    assert str(settings.environment) == "production"

@@ -1,0 +1,130 @@
+"""The operators' page, and the files for Fly.io: what they name exists."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+from aiohttp.test_utils import make_mocked_request
+
+from nextarget.cli.main import app
+from nextarget.settings import NAMES, read_values
+from nextarget.web.rate_limits import client_key
+from nextarget.web.server import SHUTDOWN_SECONDS
+from tests.deploy.documents import README, environment, section, stages, texts
+from tests.deploy.site import DEPLOY
+
+ROOT = DEPLOY.parent
+FLY = tomllib.loads((DEPLOY / "fly.toml").read_text(encoding="utf-8"))
+FINAL = stages()[1]
+SECRET = "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ"
+
+
+def test_every_link_and_anchor_of_the_page_leads_somewhere() -> None:
+    """A chapter or file that is renamed takes its links along."""
+    anchors = {
+        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", README, re.M)
+    }
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    assert targets
+    for target in targets:
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        elif "://" not in target:
+            assert (DEPLOY / target).exists(), target
+
+
+def test_every_file_that_the_page_takes_from_the_repository_is_there() -> None:
+    """Its commands are run at the top of the repository."""
+    named = set(re.findall(r"(?<![\w/])deploy/[\w./-]*\w", README))
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_file_of_the_folder_is_told_of() -> None:
+    """What nobody mentions nobody finds."""
+    files = {path.name for path in DEPLOY.rglob("*") if path.is_file() and "secrets" not in path.parts}
+    files -= {"nextarget.env"}
+    text = README + "".join(path.read_text(encoding="utf-8") for path in (DEPLOY / "compose.yaml", DEPLOY / "fly.toml"))
+    covered = {"README.md", "Dockerfile"}
+    text += "provisioning/datasources/prometheus.yaml provisioning/dashboards/nextarget.yaml"  # mounted as one folder
+    assert {name for name in files - covered if name not in text} == set()
+
+
+def test_every_command_and_option_of_the_page_exists() -> None:
+    """An operator can paste it."""
+    commands = typer.main.get_group(app).commands
+    found = re.findall(r"(?:^|[\s/`])nextarget ((?!-)[a-z]+(?:-[a-z]+)*)((?: --[a-z-]+)*)", README, re.M)
+    used = {(name, *options.split()) for name, options in found if name in NAMED or "-" in name}
+    assert {name for name, *_ in used} >= {"check-config", "init-db", "copy-db", "show-user", "purge"}
+    for name, *options in used:
+        assert name in commands, name
+        known = {option for parameter in commands[name].params for option in parameter.opts}
+        assert set(options) <= known, (name, options)
+
+
+NAMED = {"serve", "purge", "explain"}
+"""Commands without a hyphen, which a sentence could hold too."""
+
+
+def test_every_setting_that_the_page_names_exists() -> None:
+    """A renamed setting is renamed here too."""
+    words = set(re.findall(r"`([A-Z][A-Z]+_[A-Z_]+)\b", README))
+    assert words - NAMES.keys() - {f"{name}_FILE" for name in NAMES} == set()
+
+
+def test_what_the_page_quotes_is_what_the_program_says() -> None:
+    """Somebody searches for the sentence that they see."""
+    schema = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nextarget/storage").glob("*.py"))
+    assert "The database was migrated by a newer version" in schema
+    assert "The database was migrated by a newer version" in README
+    assert "cannot_serve" in "".join(path.read_text() for path in (ROOT / "nextarget/cli").glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "name", ["compose.yaml", "fly.toml", "traefik/nextarget.yaml", "nginx/nextarget.conf", "README.md", "Dockerfile"]
+)
+def test_every_health_route_that_a_file_names_is_a_route(name: str) -> None:
+    """A check of a route that does not exist would take every server away."""
+    routes = yaml.safe_load((ROOT / "nextarget/web/openapi.yaml").read_text(encoding="utf-8"))["paths"]
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    assert set(re.findall(r"(?<![\w.])/health(?:/\w+)?", text)) <= routes.keys()
+
+
+def test_fly_runs_the_image_with_settings_that_are_settings() -> None:
+    """With the secrets that the page sets, nothing is missing."""
+    own = environment(FINAL) | FLY["env"]
+    assert set(FLY["env"]) <= NAMES.keys()
+    secrets = set(re.findall(r"fly secrets set .*?([A-Z][A-Z_]+)=", section("Fly.io")))
+    assert secrets == {"JWT_SECRET_KEY", "GOOGLE_CLIENT_SECRET", "TRUSTED_PROXIES"}
+    given = own | {"JWT_SECRET_KEY": SECRET, "GOOGLE_CLIENT_SECRET": "GOCSPX-not-a-real-one"}
+    settings = read_values(Path("nowhere"), environ=given).settings()
+    assert str(settings.environment) == "production"
+    assert settings.database_url.startswith(f"sqlite:///{FLY['mounts']['destination']}/")
+    assert FLY["http_service"]["internal_port"] == settings.port
+    assert f'["{FLY["mounts"]["destination"]}"]' in texts(FINAL, "VOLUME")
+
+
+def test_fly_keeps_one_machine_and_gives_it_time_to_stop() -> None:
+    """A volume is on one machine; what is built is the Dockerfile with its own list of what to ignore."""
+    service = FLY["http_service"]
+    assert (service["force_https"], service["auto_stop_machines"], service["min_machines_running"]) == (True, "off", 1)
+    assert "--ha=false" in section("Fly.io")
+    assert FLY["kill_signal"] == "SIGTERM"
+    assert FLY["kill_timeout"] > SHUTDOWN_SECONDS
+    for name in FLY["build"].values():
+        assert (DEPLOY / name).is_file()
+
+
+def test_on_fly_the_client_is_told_from_the_proxies_and_from_what_it_writes_itself() -> None:
+    """With the addresses that the page names: Fly adds the client's, and then the app's own."""
+    (text,) = re.findall(r"TRUSTED_PROXIES=(\S+)", section("Fly.io"))
+    given = environment(FINAL) | FLY["env"] | {"TRUSTED_PROXIES": text, "JWT_SECRET_KEY": SECRET}
+    given["GOOGLE_CLIENT_SECRET"] = "GOCSPX-not-a-real-one"
+    trusted = read_values(Path("nowhere"), environ=given).settings().trusted_proxies
+    for own in text.split(",")[1:]:
+        headers = {"X-Forwarded-For": f"203.0.113.7, 198.51.100.9, {own}"}
+        request = make_mocked_request("GET", "/", headers=headers).clone(remote="172.19.4.1")
+        assert client_key(request, trusted) == "198.51.100.9"

@@ -1,0 +1,113 @@
+"""What the operators' page has people do on a machine with systemd: its own commands, and what comes of them."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.documents import blocks
+from tests.deploy.machine import Machine
+from tests.deploy.site import free_port, started
+from tests.running import open_browser
+
+INSTALL = "One machine with systemd"
+MAKE_USER = "sudo nextarget issue-token --email ada@example.org --provider google --create --allow-production"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A machine that was set up by the page, every command of it."""
+    machine = Machine(tmp_path / "machine")
+    machine.run(blocks(INSTALL, "useradd"))
+    machine.run(blocks(INSTALL, "secrets/jwt"))
+    machine.run(blocks(INSTALL, "/dev/stdin /etc/nextarget/secrets/google"), stdin="GOCSPX-not-a-real-one\n")
+    machine.run(blocks(INSTALL, "enable --now"))
+    machine.run(blocks(INSTALL, "check-config"))
+    return machine
+
+
+@pytest.fixture
+def used(machine: Machine) -> Machine:
+    """The same with a database, as the service makes it, and a user in it."""
+    machine.run(f"sudo nextarget init-db; {MAKE_USER}")
+    return machine
+
+
+async def test_the_service_serves_on_a_machine_that_the_page_set_up(machine: Machine) -> None:
+    """Its command, folder, variables and credentials fit together, and SIGTERM ends it with status 0."""
+    command, folder, own = machine.service()
+    port = free_port()
+    async with started(*command, cwd=folder, env=own | {"PORT": str(port)}) as server:
+        listening = await server.say('"listening"')
+        assert '"public_url":"https://auth.example.org"' in listening
+        assert '"providers":["google"]' in listening
+        async with open_browser(f"http://127.0.0.1:{port}") as browser:
+            assert (await browser.get("/health")).status == 200
+        assert await server.end(signal.SIGTERM) == 0
+    assert (machine.root / "var/lib/nextarget/nextarget.db").stat().st_size > 0
+    assert "enable --now nextarget.service nextarget-backup.timer" in machine.asked_of_systemd
+    installed = {path.name for path in (machine.root / "etc/systemd/system").iterdir()}
+    assert installed == {"nextarget.service", "nextarget-backup.service", "nextarget-backup.timer"}
+
+
+async def test_wrong_settings_end_the_service_with_78(machine: Machine) -> None:
+    """So that systemd does not start it again and again."""
+    (machine.root / "etc/nextarget/secrets/jwt").write_text("short\n")
+    command, folder, own = machine.service()
+    async with started(*command, cwd=folder, env=own) as server:
+        async with asyncio.timeout(60):
+            assert await server.process.wait() == 78
+
+
+def test_secrets_are_for_root_alone_and_settings_are_not_for_all(machine: Machine) -> None:
+    """As the commands of the page leave them."""
+    folder = machine.root / "etc/nextarget"
+    assert (folder / ".env").stat().st_mode & 0o777 == 0o640
+    assert (folder / "secrets").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (folder / "secrets").iterdir()} == {0o600}
+
+
+def test_changing_the_secret_keeps_the_old_one_for_verifying(machine: Machine) -> None:
+    """Both are read afterwards, by the service and on the terminal alike."""
+    secrets = machine.root / "etc/nextarget/secrets"
+    old = (secrets / "jwt").read_text()
+    machine.run(blocks("Changing secrets and keys", "jwt_previous"))
+    assert (secrets / "jwt_previous").read_text() == old
+    assert (secrets / "jwt").read_text() != old
+    assert "jwt_previous" in machine.run("sudo nextarget check-config")
+    _, _, own = machine.service()
+    assert Path(own["JWT_PREVIOUS_SECRET_KEYS_FILE"]).read_text() == old
+    assert machine.asked_of_systemd[-1] == "restart nextarget"
+
+
+def test_a_restored_copy_brings_back_who_was_deleted_since(used: Machine) -> None:
+    """As the page warns; nothing of the database that was is left over."""
+    used.run(blocks("Backup and restore", "start nextarget-backup"))
+    (copy,) = used.copies
+    used.run("sudo nextarget delete-user ada@example.org --yes")
+    assert "ada@example.org" not in used.run("sudo nextarget list-users")
+    for name in ("nextarget.db-wal", "nextarget.db-shm"):
+        (used.root / "var/lib/nextarget" / name).write_bytes(b"of another database")
+    used.run(blocks("Backup and restore", "sudo rm -f").replace("nextarget-….db", copy.name))
+    assert "ada@example.org" in used.run("sudo nextarget list-users")
+    assert (used.root / "var/lib/nextarget/nextarget.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_upgrade_backs_up_first_and_the_old_version_stays_for_going_back(used: Machine) -> None:
+    """Nothing is pending between the two, so that going back is one link."""
+    used.run(blocks("Upgrading and rolling back", "VERSION="))
+    assert len(used.copies) == 1
+    current = used.root / "opt/nextarget"
+    assert current.readlink() == Path("nextarget-0.2.0")
+    assert (used.root / "opt/nextarget-0.1.0/share/sqlite_backup.py").is_file()
+    assert used.asked_of_systemd[-2:] == ["start nextarget-backup.service", "restart nextarget"]
+    used.run("sudo ln -sfn nextarget-0.1.0 /opt/nextarget")
+    assert "ada@example.org" in used.run("sudo nextarget list-users")
+
+
+def test_an_upgrade_stops_where_migrations_are_pending(machine: Machine) -> None:
+    """Before anything is changed: the page says what is different then."""
+    with pytest.raises(AssertionError, match=r"migrations? pending"):
+        machine.run(blocks("Upgrading and rolling back", "VERSION="))
+    assert (machine.root / "opt/nextarget").readlink() == Path("nextarget-0.1.0")

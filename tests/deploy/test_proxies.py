@@ -1,0 +1,167 @@
+"""The shipped proxy files in front of the server as it runs in production, each rule with the real proxy."""
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from http.cookies import SimpleCookie
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from yarl import URL
+
+from tests.apps import App, refresh
+from tests.deploy.conftest import Site
+from tests.deploy.proxies import Ports, nginx_program, write_nginx
+from tests.deploy.site import NAME, certificate, started
+from tests.running import Answer, Browser
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+MARK = "hush-7rq2-do-not-repeat"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visitor(site: Site) -> AsyncIterator[Browser]:
+    async with site.visitor() as visitor:
+        yield visitor
+
+
+async def test_nginx_takes_the_example(tmp_path: Path) -> None:
+    """`nginx -t` has nothing against it."""
+    main = write_nginx(tmp_path, Ports(8080, 8443), [8000], certificate(tmp_path))
+    async with started(nginx_program(), "-t", "-p", str(tmp_path), "-e", "stderr", "-c", str(main), cwd=tmp_path) as it:
+        await it.process.wait()
+        assert await it.end() == 0, it.lines
+    # From 1.25 on it prefers `http2 on`, which earlier versions do not know.
+    assert not [line for line in it.lines if "warn" in line and "http2" not in line]
+
+
+async def test_a_person_signs_in_through_the_proxy(visitor: Browser) -> None:
+    """The whole flow of a browser and that of an app, over https under the public name."""
+    begun = await visitor.get("/auth/google/start?mode=redirect")
+    back = await visitor.approve(begun.headers["Location"])
+    assert back.startswith(f"{visitor.url}/auth/google/callback?")
+    tokens = (await visitor.get(back)).json
+    me = await visitor.me(tokens["access_token"])
+    assert (me.status, me.json["email"]) == (200, "ada@lovelace.example")
+    of_app = await App(visitor).sign_in()
+    assert (await refresh(visitor, of_app["refresh_token"])).status == 200
+    assert (await visitor.sign_in("facebook")).json["provider"] == "facebook"
+
+
+async def test_the_login_cookie_is_for_https_and_this_host_alone(visitor: Browser) -> None:
+    """What the server sets for its public https URL gets through unchanged."""
+    answer = await visitor.get("/auth/google/start?mode=redirect")
+    ((name, morsel),) = SimpleCookie(answer.headers["Set-Cookie"]).items()
+    assert name.startswith("__Host-")
+    assert (morsel["secure"], morsel["httponly"], morsel["path"], morsel["domain"]) == (True, True, "/", "")
+
+
+async def test_a_forged_forwarded_address_changes_nothing(site: Site) -> None:
+    """Not even for a client whose own address the server would trust: what it wrote never gets there."""
+    async with site.visitor("127.0.0.1") as neighbour:
+        for number in range(31):
+            forged = {"X-Forwarded-For": f"203.0.113.{number}", "Forwarded": f"for=203.0.113.{number}"}
+            answer = await neighbour.get("/auth/google/start", headers=forged)
+            assert answer.status == (200 if number < 30 else 429), number
+
+
+async def test_the_proxy_tells_clients_apart(site: Site) -> None:
+    """One client that used its quota up leaves the next one's alone."""
+    async with site.visitor() as greedy:
+        assert [(await greedy.get("/auth/google/start")).status for _ in range(31)] == [200] * 30 + [429]
+    async with site.visitor() as modest:
+        answer = await modest.get("/auth/google/start")
+    assert answer.headers["RateLimit"] == '"start";r=29'
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/metrics?x=1", "/%6detrics", "/%6Detrics", "/./metrics", "/health/../metrics"]
+)
+async def test_metrics_are_not_reachable_from_outside(visitor: Browser, path: str) -> None:
+    """The proxy's own machine may read them, so the proxy must not pass the question on."""
+    async with visitor.session.get(URL(visitor.url + path, encoded=True), allow_redirects=False) as answer:
+        assert answer.status == 404
+        assert "X-Request-ID" not in answer.headers, "the server was asked"
+
+
+async def test_the_access_log_tells_an_operator_what_happened(site: Site, visitor: Browser) -> None:
+    """Method, status, which server answered, and the request id that its own log has too."""
+    request_id = (await visitor.get("/auth/google/start")).headers["X-Request-ID"]
+    async with asyncio.timeout(30):
+        while request_id not in site.proxy.access_log:
+            await asyncio.sleep(0)
+    (line,) = [line for line in site.proxy.access_log.splitlines() if request_id in line]
+    assert "GET" in line
+    assert "200" in line
+    assert f"127.0.0.1:{site.ports[0]}" in line
+    if site.proxy.name == "traefik":
+        assert json.loads(line)["ClientHost"].startswith("127.0.")
+
+
+async def test_plain_http_is_sent_to_https_under_the_servers_own_name(site: Site, visitor: Browser) -> None:
+    """No link of old leads nowhere, and nothing but a redirect is answered."""
+    answer = await visitor.get(f"http://{NAME}:{site.proxy.ports.http}/auth/providers")
+    assert answer.status in (301, 308)
+    assert answer.headers["Location"].startswith(f"https://{NAME}")
+    assert answer.headers["Location"].endswith("/auth/providers")
+
+
+async def test_nginx_answers_the_certificate_authority_over_plain_http(site: Site, visitor: Browser) -> None:
+    """A challenge is a file, and is not sent to https. Traefik has another way: TLS-ALPN."""
+    challenge = site.proxy.folder / "acme/.well-known/acme-challenge/token"
+    if site.proxy.name == "nginx":
+        challenge.write_text("proof")
+        answer = await visitor.get(f"http://{NAME}:{site.proxy.ports.http}/.well-known/acme-challenge/token")
+        assert (answer.status, answer.text) == (200, "proof")
+
+
+async def test_browsers_get_http_2_and_nothing_older_than_tls_1_2(site: Site) -> None:
+    """What is offered is agreed on; TLS 1.1 is not."""
+    modern, old = site.certificate.trust(), site.certificate.trust()
+    modern.set_alpn_protocols(["h2", "http/1.1"])
+    await asyncio.to_thread(_shake_hands, site, modern)
+    old.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.minimum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(ssl.SSLError):
+        await asyncio.to_thread(_shake_hands, site, old)
+
+
+def _shake_hands(site: Site, context: ssl.SSLContext) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", site.proxy.ports.https)) as bare,
+        context.wrap_socket(bare, server_hostname=NAME) as secured,
+    ):
+        assert (secured.selected_alpn_protocol(), secured.version()) == ("h2", "TLSv1.3")
+
+
+async def test_a_body_that_is_too_large_is_refused_before_the_server(site: Site, visitor: Browser) -> None:
+    """413, with nothing of it repeated; what the server takes, the proxy lets through."""
+    answer = await visitor.ask("POST", "/auth/token", data=MARK.encode() * 3000)
+    assert answer.status == 413
+    assert MARK not in answer.text
+    assert "X-Request-ID" not in answer.headers, "the server was asked"
+    if site.proxy.name == "nginx":
+        assert answer.code == "payload_too_large"
+    fits = await visitor.ask("POST", "/auth/token", data=b"x" * 64 * 1024)
+    assert (fits.status, "X-Request-ID" in fits.headers) == (400, True)
+
+
+@pytest.mark.parametrize("kind", ["query", "header", "headers"])
+async def test_a_header_that_is_too_large_is_refused_and_not_repeated(visitor: Browser, kind: str) -> None:
+    """By the proxy or by the server: never an error of theirs, never an echo."""
+    path, headers = "/health", {}
+    if kind == "query":
+        path += "?" + MARK * 500
+    elif kind == "header":
+        headers = {"X-Long": MARK * 500}
+    else:
+        headers = {f"X-{number}": MARK for number in range(100)}
+    answer: Answer = await visitor.get(path, headers=headers)
+    assert answer.status in (400, 414, 431)
+    assert MARK not in answer.text

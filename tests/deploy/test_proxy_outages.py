@@ -1,0 +1,124 @@
+"""Servers that restart, die or are away behind the shipped proxy files, and what the proxies write down about it."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from tests.apps import App, refresh
+from tests.deploy.conftest import Site
+from tests.deploy.site import NAME
+from tests.running import Answer, Browser, query_of
+
+MARK = "hush-7rq2-do-not-repeat"
+
+
+@pytest.fixture
+async def visitor(pair: Site) -> AsyncIterator[Browser]:
+    async with pair.visitor() as visitor:
+        yield visitor
+
+
+async def until(done: asyncio.Event, ask: Callable[[], Awaitable[Answer]]) -> list[Answer]:
+    """Ask over and over until somebody says that it is done."""
+    answers = []
+    while not done.is_set():
+        answers.append(await ask())
+    return answers
+
+
+async def until_answered(visitor: Browser, path: str) -> None:
+    async with asyncio.timeout(30):
+        while (await visitor.get(path)).status != 200:
+            await asyncio.sleep(0)
+
+
+async def test_servers_restarted_one_after_the_other_lose_no_request(pair: Site, visitor: Browser) -> None:
+    """What may be repeated is never lost; a POST that was cut off on its way is not, and the app's next try holds."""
+    tokens = (await visitor.sign_in()).json
+    held = {"refresh_token": tokens["refresh_token"]}
+    done = asyncio.Event()
+
+    async def keep_fresh() -> Answer:
+        answer = await refresh(visitor, held["refresh_token"])
+        if answer.status == 200:
+            held["refresh_token"] = answer.json["refresh_token"]
+        return answer
+
+    reading = [asyncio.create_task(until(done, lambda: visitor.me(tokens["access_token"]))) for _ in range(3)]
+    refreshing = asyncio.create_task(until(done, keep_fresh))
+    for number in range(2):
+        await pair.restart(number)
+        await until_seen_by_proxy(pair, visitor, number)
+    done.set()
+    read = [answer for task in reading for answer in await task]
+    refreshed = await refreshing
+    assert {answer.status for answer in read} == {200}
+    assert {answer.status for answer in refreshed} <= {200, 429, 502, 503}, "no app is signed out"
+    assert any(answer.status == 200 for answer in refreshed)
+    assert (await visitor.me(tokens["access_token"])).status == 200
+
+
+async def until_seen_by_proxy(pair: Site, visitor: Browser, number: int) -> None:
+    """What an operator waits for before the next restart: the proxy sends requests to this server again."""
+    async with asyncio.timeout(60):
+        while not any('"/users/me"' in line for line in pair.servers[number].lines):
+            await visitor.get("/health")
+
+
+async def test_a_sign_in_begun_before_a_server_was_killed_is_finished_on_the_other(
+    pair: Site, visitor: Browser
+) -> None:
+    """The proxy finds the one that is left, and everything about a login is in the database."""
+    back = await visitor.approve((await visitor.begin())["auth_url"])
+    await pair.servers[0].end(signal.SIGKILL)
+    answer = await visitor.get(back)
+    assert (answer.status, answer.json["provider"]) == (200, "google")
+    assert {(await visitor.get("/auth/providers")).status for _ in range(10)} == {200}
+
+
+async def test_servers_that_are_away_are_an_error_worth_a_retry(pair: Site, visitor: Browser) -> None:
+    """Clients are told to come back; when the servers are there again, nothing has to be done to the proxy."""
+    for server in pair.servers:
+        await server.end(signal.SIGKILL)
+    answer = await visitor.get("/auth/providers")
+    assert answer.status in (502, 503)
+    if pair.proxy.name == "nginx":
+        assert (answer.status, answer.headers["Retry-After"], answer.json["retryable"]) == (503, "5", True)
+        assert answer.headers["Content-Type"] == "application/problem+json"
+    await pair.start(0)
+    await until_answered(visitor, "/auth/providers")
+
+
+async def test_no_log_of_the_proxy_holds_a_query(pair: Site, visitor: Browser) -> None:
+    """Neither of what succeeds nor of what fails, and not by way of the Referer."""
+    app = App(visitor)
+    begun = await app.begin()
+    back = await visitor.approve(begun)
+    ended = await visitor.get(back, headers={"Referer": begun})
+    code = query_of(ended.headers["Location"])["code"]
+    tokens = (await app.redeem(code)).json
+    await visitor.me(tokens["access_token"])
+    await visitor.get(f"/deletion/{MARK}")
+    await visitor.get(f"http://{NAME}:{pair.proxy.ports.http}/auth/google/callback?code={MARK}&state={MARK}")
+    await visitor.ask("POST", f"/auth/token?x={MARK}", data=b"x" * 70_000)
+    await visitor.get("/health?" + MARK * 500)
+    for server in pair.servers:
+        await server.end(signal.SIGKILL)
+    failed = await visitor.get(f"/auth/google/callback?code={MARK}&state={MARK}")
+    assert failed.status in (502, 503)
+    async with asyncio.timeout(30):  # its line is the last: those before it are there then
+        while not {f'" {failed.status} ', f'"DownstreamStatus":{failed.status}'} & found_in(pair.proxy.access_log):
+            await asyncio.sleep(0)
+    secrets = {
+        MARK, app.state, app.verifier, code, query_of(begun)["state"], query_of(back)["code"],
+        tokens["access_token"], tokens["refresh_token"],
+    }  # fmt: skip
+    assert [secret for secret in secrets if secret in pair.proxy.all_logs] == []
+
+
+def found_in(log: str) -> set[str]:
+    """The marks of a failed request that a log holds, in either proxy's form."""
+    marks = {form.format(status) for status in (502, 503) for form in ('" {} ', '"DownstreamStatus":{}')}
+    return {mark for mark in marks if mark in log}

@@ -1,0 +1,87 @@
+"""The systemd units: verified and rated by systemd's own tools, and run as far as that takes no systemd."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nextarget.settings import FILE_SETTINGS, NAMES, Settings
+from nextarget.web.server import SHUTDOWN_SECONDS
+from tests.conftest import need
+from tests.deploy.documents import unit, unit_environment, values
+from tests.deploy.site import DEPLOY
+
+SERVICE = unit("nextarget.service")
+BACKUP = unit("nextarget-backup.service")
+SERVICES = ("nextarget.service", "nextarget-backup.service")
+KNOWN = NAMES.keys() | {f"{name}_FILE" for name in FILE_SETTINGS} | {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("systemd-analyze")
+    need(program, "systemd-analyze is not installed")
+    return subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units as shipped, but for the programs, which must exist to be verified."""
+    folder = tmp_path / "units"
+    folder.mkdir()
+    for path in (DEPLOY / "systemd").iterdir():
+        text = path.read_text(encoding="utf-8")
+        text = text.replace("/opt/nextarget/bin/nextarget ", f"{shutil.which('true')} ")
+        text = text.replace("/opt/nextarget/bin/python", sys.executable)
+        (folder / path.name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_systemd_has_nothing_against_the_units(units: Path) -> None:
+    """Every key and value is one that systemd knows."""
+    done = analyze("verify", *(str(path) for path in sorted(units.iterdir())))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_held_in_as_tightly_as_its_work_allows(units: Path, name: str) -> None:
+    """systemd's own rating, from 0 to 10; an unprotected service has 9.6."""
+    done = analyze("security", "--offline=true", "--threshold=15", str(units / name))
+    assert done.returncode == 0, done.stdout[-300:]
+
+
+def test_every_variable_of_the_units_is_a_setting() -> None:
+    """A misspelt one would be ignored in silence."""
+    assert set(unit_environment(SERVICE)) <= KNOWN
+    assert set(unit_environment(BACKUP)) <= KNOWN
+
+
+def test_every_credential_is_used_and_only_the_secret_key_must_exist() -> None:
+    """A provider that is off needs no file; a missing secret key stops the service before it starts."""
+    loaded = {text.partition(":")[0] for text in values(SERVICE, "LoadCredential")}
+    defaults = {text.partition(":")[0] for text in values(SERVICE, "SetCredential")}
+    used = {text.removeprefix("%d/") for name, text in unit_environment(SERVICE).items() if name.endswith("_FILE")}
+    assert loaded == used
+    assert loaded - defaults == {"jwt"}
+
+
+def test_the_service_may_take_as_long_to_stop_as_the_server_does() -> None:
+    """Killed earlier, requests in flight would be lost; wrong settings are not tried again."""
+    (seconds,) = values(SERVICE, "TimeoutStopSec")
+    assert int(seconds) > Settings.model_fields["drain_seconds"].default + 50 + SHUTDOWN_SECONDS
+    assert values(SERVICE, "KillSignal") == ["SIGTERM"]
+    assert values(SERVICE, "KillMode") == ["mixed"]
+    assert values(SERVICE, "ExecReload") == ["/bin/kill -HUP $MAINPID"]
+    assert values(SERVICE, "RestartPreventExitStatus") == ["78"]
+    assert values(SERVICE, "Restart") == ["on-failure"]
+
+
+def test_the_timer_starts_the_backup() -> None:
+    """By its name, and again after the machine was off at the time."""
+    timer = unit("nextarget-backup.timer")
+    assert values(timer, "Persistent") == ["yes"]
+    assert values(timer, "Unit") in ([], ["nextarget-backup.service"])
+    (calendar,) = values(timer, "OnCalendar")
+    done = analyze("calendar", calendar)
+    assert done.returncode == 0, done.stderr
