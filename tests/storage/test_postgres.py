@@ -30,6 +30,9 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'nextarget'"
+
+
 @asynccontextmanager
 async def opened(url: str, *, pool_size: int = 4) -> AsyncIterator[Database]:
     """A migrated, open database."""
@@ -80,13 +83,17 @@ async def test_a_server_that_answers_nothing_is_given_up_in_time(
     """Neither statement timeouts nor closed sockets help when the machine itself stands still."""
     async with opened(cluster.create_database(), pool_size=2) as database:
         await busy(database, 2)
+        before = cluster.execute(BACKENDS)
         monkeypatch.setattr("nextarget.storage.pool.ANSWER_SECONDS", 0.2)
         cluster.freeze()
         outcomes = await asyncio.gather(*(database.read(users.page) for _ in range(6)), return_exceptions=True)
         assert all(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes)
         cluster.thaw()
         monkeypatch.setattr("nextarget.storage.pool.ANSWER_SECONDS", 60)
-        assert await database.read(users.page) == []
+        await busy(database, 2)
+        after = cluster.execute(BACKENDS)
+        assert len(after) == 2
+        assert not set(before) & set(after)  # their threads were freed, and have connections of their own again
 
 
 class Counted:
@@ -241,6 +248,27 @@ def test_purging_from_many_nodes_deletes_every_row_once(postgres_url: str) -> No
         assert sum(pool.map(node, range(4))) == 40
     assert database.read_now(sessions.of_user, user.id) == [kept]
     database.close()
+
+
+async def test_a_session_that_is_being_moved_on_is_not_purged(postgres_url: str) -> None:
+    """A refresh in the last moment and a purge at the same time: the row is left to whoever has it."""
+    async with opened(postgres_url) as database:
+        session = await database.write(add_session, await database.write(admit), lifetime=1)
+        moved, go_on = threading.Event(), threading.Event()
+
+        def move_on(db: Connection) -> None:
+            assert sessions.swap(db, session, session.generations, expires_at=later(1000))
+            moved.set()
+            assert go_on.wait(30)
+
+        moving = asyncio.create_task(database.write(move_on))
+        await asyncio.to_thread(moved.wait, 30)
+        purging = asyncio.create_task(database.write(purge.one_batch, logins=NOW, expired=later(2), events=NOW))
+        await asyncio.wait([purging], timeout=1)
+        go_on.set()
+        await moving
+        assert await purging == 0
+        assert [kept.id for kept in await database.read(sessions.of_user, session.user_id)] == [session.id]
 
 
 @pytest.fixture(params=["refuses options", "ignores options"])
