@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from nextarget.settings import FILE_SETTINGS, NAMES
 from nextarget.telemetry import configure_logging
+from tests import running as servers
 from tests.postgres import Cluster, able
 from tests.running import Server, running
 
@@ -17,6 +18,39 @@ configure_logging(level="info", console=False)
 # A busy machine is no failure: examples have no deadline.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database", choices=("sqlite", "postgresql"), default="sqlite", help="what the tests' servers keep it all in"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With --database postgresql, every directory that a server runs in stands for a database of its own there."""
+    if request.config.getoption("--database") == "sqlite":
+        yield
+        return
+    cluster: Cluster = request.getfixturevalue("postgres")
+    urls: dict[Path, str] = {}
+
+    def database_in(directory: Path) -> str:
+        if directory not in urls:
+            urls[directory] = cluster.create_database()
+        return urls[directory]
+
+    monkeypatch.setattr(servers, "database_in", database_in)
+    yield
+    for url in urls.values():
+        cluster.drop_database(url)
+
+
+@pytest.fixture
+def sqlite_only(request: pytest.FixtureRequest) -> None:
+    """For a test of what only a SQLite file has."""
+    if request.config.getoption("--database") != "sqlite":
+        pytest.skip("is about a SQLite file")
 
 
 @pytest.fixture(autouse=True)

@@ -252,9 +252,8 @@ class Cluster(Daemon):
 
     def wait_until(self, condition: str) -> None:
         """Return once a condition in SQL is true; the server itself waits for it, but not for ever."""
-        self.execute(
-            f"SET statement_timeout = '{PATIENCE_SECONDS}s'; DO $$ BEGIN WHILE NOT ({condition}) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$"
-        )
+        limit = f"SET statement_timeout = '{PATIENCE_SECONDS}s'"
+        self.execute(f"{limit}; DO $$ BEGIN WHILE NOT ({condition}) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$")
 
     def execute(
         self, statement: str | sql.Composed, *parameters: object, database: str = "postgres"
