@@ -253,7 +253,8 @@ class Cluster(Daemon):
     def wait_until(self, condition: str) -> None:
         """Return once a condition in SQL is true; the server itself waits for it, but not for ever."""
         limit = f"SET statement_timeout = '{PATIENCE_SECONDS}s'"
-        self.execute(f"{limit}; DO $$ BEGIN WHILE NOT ({condition}) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$")
+        step = "PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot()"
+        self.execute(f"{limit}; DO $$ BEGIN WHILE NOT ({condition}) LOOP {step}; END LOOP; END $$")
 
     def execute(
         self, statement: str | sql.Composed, *parameters: object, database: str = "postgres"

@@ -192,8 +192,8 @@ class _Session:
         return _unavailable(error)
 
     def cut(self) -> None:
-        if not self._db.is_closed():
-            self._db.connection().cut()  # type: ignore[no-untyped-call]
+        if self._db.latest is not None:
+            self._db.latest.cut()
 
     def close(self) -> None:
         _disconnect(self._db)
@@ -240,6 +240,8 @@ class _Peewee(pw.PostgresqlDatabase):
     """Peewee's PostgreSQL with psycopg 3. `statement_seconds` limits each statement, 0 does not."""
 
     def __init__(self, parameters: dict[str, Any], *, statement_seconds: int = 0, thread_safe: bool = True) -> None:
+        self.latest: _Connection | None = None
+        """What another thread may cut. Peewee's own door to it would connect that thread, and make it wait, too."""
         self._parameters = parameters
         limits = {"statement_timeout": statement_seconds, "idle_in_transaction_session_timeout": IDLE_SECONDS}
         if not statement_seconds:
@@ -249,7 +251,7 @@ class _Peewee(pw.PostgresqlDatabase):
         super().__init__(str(parameters.get("dbname") or "postgres"), prefer_psycopg3=True, thread_safe=thread_safe)
 
     def _connect(self) -> _Connection:
-        connection = self._dial()
+        self.latest = connection = self._dial()
         try:
             ((pid, durability),) = connection.execute(
                 "SELECT pg_backend_pid(), current_setting('synchronous_commit')"
