@@ -192,8 +192,8 @@ class _Session:
         return _unavailable(error)
 
     def cut(self) -> None:
-        if not self._db.is_closed():
-            self._db.connection().cut()  # type: ignore[no-untyped-call]
+        if self._db.latest is not None:
+            self._db.latest.cut()
 
     def close(self) -> None:
         _disconnect(self._db)
@@ -204,6 +204,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     pooled = False
     begin = b""
+    given_up = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -213,6 +214,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def cut(self) -> None:
         """Shut the socket: whoever waits on it learns at once that the connection is lost."""
+        self.given_up = True
         with self._closing, suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
 
@@ -240,6 +242,8 @@ class _Peewee(pw.PostgresqlDatabase):
     """Peewee's PostgreSQL with psycopg 3. `statement_seconds` limits each statement, 0 does not."""
 
     def __init__(self, parameters: dict[str, Any], *, statement_seconds: int = 0, thread_safe: bool = True) -> None:
+        self.latest: _Connection | None = None
+        """What another thread may cut. Peewee's own door to it would connect that thread, and make it wait, too."""
         self._parameters = parameters
         limits = {"statement_timeout": statement_seconds, "idle_in_transaction_session_timeout": IDLE_SECONDS}
         if not statement_seconds:
@@ -249,7 +253,7 @@ class _Peewee(pw.PostgresqlDatabase):
         super().__init__(str(parameters.get("dbname") or "postgres"), prefer_psycopg3=True, thread_safe=thread_safe)
 
     def _connect(self) -> _Connection:
-        connection = self._dial()
+        self.latest = connection = self._dial()
         try:
             ((pid, durability),) = connection.execute(
                 "SELECT pg_backend_pid(), current_setting('synchronous_commit')"
@@ -304,8 +308,11 @@ def _parameters(url: str) -> dict[str, Any]:
 
 
 def _is_lost(db: pw.Database) -> bool:
-    """Whether there was a connection, and it is gone."""
-    return not db.is_closed() and bool(db.connection().closed)  # type: ignore[no-untyped-call]
+    """Whether there was a connection, and it is gone, though nobody gave it up."""
+    if db.is_closed():
+        return False
+    connection: _Connection = db.connection()  # type: ignore[no-untyped-call]
+    return connection.closed and not connection.given_up
 
 
 def _disconnect(db: pw.Database) -> None:
