@@ -74,7 +74,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
-    """A PostgreSQL server for the whole run. A test that stops or breaks one starts its own."""
+    """A PostgreSQL server for the whole run. A test that stops or breaks one uses `cluster`."""
     need_postgres()
     with Cluster() as cluster:
         yield cluster
@@ -86,6 +86,14 @@ def postgres_url(postgres: Cluster) -> Iterator[str]:
     url = postgres.create_database()
     yield url
     postgres.drop_database(url)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of a test's own, to be stopped and broken."""
+    need_postgres()
+    with Cluster() as cluster:
+        yield cluster
 
 
 def need_postgres() -> None:

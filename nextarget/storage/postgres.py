@@ -165,16 +165,16 @@ class _Session:
 
     def _read(self, work: Callable[[pw.Database], R]) -> R:
         """Done a second time when the connection was lost: the server was restarted, or cut an idle connection."""
-        again = True
+        attempt = 1
         while True:
             try:
                 return work(self._db)
             except _UNUSABLE as error:
-                again = again and _is_lost(self._db)
+                lost = _is_lost(self._db)
                 failure = self._failed(error)
-                if not again:
+                if attempt == 2 or not lost:
                     raise failure from error
-                again = False
+                attempt += 1
 
     def _write(self, work: Callable[[pw.Database], R]) -> R:
         """Never done a second time after the connection was lost: the commit may have happened.
@@ -183,15 +183,16 @@ class _Session:
         response that was lost, for which `tokens.refresh` has a rule. A login or a code that was consumed unheard
         ends nothing that existed: the person starts again. To revoke, to deactivate or to delete twice is to do it.
         """
-        for attempts_left in reversed(range(ATTEMPTS)):
+        attempt = 1
+        while True:
             try:
                 with self._db.atomic():
                     return work(self._db)
             except _UNUSABLE as error:
                 failure = self._failed(error)
-                if not attempts_left or _sqlstate(error) not in _UNDONE:
+                if attempt == ATTEMPTS or _sqlstate(error) not in _UNDONE:
                     raise failure from error
-        raise AssertionError("unreachable")
+                attempt += 1
 
     def _failed(self, error: Exception) -> DatabaseUnavailable:
         """What to say about an error that means that the database cannot be used. The connection is given up, in
@@ -202,8 +203,8 @@ class _Session:
         return _unavailable(error)
 
     def cut(self) -> None:
-        if not self._db.is_closed():
-            self._db.connection().cut()  # type: ignore[no-untyped-call]
+        if self._db.latest is not None:
+            self._db.latest.cut()
 
     def close(self) -> None:
         _disconnect(self._db)
@@ -214,6 +215,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     pooled = False
     begin = b""
+    given_up = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -223,6 +225,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def cut(self) -> None:
         """Shut the socket: whoever waits on it learns at once that the connection is lost."""
+        self.given_up = True
         with self._closing, suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
 
@@ -250,6 +253,8 @@ class _Peewee(pw.PostgresqlDatabase):
     """Peewee's PostgreSQL with psycopg 3. `statement_seconds` limits each statement, 0 does not."""
 
     def __init__(self, parameters: dict[str, Any], *, statement_seconds: int = 0, thread_safe: bool = True) -> None:
+        self.latest: _Connection | None = None
+        """What another thread may cut. Peewee's own door to it would connect that thread, and make it wait, too."""
         self._parameters = parameters
         limits = {"statement_timeout": statement_seconds, "idle_in_transaction_session_timeout": IDLE_SECONDS}
         if not statement_seconds:
@@ -259,7 +264,7 @@ class _Peewee(pw.PostgresqlDatabase):
         super().__init__(str(parameters.get("dbname") or "postgres"), prefer_psycopg3=True, thread_safe=thread_safe)
 
     def _connect(self) -> _Connection:
-        connection = self._dial()
+        self.latest = connection = self._dial()
         try:
             ((pid, durability),) = connection.execute(
                 "SELECT pg_backend_pid(), current_setting('synchronous_commit')"
@@ -314,8 +319,11 @@ def _parameters(url: str) -> dict[str, Any]:
 
 
 def _is_lost(db: pw.Database) -> bool:
-    """Whether there was a connection, and it is gone."""
-    return not db.is_closed() and bool(db.connection().closed)  # type: ignore[no-untyped-call]
+    """Whether there was a connection, and it is gone, though nobody gave it up."""
+    if db.is_closed():
+        return False
+    connection: _Connection = db.connection()  # type: ignore[no-untyped-call]
+    return connection.closed and not connection.given_up
 
 
 def _disconnect(db: pw.Database) -> None:
