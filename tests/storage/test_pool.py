@@ -120,6 +120,21 @@ async def test_a_connection_that_does_not_answer_is_cut(lines: Lines, monkeypatc
     await asyncio.gather(*(lines.pool.perform(number_of, writes=False) for _ in range(10)))
 
 
+async def test_one_that_does_not_answer_makes_the_others_suspect(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine may be gone: no caller after that has to find it out again, connection by connection."""
+    for _ in range(2):
+        await lines.hold()
+    lines.let_go()
+    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 0.05)
+    with pytest.raises(DatabaseUnavailable):
+        await lines.pool.perform(lambda line: line.lost.wait(60), writes=False)
+    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 60)
+    assert not any(line.closed for line in lines.made)
+    for _ in range(2):
+        await lines.hold()
+    assert [line.closed for line in lines.made] == [True, True]
+
+
 async def test_whoever_waits_for_a_free_connection_is_told_in_time(
     lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,17 +17,9 @@ from nextarget.storage import audit, postgres, purge, sessions, users
 from nextarget.storage.addresses import database_at
 from nextarget.storage.database import Connection, Database
 from nextarget.storage.schema import migrate, pending
-from tests.conftest import need_pgbouncer, need_postgres
+from tests.conftest import need_pgbouncer
 from tests.contract.rows import NOW, add_session, admit, identity, later
 from tests.postgres import Cluster, PgBouncer
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A server that a test may break."""
-    need_postgres()
-    with Cluster() as cluster:
-        yield cluster
 
 
 @asynccontextmanager
