@@ -204,6 +204,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     pooled = False
     begin = b""
+    given_up = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -213,6 +214,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def cut(self) -> None:
         """Shut the socket: whoever waits on it learns at once that the connection is lost."""
+        self.given_up = True
         with self._closing, suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
 
@@ -306,8 +308,11 @@ def _parameters(url: str) -> dict[str, Any]:
 
 
 def _is_lost(db: pw.Database) -> bool:
-    """Whether there was a connection, and it is gone."""
-    return not db.is_closed() and bool(db.connection().closed)  # type: ignore[no-untyped-call]
+    """Whether there was a connection, and it is gone, though nobody gave it up."""
+    if db.is_closed():
+        return False
+    connection: _Connection = db.connection()  # type: ignore[no-untyped-call]
+    return connection.closed and not connection.given_up
 
 
 def _disconnect(db: pw.Database) -> None:

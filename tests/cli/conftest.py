@@ -32,7 +32,7 @@ class Result:
 def folder(tmp_path, monkeypatch, request) -> Path:
     """With --database postgresql, commands work on a database there unless they are told otherwise."""
     monkeypatch.chdir(tmp_path)
-    if request.config.getoption("--database") == "postgresql" and "sqlite_only" not in request.fixturenames:
+    if request.config.getoption("--database") == "postgresql":
         monkeypatch.setenv("DATABASE_URL", servers.database_in(tmp_path))
     return tmp_path
 

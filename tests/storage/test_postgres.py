@@ -34,10 +34,16 @@ async def opened(url: str, *, pool_size: int = 4) -> AsyncIterator[Database]:
         database.close()
 
 
-async def busy(database: Database, connections: int = 4) -> None:
-    """Have the pool open so many connections."""
+async def busy(database: Database, connections: int = 4, *, connected: bool = True) -> None:
+    """Have so many threads of the pool at work at one moment, each with a connection unless told otherwise."""
     together = threading.Barrier(connections)
-    await asyncio.gather(*(database.read(lambda _: together.wait(30)) for _ in range(connections)))
+
+    def work(db: Connection) -> None:
+        if connected:
+            db.execute_sql("SELECT 1")
+        together.wait(60)
+
+    await asyncio.gather(*(database.read(work) for _ in range(connections)))
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
@@ -76,9 +82,10 @@ async def test_a_server_that_answers_nothing_is_given_up_in_time(
         cluster.freeze()
         outcomes = await asyncio.gather(*(database.read(users.page) for _ in range(6)), return_exceptions=True)
         assert all(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes)
+        monkeypatch.setattr("nextarget.storage.pool.ANSWER_SECONDS", 30)
+        await busy(database, 2, connected=False)  # its threads are free, though it says nothing still
         cluster.thaw()
-        monkeypatch.setattr("nextarget.storage.pool.ANSWER_SECONDS", 60)
-        assert await database.read(users.page) == []
+        await busy(database, 2)
 
 
 class Counted:
@@ -233,6 +240,27 @@ def test_purging_from_many_nodes_deletes_every_row_once(postgres_url: str) -> No
         assert sum(pool.map(node, range(4))) == 40
     assert database.read_now(sessions.of_user, user.id) == [kept]
     database.close()
+
+
+async def test_a_session_that_is_being_moved_on_is_not_purged(postgres_url: str) -> None:
+    """A refresh in the last moment and a purge at the same time: the row is left to whoever has it."""
+    async with opened(postgres_url) as database:
+        session = await database.write(add_session, await database.write(admit), lifetime=1)
+        moved, go_on = threading.Event(), threading.Event()
+
+        def move_on(db: Connection) -> None:
+            assert sessions.swap(db, session, session.generations, expires_at=later(1000))
+            moved.set()
+            assert go_on.wait(30)
+
+        moving = asyncio.create_task(database.write(move_on))
+        await asyncio.to_thread(moved.wait, 30)
+        purging = asyncio.create_task(database.write(purge.one_batch, logins=NOW, expired=later(2), events=NOW))
+        await asyncio.wait([purging], timeout=1)
+        go_on.set()
+        await moving
+        assert await purging == 0
+        assert [kept.id for kept in await database.read(sessions.of_user, session.user_id)] == [session.id]
 
 
 @pytest.fixture(params=["refuses options", "ignores options"])
