@@ -67,6 +67,7 @@ class Node(Browser):
         async with asyncio.timeout(PATIENCE_SECONDS):
             await listening.wait()
         if '"listening"' not in self.lines[-1]:
+            await self._end(signal.SIGKILL)
             raise DidNotStart("".join(self.lines))
         self.life, self.listening = self.life + 1, True
 

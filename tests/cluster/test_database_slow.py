@@ -71,3 +71,34 @@ async def test_a_statement_that_only_takes_long_is_waited_for(cluster: Cluster, 
         await asyncio.to_thread(cluster.wait_until, "EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
     answers = await asyncio.gather(*waiting)
     assert {answer.status for answer in answers} == {200}
+
+
+async def test_a_server_stops_in_order_though_its_database_is_silent(
+    cluster: Cluster, nodes: Service, url: str
+) -> None:
+    """Whoever restarts it at three in the morning need not kill it, and who waited gets an answer."""
+    node = await nodes.start()
+    tokens = (await node.sign_in()).json
+    await asyncio.gather(*(node.me(tokens["access_token"]) for _ in range(WAITING)))
+    with frozen(cluster, url):
+        waiting = [asyncio.create_task(node.me(tokens["access_token"])) for _ in range(WAITING)]
+        for _ in range(2):  # after that they have arrived, by the connections of before
+            assert (await node.get("/health")).status == 200
+        assert await node.stop() == 0
+        answers = await asyncio.gather(*waiting)
+    assert not any(is_served(answer) for answer in answers)
+    assert node.complaints() == []
+
+
+async def test_who_hung_up_meanwhile_stands_in_nobodys_way(cluster: Cluster, nodes: Service, url: str) -> None:
+    """A crowd that gave up waiting is not served after the database has come back, but whoever asks then."""
+    node = await nodes.start(DATABASE_POOL_SIZE="2")
+    tokens = (await node.sign_in()).json
+    with locked(cluster, url):
+        crowd = [asyncio.create_task(node.me(tokens["access_token"])) for _ in range(WAITING)]
+        await asyncio.to_thread(cluster.wait_until, "(SELECT count(*) FROM pg_locks WHERE NOT granted) = 2")
+        for each in crowd:
+            each.cancel()
+        await asyncio.wait(crowd)
+    assert (await node.me(tokens["access_token"])).status == 200
+    assert node.complaints() == []

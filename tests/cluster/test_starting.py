@@ -3,9 +3,10 @@
 import asyncio
 
 import psycopg
+import pytest
 
 from tests.cluster.rows import rows
-from tests.nodes import Service
+from tests.nodes import DidNotStart, Service
 from tests.postgres import Cluster, name_of
 
 NODES = 10
@@ -25,3 +26,14 @@ async def test_ten_nodes_that_start_at_once_migrate_once(postgres: Cluster, node
     assert [line for node in started for line in node.complaints()] == []
     applied = [name for (name,) in rows(url, "SELECT name FROM schema_migration")]
     assert len(applied) == len(set(applied)) > 0
+
+
+async def test_a_node_without_its_database_says_so_and_ends(cluster: Cluster, nodes: Service) -> None:
+    """Whatever supervises it starts it again; once the database is there, it serves."""
+    node = nodes.node(DATABASE_URL=cluster.create_database())
+    cluster.stop()
+    with pytest.raises(DidNotStart, match="Start PostgreSQL, or check host and port in DATABASE_URL"):
+        await node.start()
+    cluster.start()
+    await node.start()
+    assert (await node.sign_in()).status == 200
