@@ -68,10 +68,15 @@ def serve(settings: Settings, *, load: Callable[[], Settings], announce: Callabl
     log.info("stopped")
 
 
-def prepare(settings: Settings) -> None:
+def prepare(settings: Settings, *, before: Settings | None = None) -> None:
     """Everything that is done once for all workers, before any of them is forked: neither connection nor thread may
-    be left over from it. Raises ConfigurationError, SchemaError or DatabaseUnavailable."""
+    be left over from it. `before` is what was in force until now, if anything was.
+
+    Raises ConfigurationError, SchemaError or DatabaseUnavailable.
+    """
     database = Runtime(settings).database
+    if before is not None and before.database_url == settings.database_url:
+        return  # done already; and what an upgrade has put in place meanwhile is for the new program
     try:
         migrate(database)
     finally:
@@ -207,7 +212,7 @@ class _Workers(BaseApplication):  # type: ignore[misc]
         before = self.settings
         try:
             settings = self._load()
-            prepare(settings)
+            prepare(settings, before=before)
         except NexTargetError as error:
             log.error("reload_refused", detail=error.detail, note=error.note)  # noqa: TRY400 - no fault of ours
             return False

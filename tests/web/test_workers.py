@@ -331,6 +331,16 @@ def test_gunicorn_takes_its_settings_from_nowhere_and_tells_no_secret(tmp_path: 
     assert not (tmp_path / ".gunicorn").exists()
 
 
+def test_heartbeats_need_no_disk(tmp_path: Path) -> None:
+    """They are kept in shared memory, which a container has with a read-only file system too."""
+    with served(tmp_path, "--workers", "2") as server:
+        server.workers(2)
+        held = [str(link.readlink()) for link in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+        beats = [path for path in held if "wgunicorn-" in path]
+        assert len(beats) == 2
+        assert all(path.startswith("/dev/shm/") for path in beats)
+
+
 def test_counting_in_memory_is_called_out_when_there_are_several_workers(tmp_path: Path) -> None:
     """Limits would be as many times what they say."""
     with served(tmp_path, "--workers", "2") as server:
