@@ -128,13 +128,13 @@ class Worker(GunicornWebWorker):
             (_RETIRE, _Ending.RETIRE),
         ):
             self.loop.add_signal_handler(number, self._end, ending)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_WORKERS)
 
     def _end(self, ending: _Ending) -> None:
         if not self._ending.done():
             self._ending.set_result(ending)
 
     async def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_WORKERS)  # from here on the loop hears them; see `spawn_worker`
         runner = self.wsgi()
         await runner.setup()
         try:
@@ -230,7 +230,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
     _stopping = False
 
     def spawn_worker(self) -> Any:
-        """No signal is lost between the fork and the worker's own handlers; there it unblocks them."""
+        """No signal is lost between the fork and the worker's event loop, which lets them through once it runs."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_WORKERS)
         try:
             return super().spawn_worker()

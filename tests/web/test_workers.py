@@ -271,6 +271,16 @@ async def test_a_second_signal_ends_it_at_once(
         assert ended(*pids)
 
 
+def test_a_stop_in_the_midst_of_the_start_reaches_every_worker(tmp_path: Path) -> None:
+    """A worker that is told to stop before it can listen to signals does so once it can; none has to be killed."""
+    for _ in range(3):
+        with served(tmp_path, "--workers", "4") as server:
+            server.wait_for("listening")
+            server.send(signal.SIGTERM)
+            assert server.end() == 0
+            assert len(server.events("worker_stopping")) == 4
+
+
 def test_workers_go_when_their_parent_was_killed(tmp_path: Path) -> None:
     """Otherwise they would hold the address, and the next server could not have it."""
     with served(tmp_path, "--workers", "2") as server:
