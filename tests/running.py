@@ -96,6 +96,11 @@ class Server(Browser):
     url: str
     runtime: Runtime
     app: web.Application
+    runner: GuardedRunner
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
 
 def free_listener(port: int = 0) -> socket.socket:
@@ -159,7 +164,7 @@ async def running(
     try:
         await web.SockSite(runner, listener).start()
         async with aiohttp.ClientSession() as session:
-            yield Server(session, f"http://127.0.0.1:{port}", runtime, app)
+            yield Server(session, f"http://127.0.0.1:{port}", runtime, app, runner)
     finally:
         await runner.cleanup()
 

@@ -12,6 +12,8 @@ from nextarget.storage.tables import TABLES
 
 _DIRECTORY = Path(__file__).parent / "migrations"
 _OURS = {table._meta.table_name for table in TABLES}
+_SHIPPED = tuple(path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py")))
+"""Names, as they were when this program started: an upgrade may put others in place under it."""
 _HISTORY = "schema_migration"
 _APPLIED = Statement(f'SELECT "name" FROM "{_HISTORY}"')  # noqa: S608 - a name of ours
 
@@ -27,9 +29,8 @@ def pending(database: Database) -> list[str]:
 def lacking(db: Connection) -> list[str]:
     """As `pending`, for a database that is open and serving: one cheap query. What a newer version of this program
     has applied does not count: while nodes are upgraded one after another, the older ones go on."""
-    shipped = [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
     applied = {name for (name,) in _APPLIED.rows(db, ())} if db.table_exists(_HISTORY) else set()
-    return [name for name in shipped if name not in applied]
+    return [name for name in _SHIPPED if name not in applied]
 
 
 def migrate(database: Database) -> list[str]:

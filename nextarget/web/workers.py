@@ -69,10 +69,15 @@ def serve(settings: Settings, *, load: Callable[[], Settings], announce: Callabl
     log.info("stopped")
 
 
-def prepare(settings: Settings) -> None:
+def prepare(settings: Settings, *, before: Settings | None = None) -> None:
     """Everything that is done once for all workers, before any of them is forked: neither connection nor thread may
-    be left over from it. Raises ConfigurationError, SchemaError or DatabaseUnavailable."""
+    be left over from it. `before` is what was in force until now, if anything was.
+
+    Raises ConfigurationError, SchemaError or DatabaseUnavailable.
+    """
     database = Runtime(settings).database
+    if before is not None and before.database_url == settings.database_url:
+        return  # done already; and what an upgrade has put in place meanwhile is for the new program
     try:
         migrate(database)
     finally:
@@ -126,13 +131,13 @@ class Worker(GunicornWebWorker):
             (_RETIRE, _Ending.RETIRE),
         ):
             self.loop.add_signal_handler(number, self._end, ending)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_WORKERS)
 
     def _end(self, ending: _Ending) -> None:
         if not self._ending.done():
             self._ending.set_result(ending)
 
     async def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_WORKERS)  # from here on the loop hears them; see `spawn_worker`
         runner = self.wsgi()
         await runner.setup()
         try:
@@ -210,7 +215,7 @@ class _Workers(BaseApplication):  # type: ignore[misc]
         before = self.settings
         try:
             settings = self._load()
-            prepare(settings)
+            prepare(settings, before=before)
         except NexTargetError as error:
             log.error("reload_refused", detail=error.detail, note=error.note)  # noqa: TRY400 - no fault of ours
             return False
@@ -228,7 +233,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
     _stopping = False
 
     def spawn_worker(self) -> Any:
-        """No signal is lost between the fork and the worker's own handlers; there it unblocks them."""
+        """No signal is lost between the fork and the worker's event loop, which lets them through once it runs."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_WORKERS)
         try:
             return super().spawn_worker()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -82,14 +83,15 @@ def test_a_token_for_the_sandbox_fits_the_port_it_is_served_on(command, environ,
         refused.value.close()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_a_port_in_use_is_one_sentence(execute, secret, log_format):
+def test_a_port_in_use_is_one_sentence(execute, secret, log_format, workers):
     """Status 1, no traceback, and JSON where every line is JSON."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = str(listener.getsockname()[1])
-        result = execute("serve", "--port", port, LOG_FORMAT=log_format)
+        result = execute("serve", "--port", port, "--workers", workers, LOG_FORMAT=log_format)
     assert result.status == 1
     line = result.err.splitlines()[-1]
     sentence = json.loads(line)["detail"] if log_format == "json" else line
@@ -159,3 +161,38 @@ def test_purge_deletes_what_is_over_and_says_how_much(run, runtime):
     assert json.loads(run("purge", "--json").out) == {"deleted": 3}
     result = run("purge")
     assert (result.status, result.out, result.err) == (0, "0\n", "")
+
+
+def test_purge_shows_a_bar_on_a_terminal(command, environ, runtime):
+    """How much is done, of how much there was; standard output stays the count alone."""
+    for number in range(3):
+        runtime.database.write_now(nonces.add, f"digest {number}", purpose=nonces.NATIVE, expires_at=Millis(1))
+    terminal, end = pty.openpty()
+    with subprocess.Popen([*command, "purge"], env=environ, stdout=subprocess.PIPE, stderr=end) as process:
+        os.close(end)
+        shown = b""
+        with contextlib.suppress(OSError):  # the program has gone
+            while read := os.read(terminal, 65536):
+                shown += read
+        assert process.communicate(timeout=60)[0] == b"3\n"
+    os.close(terminal)
+    assert b"Deleted 3 of 3 rows" in shown
+
+
+@pytest.mark.parametrize("options", [["--sandbox", "--workers", "2"], ["--sandbox", "--workers", "64"]])
+def test_the_sandbox_has_one_worker(run, folder, options):
+    """Its codes and faults live in the memory of one process."""
+    result = run("serve", *options)
+    assert result.status == 78
+    assert "the sandbox has one worker" in result.err
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_database_that_cannot_be_had_ends_the_start(execute, secret, workers):
+    """Status 1 and one line, however many workers there were to be."""
+    result = execute("serve", "--port", "0", "--workers", workers, DATABASE_URL="sqlite:////nowhere/at/all/x.db")
+    assert result.status == 1
+    failed = json.loads(result.err.splitlines()[-1])
+    assert failed["event"] == "cannot_serve"
+    assert "/nowhere/at/all/x.db cannot be opened" in failed["detail"]

@@ -271,6 +271,16 @@ async def test_a_second_signal_ends_it_at_once(
         assert ended(*pids)
 
 
+def test_a_stop_in_the_midst_of_the_start_reaches_every_worker(tmp_path: Path) -> None:
+    """A worker that is told to stop before it can listen to signals does so once it can; none has to be killed."""
+    for _ in range(3):
+        with served(tmp_path, "--workers", "4") as server:
+            server.wait_for("listening")
+            server.send(signal.SIGTERM)
+            assert server.end() == 0
+            assert len(server.events("worker_stopping")) == 4
+
+
 def test_workers_go_when_their_parent_was_killed(tmp_path: Path) -> None:
     """Otherwise they would hold the address, and the next server could not have it."""
     with served(tmp_path, "--workers", "2") as server:
@@ -329,6 +339,16 @@ def test_gunicorn_takes_its_settings_from_nowhere_and_tells_no_secret(tmp_path: 
         said = [line["event"] for line in server.lines if line.get("logger") == "gunicorn.error"]
         assert bool(said) is (log_level == "debug")
     assert not (tmp_path / ".gunicorn").exists()
+
+
+def test_heartbeats_need_no_disk(tmp_path: Path) -> None:
+    """They are kept in shared memory, which a container has with a read-only file system too."""
+    with served(tmp_path, "--workers", "2") as server:
+        server.workers(2)
+        held = [str(link.readlink()) for link in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+        beats = [path for path in held if "wgunicorn-" in path]
+        assert len(beats) == 2
+        assert all(path.startswith("/dev/shm/") for path in beats)
 
 
 def test_counting_in_memory_is_called_out_when_there_are_several_workers(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""How a serving process stops: whoever is connected is answered, and told that it was the last answer."""
+
+import asyncio
+
+import pytest
+
+from nextarget.web.readiness import READINESS
+from tests.running import Server
+from tests.serving import Line
+
+LONG = 600
+BODY = "grant_type=refresh_token&client_id=nextarget-app&refresh_token=none"
+POST = (
+    "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    f"Content-Length: {len(BODY)}\r\n\r\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not waited for is over at once."""
+    monkeypatch.setattr("nextarget.web.server._LOOK_SECONDS", 0)
+
+
+async def stop(server: Server, **how: float) -> None:
+    """As a process does it."""
+    await server.runner.finish(**how)
+    await server.runner.cleanup()
+
+
+async def until_deaf(server: Server) -> None:
+    """Wait until nobody listens any more, and for a few turns of the loop."""
+    while server.runner.sites:
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_an_idle_connection_is_answered_once_more_after_listening_has_ended(server: Server) -> None:
+    """What its client was about to send is not reset. When the last one has gone, nothing is waited for."""
+    new, kept = await Line.open(server.port), await Line.open(server.port)
+    assert await kept.ask("/health") == (200, False)  # so both have been taken
+    finished = asyncio.create_task(stop(server, idle_seconds=LONG))
+    await until_deaf(server)
+    for line in (kept, new):
+        assert await line.ask("/health") == (200, True)
+        await line.close()
+    async with asyncio.timeout(60):
+        await finished
+
+
+async def test_an_idle_connection_is_not_waited_for_without_end(server: Server) -> None:
+    """Once its time is over, a client that says nothing is let go of."""
+    line = await Line.open(server.port)
+    assert await line.ask("/health") == (200, False)
+    async with asyncio.timeout(60):
+        await stop(server, idle_seconds=0)
+        assert await line.reader.read() == b""
+    await line.close()
+
+
+async def test_a_request_whose_body_is_still_coming_is_waited_for(server: Server) -> None:
+    """aiohttp would drop the rest of it, and answer that it came too slowly."""
+    line = await Line.open(server.port)
+    line.send(POST + BODY[:1])
+    await server.get("/health")  # the connection before has been taken
+    finished = asyncio.create_task(stop(server, idle_seconds=0))
+    await until_deaf(server)
+    line.send(BODY[1:])
+    assert await line.answer() == (400, True)
+    await line.close()
+    await finished
+
+
+async def test_a_drain_goes_on_listening_and_says_that_it_is_not_ready(server: Server) -> None:
+    """Each answer is the last on its connection, so that clients move on."""
+    draining = asyncio.create_task(server.runner.finish(drain_seconds=LONG))
+    await asyncio.sleep(0)
+    for path, status in (("/health", 200), ("/health/ready", 503), ("/users/me", 401)):
+        line = await Line.open(server.port)
+        assert await line.ask(path) == (status, True)
+        await line.close()
+    draining.cancel()
+
+
+async def test_a_process_that_is_replaced_stays_ready_to_the_end(server: Server) -> None:
+    """Another has taken its place: a load balancer that asks on an old connection is not to be alarmed."""
+    line = await Line.open(server.port)
+    assert await line.ask("/health/ready") == (200, False)
+    finished = asyncio.create_task(stop(server, idle_seconds=LONG, ready=True))
+    await until_deaf(server)
+    assert await line.ask("/health/ready") == (200, True)
+    assert server.app[READINESS].draining is False
+    await line.close()
+    await finished
