@@ -11,7 +11,7 @@ from nextarget.model import Millis, Provider
 from nextarget.services.authorization import CodeRedemption, Redirects
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.settings import Settings
-from nextarget.storage.database import Database
+from nextarget.storage.addresses import database_at
 from nextarget.storage.schema import migrate
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import JwtKey, Keyring, load_private_key
@@ -42,7 +42,7 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.clock = utc_now
-        self.database = Database(settings.database_path)
+        self.database = database_at(settings.database_url, pool_size=settings.database_pool_size)
         self.keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys, private_key_of(settings))
         self.access_tokens = AccessTokens(
             self.keyring,

@@ -1,7 +1,7 @@
 """What every test may use. A reason to skip that CI must not have is turned into a failure here."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,8 @@ from hypothesis import settings
 
 from nextarget.settings import FILE_SETTINGS, NAMES
 from nextarget.telemetry import configure_logging
+from tests import running as servers
+from tests.postgres import Cluster, able
 from tests.running import Server, running
 
 configure_logging(level="info", console=False)
@@ -16,6 +18,39 @@ configure_logging(level="info", console=False)
 # A busy machine is no failure: examples have no deadline.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database", choices=("sqlite", "postgresql"), default="sqlite", help="what the tests' servers keep it all in"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With --database postgresql, every directory that a server runs in stands for a database of its own there."""
+    if request.config.getoption("--database") == "sqlite":
+        yield
+        return
+    cluster: Cluster = request.getfixturevalue("postgres")
+    urls: dict[Path, str] = {}
+
+    def database_in(directory: Path) -> str:
+        if directory not in urls:
+            urls[directory] = cluster.create_database()
+        return urls[directory]
+
+    monkeypatch.setattr(servers, "database_in", database_in)
+    yield
+    for url in urls.values():
+        cluster.drop_database(url)
+
+
+@pytest.fixture
+def sqlite_only(request: pytest.FixtureRequest) -> None:
+    """For a test of what only a SQLite file has."""
+    if request.config.getoption("--database") != "sqlite":
+        pytest.skip("is about a SQLite file")
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +65,32 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     """The whole server with the stand-in providers, over real HTTP."""
     async with running(tmp_path) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server for the whole run. A test that stops or breaks one starts its own."""
+    need_postgres()
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgres_url(postgres: Cluster) -> Iterator[str]:
+    """An empty PostgreSQL database."""
+    url = postgres.create_database()
+    yield url
+    postgres.drop_database(url)
+
+
+def need_postgres() -> None:
+    """Skip a test on a machine without PostgreSQL's server programs."""
+    need(able("initdb", "postgres", "pg_basebackup"), "PostgreSQL's server programs are not installed")
+
+
+def need_pgbouncer() -> None:
+    """Skip a test on a machine without PgBouncer."""
+    need(able("pgbouncer"), "PgBouncer is not installed")
 
 
 def need(available: object, reason: str) -> None:

@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp import web
 
 from nextarget.runtime import Runtime
-from nextarget.sandbox.workspace import SECRETS_FILE, sandbox_config, sandbox_values
+from nextarget.sandbox.workspace import DATABASE_FILE, SECRETS_FILE, sandbox_config, sandbox_values
 from nextarget.settings import Settings, Value, read_values
 from nextarget.web.app import create_app
 from nextarget.web.server import GuardedRunner
@@ -126,6 +126,12 @@ def furnish(directory: Path) -> None:
         path.write_text(json.dumps(_made_up_once() | {"jwt_secret_key": secrets.token_urlsafe(64)}), encoding="utf-8")
 
 
+def database_in(directory: Path) -> str:
+    """The URL of the database that servers in a directory share. With --database postgresql, conftest.py puts another
+    function in the place of this one."""
+    return f"sqlite:///{directory / DATABASE_FILE}"
+
+
 @asynccontextmanager
 async def running(
     directory: Path, *, listener: socket.socket | None = None, slow_seconds: float = 15.0, **overrides: str
@@ -134,7 +140,8 @@ async def running(
     furnish(directory)
     listener = listener or free_listener()
     port = listener.getsockname()[1]
-    runtime = Runtime(sandbox_settings(directory, port, **overrides))
+    settings = sandbox_settings(directory, port, **{"DATABASE_URL": database_in(directory)} | overrides)
+    runtime = Runtime(settings)
     app = create_app(runtime, sandbox_config(directory, "127.0.0.1", port, slow_seconds=slow_seconds))
     runner = GuardedRunner(app)
     await runner.setup()

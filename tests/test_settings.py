@@ -51,7 +51,7 @@ def test_a_secret_is_all_that_must_be_set(tmp_path):
     made = settings(tmp_path)
     assert made.environment is Environment.DEVELOPMENT
     assert (made.host, made.port, made.public_url) == ("127.0.0.1", 8000, "http://127.0.0.1:8000")
-    assert made.database_path == "nextarget.db"
+    assert made.database_url == "sqlite:///nextarget.db"
     assert made.google_client_id is made.facebook_client_id is None
 
 
@@ -335,28 +335,52 @@ def test_loopback_is_told_from_the_rest(host, loopback):
 
 
 @pytest.mark.parametrize(
-    ("url", "path"),
+    "url",
     [
-        ("sqlite:///nextarget.db", "nextarget.db"),
-        ("sqlite:////var/lib/nextarget.db", "/var/lib/nextarget.db"),
-        ("sqlite:///", None),
-        ("sqlite:///:memory:", None),
-        ("sqlite://nextarget.db", None),
-        ("nextarget.db", None),
-        ("sqlite:///file.db?mode=ro", None),
-        ("mysql://host/db", None),
-        ("postgresql://", None),
-        ("postgresql://host", None),
-        ("postgresql://host:port/db", None),
-        ("postgresql://host/d b", None),
+        "sqlite:///nextarget.db",
+        "sqlite:////var/lib/nextarget.db",
+        "postgresql://host/db",
+        "postgresql://user:p%40ss@host:5432/db?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+        "postgresql://user@[::1]:5432/db",
+        "postgresql://first:5432,second:5433/db?target_session_attrs=read-write",
+        "postgresql:///db?host=/run/postgresql",
     ],
 )
-def test_the_database_is_a_sqlite_file(tmp_path, url, path):
-    """Three slashes and a path, relative or absolute."""
-    if path is None:
-        assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "DATABASE_URL": url})) == {"DATABASE_URL"}
-    else:
-        assert settings(tmp_path, DATABASE_URL=url).database_path == path
+def test_a_database_is_a_sqlite_file_or_on_postgresql(tmp_path, url):
+    """Three slashes and a path, relative or absolute; or what PostgreSQL's own client would take."""
+    assert settings(tmp_path, DATABASE_URL=url).database_url == url
+
+
+def test_the_other_spelling_of_postgresql_is_as_good(tmp_path):
+    """What a hosting platform hands out can be pasted."""
+    assert settings(tmp_path, DATABASE_URL="postgres://u:p@host/db").database_url == "postgresql://u:p@host/db"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite://nextarget.db",
+        "nextarget.db",
+        "sqlite:///file.db?mode=ro",
+        "mysql://host/db",
+        "postgresql://",
+        "postgresql://host",
+        "postgresql://host:port/db",
+        "postgresql://host:65536/db",
+        "postgresql://host/d b",
+        "postgresql://user:s3cr%t@host/db",
+        "postgresql://user:s3cr@t@host/db",
+        "postgresql://user:s3cr/t@host/db",
+        "postgresql://host/db%00",
+    ],
+)
+def test_what_names_no_database_is_refused_and_not_quoted(tmp_path, url):
+    """A slip of the pen in a password must not put it on the screen."""
+    found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "DATABASE_URL": url})
+    assert set(found) == {"DATABASE_URL"}
+    assert "s3cr" not in str(found)
 
 
 @pytest.mark.parametrize(

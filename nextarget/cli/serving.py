@@ -9,7 +9,7 @@ import typer
 from nextarget.cli import wiring
 from nextarget.cli.output import JsonOption, counting, print_json, print_lines, say
 from nextarget.cli.wiring import SandboxOption
-from nextarget.errors import OperatorError
+from nextarget.errors import NexTargetError, OperatorError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -74,11 +74,11 @@ def serve(
     telemetry.configure_logging(level=settings.log_level, console=console)
     try:
         _run(settings, sandbox=sandbox, console=console)
-    except OperatorError as error:
+    except NexTargetError as error:
         if console:
             raise
         telemetry.get_logger().error("cannot_serve", detail=error.detail, note=error.note)
-        raise typer.Exit(error.exit_status) from None
+        raise typer.Exit(error.exit_status if isinstance(error, OperatorError) else 1) from None
 
 
 def _run(settings: "Settings", *, sandbox: bool, console: bool) -> None:
@@ -143,30 +143,33 @@ def init_db(
     Prints the name of each migration applied (with --check: pending), one a line. With --json an object with
     "database" and "applied" (with --check: "pending").
     """
-    from nextarget.storage.database import Database
+    from nextarget.storage.addresses import SQLITE, database_at
     from nextarget.storage.schema import migrate, pending
 
     # With --check, not even the sandbox's secrets are made up.
-    path = wiring.sandbox_database() if sandbox and check else wiring.load_settings(sandbox=sandbox).database_path
-    database = Database(path)
-    existed = database.path.exists()
+    if sandbox and check:
+        url = f"{SQLITE}{wiring.sandbox_database()}"
+    else:
+        url = wiring.load_settings(sandbox=sandbox).database_url
+    database = database_at(url)
+    existed = database.exists()
     try:
         names = pending(database) if check else migrate(database)
     finally:
         database.close()
     if as_json:
-        print_json({"database": str(database.path), "pending" if check else "applied": names})
+        print_json({"database": str(database), "pending" if check else "applied": names})
     else:
         print_lines([name] for name in names)
     count = f"{len(names)} migration{'s' if len(names) != 1 else ''}"
     if not names:
-        say(f"{database.path} is up to date.")
+        say(f"{database} is up to date.")
     elif check:
         sys.stdout.flush()
-        say(f"{count} pending in {database.path}. Run `{wiring.init_db_command(sandbox=sandbox)}`.")
+        say(f"{count} pending in {database}. Run `{wiring.init_db_command(sandbox=sandbox)}`.")
         raise typer.Exit(1)
     else:
-        say(f"{'Migrated' if existed else 'Created'} {database.path}: {count} applied.")
+        say(f"{'Migrated' if existed else 'Created'} {database}: {count} applied.")
 
 
 def purge(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:

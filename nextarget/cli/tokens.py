@@ -108,12 +108,14 @@ def _seconds(text: str) -> int:
 
 def _issue(db: "Connection", runtime: "Runtime", wanted: _Wanted, lifetime: int | None) -> TokenPair:
     from nextarget.services import accounts
+    from nextarget.storage import users
 
     now = runtime.clock()
     if wanted.create and wanted.email is not None and wanted.provider is not None:
         user = accounts.create_test_user(db, wanted.email, wanted.provider, now=now)
     else:
         user = _existing(db, wanted)
+        user = users.hold(db, user.id) or user
     if not user.is_active:
         raise OperatorError(f"{user.email} is deactivated. `nextarget activate-user` lets the user sign in again.")
     session = accounts.open_terminal_session(db, user, runtime.sessions, now=now)

@@ -132,14 +132,14 @@ def _refuse_production(values: "Values") -> None:
 def _demand_schema(database: "Database", *, sandbox: bool) -> None:
     from nextarget.storage.schema import pending
 
-    if not database.path.exists():
-        raise _no_database(database.path, sandbox=sandbox)
+    if not database.exists():
+        raise _no_database(database, sandbox=sandbox)
     if names := pending(database):
         raise SchemaError(
-            f"{database.path} lacks {len(names)} migration{'s' if len(names) != 1 else ''}. "
+            f"{database} lacks {len(names)} migration{'s' if len(names) != 1 else ''}. "
             f"Run `{init_db_command(sandbox=sandbox)}`."
         )
 
 
-def _no_database(path: Path, *, sandbox: bool) -> SchemaError:
-    return SchemaError(f"There is no database at {path}. Run `{init_db_command(sandbox=sandbox)}` to create it.")
+def _no_database(place: "Path | Database", *, sandbox: bool) -> SchemaError:
+    return SchemaError(f"There is no database at {place}. Run `{init_db_command(sandbox=sandbox)}` to create it.")

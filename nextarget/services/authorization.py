@@ -90,7 +90,7 @@ class CodeRedemption:
         grant = logins.granted(db, code_digest)
         if grant is None or not _owns(presented, grant):
             return None
-        user = users.get(db, grant.user_id)
+        user = users.hold(db, grant.user_id)
         if user is not None and user.is_active and grant.session_id is None and grant.expires_at > now:
             session = self._sessions.new(user.id, label=presented.label, now=now)
             if logins.redeem(db, grant.login_id, session.id):

@@ -128,11 +128,6 @@ class Settings(BaseModel):
         None, description="`console` on a terminal, else `json`, unless set."
     )
 
-    @property
-    def database_path(self) -> str:
-        """The SQLite file's path, as written: relative to the working directory, or absolute."""
-        return self.database_url.removeprefix("sqlite:///")
-
 
 SECRET_SETTINGS = frozenset(
     {"JWT_SECRET_KEY", "JWT_PREVIOUS_SECRET_KEYS", "GOOGLE_CLIENT_SECRET", "FACEBOOK_CLIENT_SECRET"}

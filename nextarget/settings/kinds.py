@@ -18,6 +18,12 @@ MAKE_SECRET = 'Make one with: python3 -c "import secrets; print(secrets.token_ur
 _PLACEHOLDER = re.compile(r"change.?(me|this)|placeholder|your[-_ ]|replace.?(me|this)|<.*>", re.I)
 
 
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:,/?#@\s]*)(?::\d{1,5})?"
+_POSTGRESQL = re.compile(
+    rf"postgresql://(?:[^/?#@\s]*@)?(?P<hosts>{_HOST}(?:,{_HOST})*)/[^/?#\s]+(?:\?[^#\s]*)?", re.ASCII
+)
+
+
 def is_loopback(host: str | None) -> bool:
     """Whether a host name or address can only mean this machine."""
     if host == "localhost":
@@ -78,6 +84,8 @@ def _redirect_uri(text: str) -> str:
 
 
 def _database_url(text: str) -> str:
+    if text.startswith("postgres://"):
+        text = text.replace("postgres", "postgresql", 1)  # as many hosts of databases write it
     if text.startswith("postgresql://"):
         return _postgresql_url(text)
     path = text.removeprefix("sqlite:///")
@@ -90,13 +98,14 @@ def _database_url(text: str) -> str:
 
 
 def _postgresql_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        whole = bool(parts.path.strip("/")) and parts.port != 0
-    except ValueError:
-        whole = False
-    if not whole or not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise ValueError("is not a URL of PostgreSQL. Write postgresql://user:password@host:5432/database.")
+    """A URL as libpq reads it (PostgreSQL's manual, 34.1.1.2): several hosts, or one in the query, are fine."""
+    found = _POSTGRESQL.fullmatch(text)
+    ports = re.findall(r":(\d+)(?=,|$)", found["hosts"]) if found else ["0"]
+    if re.search(r"%(?:00|(?![0-9A-Fa-f]{2}))", text) or not all(0 < int(port) < 65536 for port in ports):
+        raise ValueError(
+            "is not a URL of PostgreSQL. Write postgresql://user:password@host:5432/database, and what is neither a "
+            "letter nor a digit in the password as %XX."
+        )
     if find_spec("psycopg") is None:
         raise ValueError("needs the psycopg package. Install it with: pip install 'nextarget-server[postgres]'")
     return text

@@ -176,4 +176,4 @@ def shown(name: str, text: str) -> str:
     password of a URL left out."""
     if name in SECRET_SETTINGS:
         return f"*** ({len(text)} characters)"
-    return re.sub(r"//[^/\s]*@", "//***@", text)
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", re.sub(r"//[^/\s]*@", "//***@", text))

@@ -1,23 +1,11 @@
-"""One SQLite file and the doors to it: reads on the calling thread, writes one after another on a thread of their own.
+"""The doors to a database, whichever kind it is. `sqlite` and `postgres` are what is behind them."""
 
-In WAL mode a reader never waits for the writer, and a read by primary key takes less time than handing it to another
-thread would; a write waits for the disk, so it never runs on the event loop.
-"""
-
-import asyncio
-import sqlite3
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import copy_context
-from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import peewee as pw
-
-from nextarget.errors import DatabaseUnavailable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,222 +14,60 @@ Connection: TypeAlias = pw.Database
 Work = Callable[Concatenate[Connection, P], R]
 """A storage function, or one of `services` that calls several in one transaction."""
 
-BUSY_TIMEOUT_MS = 10_000
-MAX_BATCH = 64
-"""Queued writes that share one commit, and so one wait for the disk; each has a savepoint of its own."""
 
-
-class Database:
+class Database(ABC):
     """One database. Open it in the process that uses it: neither connections nor threads survive a fork.
 
     Every door raises DatabaseUnavailable when the database cannot be used. What a storage function raises rolls
-    its own changes back and reaches the caller.
+    its own changes back and reaches the caller. `str(database)` names it for people, without a password.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
-        self._peewee = pw.SqliteDatabase(
-            str(self.path),
-            lock_type="IMMEDIATE",
-            pragmas=[
-                ("busy_timeout", BUSY_TIMEOUT_MS),  # first: switching to WAL may have to wait already
-                ("journal_mode", "wal"),
-                ("synchronous", "full"),
-                ("foreign_keys", 1),
-                ("journal_size_limit", 16 * 1024 * 1024),
-            ],
-        )
-        self._writer: _Writer | None = None
+    shared: bool
+    """Whether tables of other programs may stand beside ours."""
+
+    @abstractmethod
+    def __str__(self) -> str: ...
 
     def __repr__(self) -> str:
-        return f"<Database {self.path}>"
+        return f"<{type(self).__name__} {self}>"
 
+    @abstractmethod
     def open(self) -> None:
-        """Connect this thread and start the writer. Raises DatabaseUnavailable."""
-        with _translated():
-            self._peewee.connect(reuse_if_open=True)
-        if self._writer is None:
-            self._writer = _Writer(self._peewee)
-            self._writer.start()
+        """Make ready for `read` and `write`. Raises DatabaseUnavailable."""
 
+    @abstractmethod
     def close(self) -> None:
-        """Finish every queued write, then disconnect this thread."""
-        if self._writer is not None:
-            self._writer.stop()
-            self._writer = None
-        self._peewee.close()
+        """Finish every queued write, then disconnect. A closed database may be opened again."""
 
+    @abstractmethod
     async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a storage function that only reads, on the event loop's own connection."""
-        try:
-            return fn(self._peewee, *args, **kwargs)
-        except _BROKEN_RULES:
-            raise
-        except _UNUSABLE as error:
-            raise _unavailable(error) from error
+        """Run a storage function that only reads. It sees every write that was acknowledged before."""
 
+    @abstractmethod
     async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function in a transaction; returns once its changes are on the disk."""
-        if self._writer is None:
-            raise DatabaseUnavailable(note="the database is not open")
-        # In the caller's context, so that what is recorded there names the caller's request.
-        context = copy_context()
-        result: R = await self._writer.submit(lambda: context.run(fn, self._peewee, *args, **kwargs))
-        return result
 
+    @abstractmethod
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """As `read`, on this thread: for the terminal, which has no event loop."""
-        with _translated():
-            return fn(self._peewee, *args, **kwargs)
+        """As `read`, on this thread: for the terminal, which has no event loop. Needs no `open`."""
 
+    @abstractmethod
     def write_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """As `write`, on this thread."""
-        with _translated(), self._peewee.atomic():
-            return fn(self._peewee, *args, **kwargs)
 
-    @contextmanager
-    def schema_changes(self) -> Iterator[pw.SqliteDatabase]:
-        """The Peewee database itself, outside any transaction, for the migration runner next door."""
-        with _translated():
-            self._peewee.connect(reuse_if_open=True)
-            yield self._peewee
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether there is a database to ask, migrated or not."""
 
-    @contextmanager
-    def untouched(self) -> Iterator[pw.SqliteDatabase]:
-        """A connection of its own that neither creates the file nor switches its journal, to see whose it is."""
-        uri = f"{self.path.as_uri()}?mode=rw"
-        looking = pw.SqliteDatabase(uri, uri=True, pragmas=[("busy_timeout", BUSY_TIMEOUT_MS)])
-        with _translated():
-            try:
-                looking.connect()
-                yield looking
-            finally:
-                looking.close()
+    @abstractmethod
+    def untouched(self) -> AbstractContextManager[pw.Database]:
+        """A connection of its own that changes nothing by connecting, to see whose database it is."""
 
+    @abstractmethod
+    def migration_lock(self) -> AbstractContextManager[None]:
+        """Held by one process at a time; the others wait. Taken outside any transaction: inside one, SQLite would
+        not switch foreign keys off, and rebuilding a table would cascade."""
 
-class _Job:
-    """One queued write and whoever waits for it."""
-
-    __slots__ = ("error", "future", "result", "work")
-
-    def __init__(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
-        self.work = work
-        self.future = future
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def settle(self) -> None:
-        """Hand the outcome over; runs on the event loop. A waiter that went away is not told."""
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)
-        else:
-            self.future.set_exception(self.error)
-
-
-class _Writer(threading.Thread):
-    """Takes queued writes and commits as many at once as have gathered meanwhile."""
-
-    def __init__(self, database: pw.SqliteDatabase) -> None:
-        super().__init__(name="nextarget-writer", daemon=True)
-        self._database = database
-        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
-        self._gathered: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
-        self._waiting: deque[_Job] = deque()  # handed over, and this thread's own
-
-    async def submit(self, work: Callable[[], Any]) -> Any:
-        """Writes asked for within one turn of the loop are handed over together: they share a commit."""
-        loop = asyncio.get_running_loop()
-        job = _Job(work, loop.create_future())
-        gathered = self._gathered.get(loop)
-        if gathered is None:
-            self._gathered[loop] = [job]
-            loop.call_soon(self._hand_over, loop)
-        else:
-            gathered.append(job)
-        return await job.future
-
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        if (gathered := self._gathered.pop(loop, None)) is not None:
-            self._queue.put(gathered)
-
-    def stop(self) -> None:
-        for loop in list(self._gathered):
-            self._hand_over(loop)
-        self._queue.put(None)
-        self.join()
-
-    def run(self) -> None:
-        while batch := self._next_batch():
-            self._commit(batch)
-            for loop in {job.future.get_loop() for job in batch}:
-                jobs = [job for job in batch if job.future.get_loop() is loop]
-                with suppress(RuntimeError):  # this loop was closed meanwhile: nobody waits any more
-                    loop.call_soon_threadsafe(_settle, jobs)
-        self._database.close()
-
-    def _next_batch(self) -> list[_Job]:
-        """Wait for writes, then take those that have gathered behind them; empty once stopped."""
-        waiting = self._waiting
-        while not waiting or (len(waiting) < MAX_BATCH and not self._queue.empty()):
-            jobs = self._queue.get()
-            if jobs is None:
-                if waiting:
-                    self._queue.put(None)  # what came before the stop is committed first
-                break
-            waiting.extend(jobs)
-        return [waiting.popleft() for _ in range(min(len(waiting), MAX_BATCH))]
-
-    def _commit(self, batch: list[_Job]) -> None:
-        try:
-            with _translated(), self._database.atomic():
-                if len(batch) == 1:
-                    batch[0].result = batch[0].work()  # needs no savepoint: what it raises undoes the transaction
-                else:
-                    self._work_off(batch)
-        except Exception as error:  # noqa: BLE001 - nothing was committed: every job of the batch learns it
-            for job in batch:
-                job.error = job.error or error
-
-    def _work_off(self, batch: list[_Job]) -> None:
-        """Each job in a savepoint of its own, so that what one raises undoes nothing of the others."""
-        connection = self._database.connection()  # type: ignore[no-untyped-call]
-        for job in batch:
-            connection.execute("SAVEPOINT job")
-            try:
-                with _translated():
-                    job.result = job.work()
-            except Exception as error:
-                job.error = error  # handed to whoever waits for this job
-                if not connection.in_transaction:
-                    raise  # a full disk made SQLite undo the whole batch: nothing after this may go on alone
-                connection.execute("ROLLBACK TO job")
-            connection.execute("RELEASE job")
-
-
-def _settle(batch: list[_Job]) -> None:
-    for job in batch:
-        job.settle()
-
-
-_UNUSABLE = (pw.DatabaseError, pw.InterfaceError, sqlite3.DatabaseError, sqlite3.InterfaceError)
-_BROKEN_RULES: tuple[type[Exception], ...] = (
-    *(pw.IntegrityError, pw.ProgrammingError, pw.DataError),
-    *(sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError),
-)
-
-
-def _unavailable(error: Exception) -> DatabaseUnavailable:
-    return DatabaseUnavailable(note=f"{type(error).__name__}: {error}")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what Peewee or the driver raises when the database cannot be used into ours; broken rules stay."""
-    try:
-        yield
-    except _BROKEN_RULES:
-        raise
-    except _UNUSABLE as error:
-        raise _unavailable(error) from error
+    @abstractmethod
+    def schema_changes(self) -> AbstractContextManager[pw.Database]:
+        """The Peewee database itself, outside any transaction, for the migration runner."""

@@ -10,8 +10,10 @@ BATCH = 500
 
 
 def _delete(table: str, key: str, column: str) -> Statement:
-    chosen = f'SELECT "{key}" FROM "{table}" WHERE "{column}" < {{0}} LIMIT {BATCH}'  # noqa: S608 - names of ours
-    return Statement(f'DELETE FROM "{table}" WHERE "{key}" IN ({chosen})')  # noqa: S608 - names of ours
+    # Locked, so that nobody has moved a session on before it is deleted; skipping what another purge is at.
+    chosen = f'SELECT "{key}" FROM "{table}" WHERE "{column}" < {{0}} LIMIT {BATCH} {{1}}'  # noqa: S608 - names of ours
+    statement = f'DELETE FROM "{table}" WHERE "{key}" IN ({chosen})'  # noqa: S608 - names of ours
+    return Statement(statement, lock="FOR UPDATE SKIP LOCKED")
 
 
 _LOGINS = _delete("login", "id", "expires_at")

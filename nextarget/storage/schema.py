@@ -1,22 +1,21 @@
 """Brings a database to the schema of this program: the numbered files in `migrations/`, each applied once."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import peewee as pw
 from playhouse.migrations import MigrationError, Runner
 
-from nextarget.errors import DatabaseUnavailable, SchemaError
+from nextarget.errors import SchemaError
 from nextarget.storage.database import Database
+from nextarget.storage.tables import TABLES
 
 _DIRECTORY = Path(__file__).parent / "migrations"
+_OURS = {table._meta.table_name for table in TABLES}
 
 
 def pending(database: Database) -> list[str]:
-    """Names of the migrations that `migrate` would apply. Never creates the file, nor changes it."""
-    if not database.path.exists():
+    """Names of the migrations that `migrate` would apply. Never creates the database, nor changes it."""
+    if not database.exists():
         return [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
     with database.untouched() as db:
         return _pending(Runner(db, str(_DIRECTORY)))
@@ -25,13 +24,15 @@ def pending(database: Database) -> list[str]:
 def migrate(database: Database) -> list[str]:
     """Create or migrate; returns the names applied. Safe to run from many processes at once: one works, others wait.
 
-    Raises SchemaError when the file is not ours or was migrated by a newer version, DatabaseUnavailable when it
-    cannot be opened.
+    Raises SchemaError when the database is not ours, was migrated by a newer version, or is reached in a way that
+    migrations cannot use; DatabaseUnavailable when it cannot be opened.
     """
-    with _exclusive(database.path):
+    if database.exists() and not pending(database):
+        return []  # so that whoever has nothing to do needs no lock
+    with database.migration_lock():
         if not pending(database):
             return []
-        if database.path.exists():
+        if database.exists():
             _refuse_strangers(database)
         with database.schema_changes() as db:
             return _apply(database, Runner(db, str(_DIRECTORY)))
@@ -41,17 +42,22 @@ def _apply(database: Database, runner: Runner) -> list[str]:
     try:
         applied: list[str] = runner.up()
     except (MigrationError, pw.DatabaseError) as error:
-        raise SchemaError(f"{database.path} could not be migrated and is as it was: {error}.") from error
+        raise SchemaError(f"{database} could not be migrated and is as it was: {error}.") from error
     return applied
 
 
 def _refuse_strangers(database: Database) -> None:
-    """A file with tables but no migration of ours is not ours; an empty history is what an interrupted start leaves."""
+    """A database with tables but no migration of ours is not ours; an empty history is what an interrupted start
+    leaves. Where others may keep theirs beside ours, only our names are strange."""
     with database.untouched() as db:
         runner = Runner(db, str(_DIRECTORY))
-        if not runner.applied() and set(db.get_tables()) - {runner.table_name}:
+        taken = set(db.get_tables()) - {runner.table_name}
+        if database.shared:
+            taken &= _OURS
+        if taken and not runner.applied():
             raise SchemaError(
-                f"{database.path} is a database of another program. Point DATABASE_URL at a file of its own."
+                f"{database} has tables of another program ({', '.join(sorted(taken))}). "
+                "Point DATABASE_URL at a database of its own."
             )
 
 
@@ -64,18 +70,3 @@ def _pending(runner: Runner) -> list[str]:
             "the backup made before the upgrade."
         )
     return [migration.name for migration in status if not migration.applied]
-
-
-@contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """Hold a file lock beside the database, taken outside any transaction: inside one, SQLite would not switch
-    foreign keys off, and rebuilding a table would cascade."""
-    try:
-        with path.with_name(path.name + ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise DatabaseUnavailable(
-            f"{path} cannot be opened: {error.strerror}. Check DATABASE_URL and the permissions of its folder.",
-            note=f"{path}: {error.strerror}",
-        ) from None

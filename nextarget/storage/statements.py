@@ -6,17 +6,21 @@ import peewee as pw
 
 
 class Statement:
-    """A statement with `{0}` where each value goes."""
+    """A statement with `{0}` where each value goes.
 
-    def __init__(self, template: str) -> None:
+    `lock` goes where `{1}` is, if there can be several writers at a time, who must wait for each other by the row.
+    """
+
+    def __init__(self, template: str, *, lock: str = "") -> None:
         self._template = template
+        self._lock = lock
         self._texts: dict[str, str] = {}
 
     def run(self, db: pw.Database, values: tuple[object, ...]) -> Any:
         """Execute it; the driver's own cursor. Whoever reads rows reads them all: see `rows`."""
         text = self._texts.get(db.param)
         if text is None:
-            text = self._texts[db.param] = self._template.format(db.param)
+            text = self._texts[db.param] = self._template.format(db.param, self._lock if db.for_update else "")
         return db.connection().execute(text, values)  # type: ignore[no-untyped-call]
 
     def rows(self, db: pw.Database, values: tuple[object, ...]) -> list[tuple[Any, ...]]:

@@ -24,6 +24,7 @@ COLUMNS = (
 
 _NAMES = ", ".join(f'"{column.column_name}"' for column in COLUMNS)
 _GET = Statement(f'SELECT {_NAMES} FROM "user" WHERE "id" = {{0}}')  # noqa: S608 - names of ours
+_HOLD = Statement(f'SELECT {_NAMES} FROM "user" WHERE "id" = {{0}} {{1}}', lock="FOR SHARE")  # noqa: S608 - likewise
 _PROVIDERS = {provider.value: provider for provider in Provider}
 
 
@@ -68,10 +69,17 @@ def get(db: pw.Database, user_id: str) -> User | None:
     return to_user(rows[0]) if rows else None
 
 
+def hold(db: pw.Database, user_id: str) -> User | None:
+    """As `get`, for a transaction that opens a session: until it ends, nobody deactivates or deletes the user."""
+    rows = _HOLD.rows(db, (user_id,))
+    return to_user(rows[0]) if rows else None
+
+
 def find(db: pw.Database, id_or_email: str, *, limit: int = 20) -> list[User]:
     """Users with this id or this email; the case of an email matters only where both cases occur."""
     email = UserTable.email
-    for condition in (UserTable.id == id_or_email, email == id_or_email, pw.fn.LOWER(email) == id_or_email.lower()):
+    folded = _folded(db, email) == _folded(db, pw.Value(id_or_email))
+    for condition in (UserTable.id == id_or_email, email == id_or_email, folded):
         query = UserTable.select(*COLUMNS).where(condition).order_by(UserTable.created_at, UserTable.id).limit(limit)
         if users := [to_user(row) for row in query.tuples().execute(db)]:
             return users
@@ -101,8 +109,14 @@ def page(
     if email is not None:
         escaped = "".join(f"!{char}" if char in "!%_" else char for char in email).replace("*", "%")
         # Peewee's own operator comes in parentheses, behind which SQL allows no ESCAPE.
-        query = query.where(pw.NodeList((UserTable.email, pw.SQL("LIKE"), pw.Value(escaped), pw.SQL("ESCAPE '!'"))))
+        like = (_folded(db, UserTable.email), pw.SQL("LIKE"), _folded(db, pw.Value(escaped)), pw.SQL("ESCAPE '!'"))
+        query = query.where(pw.NodeList(like))
     return [to_user(row) for row in query.tuples().execute(db)]
+
+
+def _folded(db: pw.Database, text: pw.Node) -> pw.Node:
+    """Text in lower case, A to Z alone: what every database can do, in every locale, with the same result."""
+    return pw.fn.LOWER(text if isinstance(db, pw.SqliteDatabase) else pw.NodeList((text, pw.SQL('COLLATE "C"'))))
 
 
 def set_active(db: pw.Database, user_id: str, *, active: bool) -> bool:

@@ -10,11 +10,12 @@ from nextarget.storage.schema import migrate
 from tests.contract.databases import Place
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """An empty place for a database."""
-    assert request.param == "sqlite"
-    return Place(str(tmp_path / "nextarget.db"))
+    if request.param == "postgresql":
+        return Place(request.getfixturevalue("postgres_url"))
+    return Place(f"sqlite:///{tmp_path / 'nextarget.db'}")
 
 
 @pytest.fixture

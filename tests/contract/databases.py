@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nextarget
+from nextarget.storage.addresses import database_at
 from nextarget.storage.database import Database
 
 
@@ -16,10 +17,10 @@ from nextarget.storage.database import Database
 class Place:
     """Where a database is. Each `connect()` is a handle of its own, as another process would have."""
 
-    address: str
+    url: str
 
     def connect(self) -> Database:
-        return Database(self.address)
+        return database_at(self.url)
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:

@@ -117,10 +117,10 @@ def test_of_many_threads_that_redeem_one_does(place: Place, database: Database) 
 REDEEM = """
 import sys
 from nextarget.storage import logins
-from nextarget.storage.database import Database
+from nextarget.storage.addresses import database_at
 
 address, session_id, *login_ids = sys.argv[1:]
-database = Database(address)
+database = database_at(address)
 print("ready", flush=True)
 sys.stdin.readline()
 for login_id in login_ids:
@@ -133,5 +133,5 @@ database.close()
 def test_of_many_processes_that_redeem_one_does(place: Place, database: Database) -> None:
     """Four processes race for each of twenty codes: each is redeemed once."""
     ids = [database.write_now(add_app_login, f"state {number}").id for number in range(20)]
-    outcomes = run_together(REDEEM, [[place.address, f"session {number}", *ids] for number in range(4)])
+    outcomes = run_together(REDEEM, [[place.url, f"session {number}", *ids] for number in range(4)])
     assert sorted(line for lines in outcomes for line in lines) == sorted(ids)

@@ -111,10 +111,10 @@ TAKE = """
 import asyncio, sys
 from nextarget.model import Provider
 from nextarget.storage import logins
-from nextarget.storage.database import Database
+from nextarget.storage.addresses import database_at
 
 async def main(address, digest):
-    database = Database(address)
+    database = database_at(address)
     database.open()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -131,5 +131,5 @@ asyncio.run(main(*sys.argv[1:]))
 def test_of_many_processes_at_once_one_wins(place: Place, database: Database) -> None:
     """Of 32 callbacks in four processes, exactly one goes on."""
     login = database.write_now(add_login, "state")
-    taken = [line for lines in run_together(TAKE, [[place.address, digest_of("state")]] * 4) for line in lines]
+    taken = [line for lines in run_together(TAKE, [[place.url, digest_of("state")]] * 4) for line in lines]
     assert taken == [login.id]

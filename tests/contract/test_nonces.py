@@ -87,9 +87,9 @@ def test_of_many_threads_that_use_it_one_wins(place: Place, database: Database) 
 USE = """
 import sys
 from nextarget.storage import nonces
-from nextarget.storage.database import Database
+from nextarget.storage.addresses import database_at
 
-database = Database(sys.argv[1])
+database = database_at(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 for digest in sys.argv[2:]:
@@ -104,5 +104,5 @@ def test_of_many_processes_that_use_it_one_wins(place: Place, database: Database
     digests = [digest_of(f"nonce {number}") for number in range(20)]
     for digest in digests:
         add(database, digest)
-    used = [line for lines in run_together(USE, [[place.address, *digests]] * 4) for line in lines]
+    used = [line for lines in run_together(USE, [[place.url, *digests]] * 4) for line in lines]
     assert sorted(used) == sorted(digests)

@@ -123,10 +123,10 @@ SWAP = """
 import sys
 from nextarget.model import Generations
 from nextarget.storage import sessions
-from nextarget.storage.database import Database
+from nextarget.storage.addresses import database_at
 
 address, session_id, now = sys.argv[1], sys.argv[2], int(sys.argv[3])
-database = Database(address)
+database = database_at(address)
 print("ready", flush=True)
 sys.stdin.readline()
 won = 0
@@ -147,7 +147,7 @@ database.close()
 def test_processes_that_swap_at_once_never_both_win(database: Database, place: Place) -> None:
     """Four processes race for each of a hundred generations: each is won once."""
     session, user = open_session(database)
-    outcomes = run_together(SWAP, [[place.address, session.id, str(NOW)]] * 4)
+    outcomes = run_together(SWAP, [[place.url, session.id, str(NOW)]] * 4)
     assert sum(int(line) for (line,) in outcomes) == 100
     (found,) = database.read_now(sessions.of_user, user.id)
     assert found.generations == Generations(100, 101, 101, Millis(NOW + 100))

@@ -109,10 +109,10 @@ SIGN_IN = """
 import asyncio, sys, uuid
 from nextarget.model import Identity, Provider
 from nextarget.storage import users
-from nextarget.storage.database import Database
+from nextarget.storage.addresses import database_at
 
 async def main(address):
-    database = Database(address)
+    database = database_at(address)
     database.open()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -131,7 +131,7 @@ asyncio.run(main(sys.argv[1]))
 
 def test_first_sign_ins_in_many_processes_make_one_user(place: Place, database: Database) -> None:
     """Of 32 first sign-ins in four processes, one makes the user and the others find it."""
-    ids = {user_id for lines in run_together(SIGN_IN, [[place.address]] * 4) for user_id in lines}
+    ids = {user_id for lines in run_together(SIGN_IN, [[place.url]] * 4) for user_id in lines}
     assert [user.id for user in database.read_now(users.page)] == list(ids)
 
 

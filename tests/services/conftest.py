@@ -11,11 +11,13 @@ from nextarget.model import Identity, Millis, Provider, Secret
 from nextarget.providers.base import NativeIdentity, SubjectTokenType
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signin import SignIn
+from nextarget.storage.addresses import database_at
 from nextarget.storage.database import Database
 from nextarget.storage.schema import migrate
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.login import LoginSecrets
+from tests import running
 
 SECRET = Secret("a secret of thirty-two bytes or more")
 OTHER = Secret("another secret of thirty-two bytes or more")
@@ -78,8 +80,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "nextarget.db")
+def database_url(tmp_path: Path) -> str:
+    return running.database_in(tmp_path)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = database_at(database_url)
     migrate(database)
     database.open()
     yield database

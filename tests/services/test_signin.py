@@ -22,6 +22,7 @@ from nextarget.services import accounts
 from nextarget.services.sessions import SignedInUser
 from nextarget.services.signin import LOGIN_SECONDS, CallbackAnswer, SignIn
 from nextarget.storage import audit, sessions, users
+from nextarget.storage.addresses import database_at
 from nextarget.storage.database import Database
 from nextarget.telemetry import request_id
 from tests.services.conftest import ADA, OTHER, SECRET, Clock, Node, Vouching
@@ -354,7 +355,7 @@ async def test_a_new_email_is_seen_at_the_next_sign_in(signin: SignIn, google: V
 
 
 async def test_no_transaction_is_open_while_the_provider_is_asked(
-    signin: SignIn, google: Vouching, database: Database, clock: Clock
+    signin: SignIn, google: Vouching, database: Database, database_url: str, clock: Clock
 ) -> None:
     """The network is never awaited inside a transaction: others write while a provider thinks."""
     asked, go_on = asyncio.Event(), asyncio.Event()
@@ -367,7 +368,7 @@ async def test_no_transaction_is_open_while_the_provider_is_asked(
     google.identify = thinks
     callback = asyncio.create_task(signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None))
     await asked.wait()
-    other = Database(database.path)
+    other = database_at(database_url)
     other.write_now(audit.record, AuditEvent(clock.now, "from_elsewhere"))
     other.close()
     go_on.set()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nextarget.storage.database import Database
 from nextarget.storage.schema import migrate
+from nextarget.storage.sqlite import SqliteDatabase
 
 
 @pytest.fixture
@@ -15,8 +15,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(path: Path) -> Iterator[Database]:
-    database = Database(path)
+def database(path: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(path)
     migrate(database)
     database.open()
     yield database

@@ -5,14 +5,14 @@ import sqlite3
 from pathlib import Path
 
 from nextarget.storage import users
-from nextarget.storage.database import Database
+from nextarget.storage.sqlite import SqliteDatabase
 from tests.contract.databases import run_together, start
 
 WRITE_FOREVER = """
 import asyncio, sys, uuid
 from nextarget.model import Identity, Provider
 from nextarget.storage import users
-from nextarget.storage.database import Database
+from nextarget.storage.sqlite import SqliteDatabase
 
 async def write(database):
     while True:
@@ -22,7 +22,7 @@ async def write(database):
         print(new_id, flush=True)
 
 async def main(address):
-    database = Database(address)
+    database = SqliteDatabase(address)
     database.open()
     await asyncio.gather(*(write(database) for _ in range(8)))
 
@@ -30,7 +30,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-def test_a_crash_loses_nothing_that_was_acknowledged(database: Database, path: Path) -> None:
+def test_a_crash_loses_nothing_that_was_acknowledged(database: SqliteDatabase, path: Path) -> None:
     """A process that is killed while it writes leaves a sound file with every write that it had acknowledged."""
     for _ in range(3):
         with start(WRITE_FOREVER, str(path)) as process:
@@ -48,14 +48,14 @@ def test_a_crash_loses_nothing_that_was_acknowledged(database: Database, path: P
     assert len(database.read_now(users.page, size=100_000)) >= 600
 
 
-def test_the_disk_is_asked_to_keep_every_commit(database: Database) -> None:
+def test_the_disk_is_asked_to_keep_every_commit(database: SqliteDatabase) -> None:
     """A sign-out survives a power cut: write-ahead log, synchronous FULL, foreign keys on, and a busy timeout."""
     expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
     for name, value in expected.items():
         assert database.read_now(lambda db, name=name: db.pragma(name)) == value
 
 
-async def test_the_writer_keeps_the_same_rules(database: Database) -> None:
+async def test_the_writer_keeps_the_same_rules(database: SqliteDatabase) -> None:
     """The writer's own connection is set up as every other."""
     assert await database.write(lambda db: (db.pragma("synchronous"), db.pragma("foreign_keys"))) == (2, 1)
 
@@ -64,10 +64,10 @@ WRITE_MANY = """
 import asyncio, sys, uuid
 from nextarget.model import Identity, Provider
 from nextarget.storage import users
-from nextarget.storage.database import Database
+from nextarget.storage.sqlite import SqliteDatabase
 
 async def main(address, name):
-    database = Database(address)
+    database = SqliteDatabase(address)
     database.open()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -83,7 +83,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def test_processes_that_write_at_once_wait_for_each_other(database: Database, path: Path) -> None:
+def test_processes_that_write_at_once_wait_for_each_other(database: SqliteDatabase, path: Path) -> None:
     """Six processes write to one file from two threads each: nobody ever hears that the database is locked."""
     seen = run_together(WRITE_MANY, [[str(path), name] for name in "abcdef"])
     assert len(database.read_now(users.page, size=1000)) == 6 * 60

@@ -9,8 +9,8 @@ import pytest
 
 from nextarget.errors import SchemaError
 from nextarget.storage import schema, sessions, users
-from nextarget.storage.database import Database
 from nextarget.storage.schema import migrate, pending
+from nextarget.storage.sqlite import SqliteDatabase
 from nextarget.storage.tables import TABLES
 from tests.contract.databases import run_together
 from tests.contract.rows import NOW, add_session, admit
@@ -54,7 +54,7 @@ def with_migrations(folder: Path, monkeypatch: pytest.MonkeyPatch, **files: str)
 
 def test_migrating_makes_what_tables_py_declares(path: Path, tmp_path: Path) -> None:
     """Columns, types, nullability, indexes and foreign keys: the migrations and the declaration say the same."""
-    migrated = Database(path)
+    migrated = SqliteDatabase(path)
     assert migrate(migrated) == NAMES
     migrated.close()
     declared = pw.SqliteDatabase(tmp_path / "declared.db")
@@ -69,7 +69,7 @@ def test_migrating_makes_what_tables_py_declares(path: Path, tmp_path: Path) -> 
 
 def test_every_column_is_required_unless_it_is_declared_otherwise(path: Path) -> None:
     """The description above does tell nullability, keys and cascades apart."""
-    database = Database(path)
+    database = SqliteDatabase(path)
     migrate(database)
     database.close()
     session = described(path)["session"]
@@ -80,7 +80,7 @@ def test_every_column_is_required_unless_it_is_declared_otherwise(path: Path) ->
 
 def test_migrating_again_changes_nothing(path: Path) -> None:
     """A second run applies nothing and keeps every row."""
-    database = Database(path)
+    database = SqliteDatabase(path)
     assert pending(database) == NAMES
     assert migrate(database) == NAMES
     user = database.write_now(admit)
@@ -92,7 +92,7 @@ def test_migrating_again_changes_nothing(path: Path) -> None:
 
 def test_asking_what_is_pending_never_creates_the_file(path: Path) -> None:
     """`init-db --check` leaves no trace where there was nothing."""
-    database = Database(path)
+    database = SqliteDatabase(path)
     assert pending(database) == NAMES
     assert list(path.parent.iterdir()) == []
 
@@ -100,25 +100,25 @@ def test_asking_what_is_pending_never_creates_the_file(path: Path) -> None:
 def test_asking_what_is_pending_changes_no_file(path: Path) -> None:
     """An empty file, or one that another program made, is looked at and left as it was."""
     path.write_bytes(b"")
-    assert pending(Database(path)) == NAMES
+    assert pending(SqliteDatabase(path)) == NAMES
     assert path.read_bytes() == b""
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE recipe (title TEXT)")
     connection.close()
     before = path.read_bytes()
-    assert pending(Database(path)) == NAMES
+    assert pending(SqliteDatabase(path)) == NAMES
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
 
 MIGRATE = """
 import sys
-from nextarget.storage.database import Database
+from nextarget.storage.sqlite import SqliteDatabase
 from nextarget.storage.schema import migrate
 
 print("ready", flush=True)
 sys.stdin.readline()
-database = Database(sys.argv[1])
+database = SqliteDatabase(sys.argv[1])
 print(*migrate(database))
 database.close()
 """
@@ -135,7 +135,7 @@ def test_ten_processes_that_migrate_at_once_migrate_once(path: Path) -> None:
 
 def test_a_database_of_a_newer_version_is_refused(path: Path) -> None:
     """An older program does not guess what a newer one has done to the file; it names what it does not know."""
-    database = Database(path)
+    database = SqliteDatabase(path)
     migrate(database)
     database.close()
     connection = sqlite3.connect(path)
@@ -156,7 +156,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> 
     connection.commit()
     connection.close()
     before = path.read_bytes()
-    database = Database(path)
+    database = SqliteDatabase(path)
     with pytest.raises(SchemaError, match="another program"):
         migrate(database)
     database.close()
@@ -166,7 +166,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> 
 def test_a_first_start_that_was_cut_short_is_taken_up_again(path: Path) -> None:
     """A process that dies between making the history and its first entry leaves a file that is still ours."""
     connection = sqlite3.connect(path)
-    database = Database(path)
+    database = SqliteDatabase(path)
     with database.schema_changes() as db:
         schema.Runner(db, str(SHIPPED)).History.create_table()
     database.close()
@@ -194,7 +194,7 @@ def test_rebuilding_a_table_keeps_the_rows_that_refer_to_it(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
     """While a migration drops and refills `user`, foreign keys are off: no session is cascaded away."""
-    database = Database(path)
+    database = SqliteDatabase(path)
     migrate(database)
     made = [database.write_now(admit) for _ in range(3)]
     kept = [database.write_now(add_session, user) for user in made]
@@ -221,7 +221,7 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
     """A failed migration is undone, said in one sentence, and can be tried again."""
-    database = Database(path)
+    database = SqliteDatabase(path)
     migrate(database)
     user = database.write_now(admit)
     database.close()
@@ -240,7 +240,7 @@ def test_the_path_may_hold_any_character(tmp_path: Path) -> None:
     """A folder with `?`, `#`, `%` and spaces in its name is a folder like any other."""
     folder = tmp_path / "a b?mode=ro#c%41"
     folder.mkdir()
-    database = Database(folder / "next target.db")
+    database = SqliteDatabase(folder / "next target.db")
     assert migrate(database) == NAMES
     assert migrate(database) == []
     assert database.path.exists()

@@ -10,8 +10,8 @@ import pytest
 from nextarget.model import LoginMode, Millis, Provider
 from nextarget.sandbox.workspace import DATABASE_FILE
 from nextarget.storage import logins, schema, sessions, users
-from nextarget.storage.database import Database
 from nextarget.storage.schema import migrate, pending
+from nextarget.storage.sqlite import SqliteDatabase
 from nextarget.tokens.refresh import NEW_SESSION, RefreshToken, mint
 from tests.apps import refresh
 from tests.running import running
@@ -61,9 +61,9 @@ def old(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(old: Path) -> Iterator[Database]:
+def database(old: Path) -> Iterator[SqliteDatabase]:
     """The old file, migrated and open."""
-    database = Database(old)
+    database = SqliteDatabase(old)
     migrate(database)
     database.open()
     yield database
@@ -79,7 +79,7 @@ def test_the_first_migration_still_makes_what_was_released(
     first = next(schema._DIRECTORY.glob("0001_*.py"))
     (folder / first.name).write_text(first.read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr(schema, "_DIRECTORY", folder)
-    database = Database(tmp_path / "made.db")
+    database = SqliteDatabase(tmp_path / "made.db")
     assert migrate(database) == ["0001_initial"]
     database.close()
     made, kept = sqlite3.connect(database.path), sqlite3.connect(old)
@@ -94,7 +94,7 @@ def test_every_row_of_the_first_release_is_kept(old: Path) -> None:
     columns = columns_of(old)
     before = rows(old, columns)
     assert all(before.values())
-    database = Database(old)
+    database = SqliteDatabase(old)
     assert pending(database) == LATER_NAMES
     assert migrate(database) == LATER_NAMES
     assert pending(database) == []
@@ -102,7 +102,7 @@ def test_every_row_of_the_first_release_is_kept(old: Path) -> None:
     assert rows(old, columns) == before
 
 
-def test_old_sessions_get_the_generations_of_a_new_one(database: Database) -> None:
+def test_old_sessions_get_the_generations_of_a_new_one(database: SqliteDatabase) -> None:
     """They never had a refresh token, so their first is to come."""
     found = database.read_now(sessions.of_user, ADA)
     assert len(found) == 2
@@ -112,7 +112,7 @@ def test_old_sessions_get_the_generations_of_a_new_one(database: Database) -> No
     assert standing[1].id == ADA
 
 
-def test_foreign_keys_hold_after_migrating(database: Database) -> None:
+def test_foreign_keys_hold_after_migrating(database: SqliteDatabase) -> None:
     """They are on again, nothing dangles, and deleting a user still ends its sessions and nobody else's."""
 
     def pragma(name: str) -> list[tuple[Any, ...]]:
@@ -129,13 +129,13 @@ def test_foreign_keys_hold_after_migrating(database: Database) -> None:
     assert left == [("a0000000-0000-4000-8000-000000000003",), ("a0000000-0000-4000-8000-000000000004",)]
 
 
-def test_an_orphan_is_refused_after_migrating(database: Database) -> None:
+def test_an_orphan_is_refused_after_migrating(database: SqliteDatabase) -> None:
     """The rebuilt table still refers to users."""
     with pytest.raises(Exception, match=r"(?i)foreign key"):
         database.write_now(lambda db: db.execute_sql('UPDATE "session" SET "user_id" = \'nobody\''))
 
 
-def test_a_login_under_way_is_finished_after_migrating(database: Database) -> None:
+def test_a_login_under_way_is_finished_after_migrating(database: SqliteDatabase) -> None:
     """An upgrade between a person's start and callback interrupts nobody; what was over stays over."""
     taken = database.write_now(
         logins.consume, state_digest="c2", provider=Provider.FACEBOOK, cookie_digest="d2", now=NOW

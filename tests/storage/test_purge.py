@@ -1,6 +1,7 @@
 """Purging: what is over goes, in small batches; what stands stays."""
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from nextarget.model import AuditEvent, Identity, Login, LoginMode, Millis, Prov
 from nextarget.services import accounts, purging
 from nextarget.services.sessions import DAY_MS
 from nextarget.storage import audit, logins, nonces, purge, sessions
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.database import Connection
 from nextarget.storage.schema import migrate
+from nextarget.storage.sqlite import SqliteDatabase
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.running import Server, running
 
@@ -19,14 +21,15 @@ TABLES = ("user", "session", "login", "nonce", "audit_event")
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    """An empty database, closed by the process's end."""
-    made = Database(tmp_path / "nextarget.db")
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    """An empty database."""
+    made = SqliteDatabase(tmp_path / "nextarget.db")
     migrate(made)
-    return made
+    yield made
+    made.close()
 
 
-def counts(database: Database) -> dict[str, int]:
+def counts(database: SqliteDatabase) -> dict[str, int]:
     """How many rows each table has."""
 
     def count(db: Connection) -> dict[str, int]:
@@ -52,7 +55,7 @@ def session_at(user_id: str, name: str, expires_at: Millis) -> Session:
     return Session(name, user_id, "nextarget-app", None, NOW, expires_at, None, NEW_SESSION)
 
 
-def test_what_is_over_goes_and_what_stands_stays(database: Database) -> None:
+def test_what_is_over_goes_and_what_stands_stays(database: SqliteDatabase) -> None:
     """Logins a day after they expired, nonces and sessions at once, events after their retention; users never."""
     days = 30
     database.write_now(fill, 3, Millis(NOW - 31 * DAY_MS))
@@ -63,7 +66,7 @@ def test_what_is_over_goes_and_what_stands_stays(database: Database) -> None:
     assert database.write_now(purging.one_batch, now=NOW, audit_days=days) == 0
 
 
-def test_one_transaction_deletes_no_more_than_a_batch(database: Database) -> None:
+def test_one_transaction_deletes_no_more_than_a_batch(database: SqliteDatabase) -> None:
     """However much has gathered, other writes wait for a few rows at the most."""
     database.write_now(fill, purge.BATCH + 1, Millis(NOW - 31 * DAY_MS))
     assert database.write_now(purging.one_batch, now=NOW, audit_days=1) == purge.BATCH * 4
@@ -92,7 +95,7 @@ async def until_purged(server: Server) -> None:
 async def test_purging_goes_on_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that is away for a while stops it no more than it stops anything else."""
     monkeypatch.setattr(purging, "PERIOD_SECONDS", 0)
-    made = Database(tmp_path / "nextarget.db")
+    made = SqliteDatabase(tmp_path / "nextarget.db")
     migrate(made)
     task = asyncio.create_task(purging.purge_for_ever(made, clock=lambda: NOW, audit_days=1))
     await asyncio.sleep(0)  # not open yet: the first try fails

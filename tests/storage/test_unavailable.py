@@ -9,10 +9,11 @@ import pytest
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.model import User
-from nextarget.storage import database as database_module
+from nextarget.storage import sqlite as database_module
 from nextarget.storage import users
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.database import Connection
 from nextarget.storage.schema import migrate, pending
+from nextarget.storage.sqlite import SqliteDatabase
 from tests.contract.rows import admit
 
 
@@ -43,13 +44,13 @@ def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(unusable: Path) -> Iterator[Database]:
-    database = Database(unusable)
+def database(unusable: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(unusable)
     yield database
     database.close()
 
 
-def test_opening_says_that_the_database_is_unavailable(database: Database) -> None:
+def test_opening_says_that_the_database_is_unavailable(database: SqliteDatabase) -> None:
     """Opening fails with the error that answers 503; its sentence for callers names no file."""
     with pytest.raises(DatabaseUnavailable) as caught:
         database.open()
@@ -57,7 +58,7 @@ def test_opening_says_that_the_database_is_unavailable(database: Database) -> No
     assert caught.value.note
 
 
-def test_migrating_says_that_the_database_is_unavailable(database: Database) -> None:
+def test_migrating_says_that_the_database_is_unavailable(database: SqliteDatabase) -> None:
     """Migrating fails in the same way, and makes neither folders nor files where there were none."""
     before = sorted(database.path.parent.parent.rglob("*"))
     with pytest.raises(DatabaseUnavailable):
@@ -66,7 +67,7 @@ def test_migrating_says_that_the_database_is_unavailable(database: Database) -> 
     assert made <= {database.path.with_name(database.path.name + ".lock")}
 
 
-def test_looking_for_migrations_creates_nothing(database: Database) -> None:
+def test_looking_for_migrations_creates_nothing(database: SqliteDatabase) -> None:
     """What is pending is either known without the file, or the file cannot be read; nothing is made."""
     before = sorted(database.path.parent.parent.rglob("*"))
     if database.path.exists():
@@ -77,7 +78,7 @@ def test_looking_for_migrations_creates_nothing(database: Database) -> None:
     assert sorted(database.path.parent.parent.rglob("*")) == before
 
 
-async def test_every_door_says_that_the_database_is_unavailable(database: Database) -> None:
+async def test_every_door_says_that_the_database_is_unavailable(database: SqliteDatabase) -> None:
     """Reading and writing, with and without an event loop."""
     with pytest.raises(DatabaseUnavailable):
         database.read_now(users.page)
@@ -91,7 +92,7 @@ async def test_every_door_says_that_the_database_is_unavailable(database: Databa
 
 async def test_a_missing_table_is_our_mistake_or_unavailability_and_passes(tmp_path: Path) -> None:
     """A file without our tables fails every door and works once it was migrated, without being opened again."""
-    database = Database(tmp_path / "empty.db")
+    database = SqliteDatabase(tmp_path / "empty.db")
     database.open()
     with pytest.raises(DatabaseUnavailable):
         await database.read(users.page)
@@ -108,7 +109,7 @@ async def test_a_lock_that_is_held_too_long_is_unavailability_and_passes(
 ) -> None:
     """While another program holds the file, writes fail after the busy timeout and reads go on; then all is well."""
     monkeypatch.setattr(database_module, "BUSY_TIMEOUT_MS", 20)
-    database = Database(tmp_path / "nextarget.db")
+    database = SqliteDatabase(tmp_path / "nextarget.db")
     migrate(database)
     database.open()
     before = await database.write(admit)
@@ -129,7 +130,7 @@ async def test_a_lock_that_is_held_too_long_is_unavailability_and_passes(
 
 async def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """When the disk is full in the middle of a batch, whoever is told that a write was kept is told the truth."""
-    database = Database(tmp_path / "nextarget.db")
+    database = SqliteDatabase(tmp_path / "nextarget.db")
     migrate(database)
     database.open()
 

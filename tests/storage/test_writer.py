@@ -9,7 +9,8 @@ import pytest
 from nextarget.errors import DatabaseUnavailable
 from nextarget.model import User
 from nextarget.storage import users
-from nextarget.storage.database import MAX_BATCH, Connection, Database
+from nextarget.storage.database import Connection
+from nextarget.storage.sqlite import MAX_BATCH, SqliteDatabase
 from tests.contract.rows import admit, identity
 
 
@@ -26,7 +27,7 @@ class Gate:
         assert self._opened.wait(30)
         db.connection().set_trace_callback(self.statements.append)
 
-    async def close_behind(self, database: Database) -> "asyncio.Task[None]":
+    async def close_behind(self, database: SqliteDatabase) -> "asyncio.Task[None]":
         """Returns once the writer is held."""
         task = asyncio.create_task(database.write(self.hold))
         await asyncio.to_thread(self._held.wait, 30)
@@ -63,7 +64,7 @@ async def queued(*writes: "asyncio.Future[object]") -> "list[asyncio.Future[obje
     return tasks
 
 
-async def test_writes_that_gather_share_one_commit(database: Database, gate: Gate) -> None:
+async def test_writes_that_gather_share_one_commit(database: SqliteDatabase, gate: Gate) -> None:
     """What is queued while the writer is busy waits for the disk once, MAX_BATCH writes at a time."""
     holding = await gate.close_behind(database)
     writes = await queued(*(database.write(admit_as, str(number)) for number in range(MAX_BATCH)))
@@ -73,7 +74,7 @@ async def test_writes_that_gather_share_one_commit(database: Database, gate: Gat
     assert len(database.read_now(users.page, size=1000)) == MAX_BATCH
 
 
-async def test_a_batch_has_a_limit(database: Database, gate: Gate) -> None:
+async def test_a_batch_has_a_limit(database: SqliteDatabase, gate: Gate) -> None:
     """However many writes wait, no commit takes more than MAX_BATCH of them."""
     holding = await gate.close_behind(database)
     writes = await queued(*(database.write(admit_as, str(number)) for number in range(3 * MAX_BATCH)))
@@ -82,7 +83,7 @@ async def test_a_batch_has_a_limit(database: Database, gate: Gate) -> None:
     assert gate.commits == 4
 
 
-async def test_in_a_batch_a_write_that_raises_undoes_only_itself(database: Database, gate: Gate) -> None:
+async def test_in_a_batch_a_write_that_raises_undoes_only_itself(database: SqliteDatabase, gate: Gate) -> None:
     """Each write of a batch has a savepoint: its neighbours are committed, its own changes are not."""
     holding = await gate.close_behind(database)
     writes = await queued(
@@ -101,9 +102,9 @@ async def test_in_a_batch_a_write_that_raises_undoes_only_itself(database: Datab
     assert {first.id, third.id} == {"first", "third"}
 
 
-async def test_a_write_is_acknowledged_only_after_its_commit(database: Database, path, gate: Gate) -> None:
+async def test_a_write_is_acknowledged_only_after_its_commit(database: SqliteDatabase, path, gate: Gate) -> None:
     """Nothing of a batch is visible elsewhere, nor acknowledged, before all of it is committed."""
-    looking = Database(path)
+    looking = SqliteDatabase(path)
     holding = await gate.close_behind(database)
     seen = asyncio.ensure_future(database.write(lambda db: (admit_as(db, "1"), looking.read_now(users.page))))
     (write,) = await queued(database.write(admit_as, "2"))
@@ -115,7 +116,7 @@ async def test_a_write_is_acknowledged_only_after_its_commit(database: Database,
     looking.close()
 
 
-async def test_writes_queued_before_the_end_are_committed(database: Database, path, gate: Gate) -> None:
+async def test_writes_queued_before_the_end_are_committed(database: SqliteDatabase, path, gate: Gate) -> None:
     """Closing the database finishes what was queued, and every waiter learns the outcome."""
     holding = await gate.close_behind(database)
     writes = await queued(*(database.write(admit_as, str(number)) for number in range(MAX_BATCH + 10)))
@@ -123,13 +124,13 @@ async def test_writes_queued_before_the_end_are_committed(database: Database, pa
     database.close()
     admitted = await asyncio.gather(*writes)
     await holding
-    after = Database(path)
+    after = SqliteDatabase(path)
     assert {user.id for user in after.read_now(users.page, size=1000)} == {user.id for user in admitted}
     assert len(admitted) == MAX_BATCH + 10
     after.close()
 
 
-async def test_a_closed_database_takes_no_more_writes(database: Database) -> None:
+async def test_a_closed_database_takes_no_more_writes(database: SqliteDatabase) -> None:
     """After the end, and before the beginning, a write is refused in one sentence."""
     database.close()
     with pytest.raises(DatabaseUnavailable):
@@ -138,7 +139,7 @@ async def test_a_closed_database_takes_no_more_writes(database: Database) -> Non
     assert await database.write(admit_as, "1")
 
 
-async def test_closing_twice_is_closing_once(database: Database) -> None:
+async def test_closing_twice_is_closing_once(database: SqliteDatabase) -> None:
     """A shutdown may come twice, and an open database may be opened again."""
     database.open()
     database.open()
@@ -147,7 +148,7 @@ async def test_closing_twice_is_closing_once(database: Database) -> None:
     database.close()
 
 
-async def test_a_waiter_that_goes_away_disturbs_nobody(database: Database, gate: Gate) -> None:
+async def test_a_waiter_that_goes_away_disturbs_nobody(database: SqliteDatabase, gate: Gate) -> None:
     """A client that hangs up cancels its own wait: its write and those beside it are committed all the same."""
     holding = await gate.close_behind(database)
     first, second, failing, third = await queued(
@@ -167,7 +168,7 @@ async def test_a_waiter_that_goes_away_disturbs_nobody(database: Database, gate:
     assert await database.write(admit_as, "5")
 
 
-async def test_a_loop_that_ended_meanwhile_does_not_end_the_writer(database: Database, gate: Gate) -> None:
+async def test_a_loop_that_ended_meanwhile_does_not_end_the_writer(database: SqliteDatabase, gate: Gate) -> None:
     """Writes whose event loop is gone are committed, and those of another loop in the same batch get their answer."""
 
     def in_a_loop_that_ends() -> None:
@@ -187,10 +188,18 @@ async def test_a_loop_that_ended_meanwhile_does_not_end_the_writer(database: Dat
     assert {user.id for user in database.read_now(users.page)} == {"1", "2"}
 
 
-async def test_reads_do_not_wait_for_the_writer(database: Database, gate: Gate) -> None:
+async def test_reads_do_not_wait_for_the_writer(database: SqliteDatabase, gate: Gate) -> None:
     """In WAL mode a read sees the last commit while a write is under way."""
     await database.write(admit_as, "1")
     holding = await gate.close_behind(database)
     assert [user.id for user in await database.read(users.page)] == ["1"]
     gate.open()
     await holding
+
+
+async def test_writes_are_done_in_the_order_they_were_queued(database: SqliteDatabase) -> None:
+    """One thread writes: what is queued later sees what was queued earlier."""
+    user = await database.write(admit)
+    writes = [database.write(users.set_active, user.id, active=number % 2 == 0) for number in range(21)]
+    await asyncio.gather(*writes)
+    assert database.read_now(users.get, user.id) == user

@@ -4,6 +4,7 @@ from typing import Any
 
 from nextarget.model import AuditEvent, Generations
 from nextarget.storage import audit
+from nextarget.storage.database import Connection
 from tests.running import Server
 
 DAY_MS = 24 * 3600 * 1000
@@ -20,11 +21,13 @@ def generation_of(refresh_token: str) -> int:
 
 async def row(server: Server, refresh_token: str) -> dict[str, Any]:
     """The session's row, by column."""
-    cursor = await server.runtime.database.read(
-        lambda db: db.execute_sql('SELECT * FROM "session" WHERE "id" = ?', (session_of(refresh_token),))
-    )
-    (values,) = cursor.fetchall()
-    return dict(zip((column[0] for column in cursor.description), values, strict=True))
+
+    def read(db: Connection) -> dict[str, Any]:
+        cursor = db.execute_sql(f'SELECT * FROM "session" WHERE "id" = {db.param}', (session_of(refresh_token),))
+        (values,) = cursor.fetchall()
+        return dict(zip((column[0] for column in cursor.description), values, strict=True))
+
+    return await server.runtime.database.read(read)
 
 
 async def generations(server: Server, refresh_token: str) -> tuple[int, int, int]:
@@ -35,10 +38,13 @@ async def generations(server: Server, refresh_token: str) -> tuple[int, int, int
 
 async def change(server: Server, refresh_token: str, **columns: int) -> None:
     """Write columns of the session's row."""
-    names = ", ".join(f'"{name}" = ?' for name in columns)
     values = (*columns.values(), session_of(refresh_token))
-    sql = f'UPDATE "session" SET {names} WHERE "id" = ?'
-    await server.runtime.database.write(lambda db: db.execute_sql(sql, values).rowcount)
+
+    def write(db: Connection) -> None:
+        names = ", ".join(f'"{name}" = {db.param}' for name in columns)
+        db.execute_sql(f'UPDATE "session" SET {names} WHERE "id" = {db.param}', values)
+
+    await server.runtime.database.write(write)
 
 
 async def rewind(server: Server, refresh_token: str, state: Generations) -> None:

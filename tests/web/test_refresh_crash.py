@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
+
 import nextarget
 from tests.running import free_listener, open_browser
 
@@ -159,6 +161,7 @@ class HonestApp:
         return "kept" if unchanged else "moved on"
 
 
+@pytest.mark.usefixtures("sqlite_only")  # nothing but the file is there to survive the server
 async def test_no_app_is_signed_out_by_crashes_and_lost_answers(tmp_path: Path) -> None:
     """Eight apps, eight SIGKILLs in the middle of the work, a third of the answers lost: nobody signs in again."""
     server, attempts, chance = MortalServer(tmp_path), Attempts(), random.Random(1)

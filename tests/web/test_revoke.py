@@ -1,7 +1,6 @@
 """Revoked means now: signing out holds from the next request on, at every server, whichever token was sent."""
 
 import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 import nextarget
-from nextarget.sandbox.workspace import DATABASE_FILE
+from nextarget.storage.addresses import database_at
 from nextarget.tokens.refresh import RefreshToken, mint
 from tests.apps import refresh
 from tests.running import Answer, Server, running
@@ -160,12 +159,12 @@ async def test_signing_out_logs_no_token(server: Server, log: Log) -> None:
         assert not log.holds(token)
 
 
-async def test_a_sign_out_is_on_the_disk_when_it_is_answered(server: Server, tmp_path: Path) -> None:
-    """Whoever opens the file at that moment reads it."""
+async def test_a_sign_out_is_on_the_disk_when_it_is_answered(server: Server) -> None:
+    """Whoever opens the database at that moment reads it."""
     tokens = (await server.sign_in()).json
     await revoke(server, tokens["refresh_token"])
-    database = sqlite3.connect(f"file:{tmp_path / DATABASE_FILE}?mode=ro", uri=True)
-    (revoked_at,) = database.execute('SELECT "revoked_at" FROM "session"').fetchone()
+    database = database_at(server.runtime.settings.database_url)
+    (revoked_at,) = database.read_now(lambda db: db.execute_sql('SELECT "revoked_at" FROM "session"').fetchone())
     database.close()
     assert revoked_at is not None
     assert revoked_at == (await row(server, tokens["refresh_token"]))["revoked_at"]

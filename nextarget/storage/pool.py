@@ -1,0 +1,155 @@
+"""Threads that wait for a database so that the event loop need not: bounded in number, in queue and in time.
+
+What a thread does, and on which connection, is its Worker's; here is who does it, and how long anybody waits.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from nextarget.errors import DatabaseUnavailable
+
+ANSWER_SECONDS = 10.0
+"""After this, a job's caller is told that the database does not answer, and the connection it hangs on is cut."""
+MAX_WAITING = 1000
+"""Jobs that may wait for a thread. More come only when the database stands still; they are refused at once."""
+
+
+class Worker(Protocol):
+    """One connection, used by one thread. Only `cut` may be called by others."""
+
+    def perform(self, work: Callable[[Any], Any], *, writes: bool) -> Any:
+        """The result of a job, in a transaction if it writes."""
+
+    def cut(self) -> None:
+        """Make whatever waits on the connection fail now. Returns at once."""
+
+    def close(self) -> None: ...
+
+
+class _Job:
+    """One piece of work and whoever waits for it."""
+
+    __slots__ = ("error", "future", "result", "thread", "timer", "work", "writes")
+
+    def __init__(self, work: Callable[[Any], Any], loop: asyncio.AbstractEventLoop, *, writes: bool) -> None:
+        self.work = work
+        self.writes = writes
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.timer = loop.call_later(ANSWER_SECONDS, self.expire)
+        self.thread: _Thread | None = None
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def expire(self) -> None:
+        """Tell the caller that it took too long, and free the thread; runs on the event loop."""
+        if not self.future.done():
+            self.future.set_exception(DatabaseUnavailable(note=f"no answer within {ANSWER_SECONDS:g} s"))
+        if self.thread is not None:
+            self.thread.cut(self)
+
+    def settle(self) -> None:
+        """Hand the outcome over; runs on the event loop. A caller that went away is not told."""
+        self.timer.cancel()
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+    def done(self) -> None:
+        """Have it settled; runs on any thread."""
+        with suppress(RuntimeError):  # this loop was closed meanwhile: nobody waits any more
+            self.future.get_loop().call_soon_threadsafe(self.settle)
+
+
+class Pool:
+    """At most `size` threads, each with a Worker of its own. A thread is started when none is free."""
+
+    def __init__(self, make_worker: Callable[[], Worker], size: int) -> None:
+        self._make_worker = make_worker
+        self._size = size
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads: list[_Thread] = []
+        self._closed = False
+
+    async def perform(self, work: Callable[[Any], Any], *, writes: bool) -> Any:
+        """Have a job done; what it raises is raised here. Raises DatabaseUnavailable when that takes too long.
+
+        A job that nobody waits for any more, when its turn comes, is dropped; one that has begun is finished.
+        """
+        queue = self._queue
+        if self._closed:
+            raise DatabaseUnavailable(note="the database is not open")
+        if queue.qsize() >= MAX_WAITING:
+            raise DatabaseUnavailable(note=f"{MAX_WAITING} jobs wait for the database already")
+        job = _Job(work, asyncio.get_running_loop(), writes=writes)
+        queue.put(job)
+        threads = self._threads
+        if len(threads) < self._size and queue.qsize() > sum(thread.job is None for thread in threads):
+            thread = _Thread(self._make_worker(), queue)
+            threads.append(thread)
+            thread.start()
+        return await job.future
+
+    def close(self) -> None:
+        """Finish every job in the queue, within ANSWER_SECONDS, and close every Worker."""
+        self._closed = True
+        for _ in self._threads:
+            self._queue.put(None)
+        until = time.monotonic() + ANSWER_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        with suppress(Empty):
+            while True:
+                if (job := self._queue.get_nowait()) is not None:
+                    job.error = DatabaseUnavailable(note="closed before its turn came")
+                    job.done()
+        for thread in self._threads:
+            self._queue.put(None)
+            thread.cut(thread.job)
+        for thread in self._threads:
+            thread.join(ANSWER_SECONDS)
+
+
+class _Thread(threading.Thread):
+    """Takes one job after another from the queue, until a None comes."""
+
+    def __init__(self, worker: Worker, queue: "SimpleQueue[_Job | None]") -> None:
+        super().__init__(name="nextarget-database", daemon=True)
+        self._worker = worker
+        self._queue = queue
+        self._changing = threading.Lock()
+        self.job: _Job | None = None
+
+    def run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            if job.future.done():
+                continue
+            job.thread = self
+            with self._changing:
+                self.job = job
+            try:
+                job.result = self._worker.perform(job.work, writes=job.writes)
+            except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
+                job.error = error
+            with self._changing:
+                self.job = None
+            job.done()
+            del job  # a thread that waits for work holds on to none
+        self._worker.close()
+
+    def cut(self, job: _Job | None) -> None:
+        """Make this job fail, if it is what the thread is at."""
+        with self._changing:
+            if self.job is job is not None:
+                self._worker.cut()

@@ -1,0 +1,365 @@
+"""PostgreSQL: each read and each write on a thread of a pool, which has a connection of its own.
+
+Everything works through PgBouncer in transaction mode: no prepared statements, no state of a session on the path of a
+request. Migrations alone need PostgreSQL's own address, for a lock that belongs to their session.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from typing import Any
+
+import peewee as pw
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from nextarget.errors import ConfigurationError, DatabaseUnavailable, SchemaError, SettingProblem
+from nextarget.storage.database import Database, P, R, Work
+from nextarget.storage.pool import Pool
+
+CONNECT_SECONDS = 4
+STATEMENT_SECONDS = 5
+"""How long one statement of a request may take. On the terminal and in migrations there is no limit."""
+IDLE_SECONDS = 10
+"""How long the server lets a transaction of ours hold its locks while it hears nothing from us."""
+ATTEMPTS = 3
+"""For a transaction that the database undid because it got in another's way."""
+MIGRATION_LOCK = 0x6E657874617267  # "nextarg"
+
+_CONNECTION = {
+    "connect_timeout": CONNECT_SECONDS,  # for each address of the host
+    "application_name": "nextarget",
+    "client_encoding": "UTF8",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # ms without an acknowledgement from the other machine
+}
+
+
+class PostgresDatabase(Database):
+    """The doors to one database of a PostgreSQL server."""
+
+    shared = True
+
+    def __init__(self, url: str, *, pool_size: int) -> None:
+        self._parameters = _parameters(url)
+        self._pool_size = pool_size
+        self._pool: Pool | None = None
+        self._now = _Session(_Peewee(self._parameters))  # a connection for each thread that asks
+
+    def __str__(self) -> str:
+        host = str(self._parameters.get("host") or "localhost")
+        port = self._parameters.get("port")
+        place = f"[{host}]" if ":" in host else host
+        return f"postgresql://{place}{f':{port}' if port else ''}/{self._parameters.get('dbname', '')}"
+
+    def open(self) -> None:
+        """Start the pool, once the database has answered. Raises DatabaseUnavailable."""
+        if self._pool is not None:
+            return
+        with self.untouched():
+            self._pool = Pool(self._worker, self._pool_size)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        self._now.close()
+
+    def _worker(self) -> "_Session":
+        return _Session(_Peewee(self._parameters, statement_seconds=STATEMENT_SECONDS, thread_safe=False))
+
+    async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._perform(False, fn, *args, **kwargs)
+
+    async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._perform(True, fn, *args, **kwargs)
+
+    async def _perform(self, writes: bool, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._pool is None:
+            raise DatabaseUnavailable(note="the database is not open")
+        # In the caller's context, so that what is recorded there names the caller's request.
+        context = copy_context()
+        result: R = await self._pool.perform(lambda db: context.run(fn, db, *args, **kwargs), writes=writes)
+        return result
+
+    def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._for_operator():
+            result: R = self._now.perform(lambda db: fn(db, *args, **kwargs), writes=False)
+        return result
+
+    def write_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._for_operator():
+            result: R = self._now.perform(lambda db: fn(db, *args, **kwargs), writes=True)
+        return result
+
+    def exists(self) -> bool:
+        """Always: one that does not is an error when it is asked, which says how to make it."""
+        return True
+
+    @contextmanager
+    def untouched(self) -> Iterator[pw.Database]:
+        """A connection that is closed again."""
+        looking = _Peewee(self._parameters, thread_safe=False)
+        with self._for_operator():
+            try:
+                looking.connect()
+                yield looking
+            except _UNUSABLE as error:
+                if _is_broken_rule(error):
+                    raise
+                raise _unavailable(error) from error
+            finally:
+                _disconnect(looking)
+
+    schema_changes = untouched
+
+    @contextmanager
+    def migration_lock(self) -> Iterator[None]:
+        """An advisory lock on a connection of its own, which gives it back when it ends, however it ends.
+
+        Raises SchemaError behind a connection pooler: it may lend our session, and the lock, to somebody else.
+        """
+        with self.untouched() as db:
+            if db.connection().pooled:  # type: ignore[no-untyped-call]
+                raise SchemaError(
+                    f"{self} is behind a connection pooler such as PgBouncer, through which migrations cannot be "
+                    "locked. Run `nextarget init-db` once with DATABASE_URL naming PostgreSQL's own address; "
+                    "then the server can use this one."
+                )
+            db.execute_sql("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))  # type: ignore[no-untyped-call]
+            yield
+
+    @contextmanager
+    def _for_operator(self) -> Iterator[None]:
+        """On the terminal and at the start, say which database it is and what may be done."""
+        try:
+            yield
+        except DatabaseUnavailable as error:
+            reason = error.note or ""
+            raise DatabaseUnavailable(f"{self} cannot be used. {_remedy(reason)}", note=reason) from error
+
+
+class _Session:
+    """One connection, made when it is needed and again when it was lost. What a thread of the pool works with."""
+
+    def __init__(self, db: "_Peewee") -> None:
+        self._db = db
+
+    def perform(self, work: Callable[[pw.Database], R], *, writes: bool) -> R:
+        return self._write(work) if writes else self._read(work)
+
+    def _read(self, work: Callable[[pw.Database], R]) -> R:
+        """Done a second time when the connection was lost: the server was restarted, or cut an idle connection."""
+        again = True
+        while True:
+            try:
+                return work(self._db)
+            except _UNUSABLE as error:
+                again = again and _is_lost(self._db)
+                failure = self._failed(error)
+                if not again:
+                    raise failure from error
+                again = False
+
+    def _write(self, work: Callable[[pw.Database], R]) -> R:
+        """Never done a second time after the connection was lost: the commit may have happened.
+
+        The caller is told that it failed, and may repeat it all the same. A refresh that was committed unheard is a
+        response that was lost, for which `tokens.refresh` has a rule. A login or a code that was consumed unheard
+        ends nothing that existed: the person starts again. To revoke, to deactivate or to delete twice is to do it.
+        """
+        for attempts_left in reversed(range(ATTEMPTS)):
+            try:
+                with self._db.atomic():
+                    return work(self._db)
+            except _UNUSABLE as error:
+                failure = self._failed(error)
+                if not attempts_left or _sqlstate(error) not in _UNDONE:
+                    raise failure from error
+        raise AssertionError("unreachable")
+
+    def _failed(self, error: Exception) -> DatabaseUnavailable:
+        """What to say about an error that means that the database cannot be used. The connection is given up, in
+        whatever state it is. Raises the error itself when it means a broken rule."""
+        if _is_broken_rule(error):
+            raise error
+        _disconnect(self._db)
+        return _unavailable(error)
+
+    def cut(self) -> None:
+        if not self._db.is_closed():
+            self._db.connection().cut()  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        _disconnect(self._db)
+
+
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that knows what its transactions must begin with, and can be cut from another thread."""
+
+    pooled = False
+    begin = b""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._closing = threading.Lock()
+        # A descriptor of our own: libpq closes its own when it likes, and the number may be another's at once.
+        self._line = socket.socket(fileno=os.dup(self.fileno()))
+
+    def cut(self) -> None:
+        """Shut the socket: whoever waits on it learns at once that the connection is lost."""
+        with self._closing, suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with self._closing:
+            self._line.close()
+        super().close()
+
+
+class _Cursor(psycopg.Cursor[tuple[Any, ...]]):
+    """PostgreSQL has no NUL in its texts. What somebody sends with one is kept, and looked for, as U+FFFD."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        try:
+            return super().execute(query, params, **options)
+        except psycopg.DataError:
+            if not any(isinstance(value, str) and "\0" in value for value in params or ()):
+                raise
+        # It was the driver that refused: the server has heard nothing of it.
+        clean = [value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in params]
+        return super().execute(query, clean, **options)
+
+
+class _Peewee(pw.PostgresqlDatabase):
+    """Peewee's PostgreSQL with psycopg 3. `statement_seconds` limits each statement, 0 does not."""
+
+    def __init__(self, parameters: dict[str, Any], *, statement_seconds: int = 0, thread_safe: bool = True) -> None:
+        self._parameters = parameters
+        limits = {"statement_timeout": statement_seconds, "idle_in_transaction_session_timeout": IDLE_SECONDS}
+        if not statement_seconds:
+            limits = {}  # a migration takes its time, and another connection holds its lock meanwhile
+        self._options = " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items())
+        self._set_local = "".join(f"; SET LOCAL {name} = '{seconds}s'" for name, seconds in limits.items())
+        super().__init__(str(parameters.get("dbname") or "postgres"), prefer_psycopg3=True, thread_safe=thread_safe)
+
+    def _connect(self) -> _Connection:
+        connection = self._dial()
+        try:
+            ((pid, durability),) = connection.execute(
+                "SELECT pg_backend_pid(), current_setting('synchronous_commit')"
+            ).fetchall()
+            # A pooler makes up the process id that it tells its clients when they connect.
+            connection.pooled = pid != connection.info.backend_pid
+            begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+            if connection.pooled:
+                begin += self._set_local  # one that takes our options may still ignore them
+            if durability == "off":
+                begin += "; SET LOCAL synchronous_commit = on"  # a sign-out survives a power cut
+            connection.begin = begin.encode()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _dial(self) -> _Connection:
+        fixed: dict[str, Any] = {"autocommit": True, "prepare_threshold": None, "cursor_factory": _Cursor}
+        if self._options:
+            options = f"{self._options} {self._parameters.get('options', '')}".rstrip()
+            try:
+                return _Connection.connect(**self._parameters | {"options": options}, **fixed)
+            except psycopg.OperationalError as error:
+                if "unsupported startup parameter" not in str(error):
+                    raise
+                self._options = ""  # PgBouncer's words: what the transactions begin with must do
+        return _Connection.connect(**self._parameters, **fixed)
+
+    def begin(self, isolation_level: object = None) -> None:
+        """Begin a transaction, on a new connection when the old one turns out to be dead: nothing was sent on it."""
+        connection: _Connection = self.connection()  # type: ignore[no-untyped-call]
+        try:
+            connection.execute(connection.begin)
+        except psycopg.OperationalError:
+            if not connection.closed:
+                raise
+            _disconnect(self)
+            connection = self.connection()  # type: ignore[no-untyped-call]
+            connection.execute(connection.begin)
+
+
+def _parameters(url: str) -> dict[str, Any]:
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.Error:  # its text may quote the password
+        problem = "has a parameter or an escape (%..) that PostgreSQL's client does not know."
+        raise ConfigurationError(
+            [SettingProblem("DATABASE_URL", problem, "Write postgresql://user:password@host:5432/database.")]
+        ) from None
+    return _CONNECTION | {name: value for name, value in given.items() if value is not None}
+
+
+def _is_lost(db: pw.Database) -> bool:
+    """Whether there was a connection, and it is gone."""
+    return not db.is_closed() and bool(db.connection().closed)  # type: ignore[no-untyped-call]
+
+
+def _disconnect(db: pw.Database) -> None:
+    """Forget the connection, in whatever state it is."""
+    with suppress(pw.DatabaseError, pw.InterfaceError, psycopg.Error):
+        db.close()
+    db.dispose()
+
+
+_UNUSABLE = (pw.DatabaseError, pw.InterfaceError, psycopg.Error)
+_BROKEN_RULES: tuple[type[Exception], ...] = (
+    *(pw.IntegrityError, pw.ProgrammingError, pw.DataError),
+    *(psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.DataError),
+)
+_NOT_OURS = {"42P01", "42703", "42501", "3F000"}
+"""No such table, column or schema, or no right to it: the database is not as we need it, which may pass."""
+_UNDONE = {"40001", "40P01"}
+"""Serialization failure and deadlock (PostgreSQL's appendix A): the transaction was rolled back."""
+
+
+def _is_broken_rule(error: Exception) -> bool:
+    return isinstance(error, _BROKEN_RULES) and _sqlstate(error) not in _NOT_OURS
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    return DatabaseUnavailable(note=f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _sqlstate(error: Exception) -> str | None:
+    """PostgreSQL's code for an error, of the driver's or of Peewee's, which wraps the driver's."""
+    for each in (error, *error.args[:1]):
+        if isinstance(each, psycopg.Error):
+            return each.sqlstate
+    return None
+
+
+_REMEDIES = (
+    (("database", "does not exist"), "Create the database first, with `createdb`, or check its name in DATABASE_URL."),
+    (("authentication failed",), "Check the user and the password in DATABASE_URL."),
+    (("no password supplied",), "DATABASE_URL has no password, and the server wants one."),
+    (("role", "does not exist"), "Check the user in DATABASE_URL."),
+    (("pg_hba.conf",), "Allow this user, database and address in pg_hba.conf, or check DATABASE_URL."),
+    (("resolve host",), "Check the host in DATABASE_URL."),
+    (("translate host",), "Check the host in DATABASE_URL."),
+    (("refused",), "Start PostgreSQL, or check host and port in DATABASE_URL."),
+    (("timeout",), "Check that PostgreSQL runs and answers at the host and port in DATABASE_URL."),
+    (("too many clients",), "Lower DATABASE_POOL_SIZE or WORKERS, or raise the server's max_connections."),
+    (("remaining connection slots",), "Lower DATABASE_POOL_SIZE or WORKERS, or raise the server's max_connections."),
+    (("permission denied",), "Grant the user of DATABASE_URL its rights: the database had best be its own."),
+)
+
+
+def _remedy(reason: str) -> str:
+    for words, remedy in _REMEDIES:
+        if all(word in reason for word in words):
+            return remedy
+    return "Check DATABASE_URL."

@@ -1,0 +1,324 @@
+"""Real PostgreSQL servers, replicas and PgBouncers for a test: in temporary directories, on free ports, soon gone.
+
+PostgreSQL refuses to run as root, so as root everything here runs as Debian's user `postgres`. Nothing of the machine's
+own servers is used but their programs.
+"""
+
+import os
+import random
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from pwd import getpwnam
+from shutil import chown, which
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+OWNER = "postgres"
+PATIENCE_SECONDS = 60
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "fsync": "off",  # what a killed process wrote is safe with the kernel; only a power cut would need it
+    "dynamic_shared_memory_type": "mmap",  # files in the data directory: a kill leaves nothing in /dev/shm
+}
+
+
+def program(name: str) -> str | None:
+    """The path of one of PostgreSQL's programs. Debian keeps those of the newest version off the PATH."""
+    packaged = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
+    return str(packaged[-1]) if packaged else which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
+def able(*programs: str) -> bool:
+    """Whether these programs are here, and a user that they may run as."""
+    with suppress(KeyError):
+        if os.geteuid() == 0:
+            getpwnam(OWNER)
+        return all(program(name) for name in (*programs, "setpriv"))
+    return False
+
+
+def free_port() -> int:
+    """A free port below those that the system gives to clients, so that it is still free after a restart."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def as_owner(name: str, *arguments: object) -> list[str]:
+    """The command line of a program that ends at once when this process does, as a user that is not root."""
+    user = ["--reuid", OWNER, "--regid", OWNER, "--init-groups"] if os.geteuid() == 0 else []
+    # An immediate shutdown by PostgreSQL's meaning of the signal; PgBouncer ends by any.
+    return ["setpriv", *user, "--pdeathsig", "QUIT", "--", str(program(name)), *map(str, arguments)]
+
+
+class Daemon:
+    """A server process in a directory of its own whose log is read; started and stopped at will."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._stack = ExitStack()
+        # Not pytest's own, which only its owner may enter, and which it keeps.
+        self.directory = directory or Path(self._stack.enter_context(TemporaryDirectory(prefix="nextarget-")))
+        if os.geteuid() == 0:
+            chown(self.directory, OWNER, OWNER)
+        self.port = free_port()
+        self.lines: list[str] = []
+        self._said = threading.Condition()
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.prepare()
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def prepare(self) -> None:
+        """What is done once, before the first start."""
+
+    def start(self) -> None:
+        """Returns once clients are welcome."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the process, if it runs, and remove its directory."""
+        self._end(signal.SIGQUIT)
+        self._stack.close()
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "it is not running"
+        return self._process.pid
+
+    def run(self, name: str, *arguments: object) -> None:
+        """Run a program to its end."""
+        done = subprocess.run(
+            as_owner(name, *arguments),
+            cwd=self.directory, env=self._environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    def said(self, pattern: str, *, since: int = 0) -> None:
+        """Wait for a line of the log, at or after line `since`, that matches."""
+
+        def found() -> bool:
+            return self._process is None or any(re.search(pattern, line) for line in self.lines[since:])
+
+        with self._said:
+            in_time = self._said.wait_for(found, PATIENCE_SECONDS)
+        assert in_time, f"never said {pattern!r}: {self.lines[since:]}"
+        assert self._process is not None, f"ended before it said {pattern!r}: {self.lines[since:]}"
+
+    def _launch(self, command: Sequence[str], ready: str) -> None:
+        assert self._process is None, "it is running already"
+        since = len(self.lines)
+        self._process = subprocess.Popen(
+            command, cwd=self.directory, env=self._environment(), text=True, errors="replace",
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        self._reader.start()
+        self.said(ready, since=since)
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            for line in process.stderr:
+                with self._said:
+                    self.lines.append(line.rstrip("\n"))
+                    self._said.notify_all()
+        process.wait()
+        with self._said:  # it ended, and perhaps unasked: whoever waits for a line learns it
+            self._process = None
+            self._said.notify_all()
+
+    def _end(self, number: signal.Signals) -> None:
+        process = self._process
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(number)
+        try:
+            process.wait(PATIENCE_SECONDS)
+        finally:
+            process.kill()
+            self._reader.join()
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+class Cluster(Daemon):
+    """A PostgreSQL server with databases of its own. Everybody on this machine may connect, as `postgres`.
+
+    `settings` are those of postgresql.conf, by name; they win over SETTINGS above.
+    """
+
+    def __init__(self, directory: Path | None = None, **settings: str) -> None:
+        super().__init__(directory)
+        self.data = self.directory / "data"
+        self.settings = SETTINGS | settings
+
+    def prepare(self) -> None:
+        self.run(
+            "initdb", "-D", self.data, "-U", OWNER, "-A", "trust", "-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"
+        )
+
+    def start(self) -> None:
+        options = [part for name, text in self.settings.items() for part in ("-c", f"{name}={text}")]
+        command = as_owner("postgres", "-D", self.data, "-p", self.port, *options)
+        self._launch(command, "ready to accept (read-only )?connections")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Shut down; `fast` ends sessions in order, `immediate` recovers at the next start (pg_ctl's words)."""
+        self._end({"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
+
+    def restart(self, mode: str = "fast") -> None:
+        self.stop(mode)
+        self.start()
+
+    def kill(self) -> None:
+        """SIGKILL for the whole server at once: what it has not written is lost, and no client is told."""
+        self.freeze()
+        for pid in self._children():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        segment = (self.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
+        self._end(signal.SIGKILL)
+        subprocess.run(["ipcrm", "-m", segment], check=False, capture_output=True)
+
+    def freeze(self) -> None:
+        """SIGSTOP for the whole server: connections stay open, and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+        for pid in self._children():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in (*self._children(), self.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def _children(self) -> list[int]:
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    def close(self) -> None:
+        if self.running:
+            self.thaw()
+        super().close()
+
+    def url(self, database: str) -> str:
+        return f"postgresql://{OWNER}@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self) -> str:
+        """A new, empty database; its URL."""
+        name = f"test_{secrets.token_hex(8)}"
+        self.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return self.url(name)
+
+    def drop_database(self, url: str) -> None:
+        """Drop the database of a URL, whoever is connected to it."""
+        self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(urlsplit(url).path[1:])))
+
+    def execute(
+        self, statement: str | sql.Composed, *parameters: object, database: str = "postgres"
+    ) -> list[tuple[Any, ...]]:
+        """One statement outside any transaction, on a connection of its own; its rows."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+class Replica(Cluster):
+    """A streaming replica of a running Cluster: asynchronous, and readable while it follows."""
+
+    def __init__(self, primary: Cluster, directory: Path | None = None, **settings: str) -> None:
+        super().__init__(directory, **settings)
+        self.primary = primary
+
+    def prepare(self) -> None:
+        # With -R the copy is told to follow; a primary's settings come as arguments, so that none are copied.
+        source = self.primary.url("postgres")
+        self.run("pg_basebackup", "-D", self.data, "-d", source, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+
+    def catch_up(self) -> None:
+        """Wait until everything that the primary has committed by now can be read here."""
+        ((position,),) = self.primary.execute("SELECT pg_current_wal_flush_lsn()::text")
+        self.execute(
+            f"DO $$ BEGIN WHILE pg_last_wal_replay_lsn() < '{position}'::pg_lsn LOOP PERFORM pg_sleep(0.01); "
+            "END LOOP; END $$"
+        )
+
+    def cut(self) -> None:
+        """Stop following: what the primary commits from now on never arrives here."""
+        since = len(self.lines)
+        self.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        self.execute("SELECT pg_reload_conf()")
+        self.said("terminating walreceiver", since=since)
+
+    def promote(self) -> None:
+        """Become a primary; returns once it takes writes."""
+        assert self.execute(f"SELECT pg_promote(true, {PATIENCE_SECONDS})") == [(True,)]
+
+
+class PgBouncer(Daemon):
+    """PgBouncer before a Cluster, in transaction mode: `pool_size` connections for however many clients come."""
+
+    def __init__(self, cluster: Cluster, *, pool_size: int, directory: Path | None = None, **settings: str) -> None:
+        super().__init__(directory)
+        self.cluster = cluster
+        self.settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": str(self.port),
+            "unix_socket_dir": "",
+            "auth_type": "any",
+            "pool_mode": "transaction",
+            "default_pool_size": str(pool_size),
+            "max_client_conn": "500",
+        } | settings
+
+    def prepare(self) -> None:
+        lines = [
+            "[databases]",
+            f"* = host=127.0.0.1 port={self.cluster.port} user={OWNER}",
+            "[pgbouncer]",
+            *(f"{name} = {text}" for name, text in self.settings.items()),
+        ]
+        (self.directory / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
+
+    def start(self) -> None:
+        self._launch(as_owner("pgbouncer", "pgbouncer.ini"), "process up")
+
+    def url(self, database: str) -> str:
+        return f"postgresql://{OWNER}@127.0.0.1:{self.port}/{database}"
+
+    def in_front_of(self, url: str) -> str:
+        """The same database, by way of this PgBouncer."""
+        return self.url(urlsplit(url).path[1:])

@@ -1,0 +1,124 @@
+"""What the tests on PostgreSQL stand on: servers that do what they are told, and leave nothing behind."""
+
+import os
+import select
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import need_pgbouncer, need_postgres
+from tests.postgres import PATIENCE_SECONDS, Cluster, PgBouncer, Replica
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A server that a test may break."""
+    need_postgres()
+    with Cluster() as cluster:
+        yield cluster
+
+
+def test_every_database_is_new_and_can_be_dropped(postgres: Cluster) -> None:
+    """Two tests share a server and nothing else."""
+    one, other = postgres.create_database(), postgres.create_database()
+    with psycopg.connect(one) as connection:
+        connection.execute("CREATE TABLE kept (n int)")
+        connection.commit()
+        with psycopg.connect(other) as elsewhere:
+            assert elsewhere.execute("SELECT to_regclass('kept')").fetchone() == (None,)
+        postgres.drop_database(one)  # also while somebody is connected
+    postgres.drop_database(other)
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(one)
+
+
+def test_what_was_committed_is_there_after_every_way_to_end(cluster: Cluster) -> None:
+    """Shut down, immediately, or killed: the next start has every commit, at the same address."""
+    cluster.execute("CREATE TABLE kept (n int)")
+    for number, end in enumerate((cluster.stop, lambda: cluster.stop("immediate"), cluster.kill)):
+        cluster.execute("INSERT INTO kept VALUES (%s)", number)
+        end()
+        assert not cluster.running
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(cluster.url("postgres"))
+        cluster.start()
+    assert cluster.execute("SELECT n FROM kept ORDER BY n") == [(0,), (1,), (2,)]
+
+
+def test_a_frozen_server_answers_nothing_until_it_is_thawed(cluster: Cluster) -> None:
+    """Its port still accepts; that is what makes it worse than one that is gone."""
+    cluster.freeze()
+    with pytest.raises(psycopg.OperationalError, match="timeout"):
+        psycopg.connect(cluster.url("postgres"), connect_timeout=2)
+    cluster.thaw()
+    assert cluster.execute("SELECT 1") == [(1,)]
+
+
+def test_a_replica_that_was_cut_off_lacks_the_last_commits(cluster: Cluster) -> None:
+    """Asynchronous replication: what came after the cut is lost, and the promoted replica takes writes."""
+    cluster.execute("CREATE TABLE kept (n int)")
+    with Replica(cluster) as replica:
+        cluster.execute("INSERT INTO kept VALUES (1)")
+        replica.catch_up()
+        replica.cut()
+        cluster.execute("INSERT INTO kept VALUES (2)")
+        cluster.kill()
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            replica.execute("INSERT INTO kept VALUES (3)")
+        replica.promote()
+        replica.execute("INSERT INTO kept VALUES (3)")
+        assert replica.execute("SELECT n FROM kept ORDER BY n") == [(1,), (3,)]
+
+
+def test_pgbouncer_shares_one_connection_among_clients(postgres: Cluster, postgres_url: str) -> None:
+    """Two clients get the same server process in turn: transaction mode."""
+    need_pgbouncer()
+    with PgBouncer(postgres, pool_size=1) as bouncer:
+        url = bouncer.in_front_of(postgres_url)
+        with psycopg.connect(url, autocommit=True) as one, psycopg.connect(url, autocommit=True) as other:
+            pids = [each.execute("SELECT pg_backend_pid()").fetchone() for each in (one, other, one)]
+    assert len(set(pids)) == 1
+
+
+USE_A_SERVER = """
+import sys
+from tests.postgres import Cluster
+
+with Cluster() as cluster:
+    print(cluster.pid, cluster.directory, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_server_does_not_outlive_whoever_started_it() -> None:
+    """Nothing runs on when the run of the tests itself is killed."""
+    need_postgres()
+    script = [sys.executable, "-c", USE_A_SERVER]
+    with subprocess.Popen(script, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        pid, directory = process.stdout.readline().split()
+        server = os.pidfd_open(int(pid))
+        process.kill()
+    try:
+        assert select.select([server], [], [], PATIENCE_SECONDS)[0], "it is still running"
+    finally:
+        os.close(server)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_nothing_is_left_of_a_server() -> None:
+    """Neither its directory nor its shared memory, even of one that was killed or frozen."""
+    need_postgres()
+    for end in (Cluster.kill, Cluster.freeze):
+        with Cluster() as cluster:
+            segment = (cluster.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
+            end(cluster)
+        assert not cluster.directory.exists()
+        listing = subprocess.run(["ipcs", "-m"], capture_output=True, text=True, check=True).stdout
+        assert segment not in [line.split()[1] for line in listing.splitlines() if line.startswith("0x")]
