@@ -80,6 +80,28 @@ def test_what_a_damaged_database_gives_is_not_kept(path: Path, tmp_path: Path) -
     assert not list(tmp_path.glob(".backup*"))
 
 
+def test_a_backup_that_does_not_pass_its_check_is_not_kept(path: Path, tmp_path: Path) -> None:
+    """What SQLite copied without looking: a row without what its table says every row has."""
+    migrate(database := SqliteDatabase(path))
+    database.close()
+    change = "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 'nonce'"
+    strict, loose = '"purpose" TEXT NOT NULL', '"purpose" TEXT'
+    for old, new, row in ((strict, loose, "digest"), (loose, strict, None)):
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute(change, (old, new))
+        db.close()
+        if row is not None:
+            with sqlite3.connect(path) as db:
+                db.execute("INSERT INTO nonce VALUES (?, NULL, 1)", (row,))
+            db.close()
+    with pytest.raises(CopyFailed, match="damaged") as caught:
+        back_up(database, tmp_path / "backup.db")
+    assert caught.value.note == "NULL value in nonce.purpose"
+    assert not list(tmp_path.glob("*backup*"))
+    assert not list(tmp_path.glob(".backup*"))
+
+
 def run(name: str, *arguments: object) -> None:
     """One of PostgreSQL's own programs."""
     subprocess.run([str(program(name)), *map(str, arguments)], check=True, capture_output=True, text=True)
