@@ -26,6 +26,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "sqlite_only(reason): left out with --database postgresql")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--database") == "sqlite":
+        return
+    left_out = [item for item in items if item.get_closest_marker("sqlite_only")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(autouse=True)
 def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """With --database postgresql, every directory that a server runs in stands for a database of its own there."""
@@ -44,13 +56,6 @@ def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     yield
     for url in urls.values():
         cluster.drop_database(url)
-
-
-@pytest.fixture
-def sqlite_only(request: pytest.FixtureRequest) -> None:
-    """For a test of what only a SQLite file has."""
-    if request.config.getoption("--database") != "sqlite":
-        pytest.skip("is about a SQLite file")
 
 
 @pytest.fixture(autouse=True)

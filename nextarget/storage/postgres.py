@@ -344,10 +344,8 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
 
 def _sqlstate(error: Exception) -> str | None:
     """PostgreSQL's code for an error, of the driver's or of Peewee's, which wraps the driver's."""
-    for each in (error, *error.args[:1]):
-        if isinstance(each, psycopg.Error):
-            return each.sqlstate
-    return None
+    original = getattr(error, "orig", error)
+    return original.sqlstate if isinstance(original, psycopg.Error) else None
 
 
 _REMEDIES = (

@@ -161,7 +161,7 @@ class HonestApp:
         return "kept" if unchanged else "moved on"
 
 
-@pytest.mark.usefixtures("sqlite_only")  # nothing but the file is there to survive the server
+@pytest.mark.sqlite_only("the sandbox's own file is what the server leaves behind when it is killed")
 async def test_no_app_is_signed_out_by_crashes_and_lost_answers(tmp_path: Path) -> None:
     """Eight apps, eight SIGKILLs in the middle of the work, a third of the answers lost: nobody signs in again."""
     server, attempts, chance = MortalServer(tmp_path), Attempts(), random.Random(1)
