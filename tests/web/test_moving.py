@@ -9,7 +9,7 @@ from nextarget.storage.copying import copy
 from tests.apps import App, refresh
 from tests.running import free_listener, open_browser, running
 
-pytestmark = pytest.mark.usefixtures("sqlite_only")
+pytestmark = pytest.mark.sqlite_only("moves from and to databases of its own")
 
 
 def move(origin: str, destination: str) -> dict[str, int]:

@@ -10,7 +10,7 @@ from tests.apps import App, events, refresh, stands
 from tests.running import free_listener, open_browser, running
 from tests.web.session_rows import generation_of, leave_the_window
 
-pytestmark = pytest.mark.usefixtures("sqlite_only")
+pytestmark = pytest.mark.sqlite_only("is about a backup of a SQLite file")
 
 
 async def test_nobody_who_had_a_session_then_is_signed_out(tmp_path: Path) -> None:
