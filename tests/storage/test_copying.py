@@ -21,8 +21,9 @@ from nextarget.storage.database import Connection, Database
 from nextarget.storage.schema import migrate
 from nextarget.storage.tables import TABLES
 from nextarget.storage.users import set_active
+from tests.conftest import need_pgbouncer
 from tests.contract.rows import NOW, add_app_login, add_login, add_session, admit, digest_of, event, identity, later
-from tests.postgres import Cluster
+from tests.postgres import Cluster, PgBouncer
 
 EMAILS = (
     "ada@lovelace.example",
@@ -381,6 +382,23 @@ def test_a_server_that_goes_away_half_way_is_named(
         copy(source, target)
         assert rows(target) == rows(source)
         target.close()
+
+
+def test_postgresql_is_copied_from_and_into_through_a_pooler(
+    source: Database, target: Database, other: Database, postgres: Cluster, postgres_url: str
+) -> None:
+    """Everything is one transaction, which PgBouncer keeps together; only migrating needs PostgreSQL's own address."""
+    need_pgbouncer()
+    with PgBouncer(postgres, pool_size=1) as bouncer:
+        pooled = database_at(bouncer.url(postgres_url.rpartition("/")[2]))
+        with pytest.raises(CopyFailed, match="is behind a connection pooler"):
+            copy(source, pooled)
+        migrate(target)
+        copy(source, pooled)
+        assert rows(target) == rows(source)
+        copy(pooled, other)
+        assert rows(other) == rows(source)
+        pooled.close()
 
 
 def test_progress_counts_every_row_twice_and_ends_at_its_end(source: Database, other: Database) -> None:
