@@ -271,6 +271,10 @@ class SchemaError(OperatorError):
     """The database cannot be used as it is: not ours, newer than this program, or migrations pending."""
 
 
+class CopyFailed(OperatorError):
+    """A copy or a backup could not be made; nothing was left where it was to go."""
+
+
 @dataclass(frozen=True, slots=True)
 class SettingProblem:
     """One thing wrong with one setting, and what to do about it."""

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from nextarget import __version__
-from nextarget.cli import configuration, serving, tokens, users
+from nextarget.cli import configuration, databases, serving, tokens, users
 from nextarget.cli.output import say
 from nextarget.errors import ConfigurationError, NexTargetError, OperatorError
 
@@ -66,7 +66,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (serving, users, tokens, configuration):
+for group in (serving, users, tokens, databases, configuration):
     group.add(app)
 
 

@@ -67,6 +67,10 @@ class Database(ABC):
         """A connection of its own that changes nothing by connecting, to see whose database it is."""
 
     @abstractmethod
+    def snapshot(self) -> AbstractContextManager[pw.Database]:
+        """A connection of its own on which everything is read as of one moment, and nothing can be written."""
+
+    @abstractmethod
     def migration_lock(self) -> AbstractContextManager[None]:
         """Held by one process at a time; the others wait. Taken outside any transaction: inside one, SQLite would
         not switch foreign keys off, and rebuilding a table would cascade."""

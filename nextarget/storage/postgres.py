@@ -125,6 +125,14 @@ class PostgresDatabase(Database):
     schema_changes = untouched
 
     @contextmanager
+    def snapshot(self) -> Iterator[pw.Database]:
+        """A transaction that sees what was committed when its first statement ran (PostgreSQL's manual, 13.2.2)."""
+        with self.untouched() as reading:
+            reading.execute_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")  # type: ignore[no-untyped-call]
+            yield reading
+            reading.execute_sql("COMMIT")  # type: ignore[no-untyped-call]
+
+    @contextmanager
     def migration_lock(self) -> Iterator[None]:
         """An advisory lock on a connection of its own, which gives it back when it ends, however it ends.
 

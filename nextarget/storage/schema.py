@@ -23,7 +23,12 @@ def pending(database: Database) -> list[str]:
     if not database.exists():
         return [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
     with database.untouched() as db:
-        return _pending(Runner(db, str(_DIRECTORY)))
+        return pending_on(db)
+
+
+def pending_on(db: pw.Database) -> list[str]:
+    """As `pending`, of the database behind a connection, which is only read."""
+    return _pending(Runner(db, str(_DIRECTORY)))
 
 
 def lacking(db: Connection) -> list[str]:

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import copy_context
 from pathlib import Path
 from queue import SimpleQueue
@@ -138,9 +138,23 @@ class SqliteDatabase(Database):
             yield self._peewee
 
     @contextmanager
-    def untouched(self) -> Iterator[pw.SqliteDatabase]:
+    def snapshot(self) -> Iterator[pw.SqliteDatabase]:
+        """Even the file stays as it is: what waits in the write-ahead log is left there."""
+        with self._looking("ro") as reading, reading.atomic():
+            yield reading
+
+    def write_whole_file(self, path: Path) -> None:
+        """Everything as of one moment into another file, which must be empty."""
+        with self._looking("ro") as reading:
+            reading.execute_sql("VACUUM INTO ?", (str(path),))  # type: ignore[no-untyped-call]
+
+    def untouched(self) -> AbstractContextManager[pw.SqliteDatabase]:
         """A connection that neither creates the file nor switches its journal."""
-        uri = f"{self.path.as_uri()}?mode=rw"
+        return self._looking("rw")
+
+    @contextmanager
+    def _looking(self, mode: str) -> Iterator[pw.SqliteDatabase]:
+        uri = f"{self.path.as_uri()}?mode={mode}"
         looking = pw.SqliteDatabase(uri, uri=True, pragmas=[("busy_timeout", BUSY_TIMEOUT_MS)])
         with _translated():
             try:

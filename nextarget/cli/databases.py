@@ -1,0 +1,103 @@
+"""`copy-db` and `backup`: what is kept, moved to another database or into a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nextarget.cli import wiring
+from nextarget.cli.output import JsonOption, print_json, print_lines, progress_bar, say
+from nextarget.cli.wiring import SandboxOption
+from nextarget.errors import OperatorError
+
+if TYPE_CHECKING:
+    from nextarget.storage.database import Database
+
+_COPY_EXAMPLES = """
+\b
+Examples:
+  nextarget copy-db sqlite:///nextarget.db postgresql://nextarget@db.example.org/nextarget
+  nextarget copy-db postgresql://nextarget@db.example.org/nextarget sqlite:////var/lib/nextarget/nextarget.db
+\b
+Other people on this machine can see the arguments of a command. Leave the password of PostgreSQL out of the URL, and
+put it into PGPASSWORD or into the file ~/.pgpass.
+"""
+_BACKUP_EXAMPLES = """
+\b
+Examples:
+  nextarget backup /var/backups/nextarget-$(date +%F).db
+  DATABASE_URL=sqlite:////var/lib/nextarget/nextarget.db nextarget backup nextarget-backup.db
+"""
+
+
+def add(app: typer.Typer) -> None:
+    app.command(epilog=_COPY_EXAMPLES)(copy_db)
+    app.command(epilog=_BACKUP_EXAMPLES)(backup)
+
+
+def copy_db(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="URL of the database to copy; it is not changed.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="URL of an empty database; a SQLite file is created.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Copy everything from one database into another, and read every row back.
+
+    Stop the servers first: what they write to FROM meanwhile is not copied. TO takes everything or nothing, so that a
+    copy that failed or was stopped can simply be made again. Tokens of both kinds stay valid, with the same
+    JWT_SECRET_KEY.
+
+    Prints each table with its number of rows, separated by a tab; with --json an object with "from", "to" and "rows".
+    """
+    from nextarget.storage.copying import copy
+
+    databases = _database(source, "FROM"), _database(target, "TO")
+    try:
+        with progress_bar("Copying") as progress:
+            rows = copy(*databases, progress=progress)
+    finally:
+        for database in databases:
+            database.close()
+    if as_json:
+        print_json({"from": str(databases[0]), "to": str(databases[1]), "rows": rows})
+    else:
+        print_lines((table, str(count)) for table, count in rows.items())
+    say(f"Copied {sum(rows.values())} rows from {databases[0]} to {databases[1]}, and read each of them back.")
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; it must not exist.")],
+    sandbox: SandboxOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a backup of the SQLite database of DATABASE_URL into one file, while servers go on.
+
+    It is as of one moment, checked, and readable by its owner alone. To restore it, stop the server and put the file in
+    the place of the database. PostgreSQL has `pg_dump` for this.
+
+    Prints nothing; with --json an object with "database", "file" and "bytes".
+    """
+    from nextarget.storage.addresses import SQLITE, database_at
+    from nextarget.storage.backup import back_up
+    from nextarget.storage.sqlite import SqliteDatabase
+
+    url = f"{SQLITE}{wiring.sandbox_database()}" if sandbox else wiring.load_settings(sandbox=False).database_url
+    database = database_at(url)
+    if not isinstance(database, SqliteDatabase):
+        raise OperatorError(f"{database} is PostgreSQL. Back it up with `pg_dump --format=custom`.")
+    size = back_up(database, file)
+    if as_json:
+        print_json({"database": str(database), "file": str(file.absolute()), "bytes": size})
+    say(f"Backed up {database} to {file}: {size} bytes.")
+
+
+def _database(url: str, argument: str) -> "Database":
+    from pydantic import TypeAdapter, ValidationError
+
+    from nextarget.settings.kinds import DatabaseUrl
+    from nextarget.storage.addresses import database_at
+
+    try:
+        return database_at(TypeAdapter(DatabaseUrl).validate_python(url))
+    except ValidationError as error:  # which quotes the URL, and so perhaps a password
+        (found,) = error.errors(include_url=False, include_input=False)
+        raise typer.BadParameter(str(found["ctx"]["error"]), param_hint=argument) from None

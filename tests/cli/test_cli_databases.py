@@ -1,0 +1,207 @@
+"""`copy-db` and `backup` as an operator types them."""
+
+import json
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+from contextlib import suppress
+
+import psycopg
+import pytest
+
+from nextarget.storage import audit
+from nextarget.storage.addresses import database_at
+from nextarget.storage.schema import migrate
+from tests.contract.rows import event
+
+pytestmark = pytest.mark.sqlite_only("moves from and to databases of its own")
+
+TABLES = ["user", "session", "login", "nonce", "audit_event"]
+
+
+@pytest.fixture
+def source(runtime, admit, folder) -> str:
+    """The URL of a database with two users and an event."""
+    admit("ada@example.org")
+    admit("zoë@example.org")
+    runtime.database.write_now(audit.record, event())
+    runtime.database.close()
+    return f"sqlite:///{folder / 'nextarget.db'}"
+
+
+def test_a_copy_prints_each_table_with_its_rows(run, source, postgres_url):
+    """Data on standard output, what was done on standard error, no password anywhere."""
+    target = postgres_url.replace("//postgres@", "//postgres:hunter2@")
+    result = run("copy-db", source, target)
+    assert result.status == 0
+    lines = [line.split("\t") for line in result.out.splitlines()]
+    assert [line[0] for line in lines] == TABLES
+    assert dict(lines)["user"] == "2"
+    assert "read each of them back" in result.err
+    assert "hunter2" not in result.out + result.err
+    again = run("copy-db", source, target)
+    assert (again.status, again.out) == (1, "")
+    assert "has rows already" in again.err
+    assert "hunter2" not in again.err
+
+
+def test_a_copy_tells_all_as_json(run, source, folder):
+    """One object; the target is a new file."""
+    result = run("copy-db", source, f"sqlite:///{folder}/copy.db", "--json")
+    told = json.loads(result.out)
+    assert (told["from"], told["to"]) == (str(folder / "nextarget.db"), str(folder / "copy.db"))
+    assert told["rows"]["user"] == 2
+
+
+def test_a_copy_needs_no_settings(execute, source, folder):
+    """It works on two databases, not on a server: not even the secret is asked for."""
+    assert execute("copy-db", source, f"sqlite:///{folder}/copy.db", JWT_SECRET_KEY="").status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("sqlite:///", "sqlite:///b.db"), "names no database"),
+        (("sqlite:///a.db", "mysql://root:hunter2@localhost/x"), "names no database"),
+        (("sqlite:///a.db", "postgresql://root:hunter2@localhost:99999/x"), "is not a URL of PostgreSQL"),
+        (("sqlite:///a.db",), "Missing argument 'TO'"),
+        ((), "Missing argument 'FROM'"),
+    ],
+)
+def test_what_is_no_url_is_a_usage_error_that_quotes_nothing(run, arguments, said):
+    """Status 2, with the form that a URL has."""
+    result = run("copy-db", *arguments)
+    assert (result.status, result.out) == (2, "")
+    assert said in result.err
+    assert "hunter2" not in result.err
+
+
+def test_a_parameter_that_nobody_knows_is_told_without_the_password(run, source):
+    """The client library would quote the whole URL."""
+    result = run("copy-db", source, "postgresql://root:hunter2@localhost/x?bogus=1")
+    assert result.status != 0
+    assert "hunter2" not in result.err
+
+
+def test_a_failed_copy_is_status_1_with_a_sentence(run, folder):
+    """A missing source is not made, and the target neither."""
+    result = run("copy-db", "sqlite:///missing.db", "sqlite:///other.db")
+    assert (result.status, result.out) == (1, "")
+    assert f"There is no database at {folder / 'missing.db'}" in result.err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_copy_that_is_killed_can_be_made_again(command, environ, source, postgres_url, run):
+    """It is killed while it writes: what it wrote is gone with it, and the next one starts on an empty database."""
+    migrate(database_at(postgres_url))
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        db.execute(
+            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$"
+        )
+        db.execute("CREATE TRIGGER dawdle BEFORE INSERT ON audit_event FOR EACH ROW EXECUTE FUNCTION dawdle()")
+        db.execute("SELECT pg_advisory_lock(1)")
+        process = subprocess.Popen([*command, "copy-db", source, postgres_url], env=environ)
+        stuck = "SELECT FROM pg_locks, pg_sleep(0.01) WHERE locktype = 'advisory' AND NOT granted"
+        while not db.execute(stuck).fetchall():
+            assert process.poll() is None, "it ended before it came to the events"
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
+        db.execute("SELECT pg_advisory_unlock(1)")
+        db.execute("DROP FUNCTION dawdle CASCADE")  # waits until PostgreSQL has noticed
+        assert db.execute('SELECT count(*) FROM "user"').fetchone() == (0,)
+    result = run("copy-db", source, postgres_url, "--json")
+    assert (result.status, json.loads(result.out)["rows"]["user"]) == (0, 2)
+
+
+def test_a_copy_shows_a_bar_on_a_terminal_and_nowhere_else(command, environ, source, folder, run):
+    """It is on standard error, so that standard output is data all the same."""
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [*command, "copy-db", source, f"sqlite:///{folder}/one.db"], env={**environ, "TERM": "xterm"},
+        stdin=end, stdout=subprocess.PIPE, stderr=end,
+    )  # fmt: skip
+    os.close(end)
+    shown = b""
+    with suppress(OSError):  # how a terminal without a process on it reports its end
+        while part := os.read(terminal, 65536):
+            shown += part
+    os.close(terminal)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert [line.split(b"\t")[0].decode() for line in out.splitlines()] == TABLES
+    assert b"Copying" in shown
+    assert b"%" in shown
+    assert "Copying" not in run("copy-db", source, f"sqlite:///{folder}/two.db").err
+
+
+def test_a_backup_is_one_whole_file_that_only_its_owner_may_read(run, source, folder):
+    """What it says on standard output is for scripts, and there is nothing to say."""
+    result = run("backup", "nightly.db")
+    assert (result.status, result.out) == (0, "")
+    assert "Backed up" in result.err
+    made = folder / "nightly.db"
+    assert made.stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(made) as db:
+        assert db.execute('SELECT count(*) FROM "user"').fetchone() == (2,)
+    db.close()
+    assert {path.name for path in folder.iterdir() if "nightly" in path.name} == {"nightly.db"}
+
+
+def test_a_backup_tells_all_as_json(run, source, folder):
+    """Where it is, and how large."""
+    told = json.loads(run("backup", "nightly.db", "--json").out)
+    size = (folder / "nightly.db").stat().st_size
+    assert told == {"database": str(folder / "nextarget.db"), "file": str(folder / "nightly.db"), "bytes": size}
+
+
+@pytest.mark.parametrize("name", ["nextarget.db", "older.db"])
+def test_a_backup_replaces_nothing(run, source, folder, name):
+    """The database itself least of all."""
+    (folder / "older.db").write_text("older")
+    before = (folder / name).read_bytes()
+    result = run("backup", name)
+    assert result.status == 1
+    assert "exists already" in result.err
+    assert (folder / name).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("sqlite:///missing.db", "b.db", "There is no database at"),
+        ("sqlite:///nextarget.db", "missing/b.db", "No such file or directory"),
+        ("postgresql://127.0.0.1/x", "b.db", "pg_dump"),
+        ("sqlite:///damaged.db", "b.db", "could not be backed up"),
+    ],
+    ids=lambda case: case[2],
+)
+def test_a_backup_that_cannot_be_made_says_why_and_leaves_nothing(run, source, folder, monkeypatch, case):
+    """A script sees status 1."""
+    url, file, said = case
+    (folder / "damaged.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    monkeypatch.setenv("DATABASE_URL", url)
+    before = {path.name for path in folder.iterdir()}
+    result = run("backup", file)
+    assert (result.status, result.out) == (1, "")
+    assert said in result.err
+    assert {path.name for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_an_older_program_refuses_a_newer_database_and_says_what_to_do(execute, source, postgres_url, kind):
+    """Rolled back without its backup, nothing is guessed: neither the server nor a command works on it."""
+    url = source if kind == "sqlite" else postgres_url
+    database = database_at(url)
+    migrate(database)
+    database.write_now(
+        lambda db: db.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '2030-01-01')")
+    )
+    database.close()
+    for arguments in (("serve", "--port", "0"), ("init-db",), ("init-db", "--check"), ("list-users",)):
+        result = execute(*arguments, DATABASE_URL=url)
+        assert (result.status, result.out) == (1, ""), arguments
+        assert "migrated by a newer version (9999_later)" in result.err, arguments
+        assert "Upgrade this program, or restore the backup" in result.err, arguments

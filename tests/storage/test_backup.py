@@ -1,0 +1,181 @@
+"""Backups: whole, as of one moment, made while others write; and what a restored one holds."""
+
+import sqlite3
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from nextarget.errors import CopyFailed, DatabaseUnavailable
+from nextarget.storage import audit
+from nextarget.storage.addresses import database_at
+from nextarget.storage.backup import back_up
+from nextarget.storage.copying import copy
+from nextarget.storage.database import Database
+from nextarget.storage.schema import migrate, pending
+from nextarget.storage.sqlite import SqliteDatabase
+from tests.contract.rows import admit, event, identity
+from tests.postgres import Cluster, program
+from tests.storage.test_copying import fill, rows
+
+
+def test_a_backup_is_as_of_one_moment_while_others_write(database: SqliteDatabase, tmp_path: Path) -> None:
+    """Each transaction is in it whole or not at all, and none is held up: two rows are always written together."""
+    stop, written = threading.Event(), threading.Event()
+
+    def write() -> None:
+        own = SqliteDatabase(database.path)
+        while not stop.is_set():
+            own.write_now(lambda db: [audit.record(db, event(name)) for name in ("one", "two")])
+            written.set()
+        own.close()
+
+    database.write_now(lambda db: [audit.record(db, event("x" * 1000)) for _ in range(2000)])
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(5):
+            written.wait()
+            back_up(database, tmp_path / f"{number}.db")
+            written.clear()
+    finally:
+        stop.set()
+        writer.join()
+    counts = []
+    for number in range(5):
+        with sqlite3.connect(tmp_path / f"{number}.db") as copied:
+            assert copied.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            found = dict(copied.execute("SELECT event, count(*) FROM audit_event GROUP BY event"))
+        copied.close()
+        assert found.get("one") == found.get("two")
+        counts.append(found.get("one", 0))
+    assert counts == sorted(counts)
+    assert counts[-1] > 0
+
+
+def test_a_backup_holds_every_row_and_is_up_to_date(database: SqliteDatabase, tmp_path: Path) -> None:
+    """It is a database like any other: a server can open it as it is."""
+    database.write_now(fill)
+    size = back_up(database, tmp_path / "backup.db")
+    restored = SqliteDatabase(tmp_path / "backup.db")
+    assert size == restored.path.stat().st_size
+    assert pending(restored) == []
+    assert rows(restored) == rows(database)
+    restored.close()
+
+
+def test_what_a_damaged_database_gives_is_not_kept(path: Path, tmp_path: Path) -> None:
+    """A backup that cannot be read is found out when it is made, not when it is needed."""
+    database = SqliteDatabase(path)
+    migrate(database)
+    database.write_now(fill)
+    database.close()
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + b"\xa5" * 8192 + whole[middle + 8192 :])
+    with pytest.raises(CopyFailed):
+        back_up(database, tmp_path / "backup.db")
+    assert not list(tmp_path.glob("*backup*"))
+    assert not list(tmp_path.glob(".backup*"))
+
+
+def test_a_backup_that_does_not_pass_its_check_is_not_kept(path: Path, tmp_path: Path) -> None:
+    """What SQLite copied without looking: a row without what its table says every row has."""
+    migrate(database := SqliteDatabase(path))
+    database.close()
+    change = "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 'nonce'"
+    strict, loose = '"purpose" TEXT NOT NULL', '"purpose" TEXT'
+    for old, new, row in ((strict, loose, "digest"), (loose, strict, None)):
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute(change, (old, new))
+        db.close()
+        if row is not None:
+            with sqlite3.connect(path) as db:
+                db.execute("INSERT INTO nonce VALUES (?, NULL, 1)", (row,))
+            db.close()
+    with pytest.raises(CopyFailed, match="damaged") as caught:
+        back_up(database, tmp_path / "backup.db")
+    assert caught.value.note == "NULL value in nonce.purpose"
+    assert not list(tmp_path.glob("*backup*"))
+    assert not list(tmp_path.glob(".backup*"))
+
+
+def run(name: str, *arguments: object) -> None:
+    """One of PostgreSQL's own programs."""
+    subprocess.run([str(program(name)), *map(str, arguments)], check=True, capture_output=True, text=True)
+
+
+def test_a_dump_restores_into_a_new_database_with_its_numbering(
+    database: SqliteDatabase, postgres: Cluster, postgres_url: str, tmp_path: Path
+) -> None:
+    """The commands are those of the README; what is written afterwards goes on behind what was restored."""
+    database.write_now(fill)
+    source = database_at(postgres_url)
+    copy(database, source)
+    dump = tmp_path / "nextarget.dump"
+    run("pg_dump", "--format=custom", f"--file={dump}", postgres_url)
+    source.write_now(audit.record, event("after the dump"))
+
+    port = postgres.port
+    run("createdb", "--host=127.0.0.1", f"--port={port}", "--username=postgres", "nextarget_restored")
+    url = postgres.url("nextarget_restored")
+    restored = database_at(url)
+    try:
+        run("pg_restore", "--exit-on-error", "--single-transaction", "--no-owner", f"--dbname={url}", dump)
+        assert pending(restored) == []
+        assert rows(restored) == rows(database)
+        restored.write_now(audit.record, event("after the restore"))
+        admit_again(restored)
+        assert len(rows(restored)["audit_event"]) == len(rows(database)["audit_event"]) + 1
+    finally:
+        restored.close()
+        source.close()
+        postgres.drop_database(url)
+
+
+def admit_again(database: Database) -> None:
+    """The rules came along, too: a provider's person is one user."""
+    before = len(rows(database)["user"])
+    for _ in range(2):
+        database.write_now(admit, identity(subject="newcomer"))
+    assert len(rows(database)["user"]) == before + 1
+    with pytest.raises(Exception, match="session_user_id"):
+        database.write_now(lambda db: db.execute_sql("UPDATE session SET user_id = 'nobody'"))
+
+
+def test_a_write_ahead_log_that_is_left_beside_a_restored_file_is_what_the_readme_warns_of(
+    path: Path, tmp_path: Path
+) -> None:
+    """Restored without removing it, the old log is mixed into the new file: something is wrong then, and that is why
+    the commands begin with `rm`."""
+    old = SqliteDatabase(path)
+    migrate(old)
+    back_up(old, tmp_path / "backup.db")
+    old.write_now(fill)
+    killed = sqlite3.connect(path, isolation_level=None)
+    killed.execute("PRAGMA wal_autocheckpoint = 0")
+    killed.execute("INSERT INTO nonce VALUES ('left in the log', 'native', 1)")
+    log = path.with_name(path.name + "-wal")
+    left = log.read_bytes()
+    killed.close()
+    old.close()
+
+    path.write_bytes((tmp_path / "backup.db").read_bytes())
+    log.write_bytes(left)
+    mixed = SqliteDatabase(path)
+    try:
+        found = rows(mixed)
+    except DatabaseUnavailable:
+        found = None
+    mixed.close()
+
+    for leftover in (log, path.with_name(path.name + "-shm")):
+        leftover.unlink(missing_ok=True)
+    path.write_bytes((tmp_path / "backup.db").read_bytes())
+    restored = SqliteDatabase(path)
+    clean = rows(restored)
+    restored.close()
+    assert not any(clean.values())
+    assert found != clean
