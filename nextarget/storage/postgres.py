@@ -155,16 +155,16 @@ class _Session:
 
     def _read(self, work: Callable[[pw.Database], R]) -> R:
         """Done a second time when the connection was lost: the server was restarted, or cut an idle connection."""
-        again = True
+        attempt = 1
         while True:
             try:
                 return work(self._db)
             except _UNUSABLE as error:
-                again = again and _is_lost(self._db)
+                lost = _is_lost(self._db)
                 failure = self._failed(error)
-                if not again:
+                if attempt == 2 or not lost:
                     raise failure from error
-                again = False
+                attempt += 1
 
     def _write(self, work: Callable[[pw.Database], R]) -> R:
         """Never done a second time after the connection was lost: the commit may have happened.
@@ -173,15 +173,16 @@ class _Session:
         response that was lost, for which `tokens.refresh` has a rule. A login or a code that was consumed unheard
         ends nothing that existed: the person starts again. To revoke, to deactivate or to delete twice is to do it.
         """
-        for attempts_left in reversed(range(ATTEMPTS)):
+        attempt = 1
+        while True:
             try:
                 with self._db.atomic():
                     return work(self._db)
             except _UNUSABLE as error:
                 failure = self._failed(error)
-                if not attempts_left or _sqlstate(error) not in _UNDONE:
+                if attempt == ATTEMPTS or _sqlstate(error) not in _UNDONE:
                     raise failure from error
-        raise AssertionError("unreachable")
+                attempt += 1
 
     def _failed(self, error: Exception) -> DatabaseUnavailable:
         """What to say about an error that means that the database cannot be used. The connection is given up, in
