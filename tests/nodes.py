@@ -19,6 +19,7 @@ from aiohttp import web
 import nextarget
 from nextarget.sandbox.app import attach
 from nextarget.sandbox.workspace import sandbox_config, sandbox_values
+from nextarget.settings import NAMES
 from tests.running import Answer, Browser, free_listener, free_port, furnish
 
 PATIENCE_SECONDS = 60
@@ -54,7 +55,7 @@ class Node(Browser):
         self.process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "nextarget", "serve", "--port", str(self.port),
             cwd=self._directory,
-            env=os.environ
+            env={name: text for name, text in os.environ.items() if name not in NAMES}
             | {"PYTHONPATH": str(Path(nextarget.__file__).parents[1]), "LOG_FORMAT": "json"}
             | self._settings,
             stdin=asyncio.subprocess.DEVNULL,

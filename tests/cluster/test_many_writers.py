@@ -9,7 +9,7 @@ from tests.cluster.rows import is_sound, rows
 from tests.nodes import Service
 from tests.traffic import Attempts, Device, work
 
-NODES, CLIENTS, CRASHES = 3, 40, 4
+NODES, CLIENTS, CRASHES = 3, 40, 3
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
 
@@ -19,7 +19,7 @@ async def test_forty_clients_that_write_at_once_are_all_served(nodes: Service, u
     started = await asyncio.gather(*(nodes.start() for _ in range(NODES)))
     attempts = Attempts()
     devices = [Device(started, seed, reads=0, leaves=0.5) for seed in range(CLIENTS)]
-    await work(devices, attempts, attempts.more(40 * CLIENTS))
+    await work(devices, attempts, attempts.more(25 * CLIENTS))
     await asyncio.gather(*(device.check() for device in devices))
     assert attempts.outcomes.keys() == {"done"}
     for node in started:
@@ -36,7 +36,7 @@ async def test_nodes_killed_while_forty_clients_write_lose_nothing(nodes: Servic
 
     async def crashes() -> None:
         for number in range(CRASHES):
-            await attempts.more(chance.randint(2 * CLIENTS, 10 * CLIENTS))
+            await attempts.more(chance.randint(CLIENTS, 6 * CLIENTS))
             victim = started[number % NODES]
             await victim.kill()
             assert is_sound(url)

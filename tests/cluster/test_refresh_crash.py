@@ -13,7 +13,7 @@ from tests.cluster.rows import is_sound, rows
 from tests.nodes import Node, Service
 from tests.traffic import Attempts
 
-CRASHES = 8
+CRASHES = 6
 APPS = 8
 LOST = 1 / 3
 PATIENCE_SECONDS = 90
@@ -109,7 +109,7 @@ class HonestApp:
 
 @pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
 async def test_no_app_is_signed_out_by_crashes_and_lost_answers(nodes: Service, url: str) -> None:
-    """Eight apps, eight SIGKILLs in the middle of the work, a third of the answers lost: nobody signs in again."""
+    """Eight apps, six SIGKILLs in the middle of the work, a third of the answers lost: nobody signs in again."""
     node, attempts, chance = nodes.node(REFRESH_REUSE_WINDOW_SECONDS="1"), Attempts(), random.Random(1)
     server = MortalServer(node)
     await server.start()
