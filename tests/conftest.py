@@ -26,6 +26,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "sqlite_only(reason): left out with --database postgresql")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--database") == "sqlite":
+        return
+    left_out = [item for item in items if item.get_closest_marker("sqlite_only")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(autouse=True)
 def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """With --database postgresql, every directory that a server runs in stands for a database of its own there."""
@@ -46,13 +58,6 @@ def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         cluster.drop_database(url)
 
 
-@pytest.fixture
-def sqlite_only(request: pytest.FixtureRequest) -> None:
-    """For a test of what only a SQLite file has."""
-    if request.config.getoption("--database") != "sqlite":
-        pytest.skip("is about a SQLite file")
-
-
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of whoever runs it."""
@@ -69,7 +74,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
-    """A PostgreSQL server for the whole run. A test that stops or breaks one starts its own."""
+    """A PostgreSQL server for the whole run. A test that stops or breaks one uses `cluster`."""
     need_postgres()
     with Cluster() as cluster:
         yield cluster
@@ -81,6 +86,14 @@ def postgres_url(postgres: Cluster) -> Iterator[str]:
     url = postgres.create_database()
     yield url
     postgres.drop_database(url)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of a test's own, to be stopped and broken."""
+    need_postgres()
+    with Cluster() as cluster:
+        yield cluster
 
 
 def need_postgres() -> None:

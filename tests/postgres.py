@@ -5,14 +5,13 @@ own servers is used but their programs.
 """
 
 import os
-import random
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from pwd import getpwnam
@@ -25,6 +24,8 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
+from tests.running import free_port
+
 OWNER = "postgres"
 PATIENCE_SECONDS = 60
 SETTINGS = {
@@ -34,6 +35,8 @@ SETTINGS = {
     "fsync": "off",  # what a killed process wrote is safe with the kernel; only a power cut would need it
     "dynamic_shared_memory_type": "mmap",  # files in the data directory: a kill leaves nothing in /dev/shm
 }
+_LAUNCHER = ThreadPoolExecutor(1)
+"""To a process, its parent's death is that of the thread that started it: this one lives as long as the run."""
 
 
 def program(name: str) -> str | None:
@@ -51,14 +54,9 @@ def able(*programs: str) -> bool:
     return False
 
 
-def free_port() -> int:
-    """A free port below those that the system gives to clients, so that it is still free after a restart."""
-    while True:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port
+def name_of(url: str) -> str:
+    """The database that a URL names."""
+    return urlsplit(url).path[1:]
 
 
 def as_owner(name: str, *arguments: object) -> list[str]:
@@ -103,6 +101,10 @@ class Daemon:
         """Returns once clients are welcome."""
         raise NotImplementedError
 
+    def stop(self) -> None:
+        """End in order, which takes no longer than it must: clients are not waited for."""
+        self._end(signal.SIGTERM)
+
     def close(self) -> None:
         """End the process, if it runs, and remove its directory."""
         self._end(signal.SIGQUIT)
@@ -139,10 +141,11 @@ class Daemon:
     def _launch(self, command: Sequence[str], ready: str) -> None:
         assert self._process is None, "it is running already"
         since = len(self.lines)
-        self._process = subprocess.Popen(
+        self._process = _LAUNCHER.submit(
+            subprocess.Popen[str],
             command, cwd=self.directory, env=self._environment(), text=True, errors="replace",
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        ).result()  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
         self.said(ready, since=since)
@@ -245,7 +248,13 @@ class Cluster(Daemon):
 
     def drop_database(self, url: str) -> None:
         """Drop the database of a URL, whoever is connected to it."""
-        self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(urlsplit(url).path[1:])))
+        self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name_of(url))))
+
+    def wait_until(self, condition: str) -> None:
+        """Return once a condition in SQL is true; the server itself waits for it, but not for ever."""
+        limit = f"SET statement_timeout = '{PATIENCE_SECONDS}s'"
+        step = "PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot()"
+        self.execute(f"{limit}; DO $$ BEGIN WHILE NOT ({condition}) LOOP {step}; END LOOP; END $$")
 
     def execute(
         self, statement: str | sql.Composed, *parameters: object, database: str = "postgres"
@@ -271,10 +280,7 @@ class Replica(Cluster):
     def catch_up(self) -> None:
         """Wait until everything that the primary has committed by now can be read here."""
         ((position,),) = self.primary.execute("SELECT pg_current_wal_flush_lsn()::text")
-        self.execute(
-            f"DO $$ BEGIN WHILE pg_last_wal_replay_lsn() < '{position}'::pg_lsn LOOP PERFORM pg_sleep(0.01); "
-            "END LOOP; END $$"
-        )
+        self.wait_until(f"pg_last_wal_replay_lsn() >= '{position}'::pg_lsn")
 
     def cut(self) -> None:
         """Stop following: what the primary commits from now on never arrives here."""
@@ -321,4 +327,4 @@ class PgBouncer(Daemon):
 
     def in_front_of(self, url: str) -> str:
         """The same database, by way of this PgBouncer."""
-        return self.url(urlsplit(url).path[1:])
+        return self.url(name_of(url))

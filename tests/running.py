@@ -4,10 +4,11 @@ What is started here is what `nextarget serve --sandbox` starts: the same runner
 """
 
 import json
+import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -108,6 +109,16 @@ def free_listener(port: int = 0) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
     return listener
+
+
+def free_port() -> int:
+    """A free port below those that the system gives to clients, so that it is still free after a restart."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def sandbox_settings(directory: Path, port: int, **overrides: str) -> Settings:

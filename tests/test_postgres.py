@@ -5,7 +5,6 @@ import select
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -15,14 +14,6 @@ from tests.conftest import need_pgbouncer, need_postgres
 from tests.postgres import PATIENCE_SECONDS, Cluster, PgBouncer, Replica
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A server that a test may break."""
-    need_postgres()
-    with Cluster() as cluster:
-        yield cluster
 
 
 def test_every_database_is_new_and_can_be_dropped(postgres: Cluster) -> None:

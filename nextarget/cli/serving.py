@@ -193,7 +193,6 @@ def init_db(
     else:
         url = wiring.load_settings(sandbox=sandbox).database_url
     database = database_at(url)
-    existed = database.exists()
     try:
         names = pending(database) if check else migrate(database)
     finally:
@@ -210,7 +209,8 @@ def init_db(
         say(f"{count} pending in {database}. Run `{wiring.init_db_command(sandbox=sandbox)}`.")
         raise typer.Exit(1)
     else:
-        say(f"{'Migrated' if existed else 'Created'} {database}: {count} applied.")
+        did = "Created" if names[0].startswith("0001_") else "Migrated"
+        say(f"{did} {database}: {count} applied.")
 
 
 def purge(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:

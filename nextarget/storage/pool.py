@@ -28,7 +28,8 @@ class Worker(Protocol):
     def cut(self) -> None:
         """Make whatever waits on the connection fail now. Returns at once."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give the connection up. A job that comes all the same gets a new one."""
 
 
 class _Job:
@@ -77,6 +78,9 @@ class Pool:
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[_Thread] = []
         self._closed = False
+        self.cuts = 0
+        """How many connections did not answer. Those made before the last of them are not trusted any more: were the
+        machine gone, each would let its next caller wait as long."""
 
     async def perform(self, work: Callable[[Any], Any], *, writes: bool) -> Any:
         """Have a job done; what it raises is raised here. Raises DatabaseUnavailable when that takes too long.
@@ -92,7 +96,7 @@ class Pool:
         queue.put(job)
         threads = self._threads
         if len(threads) < self._size and queue.qsize() > sum(thread.job is None for thread in threads):
-            thread = _Thread(self._make_worker(), queue)
+            thread = _Thread(self, self._make_worker(), queue)
             threads.append(thread)
             thread.start()
         return await job.future
@@ -124,8 +128,10 @@ class Pool:
 class _Thread(threading.Thread):
     """Takes one job after another from the queue, until a None comes."""
 
-    def __init__(self, worker: Worker, queue: "SimpleQueue[_Job | None]") -> None:
+    def __init__(self, pool: Pool, worker: Worker, queue: "SimpleQueue[_Job | None]") -> None:
         super().__init__(name="nextarget-database", daemon=True)
+        self._pool = pool
+        self._cuts = pool.cuts
         self._worker = worker
         self._queue = queue
         self._changing = threading.Lock()
@@ -133,13 +139,14 @@ class _Thread(threading.Thread):
 
     def run(self) -> None:
         while (job := self._queue.get()) is not None:
-            if job.future.done():
-                continue
-            job.thread = self
             with self._changing:
-                self.job = job
+                self.job, job.thread = job, self
             try:
-                job.result = self._worker.perform(job.work, writes=job.writes)
+                if self._cuts != self._pool.cuts:
+                    self._cuts = self._pool.cuts
+                    self._worker.close()
+                if not job.future.done():  # asked only now: one that expires from here on finds whom to cut
+                    job.result = self._worker.perform(job.work, writes=job.writes)
             except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
                 job.error = error
             with self._changing:
@@ -152,4 +159,5 @@ class _Thread(threading.Thread):
         """Make this job fail, if it is what the thread is at."""
         with self._changing:
             if self.job is job is not None:
+                self._pool.cuts += 1
                 self._worker.cut()

@@ -159,16 +159,16 @@ class _Session:
 
     def _read(self, work: Callable[[pw.Database], R]) -> R:
         """Done a second time when the connection was lost: the server was restarted, or cut an idle connection."""
-        again = True
+        attempt = 1
         while True:
             try:
                 return work(self._db)
             except _UNUSABLE as error:
-                again = again and _is_lost(self._db)
+                lost = _is_lost(self._db)
                 failure = self._failed(error)
-                if not again:
+                if attempt == 2 or not lost:
                     raise failure from error
-                again = False
+                attempt += 1
 
     def _write(self, work: Callable[[pw.Database], R]) -> R:
         """Never done a second time after the connection was lost: the commit may have happened.
@@ -177,15 +177,16 @@ class _Session:
         response that was lost, for which `tokens.refresh` has a rule. A login or a code that was consumed unheard
         ends nothing that existed: the person starts again. To revoke, to deactivate or to delete twice is to do it.
         """
-        for attempts_left in reversed(range(ATTEMPTS)):
+        attempt = 1
+        while True:
             try:
                 with self._db.atomic():
                     return work(self._db)
             except _UNUSABLE as error:
                 failure = self._failed(error)
-                if not attempts_left or _sqlstate(error) not in _UNDONE:
+                if attempt == ATTEMPTS or _sqlstate(error) not in _UNDONE:
                     raise failure from error
-        raise AssertionError("unreachable")
+                attempt += 1
 
     def _failed(self, error: Exception) -> DatabaseUnavailable:
         """What to say about an error that means that the database cannot be used. The connection is given up, in
@@ -196,8 +197,8 @@ class _Session:
         return _unavailable(error)
 
     def cut(self) -> None:
-        if not self._db.is_closed():
-            self._db.connection().cut()  # type: ignore[no-untyped-call]
+        if self._db.latest is not None:
+            self._db.latest.cut()
 
     def close(self) -> None:
         _disconnect(self._db)
@@ -208,6 +209,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     pooled = False
     begin = b""
+    given_up = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -217,6 +219,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def cut(self) -> None:
         """Shut the socket: whoever waits on it learns at once that the connection is lost."""
+        self.given_up = True
         with self._closing, suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
 
@@ -244,6 +247,8 @@ class _Peewee(pw.PostgresqlDatabase):
     """Peewee's PostgreSQL with psycopg 3. `statement_seconds` limits each statement, 0 does not."""
 
     def __init__(self, parameters: dict[str, Any], *, statement_seconds: int = 0, thread_safe: bool = True) -> None:
+        self.latest: _Connection | None = None
+        """What another thread may cut. Peewee's own door to it would connect that thread, and make it wait, too."""
         self._parameters = parameters
         limits = {"statement_timeout": statement_seconds, "idle_in_transaction_session_timeout": IDLE_SECONDS}
         if not statement_seconds:
@@ -253,7 +258,7 @@ class _Peewee(pw.PostgresqlDatabase):
         super().__init__(str(parameters.get("dbname") or "postgres"), prefer_psycopg3=True, thread_safe=thread_safe)
 
     def _connect(self) -> _Connection:
-        connection = self._dial()
+        self.latest = connection = self._dial()
         try:
             ((pid, durability),) = connection.execute(
                 "SELECT pg_backend_pid(), current_setting('synchronous_commit')"
@@ -308,8 +313,11 @@ def _parameters(url: str) -> dict[str, Any]:
 
 
 def _is_lost(db: pw.Database) -> bool:
-    """Whether there was a connection, and it is gone."""
-    return not db.is_closed() and bool(db.connection().closed)  # type: ignore[no-untyped-call]
+    """Whether there was a connection, and it is gone, though nobody gave it up."""
+    if db.is_closed():
+        return False
+    connection: _Connection = db.connection()  # type: ignore[no-untyped-call]
+    return connection.closed and not connection.given_up
 
 
 def _disconnect(db: pw.Database) -> None:
@@ -340,10 +348,8 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
 
 def _sqlstate(error: Exception) -> str | None:
     """PostgreSQL's code for an error, of the driver's or of Peewee's, which wraps the driver's."""
-    for each in (error, *error.args[:1]):
-        if isinstance(each, psycopg.Error):
-            return each.sqlstate
-    return None
+    original = getattr(error, "orig", error)
+    return original.sqlstate if isinstance(original, psycopg.Error) else None
 
 
 _REMEDIES = (

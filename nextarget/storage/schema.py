@@ -54,7 +54,9 @@ def _apply(database: Database, runner: Runner) -> list[str]:
     try:
         applied: list[str] = runner.up()
     except (MigrationError, pw.DatabaseError) as error:
-        raise SchemaError(f"{database} could not be migrated and is as it was: {error}.") from error
+        raise SchemaError(
+            f"{database} could not be migrated and is as it was: {str(error).splitlines()[0]}."
+        ) from error
     return applied
 
 

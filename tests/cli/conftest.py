@@ -16,6 +16,7 @@ from nextarget.model import Identity, Millis, Provider, User
 from nextarget.runtime import Runtime
 from nextarget.services import accounts
 from nextarget.settings import read_values
+from tests import running as servers
 
 SECRET = "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ"
 
@@ -28,8 +29,11 @@ class Result:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, monkeypatch, request) -> Path:
+    """With --database postgresql, commands work on a database there unless they are told otherwise."""
     monkeypatch.chdir(tmp_path)
+    if request.config.getoption("--database") == "postgresql":
+        monkeypatch.setenv("DATABASE_URL", servers.database_in(tmp_path))
     return tmp_path
 
 

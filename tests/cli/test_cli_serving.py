@@ -46,7 +46,7 @@ def _served(command, environ, *options, until):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_makes_its_database_and_ends_with_0_when_asked(command, environ, secret, folder, number):
+def test_serve_makes_its_database_and_ends_with_0_when_asked(command, environ, execute, number):
     """Ctrl-C and SIGTERM are how a server ends, not errors. Every line that it writes is JSON."""
     with _served(command, environ, "--port", "0", until='"listening"') as (process, lines):
         announced = json.loads(lines[-1])
@@ -57,7 +57,7 @@ def test_serve_makes_its_database_and_ends_with_0_when_asked(command, environ, s
     assert process.returncode == 0
     assert out == ""
     assert all(json.loads(line)["event"] for line in [*lines, *err.splitlines()])
-    assert (folder / "nextarget.db").exists()
+    assert execute("init-db", "--check").status == 0
 
 
 def test_a_token_for_the_sandbox_fits_the_port_it_is_served_on(command, environ, execute):
@@ -129,7 +129,8 @@ def test_init_db_creates_and_says_what_it_applied(run, secret, folder):
     assert first.out.splitlines()[0] == "0001_initial"
     assert "Created" in first.err
     second = run("init-db", "--json")
-    assert json.loads(second.out) == {"database": str(folder / "nextarget.db"), "applied": []}
+    database = os.environ.get("DATABASE_URL", "").replace("postgres@", "") or str(folder / "nextarget.db")
+    assert json.loads(second.out) == {"database": database, "applied": []}
     assert "up to date" in second.err
 
 

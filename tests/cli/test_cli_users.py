@@ -205,6 +205,7 @@ def test_a_database_without_our_tables_is_said_and_not_migrated(run, secret, fol
     assert run("init-db", "--check").status == 1
 
 
+@pytest.mark.sqlite_only("PostgreSQL's mistakes are those of test_cli_postgres.py")
 def test_a_file_that_is_no_database_is_a_sentence_with_the_reason(run, secret, folder):
     """What SQLite says about the file reaches the operator; no traceback does."""
     (folder / "nextarget.db").write_bytes(b"not a database, but long enough to have a header " * 50)

@@ -237,6 +237,16 @@ def test_in_a_pattern_only_the_star_is_special(database: Database, pattern: str,
     assert [user.email for user in pages(database, 2, email=pattern)] == matching
 
 
+def test_only_a_to_z_have_a_case(database: Database) -> None:
+    """What every database can tell, in whatever language it was set up: other letters are themselves."""
+    user = database.write_now(admit, identity("1", "\u00c4DA@x.example"))
+    for text in ("\u00c4da@X.EXAMPLE", "\u00c4DA@x.example"):
+        assert database.read_now(users.find, text) == [user]
+        assert database.read_now(users.page, email=text) == [user]
+    assert database.read_now(users.find, "\u00e4da@x.example") == []
+    assert database.read_now(users.page, email="\u00e4da@*") == []
+
+
 printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
 
 

@@ -178,15 +178,18 @@ async def test_an_expired_session_can_still_be_revoked(server: Server) -> None:
     assert (await row(server, tokens["refresh_token"]))["revoked_at"] is not None
 
 
-def nextarget_command(directory: Path, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The program at the terminal, on the running server's sandbox."""
+def nextarget_command(directory: Path, server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The program at the terminal, with the running server's settings."""
+    settings = server.runtime.settings
     environment = {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(Path(nextarget.__file__).parents[1]),
-        "PORT": url.rpartition(":")[2],
+        "PUBLIC_URL": settings.public_url,
+        "DATABASE_URL": settings.database_url,
+        "JWT_SECRET_KEY": settings.jwt_secret_key.reveal(),
     }
     return subprocess.run(
-        [sys.executable, "-m", "nextarget", *arguments, "--sandbox"],
+        [sys.executable, "-m", "nextarget", *arguments],
         cwd=directory, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
@@ -195,19 +198,19 @@ async def test_the_terminal_ends_sessions_of_a_running_server(server: Server, tm
     """`nextarget revoke-sessions` holds from the next request on, for every device of that person alone."""
     devices = [(await server.sign_in()).json for _ in range(3)]
     somebody = (await server.sign_in(provider="facebook")).json
-    done = nextarget_command(tmp_path, server.url, "revoke-sessions", devices[0]["user_id"])
+    done = nextarget_command(tmp_path, server, "revoke-sessions", devices[0]["user_id"])
     assert (done.returncode, done.stdout) == (0, "")
     assert "3 sessions ended" in done.stderr
     assert [await stands(server, tokens) for tokens in devices] == [False] * 3
     assert await stands(server, somebody)
-    again = nextarget_command(tmp_path, server.url, "revoke-sessions", devices[0]["user_id"])
+    again = nextarget_command(tmp_path, server, "revoke-sessions", devices[0]["user_id"])
     assert (again.returncode, "0 sessions ended" in again.stderr) == (0, True)
 
 
 async def test_tokens_of_the_terminal_refresh_and_end_like_any_other(server: Server, tmp_path: Path) -> None:
     """`issue-token --json` gives a whole session of the running server."""
     done = nextarget_command(
-        tmp_path, server.url, "issue-token", "--email", "ada@x.example", "--provider", "google", "--create", "--json"
+        tmp_path, server, "issue-token", "--email", "ada@x.example", "--provider", "google", "--create", "--json"
     )
     assert (done.returncode, done.stderr) == (0, "")
     tokens = json.loads(done.stdout)

@@ -125,6 +125,7 @@ async def test_any_node_finishes_what_another_began(tmp_path: Path, provider: Pr
     """Two servers on one database: one begins, the other takes the callback, either accepts the token."""
     async with running(tmp_path) as one:
         same_settings = sandbox_values(tmp_path, "127.0.0.1", urlsplit(one.url).port or 0)
+        del same_settings["DATABASE_URL"]  # the directory's, whichever kind it is
         async with running(tmp_path, **same_settings) as two:
             query = urlsplit(await approved(one, provider)).query
             answer = await two.get(f"/auth/{provider}/callback?{query}")

@@ -1,0 +1,83 @@
+"""The database goes away in the middle of the work and comes back: clients are told to wait, and nothing is lost."""
+
+import asyncio
+from contextlib import ExitStack, suppress
+
+import psycopg
+import pytest
+
+from tests.cluster.rows import rows
+from tests.nodes import Service
+from tests.postgres import Cluster
+from tests.traffic import Attempts, Device, is_served, work
+
+DEVICES = 8
+OURS = "FROM pg_stat_activity WHERE application_name = 'nextarget'"
+HONEST_EVENTS = {"login_succeeded", "refresh_recovered", "session_revoked"}
+
+
+@pytest.fixture
+def url(cluster: Cluster) -> str:
+    """Of a server that a test may stop."""
+    return cluster.create_database()
+
+
+@pytest.mark.parametrize("way", ["fast", "immediate", "kill"])
+async def test_a_database_that_restarts_loses_nothing_and_needs_no_help(
+    cluster: Cluster, nodes: Service, url: str, way: str
+) -> None:
+    """Eight devices at work: each answer is 200 or a proper 503, afterwards all is well, and what was said holds."""
+    # On some servers a commit is acknowledged before it is written. Ours have to insist.
+    cluster.execute("ALTER SYSTEM SET synchronous_commit = off")
+    cluster.execute("SELECT pg_reload_conf()")
+    node, attempts = await nodes.start(), Attempts()
+    devices = [Device([node], seed) for seed in range(DEVICES)]
+
+    async def restart() -> None:
+        await attempts.more(20 * DEVICES)
+        await asyncio.to_thread(cluster.kill if way == "kill" else lambda: cluster.stop(way))
+        await attempts.more(2 * DEVICES, "unavailable")
+        await asyncio.to_thread(cluster.start)
+        await attempts.more(20 * DEVICES, "done")
+
+    await work(devices, attempts, restart())
+    for device in devices:
+        await device.check()
+    assert node.complaints() == []
+    assert {event for (event,) in rows(url, "SELECT DISTINCT event FROM audit_event")} <= HONEST_EVENTS
+
+
+async def test_connections_that_the_database_dropped_are_not_used_again(
+    cluster: Cluster, nodes: Service, url: str
+) -> None:
+    """An administrator ends every session while nobody asks anything: nobody who asks afterwards notices."""
+    node = await nodes.start()
+    tokens = (await node.sign_in()).json
+    for ask in (lambda: node.me(tokens["access_token"]), lambda: node.get("/auth/google/start")):  # reads, then writes
+        for _ in range(2):
+            answers = await asyncio.gather(*(ask() for _ in range(20)))
+            assert {answer.status for answer in answers} == {200}
+            assert cluster.execute(f"SELECT pg_terminate_backend(pid, 10000) {OURS}")
+
+
+async def test_a_server_that_takes_no_more_connections_is_waited_for(
+    cluster: Cluster, nodes: Service, url: str
+) -> None:
+    """Somebody else has them all: a 503 says so until there is one again."""
+    node = await nodes.start()
+    tokens = (await node.sign_in()).json
+    with ExitStack() as stack:
+
+        def take_all() -> list[psycopg.Connection]:
+            taken = []
+            with suppress(psycopg.OperationalError):
+                while True:
+                    taken.append(stack.enter_context(psycopg.connect(cluster.url("postgres"), autocommit=True)))
+            return taken
+
+        first, *_ = take_all()
+        first.execute(f"SELECT pg_terminate_backend(pid, 10000) {OURS}")
+        take_all()
+        assert not is_served(await node.me(tokens["access_token"]))
+    assert (await node.me(tokens["access_token"])).status == 200
+    assert node.complaints() == []

@@ -1,0 +1,27 @@
+"""Nodes that start together on an empty database: one makes the tables, the others wait for it."""
+
+import asyncio
+
+import psycopg
+
+from tests.cluster.rows import rows
+from tests.nodes import Service
+from tests.postgres import Cluster, name_of
+
+NODES = 10
+
+
+async def test_ten_nodes_that_start_at_once_migrate_once(postgres: Cluster, nodes: Service, url: str) -> None:
+    """All are held until the last is there, then let go together. Each serves; each migration is on record once."""
+    with psycopg.connect(url) as gate:
+        gate.execute("CREATE TABLE schema_migration (gate int)")  # uncommitted: whoever creates it waits
+        starting = [asyncio.create_task(nodes.start()) for _ in range(NODES)]
+        held = f"FROM pg_stat_activity WHERE datname = '{name_of(url)}' AND wait_event_type = 'Lock'"
+        await asyncio.to_thread(postgres.wait_until, f"(SELECT count(*) {held}) = {NODES}")
+        gate.rollback()
+    started = await asyncio.gather(*starting)
+    answers = await asyncio.gather(*(node.sign_in() for node in started))
+    assert {answer.status for answer in answers} == {200}
+    assert [line for node in started for line in node.complaints()] == []
+    applied = [name for (name,) in rows(url, "SELECT name FROM schema_migration")]
+    assert len(applied) == len(set(applied)) > 0

@@ -1,0 +1,160 @@
+"""Servers as processes of their own, to be killed: nodes that share a database and one public address.
+
+The stand-in providers run in this process and outlive every node, as the real ones do.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+import nextarget
+from nextarget.sandbox.app import attach
+from nextarget.sandbox.workspace import sandbox_config, sandbox_values
+from tests.running import Answer, Browser, free_listener, free_port, furnish
+
+PATIENCE_SECONDS = 60
+
+
+class DidNotStart(Exception):
+    """A node ended before it listened; the text is its log."""
+
+
+class Node(Browser):
+    """`nextarget serve` in a process, and a client of it that keeps cookies.
+
+    What the client asks of the public address goes to this node, as a load balancer might have it.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, directory: Path, settings: dict[str, str]) -> None:
+        self.port = free_port()
+        super().__init__(session, f"http://127.0.0.1:{self.port}")
+        self.lines: list[str] = []
+        self.life = 0
+        """Counts up with each start and each end: the same number twice means that nothing came in between."""
+        self.listening = False
+        self.process: asyncio.subprocess.Process | None = None
+        self._log: asyncio.Task[None] | None = None
+        self._directory = directory
+        self._settings = settings
+        self._public_url = settings["PUBLIC_URL"]
+
+    async def start(self, **overrides: str) -> None:
+        """Returns once it listens. `overrides` are settings that change. Raises DidNotStart."""
+        self._settings |= overrides
+        assert self.process is None, "it runs already"
+        self.process = process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "nextarget", "serve", "--port", str(self.port),
+            cwd=self._directory,
+            env=os.environ
+            | {"PYTHONPATH": str(Path(nextarget.__file__).parents[1]), "LOG_FORMAT": "json"}
+            | self._settings,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            limit=1024 * 1024,
+        )  # fmt: skip
+        listening = asyncio.Event()
+        self._log = asyncio.create_task(self._collect(process.stderr, listening))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await listening.wait()
+        if '"listening"' not in self.lines[-1]:
+            raise DidNotStart("".join(self.lines))
+        self.life, self.listening = self.life + 1, True
+
+    async def kill(self) -> None:
+        """SIGKILL: nothing is finished, nothing is said."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        return await self._end(signal.SIGTERM)
+
+    async def _end(self, number: signal.Signals) -> int:
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        self.life, self.listening = self.life + 1, False
+        with suppress(ProcessLookupError):
+            process.send_signal(number)
+        if self._log is not None:
+            await self._log
+        return await process.wait()
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of one event."""
+        return [line for line in map(json.loads, self.lines) if line["event"] == event]
+
+    def complaints(self) -> list[str]:
+        """What the log says that nobody should have to read."""
+        return [line for line in self.lines if '"unforeseen_error"' in line or '"level":"error"' in line]
+
+    async def ask(self, method: str, path: str, **options: Any) -> Answer:
+        if path.startswith(self._public_url) and not path.startswith(f"{self._public_url}/sandbox/"):
+            path = path.removeprefix(self._public_url)
+        return await super().ask(method, path, **options)
+
+    async def _collect(self, stderr: asyncio.StreamReader | None, listening: asyncio.Event) -> None:
+        assert stderr is not None
+        async for line in stderr:
+            self.lines.append(line.decode())
+            if '"listening"' in self.lines[-1]:
+                listening.set()
+        listening.set()  # it ended: nobody need wait any longer
+
+
+class Service:
+    """Nodes with the same settings, and so one database; all end with it."""
+
+    def __init__(self, directory: Path, settings: dict[str, str], session: aiohttp.ClientSession) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.nodes: list[Node] = []
+        self._session = session
+
+    def node(self, **overrides: str) -> Node:
+        """One more node, not started yet."""
+        node = Node(self._session, self.directory, self.settings | overrides)
+        self.nodes.append(node)
+        return node
+
+    async def start(self, **overrides: str) -> Node:
+        """One more node, that listens."""
+        node = self.node(**overrides)
+        await node.start()
+        return node
+
+
+@asynccontextmanager
+async def service(directory: Path, **overrides: str) -> AsyncIterator[Service]:
+    """Stand-in providers, and settings that point nodes there; `overrides` are settings of every node, by name.
+
+    The public address is that of the stand-ins, which is where people's browsers come from and go to.
+    """
+    furnish(directory)
+    listener = free_listener()
+    port = listener.getsockname()[1]
+    app = web.Application()
+    attach(app, sandbox_config(directory, "127.0.0.1", port))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    jar, timeout = aiohttp.CookieJar(unsafe=True), aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
+    try:
+        await web.SockSite(runner, listener).start()
+        async with aiohttp.ClientSession(cookie_jar=jar, timeout=timeout) as session:
+            the_service = Service(directory, sandbox_values(directory, "127.0.0.1", port) | overrides, session)
+            try:
+                yield the_service
+            finally:
+                for node in the_service.nodes:
+                    await node.kill()
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,226 @@
+"""The threads before a database: whoever waits is told in time, whatever the database does."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from nextarget.errors import DatabaseUnavailable
+from nextarget.storage import pool as pool_module
+from nextarget.storage.pool import Pool
+
+
+class Line:
+    """A worker whose connection is an event to wait on: cutting it sets the event."""
+
+    def __init__(self) -> None:
+        self.lost = threading.Event()
+        self.closed = False
+
+    def perform(self, work: Callable[[Any], Any], *, writes: bool) -> Any:
+        return work(self)
+
+    def cut(self) -> None:
+        self.lost.set()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Lines:
+    """Makes workers and remembers them; `pool` is of two."""
+
+    def __init__(self) -> None:
+        self.made: list[Line] = []
+        self.pool = Pool(self._make, 2)
+        self._held: list[threading.Event] = []
+
+    def _make(self) -> Line:
+        self.made.append(Line())
+        return self.made[-1]
+
+    async def hold(self) -> "tuple[asyncio.Task[str], threading.Event]":
+        """A job that is under way until its event is set."""
+        begun, go_on = threading.Event(), threading.Event()
+        self._held.append(go_on)
+
+        def wait(_: Line) -> str:
+            begun.set()
+            assert go_on.wait(60)
+            return "done"
+
+        task = asyncio.create_task(self.pool.perform(wait, writes=False))
+        assert await asyncio.to_thread(begun.wait, 60)
+        return task, go_on
+
+    def let_go(self) -> None:
+        for held in self._held:
+            held.set()
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    lines = Lines()
+    yield lines
+    lines.let_go()
+    lines.pool.close()
+    assert all(line.closed for line in lines.made)
+
+
+def number_of(line: Line) -> int:
+    return id(line)
+
+
+async def test_one_at_a_time_needs_one_connection(lines: Lines) -> None:
+    """Another is made only when none is free."""
+    for _ in range(20):
+        await lines.pool.perform(number_of, writes=False)
+    assert len(lines.made) == 1
+
+
+async def test_there_are_never_more_connections_than_allowed(lines: Lines) -> None:
+    """However many want one at once; all are served."""
+    answers = await asyncio.gather(*(lines.pool.perform(number_of, writes=False) for _ in range(200)))
+    assert set(answers) <= {id(line) for line in lines.made}
+    assert len(lines.made) <= 2
+
+
+async def test_a_job_runs_beside_one_that_takes_long(lines: Lines) -> None:
+    """A slow answer keeps one connection, not the others."""
+    slow, go_on = await lines.hold()
+    assert await lines.pool.perform(number_of, writes=False) == id(lines.made[1])
+    go_on.set()
+    assert await slow == "done"
+
+
+async def test_what_a_job_raises_reaches_its_caller(lines: Lines) -> None:
+    """As it was raised, and the thread goes on."""
+
+    def fail(_: Line) -> None:
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        await lines.pool.perform(fail, writes=False)
+    assert await lines.pool.perform(number_of, writes=False)
+
+
+async def test_a_connection_that_does_not_answer_is_cut(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller is told, and the thread is free for others, though the database never said a word."""
+    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 0.05)
+
+    def never(line: Line) -> None:
+        assert line.lost.wait(60)
+
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await lines.pool.perform(never, writes=False)
+    assert "no answer" in str(caught.value.note)
+    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 60)
+    await asyncio.gather(*(lines.pool.perform(number_of, writes=False) for _ in range(10)))
+
+
+async def test_one_that_does_not_answer_makes_the_others_suspect(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine may be gone: no caller after that has to find it out again, connection by connection."""
+    for _ in range(2):
+        await lines.hold()
+    lines.let_go()
+    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 0.05)
+    with pytest.raises(DatabaseUnavailable):
+        await lines.pool.perform(lambda line: line.lost.wait(60), writes=False)
+    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 60)
+    assert not any(line.closed for line in lines.made)
+    for _ in range(2):
+        await lines.hold()
+    assert [line.closed for line in lines.made] == [True, True]
+
+
+async def test_whoever_waits_for_a_free_connection_is_told_in_time(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what they wanted is not done later, when nobody waits for it."""
+    busy = [await lines.hold() for _ in range(2)]
+    done: list[str] = []
+    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 0.05)
+    with pytest.raises(DatabaseUnavailable):
+        await lines.pool.perform(lambda _: done.append("late"), writes=True)
+    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 60)
+    lines.let_go()
+    await asyncio.gather(*(task for task, _ in busy))
+    await asyncio.gather(*(lines.pool.perform(lambda _: done.append("now"), writes=True) for _ in range(10)))
+    assert done == ["now"] * 10
+
+
+async def test_a_full_queue_is_refused_at_once(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the database stands still, memory does not grow with every request."""
+    monkeypatch.setattr(pool_module, "MAX_WAITING", 5)
+    busy = [await lines.hold() for _ in range(2)]
+    waiting = [asyncio.create_task(lines.pool.perform(number_of, writes=False)) for _ in range(5)]
+    await asyncio.sleep(0)
+    with pytest.raises(DatabaseUnavailable):
+        await lines.pool.perform(number_of, writes=False)
+    lines.let_go()
+    assert len(await asyncio.gather(*waiting, *(task for task, _ in busy))) == 7
+
+
+async def test_a_caller_that_goes_away_takes_nothing_with_it(lines: Lines) -> None:
+    """A job under way is finished and its connection used again; one that has not begun is dropped."""
+    (first, go_on), (second, _) = await lines.hold(), await lines.hold()
+    done: list[str] = []
+    queued = asyncio.create_task(lines.pool.perform(lambda _: done.append("dropped"), writes=True))
+    await asyncio.sleep(0)
+    first.cancel()
+    queued.cancel()
+    go_on.set()
+    lines.let_go()
+    assert await second == "done"
+    await asyncio.gather(*(lines.pool.perform(lambda _: done.append("done"), writes=True) for _ in range(10)))
+    assert done == ["done"] * 10
+    assert len(lines.made) == 2
+
+
+async def test_closing_finishes_what_was_queued(lines: Lines) -> None:
+    """Every caller learns the outcome; later ones are refused."""
+    await lines.hold()
+    await lines.hold()
+    waiting = [asyncio.create_task(lines.pool.perform(number_of, writes=False)) for _ in range(20)]
+    await asyncio.sleep(0)
+    threading.Timer(0, lines.let_go).start()
+    lines.pool.close()
+    assert len(await asyncio.gather(*waiting)) == 20
+    with pytest.raises(DatabaseUnavailable):
+        await lines.pool.perform(number_of, writes=False)
+
+
+async def test_closing_ends_though_the_database_does_not_answer(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hangs is cut, what waits behind it is refused."""
+    begun = threading.Barrier(3)
+
+    def never(line: Line) -> None:
+        begun.wait(60)
+        assert line.lost.wait(60)
+
+    hanging = [asyncio.create_task(lines.pool.perform(never, writes=False)) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(begun.wait, 60)
+    waiting = asyncio.create_task(lines.pool.perform(number_of, writes=False))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 0.05)
+    lines.pool.close()
+    await asyncio.gather(*hanging)
+    with pytest.raises(DatabaseUnavailable):
+        await waiting
+
+
+async def test_a_loop_that_ended_meanwhile_ends_no_thread(lines: Lines) -> None:
+    """Jobs of an event loop that is gone are nobody's; those of another get their answer."""
+
+    async def leave() -> None:
+        asyncio.create_task(lines.pool.perform(number_of, writes=False))  # noqa: RUF006 - it is left on purpose
+        await asyncio.sleep(0)
+
+    busy, go_on = await lines.hold()
+    await asyncio.to_thread(asyncio.run, leave())
+    go_on.set()
+    assert await busy == "done"
+    assert await asyncio.gather(*(lines.pool.perform(number_of, writes=False) for _ in range(10)))

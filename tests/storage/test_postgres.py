@@ -1,0 +1,299 @@
+"""PostgreSQL's own: a server that comes and goes, a pooler in between, and several who write at once."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+import psycopg
+import pytest
+
+from nextarget.errors import DatabaseUnavailable, SchemaError
+from nextarget.model import AuditEvent, Millis, User
+from nextarget.services import accounts
+from nextarget.storage import audit, postgres, purge, sessions, users
+from nextarget.storage.addresses import database_at
+from nextarget.storage.database import Connection, Database
+from nextarget.storage.schema import migrate, pending
+from tests.conftest import need_pgbouncer
+from tests.contract.rows import NOW, add_session, admit, identity, later
+from tests.postgres import Cluster, PgBouncer
+
+
+@asynccontextmanager
+async def opened(url: str, *, pool_size: int = 4) -> AsyncIterator[Database]:
+    """A migrated, open database."""
+    database = database_at(url, pool_size=pool_size)
+    try:
+        migrate(database)
+        database.open()
+        yield database
+    finally:
+        database.close()
+
+
+async def busy(database: Database, connections: int = 4, *, connected: bool = True) -> None:
+    """Have so many threads of the pool at work at one moment, each with a connection unless told otherwise."""
+    together = threading.Barrier(connections)
+
+    def work(db: Connection) -> None:
+        if connected:
+            db.execute_sql("SELECT 1")
+        together.wait(60)
+
+    await asyncio.gather(*(database.read(work) for _ in range(connections)))
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+async def test_after_a_restart_nobody_notices(cluster: Cluster, mode: str) -> None:
+    """Connections that died while nobody used them are made again: neither a read nor a write fails for them."""
+    async with opened(cluster.create_database()) as database:
+        await busy(database)
+        cluster.restart(mode)
+        assert await asyncio.gather(*(database.read(users.page) for _ in range(8))) == [[]] * 8
+        cluster.restart(mode)
+        assert len({user.id for user in await asyncio.gather(*(database.write(admit) for _ in range(8)))}) == 8
+
+
+async def test_a_server_that_is_away_is_unavailable_until_it_is_back(cluster: Cluster) -> None:
+    """One error of ours for reads and writes, and no need to open anything again."""
+    async with opened(cluster.create_database()) as database:
+        user = await database.write(admit)
+        cluster.stop()
+        for door, work in ((database.read, users.page), (database.write, admit)):
+            with pytest.raises(DatabaseUnavailable) as caught:
+                await door(work)
+            assert "127.0.0.1" not in caught.value.detail
+            assert caught.value.note
+        cluster.start()
+        assert await database.read(users.page) == [user]
+        assert await database.write(users.delete, user.id)
+
+
+async def test_a_server_that_answers_nothing_is_given_up_in_time(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither statement timeouts nor closed sockets help when the machine itself stands still."""
+    async with opened(cluster.create_database(), pool_size=2) as database:
+        await busy(database, 2)
+        monkeypatch.setattr("nextarget.storage.pool.ANSWER_SECONDS", 0.2)
+        cluster.freeze()
+        outcomes = await asyncio.gather(*(database.read(users.page) for _ in range(6)), return_exceptions=True)
+        assert all(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes)
+        monkeypatch.setattr("nextarget.storage.pool.ANSWER_SECONDS", 30)
+        await busy(database, 2, connected=False)  # its threads are free, though it says nothing still
+        cluster.thaw()
+        await busy(database, 2)
+
+
+class Counted:
+    """A job that loses its own connection, and counts how often it was begun."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def __call__(self, db: Connection) -> list[User]:
+        self.begun += 1
+        if self.begun == 1:
+            with pytest.raises(Exception, match="terminating connection"):
+                db.execute_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        return users.page(db)
+
+
+async def test_a_read_that_loses_its_connection_is_done_again(postgres_url: str) -> None:
+    """Once: reading twice is reading."""
+    async with opened(postgres_url) as database:
+        job = Counted()
+        assert await database.read(job) == []
+        assert job.begun == 2
+
+
+async def test_a_write_that_loses_its_connection_is_not_done_again(postgres_url: str) -> None:
+    """Its commit may have happened. Whoever asked is told, and the next write works."""
+    async with opened(postgres_url, pool_size=1) as database:
+        job = Counted()
+        with pytest.raises(DatabaseUnavailable):
+            await database.write(job)
+        assert job.begun == 1
+        assert await database.write(admit)
+
+
+async def test_two_that_wait_for_each_other_both_get_through(postgres_url: str) -> None:
+    """PostgreSQL undoes one of them; that one is done again."""
+    async with opened(postgres_url) as database:
+        one, other = [(await database.write(admit)).id for _ in range(2)]
+        both, tries = threading.Barrier(2), []
+
+        def lock(db: Connection, first: str, second: str) -> None:
+            users.set_active(db, first, active=False)
+            tries.append(first)
+            if len(tries) <= 2:
+                both.wait(30)
+            users.set_active(db, second, active=False)
+
+        await asyncio.gather(database.write(lock, one, other), database.write(lock, other, one))
+        assert len(tries) == 3
+
+
+async def test_a_statement_that_takes_too_long_is_ended(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the server, so that it does not go on for nobody. The terminal may take its time."""
+    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 1)
+    async with opened(postgres_url) as database:
+        with pytest.raises(DatabaseUnavailable) as caught:
+            await database.read(lambda db: db.execute_sql("SELECT pg_sleep(60)"))
+        assert "statement timeout" in str(caught.value.note)
+        assert database.read_now(lambda db: db.execute_sql("SHOW statement_timeout").fetchone()[0]) == "0"
+
+
+async def shown(database: Database, name: str, *, writes: bool) -> str:
+    """A setting of PostgreSQL's, as a read or a write sees it."""
+    door = database.write if writes else database.read
+    return await door(lambda db: db.execute_sql(f"SHOW {name}").fetchone()[0])
+
+
+async def test_what_the_rules_rest_on_does_not_depend_on_the_servers_settings(postgres: Cluster) -> None:
+    """Commits wait for the disk, and a compare-and-swap sees the newest row, whatever the database's defaults are."""
+    url = postgres.create_database()
+    name = url.rpartition("/")[2]
+    postgres.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+    postgres.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'serializable'")
+    async with opened(url) as database:
+        assert await shown(database, "synchronous_commit", writes=True) == "on"
+        assert await shown(database, "transaction_isolation", writes=True) == "read committed"
+    postgres.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = remote_apply')
+    async with opened(url) as database:
+        assert await shown(database, "synchronous_commit", writes=True) == "remote_apply"
+    postgres.drop_database(url)
+
+
+async def test_a_job_runs_in_its_callers_context(postgres_url: str) -> None:
+    """What is recorded names the request that asked for it, whichever thread writes it down."""
+    request: ContextVar[str] = ContextVar("request")
+
+    async def ask(number: int) -> tuple[str, str]:
+        request.set(str(number))
+        return await database.read(lambda _: request.get()), await database.write(lambda _: request.get())
+
+    async with opened(postgres_url) as database:
+        assert await asyncio.gather(*(ask(number) for number in range(20))) == [(str(n), str(n)) for n in range(20)]
+
+
+async def test_text_with_a_nul_is_kept_without_it(postgres_url: str) -> None:
+    """PostgreSQL has none in its texts; what a provider says must not become an error of ours."""
+    async with opened(postgres_url) as database:
+        user = await database.write(admit, identity("1", "a\0da@x.example"))
+        assert user.email == "a\ufffdda@x.example"
+        await database.write(audit.record, AuditEvent(NOW, "login_failed", user_id=user.id, detail="\0"))
+        assert [event.detail for event in await database.read(audit.latest_of_user, user.id)] == ["\ufffd"]
+        assert await database.read(users.find, "\0") == []
+
+
+async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(postgres_url: str) -> None:
+    """Whoever deactivates waits, and then ends that session too: activating again revives none."""
+    async with opened(postgres_url) as database:
+        user = await database.write(admit)
+        read, go_on = threading.Event(), threading.Event()
+
+        def redeem(db: Connection) -> str:
+            found = users.hold(db, user.id)
+            assert found is not None
+            assert found.is_active
+            read.set()
+            assert go_on.wait(30)
+            return add_session(db, user).id
+
+        redeeming = asyncio.create_task(database.write(redeem))
+        await asyncio.to_thread(read.wait, 30)
+        ending = asyncio.create_task(database.write(accounts.set_active, user, active=False, now=NOW))
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        async with asyncio.timeout(30):
+            while not await database.read(lambda db: db.execute_sql(waiting).fetchone()[0]):
+                assert not ending.done()
+        go_on.set()
+        session_id = await redeeming
+        await ending
+        await database.write(accounts.set_active, user, active=True, now=NOW)
+        assert await database.read(sessions.standing, session_id, NOW) is None
+
+
+def test_purging_from_many_nodes_deletes_every_row_once(postgres_url: str) -> None:
+    """They work beside each other, not behind each other, and none of them trips."""
+    database = database_at(postgres_url)
+    migrate(database)
+    user = database.write_now(admit)
+    for _ in range(40):
+        database.write_now(add_session, user, lifetime=1)
+    kept = database.write_now(add_session, user)
+
+    def node(_: int) -> int:
+        mine, total = database_at(postgres_url), 0
+        while deleted := mine.write_now(purge.one_batch, logins=NOW, expired=later(2), events=NOW):
+            total += deleted
+        mine.close()
+        return total
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(node, range(4))) == 40
+    assert database.read_now(sessions.of_user, user.id) == [kept]
+    database.close()
+
+
+async def test_a_session_that_is_being_moved_on_is_not_purged(postgres_url: str) -> None:
+    """A refresh in the last moment and a purge at the same time: the row is left to whoever has it."""
+    async with opened(postgres_url) as database:
+        session = await database.write(add_session, await database.write(admit), lifetime=1)
+        moved, go_on = threading.Event(), threading.Event()
+
+        def move_on(db: Connection) -> None:
+            assert sessions.swap(db, session, session.generations, expires_at=later(1000))
+            moved.set()
+            assert go_on.wait(30)
+
+        moving = asyncio.create_task(database.write(move_on))
+        await asyncio.to_thread(moved.wait, 30)
+        purging = asyncio.create_task(database.write(purge.one_batch, logins=NOW, expired=later(2), events=NOW))
+        await asyncio.wait([purging], timeout=1)
+        go_on.set()
+        await moving
+        assert await purging == 0
+        assert [kept.id for kept in await database.read(sessions.of_user, session.user_id)] == [session.id]
+
+
+@pytest.fixture(params=["refuses options", "ignores options"])
+def pgbouncer(request: pytest.FixtureRequest, postgres: Cluster) -> Iterator[PgBouncer]:
+    """PgBouncer in transaction mode, with fewer connections than its clients have."""
+    need_pgbouncer()
+    settings = {"ignore_startup_parameters": "options"} if request.param == "ignores options" else {}
+    with PgBouncer(postgres, pool_size=2, **settings) as bouncer:
+        yield bouncer
+
+
+async def test_everything_but_migrating_works_through_pgbouncer(pgbouncer: PgBouncer, postgres_url: str) -> None:
+    """Reads and writes of many connections on two, and the limits that it would not take at the start."""
+    migrate(database_at(postgres_url))
+    async with opened(pgbouncer.in_front_of(postgres_url), pool_size=8) as database:
+        await busy(database, 8)
+        made = await asyncio.gather(*(database.write(admit, now=Millis(number)) for number in range(50)))
+        assert len(await database.read(users.page)) == len(made)
+        outcomes = await asyncio.gather(*(database.read(users.get, user.id) for user in made))
+        assert list(outcomes) == list(made)
+        assert await shown(database, "statement_timeout", writes=True) == "5s"
+        assert await shown(database, "idle_in_transaction_session_timeout", writes=True) == "10s"
+
+
+def test_migrating_through_pgbouncer_is_refused_with_what_to_do(pgbouncer: PgBouncer, postgres_url: str) -> None:
+    """A lock of our session would be anybody's. What is pending can still be asked, and changes nothing."""
+    database = database_at(pgbouncer.in_front_of(postgres_url))
+    names = pending(database)
+    assert names
+    with pytest.raises(SchemaError, match=r"Run `nextarget init-db` .* own address"):
+        migrate(database)
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+    assert migrate(database_at(postgres_url)) == names
+    assert pending(database) == []
+    assert migrate(database) == []
