@@ -1,7 +1,6 @@
 """`GET /health/ready`: whom load balancers may send requests to."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from nextarget.errors import DatabaseUnavailable
+from nextarget.storage.database import Connection
 from nextarget.storage.schema import lacking, migrate
 from nextarget.storage.sqlite import SqliteDatabase
 from nextarget.web import readiness
@@ -40,13 +40,16 @@ async def slow() -> AsyncIterator[tuple[Readiness, SlowDatabase]]:
     ready.close()
 
 
-def forget_a_migration(path: Path) -> str:
+def forget_a_migration(db: Connection) -> str:
     """As a backup from before the upgrade would; the migration's name."""
-    with sqlite3.connect(path) as db:
-        (name,) = db.execute('SELECT max("name") FROM "schema_migration"').fetchone()
-        db.execute('DELETE FROM "schema_migration" WHERE "name" = ?', (name,))
-    db.close()
+    ((name,),) = db.execute_sql('SELECT max("name") FROM "schema_migration"').fetchall()
+    db.execute_sql(f'DELETE FROM "schema_migration" WHERE "name" = {db.param}', (name,))
     return str(name)
+
+
+def record_a_migration(db: Connection, name: str) -> None:
+    values = ", ".join([db.param] * 2)
+    db.execute_sql(f'INSERT INTO "schema_migration" ("name", "applied") VALUES ({values})', (name, "2026-01-01"))
 
 
 async def test_a_server_that_can_work_is_ready(server: Server) -> None:
@@ -57,30 +60,24 @@ async def test_a_server_that_can_work_is_ready(server: Server) -> None:
     assert "RateLimit" not in answer.headers
 
 
-@pytest.mark.usefixtures("sqlite_only")
 async def test_a_database_that_lacks_a_migration_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when an old backup is put in place under a running server; `/health` answers all the same."""
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 0)
     async with running(tmp_path) as server:
-        name = forget_a_migration(server.runtime.database.path)
+        name = await server.runtime.database.write(forget_a_migration)
         answer = await server.get("/health/ready")
         assert (answer.status, answer.code, answer.json["check"]) == (503, "not_ready", "migrations")
         assert answer.headers["Retry-After"]
         assert (await server.get("/health")).status == 200
-        with sqlite3.connect(server.runtime.database.path) as db:
-            db.execute('INSERT INTO "schema_migration" ("name", "applied") VALUES (?, ?)', (name, "2026-01-01"))
-        db.close()
+        await server.runtime.database.write(record_a_migration, name)
         assert (await server.get("/health/ready")).status == 200
 
 
-@pytest.mark.usefixtures("sqlite_only")
 async def test_a_newer_migration_leaves_an_older_node_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nodes are upgraded one after another, those that are not yet go on serving."""
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 0)
     async with running(tmp_path) as server:
-        with sqlite3.connect(server.runtime.database.path) as db:
-            db.execute('INSERT INTO "schema_migration" ("name", "applied") VALUES (?, ?)', ("9999_x", "2026-01-01"))
-        db.close()
+        await server.runtime.database.write(record_a_migration, "9999_x")
         assert (await server.get("/health/ready")).status == 200
 
 
