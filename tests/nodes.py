@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import aiohttp
@@ -23,6 +24,8 @@ from nextarget.settings import NAMES
 from tests.running import Answer, Browser, free_listener, free_port, furnish
 
 PATIENCE_SECONDS = 60
+_ENDS_WITH_THIS_RUN = ("setpriv", "--pdeathsig", "KILL", "--") if which("setpriv") else ()
+"""Where there is such a thing: a run of the tests that is killed leaves no node behind."""
 
 
 class DidNotStart(Exception):
@@ -53,7 +56,7 @@ class Node(Browser):
         self._settings |= overrides
         assert self.process is None, "it runs already"
         self.process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "nextarget", "serve", "--port", str(self.port),
+            *_ENDS_WITH_THIS_RUN, sys.executable, "-m", "nextarget", "serve", "--port", str(self.port),
             cwd=self._directory,
             env={name: text for name, text in os.environ.items() if name not in NAMES}
             | {"PYTHONPATH": str(Path(nextarget.__file__).parents[1]), "LOG_FORMAT": "json"}

@@ -26,6 +26,7 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "sessions.of_user, standing": lambda db, user, _: sessions.of_user(db, user.id, standing_at=NOW),
     "logins.granted": lambda db, _, __: logins.granted(db, CODE),
     "audit.latest_of_user": lambda db, user, _: audit.latest_of_user(db, user.id, limit=3),
+    "purge.count": lambda db, _, __: purge.count(db, purge.Limits(Millis(0), Millis(0), later(1))),
 }
 """Every storage function that reads, in each way that it does, asked for several rows where it can give them: a
 cursor with one row left over is what these tests look for. Each answer changes with `change`."""
@@ -45,6 +46,7 @@ WRITES = {
     "nonces.use",
     "audit.record",
     "purge.one_batch",
+    "purge.take_turn",
 }
 
 
