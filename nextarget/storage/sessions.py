@@ -24,14 +24,16 @@ _COLUMNS = (
     SessionTable.rotated_at,
 )
 _USER_SQL = ", ".join(f'u."{column.column_name}"' for column in USER_COLUMNS)
-_SESSION_SQL = ", ".join(f's."{column.column_name}"' for column in _COLUMNS)
+_FACTS = ("client_id", "label", "created_at", "expires_at", "previous", "oldest", "current", "rotated_at")
+"""Of a session that stands, what is not known beforehand."""
+_FACTS_SQL = ", ".join(f's."{name}"' for name in _FACTS)
 _ADD = insert_into(SessionTable, _COLUMNS)
 _USER_OF = Statement(
     f'SELECT {_USER_SQL} FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id" '  # noqa: S608 - constants
     'WHERE s."id" = {0} AND s."user_id" = {0} AND s."revoked_at" IS NULL AND s."expires_at" > {0}'
 )
 _STANDING = Statement(
-    f'SELECT {_SESSION_SQL}, {_USER_SQL} FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id" '  # noqa: S608
+    f'SELECT {_FACTS_SQL}, {_USER_SQL} FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id" '  # noqa: S608
     'WHERE s."id" = {0} AND s."revoked_at" IS NULL AND s."expires_at" > {0} AND u."is_active" = {0}'
 )
 _SWAP = Statement(
@@ -42,10 +44,9 @@ _SWAP = Statement(
 
 
 def _to_session(row: tuple[Any, ...]) -> Session:
-    """A session from a row that begins with _COLUMNS."""
-    session_id, user_id, client_id, label, created_at, expires_at, revoked_at = row[:7]
-    generations = Generations(*row[7:11])
-    return Session(session_id, user_id, client_id, label, created_at, expires_at, revoked_at, generations)
+    """A session from a row of _COLUMNS."""
+    session_id, user_id, client_id, label, created_at, expires_at, revoked_at, *generations = row
+    return Session(session_id, user_id, client_id, label, created_at, expires_at, revoked_at, Generations(*generations))
 
 
 def add(db: pw.Database, session: Session) -> None:
@@ -67,7 +68,10 @@ def standing(db: pw.Database, session_id: str, now: Millis) -> tuple[Session, Us
     rows = _STANDING.rows(db, (session_id, now, True))
     if not rows:
         return None
-    return _to_session(rows[0]), to_user(rows[0][len(_COLUMNS) :])
+    client_id, label, created_at, expires_at, *generations = rows[0][: len(_FACTS)]
+    user = to_user(rows[0][len(_FACTS) :])
+    of = Generations(*generations)
+    return Session(session_id, user.id, client_id, label, created_at, expires_at, None, of), user
 
 
 def swap(db: pw.Database, session: Session, generations: Generations, *, expires_at: Millis) -> bool:

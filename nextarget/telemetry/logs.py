@@ -7,11 +7,13 @@ import logging
 import re
 import select
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from random import getrandbits
 from typing import Any, TextIO
 
@@ -22,6 +24,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 login_id: ContextVar[str | None] = ContextVar("login_id", default=None)
 trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
+_CONTEXT = (("request_id", request_id), ("login_id", login_id), ("trace_id", trace_id))
 
 FLUSH_SECONDS = 0.05
 FLUSH_LINES = 16
@@ -85,11 +88,37 @@ def log_request(*, method: str, route: str | None, status: int, milliseconds: fl
     if stream is None:
         get_logger().info("request", method=method, route=route, status=status, ms=milliseconds)
         return
-    event: EventDict = {"method": method, "route": route, "status": status, "ms": milliseconds, "event": "request"}
-    _add_context(None, "", event)
-    event["level"] = "info"
-    event["time"] = datetime.now(UTC)
-    stream.write_soon(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
+    line = f'{_beginning(method, route, status)},"ms":{milliseconds},"time":"{_clock.iso_now()}"'
+    for name, of in _CONTEXT:
+        if (value := of.get()) is not None:  # made by us: hex digits and hyphens, nothing to escape
+            line += f',"{name}":"{value}"'
+    stream.write_soon(f"{line}}}\n".encode())
+
+
+@lru_cache(maxsize=1024)
+def _beginning(method: str, route: str | None, status: int) -> str:
+    """Of a request's line, what is the same for all that were answered alike."""
+    facts = {"event": "request", "level": "info", "method": method, "route": route, "status": status}
+    return orjson.dumps(facts).decode().removesuffix("}")
+
+
+class _Clock:
+    """The time as text, of which only the fraction is new with every line."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def iso_now(self) -> str:
+        """ISO 8601, UTC, to the microsecond."""
+        now = time.time_ns() // 1000
+        second, fraction = divmod(now, 1_000_000)
+        if second != self._second:
+            self._second, self._text = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._text}.{fraction:06d}Z"
+
+
+_clock = _Clock()
 
 
 def flush_logs() -> None:
@@ -163,12 +192,9 @@ def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 
 
 def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    if (request := request_id.get()) is not None:
-        event["request_id"] = request
-    if (login := login_id.get()) is not None:
-        event["login_id"] = login
-    if (trace := trace_id.get()) is not None:
-        event["trace_id"] = trace
+    for name, of in _CONTEXT:
+        if (value := of.get()) is not None:
+            event[name] = value
     return event
 
 

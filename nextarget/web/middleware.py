@@ -3,6 +3,7 @@
 It takes the place of a middleware, which would come after routing, and too late for some of aiohttp's answers.
 """
 
+from dataclasses import dataclass
 from time import perf_counter
 
 from aiohttp import hdrs, web
@@ -44,7 +45,15 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 log = telemetry.get_logger()
 
 
-async def boundary(handler: Handler, request: web.Request) -> web.StreamResponse:
+@dataclass(slots=True)
+class Stopping:
+    """Whether the server has begun to stop. Then each answer is the last on its connection, and says so (RFC 9112,
+    9.6)."""
+
+    begun: bool = False
+
+
+async def boundary(handler: Handler, stopping: Stopping, request: web.Request) -> web.StreamResponse:
     """Give the request an id, answer whatever happens, and log that it did.
 
     It surrounds the whole application, its router included, so that nothing is answered by aiohttp's own words.
@@ -52,13 +61,15 @@ async def boundary(handler: Handler, request: web.Request) -> web.StreamResponse
     began = perf_counter()  # the loop's own clock stands still within one of its turns
     request_id = telemetry.new_request_id()
     telemetry.request_id.set(request_id)
-    if (refused := _refused_expectation(request)) is not None:
+    if hdrs.EXPECT in request.headers and (refused := _refused_expectation(request)) is not None:
         return refused
     try:
         response = await handler(request)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
         response = answer_to(request, error)
     finish_headers(response, request_id)
+    if stopping.begun:
+        response.force_close()
     resource = request.match_info.route.resource
     telemetry.request_answered(
         method=request.method if request.method in _METHODS else "other",
@@ -71,8 +82,7 @@ async def boundary(handler: Handler, request: web.Request) -> web.StreamResponse
 
 def _refused_expectation(request: web.Request) -> web.Response | None:
     """aiohttp would quote an expectation that it does not know."""
-    expect = request.headers.get(hdrs.EXPECT)
-    if expect is None or expect.lower() == "100-continue":
+    if request.headers[hdrs.EXPECT].lower() == "100-continue":
         return None
     log.info("expectation_refused", status=ExpectationFailed.status)
     return fixed_answer(ExpectationFailed())

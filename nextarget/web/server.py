@@ -10,7 +10,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from aiohttp.web_server import Server
 from nextarget import telemetry
 from nextarget.errors import InternalError, InvalidRequest, OperatorError
 from nextarget.telemetry import metrics
-from nextarget.web.middleware import boundary
+from nextarget.web.middleware import Stopping, boundary
 from nextarget.web.problems import fixed_answer
 from nextarget.web.readiness import READINESS
 
@@ -60,14 +60,6 @@ class GuardedConnection(RequestHandler):
         """Whether a request is being read or answered."""
         return self._request_in_progress or bool(self._messages)
 
-    def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Once this process is to stop, each answer is the last on its connection, and says so (RFC 9112, 9.6)."""
-        if isinstance(self._manager, GuardedServer) and self._manager.stopping:
-            resp.force_close()
-        return super().finish_response(request, resp, start_time)
-
     def _drop_if_silent(self) -> None:
         if self._request_count == 0:
             self.force_close()
@@ -103,8 +95,8 @@ class GuardedServer(Server):
     """Makes guarded connections, and puts the boundary around the application."""
 
     def __init__(self, handler: Callable[..., Awaitable[web.StreamResponse]], **kwargs: Any) -> None:
-        super().__init__(partial(boundary, handler), **kwargs)
-        self.stopping = False
+        self.stopping = Stopping()
+        super().__init__(partial(boundary, handler, self.stopping), **kwargs)
 
     def __call__(self) -> RequestHandler:
         return GuardedConnection(self, loop=self._loop, **self._kwargs)
@@ -141,7 +133,7 @@ class GuardedRunner(web.AppRunner):
         server = self.server
         if not isinstance(server, GuardedServer):
             return  # was never set up
-        server.stopping = True
+        server.stopping.begun = True
         if READINESS in self.app and not ready:
             self.app[READINESS].draining = True
         await asyncio.sleep(drain_seconds)
