@@ -164,7 +164,7 @@ def test_purge_deletes_what_is_over_and_says_how_much(run, runtime):
 
 
 def test_purge_shows_a_bar_on_a_terminal(command, environ, runtime):
-    """How much is done, of how much there was; standard output stays the count alone."""
+    """How much of what was over is gone; standard output stays the count alone."""
     for number in range(3):
         runtime.database.write_now(nonces.add, f"digest {number}", purpose=nonces.NATIVE, expires_at=Millis(1))
     terminal, end = pty.openpty()
@@ -176,7 +176,8 @@ def test_purge_shows_a_bar_on_a_terminal(command, environ, runtime):
                 shown += read
         assert process.communicate(timeout=60)[0] == b"3\n"
     os.close(terminal)
-    assert b"Deleted 3 of 3 rows" in shown
+    assert b"Deleting" in shown
+    assert b"100%" in shown
 
 
 @pytest.mark.parametrize("options", [["--sandbox", "--workers", "2"], ["--sandbox", "--workers", "64"]])
