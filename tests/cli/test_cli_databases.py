@@ -1,12 +1,9 @@
 """`copy-db` and `backup` as an operator types them."""
 
 import json
-import os
-import pty
 import signal
 import sqlite3
 import subprocess
-from contextlib import suppress
 
 import psycopg
 import pytest
@@ -116,24 +113,13 @@ def test_a_copy_that_is_killed_can_be_made_again(command, environ, source, postg
     assert (result.status, json.loads(result.out)["rows"]["user"]) == (0, 2)
 
 
-def test_a_copy_shows_a_bar_on_a_terminal_and_nowhere_else(command, environ, source, folder, run):
+def test_a_copy_shows_a_bar_on_a_terminal_and_nowhere_else(at_terminal, source, folder, run):
     """It is on standard error, so that standard output is data all the same."""
-    terminal, end = pty.openpty()
-    process = subprocess.Popen(
-        [*command, "copy-db", source, f"sqlite:///{folder}/one.db"], env={**environ, "TERM": "xterm"},
-        stdin=end, stdout=subprocess.PIPE, stderr=end,
-    )  # fmt: skip
-    os.close(end)
-    shown = b""
-    with suppress(OSError):  # how a terminal without a process on it reports its end
-        while part := os.read(terminal, 65536):
-            shown += part
-    os.close(terminal)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert [line.split(b"\t")[0].decode() for line in out.splitlines()] == TABLES
-    assert b"Copying" in shown
-    assert b"%" in shown
+    terminal = at_terminal("copy-db", source, f"sqlite:///{folder}/one.db", piped=True)
+    assert terminal.end() == 0
+    assert [line.split(b"\t")[0].decode() for line in terminal.process.stdout] == TABLES
+    assert b"Copying" in terminal.shown
+    assert b"100%" in terminal.shown
     assert "Copying" not in run("copy-db", source, f"sqlite:///{folder}/two.db").err
 
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from tests.apps import refresh
-from tests.deploy.site import free_port, serving, stand_ins, started
-from tests.running import Browser, open_browser
+from tests.deploy.site import serving, stand_ins, started
+from tests.running import Browser, free_port, open_browser
 
 
 async def back_up(folder: Path, database_url: str) -> int:

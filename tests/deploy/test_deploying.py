@@ -13,11 +13,11 @@ from nextarget.web.rate_limits import client_key
 from nextarget.web.server import SHUTDOWN_SECONDS
 from tests.deploy.documents import README, environment, section, stages, texts
 from tests.deploy.site import DEPLOY
+from tests.serving import SECRET
 
 ROOT = DEPLOY.parent
 FLY = tomllib.loads((DEPLOY / "fly.toml").read_text(encoding="utf-8"))
 FINAL = stages()[1]
-SECRET = "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ"
 
 
 def test_every_file_that_the_page_takes_from_the_repository_is_there() -> None:

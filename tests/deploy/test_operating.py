@@ -8,8 +8,8 @@ import pytest
 
 from tests.deploy.documents import blocks
 from tests.deploy.machine import Machine
-from tests.deploy.site import free_port, started
-from tests.running import open_browser
+from tests.deploy.site import started
+from tests.running import free_port, open_browser
 
 INSTALL = "One machine with systemd"
 MAKE_USER = "sudo nextarget issue-token --email ada@example.org --provider google --create --allow-production"
