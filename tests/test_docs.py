@@ -143,35 +143,43 @@ def test_readme_lists_every_command_with_an_example_of_it() -> None:
         assert example.startswith(f"`nextarget {command}"), command
 
 
-def test_every_option_that_an_example_of_the_readme_uses_exists() -> None:
-    """An example can be pasted: its command takes each of its options."""
-    for line in re.findall(r"nextarget ([a-z-]+[^`\n&|)]*)", README):
-        command, *words = line.split()
-        if command not in commands():
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md"])
+def test_every_link_of_a_document_leads_to_a_file_and_to_a_chapter_that_is_there(name: str) -> None:
+    """A chapter or file that is renamed takes its links along, from other documents too."""
+    document = ROOT / name
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
+        if "://" in target:
             continue
-        known = {
-            option for parameter in typer.main.get_group(app).commands[command].params for option in parameter.opts
-        }
-        for word in words:
-            assert not word.startswith("--") or word in known | {"--help"}, line
+        path, _, anchor = target.partition("#")
+        led_to = document.parent / path if path else document
+        assert led_to.exists(), target
+        assert not anchor or anchor in anchors(led_to), target
+
+
+def anchors(document: Path) -> set[str]:
+    """What the chapters of a document are called in links."""
+    titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", ["README.md", "deploy/README.md"])
+def test_every_command_and_option_that_an_example_uses_exists(name: str) -> None:
+    """An example can be pasted: there is such a command, and it takes each of its options."""
+    known = typer.main.get_group(app).commands
+    text = (ROOT / name).read_text(encoding="utf-8")
+    lines = re.findall(r"(?<![\w.-])nextarget ((?!-|nextarget )[a-z-]+[^`\n\"&|;)]*)", text)
+    used = [(words[0], words[1:]) for words in map(str.split, lines) if words[0] in known or "-" in words[0]]
+    assert {command for command, _ in used} >= {"check-config", "init-db", "copy-db", "show-user", "purge", "backup"}
+    for command, words in used:
+        assert command in known, command
+        options = {option for parameter in known[command].params for option in parameter.opts} | {"--help"}
+        assert {word for word in words if word.startswith("--")} <= options, command
 
 
 def test_help_lists_every_command() -> None:
     """`nextarget --help` is where people look first."""
     output = CliRunner().invoke(app, ["--help"]).output
     assert all(re.search(rf"^  {command} ", output, re.M) for command in commands())
-
-
-def test_every_relative_link_and_anchor_of_the_readme_leads_somewhere() -> None:
-    """A chapter or file that is renamed takes its links along."""
-    anchors = {
-        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", README, re.M)
-    }
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        elif "://" not in target:
-            assert (ROOT / target).exists(), target
 
 
 def test_the_version_is_the_same_everywhere() -> None:

@@ -17,8 +17,8 @@ from nextarget.settings import (
     read_values,
     shown,
 )
+from tests.serving import SECRET
 
-SECRET = "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ"
 GOOGLE = {
     "GOOGLE_CLIENT_ID": "1234-abc.apps.googleusercontent.com",
     "GOOGLE_CLIENT_SECRET": "GOCSPX-a-real-looking-value",

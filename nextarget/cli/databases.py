@@ -1,5 +1,6 @@
 """`copy-db` and `backup`: what is kept, moved to another database or into a file."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,8 @@ put it into PGPASSWORD or into the file ~/.pgpass.
 _BACKUP_EXAMPLES = """
 \b
 Examples:
-  nextarget backup /var/backups/nextarget-$(date +%F).db
+  nextarget backup /var/backups/nextarget/ --keep 14
+  nextarget backup before-the-upgrade.db
   DATABASE_URL=sqlite:////var/lib/nextarget/nextarget.db nextarget backup nextarget-backup.db
 """
 
@@ -65,29 +67,48 @@ def copy_db(
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; it must not exist.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="The file to write, which must not exist, or a folder to write it into."),
+    ],
+    keep: Annotated[
+        int | None,
+        typer.Option("--keep", min=1, metavar="N", help="In a folder: keep the newest N, remove the others."),
+    ] = None,
     sandbox: SandboxOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a backup of the SQLite database of DATABASE_URL into one file, while servers go on.
 
-    It is as of one moment, checked, and readable by its owner alone. To restore it, stop the server and put the file in
-    the place of the database. PostgreSQL has `pg_dump` for this.
+    It is as of one moment, checked, and readable by its owner alone. In a folder it is named nextarget-TIME.db, by the
+    time in UTC. With --keep the newest N files of such names stay there, and the others are removed once the new one is
+    whole; nothing else is touched. To restore a backup, stop the server and put the file in the place of the database.
+    No setting but DATABASE_URL is needed. PostgreSQL has `pg_dump` for this.
 
-    Prints nothing; with --json an object with "database", "file" and "bytes".
+    Prints nothing; with --json an object with "database", "file", "bytes" and "removed", the files that were.
     """
-    from nextarget.storage.addresses import SQLITE, database_at
-    from nextarget.storage.backup import back_up
+    from nextarget.storage.addresses import database_at
+    from nextarget.storage.backup import back_up, name_at, remove_older
     from nextarget.storage.sqlite import SqliteDatabase
 
-    url = f"{SQLITE}{wiring.sandbox_database()}" if sandbox else wiring.load_settings(sandbox=False).database_url
-    database = database_at(url)
+    path = Path(file).absolute()
+    in_folder = file.endswith("/") or path.is_dir()
+    if keep and not in_folder:
+        raise typer.BadParameter(f"{file} is not a folder.", param_hint="--keep")
+    database = database_at(wiring.database_url(sandbox=sandbox))
     if not isinstance(database, SqliteDatabase):
         raise OperatorError(f"{database} is PostgreSQL. Back it up with `pg_dump --format=custom`.")
-    size = back_up(database, file)
+    if in_folder:
+        path /= name_at(datetime.now(UTC))
+    size = back_up(database, path)
+    say(f"Backed up {database} to {path}: {size} bytes.")
+    removed = remove_older(database, path, keep=keep) if keep else []
+    for old in removed:
+        say(f"Removed {old}.")
     if as_json:
-        print_json({"database": str(database), "file": str(file.absolute()), "bytes": size})
-    say(f"Backed up {database} to {file}: {size} bytes.")
+        print_json(
+            {"database": str(database), "file": str(path), "bytes": size, "removed": [str(old) for old in removed]}
+        )
 
 
 def _database(url: str, argument: str) -> "Database":

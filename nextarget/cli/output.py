@@ -98,26 +98,6 @@ def _widths(columns: Sequence[Column], total: int) -> list[int]:
 
 
 @contextmanager
-def counting(what: str, total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error while rows are worked off, told how many more are done; nothing at all, `total`
-    not asked either, unless that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _more: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(f"{what} {{task.completed:,.0f}} of {{task.total:,.0f}} rows"),
-        BarColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total())
-        yield lambda more: progress.update(task, advance=more)
-
-
-@contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error, told how much of how much is done; nothing at all unless that is a terminal."""
     if not sys.stderr.isatty():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nextarget.cli import wiring
-from nextarget.cli.output import JsonOption, counting, print_json, print_lines, say
+from nextarget.cli.output import JsonOption, print_json, print_lines, progress_bar, say
 from nextarget.cli.wiring import SandboxOption
 from nextarget.errors import ConfigurationError, NexTargetError, OperatorError, SettingProblem
 
@@ -226,12 +226,14 @@ def purge(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
         from nextarget.services.purging import due, purge_here
 
         database, now, days = runtime.database, runtime.clock(), runtime.settings.audit_retention_days
-        total = 0
-        with counting("Deleted", lambda: database.read_now(due, now=now, audit_days=days)) as show:
+        # Counting may take long, and only the bar has use for it.
+        total = database.read_now(due, now=now, audit_days=days) if sys.stderr.isatty() else 0
+        done = 0
+        with progress_bar("Deleting") as progress:
             for deleted in purge_here(database, now=now, audit_days=days):
-                total += deleted
-                show(deleted)
+                done += deleted
+                progress(done, total)
     if as_json:
-        print_json({"deleted": total})
+        print_json({"deleted": done})
     else:
-        print_lines([[str(total)]])
+        print_lines([[str(done)]])

@@ -60,6 +60,19 @@ def load_settings(*, sandbox: bool, options: Mapping[str, str] | None = None) ->
         raise
 
 
+def database_url(*, sandbox: bool) -> str:
+    """Where the database is, for a command that needs no other setting. Makes up nothing, and raises
+    ConfigurationError for what is wrong with that setting alone."""
+    if sandbox:
+        from nextarget.storage.addresses import SQLITE
+
+        return f"{SQLITE}{sandbox_database()}"
+    from nextarget.settings import share_metrics
+
+    share_metrics(None)
+    return find_values(sandbox=False).database_url()
+
+
 @contextlib.contextmanager
 def counting_together(workers: int) -> Iterator[None]:
     """A folder in which several workers count together, empty and theirs alone, for as long as they serve.

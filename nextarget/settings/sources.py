@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dotenv.parser import parse_stream
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.settings.fields import FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
-from nextarget.settings.kinds import MAKE_SECRET
+from nextarget.settings.kinds import MAKE_SECRET, DatabaseUrl
 
 _CREDENTIALS = {provider: [f"{provider}_{part}" for part in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")]
                 for provider in ("GOOGLE", "FACEBOOK")}  # fmt: skip
@@ -74,6 +74,22 @@ class Values:
             raise ConfigurationError(problems)
         return settings
 
+    def database_url(self) -> str:
+        """That setting alone, for who needs no other: a secret that is missing or cannot be read is no problem here.
+
+        Raises ConfigurationError with what is wrong with DATABASE_URL, or with `.env`, where it may stand.
+        """
+        concerned = ("DATABASE_URL", "DATABASE_URL_FILE", ".env")
+        problems = [problem for problem in self.problems if problem.setting in concerned]
+        url = self.text("DATABASE_URL") or Settings.model_fields["database_url"].default
+        try:
+            url = TypeAdapter(DatabaseUrl).validate_python(url)
+        except ValidationError as error:
+            problems += _problems_of(error, "DATABASE_URL")
+        if problems:
+            raise ConfigurationError(problems)
+        return str(url)
+
     def _cross_checks(self) -> Iterator[SettingProblem]:
         for provider, names in _CREDENTIALS.items():
             missing = [name for name in names if name not in self.found]
@@ -100,9 +116,9 @@ class Values:
                 yield SettingProblem("CORS_ALLOW_ORIGINS", "lets every origin in, which production forbids.", remedy)
 
 
-def _problems_of(error: ValidationError) -> Iterator[SettingProblem]:
+def _problems_of(error: ValidationError, setting: str | None = None) -> Iterator[SettingProblem]:
     for item in error.errors(include_url=False, include_input=False):
-        name = str(item["loc"][0]).upper()
+        name = setting or str(item["loc"][0]).upper()
         if item["type"] == "missing":
             yield SettingProblem(name, "missing.", _REMEDIES[name])
         elif item["type"] == "value_error":

@@ -1,6 +1,8 @@
-"""A backup of a SQLite database: one whole file, as of one moment, made while servers go on writing."""
+"""A backup of a SQLite database: one whole file, as of one moment, made while servers go on writing. And which stay."""
 
 import os
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -8,6 +10,27 @@ import peewee as pw
 
 from nextarget.errors import CopyFailed, DatabaseUnavailable
 from nextarget.storage.sqlite import SqliteDatabase
+
+_NAME = re.compile(r"nextarget-\d{8}T\d{6}\.\d{6}Z\.db")
+
+
+def name_at(now: datetime) -> str:
+    """What a backup made now is called in a folder of backups. Names sort by time: it is UTC, to the microsecond."""
+    return f"nextarget-{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.db"
+
+
+def remove_older(database: SqliteDatabase, made: Path, *, keep: int) -> list[Path]:
+    """Leave `keep` backups in the folder of the one that was just made: that one and the newest others, by their names.
+
+    What was removed, the newest first. Only files with a name of `name_at` count, and not the database itself, should
+    it have such a name. Raises OSError.
+    """
+    spared = (made.resolve(), database.path.resolve())
+    found = [path for path in made.parent.iterdir() if _NAME.fullmatch(path.name) and path.is_file()]
+    removed = sorted((path for path in found if path.resolve() not in spared), reverse=True)[keep - 1 :]
+    for path in removed:
+        path.unlink(missing_ok=True)  # another backup may be removing it too
+    return removed
 
 
 def back_up(database: SqliteDatabase, destination: Path) -> int:

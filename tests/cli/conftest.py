@@ -1,9 +1,11 @@
 """A folder of its own for every test, and two ways to run the program."""
 
 import os
+import pty
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +19,7 @@ from nextarget.runtime import Runtime
 from nextarget.services import accounts
 from nextarget.settings import read_values
 from tests import running as servers
-
-SECRET = "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ"
+from tests.serving import SECRET
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,57 @@ def execute(command, environ) -> Callable[..., Result]:
         return Result(done.returncode, done.stdout, done.stderr)
 
     return execute
+
+
+class Terminal:
+    """The program at a terminal of its own, and what has been shown there so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
+        self.process = process
+        self.shown = b""
+        self._descriptor = descriptor
+
+    def until(self, text: str) -> None:
+        """Read until it shows a text."""
+        while text.encode() not in self.shown:
+            self.shown += os.read(self._descriptor, 65536)
+
+    def type(self, text: str) -> None:
+        os.write(self._descriptor, text.encode())
+
+    def end(self) -> int:
+        """Read all that there will be; the exit status."""
+        with suppress(OSError):  # how a terminal without a process on it reports its end
+            while part := os.read(self._descriptor, 65536):
+                self.shown += part
+        return self.process.wait(60)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._descriptor)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def at_terminal(command, environ) -> Iterator[Callable[..., Terminal]]:
+    """Runs the program at a terminal; with `piped`, its standard output is a pipe all the same."""
+    terminals = []
+
+    def at_terminal(*arguments: str, piped: bool = False) -> Terminal:
+        descriptor, end = pty.openpty()
+        process = subprocess.Popen(
+            [*command, *arguments], env={**environ, "TERM": "xterm"},
+            stdin=end, stdout=subprocess.PIPE if piped else end, stderr=end,
+        )  # fmt: skip
+        os.close(end)
+        terminals.append(Terminal(process, descriptor))
+        return terminals[-1]
+
+    yield at_terminal
+    for terminal in terminals:
+        terminal.close()
 
 
 @pytest.fixture

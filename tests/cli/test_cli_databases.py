@@ -1,12 +1,9 @@
 """`copy-db` and `backup` as an operator types them."""
 
 import json
-import os
-import pty
 import signal
 import sqlite3
 import subprocess
-from contextlib import suppress
 
 import psycopg
 import pytest
@@ -116,24 +113,13 @@ def test_a_copy_that_is_killed_can_be_made_again(command, environ, source, postg
     assert (result.status, json.loads(result.out)["rows"]["user"]) == (0, 2)
 
 
-def test_a_copy_shows_a_bar_on_a_terminal_and_nowhere_else(command, environ, source, folder, run):
+def test_a_copy_shows_a_bar_on_a_terminal_and_nowhere_else(at_terminal, source, folder, run):
     """It is on standard error, so that standard output is data all the same."""
-    terminal, end = pty.openpty()
-    process = subprocess.Popen(
-        [*command, "copy-db", source, f"sqlite:///{folder}/one.db"], env={**environ, "TERM": "xterm"},
-        stdin=end, stdout=subprocess.PIPE, stderr=end,
-    )  # fmt: skip
-    os.close(end)
-    shown = b""
-    with suppress(OSError):  # how a terminal without a process on it reports its end
-        while part := os.read(terminal, 65536):
-            shown += part
-    os.close(terminal)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert [line.split(b"\t")[0].decode() for line in out.splitlines()] == TABLES
-    assert b"Copying" in shown
-    assert b"%" in shown
+    terminal = at_terminal("copy-db", source, f"sqlite:///{folder}/one.db", piped=True)
+    assert terminal.end() == 0
+    assert [line.split(b"\t")[0].decode() for line in terminal.process.stdout] == TABLES
+    assert b"Copying" in terminal.shown
+    assert b"100%" in terminal.shown
     assert "Copying" not in run("copy-db", source, f"sqlite:///{folder}/two.db").err
 
 
@@ -154,7 +140,82 @@ def test_a_backup_tells_all_as_json(run, source, folder):
     """Where it is, and how large."""
     told = json.loads(run("backup", "nightly.db", "--json").out)
     size = (folder / "nightly.db").stat().st_size
-    assert told == {"database": str(folder / "nextarget.db"), "file": str(folder / "nightly.db"), "bytes": size}
+    database, file = str(folder / "nextarget.db"), str(folder / "nightly.db")
+    assert told == {"database": database, "file": file, "bytes": size, "removed": []}
+
+
+def test_a_backup_into_a_folder_is_named_by_its_time_and_the_newest_are_kept(run, source, folder):
+    """What was removed is told; without --keep everything stays."""
+    backups = folder / "backups"
+    backups.mkdir()
+    first, second, third = [
+        json.loads(run("backup", place, "--json").out) for place in ("backups", "backups/", "backups")
+    ]
+    assert sorted(map(str, backups.iterdir())) == [first["file"], second["file"], third["file"]]
+    last = json.loads(run("backup", "backups/", "--keep", "2", "--json").out)
+    assert last["removed"] == [second["file"], first["file"]]
+    assert sorted(map(str, backups.iterdir())) == [third["file"], last["file"]]
+    assert run("backup", "backups", "--keep", "1").err.count("\nRemoved ") == 2
+    assert len(list(backups.iterdir())) == 1
+
+
+def test_a_backup_that_fails_removes_none(run, source, folder):
+    """The older ones may be all that there is."""
+    (folder / "backups").mkdir()
+    assert run("backup", "backups").status == 0
+    kept = list((folder / "backups").iterdir())
+    (folder / "nextarget.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    result = run("backup", "backups", "--keep", "1")
+    assert (result.status, result.out) == (1, "")
+    assert "could not be backed up" in result.err
+    assert list((folder / "backups").iterdir()) == kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("backups.db", "--keep", "2"), 2, "backups.db is not a folder"),
+        ((".", "--keep", "0"), 2, "--keep"),
+        (("missing/", "--keep", "2"), 1, "No such file or directory"),
+        (("missing/",), 1, "No such file or directory"),
+    ],
+)
+@pytest.mark.usefixtures("source")
+def test_keeping_wants_a_folder_that_is_there(run, folder, arguments, status, said):
+    """A disk that is not mounted gets no backup in its place, and none of another name either."""
+    before = sorted(folder.iterdir())
+    result = run("backup", *arguments)
+    assert (result.status, result.out) == (status, "")
+    assert said in result.err
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_backup_needs_no_setting_but_where_the_database_is(execute, source, folder):
+    """The secrets are the server's: they may be missing, unreadable, or files that only root reads."""
+    (folder / ".env").write_text(
+        f"DATABASE_URL={source}\nJWT_SECRET_KEY_FILE=secrets/jwt\nGOOGLE_CLIENT_ID=changeme\nPORT=many\n"
+    )
+    result = execute("backup", "nightly.db", JWT_SECRET_KEY="")
+    assert (result.status, (folder / "nightly.db").exists()) == (0, True), result.err
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "said"),
+    [
+        ("DATABASE_URL=mysql://root:hunter2@localhost/x", "DATABASE_URL: names no database"),
+        ("DATABASE_URL_FILE=missing", "DATABASE_URL_FILE: "),
+        ("DATABASE_URL sqlite:///nextarget.db", ".env: line 1 is not NAME=value"),
+    ],
+)
+def test_a_backup_never_guesses_where_the_database_is(execute, source, folder, dotenv, said):
+    """What is wrong with DATABASE_URL is told alone, and the default does not step in for it."""
+    (folder / ".env").write_text(f"{dotenv}\nPORT=many\n")
+    result = execute("backup", "nightly.db", JWT_SECRET_KEY="")
+    assert (result.status, result.out) == (78, "")
+    assert said in result.err
+    assert "1 problem with" in result.err
+    assert "hunter2" not in result.err
+    assert not (folder / "nightly.db").exists()
 
 
 @pytest.mark.parametrize("name", ["nextarget.db", "older.db"])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -162,23 +161,12 @@ def test_control_characters_are_escaped(text, shown):
     assert printable(text) == shown
 
 
-def test_on_a_terminal_users_are_a_table_whose_cells_are_plain_text(command, environ, runtime, admit):
+def test_on_a_terminal_users_are_a_table_whose_cells_are_plain_text(at_terminal, admit):
     """An email is never taken for markup, nor do its control characters reach the terminal."""
     user = admit("[bold]\x1b]0;owned\x07@example.org")
-    terminal, end = pty.openpty()
-    process = subprocess.Popen(
-        [*command, "list-users"], env={**environ, "TERM": "xterm"}, stdin=end, stdout=end, stderr=end
-    )
-    os.close(end)
-    shown = b""
-    try:
-        while part := os.read(terminal, 65536):
-            shown += part
-    except OSError:  # how a terminal without a process on it reports its end
-        pass
-    os.close(terminal)
-    assert process.wait(60) == 0
-    text = shown.decode()
+    terminal = at_terminal("list-users")
+    assert terminal.end() == 0
+    text = terminal.shown.decode()
     assert "created" in text
     assert user.id in text
     assert "[bold]" in text
@@ -187,35 +175,23 @@ def test_on_a_terminal_users_are_a_table_whose_cells_are_plain_text(command, env
     assert "\x07" not in text
 
 
-def test_an_interrupted_question_deletes_nothing(command, environ, runtime, admit):
+def test_an_interrupted_question_deletes_nothing(at_terminal, execute, admit):
     """Ctrl-C at the question of delete-user is status 130."""
     user = admit("ada@example.org")
-    terminal, end = pty.openpty()
-    process = subprocess.Popen([*command, "delete-user", user.id], env=environ, stdin=end, stdout=end, stderr=end)
-    os.close(end)
-    shown = b""
-    while b"[y/N]" not in shown:
-        shown += os.read(terminal, 65536)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    os.close(terminal)
-    assert b"ada@example.org" in shown
-    assert json.loads(
-        subprocess.run([*command, "show-user", user.id, "--json"], env=environ, capture_output=True, check=True).stdout
-    )["id"] == user.id  # fmt: skip
+    terminal = at_terminal("delete-user", user.id)
+    terminal.until("[y/N]")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 130
+    assert b"ada@example.org" in terminal.shown
+    assert json.loads(execute("show-user", user.id, "--json").out)["id"] == user.id
 
 
-def test_an_answer_of_yes_on_the_terminal_deletes(command, environ, runtime, admit):
+def test_an_answer_of_yes_on_the_terminal_deletes(at_terminal, execute, admit):
     """delete-user asks, and does what it is told."""
     user = admit("ada@example.org")
-    terminal, end = pty.openpty()
-    process = subprocess.Popen([*command, "delete-user", user.id], env=environ, stdin=end, stdout=end, stderr=end)
-    os.close(end)
-    shown = b""
-    while b"[y/N]" not in shown:
-        shown += os.read(terminal, 65536)
-    os.write(terminal, b"y\n")
-    while b"is deleted" not in shown:
-        shown += os.read(terminal, 65536)
-    assert process.wait(60) == 0
-    os.close(terminal)
+    terminal = at_terminal("delete-user", user.id)
+    terminal.until("[y/N]")
+    terminal.type("y\n")
+    terminal.until("is deleted")
+    assert terminal.end() == 0
+    assert execute("show-user", user.id).status == 1

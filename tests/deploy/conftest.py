@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from tests.deploy.proxies import PROXIES, Ports, Proxy
-from tests.deploy.site import NAME, Certificate, Process, certificate, client, free_port, serving, stand_ins
-from tests.running import Browser
+from tests.deploy.site import NAME, Certificate, Process, certificate, client, serving, stand_ins
+from tests.running import Browser, free_port
 
 _addresses = (f"127.0.{high}.{low}" for high, low in itertools.product(range(1, 250), range(1, 250)))
 

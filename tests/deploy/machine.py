@@ -24,7 +24,7 @@ case "$1 $2" in
 esac""",
     "systemctl": """
 echo "$*" >> ROOT/systemctl
-case "$*" in 'start nextarget-backup.service') exec BACKUP ;; esac""",
+case "$*" in 'start nextarget-backup.service') cd FOLDER && exec env -i PATH="$PATH" BACKUP ;; esac""",
 }
 _STUBS = {"nextarget": 'exec PYTHON -m nextarget "$@"', "python": 'exec PYTHON "$@"', "pip": "exit 0"}
 
@@ -44,7 +44,8 @@ class Machine:
         for folder, programs in (("bin", _PROGRAMS), ("stubs", _STUBS)):
             (root / folder).mkdir()
             for name, text in programs.items():
-                script = self.place(text.replace("BACKUP", values(BACKUP, "ExecStart")[0]))
+                script = text.replace("BACKUP", values(BACKUP, "ExecStart")[0])
+                script = self.place(script.replace("FOLDER", values(BACKUP, "WorkingDirectory")[0]))
                 script = script.replace("ROOT", str(root)).replace("PYTHON", f'"{sys.executable}"')
                 (root / folder / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
                 (root / folder / name).chmod(0o755)
@@ -64,7 +65,7 @@ class Machine:
         return (self.root / "systemctl").read_text(encoding="utf-8").splitlines()
 
     @property
-    def copies(self) -> list[Path]:
+    def backups(self) -> list[Path]:
         return sorted((self.root / "var/backups/nextarget").glob("nextarget-*.db"))
 
     def service(self) -> tuple[list[str], Path, dict[str, str]]:

@@ -36,11 +36,6 @@ NAME = "auth.example.org"
 """The name that the examples have for the server."""
 
 
-def free_port() -> int:
-    with free_listener() as listener:
-        return listener.getsockname()[1]
-
-
 @asynccontextmanager
 async def stand_ins(directory: Path, public_url: str) -> AsyncIterator[dict[str, str]]:
     """The sandbox's providers for a server at `public_url`; the settings that such a server in production has."""

@@ -5,35 +5,19 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import typer.main
 import yaml
 from aiohttp.test_utils import make_mocked_request
 
-from nextarget.cli.main import app
 from nextarget.settings import NAMES, read_values
 from nextarget.web.rate_limits import client_key
 from nextarget.web.server import SHUTDOWN_SECONDS
 from tests.deploy.documents import README, environment, section, stages, texts
 from tests.deploy.site import DEPLOY
+from tests.serving import SECRET
 
 ROOT = DEPLOY.parent
 FLY = tomllib.loads((DEPLOY / "fly.toml").read_text(encoding="utf-8"))
 FINAL = stages()[1]
-SECRET = "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ"
-
-
-def test_every_link_and_anchor_of_the_page_leads_somewhere() -> None:
-    """A chapter or file that is renamed takes its links along."""
-    anchors = {
-        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", README, re.M)
-    }
-    targets = re.findall(r"\]\(([^)]+)\)", README)
-    assert targets
-    for target in targets:
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        elif "://" not in target:
-            assert (DEPLOY / target).exists(), target
 
 
 def test_every_file_that_the_page_takes_from_the_repository_is_there() -> None:
@@ -51,22 +35,6 @@ def test_every_file_of_the_folder_is_told_of() -> None:
     covered = {"README.md", "Dockerfile"}
     text += "provisioning/datasources/prometheus.yaml provisioning/dashboards/nextarget.yaml"  # mounted as one folder
     assert {name for name in files - covered if name not in text} == set()
-
-
-def test_every_command_and_option_of_the_page_exists() -> None:
-    """An operator can paste it."""
-    commands = typer.main.get_group(app).commands
-    found = re.findall(r"(?:^|[\s/`])nextarget ((?!-)[a-z]+(?:-[a-z]+)*)((?: --[a-z-]+)*)", README, re.M)
-    used = {(name, *options.split()) for name, options in found if name in NAMED or "-" in name}
-    assert {name for name, *_ in used} >= {"check-config", "init-db", "copy-db", "show-user", "purge"}
-    for name, *options in used:
-        assert name in commands, name
-        known = {option for parameter in commands[name].params for option in parameter.opts}
-        assert set(options) <= known, (name, options)
-
-
-NAMED = {"serve", "purge", "explain"}
-"""Commands without a hyphen, which a sentence could hold too."""
 
 
 def test_every_setting_that_the_page_names_exists() -> None:

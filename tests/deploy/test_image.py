@@ -16,8 +16,9 @@ import pytest
 import nextarget
 from tests.conftest import need
 from tests.deploy.documents import environment, stages, texts
-from tests.deploy.site import DEPLOY, free_port, stand_ins, started
-from tests.running import open_browser
+from tests.deploy.site import DEPLOY, stand_ins, started
+from tests.running import free_port, open_browser
+from tests.serving import SECRET
 
 ROOT = DEPLOY.parent
 BUILD, FINAL = stages()
@@ -138,7 +139,7 @@ async def test_what_the_image_runs_serves_is_healthy_and_stops_on_sigterm(image:
     health = image.command(check.partition(" CMD ")[2])
     port = str(free_port())
     secrets = {
-        "JWT_SECRET_KEY": "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ",
+        "JWT_SECRET_KEY": SECRET,
         "PUBLIC_URL": "https://auth.example.org",
     }
     own = image.environment({**secrets, "PORT": port, "WORKERS": workers})

@@ -8,8 +8,8 @@ import pytest
 
 from tests.deploy.documents import blocks
 from tests.deploy.machine import Machine
-from tests.deploy.site import free_port, started
-from tests.running import open_browser
+from tests.deploy.site import started
+from tests.running import free_port, open_browser
 
 INSTALL = "One machine with systemd"
 MAKE_USER = "sudo nextarget issue-token --email ada@example.org --provider google --create --allow-production"
@@ -81,26 +81,37 @@ def test_changing_the_secret_keeps_the_old_one_for_verifying(machine: Machine) -
     assert machine.asked_of_systemd[-1] == "restart nextarget"
 
 
-def test_a_restored_copy_brings_back_who_was_deleted_since(used: Machine) -> None:
+def test_a_restored_backup_brings_back_who_was_deleted_since(used: Machine) -> None:
     """As the page warns; nothing of the database that was is left over."""
     used.run(blocks("Backup and restore", "start nextarget-backup"))
-    (copy,) = used.copies
+    (backup,) = used.backups
     used.run("sudo nextarget delete-user ada@example.org --yes")
     assert "ada@example.org" not in used.run("sudo nextarget list-users")
     for name in ("nextarget.db-wal", "nextarget.db-shm"):
         (used.root / "var/lib/nextarget" / name).write_bytes(b"of another database")
-    used.run(blocks("Backup and restore", "sudo rm -f").replace("nextarget-….db", copy.name))
+    used.run(blocks("Backup and restore", "sudo rm -f").replace("nextarget-….db", backup.name))
     assert "ada@example.org" in used.run("sudo nextarget list-users")
     assert (used.root / "var/lib/nextarget/nextarget.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_backup_service_keeps_a_fortnight_and_reads_no_secret(used: Machine) -> None:
+    """The files of secrets are for root alone, and it does not run as root."""
+    secrets = used.root / "etc/nextarget/secrets"
+    for path in secrets.iterdir():
+        path.unlink()
+    secrets.rmdir()
+    for _ in range(15):
+        used.run(blocks("Backup and restore", "start nextarget-backup"))
+    assert len(used.backups) == 14
 
 
 def test_an_upgrade_backs_up_first_and_the_old_version_stays_for_going_back(used: Machine) -> None:
     """Nothing is pending between the two, so that going back is one link."""
     used.run(blocks("Upgrading and rolling back", "VERSION="))
-    assert len(used.copies) == 1
+    assert len(used.backups) == 1
     current = used.root / "opt/nextarget"
     assert current.readlink() == Path("nextarget-0.2.0")
-    assert (used.root / "opt/nextarget-0.1.0/share/sqlite_backup.py").is_file()
+    assert (used.root / "opt/nextarget-0.1.0/share/README.md").is_file()
     assert used.asked_of_systemd[-2:] == ["start nextarget-backup.service", "restart nextarget"]
     used.run("sudo ln -sfn nextarget-0.1.0 /opt/nextarget")
     assert "ada@example.org" in used.run("sudo nextarget list-users")

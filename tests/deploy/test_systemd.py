@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,6 @@ def units(tmp_path: Path) -> Path:
     for path in (DEPLOY / "systemd").iterdir():
         text = path.read_text(encoding="utf-8")
         text = text.replace("/opt/nextarget/bin/nextarget ", f"{shutil.which('true')} ")
-        text = text.replace("/opt/nextarget/bin/python", sys.executable)
         (folder / path.name).write_text(text, encoding="utf-8")
     return folder
 
@@ -75,6 +73,15 @@ def test_the_service_may_take_as_long_to_stop_as_the_server_does() -> None:
     assert values(SERVICE, "ExecReload") == ["/bin/kill -HUP $MAINPID"]
     assert values(SERVICE, "RestartPreventExitStatus") == ["78"]
     assert values(SERVICE, "Restart") == ["on-failure"]
+
+
+def test_the_backup_reads_the_settings_of_the_service_and_none_of_its_secrets() -> None:
+    """It is the same user in the same folder, writes where it is told to, and keeps a fortnight."""
+    for key in ("User", "Group", "WorkingDirectory", "StateDirectory", "UMask"):
+        assert values(BACKUP, key) == values(SERVICE, key)
+    assert values(BACKUP, "LoadCredential") == []
+    (command,), (writable,) = values(BACKUP, "ExecStart"), values(BACKUP, "ReadWritePaths")
+    assert command.split()[1:] == ["backup", f"{writable}/", "--keep", "14"]
 
 
 def test_the_timer_starts_the_backup() -> None:

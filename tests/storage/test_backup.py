@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import threading
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from nextarget.errors import CopyFailed, DatabaseUnavailable
 from nextarget.storage import audit
 from nextarget.storage.addresses import database_at
-from nextarget.storage.backup import back_up
+from nextarget.storage.backup import back_up, name_at, remove_older
 from nextarget.storage.copying import copy
 from nextarget.storage.database import Database
 from nextarget.storage.schema import migrate, pending
@@ -100,6 +101,54 @@ def test_a_backup_that_does_not_pass_its_check_is_not_kept(path: Path, tmp_path:
     assert caught.value.note == "NULL value in nonce.purpose"
     assert not list(tmp_path.glob("*backup*"))
     assert not list(tmp_path.glob(".backup*"))
+
+
+def backups(folder: Path, *times: datetime) -> list[Path]:
+    """Files that are called as backups of these times are."""
+    folder.mkdir(exist_ok=True)
+    made = [folder / name_at(time) for time in times]
+    for path in made:
+        path.write_bytes(b"a backup")
+    return made
+
+
+def test_names_of_backups_sort_by_time_whatever_the_zone() -> None:
+    """Two of one second differ, and so do the hours that a clock shows twice when summer time ends."""
+    moment = datetime(2026, 10, 25, 0, 59, 59, 999_999, tzinfo=UTC)
+    times = [moment + timedelta(microseconds=step) for step in (-1_000_000, -999_999, -1, 0, 1)]
+    names = [name_at(time) for time in times]
+    assert names[3] == "nextarget-20261025T005959.999999Z.db"
+    assert names[4] == "nextarget-20261025T010000.000000Z.db"
+    assert names == sorted(set(names))
+    assert [name_at(time.astimezone(timezone(timedelta(hours=2)))) for time in times] == names
+
+
+def test_the_newest_backups_stay_and_nothing_else_is_removed(database: SqliteDatabase, tmp_path: Path) -> None:
+    """What has another name is not ours to remove, nor is a folder, nor the database itself."""
+    day = datetime(2026, 1, 31, 3, 15, tzinfo=UTC)
+    folder = tmp_path / "backups"
+    made = backups(folder, *(day + timedelta(days=number) for number in range(5)))
+    others = [folder / name for name in ("nextarget-2026-01-31.db", "nextarget.db", "other.db", f"{made[0].name}-wal")]
+    for path in others:
+        path.touch()
+    inner = folder / name_at(day - timedelta(days=1))
+    inner.mkdir()
+    database.path = folder / name_at(day - timedelta(days=2))
+    database.path.touch()
+    assert remove_older(database, made[-1], keep=3) == [made[1], made[0]]
+    assert sorted(folder.iterdir()) == sorted([*made[2:], *others, inner, database.path])
+    assert remove_older(database, made[-1], keep=3) == []
+
+
+def test_the_backup_that_was_just_made_stays_though_its_clock_went_wrong(
+    database: SqliteDatabase, tmp_path: Path
+) -> None:
+    """A clock that was set back, or had run ahead, must not make a backup remove itself."""
+    ahead = datetime(2037, 1, 1, tzinfo=UTC)
+    *older, made = backups(tmp_path / "backups", ahead, ahead + timedelta(days=1), datetime(2026, 1, 1, tzinfo=UTC))
+    assert remove_older(database, made, keep=2) == older[:1]
+    assert remove_older(database, made, keep=1) == older[1:]
+    assert made.exists()
 
 
 def run(name: str, *arguments: object) -> None:

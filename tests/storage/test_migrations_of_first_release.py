@@ -1,7 +1,6 @@
 """A database that version 0.1 left behind comes to today's schema with everything that was in it."""
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,24 +53,15 @@ def columns_of(path: Path) -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
+def path(tmp_path: Path) -> Path:
+    """The old file; the fixture `database` is the same, migrated and open."""
     path = tmp_path / "nextarget.db"
     released(path)
     return path
 
 
-@pytest.fixture
-def database(old: Path) -> Iterator[SqliteDatabase]:
-    """The old file, migrated and open."""
-    database = SqliteDatabase(old)
-    migrate(database)
-    database.open()
-    yield database
-    database.close()
-
-
 def test_the_first_migration_still_makes_what_was_released(
-    tmp_path: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A released migration is never edited: new files and old ones would drift apart."""
     folder = tmp_path / "migrations"
@@ -82,24 +72,24 @@ def test_the_first_migration_still_makes_what_was_released(
     database = SqliteDatabase(tmp_path / "made.db")
     assert migrate(database) == ["0001_initial"]
     database.close()
-    made, kept = sqlite3.connect(database.path), sqlite3.connect(old)
+    made, kept = sqlite3.connect(database.path), sqlite3.connect(path)
     statements = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2"
     assert made.execute(statements).fetchall() == kept.execute(statements).fetchall()
     made.close()
     kept.close()
 
 
-def test_every_row_of_the_first_release_is_kept(old: Path) -> None:
+def test_every_row_of_the_first_release_is_kept(path: Path) -> None:
     """Each value of each column of each table, and nothing beside; a second run finds nothing to do."""
-    columns = columns_of(old)
-    before = rows(old, columns)
+    columns = columns_of(path)
+    before = rows(path, columns)
     assert all(before.values())
-    database = SqliteDatabase(old)
+    database = SqliteDatabase(path)
     assert pending(database) == LATER_NAMES
     assert migrate(database) == LATER_NAMES
     assert pending(database) == []
     database.close()
-    assert rows(old, columns) == before
+    assert rows(path, columns) == before
 
 
 def test_old_sessions_get_the_generations_of_a_new_one(database: SqliteDatabase) -> None:
