@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -24,6 +25,8 @@ from nextarget.storage.database import Database, P, R, Work
 from nextarget.telemetry import metrics
 
 BUSY_TIMEOUT_MS = 10_000
+ASKING_MS = 20
+"""How long SQLite itself waits for the write lock before it is asked again."""
 MAX_BATCH = 64
 """Queued writes that share one commit, and so one wait for the disk."""
 
@@ -35,7 +38,7 @@ class SqliteDatabase(Database):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
-        self._peewee = pw.SqliteDatabase(
+        self._peewee = _Peewee(
             str(self.path),
             lock_type="IMMEDIATE",
             pragmas=[
@@ -162,6 +165,30 @@ class SqliteDatabase(Database):
                 yield looking
             finally:
                 looking.close()
+
+
+class _Peewee(pw.SqliteDatabase):
+    """Peewee's SQLite, whose transactions ask for their turn often.
+
+    SQLite waits longer from time to time, at last a tenth of a second, and may miss for seconds the short moments
+    between the commits of processes that write without a pause.
+    """
+
+    def begin(self, lock_type: str | None = None) -> None:
+        connection = self.connection()  # type: ignore[no-untyped-call]
+        until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+        connection.execute(f"PRAGMA busy_timeout = {ASKING_MS}")
+        try:
+            while True:
+                try:
+                    super().begin(lock_type)
+                except pw.OperationalError as error:
+                    if "locked" not in str(error) or time.monotonic() > until:
+                        raise
+                else:
+                    return
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
 
 class _Job:
