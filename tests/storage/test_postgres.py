@@ -220,6 +220,9 @@ async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(postgre
         assert await database.read(sessions.standing, session_id, NOW) is None
 
 
+OVER = purge.Limits(logins=NOW, expired=later(2), events=NOW)
+
+
 def test_purging_from_many_nodes_deletes_every_row_once(postgres_url: str) -> None:
     """They work beside each other, not behind each other, and none of them trips."""
     database = database_at(postgres_url)
@@ -231,7 +234,7 @@ def test_purging_from_many_nodes_deletes_every_row_once(postgres_url: str) -> No
 
     def node(_: int) -> int:
         mine, total = database_at(postgres_url), 0
-        while deleted := mine.write_now(purge.one_batch, logins=NOW, expired=later(2), events=NOW):
+        while deleted := mine.write_now(purge.one_batch, OVER):
             total += deleted
         mine.close()
         return total
@@ -255,7 +258,7 @@ async def test_a_session_that_is_being_moved_on_is_not_purged(postgres_url: str)
 
         moving = asyncio.create_task(database.write(move_on))
         await asyncio.to_thread(moved.wait, 30)
-        purging = asyncio.create_task(database.write(purge.one_batch, logins=NOW, expired=later(2), events=NOW))
+        purging = asyncio.create_task(database.write(purge.one_batch, OVER))
         await asyncio.wait([purging], timeout=1)
         go_on.set()
         await moving
