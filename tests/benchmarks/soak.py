@@ -1,4 +1,4 @@
-"""A long run: logins and refreshes by the thousand, each thousand a day, so that what is over is purged on the way.
+"""A long run: logins and refreshes by the thousand, a day for every two, so that what is over is purged on the way.
 
 The server's memory and the database's size must not grow once as much ends each day as begins.
 
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import uvloop
 
-from nextarget.runtime import Runtime
 from nextarget.services.sessions import DAY_MS
-from nextarget.settings import Settings
+from nextarget.storage.addresses import database_at
 from nextarget.storage.database import Connection
-from tests.benchmarks.servers import NEXTARGET, ROOT, free_port, started
-from tests.running import Browser, open_browser, sandbox_settings
+from tests.benchmarks.servers import NEXTARGET, ROOT, ServerProcess
+from tests.nodes import Node, service
+from tests.running import Browser
 
 CLIENTS = 8
 BY_DAY = 2000
@@ -41,26 +41,27 @@ def main() -> None:
 
 async def _soak(logins: int) -> None:
     with tempfile.TemporaryDirectory() as name:
-        directory, port = Path(name), free_port()
-        settings = sandbox_settings(directory, port, **SETTINGS)
-        runtime = Runtime(settings)
-        command = [*NEXTARGET, "serve", "--sandbox", "--port", str(port)]
-        with started(command, directory, SETTINGS, port, directory / "server.log") as server:
+        directory = Path(name)
+        async with service(directory, **SETTINGS) as nodes:
+            node = await nodes.start()
+            assert node.process is not None
+            server = ServerProcess(node.process.pid, node.port)
+            database = database_at(nodes.settings["DATABASE_URL"])
             print(f"{'logins':>8} {'memory':>12} {'database':>12} {'rows':>8}")
             for done in range(0, logins + 1, BY_DAY):
                 if done:
-                    await asyncio.gather(*(_client(server.url, BY_DAY // CLIENTS) for _ in range(CLIENTS)))
-                    runtime.database.write_now(_age)
-                    _purge(directory)
-                rows = runtime.database.read_now(_rows)
-                print(f"{done:>8} {server.resident_mib():>8.1f} MiB {_size(settings):>8.2f} MiB {rows:>8}", flush=True)
-        runtime.database.close()
+                    await asyncio.gather(*(_client(node, BY_DAY // CLIENTS) for _ in range(CLIENTS)))
+                    node.lines.clear()
+                    database.write_now(_age)
+                    _purge(directory, nodes.settings)
+                rows = database.read_now(_rows)
+                print(f"{done:>8} {server.resident_mib():>8.1f} MiB {_size(directory):>8.2f} MiB {rows:>8}", flush=True)
+            database.close()
 
 
-async def _client(url: str, logins: int) -> None:
+async def _client(node: Node, logins: int) -> None:
     for number in range(logins):
-        async with open_browser(url) as browser:
-            await _login(browser, "google" if number % 2 else "facebook")
+        await _login(node, "google" if number % 2 else "facebook")
 
 
 async def _login(browser: Browser, provider: str) -> None:
@@ -78,10 +79,10 @@ def _age(db: Connection) -> None:
         db.execute_sql(f'UPDATE "{table}" SET {moved}')
 
 
-def _purge(directory: Path) -> None:
+def _purge(directory: Path, settings: dict[str, str]) -> None:
     subprocess.run(
-        [*NEXTARGET, "purge", "--sandbox"],
-        cwd=directory, env=os.environ | {"PYTHONPATH": str(ROOT)} | SETTINGS, check=True, capture_output=True,
+        [*NEXTARGET, "purge"],
+        cwd=directory, env=os.environ | {"PYTHONPATH": str(ROOT)} | settings, check=True, capture_output=True,
     )  # fmt: skip
 
 
@@ -89,10 +90,9 @@ def _rows(db: Connection) -> int:
     return sum(db.execute_sql(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in AGED)
 
 
-def _size(settings: Settings) -> float:
+def _size(directory: Path) -> float:
     """Of the file and its write-ahead log, in MiB."""
-    path = Path(settings.database_url.removeprefix("sqlite:///"))
-    return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*") if file.exists()) / 2**20
+    return sum(file.stat().st_size for file in directory.glob("*.db*") if file.exists()) / 2**20
 
 
 if __name__ == "__main__":
