@@ -38,17 +38,8 @@ class SqliteDatabase(Database):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
-        self._peewee = _Peewee(
-            str(self.path),
-            lock_type="IMMEDIATE",
-            pragmas=[
-                ("busy_timeout", BUSY_TIMEOUT_MS),  # first: switching to WAL may have to wait already
-                ("journal_mode", "wal"),
-                ("synchronous", "full"),
-                ("foreign_keys", 1),
-                ("journal_size_limit", 16 * 1024 * 1024),
-            ],
-        )
+        self._reading = _Peewee(self.path)
+        self._writing = _Peewee(self.path, waits_ms=ASKING_MS)
         self._writer: _Writer | None = None
 
     def __str__(self) -> str:
@@ -57,9 +48,9 @@ class SqliteDatabase(Database):
     def open(self) -> None:
         """Connect this thread and start the writer. Raises DatabaseUnavailable."""
         with _translated():
-            self._peewee.connect(reuse_if_open=True)
+            self._reading.connect(reuse_if_open=True)
         if self._writer is None:
-            self._writer = _Writer(self._peewee)
+            self._writer = _Writer(self._writing)
             self._writer.start()
 
     def close(self) -> None:
@@ -67,12 +58,13 @@ class SqliteDatabase(Database):
         if self._writer is not None:
             self._writer.stop()
             self._writer = None
-        self._peewee.close()
+        self._reading.close()
+        self._writing.close()
 
     async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function that only reads, on the event loop's own connection."""
         try:
-            return fn(self._peewee, *args, **kwargs)
+            return fn(self._reading, *args, **kwargs)
         except _BROKEN_RULES:
             raise
         except _UNUSABLE as error:
@@ -86,7 +78,7 @@ class SqliteDatabase(Database):
         context = copy_context()
         began = perf_counter()
         try:
-            result: R = await self._writer.submit(lambda: context.run(fn, self._peewee, *args, **kwargs))
+            result: R = await self._writer.submit(lambda: context.run(fn, self._writing, *args, **kwargs))
         finally:
             metrics.observe_database("write", perf_counter() - began)
         return result
@@ -94,12 +86,12 @@ class SqliteDatabase(Database):
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """As `read`, on this thread: for the terminal, which has no event loop."""
         with _translated():
-            return fn(self._peewee, *args, **kwargs)
+            return fn(self._reading, *args, **kwargs)
 
     def write_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """As `write`, on this thread."""
-        with _translated(), self._peewee.atomic():
-            return fn(self._peewee, *args, **kwargs)
+        with _translated(), self._writing.atomic():
+            return fn(self._writing, *args, **kwargs)
 
     def exists(self) -> bool:
         """Whether there is a file."""
@@ -137,8 +129,8 @@ class SqliteDatabase(Database):
     def schema_changes(self) -> Iterator[pw.SqliteDatabase]:
         """This thread's own connection."""
         with _translated():
-            self._peewee.connect(reuse_if_open=True)
-            yield self._peewee
+            self._reading.connect(reuse_if_open=True)
+            yield self._reading
 
     @contextmanager
     def snapshot(self) -> Iterator[pw.SqliteDatabase]:
@@ -171,24 +163,33 @@ class _Peewee(pw.SqliteDatabase):
     """Peewee's SQLite, whose transactions ask for their turn often.
 
     SQLite waits longer from time to time, at last a tenth of a second, and may miss for seconds the short moments
-    between the commits of processes that write without a pause.
+    between the commits of processes that write without a pause. A connection that only reads hardly ever waits.
     """
 
+    def __init__(self, path: Path, *, waits_ms: int = BUSY_TIMEOUT_MS) -> None:
+        super().__init__(
+            str(path),
+            lock_type="IMMEDIATE",
+            pragmas=[
+                ("busy_timeout", BUSY_TIMEOUT_MS),  # first: switching to WAL may have to wait already
+                ("journal_mode", "wal"),
+                ("synchronous", "full"),
+                ("foreign_keys", 1),
+                ("journal_size_limit", 16 * 1024 * 1024),
+                ("busy_timeout", waits_ms),
+            ],
+        )
+
     def begin(self, lock_type: str | None = None) -> None:
-        connection = self.connection()  # type: ignore[no-untyped-call]
         until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-        connection.execute(f"PRAGMA busy_timeout = {ASKING_MS}")
-        try:
-            while True:
-                try:
-                    super().begin(lock_type)
-                except pw.OperationalError as error:
-                    if "locked" not in str(error) or time.monotonic() > until:
-                        raise
-                else:
-                    return
-        finally:
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        while True:
+            try:
+                super().begin(lock_type)
+            except pw.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+            else:
+                return
 
 
 class _Job:
