@@ -148,7 +148,9 @@ class Sessions:
         return None
 
     def _expiry(self, created_at: Millis, now: Millis) -> Millis:
-        return Millis(min(now + self._rules.idle_days * DAY_MS, created_at + ABSOLUTE_DAYS * DAY_MS))
+        """The end of the last day on which it may be refreshed: it moves once a day, and an index with it."""
+        unused = now + self._rules.idle_days * DAY_MS
+        return Millis(min(-(-unused // DAY_MS) * DAY_MS, created_at + ABSOLUTE_DAYS * DAY_MS))
 
     async def revoke_token(self, text: str) -> None:
         """End the session of a refresh token, whichever generation, or of an access token, expired or not.

@@ -36,11 +36,13 @@ _STANDING = Statement(
     f'SELECT {_FACTS_SQL}, {_USER_SQL} FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id" '  # noqa: S608
     'WHERE s."id" = {0} AND s."revoked_at" IS NULL AND s."expires_at" > {0} AND u."is_active" = {0}'
 )
-_SWAP = Statement(
-    'UPDATE "session" SET "previous" = {0}, "oldest" = {0}, "current" = {0}, "rotated_at" = {0}, "expires_at" = {0} '
-    'WHERE "id" = {0} AND "revoked_at" IS NULL '
+_SET = '"previous" = {0}, "oldest" = {0}, "current" = {0}, "rotated_at" = {0}'
+_AS_IT_WAS = (
+    '"id" = {0} AND "revoked_at" IS NULL '
     'AND "previous" = {0} AND "oldest" = {0} AND "current" = {0} AND "rotated_at" = {0}'
 )
+_SWAP = Statement(f'UPDATE "session" SET {_SET} WHERE {_AS_IT_WAS}')  # noqa: S608 - constants
+_SWAP_AND_EXTEND = Statement(f'UPDATE "session" SET {_SET}, "expires_at" = {{0}} WHERE {_AS_IT_WAS}')  # noqa: S608
 
 
 def _to_session(row: tuple[Any, ...]) -> Session:
@@ -77,9 +79,11 @@ def standing(db: pw.Database, session_id: str, now: Millis) -> tuple[Session, Us
 def swap(db: pw.Database, session: Session, generations: Generations, *, expires_at: Millis) -> bool:
     """Move a session on, if it is still as it was read; whether it was. The one write of a refresh."""
     old, new = session.generations, generations
-    values = (new.previous, new.oldest, new.current, new.rotated_at, expires_at)
+    values: tuple[object, ...] = (new.previous, new.oldest, new.current, new.rotated_at)
     condition = (session.id, old.previous, old.oldest, old.current, old.rotated_at)
-    return bool(_SWAP.run(db, values + condition).rowcount == 1)
+    if expires_at == session.expires_at:  # leaves every index as it is
+        return bool(_SWAP.run(db, values + condition).rowcount == 1)
+    return bool(_SWAP_AND_EXTEND.run(db, (*values, expires_at, *condition)).rowcount == 1)
 
 
 def revoke(db: pw.Database, session_id: str, now: Millis, *, user_id: str | None = None) -> str | None:

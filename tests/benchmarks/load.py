@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import uvloop
 
-CONNECTIONS = 8
+CONNECTIONS = 16
 PATIENCE_SECONDS = 120
 
 

@@ -1,4 +1,4 @@
-"""A long run: logins and refreshes by the thousand, a day for every two, so that what is over is purged on the way.
+"""A long run of logins and refreshes. With every two thousand a day passes, and what is over is purged.
 
 The server's memory and the database's size must not grow once as much ends each day as begins.
 
