@@ -333,7 +333,7 @@ async def test_a_token_ends_with_its_hour_and_a_session_with_its_month(node: Mak
     clock.advance(1)
     with pytest.raises(InvalidToken):
         await server.sessions.authenticate(done.access.token)
-    clock.advance(30 * 24 * 3600 - 3600)
+    clock.advance(31 * 24 * 3600 - 3600)
     late = server.sessions.access_token(done.session, clock.now)
     with pytest.raises(InvalidToken):
         await server.sessions.authenticate(late.token)
