@@ -22,6 +22,7 @@ class UserTable(Table):
 
     class Meta:
         table_name = "user"
+        without_rowid = True  # in the order of ids: found in one tree, where it would take two
         indexes = ((("provider", "subject_digest"), True), (("created_at", "id"), False))
 
 
@@ -40,6 +41,7 @@ class SessionTable(Table):
 
     class Meta:
         table_name = "session"
+        without_rowid = True
 
 
 class LoginTable(Table):
