@@ -17,6 +17,8 @@ START_SECONDS = 30
 """How long a process waits at the most before it purges for the first time; all wait differently."""
 REST = 4
 """How often as long as a batch took to leave the database to others: their writes find it free most of the time."""
+REST_WHILE_WATCHED = 1
+"""The same for the terminal, where somebody waits."""
 LOGIN_DAYS = 1
 """How long a login stays after it expired: a code that comes twice is recognised until then."""
 
@@ -52,7 +54,7 @@ def purge_here(database: Database, *, now: Millis, audit_days: int) -> Iterator[
         if not deleted:
             return
         yield deleted
-        time.sleep(REST * (time.monotonic() - began))
+        time.sleep(REST_WHILE_WATCHED * (time.monotonic() - began))
 
 
 async def purge_now(database: Database, *, now: Millis, audit_days: int) -> int:

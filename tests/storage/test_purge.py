@@ -11,6 +11,7 @@ from nextarget.services import accounts, purging
 from nextarget.services.sessions import DAY_MS
 from nextarget.storage import audit, logins, nonces, purge, sessions
 from nextarget.storage.database import Connection
+from nextarget.storage.logins import NewLogin
 from nextarget.storage.schema import migrate
 from nextarget.storage.sqlite import SqliteDatabase
 from nextarget.tokens.refresh import NEW_SESSION
@@ -44,7 +45,7 @@ def fill(db: Connection, number: int, when: Millis) -> None:
     for index in range(number):
         name = f"{when}-{index}"
         login = Login(name, Provider.GOOGLE, LoginMode.JSON, "key", NOW, when)
-        logins.add(db, login, state_digest=name, cookie_digest=None)
+        logins.add(db, [NewLogin(login, name, None)])
         nonces.add(db, name, purpose=nonces.NATIVE, expires_at=when)
         sessions.add(db, session_at(user.id, name, when))
         audit.record(db, AuditEvent(when, "login_succeeded"))
