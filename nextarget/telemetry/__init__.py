@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-def request_answered(*, method: str, route: str | None, status: int, milliseconds: float) -> None:
+def request_answered(method: str, route: str | None, status: int, seconds: float) -> None:
     """Tell of one answered request: in the metrics, and as a log line. `route` is the canonical one, never the path."""
-    observe_request(method, route, status, milliseconds / 1000)
-    log_request(method=method, route=route, status=status, milliseconds=milliseconds)
+    observe_request(method, route, status, seconds)
+    log_request(method, route, status, seconds)

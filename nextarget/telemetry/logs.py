@@ -82,13 +82,13 @@ def configure_logging(*, level: str, console: bool) -> None:
     _requests.stream = stream if not console and number <= logging.INFO else None
 
 
-def log_request(*, method: str, route: str | None, status: int, milliseconds: float) -> None:
+def log_request(method: str, route: str | None, status: int, seconds: float) -> None:
     """The line of one answered request. As JSON it is written directly: it is the one that every request pays for."""
     stream = _requests.stream
     if stream is None:
-        get_logger().info("request", method=method, route=route, status=status, ms=milliseconds)
+        get_logger().info("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
         return
-    line = f'{_beginning(method, route, status)},"ms":{milliseconds},"time":"{_clock.iso_now()}"'
+    line = f'{_beginning(method, route, status)},"ms":{seconds * 1000:.2f},"time":"{_clock.iso_now()}"'
     for name, of in _CONTEXT:
         if (value := of.get()) is not None:  # made by us: hex digits and hyphens, nothing to escape
             line += f',"{name}":"{value}"'

@@ -260,7 +260,7 @@ def test_on_a_terminal_exceptions_are_scrubbed_as_well(
 
 
 def answered(route: str, status: int = 200) -> None:
-    log_request(method="GET", route=route, status=status, milliseconds=1.5)
+    log_request("GET", route, status, 0.0015)
 
 
 async def test_a_request_is_told_like_anything_else(lines: Lines) -> None:
@@ -326,7 +326,7 @@ def test_what_waits_is_written_when_the_program_ends() -> None:
         "from nextarget.telemetry import configure_logging, log_request\n"
         "configure_logging(level='info', console=False)\n"
         "async def main():\n"
-        "    log_request(method='GET', route='/last', status=200, milliseconds=1.0)\n"
+        "    log_request('GET', '/last', 200, 0.001)\n"
         "asyncio.run(main())\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
@@ -347,7 +347,7 @@ def test_a_log_that_nobody_reads_any_more_does_not_stop_the_server() -> None:
         "__import__('logging').getLogger('other').warning('lost too')\n"
         "import asyncio\n"
         "from nextarget.telemetry import flush_logs, log_request\n"
-        "async def request(): log_request(method='GET', route='/', status=200, milliseconds=1.0); flush_logs()\n"
+        "async def request(): log_request('GET', '/', 200, 0.001); flush_logs()\n"
         "asyncio.run(request())\n"
         "print('still serving', flush=True)\n"
     )
@@ -363,7 +363,7 @@ def test_lines_of_several_processes_stay_whole() -> None:
         "configure_logging(level='info', console=False)\n"
         "async def requests():\n"
         "    for number in range(4000):\n"
-        "        log_request(method='GET', route='/' + 'r' * (number % 100), status=200, milliseconds=1.0)\n"
+        "        log_request('GET', '/' + 'r' * (number % 100), 200, 0.001)\n"
         "        if number % 200 == 0: flush_logs()\n"
         "asyncio.run(requests())\n"
     )

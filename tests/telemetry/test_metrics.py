@@ -26,7 +26,7 @@ for number in (1, 2):
     if pid == 0:
         os.close(leave)
         for _ in range(number * 10):
-            request_answered(method="GET", route="/health", status=200, milliseconds=0.5)
+            request_answered("GET", "/health", 200, 0.0005)
         metrics.set_breaker(Provider.GOOGLE, is_open=number == 2)
         metrics.set_pool_size(8)
         metrics.count_refresh("rotated")
