@@ -119,6 +119,7 @@ async def test_a_person_signs_in_to_an_app(
         if provider is Provider.FACEBOOK or not chosen:
             assert await phone_user.fits()
             await page.get_by_role("link", name=f"Continue with {provider.title}").click()
+        await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {provider.title}")
         assert await phone_user.fits()
         await page.click("text=Ada Lovelace")
         await expect(page.get_by_role("heading")).to_have_text("Back in the app")
@@ -150,6 +151,7 @@ async def test_who_goes_back_to_the_page_may_choose_again(server: Server, person
     async with listening_app() as (redirect_uri, answers):
         await person.open(App(server, redirect_uri).request(provider=None))
         await person.page.click("text=Continue with Google")
+        await expect(person.page.get_by_role("note")).to_have_text("Sandbox: not Google")
         await person.page.go_back()
         await person.page.click("text=Continue with Facebook")
         await person.page.click("text=Ada Lovelace")

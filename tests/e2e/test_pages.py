@@ -82,7 +82,9 @@ async def test_going_back_after_signing_in_starts_afresh(person: Person) -> None
     await person.open("/")
     await page.click("text=Continue with Google")
     await page.click("text=Ada Lovelace")
+    await expect(page.get_by_role("heading")).to_have_text("You are signed in")
     await page.go_back()
+    await expect(page.get_by_role("note")).to_have_text("Sandbox: not Google")
     await page.click("text=Grace Hopper")
     await expect(page.get_by_role("heading")).to_have_text("Sign-in attempt not recognised")
 
