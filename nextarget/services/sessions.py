@@ -1,18 +1,19 @@
 """Sessions: opened when somebody signs in, looked up behind every access token, kept alive by refreshing, ended."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
 from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User
 from nextarget.storage import audit, sessions
 from nextarget.storage.database import Connection, Database
+from nextarget.storage.sessions import Asked, Move
 from nextarget.telemetry import get_logger, metrics, request_id
 from nextarget.tokens import refresh
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
-from nextarget.tokens.refresh import NEW_SESSION, Advance, Keep, RefreshToken, Reused
+from nextarget.tokens.refresh import NEW_SESSION, Advance, Decision, Keep, RefreshToken, Reused
 
 DAY_MS = 24 * 3600 * 1000
 ABSOLUTE_DAYS = 180
@@ -52,6 +53,15 @@ class _Moved:
     session: Session
     generation: int | None
     outcome: metrics.Refreshed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Presented:
+    """A refresh token, the request it came with, and when. Each is its own, whatever it says."""
+
+    token: RefreshToken
+    request_id: str | None
+    now: Millis
 
 
 class Sessions:
@@ -102,7 +112,8 @@ class Sessions:
         """Whose access token this is. Raises InvalidToken when it, its session or its user no longer stands."""
         now = self._clock()
         claims = self._tokens.verify(token, now)
-        user = await self._database.read(sessions.user_of, claims.session_id, claims.user_id, now)
+        asked = Asked(claims.session_id, claims.user_id, now)
+        user = await self._database.read_together(sessions.users_of, asked)
         if user is None or not user.is_active:
             raise InvalidToken(note="session or user ended")
         return SignedInUser(user, claims.session_id)
@@ -117,7 +128,7 @@ class Sessions:
             metrics.count_refresh("refused")
             raise InvalidGrant(note="refresh token malformed or not ours")
         now = self._clock()
-        moved = await self._database.write(self._move_on, token, now=now)
+        moved = await self._database.write_together(self._move_on, _Presented(token, request_id.get(), now))
         metrics.count_refresh(moved.outcome if moved else "refused")
         if moved is None:
             raise InvalidGrant(note="session or user ended")
@@ -126,26 +137,45 @@ class Sessions:
             raise InvalidGrant(note="refresh token reused: two hold it, so the session ended")
         return self.pair(moved.user, moved.session, now, generation=moved.generation)
 
-    def _move_on(self, db: Connection, token: RefreshToken, *, now: Millis) -> _Moved | None:
-        """Judge and move on in one transaction; None when session or user ended.
+    def _move_on(self, db: Connection, presented: Sequence[_Presented]) -> list[_Moved | None]:
+        """Judge each token and move its session on, in one transaction; None when session or user ended.
 
-        The write is one compare-and-swap: where transactions may overtake each other, the loser reads and judges again.
+        Those of one session have their turns one after another, as if each had come alone.
         """
-        while (found := sessions.standing(db, token.session_id, now)) is not None:
-            session, user = found
-            window_ms = self._rules.reuse_window * 1000
-            match refresh.decide(token.generation, session.generations, now=now, window_ms=window_ms):
+        moved: dict[_Presented, _Moved | None] = {}
+        while waiting := [each for each in presented if each not in moved]:
+            moved |= self._move_one_each(db, {each.token.session_id: each for each in reversed(waiting)})
+        return [moved[each] for each in presented]
+
+    def _move_one_each(self, db: Connection, turn: dict[str, _Presented]) -> dict[_Presented, _Moved | None]:
+        """One token of each session, by its id. Missing is whose session was moved on elsewhere after it was read: the
+        write is a compare-and-swap, and its loser has to be judged again."""
+        found = sessions.all_standing(db, list(turn), max(each.now for each in turn.values()))
+        moved: dict[_Presented, _Moved | None] = {each: None for id_, each in turn.items() if id_ not in found}
+        moves: list[Move] = []
+        advances: dict[str, Advance] = {}
+        for session, user in found.values():
+            each = turn[session.id]
+            match self._decide(each, session):
                 case Keep(answer):
-                    return _Moved(user, session, answer, "repeated")
-                case Advance(generations, event):
-                    if sessions.swap(db, session, generations, expires_at=self._expiry(session.created_at, now)):
-                        if event is not None:
-                            audit.record(db, _event(now, event, user.id, session.id))
-                        return _Moved(user, session, generations.current, _ADVANCED[event])
+                    moved[each] = _Moved(user, session, answer, "repeated")
+                case Advance(generations) as advance:
+                    moves.append(Move(session, generations, self._expiry(session.created_at, each.now)))
+                    advances[session.id] = advance
                 case Reused():
-                    self._end(db, session.id, "refresh_reused", now=now)
-                    return _Moved(user, session, None, "reused")
-        return None
+                    self._end(db, session.id, "refresh_reused", each.request_id, now=each.now)
+                    moved[each] = _Moved(user, session, None, "reused")
+        for session_id in sessions.swap_all(db, moves):
+            each, advance, (session, user) = turn[session_id], advances[session_id], found[session_id]
+            if advance.event is not None:
+                audit.record(db, _event(each.now, advance.event, user.id, session_id, each.request_id))
+            moved[each] = _Moved(user, session, advance.generations.current, _ADVANCED[advance.event])
+        return moved
+
+    def _decide(self, presented: _Presented, session: Session) -> Decision:
+        window_ms = self._rules.reuse_window * 1000
+        generation, now = presented.token.generation, presented.now
+        return refresh.decide(generation, session.generations, now=now, window_ms=window_ms)
 
     def _expiry(self, created_at: Millis, now: Millis) -> Millis:
         """The end of the last day on which it may be refreshed: it moves once a day, and an index with it."""
@@ -165,7 +195,7 @@ class Sessions:
                 session_id = self._tokens.read(text).session_id
             except InvalidToken:
                 return
-        await self._database.write(self._end, session_id, "session_revoked", now=self._clock())
+        await self._database.write(self._end, session_id, "session_revoked", request_id.get(), now=self._clock())
 
     async def standing(self, user: User) -> list[Session]:
         """The user's sessions that neither ended nor expired, oldest first."""
@@ -173,18 +203,28 @@ class Sessions:
 
     async def end(self, user: User, session_id: str) -> None:
         """End one session of a user. Raises SessionNotFound."""
-        if not await self._database.write(self._end, session_id, "session_revoked", now=self._clock(), user_id=user.id):
+        now, request = self._clock(), request_id.get()
+        if not await self._database.write(self._end, session_id, "session_revoked", request, now=now, user_id=user.id):
             raise SessionNotFound
 
     async def end_others(self, signed_in: SignedInUser) -> None:
         """End every session of a user but the one that asks."""
         await self._database.write(end_all, signed_in.user, now=self._clock(), but=signed_in.session_id)
 
-    def _end(self, db: Connection, session_id: str, event: str, *, now: Millis, user_id: str | None = None) -> bool:
+    def _end(
+        self,
+        db: Connection,
+        session_id: str,
+        event: str,
+        request: str | None,
+        *,
+        now: Millis,
+        user_id: str | None = None,
+    ) -> bool:
         owner = sessions.revoke(db, session_id, now, user_id=user_id)
         if owner is None:
             return False
-        audit.record(db, _event(now, event, owner, session_id))
+        audit.record(db, _event(now, event, owner, session_id, request))
         return True
 
 
@@ -195,5 +235,5 @@ def end_all(db: Connection, user: User, *, now: Millis, but: str | None = None) 
     return ended
 
 
-def _event(now: Millis, event: str, user_id: str, session_id: str) -> AuditEvent:
-    return AuditEvent(now, event, None, request_id.get(), user_id, session_id)
+def _event(now: Millis, event: str, user_id: str, session_id: str, request: str | None) -> AuditEvent:
+    return AuditEvent(now, event, None, request, user_id, session_id)

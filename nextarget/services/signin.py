@@ -31,6 +31,7 @@ from nextarget.services import accounts
 from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, logins
 from nextarget.storage.database import Connection, Database
+from nextarget.storage.logins import NewLogin
 from nextarget.telemetry import get_logger, login_id, metrics, request_id
 from nextarget.tokens.encoding import digest
 from nextarget.tokens.keyring import Keyring
@@ -117,9 +118,8 @@ class SignIn:
         cookie = secrets.token_urlsafe(32) if mode is not LoginMode.JSON else None
         login = Login(str(uuid.uuid4()), name, mode, key.id, now, Millis(now + LOGIN_SECONDS * 1000), app)
         login_id.set(login.id)
-        await self._database.write(
-            logins.add, login, state_digest=digest(state), cookie_digest=digest(cookie) if cookie else None
-        )
+        new = NewLogin(login, digest(state), digest(cookie) if cookie else None)
+        await self._database.write_together(logins.add, new)
         auth_url = provider.authorization_url(login_secrets(key, state), ask_person=ask_person)
         return BegunLogin(auth_url, state, LOGIN_SECONDS, cookie)
 

@@ -15,6 +15,7 @@ import peewee as pw
 from nextarget.errors import CopyFailed, DatabaseUnavailable, SchemaError
 from nextarget.storage import schema
 from nextarget.storage.database import Database
+from nextarget.storage.statements import insert_many_into
 from nextarget.storage.tables import TABLES
 
 BATCH = 500
@@ -84,11 +85,8 @@ def _copy_table(db: pw.Database, table: type[pw.Model], source: "_Pages", steps:
 
 def _insert(db: pw.Database, table: type[pw.Model], rows: list[Row]) -> None:
     """One statement for all: Peewee would take longer to build it than the database to execute it."""
-    columns = [field.column_name for field in table._meta.sorted_fields]
-    names = ", ".join(f'"{name}"' for name in columns)
-    places = ", ".join([f"({', '.join([db.param] * len(columns))})"] * len(rows))
-    statement = f'INSERT INTO "{_name(table)}" ({names}) VALUES {places}'  # noqa: S608 - names of ours
-    db.execute_sql(statement, [value for row in rows for value in row])  # type: ignore[no-untyped-call]
+    insert = insert_many_into(table, table._meta.sorted_fields).about(len(rows))
+    db.execute_sql(insert.text(db), [value for row in rows for value in row])  # type: ignore[no-untyped-call]
 
 
 def _without_nul(rows: list[Row]) -> list[Row]:

@@ -1,18 +1,22 @@
 """The doors to a database, whichever kind it is. `sqlite` and `postgres` are what is behind them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import peewee as pw
 
 P = ParamSpec("P")
+K = TypeVar("K")
 R = TypeVar("R")
 Connection: TypeAlias = pw.Database
 """What storage functions take first: the open database, on whichever thread they run."""
 Work = Callable[Concatenate[Connection, P], R]
 """A storage function, or one of `services` that calls several in one transaction."""
+
+Together = Callable[[Connection, Sequence[K]], list[R]]
+"""A storage function that answers several keys, in their order, in as many statements as one takes."""
 
 
 class Database(ABC):
@@ -49,6 +53,14 @@ class Database(ABC):
 
         It may be run again after its changes were undone, so all that it does it does to the database.
         """
+
+    @abstractmethod
+    def read_together(self, fn: Together[K, R], key: K) -> Awaitable[R]:
+        """As `read`, of one key: where statements travel, keys that are asked for at the same time travel together."""
+
+    @abstractmethod
+    def write_together(self, fn: Together[K, R], key: K) -> Awaitable[R]:
+        """As `write`, of one key, in the same way: they share a transaction, or are done again one by one."""
 
     @abstractmethod
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

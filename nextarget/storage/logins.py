@@ -1,12 +1,12 @@
 """Logins: one row for each attempt to sign in, kept by the digest of its state; its authorization code included."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import peewee as pw
 
 from nextarget.model import AppRequest, AuthorizationGrant, Login, LoginMode, Millis, Provider
-from nextarget.storage.statements import Statement, insert_into
+from nextarget.storage.statements import Statement, insert_many_into
 from nextarget.storage.tables import LoginTable
 
 _COLUMNS = (
@@ -23,7 +23,7 @@ _COLUMNS = (
 )
 
 
-_ADD = insert_into(LoginTable, (*_COLUMNS, LoginTable.state_digest, LoginTable.cookie_digest))
+_ADD = insert_many_into(LoginTable, (*_COLUMNS, LoginTable.state_digest, LoginTable.cookie_digest))
 _GRANTED = Statement(
     'SELECT "id", "user_id", "client_id", "redirect_uri", "code_challenge", "app_state", "code_expires_at", '
     '"session_id" FROM "login" WHERE "code_digest" = {0}'
@@ -37,12 +37,24 @@ def _to_login(row: Iterable[Any]) -> Login:
     return Login(login_id, Provider(provider), LoginMode(mode), key_id, created_at, expires_at, app)
 
 
-def add(db: pw.Database, login: Login, *, state_digest: str, cookie_digest: str | None) -> None:
-    """Keep a login that begins. With a `cookie_digest` only the browser that holds the cookie can finish it."""
-    app = login.app
-    values = (login.id, login.provider.value, login.mode.value, login.key_id, login.created_at, login.expires_at)
-    request = (app.client_id, app.redirect_uri, app.code_challenge, app.state) if app else (None,) * 4
-    _ADD.run(db, (*values, *request, state_digest, cookie_digest))
+class NewLogin(NamedTuple):
+    """A login that begins. With a `cookie_digest` only the browser that holds the cookie can finish it."""
+
+    login: Login
+    state_digest: str
+    cookie_digest: str | None
+
+
+def add(db: pw.Database, new: Sequence[NewLogin]) -> list[None]:
+    """Keep logins that begin."""
+    values: list[object] = []
+    for login, state_digest, cookie_digest in new:
+        app = login.app
+        values += (login.id, login.provider.value, login.mode.value, login.key_id, login.created_at, login.expires_at)
+        values += (app.client_id, app.redirect_uri, app.code_challenge, app.state) if app else (None,) * 4
+        values += (state_digest, cookie_digest)
+    _ADD.run(db, len(new), values)
+    return [None] * len(new)
 
 
 def consume(

@@ -7,19 +7,22 @@ request. Migrations alone need PostgreSQL's own address, for a lock that belongs
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import copy_context
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import peewee as pw
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from nextarget.errors import ConfigurationError, DatabaseUnavailable, SchemaError, SettingProblem
-from nextarget.storage.database import Database, P, R, Work
+from nextarget.storage.database import Database, K, P, R, Together, Work
+from nextarget.storage.gathering import Gathering
 from nextarget.storage.pool import Pool
+from nextarget.storage.postgres_errors import UNDONE, UNUSABLE, is_broken_rule, remedy, sqlstate, unavailable
 from nextarget.telemetry import metrics
 
 CONNECT_SECONDS = 4
@@ -52,6 +55,8 @@ class PostgresDatabase(Database):
         self._pool_size = pool_size
         self._pool: Pool | None = None
         self._now = _Session(_Peewee(self._parameters))  # a connection for each thread that asks
+        self._reads = Gathering("read", partial(self._perform, False))
+        self._writes = Gathering("write", partial(self._perform, True))
 
     def __str__(self) -> str:
         host = str(self._parameters.get("host") or "localhost")
@@ -76,21 +81,30 @@ class PostgresDatabase(Database):
         return _Session(_Peewee(self._parameters, statement_seconds=STATEMENT_SECONDS, thread_safe=False))
 
     async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await self._perform(False, fn, *args, **kwargs)
+        return await self._timed("read", self._perform(False, fn, *args, **kwargs))
 
     async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await self._perform(True, fn, *args, **kwargs)
+        return await self._timed("write", self._perform(True, fn, *args, **kwargs))
+
+    def read_together(self, fn: Together[K, R], key: K) -> Awaitable[R]:
+        return self._reads.ask(fn, key)
+
+    def write_together(self, fn: Together[K, R], key: K) -> Awaitable[R]:
+        return self._writes.ask(fn, key)
+
+    async def _timed(self, kind: Literal["read", "write"], work: Awaitable[R]) -> R:
+        began = perf_counter()
+        try:
+            return await work
+        finally:
+            metrics.observe_database(kind, perf_counter() - began)
 
     async def _perform(self, writes: bool, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._pool is None:
             raise DatabaseUnavailable(note="the database is not open")
         # In the caller's context, so that what is recorded there names the caller's request.
         context = copy_context()
-        began = perf_counter()
-        try:
-            result: R = await self._pool.perform(lambda db: context.run(fn, db, *args, **kwargs), writes=writes)
-        finally:
-            metrics.observe_database("write" if writes else "read", perf_counter() - began)
+        result: R = await self._pool.perform(lambda db: context.run(fn, db, *args, **kwargs), writes=writes)
         return result
 
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -115,10 +129,10 @@ class PostgresDatabase(Database):
             try:
                 looking.connect()
                 yield looking
-            except _UNUSABLE as error:
-                if _is_broken_rule(error):
+            except UNUSABLE as error:
+                if is_broken_rule(error):
                     raise
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
             finally:
                 _disconnect(looking)
 
@@ -159,7 +173,7 @@ class PostgresDatabase(Database):
             yield
         except DatabaseUnavailable as error:
             reason = error.note or ""
-            raise DatabaseUnavailable(f"{self} cannot be used. {_remedy(reason)}", note=reason) from error
+            raise DatabaseUnavailable(f"{self} cannot be used. {remedy(reason)}", note=reason) from error
 
 
 class _Session:
@@ -177,7 +191,7 @@ class _Session:
         while True:
             try:
                 return work(self._db)
-            except _UNUSABLE as error:
+            except UNUSABLE as error:
                 lost = _is_lost(self._db)
                 failure = self._failed(error)
                 if attempt == 2 or not lost:
@@ -196,19 +210,19 @@ class _Session:
             try:
                 with self._db.atomic():
                     return work(self._db)
-            except _UNUSABLE as error:
+            except UNUSABLE as error:
                 failure = self._failed(error)
-                if attempt == ATTEMPTS or _sqlstate(error) not in _UNDONE:
+                if attempt == ATTEMPTS or sqlstate(error) not in UNDONE:
                     raise failure from error
                 attempt += 1
 
     def _failed(self, error: Exception) -> DatabaseUnavailable:
         """What to say about an error that means that the database cannot be used. The connection is given up, in
         whatever state it is. Raises the error itself when it means a broken rule."""
-        if _is_broken_rule(error):
+        if is_broken_rule(error):
             raise error
         _disconnect(self._db)
-        return _unavailable(error)
+        return unavailable(error)
 
     def cut(self) -> None:
         if self._db.latest is not None:
@@ -339,51 +353,3 @@ def _disconnect(db: pw.Database) -> None:
     with suppress(pw.DatabaseError, pw.InterfaceError, psycopg.Error):
         db.close()
     db.dispose()
-
-
-_UNUSABLE = (pw.DatabaseError, pw.InterfaceError, psycopg.Error)
-_BROKEN_RULES: tuple[type[Exception], ...] = (
-    *(pw.IntegrityError, pw.ProgrammingError, pw.DataError),
-    *(psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.DataError),
-)
-_NOT_OURS = {"42P01", "42703", "42501", "3F000"}
-"""No such table, column or schema, or no right to it: the database is not as we need it, which may pass."""
-_UNDONE = {"40001", "40P01"}
-"""Serialization failure and deadlock (PostgreSQL's appendix A): the transaction was rolled back."""
-
-
-def _is_broken_rule(error: Exception) -> bool:
-    return isinstance(error, _BROKEN_RULES) and _sqlstate(error) not in _NOT_OURS
-
-
-def _unavailable(error: Exception) -> DatabaseUnavailable:
-    return DatabaseUnavailable(note=f"{type(error).__name__}: {' '.join(str(error).split())}")
-
-
-def _sqlstate(error: Exception) -> str | None:
-    """PostgreSQL's code for an error, of the driver's or of Peewee's, which wraps the driver's."""
-    original = getattr(error, "orig", error)
-    return original.sqlstate if isinstance(original, psycopg.Error) else None
-
-
-_REMEDIES = (
-    (("database", "does not exist"), "Create the database first, with `createdb`, or check its name in DATABASE_URL."),
-    (("authentication failed",), "Check the user and the password in DATABASE_URL."),
-    (("no password supplied",), "DATABASE_URL has no password, and the server wants one."),
-    (("role", "does not exist"), "Check the user in DATABASE_URL."),
-    (("pg_hba.conf",), "Allow this user, database and address in pg_hba.conf, or check DATABASE_URL."),
-    (("resolve host",), "Check the host in DATABASE_URL."),
-    (("translate host",), "Check the host in DATABASE_URL."),
-    (("refused",), "Start PostgreSQL, or check host and port in DATABASE_URL."),
-    (("timeout",), "Check that PostgreSQL runs and answers at the host and port in DATABASE_URL."),
-    (("too many clients",), "Lower DATABASE_POOL_SIZE or WORKERS, or raise the server's max_connections."),
-    (("remaining connection slots",), "Lower DATABASE_POOL_SIZE or WORKERS, or raise the server's max_connections."),
-    (("permission denied",), "Grant the user of DATABASE_URL its rights: the database had best be its own."),
-)
-
-
-def _remedy(reason: str) -> str:
-    for words, remedy in _REMEDIES:
-        if all(word in reason for word in words):
-            return remedy
-    return "Check DATABASE_URL."

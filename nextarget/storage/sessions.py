@@ -1,11 +1,12 @@
 """Sessions: one row for each signed-in device. A row that is gone, revoked or expired ends every token it made."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import peewee as pw
 
 from nextarget.model import Generations, Millis, Session, User
-from nextarget.storage.statements import Statement, insert_into
+from nextarget.storage.statements import Statement, StatementForMany, insert_into
 from nextarget.storage.tables import SessionTable
 from nextarget.storage.users import COLUMNS as USER_COLUMNS
 from nextarget.storage.users import to_user
@@ -28,13 +29,17 @@ _FACTS = ("client_id", "label", "created_at", "expires_at", "previous", "oldest"
 """Of a session that stands, what is not known beforehand."""
 _FACTS_SQL = ", ".join(f's."{name}"' for name in _FACTS)
 _ADD = insert_into(SessionTable, _COLUMNS)
+_WITH_USER = 'FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id"'
 _USER_OF = Statement(
-    f'SELECT {_USER_SQL} FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id" '  # noqa: S608 - constants
-    'WHERE s."id" = {0} AND s."user_id" = {0} AND s."revoked_at" IS NULL AND s."expires_at" > {0}'
+    f'SELECT {_USER_SQL} {_WITH_USER} WHERE s."id" = {{0}} AND s."user_id" = {{0}} '
+    'AND s."revoked_at" IS NULL AND s."expires_at" > {0}'
 )
-_STANDING = Statement(
-    f'SELECT {_FACTS_SQL}, {_USER_SQL} FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id" '  # noqa: S608
-    'WHERE s."id" = {0} AND s."revoked_at" IS NULL AND s."expires_at" > {0} AND u."is_active" = {0}'
+_USERS_OF = StatementForMany(
+    f'SELECT s."id", s."expires_at", {_USER_SQL} {_WITH_USER} WHERE s."id" IN ({{many}}) AND s."revoked_at" IS NULL'
+)
+_ALL_STANDING = StatementForMany(
+    f'SELECT s."id", {_FACTS_SQL}, {_USER_SQL} {_WITH_USER} WHERE s."id" IN ({{many}}) '
+    'AND s."revoked_at" IS NULL AND s."expires_at" > {0} AND u."is_active" = {0}'
 )
 _SET = '"previous" = {0}, "oldest" = {0}, "current" = {0}, "rotated_at" = {0}'
 _AS_IT_WAS = (
@@ -43,6 +48,29 @@ _AS_IT_WAS = (
 )
 _SWAP = Statement(f'UPDATE "session" SET {_SET} WHERE {_AS_IT_WAS}')  # noqa: S608 - constants
 _SWAP_AND_EXTEND = Statement(f'UPDATE "session" SET {_SET}, "expires_at" = {{0}} WHERE {_AS_IT_WAS}')  # noqa: S608
+_SWAP_ALL = StatementForMany(
+    'UPDATE "session" SET "previous" = new.column1, "oldest" = new.column2, "current" = new.column3, '
+    '"rotated_at" = new.column4, "expires_at" = new.column5 FROM (VALUES {many}) AS new '
+    'WHERE "id" = new.column6 AND "revoked_at" IS NULL AND "previous" = new.column7 AND "oldest" = new.column8 '
+    'AND "current" = new.column9 AND "rotated_at" = new.column10 RETURNING "id"',
+    each="({0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0})",
+)
+
+
+class Asked(NamedTuple):
+    """A session of an access token, and the user that the token names."""
+
+    session_id: str
+    user_id: str
+    now: Millis
+
+
+class Move(NamedTuple):
+    """A session as it was read, and what it becomes."""
+
+    session: Session
+    generations: Generations
+    expires_at: Millis
 
 
 def _to_session(row: tuple[Any, ...]) -> Session:
@@ -65,13 +93,32 @@ def user_of(db: pw.Database, session_id: str, user_id: str, now: Millis) -> User
     return to_user(rows[0]) if rows else None
 
 
-def standing(db: pw.Database, session_id: str, now: Millis) -> tuple[Session, User] | None:
-    """A session that stands, and its user, who is active."""
-    rows = _STANDING.rows(db, (session_id, now, True))
-    if not rows:
+def users_of(db: pw.Database, asked: Sequence[Asked]) -> list[User | None]:
+    """As `user_of` for each, in their order, in one query."""
+    if len(asked) == 1:
+        (one,) = asked
+        return [user_of(db, one.session_id, one.user_id, one.now)]
+    rows = _USERS_OF.rows(db, len(asked), [each.session_id for each in asked])
+    found = {session_id: (expires_at, to_user(user)) for session_id, expires_at, *user in rows}
+    return [_if_theirs(each, found.get(each.session_id)) for each in asked]
+
+
+def _if_theirs(asked: Asked, found: tuple[Millis, User] | None) -> User | None:
+    if found is None:
         return None
-    client_id, label, created_at, expires_at, *generations = rows[0][: len(_FACTS)]
-    user = to_user(rows[0][len(_FACTS) :])
+    expires_at, user = found
+    return user if user.id == asked.user_id and expires_at > asked.now else None
+
+
+def all_standing(db: pw.Database, session_ids: Sequence[str], now: Millis) -> dict[str, tuple[Session, User]]:
+    """Those of the sessions that stand, and their users, who are active, by the sessions' ids. One query."""
+    rows = _ALL_STANDING.rows(db, len(session_ids), (*session_ids, now, True))
+    return {row[0]: _to_standing(row) for row in rows}
+
+
+def _to_standing(row: tuple[Any, ...]) -> tuple[Session, User]:
+    session_id, client_id, label, created_at, expires_at, *generations = row[: 1 + len(_FACTS)]
+    user = to_user(row[1 + len(_FACTS) :])
     of = Generations(*generations)
     return Session(session_id, user.id, client_id, label, created_at, expires_at, None, of), user
 
@@ -84,6 +131,25 @@ def swap(db: pw.Database, session: Session, generations: Generations, *, expires
     if expires_at == session.expires_at:  # leaves every index as it is
         return bool(_SWAP.run(db, values + condition).rowcount == 1)
     return bool(_SWAP_AND_EXTEND.run(db, (*values, expires_at, *condition)).rowcount == 1)
+
+
+def swap_all(db: pw.Database, moves: Sequence[Move]) -> set[str]:
+    """As `swap` for each, in one statement; the ids of those that were as they were read. No session twice.
+
+    In the order of their ids, so that no two transactions wait for each other's rows.
+    """
+    if not moves:
+        return set()
+    if len(moves) == 1:
+        (move,) = moves
+        moved = swap(db, move.session, move.generations, expires_at=move.expires_at)
+        return {move.session.id} if moved else set()
+    values: list[object] = []
+    for move in sorted(moves, key=lambda move: move.session.id):
+        old, new = move.session.generations, move.generations
+        values += (new.previous, new.oldest, new.current, new.rotated_at, move.expires_at, move.session.id)
+        values += (old.previous, old.oldest, old.current, old.rotated_at)
+    return {session_id for (session_id,) in _SWAP_ALL.rows(db, len(moves), values)}
 
 
 def revoke(db: pw.Database, session_id: str, now: Millis, *, user_id: str | None = None) -> str | None:

@@ -21,7 +21,7 @@ from typing import Any
 import peewee as pw
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.database import Database, P, R, Work
+from nextarget.storage.database import Database, K, P, R, Together, Work
 from nextarget.telemetry import metrics
 
 BUSY_TIMEOUT_MS = 10_000
@@ -63,6 +63,13 @@ class SqliteDatabase(Database):
 
     async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function that only reads, on the event loop's own connection."""
+        return self._ask(fn, *args, **kwargs)
+
+    async def read_together(self, fn: Together[K, R], key: K) -> R:
+        """Of this key alone: nothing travels."""
+        return self._ask(fn, (key,))[0]
+
+    def _ask(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return fn(self._reading, *args, **kwargs)
         except _BROKEN_RULES:
@@ -82,6 +89,10 @@ class SqliteDatabase(Database):
         finally:
             metrics.observe_database("write", perf_counter() - began)
         return result
+
+    async def write_together(self, fn: Together[K, R], key: K) -> R:
+        """Of this key alone: what is written together shares a commit anyway."""
+        return (await self.write(fn, (key,)))[0]
 
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """As `read`, on this thread: for the terminal, which has no event loop."""

@@ -18,6 +18,7 @@ from nextarget.services import accounts
 from nextarget.settings import Settings
 from nextarget.storage import logins, sessions
 from nextarget.storage.database import Connection
+from nextarget.storage.logins import NewLogin
 from nextarget.tokens.encoding import code_challenge, digest
 from tests.benchmarks.load import CONNECTIONS, addresses, ask_each, form_request, get_request
 from tests.benchmarks.servers import production_settings, production_values
@@ -95,7 +96,7 @@ class Clients:
         codes = [secrets.token_urlsafe(32) for _ in range(count)]
         for code in codes:
             login = Login(str(uuid.uuid4()), Provider.GOOGLE, LoginMode.APP, "key", now, later, app)
-            logins.add(db, login, state_digest=login.id, cookie_digest=None)
+            logins.add(db, [NewLogin(login, login.id, None)])
             logins.grant_code(db, login.id, user_id=self._user.id, code_digest=digest(code), expires_at=later)
         return codes
 

@@ -7,6 +7,7 @@ import uuid
 from nextarget.model import AppRequest, AuditEvent, Identity, Login, LoginMode, Millis, Provider, Session, User
 from nextarget.storage import logins, sessions, users
 from nextarget.storage.database import Connection
+from nextarget.storage.logins import NewLogin
 from nextarget.tokens.refresh import NEW_SESSION
 
 NOW = Millis(1_900_000_000_000)
@@ -40,10 +41,14 @@ def add_session(db: Connection, user: User, *, label: str | None = None, lifetim
     return session
 
 
+def standing(db: Connection, session_id: str, now: Millis) -> tuple[Session, User] | None:
+    return sessions.all_standing(db, [session_id], now).get(session_id)
+
+
 def add_login(db: Connection, state: str, *, cookie: str | None = None, provider: Provider = Provider.GOOGLE) -> Login:
     mode = LoginMode.REDIRECT if cookie else LoginMode.JSON
     login = Login(str(uuid.uuid4()), provider, mode, "key-1", NOW, later(HOUR))
-    logins.add(db, login, state_digest=digest_of(state), cookie_digest=digest_of(cookie) if cookie else None)
+    logins.add(db, [NewLogin(login, digest_of(state), digest_of(cookie) if cookie else None)])
     return login
 
 
@@ -51,7 +56,7 @@ def add_app_login(db: Connection, state: str, *, app: AppRequest | None = None) 
     """A login that an app began."""
     app = app or AppRequest("app", "app:/callback", "challenge", state)
     login = Login(str(uuid.uuid4()), Provider.GOOGLE, LoginMode.APP, "key-1", NOW, later(HOUR), app)
-    logins.add(db, login, state_digest=digest_of(state), cookie_digest=None)
+    logins.add(db, [NewLogin(login, digest_of(state), None)])
     return login
 
 

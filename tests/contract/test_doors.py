@@ -11,10 +11,16 @@ import pytest
 from nextarget.model import Millis, User
 from nextarget.storage import audit, logins, nonces, purge, sessions, users
 from nextarget.storage.database import Connection, Database
+from nextarget.storage.sessions import Asked
 from tests.contract.rows import HOUR, NOW, add_app_login, add_session, admit, digest_of, event, identity, later
 
 CODE = digest_of("the code")
 EVERYTHING = purge.Limits(logins=later(HOUR * 1000), expired=later(HOUR * 1000), events=later(HOUR * 1000))
+
+
+def of_user(user: User, *session_ids: str) -> list[Asked]:
+    return [Asked(session_id, user.id, NOW) for session_id in session_ids]
+
 
 READS: dict[str, Callable[[Connection, User, str], object]] = {
     "users.get": lambda db, user, _: users.get(db, user.id),
@@ -22,7 +28,8 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "users.find": lambda db, user, _: users.find(db, user.email),
     "users.page": lambda db, _, __: users.page(db, size=3),
     "sessions.user_of": lambda db, user, session_id: sessions.user_of(db, session_id, user.id, NOW),
-    "sessions.standing": lambda db, _, session_id: sessions.standing(db, session_id, NOW),
+    "sessions.users_of": lambda db, user, session_id: sessions.users_of(db, of_user(user, session_id, "?")),
+    "sessions.all_standing": lambda db, _, session_id: sessions.all_standing(db, [session_id, "?"], NOW),
     "sessions.of_user": lambda db, user, _: sessions.of_user(db, user.id),
     "sessions.of_user, standing": lambda db, user, _: sessions.of_user(db, user.id, standing_at=NOW),
     "logins.granted": lambda db, _, __: logins.granted(db, CODE),
@@ -37,6 +44,7 @@ WRITES = {
     "users.delete",
     "sessions.add",
     "sessions.swap",
+    "sessions.swap_all",
     "sessions.revoke",
     "sessions.revoke_all",
     "logins.add",

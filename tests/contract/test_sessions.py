@@ -9,7 +9,7 @@ from nextarget.model import Session
 from nextarget.storage import sessions, users
 from nextarget.storage.database import Database
 from nextarget.tokens.refresh import NEW_SESSION
-from tests.contract.rows import HOUR, NOW, add_session, admit, later
+from tests.contract.rows import HOUR, NOW, add_session, admit, later, standing
 
 
 def test_a_session_that_stands_names_its_user(database: Database) -> None:
@@ -96,16 +96,16 @@ def test_a_session_that_stands_is_read_with_its_user(database: Database) -> None
     """One query answers what a refresh needs: before the end to the millisecond, and not after it."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user, label="Ada's phone", lifetime=HOUR)
-    assert database.read_now(sessions.standing, session.id, later(HOUR - 1)) == (session, user)
-    assert database.read_now(sessions.standing, session.id, later(HOUR)) is None
-    assert database.read_now(sessions.standing, "unknown", NOW) is None
+    assert database.read_now(standing, session.id, later(HOUR - 1)) == (session, user)
+    assert database.read_now(standing, session.id, later(HOUR)) is None
+    assert database.read_now(standing, "unknown", NOW) is None
 
 
 @pytest.mark.parametrize("text", ["", "' OR '1'='1", '" OR 1=1 --', "%", "{0}", "?", "\x00"])
 def test_a_session_of_any_text_does_not_stand(database: Database, text: str) -> None:
     """Refresh tokens bring ids too: they are values, never part of the query."""
     database.write_now(add_session, database.write_now(admit))
-    assert database.read_now(sessions.standing, text, NOW) is None
+    assert database.read_now(standing, text, NOW) is None
     assert database.write_now(sessions.revoke, text, NOW) is None
 
 
@@ -114,9 +114,9 @@ def test_no_session_of_a_deactivated_user_stands(database: Database) -> None:
     user = database.write_now(admit)
     session = database.write_now(add_session, user)
     database.write_now(users.set_active, user.id, active=False)
-    assert database.read_now(sessions.standing, session.id, NOW) is None
+    assert database.read_now(standing, session.id, NOW) is None
     database.write_now(users.set_active, user.id, active=True)
-    assert database.read_now(sessions.standing, session.id, NOW) == (session, user)
+    assert database.read_now(standing, session.id, NOW) == (session, user)
 
 
 def test_a_session_is_ended_once_and_says_whose_it_was(database: Database) -> None:
@@ -126,9 +126,9 @@ def test_a_session_is_ended_once_and_says_whose_it_was(database: Database) -> No
     assert database.write_now(sessions.revoke, session.id, later(1)) == user.id
     assert database.write_now(sessions.revoke, session.id, later(2)) is None
     assert database.write_now(sessions.revoke, "unknown", later(2)) is None
-    assert database.read_now(sessions.standing, session.id, NOW) is None
+    assert database.read_now(standing, session.id, NOW) is None
     assert database.read_now(sessions.user_of, session.id, user.id, NOW) is None
-    assert database.read_now(sessions.standing, kept.id, NOW) == (kept, user)
+    assert database.read_now(standing, kept.id, NOW) == (kept, user)
     ended = {each.id: each.revoked_at for each in database.read_now(sessions.of_user, user.id)}
     assert ended == {session.id: later(1), kept.id: None}
 
@@ -147,9 +147,9 @@ def test_a_user_ends_only_their_own_standing_sessions(database: Database) -> Non
     session = database.write_now(add_session, ada, lifetime=HOUR)
     assert database.write_now(sessions.revoke, session.id, NOW, user_id=grace.id) is None
     assert database.write_now(sessions.revoke, session.id, later(HOUR), user_id=ada.id) is None
-    assert database.read_now(sessions.standing, session.id, NOW) == (session, ada)
+    assert database.read_now(standing, session.id, NOW) == (session, ada)
     assert database.write_now(sessions.revoke, session.id, later(HOUR - 1), user_id=ada.id) == ada.id
-    assert database.read_now(sessions.standing, session.id, NOW) is None
+    assert database.read_now(standing, session.id, NOW) is None
 
 
 def test_an_expired_session_can_still_be_ended_by_its_token(database: Database) -> None:
@@ -175,7 +175,7 @@ def test_every_session_but_one_is_ended(database: Database) -> None:
         others[1].id: later(2),
         others[2].id: later(2),
     }
-    assert database.read_now(sessions.standing, of_grace.id, NOW) == (of_grace, grace)
+    assert database.read_now(standing, of_grace.id, NOW) == (of_grace, grace)
     assert database.write_now(sessions.revoke_all, ada.id, later(4), but=of_grace.id) == 1
 
 

@@ -22,7 +22,18 @@ from nextarget.storage.schema import migrate
 from nextarget.storage.tables import TABLES
 from nextarget.storage.users import set_active
 from tests.conftest import need_pgbouncer
-from tests.contract.rows import NOW, add_app_login, add_login, add_session, admit, digest_of, event, identity, later
+from tests.contract.rows import (
+    NOW,
+    add_app_login,
+    add_login,
+    add_session,
+    admit,
+    digest_of,
+    event,
+    identity,
+    later,
+    standing,
+)
 from tests.postgres import Cluster, PgBouncer
 
 EMAILS = (
@@ -49,7 +60,7 @@ def fill(db: Connection) -> None:
     for user in users:
         session = add_session(db, user, label="Ada's phone \U0001f4f1" if user is users[0] else None)
         for current in range(2, 5):
-            found = sessions.standing(db, session.id, NOW)
+            found = standing(db, session.id, NOW)
             if found is not None:
                 generations = Generations(current - 1, current, current, later(current))
                 sessions.swap(db, found[0], generations, expires_at=later(current * 1000))

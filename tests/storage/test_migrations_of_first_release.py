@@ -13,6 +13,7 @@ from nextarget.storage.schema import migrate, pending
 from nextarget.storage.sqlite import SqliteDatabase
 from nextarget.tokens.refresh import NEW_SESSION, RefreshToken, mint
 from tests.apps import refresh
+from tests.contract.rows import standing
 from tests.running import running
 
 RELEASED = Path(__file__).with_name("first_release.sql").read_text(encoding="utf-8")
@@ -97,9 +98,9 @@ def test_old_sessions_get_the_generations_of_a_new_one(database: SqliteDatabase)
     found = database.read_now(sessions.of_user, ADA)
     assert len(found) == 2
     assert {session.generations for session in found} == {NEW_SESSION}
-    standing = database.read_now(sessions.standing, STANDING, NOW)
-    assert standing is not None
-    assert standing[1].id == ADA
+    kept = database.read_now(standing, STANDING, NOW)
+    assert kept is not None
+    assert kept[1].id == ADA
 
 
 def test_foreign_keys_hold_after_migrating(database: SqliteDatabase) -> None:

@@ -18,7 +18,7 @@ from nextarget.storage.addresses import database_at
 from nextarget.storage.database import Connection, Database
 from nextarget.storage.schema import migrate, pending
 from tests.conftest import need_pgbouncer
-from tests.contract.rows import NOW, add_session, admit, identity, later
+from tests.contract.rows import NOW, add_session, admit, identity, later, standing
 from tests.postgres import Cluster, PgBouncer
 
 
@@ -217,7 +217,7 @@ async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(postgre
         session_id = await redeeming
         await ending
         await database.write(accounts.set_active, user, active=True, now=NOW)
-        assert await database.read(sessions.standing, session_id, NOW) is None
+        assert await database.read(standing, session_id, NOW) is None
 
 
 OVER = purge.Limits(logins=NOW, expired=later(2), events=NOW)

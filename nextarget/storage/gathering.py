@@ -1,0 +1,95 @@
+"""Questions of the same kind that come within one turn of the event loop, put to the database as one.
+
+A statement that travels costs the same whether it is about one row or about twenty: a job for a thread, a journey there
+and back, and, when it writes, a commit.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from typing import Any, Literal
+
+from nextarget.errors import DatabaseUnavailable
+from nextarget.storage.database import K, R, Together
+from nextarget.storage.pool import MAX_WAITING
+from nextarget.telemetry import metrics
+
+MOST = 64
+"""Keys that one statement is about at the most."""
+
+Ask = Callable[[Together[Any, Any], Sequence[Any]], Awaitable[list[Any]]]
+"""A door of a database."""
+
+
+class Gathering:
+    """Before one door: asks it once for all the keys that one function is asked for meanwhile."""
+
+    def __init__(self, kind: Literal["read", "write"], door: Ask) -> None:
+        self._kind = kind
+        self._door = door
+        self._groups: dict[Together[Any, Any], _Group] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+
+    def ask(self, fn: Together[K, R], key: K) -> "asyncio.Future[R]":
+        """What `fn` answers for this key. Raises DatabaseUnavailable, as do the others that are asked together; what
+        else goes wrong for one goes wrong for that one alone."""
+        if self._waiting >= MAX_WAITING:
+            raise DatabaseUnavailable(note=f"{MAX_WAITING} requests wait for the database already")
+        self._waiting += 1
+        loop = asyncio.get_running_loop()
+        group = self._groups.get(fn)
+        if group is None or group.loop is not loop or len(group.keys) >= MOST:
+            group = self._groups[fn] = _Group(loop)
+            loop.call_soon(self._begin, fn, group)
+        answer: asyncio.Future[R] = loop.create_future()
+        group.keys.append(key)
+        group.answers.append(answer)
+        return answer
+
+    def _begin(self, fn: Together[Any, Any], group: "_Group") -> None:
+        if self._groups.get(fn) is group:
+            del self._groups[fn]
+        task = group.loop.create_task(self._put(fn, group))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _put(self, fn: Together[Any, Any], group: "_Group") -> None:
+        outcomes: Sequence[Any]
+        try:
+            outcomes = await self._door(fn, group.keys)
+        except DatabaseUnavailable as error:
+            outcomes = [error] * len(group.keys)
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
+            if len(group.keys) > 1 and isinstance(error, Exception):
+                outcomes = [await self._outcome(fn, key) for key in group.keys]
+            else:
+                outcomes = [error] * len(group.keys)
+        self._waiting -= len(group.keys)
+        seconds = perf_counter() - group.began
+        for answer, outcome in zip(group.answers, outcomes, strict=True):
+            metrics.observe_database(self._kind, seconds)
+            if answer.done():
+                continue  # whoever asked has gone away
+            if isinstance(outcome, BaseException):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+
+    async def _outcome(self, fn: Together[Any, Any], key: Any) -> Any:
+        try:
+            return (await self._door(fn, [key]))[0]
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits for it
+            return error
+
+
+class _Group:
+    """Keys, and who waits for what they lead to."""
+
+    __slots__ = ("answers", "began", "keys", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.began = perf_counter()
+        self.keys: list[Any] = []
+        self.answers: list[asyncio.Future[Any]] = []

@@ -1,0 +1,57 @@
+"""What PostgreSQL's errors mean, and what to do about them."""
+
+import peewee as pw
+import psycopg
+
+from nextarget.errors import DatabaseUnavailable
+
+UNUSABLE = (pw.DatabaseError, pw.InterfaceError, psycopg.Error)
+"""What Peewee and the driver raise."""
+_BROKEN_RULES: tuple[type[Exception], ...] = (
+    *(pw.IntegrityError, pw.ProgrammingError, pw.DataError),
+    *(psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.DataError),
+)
+_NOT_OURS = {"42P01", "42703", "42501", "3F000"}
+"""No such table, column or schema, or no right to it: the database is not as we need it, which may pass."""
+UNDONE = {"40001", "40P01"}
+"""Serialization failure and deadlock (PostgreSQL's appendix A): the transaction was rolled back."""
+
+
+def is_broken_rule(error: Exception) -> bool:
+    """Whether a statement was refused for what it says, so that the database is not to blame."""
+    return isinstance(error, _BROKEN_RULES) and sqlstate(error) not in _NOT_OURS
+
+
+def unavailable(error: Exception) -> DatabaseUnavailable:
+    """What a caller is told; the note is for the log."""
+    return DatabaseUnavailable(note=f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def sqlstate(error: Exception) -> str | None:
+    """PostgreSQL's code for an error, of the driver's or of Peewee's, which wraps the driver's."""
+    original = getattr(error, "orig", error)
+    return original.sqlstate if isinstance(original, psycopg.Error) else None
+
+
+_REMEDIES = (
+    (("database", "does not exist"), "Create the database first, with `createdb`, or check its name in DATABASE_URL."),
+    (("authentication failed",), "Check the user and the password in DATABASE_URL."),
+    (("no password supplied",), "DATABASE_URL has no password, and the server wants one."),
+    (("role", "does not exist"), "Check the user in DATABASE_URL."),
+    (("pg_hba.conf",), "Allow this user, database and address in pg_hba.conf, or check DATABASE_URL."),
+    (("resolve host",), "Check the host in DATABASE_URL."),
+    (("translate host",), "Check the host in DATABASE_URL."),
+    (("refused",), "Start PostgreSQL, or check host and port in DATABASE_URL."),
+    (("timeout",), "Check that PostgreSQL runs and answers at the host and port in DATABASE_URL."),
+    (("too many clients",), "Lower DATABASE_POOL_SIZE or WORKERS, or raise the server's max_connections."),
+    (("remaining connection slots",), "Lower DATABASE_POOL_SIZE or WORKERS, or raise the server's max_connections."),
+    (("permission denied",), "Grant the user of DATABASE_URL its rights: the database had best be its own."),
+)
+
+
+def remedy(reason: str) -> str:
+    """What an operator may do, from the driver's own words."""
+    for words, known in _REMEDIES:
+        if all(word in reason for word in words):
+            return known
+    return "Check DATABASE_URL."

@@ -1,0 +1,112 @@
+"""Refreshes that come at the same moment: each leads to what it would lead to alone, on every database."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from nextarget.errors import InvalidGrant
+from nextarget.model import Millis, Secret, Session, TokenPair, User
+from nextarget.services.sessions import SessionRules, Sessions
+from nextarget.storage import audit, sessions
+from nextarget.storage.database import Database
+from nextarget.telemetry import request_id
+from nextarget.tokens.access import AccessTokens
+from nextarget.tokens.keyring import Keyring
+from nextarget.tokens.refresh import RefreshToken
+from tests.contract.rows import NOW, admit
+
+KEYRING = Keyring(Secret("a secret of thirty-two bytes or more"), ())
+TOKENS = AccessTokens(KEYRING, issuer="https://id.example", audience="https://id.example", client_id="app")
+RULES = SessionRules(client_id="app", access_lifetime=3600, idle_days=30, reuse_window=30)
+MINUTE = 60_000
+
+
+def service(database: Database, clock: Callable[[], Millis]) -> Sessions:
+    return Sessions(database, KEYRING, TOKENS, RULES, clock)
+
+
+def opened(database: Database, service: Sessions, count: int) -> list[Session]:
+    user: User = database.write_now(admit)
+    made = [service.new(user.id, label=None, now=NOW) for _ in range(count)]
+    for session in made:
+        database.write_now(sessions.add, session)
+    return made
+
+
+async def together(service: Sessions, *tokens: RefreshToken) -> list[int | None]:
+    """The generations that refreshes of these tokens lead to, all asked for in one turn of the loop."""
+
+    async def ask(number: int, token: RefreshToken) -> TokenPair:
+        request_id.set(f"request-{number}")
+        return await service.refresh(token)
+
+    answers = await asyncio.gather(*(ask(*each) for each in enumerate(tokens)), return_exceptions=True)
+    return [_generation(service, answer) for answer in answers]
+
+
+def _generation(service: Sessions, answer: TokenPair | BaseException) -> int | None:
+    if isinstance(answer, InvalidGrant):
+        return None
+    assert isinstance(answer, TokenPair)
+    token = service.presented(answer.refresh_token)
+    assert token is not None
+    return token.generation
+
+
+async def test_different_sessions_move_on_together(database: Database) -> None:
+    """Each by one, and whoever presents what is no session's is refused alone."""
+    of = service(database, lambda: NOW)
+    made = opened(database, of, 20)
+    unknown = RefreshToken("00000000-0000-4000-8000-000000000000", 1)
+    answers = await together(of, *(RefreshToken(session.id, 1) for session in made), unknown)
+    assert answers == [2] * 20 + [None]
+    standing = database.read_now(sessions.all_standing, [session.id for session in made], NOW)
+    assert {(found.generations.previous, found.generations.current) for found, _ in standing.values()} == {(1, 2)}
+
+
+async def test_refreshes_of_one_token_agree(database: Database) -> None:
+    """More of them than travel together: one moves the session on, the others get its answer."""
+    of = service(database, lambda: NOW)
+    (session,) = opened(database, of, 1)
+    assert await together(of, *[RefreshToken(session.id, 1)] * 100) == [2] * 100
+
+
+async def test_each_rule_holds_for_those_that_come_together(database: Database) -> None:
+    """Fresh, lost, rewound and reused, side by side; what goes on record names the request that caused it."""
+    clock = [NOW]
+    of = service(database, lambda: clock[0])
+    fresh, lost, rewound, reused, plain = opened(database, of, 5)
+    for session in (lost, reused):
+        assert await together(of, RefreshToken(session.id, 1)) == [2]
+    clock[0] = Millis(NOW + MINUTE)
+    assert await together(of, RefreshToken(reused.id, 2)) == [3]
+    clock[0] = Millis(NOW + 2 * MINUTE)
+    assert await together(of, RefreshToken(fresh.id, 1)) == [2]
+    answers = await together(
+        of,
+        RefreshToken(fresh.id, 1),
+        RefreshToken(lost.id, 1),
+        RefreshToken(rewound.id, 9),
+        RefreshToken(reused.id, 1),
+        RefreshToken(plain.id, 1),
+        RefreshToken(reused.id, 3),
+    )
+    assert answers == [2, 3, 10, None, 2, None]
+    events = database.read_now(audit.latest_of_user, plain.user_id, limit=10)
+    assert {(event.event, event.session_id, event.request_id) for event in events} == {
+        ("refresh_recovered", lost.id, "request-1"),
+        ("session_rewound", rewound.id, "request-2"),
+        ("refresh_reused", reused.id, "request-3"),
+    }
+
+
+@pytest.mark.parametrize("nodes", [2, 4])
+async def test_nodes_that_refresh_the_same_sessions_agree(database: Database, elsewhere: Database, nodes: int) -> None:
+    """Whoever loses a session to another node judges again; nobody is refused, and no two wait for each other."""
+    doors = [service(each, lambda: NOW) for each in (database, elsewhere) for _ in range(nodes // 2)]
+    made = opened(database, doors[0], 30)
+    tokens = [RefreshToken(session.id, 1) for session in made]
+    orders = (tokens, tokens[::-1])
+    answers = await asyncio.gather(*(together(door, *orders[number % 2]) for number, door in enumerate(doors)))
+    assert answers == [[2] * 30] * nodes

@@ -1,0 +1,93 @@
+"""Storage functions that are about several at once: they answer each as if it had been alone, on every database."""
+
+import uuid
+
+from nextarget.model import Generations, Login, LoginMode, Provider, Session, User
+from nextarget.storage import logins, sessions, users
+from nextarget.storage.database import Database
+from nextarget.storage.logins import NewLogin
+from nextarget.storage.sessions import Asked, Move
+from tests.contract.rows import HOUR, NOW, add_session, admit, digest_of, later
+
+MOVED_ON = Generations(previous=1, oldest=2, current=2, rotated_at=NOW)
+
+
+def opened(database: Database, count: int) -> list[tuple[Session, User]]:
+    """Sessions of as many users."""
+    owners = [database.write_now(admit) for _ in range(count)]
+    return [(database.write_now(add_session, user), user) for user in owners]
+
+
+def test_users_of_many_sessions_come_in_the_order_asked(database: Database) -> None:
+    """Each as `user_of` alone answers: also when it is asked for twice, ended, over, of somebody else or unknown."""
+    pairs = opened(database, 4)
+    (one, ada), (two, grace), (ended, _), (inactive, idle) = pairs
+    database.write_now(sessions.revoke, ended.id, NOW)
+    database.write_now(users.set_active, idle.id, active=False)
+    idle = database.read_now(users.get, idle.id)
+    asked = [
+        Asked(two.id, grace.id, NOW),
+        Asked(one.id, ada.id, NOW),
+        Asked(one.id, grace.id, NOW),
+        Asked(ended.id, ended.user_id, NOW),
+        Asked("unknown", ada.id, NOW),
+        Asked(two.id, grace.id, later(HOUR)),
+        Asked(two.id, grace.id, later(HOUR - 1)),
+        Asked(inactive.id, inactive.user_id, NOW),
+        Asked("\x00", "' OR '1'='1", NOW),
+    ]
+    answers = database.read_now(sessions.users_of, asked)
+    assert answers == [grace, ada, None, None, None, None, grace, idle, None]
+    assert answers == [database.read_now(sessions.user_of, *each) for each in asked]
+    assert [database.read_now(sessions.users_of, [each]) for each in asked] == [[answer] for answer in answers]
+
+
+def test_all_standing_are_those_that_stand(database: Database) -> None:
+    """What has ended, is over, or belongs to a user who was deactivated is not among them."""
+    pairs = opened(database, 4)
+    (one, ada), (two, grace), (ended, _), (inactive, idle) = pairs
+    database.write_now(sessions.revoke, ended.id, NOW)
+    database.write_now(users.set_active, idle.id, active=False)
+    ids = [two.id, "unknown", one.id, ended.id, inactive.id]
+    assert database.read_now(sessions.all_standing, ids, NOW) == {one.id: (one, ada), two.id: (two, grace)}
+    assert database.read_now(sessions.all_standing, ids, later(HOUR)) == {}
+    assert database.read_now(sessions.all_standing, [one.id], NOW) == {one.id: (one, ada)}
+
+
+def test_of_many_swaps_those_happen_whose_session_is_as_it_was_read(database: Database) -> None:
+    """A session that was moved on or ended meanwhile stays as it is, and keeps none of the others from moving."""
+    (one, ada), (two, _), (moved, _), (ended, _) = opened(database, 4)
+    untouched = database.write_now(add_session, ada)
+    assert database.write_now(sessions.swap, moved, MOVED_ON, expires_at=moved.expires_at)
+    database.write_now(sessions.revoke, ended.id, NOW)
+    other = Generations(previous=3, oldest=5, current=7, rotated_at=later(2**33))
+    moves = [
+        Move(two, other, later(2 * HOUR)),
+        Move(moved, other, moved.expires_at),
+        Move(one, MOVED_ON, one.expires_at),
+        Move(ended, MOVED_ON, ended.expires_at),
+    ]
+    assert database.write_now(sessions.swap_all, moves) == {one.id, two.id}
+    standing = database.read_now(sessions.all_standing, [one.id, two.id, moved.id, ended.id, untouched.id], NOW)
+    assert {key: (session.generations, session.expires_at) for key, (session, _) in standing.items()} == {
+        one.id: (MOVED_ON, one.expires_at),
+        two.id: (other, later(2 * HOUR)),
+        moved.id: (MOVED_ON, moved.expires_at),
+        untouched.id: (untouched.generations, untouched.expires_at),
+    }
+    assert database.write_now(sessions.swap_all, []) == set()
+
+
+def test_many_logins_begin_in_one_statement(database: Database) -> None:
+    """Each with its own state and cookie."""
+    first, second = (Login(str(uuid.uuid4()), Provider.GOOGLE, LoginMode.JSON, "key-1", NOW, later(HOUR)) for _ in "12")
+    new = [NewLogin(first, digest_of("one"), None), NewLogin(second, digest_of("two"), digest_of("cookie"))]
+    assert database.write_now(logins.add, new) == [None, None]
+
+    def consume(state: str, cookie: str | None) -> Login | None:
+        bound = {"state_digest": digest_of(state), "cookie_digest": digest_of(cookie) if cookie else None}
+        return database.write_now(logins.consume, provider=Provider.GOOGLE, now=NOW, **bound)
+
+    assert consume("two", None) is None
+    assert consume("two", "cookie") == second
+    assert consume("one", None) == first

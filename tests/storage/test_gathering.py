@@ -1,0 +1,105 @@
+"""Questions that travel together: how many journeys they make, and that one who fails fails alone."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from nextarget.errors import DatabaseUnavailable
+from nextarget.storage.database import Connection
+from nextarget.storage.gathering import MOST, Gathering
+from nextarget.storage.pool import MAX_WAITING
+
+
+class Door:
+    """Answers each key with itself, but for those it chokes on; remembers each journey."""
+
+    def __init__(self, **choking: Exception) -> None:
+        self.journeys: list[list[str]] = []
+        self.choking = choking
+
+    async def __call__(self, fn: Any, keys: Sequence[str]) -> list[str]:
+        self.journeys.append(list(keys))
+        await asyncio.sleep(0)
+        for key in keys:
+            if key in self.choking:
+                raise self.choking[key]
+        return [f"{fn.__name__} {key}" for key in keys]
+
+
+def look(_db: Connection, _keys: Sequence[str]) -> list[str]:
+    raise AssertionError("the door answers")
+
+
+def listen(_db: Connection, _keys: Sequence[str]) -> list[str]:
+    raise AssertionError("the door answers")
+
+
+async def test_what_is_asked_in_one_turn_travels_together() -> None:
+    """One journey for each function, and another for what is asked later."""
+    door = Door()
+    gathering = Gathering("read", door)
+    asked = [gathering.ask(look, "a"), gathering.ask(listen, "b"), gathering.ask(look, "c")]
+    assert await asyncio.gather(*asked) == ["look a", "listen b", "look c"]
+    assert await gathering.ask(look, "d") == "look d"
+    assert door.journeys == [["a", "c"], ["b"], ["d"]]
+
+
+async def test_a_journey_has_a_limit() -> None:
+    """However many are asked at once."""
+    door = Door()
+    gathering = Gathering("read", door)
+    keys = [str(number) for number in range(2 * MOST + 1)]
+    assert await asyncio.gather(*(gathering.ask(look, key) for key in keys)) == [f"look {key}" for key in keys]
+    assert [len(journey) for journey in door.journeys] == [MOST, MOST, 1]
+
+
+async def test_one_that_fails_fails_alone() -> None:
+    """Text that the driver refuses, say, is no concern of those that travel with it."""
+    gathering = Gathering("write", Door(b=ValueError("surrogates not allowed")))
+    asked = [gathering.ask(look, key) for key in "abc"]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert (answers[0], answers[2]) == ("look a", "look c")
+    assert isinstance(answers[1], ValueError)
+
+
+async def test_a_database_that_cannot_be_used_is_not_asked_again() -> None:
+    """A write may have happened, and a read would wait as long once more: all are told at once."""
+    door = Door(b=DatabaseUnavailable(note="gone"))
+    gathering = Gathering("write", door)
+    answers = await asyncio.gather(*(gathering.ask(look, key) for key in "abc"), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
+    assert door.journeys == [["a", "b", "c"]]
+
+
+async def test_who_goes_away_takes_nobody_along() -> None:
+    """A request that was cancelled leaves the others their answers."""
+    gathering = Gathering("read", Door())
+    first, second = gathering.ask(look, "a"), gathering.ask(look, "b")
+    first.cancel()
+    assert await second == "look b"
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
+async def test_whatever_ends_a_journey_reaches_who_waits(error: BaseException) -> None:
+    """Nobody waits for ever for what a thread gave up."""
+
+    async def door(_fn: Any, _keys: Sequence[str]) -> list[str]:
+        raise error
+
+    asked = Gathering("read", door).ask(look, "a")
+    with pytest.raises(type(error)):
+        await asked
+
+
+async def test_only_so_many_wait() -> None:
+    """Of a database that stands still, whoever comes later is told at once; when it goes on, so do they."""
+    gathering = Gathering("read", Door())
+    waiting = [gathering.ask(look, str(number)) for number in range(MAX_WAITING)]
+    with pytest.raises(DatabaseUnavailable):
+        gathering.ask(look, "late")
+    assert len(await asyncio.gather(*waiting)) == MAX_WAITING
+    assert await gathering.ask(look, "later") == "look later"
