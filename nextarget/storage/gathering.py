@@ -1,7 +1,8 @@
-"""Questions of the same kind that come within one turn of the event loop, put to the database as one.
+"""Questions of the same kind that come at the same time, put to the database as one.
 
 A statement that travels costs the same whether it is about one row or about twenty: a job for a thread, a journey there
-and back, and, when it writes, a commit.
+and back, and, when it writes, a commit. So a group sets out once the event loop has nobody new for it: at once when
+there is little to do, and when there is much, with those who would have had to wait for the processor anyway.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from nextarget.telemetry import metrics
 
 MOST = 64
 """Keys that one statement is about at the most."""
+QUIET_TURNS = 3
+"""Turns of the loop with nobody new, after which a group sets out. A request takes two from its socket to here."""
 
 Ask = Callable[[Together[Any, Any], Sequence[Any]], Awaitable[list[Any]]]
 """A door of a database."""
@@ -41,13 +44,23 @@ class Gathering:
         group = self._groups.get(fn)
         if group is None or group.loop is not loop or len(group.keys) >= MOST:
             group = self._groups[fn] = _Group(loop)
-            loop.call_soon(self._begin, fn, group)
+            loop.call_soon(self._look, fn, group)
         answer: asyncio.Future[R] = loop.create_future()
         group.keys.append(key)
         group.answers.append(answer)
         return answer
 
-    def _begin(self, fn: Together[Any, Any], group: "_Group") -> None:
+    def _look(self, fn: Together[Any, Any], group: "_Group") -> None:
+        """Whether somebody came with this turn of the loop."""
+        count = len(group.keys)
+        group.quiet = group.quiet + 1 if count == group.seen else 0
+        group.seen = count
+        if group.quiet < QUIET_TURNS and count < MOST:
+            group.loop.call_soon(self._look, fn, group)
+        else:
+            self._set_out(fn, group)
+
+    def _set_out(self, fn: Together[Any, Any], group: "_Group") -> None:
         if self._groups.get(fn) is group:
             del self._groups[fn]
         task = group.loop.create_task(self._put(fn, group))
@@ -86,10 +99,11 @@ class Gathering:
 class _Group:
     """Keys, and who waits for what they lead to."""
 
-    __slots__ = ("answers", "began", "keys", "loop")
+    __slots__ = ("answers", "began", "keys", "loop", "quiet", "seen")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.quiet = self.seen = 0
         self.began = perf_counter()
         self.keys: list[Any] = []
         self.answers: list[asyncio.Future[Any]] = []

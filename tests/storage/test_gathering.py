@@ -8,7 +8,7 @@ import pytest
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.database import Connection
-from nextarget.storage.gathering import MOST, Gathering
+from nextarget.storage.gathering import MOST, QUIET_TURNS, Gathering
 from nextarget.storage.pool import MAX_WAITING
 
 
@@ -36,7 +36,7 @@ def listen(_db: Connection, _keys: Sequence[str]) -> list[str]:
     raise AssertionError("the door answers")
 
 
-async def test_what_is_asked_in_one_turn_travels_together() -> None:
+async def test_what_is_asked_at_the_same_time_travels_together() -> None:
     """One journey for each function, and another for what is asked later."""
     door = Door()
     gathering = Gathering("read", door)
@@ -44,6 +44,45 @@ async def test_what_is_asked_in_one_turn_travels_together() -> None:
     assert await asyncio.gather(*asked) == ["look a", "listen b", "look c"]
     assert await gathering.ask(look, "d") == "look d"
     assert door.journeys == [["a", "c"], ["b"], ["d"]]
+
+
+async def test_who_comes_while_the_loop_is_busy_travels_along() -> None:
+    """As long as its turns bring somebody, though not each of them."""
+    door = Door()
+    gathering = Gathering("read", door)
+    asked = []
+    for key in "abcd":
+        asked.append(gathering.ask(look, key))
+        for _ in range(QUIET_TURNS):
+            await asyncio.sleep(0)
+    assert await asyncio.gather(*asked) == ["look a", "look b", "look c", "look d"]
+    assert door.journeys == [["a", "b", "c", "d"]]
+
+
+async def test_who_comes_alone_waits_for_nobody() -> None:
+    """Some turns of the loop, no time by the clock."""
+    door = Door()
+    gathering = Gathering("read", door)
+    first = gathering.ask(look, "a")
+    for _ in range(QUIET_TURNS + 2):
+        await asyncio.sleep(0)
+    second = gathering.ask(look, "b")
+    assert [await first, await second] == ["look a", "look b"]
+    assert door.journeys == [["a"], ["b"]]
+
+
+async def test_a_stream_without_a_pause_keeps_nobody_waiting() -> None:
+    """A full group sets out, whoever else comes."""
+    door = Door()
+    gathering = Gathering("read", door)
+    asked = []
+    for number in range(2 * MOST):
+        asked.append(gathering.ask(look, str(number)))
+        await asyncio.sleep(0)
+        if number == MOST + 2:
+            assert [len(journey) for journey in door.journeys] == [MOST]
+    await asyncio.gather(*asked)
+    assert [len(journey) for journey in door.journeys] == [MOST, MOST]
 
 
 async def test_a_journey_has_a_limit() -> None:
