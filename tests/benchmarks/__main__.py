@@ -1,7 +1,9 @@
 """Measures every figure that has a budget, and prints it beside its budget. Nothing is asserted: machines differ.
 
 Each short round asks the bare route and ours in turn, so that whatever slows the machine slows both; a figure is the
-median of its rounds. Servers and client share one processor: two that share a core would slow each other as it happens.
+median of its rounds. The bare route is served by as many processes as ours, each with as many connections. Servers and
+client share as many processors as there are workers, if there are so many: on others they would slow each other as it
+happens, and two workers on one processor would drive each other out of its cache.
 """
 
 import argparse
@@ -43,6 +45,7 @@ WORKS = {
     "POST /auth/token, code": None,
 }
 """What is measured, and its budget as a multiple of the first."""
+PROCESSORS = sorted(os.sched_getaffinity(0))
 WARM_UP = 500
 PROCESS_RUNS = 10
 EXTRAS = find_spec("psycopg") is not None
@@ -73,7 +76,6 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             profile(options.profile, Path(directory), options.requests)
         return
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     if options.every:
         with Cluster() as cluster:
             setups = [(workers, url) for url in (None, cluster.create_database()) for workers in (1, 2)]
@@ -97,7 +99,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--requests", type=int, default=800, help="requests a round, a quarter for the rest (%(default)s)"
     )
-    parser.add_argument("--connections", type=int, default=CONNECTIONS, help="at the same time (%(default)s)")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help="to each worker (%(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes that serve (%(default)s)")
     parser.add_argument("--database", metavar="URL", help="an empty PostgreSQL database, instead of a SQLite file")
     parser.add_argument("--every", action="store_true", help="one worker and two, on SQLite and on PostgreSQL")
@@ -141,7 +143,9 @@ class _Run:
 
 def _run(options: argparse.Namespace, *, workers: int, database_url: str | None) -> _Run:
     few = max(options.requests // 4, 8)
-    with tempfile.TemporaryDirectory() as name, bare_server() as bare:
+    os.sched_setaffinity(0, PROCESSORS[-workers:])
+    connections = options.connections * workers
+    with tempfile.TemporaryDirectory() as name, bare_server(workers=workers) as bare:
         directory = Path(name)
         values = production_values(directory, free_port(), workers=workers, database_url=database_url)
         with real_server(directory, values) as real:
@@ -156,8 +160,8 @@ def _run(options: argparse.Namespace, *, workers: int, database_url: str | None)
                 (real, clients.redeem, few),
             ]
             for _, work, _ in works:
-                work(WARM_UP, options.connections)
-            costs = [[_cpu_microseconds(*work, options.connections) for work in works] for _ in range(options.rounds)]
+                work(WARM_UP, connections)
+            costs = [[_cpu_microseconds(*work, connections) for work in works] for _ in range(options.rounds)]
             busy = real.resident_mib()
             clients.close()
     answered = options.rounds * sum(count for server, _, count in works if server is real)

@@ -1,9 +1,11 @@
 """The yardstick: one aiohttp route on uvloop that answers the JSON of `/users/me`, with no log and nothing else.
 
-`python -m tests.benchmarks.bare PORT`
+`python -m tests.benchmarks.bare PORT PROCESSES`
 """
 
+import socket
 import sys
+from multiprocessing import get_context
 
 import uvloop
 from aiohttp import web
@@ -23,11 +25,20 @@ async def me(_request: web.Request) -> web.Response:
 
 
 def main() -> None:
+    port, processes = int(sys.argv[1]), int(sys.argv[2])
+    with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
+        for _ in range(processes - 1):
+            get_context("fork").Process(target=serve, args=(listener,), daemon=True).start()
+        serve(listener)
+
+
+def serve(listener: socket.socket) -> None:
+    """Until it is told to stop; the first process ends the others."""
     app = web.Application()
     app.router.add_get("/users/me", me, allow_head=False)
     app.router.add_get("/health", me)
     uvloop.install()
-    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None)
+    web.run_app(app, sock=listener, access_log=None, print=None)
 
 
 if __name__ == "__main__":

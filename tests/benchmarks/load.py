@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 import uvloop
 
-CONNECTIONS = 16
+CONNECTIONS = 32
+"""To each worker: it always has somebody to answer, yet nobody waits long."""
 PATIENCE_SECONDS = 120
 
 

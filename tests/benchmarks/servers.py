@@ -94,9 +94,11 @@ def production_settings(directory: Path, values: dict[str, str]) -> Settings:
 
 
 @contextmanager
-def bare_server() -> Iterator[ServerProcess]:
+def bare_server(*, workers: int = 1) -> Iterator[ServerProcess]:
+    """The bare route, served by so many processes."""
     port = free_port()
-    with started([sys.executable, "-m", "tests.benchmarks.bare", str(port)], ROOT, {}, port, None) as server:
+    command = [sys.executable, "-m", "tests.benchmarks.bare", str(port), str(workers)]
+    with started(command, ROOT, {}, port, None) as server:
         yield server
 
 
