@@ -1,5 +1,8 @@
 """The rules of refreshing, as pure functions: who is never refused, and who is always noticed."""
 
+import statistics
+from random import Random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,6 +128,46 @@ def test_an_app_alone_is_never_taken_for_two(steps: list[tuple[int, bool]]) -> N
         answer = row.present(held, now)
         assert answer is not None
         held = answer if answered else held
+
+
+RUNS = 20_000
+
+
+def refreshes_until_noticed(chance: Random) -> int:
+    """How many are answered after a token was copied, while app and thief take turns by chance outside the window."""
+    row, now = Row(), START
+    held = dict.fromkeys(["app", "thief"], NEW_SESSION.current)
+    answered = 0
+    while not row.ended:
+        now = Millis(now + WINDOW_MS + 1)
+        holder = "app" if chance.random() < 0.5 else "thief"
+        answer = row.present(held[holder], now)
+        if answer is not None:
+            held[holder] = answer
+            answered += 1
+    return answered
+
+
+def test_of_many_thieves_each_is_noticed_soon() -> None:
+    """Only by one holder going on alone, turn after turn, can it take long: three in the median, sixteen at worst."""
+    chance = Random(1)
+    noticed = [refreshes_until_noticed(chance) for _ in range(RUNS)]
+    assert statistics.median(noticed) == 3
+    assert max(noticed) <= 16
+
+
+def test_of_many_apps_alone_none_is_refused() -> None:
+    """Each refreshes forty times at any distance and loses a third of the answers, the database its last commits."""
+    chance = Random(2)
+    for _ in range(RUNS):
+        row, now, held = Row(), START, NEW_SESSION.current
+        for _ in range(40):
+            now = Millis(now + int(chance.random() * 4 * WINDOW_MS))
+            if chance.random() < 0.05:
+                row.lose(1 + int(chance.random() * 5))
+            answer = row.present(held, now)
+            assert answer is not None
+            held = answer if chance.random() < 2 / 3 else held
 
 
 _FRESH = Generations(previous=5, oldest=6, current=7, rotated_at=START)
