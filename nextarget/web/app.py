@@ -10,10 +10,8 @@ from nextarget.runtime import Runtime
 from nextarget.sandbox.app import attach
 from nextarget.sandbox.workspace import SandboxConfig
 from nextarget.services.purging import purge_for_ever
-from nextarget.settings import Environment
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.parameters import MAX_BODY_BYTES
-from nextarget.web.problems import insist_on_https
 from nextarget.web.rate_limits import LIMITS, RateLimits
 from nextarget.web.readiness import READINESS, Readiness
 from nextarget.web.routes import auth, authorize, documents, health, metadata, metrics, token, users
@@ -25,7 +23,6 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     app[RUNTIME] = runtime
     app[READINESS] = Readiness(runtime.database)
     settings = runtime.settings
-    insist_on_https(settings.environment is Environment.PRODUCTION)
     if settings.rate_limit_enabled:
         app[LIMITS] = RateLimits(settings.rate_limit_storage_url, settings.trusted_proxies)
     for group in (health, auth, authorize, token, metadata, users, documents, metrics):

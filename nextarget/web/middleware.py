@@ -46,14 +46,17 @@ log = telemetry.get_logger()
 
 
 @dataclass(slots=True)
-class Stopping:
+class Terms:
+    """What holds for every answer of a server."""
+
+    https_only: bool
+    """Whether browsers are told to come by https alone."""
+    stopping: bool = False
     """Whether the server has begun to stop. Then each answer is the last on its connection, and says so (RFC 9112,
     9.6)."""
 
-    begun: bool = False
 
-
-async def boundary(handler: Handler, stopping: Stopping, request: web.Request) -> web.StreamResponse:
+async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.StreamResponse:
     """Give the request an id, answer whatever happens, and log that it did.
 
     It surrounds the whole application, its router included, so that nothing is answered by aiohttp's own words.
@@ -61,14 +64,14 @@ async def boundary(handler: Handler, stopping: Stopping, request: web.Request) -
     began = perf_counter()  # the loop's own clock stands still within one of its turns
     request_id = telemetry.new_request_id()
     telemetry.request_id.set(request_id)
-    if hdrs.EXPECT in request.headers and (refused := _refused_expectation(request)) is not None:
+    if hdrs.EXPECT in request.headers and (refused := _refused_expectation(request, terms)) is not None:
         return refused
     try:
         response = await handler(request)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
         response = answer_to(request, error)
-    finish_headers(response, request_id)
-    if stopping.begun:
+    finish_headers(response, request_id, https_only=terms.https_only)
+    if terms.stopping:
         response.force_close()
     resource = request.match_info.route.resource
     method = request.method if request.method in _METHODS else "other"
@@ -77,12 +80,12 @@ async def boundary(handler: Handler, stopping: Stopping, request: web.Request) -
     return response
 
 
-def _refused_expectation(request: web.Request) -> web.Response | None:
+def _refused_expectation(request: web.Request, terms: Terms) -> web.Response | None:
     """aiohttp would quote an expectation that it does not know."""
     if request.headers[hdrs.EXPECT].lower() == "100-continue":
         return None
     log.info("expectation_refused", status=ExpectationFailed.status)
-    return fixed_answer(ExpectationFailed())
+    return fixed_answer(ExpectationFailed(), https_only=terms.https_only)
 
 
 def answer_to(request: web.Request, error: Exception) -> web.Response:

@@ -30,19 +30,13 @@ def json_response(document: object, *, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(document), status=status, headers=_JSON_HEADERS)
 
 
-def insist_on_https(insist: bool) -> None:
-    """Whether every answer of this process tells browsers to come by https alone (RFC 6797). Called at start-up, so
-    that no request has to ask."""
-    for headers in (SECURITY_HEADERS, _JSON_HEADERS):
-        headers.pop(hdrs.STRICT_TRANSPORT_SECURITY, None)
-        if insist:
-            headers[hdrs.STRICT_TRANSPORT_SECURITY] = STRICT_TRANSPORT_SECURITY
-
-
-def finish_headers(response: web.StreamResponse, request_id: str) -> None:
-    """Name the request, and add the security headers that the answer does not set itself."""
+def finish_headers(response: web.StreamResponse, request_id: str, *, https_only: bool) -> None:
+    """Name the request, and add the security headers that the answer does not set itself; `https_only` has browsers
+    come by https alone from now on (RFC 6797)."""
     headers = response.headers
     headers["X-Request-ID"] = request_id
+    if https_only:
+        headers[hdrs.STRICT_TRANSPORT_SECURITY] = STRICT_TRANSPORT_SECURITY
     if hdrs.SERVER not in headers:
         for name, value in SECURITY_HEADERS.items():
             headers.setdefault(name, value)
@@ -87,10 +81,10 @@ def with_error_headers(response: web.Response, error: ProblemError) -> web.Respo
     return response
 
 
-def fixed_answer(error: ProblemError) -> web.Response:
+def fixed_answer(error: ProblemError, *, https_only: bool) -> web.Response:
     """A whole answer for what fails outside the application, with a request id of its own if there is none yet."""
     request_id = telemetry.request_id.get() or telemetry.new_request_id()
     telemetry.request_id.set(request_id)
     response = problem_response(error, request_id)
-    finish_headers(response, request_id)
+    finish_headers(response, request_id, https_only=https_only)
     return response

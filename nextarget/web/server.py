@@ -21,7 +21,9 @@ from aiohttp.web_server import Server
 from nextarget import telemetry
 from nextarget.errors import InternalError, InvalidRequest, OperatorError
 from nextarget.telemetry import metrics
-from nextarget.web.middleware import Stopping, boundary
+from nextarget.settings import Environment
+from nextarget.web.keys import RUNTIME
+from nextarget.web.middleware import Terms, boundary
 from nextarget.web.problems import fixed_answer
 from nextarget.web.readiness import READINESS
 
@@ -49,6 +51,10 @@ log = telemetry.get_logger()
 class GuardedConnection(RequestHandler):
     """A connection that echoes nothing and waits for no header for ever."""
 
+    def __init__(self, server: "GuardedServer", **kwargs: Any) -> None:
+        super().__init__(server, **kwargs)
+        self._terms = server.terms
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._header_timer = self._loop.call_later(HEADER_SECONDS, self._drop_if_silent)
@@ -75,7 +81,8 @@ class GuardedConnection(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what failed outside the application, a malformed request above all, with a fixed document."""
         malformed = status < 500
-        response = fixed_answer(InvalidRequest() if malformed else InternalError())
+        error = InvalidRequest() if malformed else InternalError()
+        response = fixed_answer(error, https_only=self._terms.https_only)
         if malformed:
             metrics.count_malformed()
             log.info("malformed_request", status=status, reason=type(exc).__name__)
@@ -96,9 +103,9 @@ class GuardedConnection(RequestHandler):
 class GuardedServer(Server):
     """Makes guarded connections, and puts the boundary around the application."""
 
-    def __init__(self, handler: Callable[..., Awaitable[web.StreamResponse]], **kwargs: Any) -> None:
-        self.stopping = Stopping()
-        super().__init__(partial(boundary, handler, self.stopping), **kwargs)
+    def __init__(self, handler: Callable[..., Awaitable[web.StreamResponse]], terms: Terms, **kwargs: Any) -> None:
+        self.terms = terms
+        super().__init__(partial(boundary, handler, terms), **kwargs)
 
     def __call__(self) -> RequestHandler:
         return GuardedConnection(self, loop=self._loop, **self._kwargs)
@@ -120,8 +127,9 @@ class GuardedRunner(web.AppRunner):
 
     async def _make_server(self) -> Server:
         ready = await super()._make_server()  # starts the application
+        terms = Terms(https_only=self.app[RUNTIME].settings.environment is Environment.PRODUCTION)
         return GuardedServer(
-            ready.request_handler, request_factory=ready.request_factory, loop=ready._loop, **ready._kwargs
+            ready.request_handler, terms, request_factory=ready.request_factory, loop=ready._loop, **ready._kwargs
         )
 
     async def finish(self, *, drain_seconds: float = 0, idle_seconds: float = 0, ready: bool = False) -> None:
@@ -135,7 +143,7 @@ class GuardedRunner(web.AppRunner):
         server = self.server
         if not isinstance(server, GuardedServer):
             return  # was never set up
-        server.stopping.begun = True
+        server.terms.stopping = True
         if READINESS in self.app and not ready:
             self.app[READINESS].draining = True
         await asyncio.sleep(drain_seconds)

@@ -458,7 +458,7 @@ async def test_a_client_that_trickles_its_header_is_dropped_too(
         trickling = asyncio.create_task(trickle())
         answer = await connection.rest()
         trickling.cancel()
-        assert b" 200 " not in answer
+        assert answer == b""
 
 
 FORMS = [parameters.STATE, parameters.CODE, parameters.ERROR, parameters.DESCRIPTION, parameters.ISSUER, parameters.URI]

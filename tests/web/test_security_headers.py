@@ -77,11 +77,13 @@ async def test_in_production_what_is_answered_outside_the_application_insists_to
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_in_development_nothing_insists_on_https(production: Server, tmp_path: Path, path: str) -> None:
-    """A browser that once believed it would no longer open http://localhost; whatever ran in this process before."""
+    """A browser that once believed it would no longer open http://localhost. What else this process serves keeps its
+    own terms."""
     other = tmp_path / "development"
     other.mkdir()
     async with running(other) as server:
         assert "Strict-Transport-Security" not in (await server.get(path)).headers
+        assert "Strict-Transport-Security" in (await production.get(path)).headers
 
 
 async def test_pages_ask_for_no_device_and_leave_windows_alone(server: Server) -> None:
