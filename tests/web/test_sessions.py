@@ -128,6 +128,15 @@ async def test_all_other_sessions_can_be_ended_at_once(server: Server, second: S
     assert (newest.event, newest.detail) == ("sessions_revoked", "3 ended")
 
 
+async def test_where_no_session_ends_nothing_is_recorded(server: Server) -> None:
+    """Who is signed in cannot fill the table by asking again and again."""
+    tokens = (await server.sign_in()).json
+    before = await recorded(server, tokens["user_id"])
+    for _ in range(3):
+        assert (await ask(server, "DELETE", "/users/me/sessions", tokens)).status == 204
+    assert await recorded(server, tokens["user_id"]) == before
+
+
 async def test_deleting_the_account_leaves_no_user_and_no_session(server: Server, second: Server) -> None:
     """Every device is signed out with its next request, at every server; what remains says only that it happened."""
     devices = [(await server.sign_in()).json for _ in range(2)]
