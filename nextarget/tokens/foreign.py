@@ -100,7 +100,7 @@ def _check_times(claims: Mapping[str, Any], seconds: int) -> None:
 
 def check_nonce(claims: Mapping[str, Any], nonce: str) -> None:
     """The id_token answers the login that derived this nonce (OpenID Connect Core, 3.1.3.7, 11)."""
-    if not hmac.compare_digest(_nonce(claims).encode(errors="replace"), nonce.encode()):
+    if not hmac.compare_digest(_nonce(claims).encode(), nonce.encode()):
         raise IdentityRejected("id_token nonce wrong or missing")
 
 
@@ -112,14 +112,14 @@ def issued_nonce(claims: Mapping[str, Any], raw: str | None) -> str:
     presented = _nonce(claims)
     if raw is None:
         return presented
-    if not any(hmac.compare_digest(presented.encode(errors="replace"), form.encode()) for form in (raw, digest(raw))):
+    if not any(hmac.compare_digest(presented.encode(), form.encode()) for form in (raw, digest(raw))):
         raise IdentityRejected("id_token nonce is not the one sent beside it")
     return raw
 
 
 def _nonce(claims: Mapping[str, Any]) -> str:
     nonce = claims.get("nonce")
-    if not isinstance(nonce, str) or not nonce:
+    if not isinstance(nonce, str) or not nonce or not nonce.isascii():
         raise IdentityRejected("id_token nonce wrong or missing")
     return nonce
 

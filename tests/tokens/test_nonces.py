@@ -11,8 +11,8 @@ from nextarget.errors import IdentityRejected
 from nextarget.tokens.foreign import check_nonce, issued_nonce
 
 nonces = st.text(min_size=1, max_size=60)
-plain_nonces = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
-NO_NONCES: list[Any] = [None, "", 0, 1, True, ["nonce"], {"nonce": 1}, b"nonce"]
+plain_nonces = st.text(st.characters(codec="ascii"), min_size=1, max_size=60)
+NO_NONCES: list[Any] = [None, "", 0, 1, True, ["nonce"], {"nonce": 1}, b"nonce", "n\u00f6nce", "\ud800"]
 
 
 def hashed(nonce: str) -> str:
@@ -47,7 +47,7 @@ def test_a_login_does_not_take_its_nonce_hashed(nonce: str) -> None:
 @pytest.mark.parametrize("claims", [{}, *({"nonce": value} for value in NO_NONCES)], ids=repr)
 @pytest.mark.parametrize("raw", [None, "nonce", ""])
 def test_a_token_without_a_nonce_is_rejected_everywhere(claims: dict[str, Any], raw: str | None) -> None:
-    """Nothing stands for a nonce that is missing, and what is not text is none."""
+    """Nothing stands for a nonce that is missing, and what is not ASCII, as ours are, is none."""
     for ask in (
         lambda: check_nonce(claims, "nonce"),
         lambda: check_nonce(claims, ""),
@@ -58,7 +58,7 @@ def test_a_token_without_a_nonce_is_rejected_everywhere(claims: dict[str, Any], 
         assert reason_of(caught) == "id_token nonce wrong or missing"
 
 
-@given(nonces)
+@given(plain_nonces)
 def test_without_a_raw_nonce_the_claim_is_the_nonce(nonce: str) -> None:
     """Google's SDKs put it into the token as they got it. Whether it was issued here is not asked here."""
     assert issued_nonce({"nonce": nonce}, None) == nonce
@@ -71,7 +71,7 @@ def test_a_raw_nonce_may_be_in_the_token_plainly_or_hashed(nonce: str) -> None:
     assert issued_nonce({"nonce": hashed(nonce)}, nonce) == nonce
 
 
-@given(nonces, plain_nonces)
+@given(plain_nonces, plain_nonces)
 def test_a_raw_nonce_that_is_not_the_tokens_is_rejected(presented: str, raw: str) -> None:
     """A nonce that somebody just got from us lends no freshness to a token that was made for another one."""
     if presented in (raw, hashed(raw)):
