@@ -3,6 +3,8 @@
 Each login has a cookie of its own, named after its state, so that two tabs do not disturb each other.
 """
 
+import re
+
 from aiohttp import web
 
 from nextarget.services.signin import LOGIN_SECONDS
@@ -23,7 +25,8 @@ def _name(state: str, *, secure: bool) -> str:
 
 
 def set_login_cookie(request: web.Request, response: web.Response, state: str, value: str, *, secure: bool) -> None:
-    held = [name for name in request.cookies if name.startswith(_prefix(secure=secure))]
+    ours = re.compile(re.escape(_prefix(secure=secure)) + r"[0-9a-f]{16}")
+    held = [name for name in request.cookies if ours.fullmatch(name)]
     for name in held[: len(held) - _MAX_COOKIES + 1] if len(held) >= _MAX_COOKIES else ():
         _forget(response, name, secure=secure)  # browsers send the oldest first (RFC 6265, 5.4)
     response.set_cookie(

@@ -7,7 +7,7 @@ import asyncio
 import re
 from urllib.parse import parse_qsl
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import MultiDict, MultiMapping
 
 from nextarget.errors import InvalidRequest, PayloadTooLarge, RequestTimeout
@@ -59,7 +59,7 @@ def of_query(request: web.Request) -> Parameters:
 
 async def read_form(request: web.Request) -> Parameters:
     """The form in a request's body (RFC 6749, appendix B). Raises InvalidRequest, PayloadTooLarge, RequestTimeout."""
-    if request.content_type != _FORM_TYPE:
+    if not is_form(request.headers.get(hdrs.CONTENT_TYPE, "")):
         raise InvalidRequest(f"The body is not a form. Send it with Content-Type: {_FORM_TYPE}.")
     try:
         text = (await _read_body(request)).decode()
@@ -67,6 +67,14 @@ async def read_form(request: web.Request) -> Parameters:
     except ValueError:
         raise InvalidRequest("The form is not UTF-8, or has too many fields. Check how it is encoded.") from None
     return Parameters(MultiDict(pairs))
+
+
+def is_form(content_type: str) -> bool:
+    """Whether a Content-Type header says so; parameters change nothing, and are not read.
+
+    aiohttp reads them with Python's parser of emails, which some make fail, and others keep busy for a second.
+    """
+    return content_type.partition(";")[0].strip().lower() == _FORM_TYPE
 
 
 async def _read_body(request: web.Request) -> bytes:

@@ -20,8 +20,8 @@ from aiohttp.web_server import Server
 
 from nextarget import telemetry
 from nextarget.errors import InternalError, InvalidRequest, OperatorError
-from nextarget.telemetry import metrics
 from nextarget.settings import Environment
+from nextarget.telemetry import metrics
 from nextarget.web.keys import RUNTIME
 from nextarget.web.middleware import Terms, boundary
 from nextarget.web.problems import fixed_answer

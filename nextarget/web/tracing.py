@@ -17,12 +17,20 @@ def follow(app: web.Application, tracing: Tracing) -> None:
 
     @web.middleware
     async def followed(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.match_info.route.name in _NOT_FOLLOWED:
+        if request.match_info.route.name in _NOT_FOLLOWED or not _has_url(request):
             return await handler(request)
         response: web.StreamResponse = await spanned(request, handler)
         return response
 
     app.middlewares[:0] = [followed, _answered]
+
+
+def _has_url(request: web.Request) -> bool:
+    """Whether the Host header can be part of one: a span is told the URL, and nothing else needs it."""
+    try:
+        return bool(request.url)
+    except ValueError:
+        return False
 
 
 @web.middleware

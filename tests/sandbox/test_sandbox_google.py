@@ -330,13 +330,24 @@ async def test_a_wrong_token_request_gets_googles_error_and_spends_nothing(code_
         (b'{"code": "x"}', {"Content-Type": "application/json"}),
         (b"\xff=\xfe", {"Content-Type": "application/x-www-form-urlencoded"}),
         (b"code=%ff", {"Content-Type": "application/x-www-form-urlencoded; charset=nonsense"}),
+        (b"code=x", {"Content-Type": "application/x-www-form-urlencoded; charset*"}),
         (b"code=a&code=b", {"Content-Type": "application/x-www-form-urlencoded"}),
         (b"&".join(b"p%d=1" % n for n in range(50)), {"Content-Type": "application/x-www-form-urlencoded"}),
         (b"code=" + b"a" * 70_000, {"Content-Type": "application/x-www-form-urlencoded"}),
         (b"", {"Content-Type": "application/x-www-form-urlencoded"}),
         (b"junk", {"Content-Type": "application/x-www-form-urlencoded", "Content-Encoding": "gzip"}),
     ],
-    ids=["json", "not-utf8", "odd-charset", "repeated", "too-many", "too-long", "empty", "encoded"],
+    ids=[
+        "json",
+        "not-utf8",
+        "odd-charset",
+        "malformed-charset",
+        "repeated",
+        "too-many",
+        "too-long",
+        "empty",
+        "encoded",
+    ],
 )
 async def test_an_odd_body_is_invalid_request_and_never_a_500(client, body, headers):
     """RFC 6749, 3.2 and appendix B."""

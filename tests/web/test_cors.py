@@ -9,6 +9,7 @@ import pytest
 
 from nextarget.web import cors
 from tests.running import Answer, Server, running
+from tests.web.wire import exchange
 
 ORIGIN, OTHER, STRANGER = "https://app.example.org", "http://localhost:5173", "https://stranger.example"
 OPEN = {
@@ -109,6 +110,16 @@ async def test_any_other_preflight_is_refused_and_quoted_nowhere(
     assert "CORS_ALLOW_ORIGINS" in answer.text
     assert not any(quoted in answer.text for quoted in (STRANGER, "script", "x-secret-header"))
     assert not log.holds("x-secret-header")
+
+
+@pytest.mark.parametrize("name", ["Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"])
+async def test_a_preflight_of_odd_bytes_is_refused(shared: Server, name: str) -> None:
+    """As any other: no field value is anything but ASCII (RFC 9110, 5.5)."""
+    fields = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "x"}
+    lines = "".join(f"{each}: {value}\r\n" for each, value in (fields | {name: "x\xff"}).items())
+    answer = await exchange(shared, f"OPTIONS /users/me HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode("latin-1"))
+    assert answer is not None
+    assert (answer.status, answer.code) == (403, "cross_origin_refused")
 
 
 @pytest.mark.parametrize("path", SHUT)

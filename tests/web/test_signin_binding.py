@@ -235,6 +235,14 @@ async def test_many_begun_logins_never_lock_a_browser_out(tmp_path: Path, public
         assert (await server.get(back, headers={"Cookie": cookies})).status == 200
 
 
+async def test_cookies_that_only_resemble_ours_are_left_alone(server: Server) -> None:
+    """Whatever else on this host has planted them: nobody can be kept from signing in with names that cannot be."""
+    cookies = "; ".join(f"nextarget-login-{odd}{number}=x" for number in range(8) for odd in "(/[a")
+    answer = await server.get("/auth/google/start?mode=redirect", headers={"Cookie": cookies})
+    assert answer.status == 302
+    assert len(answer.headers.getall("Set-Cookie")) == 1
+
+
 async def test_a_login_without_a_redirect_needs_no_cookie_and_sets_none(server: Server) -> None:
     """The JSON flow is for tools: whoever began compares the state, and any browser may open the URL."""
     answer = await server.get("/auth/google/start?mode=json")

@@ -9,6 +9,7 @@ import yaml
 from aiohttp import web
 
 from nextarget import __version__
+from nextarget.errors import InvalidRequest
 from nextarget.web import pages
 
 _OPENAPI_YAML = Path(__file__).parent.parent / "openapi.yaml"
@@ -62,4 +63,8 @@ async def static(request: web.Request) -> web.FileResponse:
     path = _static_files().get(request.match_info["name"])
     if path is None:
         raise web.HTTPNotFound
+    try:
+        _ = request.if_modified_since, request.if_unmodified_since, request.if_range
+    except OverflowError:  # aiohttp would meet it while it sends the file, when there is no answer left to give
+        raise InvalidRequest("A date in the headers of the request is out of bounds. Leave it out.") from None
     return web.FileResponse(path, headers=_CACHED)
