@@ -20,9 +20,10 @@ configure_logging(level="info", console=False)
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell has what it begins in the background ignore Ctrl-C, and so would every program that a test interrupts.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell has what it begins in the background ignore these, and so would every program that a test ends with them.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
