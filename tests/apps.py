@@ -82,9 +82,14 @@ async def refresh(server: Browser, token: str) -> Answer:
 
 async def stands(server: Browser, tokens: dict[str, Any]) -> bool:
     """Whether the session of a token response stands: both of its tokens work, or neither does."""
-    seen = ((await server.me(tokens["access_token"])).status, (await refresh(server, tokens["refresh_token"])).status)
-    assert seen in {(200, 200), (401, 400)}
-    return seen == (200, 200)
+    profile = await server.me(tokens["access_token"])
+    refreshed = await refresh(server, tokens["refresh_token"])
+    if refreshed.status == 400:
+        assert refreshed.json["error"] == "invalid_grant"
+        assert profile.code == "invalid_token"
+        return False
+    assert (profile.status, refreshed.status) == (200, 200)
+    return True
 
 
 async def events(server: Server, name: str) -> list[tuple[Any, ...]]:

@@ -103,11 +103,11 @@ class Server(Browser):
         return int(self.url.rpartition(":")[2])
 
 
-def free_listener(port: int = 0) -> socket.socket:
+def free_listener(port: int | None = None) -> socket.socket:
     """A socket on a free loopback port (or that one), so that the port is known before the server is built."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener.bind(("127.0.0.1", port or free_port()))
     return listener
 
 

@@ -50,7 +50,7 @@ def test_help_of_every_command_has_examples_and_imports_nothing_heavy(environ):
 
 
 def test_help_lists_these_commands_and_no_others(run):
-    """The commands are those of the design."""
+    """Every command of the README is there, and none that it does not tell of."""
     listed = run("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
     assert {line.split()[0] for line in listed.splitlines()} == set(COMMANDS)
 

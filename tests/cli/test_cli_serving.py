@@ -15,12 +15,7 @@ import pytest
 from nextarget.cli.wiring import ADDRESS_FILE
 from nextarget.model import Millis
 from nextarget.storage import nonces
-
-
-def _free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+from tests.running import free_port
 
 
 @contextlib.contextmanager
@@ -61,7 +56,7 @@ def test_serve_makes_its_database_and_ends_with_0_when_asked(command, environ, e
 
 def test_a_token_for_the_sandbox_fits_the_port_it_is_served_on(command, environ, execute):
     """`serve --sandbox --port P` and a plain `issue-token --sandbox` agree on who issues tokens."""
-    port = str(_free_port())
+    port = str(free_port())
     with _served(command, {**environ, "LOG_FORMAT": "console"}, "--sandbox", "--port", port, until="Ctrl-C") as (
         _,
         lines,

@@ -118,18 +118,6 @@ def test_a_thief_who_goes_on_refreshing_beside_the_app_ends_the_session(
     assert row.ended
 
 
-@settings(max_examples=500, deadline=None)
-@given(steps=st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=60))
-def test_an_app_alone_is_never_taken_for_two(steps: list[tuple[int, bool]]) -> None:
-    """Each step waits some seconds and refreshes; the answer arrives or not."""
-    row, now, held = Row(), START, NEW_SESSION.current
-    for seconds, answered in steps:
-        now = Millis(now + seconds * 1000)
-        answer = row.present(held, now)
-        assert answer is not None
-        held = answer if answered else held
-
-
 RUNS = 20_000
 
 

@@ -3,7 +3,8 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -12,6 +13,7 @@ import structlog
 
 from nextarget import telemetry
 from nextarget.telemetry import configure_logging
+from tests.running import Server, running
 
 
 class Log:
@@ -75,3 +77,18 @@ def _forget_streams() -> None:
         logger = getattr(module, "log", None) if name.startswith("nextarget.") else None
         if logger is not None:
             vars(logger).pop("bind", None)
+
+
+@pytest.fixture
+async def second(server: Server, tmp_path: Path) -> AsyncIterator[Server]:
+    """Another server of the same installation."""
+    async with running(tmp_path, PUBLIC_URL=server.url) as second:
+        yield second
+
+
+@pytest.fixture
+async def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    """A server that gives a provider up long before the fault `slow` is over, and long after any other."""
+    monkeypatch.setattr("nextarget.providers.base.TOTAL_SECONDS", 3)
+    async with running(tmp_path, slow_seconds=30) as server:
+        yield server

@@ -2,8 +2,6 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,7 +12,7 @@ from nextarget.sandbox.people import PEOPLE, faults_of
 from nextarget.services import accounts
 from nextarget.storage import users
 from nextarget.tokens.login import login_secrets
-from tests.running import Server, open_browser, query_of, running
+from tests.running import Server, open_browser, query_of
 from tests.web.conftest import Log
 from tests.web.wire import exchange
 
@@ -35,14 +33,6 @@ class Eavesdropper:
     def hears_url(self, url: str) -> None:
         query = query_of(url)
         self.hears(*(query[name] for name in ("state", "nonce", "code", "code_challenge") if name in query))
-
-
-@pytest.fixture
-async def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    """A server that gives a provider up long before the fault `slow` is over."""
-    monkeypatch.setattr("nextarget.providers.base.TOTAL_SECONDS", 0.5)
-    async with running(tmp_path, slow_seconds=20) as server:
-        yield server
 
 
 async def sign_in(

@@ -44,6 +44,8 @@ def redis(tmp_path: Path) -> Iterator[str]:
     for line in process.stdout:
         if "Ready to accept connections" in line:
             break
+    else:
+        pytest.fail("Redis did not start")
     try:
         yield f"redis://127.0.0.1:{port}"
     finally:

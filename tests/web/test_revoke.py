@@ -3,16 +3,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import nextarget
 from nextarget.storage.addresses import database_at
 from nextarget.tokens.refresh import RefreshToken, mint
-from tests.apps import refresh
+from tests.apps import refresh, stands
 from tests.running import Answer, Server, running
 from tests.web.conftest import Log
 from tests.web.session_rows import change, everything, leave_the_window, recorded, row, session_of
@@ -20,27 +18,8 @@ from tests.web.session_rows import change, everything, leave_the_window, recorde
 HOUR_MS = 3_600_000
 
 
-@pytest.fixture
-async def second(server: Server, tmp_path: Path) -> AsyncIterator[Server]:
-    """Another server of the same installation."""
-    async with running(tmp_path, PUBLIC_URL=server.url) as second:
-        yield second
-
-
 async def revoke(server: Server, token: str, **form: str) -> Answer:
     return await server.ask("POST", "/auth/revoke", data={"token": token} | form)
-
-
-async def stands(server: Server, tokens: dict[str, Any]) -> bool:
-    """Whether the session does: both of its tokens must agree about that."""
-    profile = await server.me(tokens["access_token"])
-    refreshed = await refresh(server, tokens["refresh_token"])
-    if refreshed.status == 400:
-        assert refreshed.json["error"] == "invalid_grant"
-        assert profile.code == "invalid_token"
-        return False
-    assert (profile.status, refreshed.status) == (200, 200)
-    return True
 
 
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])

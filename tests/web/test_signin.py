@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -66,14 +65,6 @@ OUTCOMES: dict[Fault, type[ProblemError] | None] = {
 """What a sign-in with each fault ends with; None when it succeeds all the same."""
 
 FAULTS_BY_PROVIDER = [(provider, script.fault) for script in FAULTS for provider in script.providers]
-
-
-@pytest.fixture
-async def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    """A server that gives a provider up long before the fault `slow` is over."""
-    monkeypatch.setattr("nextarget.providers.base.TOTAL_SECONDS", 0.5)
-    async with running(tmp_path, slow_seconds=20) as server:
-        yield server
 
 
 def assert_is(answer: Answer, kind: type[ProblemError]) -> None:
