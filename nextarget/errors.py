@@ -30,7 +30,7 @@ class ProblemError(NexTargetError):
     title: ClassVar[str]
     sentence: ClassVar[str]
     retryable: ClassVar[bool] = False
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
     oauth_error: ClassVar[str] = "invalid_request"
     """The error code on the OAuth endpoints (RFC 6749, 4.1.2.1 and 5.2)."""
     members: Mapping[str, str] = {}
@@ -190,7 +190,7 @@ class RateLimited(ProblemError):
 
     def __init__(self, *, seconds: int = 60) -> None:
         super().__init__()
-        self.retry_after = seconds  # type: ignore[misc]
+        self.retry_after = seconds
 
 
 class InternalError(ProblemError):

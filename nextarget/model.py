@@ -4,7 +4,7 @@ Every time is an integer: UTC milliseconds since 1970. Every id is a UUID as tex
 """
 
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -58,7 +58,7 @@ class Provider(StrEnum):
     FACEBOOK = "facebook"
 
     @property
-    def title(self) -> str:  # type: ignore[override]
+    def display_name(self) -> str:
         """The name that people know it by."""
         return self.value.capitalize()
 
@@ -209,6 +209,7 @@ class AuditEvent:
 
     at: Millis
     event: str
+    _: KW_ONLY
     login_id: str | None = None
     request_id: str | None = None
     user_id: str | None = None

@@ -80,7 +80,9 @@ def _settings(values: "Values") -> "list[_Setting]":
 
 
 def _state(values: "Values", provider: Provider) -> str:
-    parts = [values.text(f"{provider.upper()}_{part}") for part in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")]
+    from nextarget.settings import CREDENTIALS
+
+    parts = [values.text(name) for name in CREDENTIALS[provider]]
     if all(parts):
         return "on"
     return "incomplete" if any(parts) else "off"
@@ -107,7 +109,7 @@ def _print(
         print_table(_COLUMNS, ((s.name, s.value or "-", s.source) for s in settings))
     else:
         print_lines((s.name, s.value or "", s.source) for s in settings)
-    say(", ".join(f"{provider.title}: {state}" for provider, state in providers.items()) + ".")
+    say(", ".join(f"{provider.display_name}: {state}" for provider, state in providers.items()) + ".")
     for warning in warnings:
         say(f"Warning: {warning}")
     if problems:

@@ -154,7 +154,7 @@ def _announce_to_person(settings: "Settings", url: str, *, sandbox: bool) -> Non
     else:
         say(f"Listening on {url}, reached as {settings.public_url} (PUBLIC_URL).")
         say(f"The API, to read and to try out: {settings.public_url}/docs")
-        if not _providers(settings):
+        if not settings.providers:
             say("No provider is configured: nobody can sign in. `nextarget check-config` says what is missing.")
     say("Stop with Ctrl-C.")
 
@@ -168,14 +168,9 @@ def _announce_to_log(settings: "Settings", url: str, *, sandbox: bool) -> None:
         url=url,
         public_url=settings.public_url,
         workers=settings.workers,
-        providers=_providers(settings),
+        providers=settings.providers,
         sandbox=sandbox,
     )
-
-
-def _providers(settings: "Settings") -> list[str]:
-    configured = {"google": settings.google_client_id, "facebook": settings.facebook_client_id}
-    return [name for name, client_id in configured.items() if client_id]
 
 
 def init_db(

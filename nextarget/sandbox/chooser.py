@@ -55,7 +55,7 @@ def account_page(provider: Provider, request: web.Request, params: Mapping[str, 
     """A page to choose a person, a fault or to cancel. Its form repeats the request, and adds the choice."""
     return page(
         "accounts.html",
-        stand_in=provider.title,
+        stand_in=provider.display_name,
         action=request.path,
         fields=[(name, value) for name, value in params.items() if name not in {"person", "fault"}],
         people=people_of(provider),
@@ -70,7 +70,7 @@ def refusal_page(provider: Provider, refusal: RefusedError) -> web.Response:
     return page(
         "refused.html",
         status=400,
-        stand_in=provider.title,
+        stand_in=provider.display_name,
         error=refusal.error,
         sentence=refusal.sentence,
     )

@@ -35,7 +35,7 @@ def set_active(db: Connection, user: User, *, active: bool, now: Millis) -> None
 def delete(db: Connection, user: User, *, now: Millis) -> None:
     """Delete a user and every session of theirs. The record keeps that it happened, and the id, nothing else."""
     users.delete(db, user.id)
-    audit.record(db, AuditEvent(now, "user_deleted", None, request_id.get(), user.id))
+    audit.record(db, AuditEvent(now, "user_deleted", request_id=request_id.get(), user_id=user.id))
 
 
 def open_terminal_session(db: Connection, user: User, making: Sessions, *, now: Millis) -> Session:
@@ -62,7 +62,15 @@ def sign_in(
         return user, None
     session = making.new(user.id, label=label, now=now)
     sessions.add(db, session)
-    event = AuditEvent(now, "login_succeeded", login_id, request_id.get(), user.id, session.id, detail)
+    event = AuditEvent(
+        now,
+        "login_succeeded",
+        login_id=login_id,
+        request_id=request_id.get(),
+        user_id=user.id,
+        session_id=session.id,
+        detail=detail,
+    )
     audit.record(db, event)
     return user, session
 

@@ -110,4 +110,11 @@ def _owns(presented: PresentedCode, grant: AuthorizationGrant) -> bool:
 
 
 def _event(now: Millis, event: str, grant: AuthorizationGrant, session_id: str) -> AuditEvent:
-    return AuditEvent(now, event, grant.login_id, request_id.get(), grant.user_id, session_id)
+    return AuditEvent(
+        now,
+        event,
+        login_id=grant.login_id,
+        request_id=request_id.get(),
+        user_id=grant.user_id,
+        session_id=session_id,
+    )

@@ -232,9 +232,10 @@ def end_all(db: Connection, user: User, *, now: Millis, but: str | None = None) 
     """End a user's sessions, but for one if it is named; how many there were."""
     ended = sessions.revoke_all(db, user.id, now, but=but)
     if ended:  # else whoever is signed in could fill the table
-        audit.record(db, AuditEvent(now, "sessions_revoked", None, request_id.get(), user.id, detail=f"{ended} ended"))
+        what = f"{ended} ended"
+        audit.record(db, AuditEvent(now, "sessions_revoked", request_id=request_id.get(), user_id=user.id, detail=what))
     return ended
 
 
 def _event(now: Millis, event: str, user_id: str, session_id: str, request: str | None) -> AuditEvent:
-    return AuditEvent(now, event, None, request, user_id, session_id)
+    return AuditEvent(now, event, request_id=request, user_id=user_id, session_id=session_id)

@@ -59,8 +59,7 @@ class AppAnswer:
     """The end of a login that an app began: what goes to its redirect, a code or the error."""
 
     app: AppRequest
-    code: str | None = field(default=None, repr=False)
-    error: ProblemError | None = None
+    outcome: str | ProblemError = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +134,14 @@ class SignIn:
             identity = await self._identify(provider, login, answer)
             finished: TokenPair | AppAnswer
             if login.app is not None:
-                finished = AppAnswer(login.app, code=await self._grant_code(login, identity))
+                finished = AppAnswer(login.app, await self._grant_code(login, identity))
             else:
                 finished = await self._open_session(login, identity)
         except ProblemError as error:
             metrics.count_login(name, error)
             await self._record_failure(login, error)
             if login.app is not None:
-                return AppAnswer(login.app, error=error)
+                return AppAnswer(login.app, error)
             raise
         metrics.count_login(name)
         return finished
@@ -199,13 +198,21 @@ class SignIn:
         if user.is_active:
             expires_at = Millis(now + CODE_SECONDS * 1000)
             logins.grant_code(db, login.id, user_id=user.id, code_digest=code_digest, expires_at=expires_at)
-            audit.record(db, AuditEvent(now, "login_succeeded", login.id, request_id.get(), user.id))
+            audit.record(
+                db, AuditEvent(now, "login_succeeded", login_id=login.id, request_id=request_id.get(), user_id=user.id)
+            )
         return user
 
     async def _record_failure(self, login: Login, error: ProblemError) -> None:
         reason = error.note or error.title
         log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason)
-        event = AuditEvent(self._clock(), "login_failed", login.id, request_id.get(), detail=f"{error.code}: {reason}")
+        event = AuditEvent(
+            self._clock(),
+            "login_failed",
+            login_id=login.id,
+            request_id=request_id.get(),
+            detail=f"{error.code}: {reason}",
+        )
         try:
             await self._database.write(audit.record, event)
         except NexTargetError as failure:

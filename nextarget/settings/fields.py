@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nextarget.model import Provider
 from nextarget.settings.kinds import (
     BrowserOrigin,
     ClientId,
@@ -128,6 +129,17 @@ class Settings(BaseModel):
         None, description="`console` on a terminal, else `json`, unless set."
     )
 
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """Those that are configured: all of their credentials are set, or none is."""
+        return tuple(provider for provider in Provider if getattr(self, f"{provider}_client_id"))
+
+
+CREDENTIALS = {
+    provider: tuple(f"{provider.upper()}_{part}" for part in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI"))
+    for provider in Provider
+}
+"""A provider is on when all of these are set, off when none is."""
 
 SECRET_SETTINGS = frozenset(
     {"JWT_SECRET_KEY", "JWT_PREVIOUS_SECRET_KEYS", "GOOGLE_CLIENT_SECRET", "FACEBOOK_CLIENT_SECRET"}

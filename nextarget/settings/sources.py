@@ -15,11 +15,8 @@ from dotenv.parser import parse_stream
 from pydantic import TypeAdapter, ValidationError
 
 from nextarget.errors import ConfigurationError, SettingProblem
-from nextarget.settings.fields import FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
+from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
 from nextarget.settings.kinds import MAKE_SECRET, DatabaseUrl
-
-_CREDENTIALS = {provider: [f"{provider}_{part}" for part in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")]
-                for provider in ("GOOGLE", "FACEBOOK")}  # fmt: skip
 
 _REMEDIES = {
     "ENVIRONMENT": "Write development or production.",
@@ -91,18 +88,19 @@ class Values:
         return str(url)
 
     def _cross_checks(self) -> Iterator[SettingProblem]:
-        for provider, names in _CREDENTIALS.items():
+        for provider, names in CREDENTIALS.items():
             missing = [name for name in names if name not in self.found]
             if missing and len(missing) < len(names):
                 yield SettingProblem(
                     ", ".join(missing), "missing.",
-                    f"{provider.capitalize()} is on when all of {', '.join(names)} are set, off when none is.",
+                    f"{provider.display_name} is on when all of {', '.join(names)} are set, off when none is.",
                 )  # fmt: skip
-            redirect_uri = self.text(f"{provider}_REDIRECT_URI")
-            path = f"/auth/{provider.lower()}/callback"
+            name = f"{provider.upper()}_REDIRECT_URI"
+            path = f"/auth/{provider}/callback"
+            redirect_uri = self.text(name)
             if redirect_uri and not redirect_uri.endswith(path):
                 yield SettingProblem(
-                    f"{provider}_REDIRECT_URI",
+                    name,
                     "does not lead to this server.",
                     f"Write PUBLIC_URL followed by {path}.",
                 )

@@ -1,5 +1,7 @@
 """The record of what happened: who signed in, what failed and why. Never a token, a code, a state or an email."""
 
+from typing import Any
+
 import peewee as pw
 
 from nextarget.model import AuditEvent
@@ -32,4 +34,5 @@ def latest_of_user(db: pw.Database, user_id: str, *, limit: int = 20) -> list[Au
         .order_by(AuditEventTable.at.desc(), AuditEventTable.id.desc())
         .limit(limit)
     )
-    return [AuditEvent(*row) for row in query.tuples().execute(db)]
+    rows: list[dict[str, Any]] = query.dicts().execute(db)
+    return [AuditEvent(**row) for row in rows]

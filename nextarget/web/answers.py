@@ -1,28 +1,37 @@
 """What goes back to an app's redirect: a code, or an error (RFC 6749, 4.1.2; RFC 9207)."""
 
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from nextarget.errors import ProblemError
-from nextarget.model import AppRequest
 
-ANSWER_TO = web.RequestKey("answer_to", AppRequest)
+
+@dataclass(frozen=True, slots=True)
+class ReturnAddress:
+    """Where an app is answered: its redirect, known to be listed, and the state that it wants back."""
+
+    redirect_uri: str
+    state: str | None
+
+
+ANSWER_TO = web.RequestKey("answer_to", ReturnAddress)
 """Set once a request's client and redirect are known to be ours: from then on, errors go there."""
 
 
-def code_answer(app: AppRequest, code: str, issuer: str) -> web.Response:
-    return _redirect(app, {"code": code}, issuer)
+def code_answer(address: ReturnAddress, code: str, issuer: str) -> web.Response:
+    return _redirect(address, {"code": code}, issuer)
 
 
-def error_answer(app: AppRequest, error: ProblemError, issuer: str) -> web.Response:
-    return _redirect(app, {"error": error.oauth_error, "error_description": error.detail}, issuer)
+def error_answer(address: ReturnAddress, error: ProblemError, issuer: str) -> web.Response:
+    return _redirect(address, {"error": error.oauth_error, "error_description": error.detail}, issuer)
 
 
-def _redirect(app: AppRequest, answer: dict[str, str], issuer: str) -> web.Response:
-    if app.state is not None:
-        answer["state"] = app.state
+def _redirect(address: ReturnAddress, answer: dict[str, str], issuer: str) -> web.Response:
+    if address.state is not None:
+        answer["state"] = address.state
     answer["iss"] = issuer
-    joint = "&" if "?" in app.redirect_uri else "?"
+    joint = "&" if "?" in address.redirect_uri else "?"
     # A plain header: web.HTTPFound would normalise an app's own scheme.
-    return web.Response(status=302, headers={"Location": f"{app.redirect_uri}{joint}{urlencode(answer)}"})
+    return web.Response(status=302, headers={"Location": f"{address.redirect_uri}{joint}{urlencode(answer)}"})

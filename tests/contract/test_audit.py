@@ -8,7 +8,15 @@ from tests.contract.rows import NOW, event, later
 
 def test_an_event_is_kept_as_it_was(database: Database) -> None:
     """Every fact of an event can be read again."""
-    full = AuditEvent(NOW, "login_succeeded", "login", "request", "user", "session", "detail")
+    full = AuditEvent(
+        NOW,
+        "login_succeeded",
+        login_id="login",
+        request_id="request",
+        user_id="user",
+        session_id="session",
+        detail="detail",
+    )
     database.write_now(audit.record, full)
     assert database.read_now(audit.latest_of_user, "user") == [full]
 

@@ -118,8 +118,8 @@ async def test_a_person_signs_in_to_an_app(
         await phone_user.open(app.request(provider=provider if chosen else None))
         if provider is Provider.FACEBOOK or not chosen:
             assert await phone_user.fits()
-            await page.get_by_role("link", name=f"Continue with {provider.title}").click()
-        await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {provider.title}")
+            await page.get_by_role("link", name=f"Continue with {provider.display_name}").click()
+        await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {provider.display_name}")
         assert await phone_user.fits()
         await page.click("text=Ada Lovelace")
         await expect(page.get_by_role("heading")).to_have_text("Back in the app")
@@ -139,7 +139,7 @@ async def test_who_says_no_comes_back_to_the_app(server: Server, person: Person,
     async with listening_app() as (redirect_uri, answers):
         app = App(server, redirect_uri)
         await person.open(app.request(provider=None))
-        await person.page.click(f"text=Continue with {provider.title}")
+        await person.page.click(f"text=Continue with {provider.display_name}")
         await person.page.click("text=Cancel")
         await expect(person.page.get_by_role("heading")).to_have_text("Back in the app")
         [answer] = answers
@@ -174,7 +174,7 @@ async def test_the_page_to_choose_is_readable_by_everybody(
         await assert_readable(reader.page)
         assert await reader.fits()
         links = await reader.page.get_by_role("link").all_inner_texts()
-        names = ["Facebook"] if provider else [name.title for name in Provider]
+        names = ["Facebook"] if provider else [name.display_name for name in Provider]
         assert links == [texts.text("continue_with", language, name=name) for name in names]
         for link in await reader.page.get_by_role("link").all():
             box = await link.bounding_box()
@@ -241,7 +241,7 @@ async def test_the_keyboard_is_enough(person: Person, app: App, provider: Provid
     for name in Provider:
         await page.keyboard.press("Tab")
         focused = page.locator(":focus-visible")
-        assert await focused.inner_text() == f"Continue with {name.title}"
+        assert await focused.inner_text() == f"Continue with {name.display_name}"
         style, width = await focused.evaluate(
             "e => [getComputedStyle(e).outlineStyle, getComputedStyle(e).outlineWidth]"
         )
@@ -250,7 +250,7 @@ async def test_the_keyboard_is_enough(person: Person, app: App, provider: Provid
         if name is provider:
             break
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {provider.title}")
+    await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {provider.display_name}")
     assert person.complaints == []
 
 

@@ -25,8 +25,8 @@ async def test_a_person_signs_in_with_a_click_on_their_name(person: Person, prov
     """From the home page over the provider's account page to the profile, and the token shown there works."""
     page = person.page
     await person.open("/")
-    await page.click(f"text=Continue with {provider.title}")
-    await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {provider.title}")
+    await page.click(f"text=Continue with {provider.display_name}")
+    await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {provider.display_name}")
     assert await page.locator("button.person").count() == len(people_of(provider))
     await page.click("text=Ada Lovelace")
 
@@ -49,7 +49,7 @@ async def test_who_cancels_is_told_what_to_do(person: Person, provider: Provider
     """Cancel leads to a page with a sentence and the request id, and starting again works."""
     page = person.page
     await person.open("/")
-    await page.click(f"text=Continue with {provider.title}")
+    await page.click(f"text=Continue with {provider.display_name}")
     async with page.expect_response(lambda response: "/callback" in response.url) as callback:
         await page.click("text=Cancel")
     response = await callback.value
@@ -62,7 +62,7 @@ async def test_who_cancels_is_told_what_to_do(person: Person, provider: Provider
     assert [complaint for complaint in person.complaints if "403" not in complaint] == []
 
     await person.open("/")
-    await page.click(f"text=Continue with {provider.title}")
+    await page.click(f"text=Continue with {provider.display_name}")
     await page.click("text=Ada Lovelace")
     await expect(page.get_by_role("heading")).to_have_text("You are signed in")
 

@@ -54,10 +54,9 @@ def presented(nonce: str | None = None) -> PresentedToken:
 async def test_an_app_is_answered_with_a_code_and_no_session(server: Node, database: Database, clock: Clock) -> None:
     """The code is bound to login, user and app for a minute; only its digest is kept, and a session comes later."""
     answer = await finished(server.signin)
-    assert answer.error is None
-    assert answer.code is not None
-    assert answer.code not in repr(answer)
-    grant = database.read_now(logins.granted, hashlib.sha256(answer.code.encode()).hexdigest())
+    assert isinstance(answer.outcome, str)
+    assert answer.outcome not in repr(answer)
+    grant = database.read_now(logins.granted, hashlib.sha256(answer.outcome.encode()).hexdigest())
     (user,) = database.read_now(users.page)
     assert grant is not None
     assert (grant.user_id, grant.app, grant.session_id) == (user.id, APP, None)
@@ -90,8 +89,7 @@ async def test_an_app_is_told_what_went_wrong(
     """Once the login is known to be the app's, whatever ends it goes there."""
     google.says = says
     answer = await finished(server.signin, **changed)
-    assert answer.code is None
-    assert type(answer.error) is kind
+    assert type(answer.outcome) is kind
 
 
 async def test_a_deactivated_user_gets_no_code(server: Node, database: Database, clock: Clock) -> None:
@@ -99,8 +97,7 @@ async def test_a_deactivated_user_gets_no_code(server: Node, database: Database,
     user = database.write_now(accounts.admit, ADA, now=clock.now)
     database.write_now(accounts.set_active, user, active=False, now=clock.now)
     answer = await finished(server.signin)
-    assert answer.code is None
-    assert type(answer.error) is UserDeactivated
+    assert type(answer.outcome) is UserDeactivated
     assert database.read_now(lambda db: db.execute_sql('SELECT "code_digest" FROM "login"').fetchall()) == [(None,)]
 
 

@@ -58,7 +58,10 @@ def events(database: Database) -> list[AuditEvent]:
             'FROM "audit_event" ORDER BY "id"'
         ).fetchall()
     )
-    return [AuditEvent(*row) for row in rows]
+    return [
+        AuditEvent(at, event, login_id=login, request_id=request, user_id=user, session_id=session, detail=detail)
+        for at, event, login, request, user, session, detail in rows
+    ]
 
 
 def only_login(database: Database) -> str:
@@ -255,8 +258,8 @@ async def test_a_failure_is_recorded_with_its_login(
     assert event == AuditEvent(
         clock.now,
         "login_failed",
-        only_login(database),
-        "request-1",
+        login_id=only_login(database),
+        request_id="request-1",
         detail=f"{kind.code}: {reason}",
     )
     assert database.read_now(users.page) == []
@@ -275,7 +278,13 @@ async def test_a_success_is_recorded_with_everything_it_made(signin: SignIn, dat
     """One event names login, user and session, and is committed together with them."""
     done = await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)
     assert events(database) == [
-        AuditEvent(clock.now, "login_succeeded", only_login(database), None, done.user.id, done.session.id)
+        AuditEvent(
+            clock.now,
+            "login_succeeded",
+            login_id=only_login(database),
+            user_id=done.user.id,
+            session_id=done.session.id,
+        )
     ]
 
 

@@ -73,7 +73,18 @@ def fill(db: Connection) -> None:
     nonces.add(db, digest_of("nonce"), purpose=nonces.NATIVE, expires_at=later(1000))
     for number in range(MANY):
         audit.record(db, event(f"event {number}", at=Millis(NOW - number), user_id=users[number % len(users)].id))
-    audit.record(db, AuditEvent(NOW, "all", begun.id, "request", users[0].id, "session", "detail: é"))
+    audit.record(
+        db,
+        AuditEvent(
+            NOW,
+            "all",
+            login_id=begun.id,
+            request_id="request",
+            user_id=users[0].id,
+            session_id="session",
+            detail="detail: é",
+        ),
+    )
     audit.record(db, AuditEvent(Millis(-1), "nothing"))
 
 

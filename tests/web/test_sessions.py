@@ -2,8 +2,6 @@
 
 import json
 import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,17 +10,10 @@ from nextarget.model import AuditEvent, iso_time
 from nextarget.services import accounts
 from nextarget.storage import sessions, users
 from tests.apps import App, refresh
-from tests.running import Answer, Server, open_browser, query_of, running
+from tests.running import Answer, Server, open_browser, query_of
 from tests.web.session_rows import change, everything, recorded, row, session_of
 
 CLOSED = ("/users/me/sessions", "/users/me/data")
-
-
-@pytest.fixture
-async def second(server: Server, tmp_path: Path) -> AsyncIterator[Server]:
-    """Another server of the same installation."""
-    async with running(tmp_path, PUBLIC_URL=server.url) as second:
-        yield second
 
 
 async def ask(server: Server, method: str, path: str, tokens: dict[str, Any]) -> Answer:
@@ -152,7 +143,7 @@ async def test_deleting_the_account_leaves_no_user_and_no_session(server: Server
     assert await server.runtime.database.read(users.get, user_id) is None
     assert await server.runtime.database.read(sessions.of_user, user_id) == []
     newest = (await recorded(server, user_id))[0]
-    assert newest == AuditEvent(newest.at, "user_deleted", None, answer.headers["X-Request-ID"], user_id)
+    assert newest == AuditEvent(newest.at, "user_deleted", request_id=answer.headers["X-Request-ID"], user_id=user_id)
     left = json.dumps(await everything(server))
     assert devices[0]["email"] not in left
 

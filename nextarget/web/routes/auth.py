@@ -5,11 +5,11 @@ import re
 from aiohttp import web
 
 from nextarget.errors import InvalidRequest
-from nextarget.model import AppRequest, LoginMode, Provider, TokenPair
+from nextarget.model import LoginMode, Provider, TokenPair
 from nextarget.sandbox.app import profile_page
 from nextarget.services.signin import AppAnswer, CallbackAnswer
 from nextarget.web import cookies, parameters
-from nextarget.web.answers import code_answer, error_answer
+from nextarget.web.answers import ReturnAddress, code_answer, error_answer
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.negotiation import wants_page
 from nextarget.web.problems import json_response
@@ -65,10 +65,10 @@ def _answer(request: web.Request) -> CallbackAnswer:
 
 def _to_app(request: web.Request, finished: AppAnswer) -> web.Response:
     issuer = request.app[RUNTIME].settings.public_url
-    app: AppRequest = finished.app
-    if finished.error is not None:
-        return error_answer(app, finished.error, issuer)
-    return code_answer(app, finished.code or "", issuer)
+    address = ReturnAddress(finished.app.redirect_uri, finished.app.state)
+    if isinstance(finished.outcome, str):
+        return code_answer(address, finished.outcome, issuer)
+    return error_answer(address, finished.outcome, issuer)
 
 
 def _signed_in(request: web.Request, pair: TokenPair) -> web.Response:

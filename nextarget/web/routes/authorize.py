@@ -10,7 +10,7 @@ from nextarget.model import AppRequest, LoginMode, Provider
 from nextarget.services.authorization import needs_person
 from nextarget.services.signin import BegunLogin
 from nextarget.web import cookies, pages, parameters
-from nextarget.web.answers import ANSWER_TO
+from nextarget.web.answers import ANSWER_TO, ReturnAddress
 from nextarget.web.keys import ONLINE, RUNTIME
 from nextarget.web.parameters import Parameters
 from nextarget.web.rate_limits import BEGIN_PER_MINUTE, limited
@@ -29,9 +29,10 @@ def add(app: web.Application) -> None:
 @limited("authorize", BEGIN_PER_MINUTE)
 async def authorize(request: web.Request) -> web.Response:
     query = parameters.of_query(request)
-    app = _answerable(request, query)
-    request[ANSWER_TO] = app  # from here on every error goes to the app
-    app = _checked(query, app)
+    address = _return_address(request, query)
+    request[ANSWER_TO] = address  # from here on every error goes to the app
+    client_id = request.app[RUNTIME].settings.app_client_id
+    app = AppRequest(client_id, address.redirect_uri, _code_challenge(query), address.state)
     chosen = query.optional("provider", _PROVIDER)
     if chosen is None:
         return await _choose(request, app)
@@ -75,7 +76,7 @@ def _bound(request: web.Request, response: web.Response, begun: BegunLogin) -> w
     return response
 
 
-def _answerable(request: web.Request, query: Parameters) -> AppRequest:
+def _return_address(request: web.Request, query: Parameters) -> ReturnAddress:
     """Client and redirect, checked before anything else: an error must never travel to a redirect that is not ours."""
     try:
         client_id = query.optional("client_id", _NAME)
@@ -85,11 +86,14 @@ def _answerable(request: web.Request, query: Parameters) -> AppRequest:
     redirect_uri = request.app[RUNTIME].redirects.check(client_id, redirect_uri)
     states = request.query.getall("state", [])
     state = states[0] if len(states) == 1 and _STATE.fullmatch(states[0]) else None
-    return AppRequest(client_id or "", redirect_uri, code_challenge="", state=state)
+    return ReturnAddress(redirect_uri, state)
 
 
-def _checked(query: Parameters, app: AppRequest) -> AppRequest:
-    """The rest of the request. RFC 7636, 4.4.1: without a challenge, or with `plain`, it is `invalid_request`."""
+def _code_challenge(query: Parameters) -> str:
+    """The PKCE challenge of a request whose other parameters are right too.
+
+    RFC 7636, 4.4.1: without a challenge, or with `plain`, it is `invalid_request`.
+    """
     query.optional("state", _STATE)
     if query.required("response_type", _NAME) != "code":
         raise UnsupportedResponseType
@@ -98,4 +102,4 @@ def _checked(query: Parameters, app: AppRequest) -> AppRequest:
     challenge = query.required("code_challenge", _CODE_CHALLENGE)
     if query.optional("code_challenge_method", _NAME) != "S256":
         raise InvalidRequest("PKCE with code_challenge_method=S256 is required.")
-    return AppRequest(app.client_id, app.redirect_uri, challenge, app.state)
+    return challenge
