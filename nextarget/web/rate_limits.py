@@ -3,6 +3,7 @@
 When the storage fails, requests pass: a limit protects the service, and must not be what stops it.
 """
 
+import asyncio
 import ipaddress
 import time
 from collections import Counter
@@ -22,6 +23,8 @@ FINISH_PER_MINUTE = 60
 REFRESH_PER_MINUTE = 120
 _WINDOW_SECONDS = 60
 _COMPLAIN_SECONDS = 60
+_REDIS_CONNECTIONS = 50
+"""How many connections to Redis one worker opens at most."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -51,6 +54,9 @@ class _Minute:
         self._hits: Counter[str] = Counter()
         self._ends = 0.0
 
+    async def close(self) -> None:
+        """Nothing is open."""
+
     async def incr(self, key: str, expiry: float) -> int:
         now = time.time()
         if not now < self._ends <= now + expiry:  # over, or the clock went back
@@ -63,29 +69,53 @@ class _Minute:
         return self._ends
 
 
+class _Unavailable(Exception):
+    """Redis did not count; the text is the kind of its failure."""
+
+
+class _Redis:
+    """Counts in Redis. At most as many at once as there are connections; the others wait for their turn."""
+
+    def __init__(self, url: str) -> None:
+        from limits.errors import StorageError
+        from limits.storage import storage_from_string
+        from redis.asyncio import ConnectionPool
+
+        self._pool = ConnectionPool.from_url(url, max_connections=_REDIS_CONNECTIONS)
+        self._turns = asyncio.Semaphore(self._pool.max_connections)
+        options: dict[str, Any] = {"implementation": "redispy", "connection_pool": self._pool}
+        self._storage: Any = storage_from_string(f"async+{url}", wrap_exceptions=True, **options)
+        self._failure = StorageError
+
+    async def close(self) -> None:
+        await self._pool.aclose()
+
+    async def incr(self, key: str, expiry: int) -> int:
+        return int(await self._ask(self._storage.incr, key, expiry))
+
+    async def get_expiry(self, key: str) -> float:
+        return await self._ask(self._storage.get_expiry, key)
+
+    async def _ask(self, question: Callable[..., Awaitable[float]], *arguments: object) -> float:
+        """Raises _Unavailable."""
+        async with self._turns:
+            try:
+                return await question(*arguments)
+            except self._failure as error:
+                raise _Unavailable(type(error.storage_error).__name__) from error
+
+
 class RateLimits:
     """`storage_url` is memory:// or redis://…; addresses are taken from `trusted` proxies alone."""
 
     def __init__(self, storage_url: str, trusted: tuple[Network, ...]) -> None:
-        self._pool: Any = None
-        self._storage: Any = _Minute()
-        self._failures: tuple[type[Exception], ...] = ()
-        if storage_url.startswith("redis"):
-            from limits.errors import StorageError
-            from limits.storage import storage_from_string
-            from redis.asyncio import ConnectionPool
-
-            self._pool = ConnectionPool.from_url(storage_url)
-            options: dict[str, Any] = {"implementation": "redispy", "connection_pool": self._pool}
-            self._storage = storage_from_string(f"async+{storage_url}", wrap_exceptions=True, **options)
-            self._failures = (StorageError,)
+        self._storage = _Redis(storage_url) if storage_url.startswith("redis") else _Minute()
         self._trusted = trusted
         self._complained_at = float("-inf")
 
     async def close(self) -> None:
         """Let go of the connections to Redis, if there are any."""
-        if self._pool is not None:
-            await self._pool.aclose()
+        await self._storage.close()
 
     async def count_address(self, request: web.Request, policy: str, per_minute: int) -> None:
         """Count a request against its client's address. Raises RateLimited."""
@@ -100,19 +130,19 @@ class RateLimits:
             if hits <= per_minute:
                 return
             resets_at = await self._storage.get_expiry(counter)
-        except self._failures as error:
+        except _Unavailable as error:
             metrics.count_uncounted()
-            self._complain(error)
+            self._complain(str(error))
             return
         metrics.count_rate_limited(policy)
         raise RateLimited(seconds=max(1, round(resets_at - time.time())))
 
-    def _complain(self, error: Exception) -> None:
+    def _complain(self, reason: str) -> None:
         """One line a minute, however many requests pass uncounted."""
         now = time.monotonic()
         if now - self._complained_at >= _COMPLAIN_SECONDS:
             self._complained_at = now
-            log.error("rate_limits_unavailable", reason=type(getattr(error, "storage_error", error)).__name__)
+            log.error("rate_limits_unavailable", reason=reason)
 
 
 LIMITS = web.AppKey("rate_limits", RateLimits)

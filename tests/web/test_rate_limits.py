@@ -5,11 +5,13 @@ import re
 import shutil
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from ipaddress import ip_network
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from nextarget.web.rate_limits import client_key
 from tests.apps import App, refresh
 from tests.conftest import need
-from tests.running import Answer, Server, free_listener, open_browser, running
+from tests.running import Answer, Browser, Server, free_listener, open_browser, running
 from tests.web.conftest import Log
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -140,6 +142,18 @@ async def test_servers_that_share_a_redis_share_the_count(tmp_path: Path, redis:
         ]
         statuses = [(await (one, two)[number % 2].get("/auth/google/start")).status for number in range(32)]
     assert statuses == [200] * 30 + [429] * 2
+
+
+async def test_three_hundred_requests_at_once_share_one_quota(tmp_path: Path, redis: str) -> None:
+    """Whoever has no connection to Redis waits for one: a burst is no failure, and gets nobody past the limit."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(
+            running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_STORAGE_URL=redis)
+        )
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        crowd = Browser(session, server.url)
+        answers = await asyncio.gather(*(crowd.get("/auth/google/start") for _ in range(300)))
+    assert Counter(answer.status for answer in answers) == {200: 30, 429: 270}
 
 
 async def test_requests_pass_and_one_line_and_a_metric_tell_while_redis_is_down(tmp_path: Path, log: Log) -> None:
