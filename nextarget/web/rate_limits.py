@@ -25,6 +25,12 @@ _WINDOW_SECONDS = 60
 _COMPLAIN_SECONDS = 60
 _REDIS_CONNECTIONS = 50
 """How many connections to Redis one worker opens at most."""
+_REDIS_SECONDS = 1
+"""How long a connection to Redis may take, and an answer of it: longer than a busy loop stands still."""
+_TURN_SECONDS = 5
+"""How long a request waits until it may ask Redis: far longer than a burst takes, while Redis is quick."""
+_PAUSE_SECONDS = 5
+"""How long Redis is left alone after it failed."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -74,18 +80,29 @@ class _Unavailable(Exception):
 
 
 class _Redis:
-    """Counts in Redis. At most as many at once as there are connections; the others wait for their turn."""
+    """Counts in Redis. At most as many at once as there are connections; the others wait for their turn.
 
-    def __init__(self, url: str) -> None:
+    After a failure nobody asks for some seconds. Then one request does, on trial, and the others pass meanwhile.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], float]) -> None:
         from limits.errors import StorageError
         from limits.storage import storage_from_string
         from redis.asyncio import ConnectionPool
 
-        self._pool = ConnectionPool.from_url(url, max_connections=_REDIS_CONNECTIONS)
+        self._pool = ConnectionPool.from_url(
+            url,
+            max_connections=_REDIS_CONNECTIONS,
+            socket_connect_timeout=_REDIS_SECONDS,
+            socket_timeout=_REDIS_SECONDS,
+        )
         self._turns = asyncio.Semaphore(self._pool.max_connections)
         options: dict[str, Any] = {"implementation": "redispy", "connection_pool": self._pool}
         self._storage: Any = storage_from_string(f"async+{url}", wrap_exceptions=True, **options)
-        self._failure = StorageError
+        self._storage_error = StorageError
+        self._clock = clock
+        self._failure: str | None = None
+        self._pause_ends = 0.0
 
     async def close(self) -> None:
         await self._pool.aclose()
@@ -98,19 +115,49 @@ class _Redis:
 
     async def _ask(self, question: Callable[..., Awaitable[float]], *arguments: object) -> float:
         """Raises _Unavailable."""
-        async with self._turns:
-            try:
-                return await question(*arguments)
-            except self._failure as error:
-                raise _Unavailable(type(error.storage_error).__name__) from error
+        await self._take_turn()
+        try:
+            self._check_pause()
+            answer = await question(*arguments)
+        except self._storage_error as error:
+            self._failure = type(error.storage_error).__name__
+            self._pause_ends = self._clock() + _PAUSE_SECONDS
+            raise _Unavailable(self._failure) from error
+        finally:
+            self._turns.release()
+        self._failure = None
+        return answer
+
+    async def _take_turn(self) -> None:
+        """Raises _Unavailable when it takes too long: Redis answers, but more slowly than requests come."""
+        try:
+            async with asyncio.timeout(_TURN_SECONDS if self._turns.locked() else None):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise _Unavailable("TurnTimeout") from None
+
+    def _check_pause(self) -> None:
+        """Raises _Unavailable during a pause; lets one through after it, and begins another."""
+        if self._failure is None:
+            return
+        now = self._clock()
+        if now < self._pause_ends:
+            raise _Unavailable(self._failure)
+        self._pause_ends = now + _PAUSE_SECONDS
 
 
 class RateLimits:
-    """`storage_url` is memory:// or redis://…; addresses are taken from `trusted` proxies alone."""
+    """`storage_url` is memory:// or redis://…; addresses are taken from `trusted` proxies alone.
 
-    def __init__(self, storage_url: str, trusted: tuple[Network, ...]) -> None:
-        self._storage = _Redis(storage_url) if storage_url.startswith("redis") else _Minute()
+    `clock` gives seconds that never go back.
+    """
+
+    def __init__(
+        self, storage_url: str, trusted: tuple[Network, ...], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._storage = _Redis(storage_url, clock) if storage_url.startswith("redis") else _Minute()
         self._trusted = trusted
+        self._clock = clock
         self._complained_at = float("-inf")
 
     async def close(self) -> None:
@@ -139,7 +186,7 @@ class RateLimits:
 
     def _complain(self, reason: str) -> None:
         """One line a minute, however many requests pass uncounted."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._complained_at >= _COMPLAIN_SECONDS:
             self._complained_at = now
             log.error("rate_limits_unavailable", reason=reason)

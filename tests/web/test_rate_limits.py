@@ -1,8 +1,10 @@
 """How often one client may ask, in memory and in a real Redis."""
 
 import asyncio
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 from collections import Counter
@@ -16,8 +18,11 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+from redis import Redis
 
-from nextarget.web.rate_limits import client_key
+from nextarget.web import rate_limits
+from nextarget.web.rate_limits import ALLOWANCE, RateLimits, client_key
 from tests.apps import App, refresh
 from tests.conftest import need
 from tests.running import Answer, Browser, Server, free_listener, open_browser, running
@@ -144,8 +149,12 @@ async def test_servers_that_share_a_redis_share_the_count(tmp_path: Path, redis:
     assert statuses == [200] * 30 + [429] * 2
 
 
-async def test_three_hundred_requests_at_once_share_one_quota(tmp_path: Path, redis: str) -> None:
+async def test_three_hundred_requests_at_once_share_one_quota(
+    tmp_path: Path, redis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever has no connection to Redis waits for one: a burst is no failure, and gets nobody past the limit."""
+    for patience in ("_REDIS_SECONDS", "_TURN_SECONDS"):
+        monkeypatch.setattr(rate_limits, patience, 60)
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(
             running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_STORAGE_URL=redis)
@@ -167,6 +176,101 @@ async def test_requests_pass_and_one_line_and_a_metric_tell_while_redis_is_down(
             assert uncounted(await server.get("/metrics")) - before == 40
     assert statuses == {200}
     assert len(log.events("rate_limits_unavailable")) == 1
+
+
+class Silent:
+    """Takes connections and answers nothing, as a Redis that hangs, or one behind a firewall."""
+
+    def __init__(self, server: asyncio.Server) -> None:
+        self.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self.callers: list[asyncio.StreamWriter] = []
+        self.called = asyncio.Event()
+
+    def hang_up(self) -> None:
+        for caller in self.callers:
+            caller.close()
+
+
+@pytest.fixture
+async def silent() -> AsyncIterator[Silent]:
+    async def listen(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silent.callers.append(writer)
+        silent.called.set()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        silent = Silent(server)
+        yield silent
+        silent.hang_up()
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def left(limits: RateLimits) -> int | None:
+    """Ask once; what is left of thirty, None when the request passed uncounted."""
+    request = make_mocked_request("GET", "/")
+    await limits.count(request, "start", 30, "198.51.100.7")
+    return request[ALLOWANCE].left if ALLOWANCE in request else None
+
+
+async def test_a_silent_redis_delays_one_request_a_pause(
+    silent: Silent, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked on trial from time to time; all others pass at once, and each is counted as uncounted."""
+    monkeypatch.setattr(rate_limits, "_REDIS_SECONDS", 0.05)
+    clock = Clock()
+    limits = RateLimits(silent.url, (), clock=clock)
+    before = REGISTRY.get_sample_value("nextarget_rate_limit_failures_total")
+    async with asyncio.timeout(10):  # redis-py's own patience is five seconds, or endless
+        assert [await left(limits) for _ in range(5)] == [None] * 5
+        assert len(silent.callers) == 1
+        for trials in (2, 3):
+            clock.now += 5
+            assert await asyncio.gather(*(left(limits) for _ in range(20))) == [None] * 20
+            assert len(silent.callers) == trials
+    assert REGISTRY.get_sample_value("nextarget_rate_limit_failures_total") == before + 45
+    assert len(log.events("rate_limits_unavailable")) == 1
+    await limits.close()
+
+
+async def test_a_redis_that_is_back_counts_again(redis: str) -> None:
+    """It hangs for a while and goes on; the first trial after that is counted, and so is what follows."""
+    clock = Clock()
+    limits = RateLimits(redis, (), clock=clock)
+    assert await left(limits) == 29
+    with Redis.from_url(redis) as client:
+        process = client.info("server")["process_id"]
+    os.kill(process, signal.SIGSTOP)
+    try:
+        assert await left(limits) is None
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert await left(limits) is None
+    clock.now += 5
+    counted = [await left(limits) for _ in range(3)]
+    assert counted in ([28, 27, 26], [27, 26, 25]), "it may have counted the one that it did not answer"
+    await limits.close()
+
+
+async def test_nobody_waits_long_for_a_turn_to_ask(silent: Silent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that is slower than requests come makes no queue that grows for ever."""
+    for name, value in {"_REDIS_CONNECTIONS": 1, "_REDIS_SECONDS": 600, "_TURN_SECONDS": 0.01}.items():
+        monkeypatch.setattr(rate_limits, name, value)
+    limits = RateLimits(silent.url, ())
+    first = asyncio.create_task(left(limits))
+    await silent.called.wait()
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(left(limits), left(limits)) == [None, None]
+    assert not first.done()
+    silent.hang_up()
+    assert await first is None
+    await limits.close()
 
 
 def uncounted(answer: Answer) -> float:
