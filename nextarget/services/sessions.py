@@ -182,10 +182,10 @@ class Sessions:
         unused = now + self._rules.idle_days * DAY_MS
         return Millis(min(-(-unused // DAY_MS) * DAY_MS, created_at + ABSOLUTE_DAYS * DAY_MS))
 
-    async def revoke_token(self, text: str) -> None:
+    async def revoke_token(self, text: str) -> bool:
         """End the session of a refresh token, whichever generation, or of an access token, expired or not.
 
-        Text that is no token of ours ends nothing, and that is no error (RFC 7009, 2.2).
+        Text that is no token of ours ends nothing, and that is no error (RFC 7009, 2.2). Returns whether it is one.
         """
         token = refresh.read(self._keyring, text)
         if token is not None:
@@ -194,8 +194,9 @@ class Sessions:
             try:
                 session_id = self._tokens.read(text).session_id
             except InvalidToken:
-                return
+                return False
         await self._database.write(self._end, session_id, "session_revoked", request_id.get(), now=self._clock())
+        return True
 
     async def standing(self, user: User) -> list[Session]:
         """The user's sessions that neither ended nor expired, oldest first."""

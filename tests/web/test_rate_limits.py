@@ -95,6 +95,46 @@ async def test_every_limited_route_has_its_own_quota(limited: Server, method: st
         assert answers[quota].json["error"] == "temporarily_unavailable"
 
 
+@pytest.mark.parametrize(
+    ("body", "header"),
+    [
+        ("grant_type=authorization_code&client_id=wrong", {}),
+        ("grant_type=refresh_token&client_secret=x", {}),
+        ("client_id=nextarget-app", {}),
+        ("grant_type=other", {}),
+        ("grant_type=refresh_token&grant_type=refresh_token", {}),
+        ("grant_type=refresh_token&refresh_token=x&refresh_token=x", {}),
+        ("{}", {"Content-Type": "application/json"}),
+        ("grant_type=refresh_token", {"Authorization": "Basic eDp4"}),
+    ],
+)
+@pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
+async def test_what_is_refused_unread_counts_against_its_address(
+    limited: Server, path: str, body: str, header: dict[str, str]
+) -> None:
+    """Guessing costs as much, whatever is wrong with the request."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded"} | header
+    statuses = [(await limited.ask("POST", path, data=body, headers=headers)).status for _ in range(61)]
+    assert set(statuses[:60]) <= {400, 401}
+    assert statuses[60] == 429
+
+
+async def test_made_up_revocations_use_up_a_quota_that_signing_out_does_not_need(limited: Server) -> None:
+    """Up to the quota they are no errors (RFC 7009, 2.2); tokens of ours are revoked past it."""
+    async with open_browser(limited.url) as browser:
+        one, other = [await App(browser).sign_in() for _ in range(2)]
+    answers = [await limited.ask("POST", "/auth/revoke", data={"token": "made up"}) for _ in range(60)]
+    used = 2  # the codes of the two
+    assert [answer.status for answer in answers] == [200] * (60 - used) + [429] * used
+    assert answers[0].headers["RateLimit"] == f'"token";r={60 - used - 1}'
+    assert answers[-1].json["error"] == "temporarily_unavailable"
+    for token in (one["refresh_token"], other["access_token"]):
+        revoked = await limited.ask("POST", "/auth/revoke", data={"token": token})
+        assert (revoked.status, "RateLimit" in revoked.headers) == (200, False)
+    assert (await refresh(limited, one["refresh_token"])).json["error"] == "invalid_grant"
+    assert (await refresh(limited, other["refresh_token"])).json["error"] == "invalid_grant"
+
+
 async def test_fifty_parallel_refreshes_pass_and_agree_with_limits_on(limited: Server) -> None:
     """They count against their session, not against the address that others share."""
     async with open_browser(limited.url) as browser:

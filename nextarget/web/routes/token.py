@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from aiohttp import hdrs, web
 
-from nextarget.errors import InvalidClient, InvalidRequest, UnsupportedGrantType
+from nextarget.errors import InvalidClient, InvalidRequest, ProblemError, UnsupportedGrantType
 from nextarget.model import Provider, TokenPair
 from nextarget.providers.base import SubjectTokenType
 from nextarget.services.authorization import PresentedCode
@@ -50,8 +50,9 @@ def add(app: web.Application) -> None:
 
 
 async def token(request: web.Request) -> web.Response:
-    form = await _client_form(request)
-    grant = _GRANTS.get(form.optional("grant_type", _NAME) or "", _unsupported)
+    async with _Reading(request):
+        form = await _client_form(request)
+        grant = _GRANTS.get(form.optional("grant_type", _NAME) or "", _unsupported)
     pair, extra = await grant(request, form)
     response = json_response(pair.document() | extra)
     response.headers[hdrs.PRAGMA] = "no-cache"  # RFC 6749, 5.1
@@ -60,15 +61,37 @@ async def token(request: web.Request) -> web.Response:
 
 
 async def revoke(request: web.Request) -> web.Response:
-    form = await _client_form(request)
-    await request.app[RUNTIME].sessions.revoke_token(form.required("token", _ANYTHING))
-    return web.Response(status=200)
+    """Text that is no token of ours counts against its address, so that nobody guesses for ever."""
+    async with _Reading(request):
+        form = await _client_form(request)
+        text = form.required("token", _ANYTHING)
+    if not await request.app[RUNTIME].sessions.revoke_token(text):
+        await _count_address(request)
+    response = web.Response(status=200)
+    show_allowance(request, response)
+    return response
 
 
 @limited("nonce", BEGIN_PER_MINUTE)
 async def nonce(request: web.Request) -> web.Response:
     issued = await request.app[ONLINE].native.issue_nonce()
     return json_response({"nonce": issued, "expires_in": NONCE_SECONDS})
+
+
+class _Reading:
+    """Surrounds the reading of a request: one that is refused in it counts against its client's address."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    async def __aenter__(self) -> None:
+        """Nothing is counted yet."""
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, ProblemError):
+            await _count_address(self._request)
 
 
 async def _client_form(request: web.Request) -> Parameters:
@@ -106,7 +129,9 @@ async def _refresh_token(request: web.Request, form: Parameters) -> _Granted:
     """A refresh with a valid MAC counts against its session, so that one bad client blocks nobody else behind its
     address."""
     sessions = request.app[RUNTIME].sessions
-    presented = sessions.presented(form.optional("refresh_token", _ANYTHING) or "")
+    async with _Reading(request):
+        text = form.optional("refresh_token", _ANYTHING) or ""
+    presented = sessions.presented(text)
     if presented is None:
         await _count_address(request)
         form.required("refresh_token", _ANYTHING)
