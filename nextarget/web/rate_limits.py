@@ -23,6 +23,9 @@ FINISH_PER_MINUTE = 60
 REFRESH_PER_MINUTE = 120
 _WINDOW_SECONDS = 60
 _COMPLAIN_SECONDS = 60
+_OWN_COUNTS = 50_000
+_SHARED_COUNTS = 50_000
+"""So many that honest clients, who ask a few times a minute, stay below a quota that some of them share."""
 _REDIS_CONNECTIONS = 50
 """How many connections to Redis one worker opens at most."""
 _REDIS_SECONDS = 1
@@ -53,11 +56,13 @@ ALLOWANCE = web.RequestKey("allowance", Allowance)
 class _Minute:
     """Counts in memory, all of which end at once, a minute after the first.
 
+    Past a number of clients, newcomers share counts by their hash: it never grows further.
+
     The library's own storage in memory is not used: with every hit it starts a task that walks over all its keys.
     """
 
     def __init__(self) -> None:
-        self._hits: Counter[str] = Counter()
+        self._hits: Counter[str | int] = Counter()
         self._ends = 0.0
 
     async def close(self) -> None:
@@ -68,8 +73,11 @@ class _Minute:
         if not now < self._ends <= now + expiry:  # over, or the clock went back
             self._hits.clear()
             self._ends = now + expiry
-        self._hits[key] += 1
-        return self._hits[key]
+        counted: str | int = key
+        if len(self._hits) >= _OWN_COUNTS and key not in self._hits:
+            counted = hash(key) % _SHARED_COUNTS
+        self._hits[counted] += 1
+        return self._hits[counted]
 
     async def get_expiry(self, _key: str) -> float:
         return self._ends

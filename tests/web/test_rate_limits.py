@@ -7,8 +7,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack
 from ipaddress import ip_network
 from pathlib import Path
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from redis import Redis
 
+from nextarget.errors import RateLimited
 from nextarget.web import rate_limits
 from nextarget.web.rate_limits import ALLOWANCE, RateLimits, client_key
 from tests.apps import App, refresh
@@ -155,6 +157,32 @@ async def test_one_bad_client_behind_an_address_keeps_nobody_from_refreshing(lim
     assert (await refresh(limited, token)).status == 200
 
 
+async def test_counts_in_memory_stop_growing_within_their_minute() -> None:
+    """Past fifty thousand clients, newcomers share as many counts: nobody is refused for that, no greedy one gets past,
+    and those who were there first keep counts of their own."""
+    limits = RateLimits("memory://", ())
+    await _ask_each(limits, range(300_000))
+    tracemalloc.start()
+    try:
+        await _ask_each(limits, range(300_000, 400_000))
+        assert tracemalloc.get_traced_memory()[0] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert await left(limits, _network(0)) == 28
+    with pytest.raises(RateLimited):
+        await _ask_each(limits, [400_000] * 31)
+
+
+async def _ask_each(limits: RateLimits, clients: Iterable[int]) -> None:
+    request = make_mocked_request("GET", "/")
+    for number in clients:
+        await limits.count(request, "start", 30, _network(number))
+
+
+def _network(number: int) -> str:
+    return f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::/64"
+
+
 async def test_limits_that_are_off_are_off_altogether(tmp_path: Path) -> None:
     """RATE_LIMIT_ENABLED=false counts nothing and tells of no quota."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="false") as server:
@@ -252,10 +280,10 @@ class Clock:
         return self.now
 
 
-async def left(limits: RateLimits) -> int | None:
+async def left(limits: RateLimits, key: str = "198.51.100.7") -> int | None:
     """Ask once; what is left of thirty, None when the request passed uncounted."""
     request = make_mocked_request("GET", "/")
-    await limits.count(request, "start", 30, "198.51.100.7")
+    await limits.count(request, "start", 30, key)
     return request[ALLOWANCE].left if ALLOWANCE in request else None
 
 
