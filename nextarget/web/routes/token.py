@@ -5,7 +5,8 @@ parameters and calls its service.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from aiohttp import hdrs, web
@@ -50,7 +51,7 @@ def add(app: web.Application) -> None:
 
 
 async def token(request: web.Request) -> web.Response:
-    async with _Reading(request):
+    async with _reading(request):
         form = await _client_form(request)
         grant = _GRANTS.get(form.optional("grant_type", _NAME) or "", _unsupported)
     pair, extra = await grant(request, form)
@@ -62,7 +63,7 @@ async def token(request: web.Request) -> web.Response:
 
 async def revoke(request: web.Request) -> web.Response:
     """Text that is no token of ours counts against its address, so that nobody guesses for ever."""
-    async with _Reading(request):
+    async with _reading(request):
         form = await _client_form(request)
         text = form.required("token", _ANYTHING)
     if not await request.app[RUNTIME].sessions.revoke_token(text):
@@ -78,20 +79,14 @@ async def nonce(request: web.Request) -> web.Response:
     return json_response({"nonce": issued, "expires_in": NONCE_SECONDS})
 
 
-class _Reading:
+@asynccontextmanager
+async def _reading(request: web.Request) -> AsyncIterator[None]:
     """Surrounds the reading of a request: one that is refused in it counts against its client's address."""
-
-    __slots__ = ("_request",)
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-
-    async def __aenter__(self) -> None:
-        """Nothing is counted yet."""
-
-    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, ProblemError):
-            await _count_address(self._request)
+    try:
+        yield
+    except ProblemError:
+        await _count_address(request)
+        raise
 
 
 async def _client_form(request: web.Request) -> Parameters:
@@ -129,7 +124,7 @@ async def _refresh_token(request: web.Request, form: Parameters) -> _Granted:
     """A refresh with a valid MAC counts against its session, so that one bad client blocks nobody else behind its
     address."""
     sessions = request.app[RUNTIME].sessions
-    async with _Reading(request):
+    async with _reading(request):
         text = form.optional("refresh_token", _ANYTHING) or ""
     presented = sessions.presented(text)
     if presented is None:
