@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from importlib.util import find_spec
+from operator import attrgetter
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -39,7 +40,8 @@ RETRY_SECONDS = 1
 
 _RETIRE = signal.SIGUSR2
 """From the arbiter to a worker whose place another takes."""
-_FOR_WORKERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, _RETIRE)
+_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_FOR_WORKERS = (*_STOP, _RETIRE)
 _NEED_RESTART = ("host", "port", "log_level", "log_format")
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - heartbeats need a directory that is writable where nothing else is
 
@@ -101,6 +103,8 @@ class Worker(GunicornWebWorker):
     """One serving process: aiohttp's worker, with our limits and our way to stop."""
 
     wsgi: Callable[[], GuardedRunner]
+    leaving = False
+    """Whether the arbiter, whose process alone knows, has told it to make room."""
 
     def init_process(self) -> None:
         """Serve until told to stop. Why a worker cannot is told here: gunicorn would print it."""
@@ -230,6 +234,7 @@ class _Workers(BaseApplication):  # type: ignore[misc]
 class _Arbiter(Arbiter):  # type: ignore[misc]
     """gunicorn's arbiter, told apart: workers that stop with the server drain, those that are replaced do not."""
 
+    _asked_to_stop = False
     _stopping = False
 
     def spawn_worker(self) -> Any:
@@ -240,14 +245,32 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_WORKERS)
 
-    def kill_worker(self, pid: int, sig: int) -> None:
-        """gunicorn says SIGTERM for both."""
-        super().kill_worker(pid, _RETIRE if sig == signal.SIGTERM and not self._stopping else sig)
+    def manage_workers(self) -> None:
+        """As many as the settings say, the youngest; those that make room do not count."""
+        staying = sorted((each for each in self.WORKERS.values() if not each.leaving), key=attrgetter("age"))
+        for _ in range(self.num_workers - len(staying)):
+            self.spawn_worker()
+        self._retire(staying[: -self.num_workers])
 
     def reload(self) -> None:
-        """SIGHUP: new workers with the settings as they are now, then the old ones finish what they have."""
-        if self.app.read_again():
-            super().reload()
+        """SIGHUP: new workers with the settings as they are now, then the old ones finish what they have.
+
+        Nobody waits for those: gunicorn would, and hear no signal to stop meanwhile.
+        """
+        if self._asked_to_stop or not self.app.read_again():
+            return
+        old = list(self.WORKERS.values())
+        self.app.reload()
+        self.setup(self.app)
+        for _ in range(self.num_workers):
+            self.spawn_worker()
+        self._retire(old)
+
+    def _retire(self, workers: list[Worker]) -> None:
+        for worker in workers:
+            if not worker.leaving:
+                worker.leaving = True
+                self.kill_worker(worker.pid, _RETIRE)
 
     def handle_usr2(self) -> None:
         """gunicorn would run the command again beside itself."""
@@ -268,14 +291,19 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
                 raise
 
     def signal(self, sig: int, frame: Any) -> None:
-        """A second signal to stop ends everything at once."""
-        if self._stopping and sig in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            for pid in list(self.WORKERS):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            signal.signal(sig, signal.SIG_DFL)
-            os.kill(os.getpid(), sig)
+        """A second signal to stop ends everything at once, whatever the first has come to."""
+        if sig in _STOP:
+            if self._asked_to_stop or self._stopping:
+                self._end_at_once(sig)
+            self._asked_to_stop = True
         super().signal(sig, frame)
+
+    def _end_at_once(self, sig: int) -> None:
+        for pid in list(self.WORKERS):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        signal.signal(sig, signal.SIG_DFL)
+        os.kill(os.getpid(), sig)
 
 
 class _Log(Logger):  # type: ignore[misc]

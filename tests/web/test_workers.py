@@ -281,6 +281,24 @@ async def test_a_second_signal_ends_it_at_once(
         assert ended(*pids)
 
 
+async def test_a_stop_after_sighup_waits_for_no_old_worker(tmp_path: Path, dial: Dial) -> None:
+    """It is heard while a replaced worker still has a request in flight, and so is the second one."""
+    with served_by(2, tmp_path, DRAIN_SECONDS="600") as server:
+        old = server.workers(2)
+        slow = await dial(server.port)
+        slow.send(POST + BODY[:1])
+        server.get("/health")
+        server.send(signal.SIGHUP)
+        server.wait_for("worker_stopping", 2)
+        pids = server.workers(4)
+        server.send(signal.SIGTERM)
+        server.wait_for("stopping")
+        assert not ended(*old, seconds=0)
+        server.send(signal.SIGTERM)
+        assert server.end() == -signal.SIGTERM
+        assert ended(*pids)
+
+
 def test_a_stop_in_the_midst_of_the_start_reaches_every_worker(tmp_path: Path) -> None:
     """A worker that is told to stop before it can listen to signals does so once it can; none has to be killed."""
     for _ in range(3):
