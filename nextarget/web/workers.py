@@ -36,6 +36,8 @@ from nextarget.web.server import BACKLOG, IDLE_SECONDS, SHUTDOWN_SECONDS, Guarde
 
 HEARTBEAT_SECONDS = 30
 """A worker whose event loop stands still for longer is killed and replaced."""
+START_SECONDS = 60
+"""How long a new worker may take until it serves, when it is to replace another."""
 RETRY_SECONDS = 1
 
 _RETIRE = signal.SIGUSR2
@@ -43,6 +45,7 @@ _RETIRE = signal.SIGUSR2
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _FOR_WORKERS = (*_STOP, _RETIRE)
 _NEED_RESTART = ("host", "port", "log_level", "log_format")
+_LOOK_SECONDS = 0.1
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - heartbeats need a directory that is writable where nothing else is
 
 log = telemetry.get_logger()
@@ -124,6 +127,13 @@ class Worker(GunicornWebWorker):
         time.sleep(RETRY_SECONDS)
         sys.exit(1)
 
+    def serves(self) -> bool:
+        """Whether it takes connections, as far as the arbiter has been shown: by the file of its heartbeat."""
+        return os.fstat(self.tmp.fileno()).st_size > 0
+
+    def _show_that_it_serves(self) -> None:
+        os.write(self.tmp.fileno(), b"\n")
+
     def init_signals(self) -> None:
         """Every signal to stop counts once: a service manager may send it to the arbiter and to each worker."""
         super().init_signals()
@@ -149,6 +159,7 @@ class Worker(GunicornWebWorker):
                 await web.SockSite(runner, listener, backlog=BACKLOG).start()
             freeze()
             self.booted = True
+            self._show_that_it_serves()
             log.info("worker_started", pid=self.pid)
             heartbeat = asyncio.create_task(self._beat())
             ending = await self._ending
@@ -253,22 +264,49 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
         self._retire(staying[: -self.num_workers])
 
     def reload(self) -> None:
-        """SIGHUP: new workers with the settings as they are now, then the old ones finish what they have.
+        """SIGHUP: new workers with the settings as they are now; once all of them serve, the old ones finish what they
+        have. If one cannot, the new ones go, and nothing has changed.
 
-        Nobody waits for those: gunicorn would, and hear no signal to stop meanwhile.
+        Nobody waits for those that go: gunicorn would, and hear no signal to stop meanwhile.
         """
+        before = self.app.settings
         if self._asked_to_stop or not self.app.read_again():
             return
-        old = list(self.WORKERS.values())
-        self.app.reload()
-        self.setup(self.app)
-        for _ in range(self.num_workers):
-            self.spawn_worker()
-        self._retire(old)
+        new = [self.WORKERS[self.spawn_worker()] for _ in range(self.app.settings.workers)]
+        if problem := self._problem_of(new):
+            log.error("reload_refused", detail=problem)
+            self.app.settings = before
+            self._retire(new)
+        else:
+            self.app.reload()
+            self.setup(self.app)
+            self._retire([each for each in self.WORKERS.values() if each not in new])
+
+    def _problem_of(self, new: list[Worker]) -> str | None:
+        """Wait until these workers serve, or it is known why they cannot take over."""
+        deadline = time.monotonic() + START_SECONDS
+        while not all(each.serves() for each in new):
+            if self._asked_to_stop:
+                return "The server is to stop."
+            if time.monotonic() > deadline:
+                self._kill_silent(new)
+                return f"A new worker did not serve within {START_SECONDS} seconds."
+            time.sleep(_LOOK_SECONDS)
+            self.reap_workers()
+            self.murder_workers()
+            if any(each.pid not in self.WORKERS for each in new):
+                return "A new worker cannot serve. The log says why, just above."
+        return None
+
+    def _kill_silent(self, workers: list[Worker]) -> None:
+        """Those that do not serve have nothing to finish, and may never hear that they are to make room."""
+        for worker in workers:
+            if not worker.serves():
+                self.kill_worker(worker.pid, signal.SIGKILL)
 
     def _retire(self, workers: list[Worker]) -> None:
         for worker in workers:
-            if not worker.leaving:
+            if worker.pid in self.WORKERS and not worker.leaving:
                 worker.leaving = True
                 self.kill_worker(worker.pid, _RETIRE)
 

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.postgres import Cluster
 from tests.serving import SECRET, Line, Served, issue_token, served
 
 BODY = "grant_type=refresh_token&client_id=nextarget-app&refresh_token=none"
@@ -217,6 +218,71 @@ def test_sighup_reads_the_settings_again(tmp_path: Path) -> None:
         assert not any(ended(pid, seconds=0) for pid in pids)
         server.send(signal.SIGTERM)
         assert server.end() == 0
+
+
+def test_sighup_changes_nothing_when_a_new_worker_cannot_serve(tmp_path: Path) -> None:
+    """The old ones stay, with the settings that they have. Here the key can be read once, by the parent."""
+    write_key(tmp_path / "key.pem")
+    dotenv = tmp_path / ".env"
+    pipe, end = os.pipe()
+    with served(tmp_path, "--workers", "2", stdin=pipe) as server:
+        os.close(pipe)
+        first, second = server.workers(2)
+        os.write(end, (tmp_path / "key.pem").read_bytes())
+        os.close(end)
+        dotenv.write_text("JWT_PRIVATE_KEY_FILE=/dev/stdin\n")
+        server.send(signal.SIGHUP)
+        assert "cannot serve" in server.wait_for("reload_refused")[0]["detail"]
+        assert "JWT_PRIVATE_KEY_FILE" in server.events("worker_failed")[0]["detail"]
+        assert server.get("/health")[0] == 200
+        assert not any(ended(pid, seconds=0) for pid in (first, second))
+        os.kill(first, signal.SIGKILL)
+        pids = server.workers(3)
+        dotenv.unlink()
+        server.send(signal.SIGHUP)
+        server.workers(5)
+        assert ended(*pids)
+        assert server.get("/health/ready")[0] == 200
+        server.send(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_sighup_changes_nothing_while_the_database_is_away(tmp_path: Path, cluster: Cluster) -> None:
+    """Whoever can still be answered is, and once the database is back, another SIGHUP replaces the workers."""
+    with served(tmp_path, "--workers", "2", DATABASE_URL=cluster.create_database()) as server:
+        old = server.workers(2)
+        cluster.stop()
+        server.send(signal.SIGHUP)
+        server.wait_for("reload_refused")
+        assert server.get("/health")[0] == 200
+        assert not any(ended(pid, seconds=0) for pid in old)
+        cluster.start()
+        server.send(signal.SIGHUP)
+        new = server.workers(4)[2:]
+        assert ended(*old)
+        assert server.get("/health/ready")[0] == 200
+        assert not any(ended(pid, seconds=0) for pid in new)
+        server.send(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_a_stop_waits_for_no_new_worker_after_sighup(tmp_path: Path) -> None:
+    """It is heard while the new ones take their time, and so is the second one. Here their key never comes."""
+    write_key(tmp_path / "key.pem")
+    key = tmp_path / "key.fifo"
+    os.mkfifo(key)
+    with served(tmp_path, "--workers", "2", DRAIN_SECONDS="600") as server:
+        old = server.workers(2)
+        (tmp_path / ".env").write_text(f"JWT_PRIVATE_KEY_FILE={key}\n")
+        server.send(signal.SIGHUP)
+        key.write_bytes((tmp_path / "key.pem").read_bytes())
+        server.wait_for("reloading")
+        server.send(signal.SIGTERM)
+        server.wait_for("stopping")
+        assert not any(ended(pid, seconds=0) for pid in old)
+        server.send(signal.SIGTERM)
+        assert server.end() == -signal.SIGTERM
+        assert ended(*old)
 
 
 def test_workers_share_a_postgresql_database(tmp_path: Path, postgres_url: str) -> None:
