@@ -49,6 +49,11 @@ def test_a_service_is_held_in_as_tightly_as_its_work_allows(units: Path, name: s
     assert done.returncode == 0, done.stdout[-300:]
 
 
+def test_the_service_hides_nothing_that_its_metrics_read() -> None:
+    """Without /proc/stat, where the machine's start stands, prometheus_client tells nothing of a process at all."""
+    assert values(SERVICE, "ProcSubset") in ([], ["all"])
+
+
 def test_every_variable_of_the_units_is_a_setting() -> None:
     """A misspelt one would be ignored in silence."""
     assert set(unit_environment(SERVICE)) <= KNOWN
