@@ -384,6 +384,55 @@ def test_what_names_no_database_is_refused_and_not_quoted(tmp_path, url):
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cr/t@127.0.0.1:6390",
+        "redis://:s3cr?t@127.0.0.1:6390",
+        "redis://:s3cr#t@127.0.0.1:6390",
+        "redis://:s3cr[t@127.0.0.1:6390",
+        "redis://:s3cr@t@host:6379",
+        "redis://host",
+        "redis:///0",
+        "redis://host:63790000",
+        "redis://host:0",
+        "redis://host:65536",
+        "redis://[::1",
+        "redis://[::1:6379",
+        "redis://[:::::]:0",
+        "redis://host%00:6379",
+        "redis://host:6379/s3cr",
+        "redis://host:6379?socket_timeout=abc",
+        "redis://host:6379?max_connections=-1",
+        "redis://host:6379?db=s3cr",
+        "redis://host:6379?s3cr=1",
+        "redis://host:6379?ssl_cert_reqs=none",
+        "redis://host:6379#s3cr",
+        "redis+unix:///run/redis.sock",
+    ],
+)
+def test_what_redis_would_not_take_is_refused_and_not_quoted(tmp_path, url):
+    """Found when the settings are read, not when the server starts; part of a password is not shown."""
+    found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "RATE_LIMIT_STORAGE_URL": url})
+    assert set(found) == {"RATE_LIMIT_STORAGE_URL"}
+    assert "s3cr" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "memory://",
+        "redis://redis:6379",
+        "redis://:p%2Fss@127.0.0.1:6379/1",
+        "redis://user:pass@[::1]:6379",
+        "rediss://cache.example.org:6380/0?ssl_cert_reqs=none",
+    ],
+)
+def test_requests_are_counted_in_memory_or_in_redis(tmp_path, url):
+    """A URL as redis-py reads it, with TLS too."""
+    assert settings(tmp_path, RATE_LIMIT_STORAGE_URL=url).rate_limit_storage_url == url
+
+
+@pytest.mark.parametrize(
     ("name", "low", "high"),
     [("PORT", 0, 65535), ("ACCESS_TOKEN_EXP_MINUTES", 1, 1440), ("REFRESH_TOKEN_EXP_DAYS", 1, 180)],
 )

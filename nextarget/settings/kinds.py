@@ -5,7 +5,7 @@ import re
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -22,6 +22,12 @@ _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:,/?#@\s]*)(?::\d{1,5})?"
 _POSTGRESQL = re.compile(
     rf"postgresql://(?:[^/?#@\s]*@)?(?P<hosts>{_HOST}(?:,{_HOST})*)/[^/?#\s]+(?:\?[^#\s]*)?", re.ASCII
 )
+_REDIS = re.compile(
+    r"(?P<scheme>rediss?)://(?:[^/?#@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}(?:/\d{0,5})?"
+    r"(?:\?(?P<options>[^#]*))?"
+)
+_REDISS_OPTIONS = {"ssl_cert_reqs": "none|optional|required", "ssl_ca_certs": r"[\x20-\x7e]+"}
+"""What may follow the question mark, where there is TLS: redis-py knows more, and fails with what it does not know."""
 
 
 def is_loopback(host: str | None) -> bool:
@@ -122,11 +128,31 @@ def _browser_origin(text: str) -> str:
 
 
 def _storage_url(text: str) -> str:
-    if text != "memory://" and not re.fullmatch(r"rediss?://[\x21-\x7e]+", text):
-        raise ValueError("is not a storage. Write memory://, or redis://host:6379.")
-    if text.startswith("redis") and find_spec("redis") is None:
+    if text == "memory://":
+        return text
+    if not _is_redis_url(text):
+        raise ValueError(
+            "is not a storage. Write memory://, or redis://user:password@host:6379/0 with what is neither a letter nor "
+            "a digit in the password as %XX; rediss:// also takes ?ssl_cert_reqs= and ssl_ca_certs=."
+        )
+    if find_spec("redis") is None:
         raise ValueError("needs the redis package. Install it with: pip install 'nextarget-server[redis]'")
     return text
+
+
+def _is_redis_url(text: str) -> bool:
+    """Whether `limits` and redis-py take a text for what it says; importing them to ask would take too long."""
+    found = _REDIS.fullmatch(text)
+    if not found or not re.fullmatch(r"[\x21-\x7e]+", text):
+        return False
+    try:
+        if not urlsplit(text).port:
+            return False
+    except ValueError:
+        return False
+    known = _REDISS_OPTIONS if found["scheme"] == "rediss" else {}
+    options = parse_qsl(found["options"] or "", keep_blank_values=True)
+    return all(name in known and re.fullmatch(known[name], value) for name, value in options)
 
 
 def _as_secret(value: object) -> object:

@@ -93,6 +93,17 @@ def test_a_port_in_use_is_one_sentence(execute, secret, log_format, workers):
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_slash_in_the_password_of_redis_is_a_wrong_setting(execute, secret, workers):
+    """Status 78 and a remedy, not a fault of ours; the password is not shown."""
+    url = "redis://:pa/ss@127.0.0.1:6390"
+    result = execute("serve", "--port", "0", "--workers", workers, RATE_LIMIT_STORAGE_URL=url)
+    assert result.status == 78
+    assert "RATE_LIMIT_STORAGE_URL" in result.err
+    assert "%XX" in result.err
+    assert "pa/ss" not in result.err
+
+
 @pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--port", "0"], ["--host", "example.org"]])
 def test_the_sandbox_is_served_on_a_known_port_of_this_machine_alone(run, folder, options):
     """Anybody signs in as anybody there."""

@@ -20,9 +20,11 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
+from pydantic import TypeAdapter, ValidationError
 from redis import Redis
 
 from nextarget.errors import RateLimited
+from nextarget.settings.kinds import StorageUrl
 from nextarget.web import rate_limits
 from nextarget.web.rate_limits import ALLOWANCE, RateLimits, client_key
 from tests.apps import App, refresh
@@ -339,6 +341,32 @@ async def test_nobody_waits_long_for_a_turn_to_ask(silent: Silent, monkeypatch: 
     silent.hang_up()
     assert await first is None
     await limits.close()
+
+
+REDIS_PARTS = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["h:1", "h", ":", "/", "@", "?", "#", "[", "]", "::1", "6379", "99999", "0", "-1", "%00", "%5B", "&", "="]
+        ),
+        st.sampled_from(
+            ["?db=", "&max_connections=", "?socket_timeout=", "&protocol=", "?ssl_cert_reqs=none", "?foo=", "true"]
+        ),
+        st.text(max_size=3),
+    ),
+    max_size=8,
+)
+
+
+@given(scheme=st.sampled_from(["redis://", "rediss://", "redis:", "memory://"]), parts=REDIS_PARTS)
+def test_every_storage_that_the_settings_take_can_be_made(scheme: str, parts: list[str]) -> None:
+    """Whatever is wrong with its URL is a wrong setting, and never an error when the server starts or first counts."""
+    try:
+        url = TypeAdapter(StorageUrl).validate_python(scheme + "".join(parts))
+    except ValidationError:
+        return
+    storage = RateLimits(url, ())._storage
+    if isinstance(storage, rate_limits._Redis):
+        storage._pool.make_connection()
 
 
 def uncounted(answer: Answer) -> float:
