@@ -14,8 +14,11 @@ from typing import Any, Protocol
 from nextarget.errors import DatabaseUnavailable
 from nextarget.telemetry import metrics
 
+WAITING_SECONDS = 5.0
+"""How long a job waits for a thread before it is dropped and its caller told. As long again is left to one that was
+taken just in time: that is what one statement may take."""
 ANSWER_SECONDS = 10.0
-"""After this, a job's caller is told that the database does not answer, and the connection it hangs on is cut."""
+"""How long a caller waits in all, at the most, and how long one job may keep a connection before that is cut."""
 MAX_WAITING = 1000
 """Jobs that may wait for a thread. More come only when the database stands still; they are refused at once."""
 
@@ -34,28 +37,50 @@ class Worker(Protocol):
 
 
 class _Job:
-    """One piece of work and whoever waits for it."""
+    """One piece of work and whoever waits for it.
 
-    __slots__ = ("error", "future", "result", "thread", "timer", "work", "writes")
+    Its caller's time runs from when it was asked for, its connection's from when a thread began it: many who ask at
+    once make callers wait, and are no sign of a connection that does not answer.
+    """
+
+    __slots__ = ("began", "error", "future", "result", "thread", "timer", "work", "writes")
 
     def __init__(self, work: Callable[[Any], Any], loop: asyncio.AbstractEventLoop, *, writes: bool) -> None:
         self.work = work
         self.writes = writes
         self.future: asyncio.Future[Any] = loop.create_future()
-        self.timer = loop.call_later(ANSWER_SECONDS, self.expire)
+        self.timer = loop.call_later(WAITING_SECONDS, self.look)
+        self.began = 0.0
         self.thread: _Thread | None = None
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def expire(self) -> None:
-        """Tell the caller that it took too long, and free the thread; runs on the event loop."""
+    def begin(self, thread: "_Thread") -> None:
+        """A thread has it from now on; runs on that thread."""
+        self.began = time.monotonic()
+        self.thread = thread
+
+    def look(self) -> None:
+        """Give it up unless a thread has it; runs on the event loop, as does all that follows."""
+        if self.thread is None:
+            self._refuse(f"no connection was free within {WAITING_SECONDS:g} s")
+        if self.thread is not None:  # asked only now: a thread that takes it from here on finds it given up
+            self._call_later(ANSWER_SECONDS - WAITING_SECONDS, self.expire, self.thread)
+
+    def expire(self, thread: "_Thread") -> None:
+        """Tell the caller that it took too long, and free the thread once it has been at it for as long."""
+        self._refuse(f"no answer within {ANSWER_SECONDS:g} s")
+        self._call_later(self.began + ANSWER_SECONDS - time.monotonic(), thread.cut, self)
+
+    def _refuse(self, note: str) -> None:
         if not self.future.done():
-            self.future.set_exception(DatabaseUnavailable(note=f"no answer within {ANSWER_SECONDS:g} s"))
-        if self.thread is not None:
-            self.thread.cut(self)
+            self.future.set_exception(DatabaseUnavailable(note=note))
+
+    def _call_later(self, seconds: float, step: Callable[..., None], *arguments: object) -> None:
+        self.timer = self.future.get_loop().call_later(seconds, step, *arguments)
 
     def settle(self) -> None:
-        """Hand the outcome over; runs on the event loop. A caller that went away is not told."""
+        """Hand the outcome over. A caller that went away is not told."""
         self.timer.cancel()
         if self.future.done():
             return
@@ -85,7 +110,8 @@ class Pool:
         metrics.set_pool_size(size)
 
     async def perform(self, work: Callable[[Any], Any], *, writes: bool) -> Any:
-        """Have a job done; what it raises is raised here. Raises DatabaseUnavailable when that takes too long.
+        """Have a job done; what it raises is raised here. Raises DatabaseUnavailable when that takes too long: after
+        WAITING_SECONDS without a thread, and after ANSWER_SECONDS in any case.
 
         A job that nobody waits for any more, when its turn comes, is dropped; one that has begun is finished.
         """
@@ -143,12 +169,13 @@ class _Thread(threading.Thread):
     def run(self) -> None:
         while (job := self._queue.get()) is not None:
             with self._changing:
-                self.job, job.thread = job, self
+                self.job = job
+                job.begin(self)
             try:
                 if self._cuts != self._pool.cuts:
                     self._cuts = self._pool.cuts
                     self._worker.close()
-                if not job.future.done():  # asked only now: one that expires from here on finds whom to cut
+                if not job.future.done():  # asked only now: whoever gives it up from here on finds whom to cut
                     with metrics.pool_connection():
                         job.result = self._worker.perform(job.work, writes=job.writes)
             except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it

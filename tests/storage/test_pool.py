@@ -3,13 +3,59 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.storage import pool as pool_module
-from nextarget.storage.pool import Pool
+from nextarget.storage.pool import ANSWER_SECONDS, WAITING_SECONDS, Pool
+
+
+@dataclass(eq=False)
+class Timer:
+    """What a clock does at a time, unless it is cancelled."""
+
+    when: float
+    step: Callable[[], None]
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Clock:
+    """Time as a pool sees it, in seconds: it passes only when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._timers: list[Timer] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, step: Callable[..., None], *arguments: object) -> Timer:
+        self._timers.append(Timer(self.now + delay, lambda: step(*arguments)))
+        return self._timers[-1]
+
+    def advance(self, to: float) -> None:
+        """Do all that is due until then, in order."""
+        while due := [timer for timer in self._timers if timer.when <= to and not timer.cancelled]:
+            timer = min(due, key=lambda timer: timer.when)
+            self._timers.remove(timer)
+            self.now = timer.when
+            timer.step()
+        self.now = to
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The one by which this test's pool goes."""
+    clock = Clock()
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", clock.call_later)
+    monkeypatch.setattr(pool_module, "time", clock)
+    return clock
 
 
 class Line:
@@ -55,6 +101,34 @@ class Lines:
         assert await asyncio.to_thread(begun.wait, 60)
         return task, go_on
 
+    async def ask(self) -> "tuple[asyncio.Task[None], threading.Event]":
+        """A job in the queue that will hang until its connection is lost, and the event of its beginning."""
+        begun = threading.Event()
+
+        def hang(line: Line) -> None:
+            begun.set()
+            assert line.lost.wait(60)
+
+        task = asyncio.create_task(self.pool.perform(hang, writes=False))
+        await asyncio.sleep(0)
+        return task, begun
+
+    async def hang(self) -> "asyncio.Task[None]":
+        """As `ask`, and it has begun."""
+        task, begun = await self.ask()
+        assert await asyncio.to_thread(begun.wait, 60)
+        return task
+
+    async def hang_after(self, seconds: float, clock: Clock) -> "asyncio.Task[None]":
+        """As `hang`, but it had to wait for so long before it began; nobody else is left."""
+        busy = [await self.hold() for _ in range(2)]
+        task, begun = await self.ask()
+        clock.advance(seconds)
+        self.let_go()
+        await asyncio.gather(*(held for held, _ in busy))
+        assert await asyncio.to_thread(begun.wait, 60)
+        return task
+
     def let_go(self) -> None:
         for held in self._held:
             held.set()
@@ -65,6 +139,8 @@ def lines() -> Iterator[Lines]:
     lines = Lines()
     yield lines
     lines.let_go()
+    for line in lines.made:
+        line.lost.set()
     lines.pool.close()
     assert all(line.closed for line in lines.made)
 
@@ -106,49 +182,79 @@ async def test_what_a_job_raises_reaches_its_caller(lines: Lines) -> None:
     assert await lines.pool.perform(number_of, writes=False)
 
 
-async def test_a_connection_that_does_not_answer_is_cut(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_does_not_answer_is_cut(lines: Lines, clock: Clock) -> None:
     """Its caller is told, and the thread is free for others, though the database never said a word."""
-    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 0.05)
-
-    def never(line: Line) -> None:
-        assert line.lost.wait(60)
-
+    hanging = await lines.hang()
+    clock.advance(ANSWER_SECONDS - 0.1)
+    assert lines.pool.cuts == 0
+    clock.advance(ANSWER_SECONDS)
+    assert lines.pool.cuts == 1
     with pytest.raises(DatabaseUnavailable) as caught:
-        await lines.pool.perform(never, writes=False)
+        await hanging
     assert "no answer" in str(caught.value.note)
-    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 60)
     await asyncio.gather(*(lines.pool.perform(number_of, writes=False) for _ in range(10)))
 
 
-async def test_one_that_does_not_answer_makes_the_others_suspect(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_does_not_answer_makes_the_others_suspect(lines: Lines, clock: Clock) -> None:
     """The machine may be gone: no caller after that has to find it out again, connection by connection."""
     for _ in range(2):
         await lines.hold()
     lines.let_go()
-    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 0.05)
+    hanging = await lines.hang()
+    clock.advance(ANSWER_SECONDS)
     with pytest.raises(DatabaseUnavailable):
-        await lines.pool.perform(lambda line: line.lost.wait(60), writes=False)
-    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 60)
+        await hanging
     assert not any(line.closed for line in lines.made)
     for _ in range(2):
         await lines.hold()
     assert [line.closed for line in lines.made] == [True, True]
 
 
-async def test_whoever_waits_for_a_free_connection_is_told_in_time(
-    lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And what they wanted is not done later, when nobody waits for it."""
+async def test_whoever_waits_for_a_free_connection_is_told_in_time(lines: Lines, clock: Clock) -> None:
+    """What they wanted is not done later, when nobody waits for it, and no connection is to blame."""
     busy = [await lines.hold() for _ in range(2)]
     done: list[str] = []
-    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 0.05)
-    with pytest.raises(DatabaseUnavailable):
-        await lines.pool.perform(lambda _: done.append("late"), writes=True)
-    monkeypatch.setattr(pool_module, "ANSWER_SECONDS", 60)
+    waiting = asyncio.create_task(lines.pool.perform(lambda _: done.append("late"), writes=True))
+    await asyncio.sleep(0)
+    clock.advance(WAITING_SECONDS)
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await waiting
+    assert "no connection was free" in str(caught.value.note)
     lines.let_go()
     await asyncio.gather(*(task for task, _ in busy))
     await asyncio.gather(*(lines.pool.perform(lambda _: done.append("now"), writes=True) for _ in range(10)))
     assert done == ["now"] * 10
+    assert lines.pool.cuts == 0
+    assert not any(line.closed for line in lines.made)
+
+
+async def test_a_job_that_waited_long_has_all_the_time_on_its_connection(lines: Lines, clock: Clock) -> None:
+    """A queue is no sign of a connection that does not answer: it serves on, though the caller had to be told."""
+    late = await lines.hang_after(WAITING_SECONDS - 1, clock)
+    clock.advance(ANSWER_SECONDS)
+    with pytest.raises(DatabaseUnavailable):
+        await late
+    clock.advance(ANSWER_SECONDS + WAITING_SECONDS - 1.1)
+    assert not any(line.lost.is_set() for line in lines.made)
+    for line in lines.made:
+        line.lost.set()  # the answer comes at last
+    for _ in range(2):
+        await lines.hold()
+    clock.advance(2 * ANSWER_SECONDS)
+    assert lines.pool.cuts == 0
+    assert not any(line.closed for line in lines.made)
+
+
+async def test_a_job_that_waited_long_is_cut_when_it_runs_too_long(lines: Lines, clock: Clock) -> None:
+    """By its own time on the connection; whoever asked has been told before."""
+    late = await lines.hang_after(WAITING_SECONDS - 1, clock)
+    clock.advance(ANSWER_SECONDS)
+    with pytest.raises(DatabaseUnavailable):
+        await late
+    assert lines.pool.cuts == 0
+    clock.advance(ANSWER_SECONDS + WAITING_SECONDS - 1)
+    assert lines.pool.cuts == 1
+    assert [line.lost.is_set() for line in lines.made].count(True) == 1
 
 
 async def test_a_full_queue_is_refused_at_once(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:

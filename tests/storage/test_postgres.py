@@ -79,10 +79,12 @@ async def test_a_server_that_answers_nothing_is_given_up_in_time(
     async with opened(cluster.create_database(), pool_size=2) as database:
         await busy(database, 2)
         monkeypatch.setattr("nextarget.storage.pool.ANSWER_SECONDS", 0.2)
+        monkeypatch.setattr("nextarget.storage.pool.WAITING_SECONDS", 0.1)
         cluster.freeze()
         outcomes = await asyncio.gather(*(database.read(users.page) for _ in range(6)), return_exceptions=True)
         assert all(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes)
         monkeypatch.setattr("nextarget.storage.pool.ANSWER_SECONDS", 30)
+        monkeypatch.setattr("nextarget.storage.pool.WAITING_SECONDS", 30)
         await busy(database, 2, connected=False)  # its threads are free, though it says nothing still
         cluster.thaw()
         await busy(database, 2)
