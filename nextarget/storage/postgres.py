@@ -142,7 +142,8 @@ class PostgresDatabase(Database):
     def snapshot(self) -> Iterator[pw.Database]:
         """A transaction that sees what was committed when its first statement ran (PostgreSQL's manual, 13.2.2)."""
         with self.untouched() as reading:
-            reading.execute_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")  # type: ignore[no-untyped-call]
+            connection: _Connection = reading.connection()  # type: ignore[no-untyped-call]
+            connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY{connection.limits}".encode())
             yield reading
             reading.execute_sql("COMMIT")  # type: ignore[no-untyped-call]
 
@@ -236,6 +237,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that knows what its transactions must begin with, and can be cut from another thread."""
 
     pooled = False
+    limits = ""
     begin = b""
     given_up = False
 
@@ -272,15 +274,15 @@ class _Cursor(psycopg.Cursor[tuple[Any, ...]]):
 
 
 class _Peewee(pw.PostgresqlDatabase):
-    """Peewee's PostgreSQL with psycopg 3. `statement_seconds` limits each statement, 0 does not."""
+    """Peewee's PostgreSQL with psycopg 3. `statement_seconds` limits each statement; 0 lifts every limit."""
 
     def __init__(self, parameters: dict[str, Any], *, statement_seconds: int = 0, thread_safe: bool = True) -> None:
         self.latest: _Connection | None = None
         """What another thread may cut. Peewee's own door to it would connect that thread, and make it wait, too."""
         self._parameters = parameters
-        limits = {"statement_timeout": statement_seconds, "idle_in_transaction_session_timeout": IDLE_SECONDS}
-        if not statement_seconds:
-            limits = {}  # a migration takes its time, and another connection holds its lock meanwhile
+        # A migration takes its time, and so does a copy, whatever limits the role itself has.
+        idle_seconds = IDLE_SECONDS if statement_seconds else 0
+        limits = {"statement_timeout": statement_seconds, "idle_in_transaction_session_timeout": idle_seconds}
         self._options = " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items())
         self._set_local = "".join(f"; SET LOCAL {name} = '{seconds}s'" for name, seconds in limits.items())
         super().__init__(str(parameters.get("dbname") or "postgres"), prefer_psycopg3=True, thread_safe=thread_safe)
@@ -293,9 +295,9 @@ class _Peewee(pw.PostgresqlDatabase):
             ).fetchall()
             # A pooler makes up the process id that it tells its clients when they connect.
             connection.pooled = pid != connection.info.backend_pid
-            begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
             if connection.pooled:
-                begin += self._set_local  # one that takes our options may still ignore them
+                connection.limits = self._set_local  # one that takes our options may still ignore them
+            begin = f"BEGIN ISOLATION LEVEL READ COMMITTED{connection.limits}"
             if durability == "off":
                 begin += "; SET LOCAL synchronous_commit = on"  # a sign-out survives a power cut
             connection.begin = begin.encode()

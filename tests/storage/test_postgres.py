@@ -170,6 +170,32 @@ async def test_what_the_rules_rest_on_does_not_depend_on_the_servers_settings(po
     postgres.drop_database(url)
 
 
+LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout")
+
+
+def limit_role(cluster: Cluster, url: str, limit: str) -> None:
+    """Give the role timeouts of its own in this database."""
+    for name in LIMITS:
+        cluster.execute(f"ALTER ROLE postgres IN DATABASE \"{url.rpartition('/')[2]}\" SET {name} = '{limit}'")
+
+
+def limits(db: Connection) -> set[str]:
+    return {db.execute_sql(f"SHOW {name}").fetchone()[0] for name in LIMITS}
+
+
+def test_the_terminal_takes_its_time_whatever_the_roles_limits_are(postgres: Cluster, postgres_url: str) -> None:
+    """One that keeps requests in time behind a pooler ends no migration, no listing and no copy."""
+    limit_role(postgres, postgres_url, "1ms")
+    database = database_at(postgres_url)
+    assert migrate(database)
+    assert database.read_now(limits) == {"0"}
+    assert database.write_now(limits) == {"0"}
+    for opening in (database.untouched, database.schema_changes, database.snapshot):
+        with opening() as db:
+            assert limits(db) == {"0"}
+    database.close()
+
+
 async def test_a_job_runs_in_its_callers_context(postgres_url: str) -> None:
     """What is recorded names the request that asked for it, whichever thread writes it down."""
     request: ContextVar[str] = ContextVar("request")
@@ -302,3 +328,16 @@ def test_migrating_through_pgbouncer_is_refused_with_what_to_do(pgbouncer: PgBou
     assert migrate(database_at(postgres_url)) == names
     assert pending(database) == []
     assert migrate(database) == []
+
+
+def test_through_pgbouncer_transactions_of_the_terminal_take_their_time(
+    postgres: Cluster, pgbouncer: PgBouncer, postgres_url: str
+) -> None:
+    """What writes and what copies lifts the limits that the role has for requests."""
+    migrate(database_at(postgres_url))
+    limit_role(postgres, postgres_url, "5s")
+    database = database_at(pgbouncer.in_front_of(postgres_url))
+    assert database.write_now(limits) == {"0"}
+    with database.snapshot() as db:
+        assert limits(db) == {"0"}
+    database.close()
