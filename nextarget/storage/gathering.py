@@ -13,6 +13,7 @@ from typing import Any, Literal
 from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.database import K, R, Together
 from nextarget.storage.pool import MAX_WAITING
+from nextarget.storage.postgres_errors import is_held
 from nextarget.telemetry import metrics
 
 MOST = 64
@@ -35,8 +36,11 @@ class Gathering:
         self._waiting = 0
 
     def ask(self, fn: Together[K, R], key: K) -> "asyncio.Future[R]":
-        """What `fn` answers for this key. Raises DatabaseUnavailable, as do the others that are asked together; what
-        else goes wrong for one goes wrong for that one alone."""
+        """What `fn` answers for this key. Raises DatabaseUnavailable, as do the others that are asked together.
+
+        What else goes wrong for one, a row that somebody holds included, goes wrong for that one alone: nothing was
+        done, so each is asked for by itself, all at once. That may take as long again.
+        """
         if self._waiting >= MAX_WAITING:
             raise DatabaseUnavailable(note=f"{MAX_WAITING} requests wait for the database already")
         self._waiting += 1
@@ -71,11 +75,9 @@ class Gathering:
         outcomes: Sequence[Any]
         try:
             outcomes = await self._door(fn, group.keys)
-        except DatabaseUnavailable as error:
-            outcomes = [error] * len(group.keys)
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
-            if len(group.keys) > 1 and isinstance(error, Exception):
-                outcomes = [await self._outcome(fn, key) for key in group.keys]
+            if len(group.keys) > 1 and _may_be_of_one(error):
+                outcomes = await asyncio.gather(*(self._outcome(fn, key) for key in group.keys))
             else:
                 outcomes = [error] * len(group.keys)
         self._waiting -= len(group.keys)
@@ -94,6 +96,11 @@ class Gathering:
             return (await self._door(fn, [key]))[0]
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for it
             return error
+
+
+def _may_be_of_one(error: BaseException) -> bool:
+    """Whether nothing was done, and others of the group may fare better alone."""
+    return is_held(error) if isinstance(error, DatabaseUnavailable) else isinstance(error, Exception)
 
 
 class _Group:

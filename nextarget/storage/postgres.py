@@ -28,6 +28,9 @@ from nextarget.telemetry import metrics
 CONNECT_SECONDS = 4
 STATEMENT_SECONDS = 5
 """How long one statement of a request may take. On the terminal and in migrations there is no limit."""
+LOCK_SECONDS = 2
+"""How long a request's write may wait for a row that another transaction holds. PostgreSQL needs one of them
+(`deadlock_timeout`) to see that two wait for each other."""
 IDLE_SECONDS = 10
 """How long the server lets a transaction of ours hold its locks while it hears nothing from us."""
 ATTEMPTS = 3
@@ -281,8 +284,14 @@ class _Peewee(pw.PostgresqlDatabase):
         """What another thread may cut. Peewee's own door to it would connect that thread, and make it wait, too."""
         self._parameters = parameters
         # A migration takes its time, and so does a copy, whatever limits the role itself has.
-        idle_seconds = IDLE_SECONDS if statement_seconds else 0
-        limits = {"statement_timeout": statement_seconds, "idle_in_transaction_session_timeout": idle_seconds}
+        idle, lock = (IDLE_SECONDS, LOCK_SECONDS) if statement_seconds else (0, 0)
+        limits = {
+            "statement_timeout": statement_seconds,
+            "idle_in_transaction_session_timeout": idle,
+            "lock_timeout": 0,
+        }
+        # Only of transactions: a read waits for no row, and for a table it may, as long as its statement may take.
+        self._lock_limit = f"; SET LOCAL lock_timeout = '{lock}s'"
         self._options = " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items())
         self._set_local = "".join(f"; SET LOCAL {name} = '{seconds}s'" for name, seconds in limits.items())
         super().__init__(str(parameters.get("dbname") or "postgres"), prefer_psycopg3=True, thread_safe=thread_safe)
@@ -297,7 +306,7 @@ class _Peewee(pw.PostgresqlDatabase):
             connection.pooled = pid != connection.info.backend_pid
             if connection.pooled:
                 connection.limits = self._set_local  # one that takes our options may still ignore them
-            begin = f"BEGIN ISOLATION LEVEL READ COMMITTED{connection.limits}"
+            begin = f"BEGIN ISOLATION LEVEL READ COMMITTED{connection.limits}{self._lock_limit}"
             if durability == "off":
                 begin += "; SET LOCAL synchronous_commit = on"  # a sign-out survives a power cut
             connection.begin = begin.encode()

@@ -15,6 +15,8 @@ _NOT_OURS = {"42P01", "42703", "42501", "3F000"}
 """No such table, column or schema, or no right to it: the database is not as we need it, which may pass."""
 UNDONE = {"40001", "40P01"}
 """Serialization failure and deadlock (PostgreSQL's appendix A): the transaction was rolled back."""
+_HELD = "55P03"
+"""Lock not available: whoever has it kept it for longer than we wait. The transaction was rolled back."""
 
 
 def is_broken_rule(error: Exception) -> bool:
@@ -31,6 +33,11 @@ def sqlstate(error: Exception) -> str | None:
     """PostgreSQL's code for an error, of the driver's or of Peewee's, which wraps the driver's."""
     original = getattr(error, "orig", error)
     return original.sqlstate if isinstance(original, psycopg.Error) else None
+
+
+def is_held(error: DatabaseUnavailable) -> bool:
+    """Whether all that was wrong is that another transaction holds a row, so that nothing was done."""
+    return isinstance(error.__cause__, Exception) and sqlstate(error.__cause__) == _HELD
 
 
 _REMEDIES = (

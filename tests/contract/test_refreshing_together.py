@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
-from nextarget.errors import InvalidGrant
+from nextarget.errors import DatabaseUnavailable, InvalidGrant
 from nextarget.model import Millis, Secret, Session, TokenPair, User
 from nextarget.services.sessions import SessionRules, Sessions
-from nextarget.storage import audit, sessions
+from nextarget.storage import audit, postgres, sessions
+from nextarget.storage.addresses import database_at
 from nextarget.storage.database import Database
+from nextarget.storage.schema import migrate
 from nextarget.telemetry import request_id
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
@@ -110,3 +113,24 @@ async def test_nodes_that_refresh_the_same_sessions_agree(database: Database, el
     orders = (tokens, tokens[::-1])
     answers = await asyncio.gather(*(together(door, *orders[number % 2]) for number, door in enumerate(doors)))
     assert answers == [[2] * 30] * nodes
+
+
+async def test_a_session_that_somebody_holds_keeps_only_its_own_device_waiting(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that never ends its transaction, in a terminal say: the others move on, and this one may try again."""
+    monkeypatch.setattr(postgres, "LOCK_SECONDS", 1)
+    database = database_at(postgres_url)
+    migrate(database)
+    database.open()
+    of = service(database, lambda: NOW)
+    held, *others = opened(database, of, 16)
+    tokens = [RefreshToken(session.id, 1) for session in (held, *others)]
+    with psycopg.connect(postgres_url) as somebody:
+        somebody.execute('SELECT "id" FROM "session" WHERE "id" = %s FOR UPDATE', (held.id,))
+        refused, *answers = await asyncio.gather(*(of.refresh(token) for token in tokens), return_exceptions=True)
+    assert isinstance(refused, DatabaseUnavailable)
+    assert refused.retryable
+    assert [_generation(of, answer) for answer in answers] == [2] * 15
+    assert await together(of, tokens[0]) == [2]
+    database.close()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 import pytest
 
 from nextarget.errors import DatabaseUnavailable
@@ -110,6 +111,29 @@ async def test_a_database_that_cannot_be_used_is_not_asked_again() -> None:
     answers = await asyncio.gather(*(gathering.ask(look, key) for key in "abc"), return_exceptions=True)
     assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
     assert door.journeys == [["a", "b", "c"]]
+
+
+async def test_who_needs_what_somebody_holds_waits_alone() -> None:
+    """Nothing was written, so each is asked for again by itself, and none of them behind the one that waits."""
+    served: list[str] = []
+    rest_served = asyncio.Event()
+
+    async def door(_fn: Any, keys: Sequence[str]) -> list[str]:
+        if keys == ["a"]:
+            await rest_served.wait()
+        if "a" in keys:
+            raise DatabaseUnavailable(note="held") from psycopg.errors.LockNotAvailable()
+        served.extend(keys)
+        if len(served) == 2:
+            rest_served.set()
+        return list(keys)
+
+    gathering = Gathering("write", door)
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*(gathering.ask(look, key) for key in "abc"), return_exceptions=True)
+    assert isinstance(answers[0], DatabaseUnavailable)
+    assert answers[1:] == ["b", "c"]
+    assert served == ["b", "c"]
 
 
 async def test_who_goes_away_takes_nobody_along() -> None:

@@ -170,7 +170,7 @@ async def test_what_the_rules_rest_on_does_not_depend_on_the_servers_settings(po
     postgres.drop_database(url)
 
 
-LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout")
+LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout", "lock_timeout")
 
 
 def limit_role(cluster: Cluster, url: str, limit: str) -> None:
@@ -218,8 +218,12 @@ async def test_text_with_a_nul_is_kept_without_it(postgres_url: str) -> None:
         assert await database.read(users.find, "\0") == []
 
 
-async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(postgres_url: str) -> None:
+async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever deactivates waits, and then ends that session too: activating again revives none."""
+    monkeypatch.setattr(postgres, "LOCK_SECONDS", 30)
+    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 30)
     async with opened(postgres_url) as database:
         user = await database.write(admit)
         read, go_on = threading.Event(), threading.Event()
@@ -314,6 +318,7 @@ async def test_everything_but_migrating_works_through_pgbouncer(pgbouncer: PgBou
         assert list(outcomes) == list(made)
         assert await shown(database, "statement_timeout", writes=True) == "5s"
         assert await shown(database, "idle_in_transaction_session_timeout", writes=True) == "10s"
+        assert await shown(database, "lock_timeout", writes=True) == "2s"
 
 
 def test_migrating_through_pgbouncer_is_refused_with_what_to_do(pgbouncer: PgBouncer, postgres_url: str) -> None:
