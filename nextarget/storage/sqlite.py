@@ -22,6 +22,7 @@ import peewee as pw
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.database import Database, K, P, R, Together, Work
+from nextarget.storage.pool import MAX_WAITING
 from nextarget.telemetry import metrics
 
 BUSY_TIMEOUT_MS = 10_000
@@ -233,9 +234,18 @@ class _Writer(threading.Thread):
         self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
         self._gathered: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
         self._waiting: deque[_Job] = deque()  # handed over, and this thread's own
+        self._submitted = 0
+        self._taken = 0  # of those, by this thread, which alone counts them
 
     async def submit(self, work: Callable[[], Any]) -> Any:
-        """Writes asked for within one turn of the loop are handed over together: they share a commit."""
+        """Writes asked for within one turn of the loop are handed over together: they share a commit. Raises
+        DatabaseUnavailable when MAX_WAITING wait already.
+
+        A write is done even if nobody waits for it any more: a sign-out is not lost because somebody hung up.
+        """
+        if self._submitted - self._taken >= MAX_WAITING:
+            raise DatabaseUnavailable(note=f"{MAX_WAITING} writes wait for the database already")
+        self._submitted += 1
         loop = asyncio.get_running_loop()
         job = _Job(work, loop.create_future())
         gathered = self._gathered.get(loop)
@@ -275,7 +285,9 @@ class _Writer(threading.Thread):
                     self._queue.put(None)  # what came before the stop is committed first
                 break
             waiting.extend(jobs)
-        return [waiting.popleft() for _ in range(min(len(waiting), MAX_BATCH))]
+        batch = [waiting.popleft() for _ in range(min(len(waiting), MAX_BATCH))]
+        self._taken += len(batch)
+        return batch
 
     def _commit(self, batch: list[_Job]) -> None:
         try:

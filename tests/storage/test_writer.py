@@ -8,7 +8,7 @@ import pytest
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.model import User
-from nextarget.storage import users
+from nextarget.storage import sqlite, users
 from nextarget.storage.database import Connection
 from nextarget.storage.sqlite import MAX_BATCH, SqliteDatabase
 from tests.contract.rows import admit, identity
@@ -128,6 +128,23 @@ async def test_writes_queued_before_the_end_are_committed(database: SqliteDataba
     assert {user.id for user in after.read_now(users.page, size=1000)} == {user.id for user in admitted}
     assert len(admitted) == MAX_BATCH + 10
     after.close()
+
+
+async def test_only_so_many_writes_wait(database: SqliteDatabase, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a disk that stands still, memory does not grow with every request; when it goes on, so do they."""
+    monkeypatch.setattr(sqlite, "MAX_WAITING", MAX_BATCH + 1)
+    holding = await gate.close_behind(database)
+    writes = await queued(*(database.write(admit_as, str(number)) for number in range(MAX_BATCH + 1)))
+    for hung_up in writes[:2]:
+        hung_up.cancel()
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await database.write(admit_as, "late")
+    assert "wait for the database already" in str(caught.value.note)
+    gate.open()
+    await asyncio.gather(holding, *writes[2:])
+    later = await queued(*(database.write(admit_as, f"later {number}") for number in range(MAX_BATCH + 1)))
+    await asyncio.gather(*later)
+    assert len(database.read_now(users.page, size=1000)) == 2 * (MAX_BATCH + 1)
 
 
 async def test_a_closed_database_takes_no_more_writes(database: SqliteDatabase) -> None:
