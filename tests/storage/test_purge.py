@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from nextarget.model import AuditEvent, Identity, Login, LoginMode, Millis, Provider, Session
 from nextarget.services import accounts, purging
@@ -14,6 +15,7 @@ from nextarget.storage.database import Connection
 from nextarget.storage.logins import NewLogin
 from nextarget.storage.schema import migrate
 from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.telemetry import get_logger
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.running import Server, running
 
@@ -100,10 +102,14 @@ async def test_purging_goes_on_after_a_failure(tmp_path: Path, monkeypatch: pyte
     """A database that is away for a while stops it no more than it stops anything else."""
     monkeypatch.setattr(purging, "PERIOD_SECONDS", 0)
     monkeypatch.setattr(purging, "START_SECONDS", 0)
+    monkeypatch.setattr(purging, "log", get_logger())  # one that has not settled yet on where it writes
     made = SqliteDatabase(tmp_path / "nextarget.db")
     migrate(made)
-    task = asyncio.create_task(purging.purge_for_ever(made, clock=lambda: NOW, audit_days=1))
-    await asyncio.sleep(0)  # not open yet: the first try fails
+    with capture_logs() as lines:  # not open yet: the first try fails
+        task = asyncio.create_task(purging.purge_for_ever(made, clock=lambda: NOW, audit_days=1))
+        async with asyncio.timeout(30):
+            while not any(line["event"] == "purge_failed" for line in lines):
+                await asyncio.sleep(0)
     made.open()
     await made.write(fill, 2, Millis(NOW - 31 * DAY_MS))
     async with asyncio.timeout(30):
