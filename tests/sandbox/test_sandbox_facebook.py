@@ -217,7 +217,7 @@ async def test_without_a_person_a_page_offers_everybody_every_fault_and_cancel(d
         {"state": "x" * 2049},
     ],
 )
-async def test_a_wrong_dialog_request_gets_a_page_and_no_redirect(dialog, changes):
+async def test_a_wrong_diarequest_answered_gets_a_page_and_no_redirect(dialog, changes):
     """RFC 6749, 4.1.2.1."""
     answer = await dialog(**({"person": "ada"} | changes))
     assert answer.status == 400

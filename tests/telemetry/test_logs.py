@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from nextarget import telemetry
 from nextarget.telemetry import (
     configure_logging,
-    flush_logs,
+    flush,
     get_logger,
-    log_request,
     login_id,
     new_request_id,
+    request_answered,
     request_id,
     scrubbed,
 )
@@ -102,7 +102,9 @@ def test_request_ids_do_not_repeat() -> None:
 
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Lines]]:
-    """Logging set up anew towards a buffer; afterwards it is as it was for the other tests."""
+    """Logging set up anew towards a buffer; afterwards it is as it was for the other tests. Nothing is counted: the
+    metrics are the process's, and these routes are made up."""
+    monkeypatch.setattr("nextarget.telemetry.logs.observe_request", lambda *_: None)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
 
@@ -260,7 +262,7 @@ def test_on_a_terminal_exceptions_are_scrubbed_as_well(
 
 
 def answered(route: str, status: int = 200) -> None:
-    log_request("GET", route, status, 0.0015)
+    request_answered("GET", route, status, 0.0015)
 
 
 async def test_a_request_is_told_like_anything_else(lines: Lines) -> None:
@@ -269,7 +271,7 @@ async def test_a_request_is_told_like_anything_else(lines: Lines) -> None:
     answered("/health")
     request_id.reset(request)
     login_id.reset(login)
-    flush_logs()
+    flush()
     (line,) = lines()
     assert line.pop("time").endswith("Z")
     assert line == {
@@ -306,7 +308,7 @@ async def test_requests_are_told_at_the_level_info(configured: Callable[..., Lin
     """Who asked for warnings alone gets no line for each request."""
     lines = configured(level=level)
     answered("/health")
-    flush_logs()
+    flush()
     assert len(lines()) == told
 
 
@@ -323,10 +325,10 @@ def test_what_waits_is_written_when_the_program_ends() -> None:
     """Stopping the server loses no line."""
     script = (
         "import asyncio\n"
-        "from nextarget.telemetry import configure_logging, log_request\n"
+        "from nextarget.telemetry import configure_logging, request_answered\n"
         "configure_logging(level='info', console=False)\n"
         "async def main():\n"
-        "    log_request('GET', '/last', 200, 0.001)\n"
+        "    request_answered('GET', '/last', 200, 0.001)\n"
         "asyncio.run(main())\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
@@ -346,8 +348,8 @@ def test_a_log_that_nobody_reads_any_more_does_not_stop_the_server() -> None:
         "get_logger().info('lost')\n"
         "__import__('logging').getLogger('other').warning('lost too')\n"
         "import asyncio\n"
-        "from nextarget.telemetry import flush_logs, log_request\n"
-        "async def request(): log_request('GET', '/', 200, 0.001); flush_logs()\n"
+        "from nextarget.telemetry import flush, request_answered\n"
+        "async def request(): request_answered('GET', '/', 200, 0.001); flush()\n"
         "asyncio.run(request())\n"
         "print('still serving', flush=True)\n"
     )
@@ -359,12 +361,12 @@ def test_lines_of_several_processes_stay_whole() -> None:
     """Workers share one pipe. While its reader is slow, the kernel may part what is longer than PIPE_BUF."""
     script = (
         "import asyncio\n"
-        "from nextarget.telemetry import configure_logging, flush_logs, log_request\n"
+        "from nextarget.telemetry import configure_logging, flush, request_answered\n"
         "configure_logging(level='info', console=False)\n"
         "async def requests():\n"
         "    for number in range(4000):\n"
-        "        log_request('GET', '/' + 'r' * (number % 100), 200, 0.001)\n"
-        "        if number % 200 == 0: flush_logs()\n"
+        "        request_answered('GET', '/' + 'r' * (number % 100), 200, 0.001)\n"
+        "        if number % 200 == 0: flush()\n"
         "asyncio.run(requests())\n"
     )
     reading, writing = os.pipe()

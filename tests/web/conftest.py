@@ -25,7 +25,7 @@ class Log:
 
     @property
     def text(self) -> str:
-        telemetry.flush_logs()
+        telemetry.flush()
         out, err = self._capfd.readouterr()
         assert out == "", "the log goes to standard error alone"
         self._text += err

@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 
 from nextarget.errors import MetricsForbidden
 from nextarget.settings import Network, is_loopback, metrics_folder
+from nextarget.telemetry import flush
 from nextarget.telemetry import metrics as collected
 from nextarget.web.keys import RUNTIME
 from nextarget.web.rate_limits import address_of, client_address, in_any
@@ -30,6 +31,7 @@ async def metrics(request: web.Request) -> web.Response:
     settings = request.app[RUNTIME].settings
     if not may_read(request, settings.metrics_allow, settings.trusted_proxies):
         raise MetricsForbidden
+    flush()
     body = await asyncio.to_thread(collected.exposition, metrics_folder())
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: collected.CONTENT_TYPE})
 
