@@ -35,6 +35,10 @@ class ProblemError(NexTargetError):
     """The error code on the OAuth endpoints (RFC 6749, 4.1.2.1 and 5.2)."""
     members: Mapping[str, str] = {}
     """Members that only this error's problem document has (RFC 9457, 3.2)."""
+    reason: str | None = None
+    """Why, in a fixed sentence of ours that quotes nothing: it may be shown, and kept on record."""
+    user_id: str | None = None
+    """The user whom it is about, where that is known."""
 
     def __init__(self, detail: str | None = None, *, note: str | None = None) -> None:
         super().__init__(detail or self.sentence, note=note)
@@ -51,9 +55,28 @@ class InvalidState(ProblemError):
     code, status, title = "invalid_state", 400, "Sign-in attempt not recognised"
     oauth_error = "server_error"
     sentence = (
-        "This sign-in attempt is unknown, expired, already used, or was begun in another browser. "
-        "Start the sign-in again."
+        "This sign-in attempt is unknown, already used, or was begun in another browser. Start the sign-in again."
     )
+
+
+class LoginExpired(ProblemError):
+    """The person came back later than a login lives, in the browser that began it."""
+
+    code, status, title = "login_expired", 400, "Sign-in took too long"
+    oauth_error = "temporarily_unavailable"
+    sentence = "This sign-in took longer than ten minutes. Start it again."
+
+
+class SignInEnded(ProblemError):
+    """Every session of the user was ended since this sign-in began, and what would become one with them."""
+
+    code, status, title = "sign_in_ended", 400, "Sign-in ended meanwhile"
+    oauth_error = "server_error"
+    sentence = "The sessions of this account were ended after this sign-in began. Start the sign-in again."
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__()
+        self.user_id = user_id
 
 
 class ProviderRefused(ProblemError):
@@ -122,6 +145,10 @@ class UserDeactivated(ProblemError):
     oauth_error = "access_denied"
     sentence = "This account has been deactivated. Ask the operator of this service to activate it."
 
+    def __init__(self, user_id: str) -> None:
+        super().__init__()
+        self.user_id = user_id
+
 
 class MetricsForbidden(ProblemError):
     """Whoever asks for the metrics is neither this machine nor in METRICS_ALLOW."""
@@ -151,6 +178,15 @@ class NotFound(ProblemError):
 class SessionNotFound(ProblemError):
     code, status, title = "session_not_found", 404, "Session not found"
     sentence = "You have no such session, or it has ended. GET /users/me/sessions lists them."
+
+
+class JsonFlowOff(ProblemError):
+    """JSON_FLOW is false: nobody signs in without an app, or without a browser that is bound to the login."""
+
+    code, status, title = "json_flow_off", 404, "Sign-in without a browser is switched off"
+    sentence = (
+        "This server has JSON_FLOW=false. Sign in through an app (/auth/authorize), or in a browser with mode=redirect."
+    )
 
 
 class ProviderNotConfigured(ProblemError):
@@ -214,11 +250,11 @@ class IdentityRejected(ProviderFailed):
 
     code, title = "identity_rejected", "Identity could not be verified"
     sentence = "The provider's statement of who signed in could not be verified. Start the sign-in again."
+    reason: str
 
     def __init__(self, reason: str) -> None:
-        """`reason` is a fixed sentence of ours: it quotes nothing, so an app that presented a token may see it."""
         super().__init__(note=reason)
-        self.reason = reason
+        self.reason = reason  # an app that presented a token may see it
 
 
 class ProviderUnavailable(ProblemError):

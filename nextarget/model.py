@@ -78,7 +78,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Our row for one identity."""
+    """Our row for one identity.
+
+    `sessions_ended_at` is when all sessions but one at the most were last ended: what began before, a login or a code,
+    opens none.
+    """
 
     id: str
     provider: Provider
@@ -86,6 +90,11 @@ class User:
     email_verified: bool
     is_active: bool
     created_at: Millis
+    sessions_ended_at: Millis = Millis(0)
+
+    def may_begin(self, begun_at: Millis) -> bool:
+        """Whether what began then may still become a session of this user."""
+        return self.is_active and begun_at > self.sessions_ended_at
 
     def profile(self) -> dict[str, object]:
         """What an app, an export and the terminal show of a user."""
@@ -119,19 +128,26 @@ class AppRequest:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """One attempt to sign in. The state itself is never stored, only its digest.
+    """One attempt to sign in. The state itself is never stored, only its digest, once the login has succeeded.
 
-    `key_id` names the secret from which the OIDC nonce and the PKCE verifier were derived, so that a login
-    outlives a change of secrets. `app` is what the app asked for, in the mode APP alone.
+    `app` is what the app asked for, in the mode APP alone.
     """
 
     id: str
+    state_digest: str
     provider: Provider
     mode: LoginMode
-    key_id: str
-    created_at: Millis
+    begun_at: Millis
     expires_at: Millis
     app: AppRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationCode:
+    """A code of ours for an app, by its digest; the code itself is never stored."""
+
+    digest: str
+    expires_at: Millis
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +157,7 @@ class AuthorizationGrant:
     login_id: str
     user_id: str
     app: AppRequest
+    begun_at: Millis
     expires_at: Millis
     session_id: str | None
 

@@ -97,8 +97,15 @@ class Runtime:
             async with open_session(*([self.tracing.trace_config()] if self.tracing else [])) as http:
                 providers = self._providers(http)
                 yield Online(
-                    SignIn(self.database, providers, self.keyring, self.sessions, self.clock),
-                    NativeSignIn(self.database, providers, self.sessions, self.clock),
+                    SignIn(
+                        self.database,
+                        providers,
+                        self.keyring,
+                        self.sessions,
+                        self.clock,
+                        json_flow=self.settings.json_flow,
+                    ),
+                    NativeSignIn(self.database, providers, self.keyring, self.sessions, self.clock),
                 )
         finally:
             self.database.close()

@@ -42,10 +42,12 @@ class SubjectTokenType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NativeIdentity:
-    """An identity, and the nonce of ours that its token carried; a token without one can be replayed."""
+    """An identity, and the nonce of ours that its token carried. A token without one can be replayed; `issued_at` is
+    when the provider made it."""
 
     identity: Identity
     nonce: str | None = field(repr=False)
+    issued_at: Millis | None = None
 
 
 class IdentityProvider(Protocol):

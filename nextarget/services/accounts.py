@@ -2,7 +2,7 @@
 
 import uuid
 
-from nextarget.errors import UserAmbiguous, UserNotFound
+from nextarget.errors import SignInEnded, UserAmbiguous, UserDeactivated, UserNotFound
 from nextarget.model import AuditEvent, Identity, Millis, Provider, Session, User
 from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, sessions, users
@@ -25,16 +25,19 @@ def find_one(db: Connection, id_or_email: str) -> User:
 
 
 def set_active(db: Connection, user: User, *, active: bool, now: Millis) -> None:
-    """Activate or deactivate a user. Deactivating ends every session, so that activating revives none."""
+    """Activate or deactivate a user. Deactivating ends every session and what would become one, so that activating
+    revives none."""
     users.set_active(db, user.id, active=active)
     if not active:
         sessions.revoke_all(db, user.id, now)
+        users.end_sessions(db, user.id, now)
     audit.record(db, AuditEvent(now, "user_activated" if active else "user_deactivated", user_id=user.id))
 
 
 def delete(db: Connection, user: User, *, now: Millis) -> None:
     """Delete a user and every session of theirs. The record keeps that it happened, and the id, nothing else."""
     users.delete(db, user.id)
+    audit.forget_user(db, user.id)
     audit.record(db, AuditEvent(now, "user_deleted", request_id=request_id.get(), user_id=user.id))
 
 
@@ -52,14 +55,13 @@ def sign_in(
     making: Sessions,
     *,
     label: str | None,
+    begun_at: Millis,
     now: Millis,
     login_id: str | None = None,
     detail: str | None = None,
-) -> tuple[User, Session | None]:
-    """The user of an identity and a new session for it, on record; no session for a deactivated user."""
-    user = admit(db, identity, now=now)
-    if not user.is_active:
-        return user, None
+) -> tuple[User, Session]:
+    """The user of an identity and a new session for it, on record. Raises what `let_in` does."""
+    user = let_in(db, identity, begun_at=begun_at, now=now)
     session = making.new(user.id, label=label, now=now)
     sessions.add(db, session)
     event = AuditEvent(
@@ -73,6 +75,19 @@ def sign_in(
     )
     audit.record(db, event)
     return user, session
+
+
+def let_in(db: Connection, identity: Identity, *, begun_at: Millis, now: Millis) -> User:
+    """The user of an identity, made at its first sign-in, for a sign-in that was begun then.
+
+    Raises UserDeactivated, or SignInEnded when the user's sessions were ended since it began; nothing is kept then.
+    """
+    user = admit(db, identity, now=now)
+    if not user.is_active:
+        raise UserDeactivated(user.id)
+    if not user.may_begin(begun_at):
+        raise SignInEnded(user.id)
+    return user
 
 
 def create_test_user(db: Connection, email: str, provider: Provider, *, now: Millis) -> User:

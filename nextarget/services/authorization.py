@@ -91,7 +91,8 @@ class CodeRedemption:
         if grant is None or not _owns(presented, grant):
             return None
         user = users.hold(db, grant.user_id)
-        if user is not None and user.is_active and grant.session_id is None and grant.expires_at > now:
+        alive = grant.session_id is None and grant.expires_at > now
+        if alive and user is not None and user.may_begin(grant.begun_at):
             session = self._sessions.new(user.id, label=presented.label, now=now)
             if logins.redeem(db, grant.login_id, session.id):
                 sessions.add(db, session)

@@ -1,10 +1,17 @@
 """Native sign-in: the provider's SDK inside the app vouches, and the app exchanges its token for ours (RFC 8693)."""
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from nextarget.errors import IdentityRejected, InvalidRequest, ProblemError, ProviderNotConfigured, UserDeactivated
+from nextarget.errors import (
+    IdentityRejected,
+    InvalidRequest,
+    ProblemError,
+    ProviderNotConfigured,
+    SignInEnded,
+    UserDeactivated,
+)
 from nextarget.model import Millis, Provider, Session, TokenPair, User
 from nextarget.providers.base import IdentityProvider, NativeIdentity, SubjectTokenType
 from nextarget.services import accounts
@@ -12,9 +19,12 @@ from nextarget.services.sessions import Sessions
 from nextarget.storage import nonces
 from nextarget.storage.database import Connection, Database
 from nextarget.telemetry import get_logger, metrics
+from nextarget.tokens import one_time
 from nextarget.tokens.encoding import digest
+from nextarget.tokens.keyring import Keyring
 
 NONCE_SECONDS = 600
+_NONCE_USE = "native nonce"
 
 log = get_logger()
 
@@ -37,20 +47,20 @@ class NativeSignIn:
         self,
         database: Database,
         providers: Mapping[Provider, IdentityProvider],
+        keyring: Keyring,
         sessions: Sessions,
         clock: Callable[[], Millis],
     ) -> None:
         self._database = database
         self._providers = providers
+        self._keyring = keyring
         self._sessions = sessions
         self._clock = clock
 
-    async def issue_nonce(self) -> str:
-        """A one-time nonce for the next id_token; good for NONCE_SECONDS."""
-        nonce = secrets.token_urlsafe(32)
+    def issue_nonce(self) -> str:
+        """A one-time nonce for the next id_token; good for NONCE_SECONDS. It is stored once it is used."""
         expires_at = Millis(self._clock() + NONCE_SECONDS * 1000)
-        await self._database.write(nonces.add, digest(nonce), purpose=nonces.NATIVE, expires_at=expires_at)
-        return nonce
+        return one_time.issue(self._keyring.current, _NONCE_USE, expires_at=expires_at)
 
     async def exchange(self, presented: PresentedToken) -> TokenPair:
         """Tokens of ours for a provider's.
@@ -79,18 +89,38 @@ class NativeSignIn:
         except IdentityRejected as error:
             raise _refused(error.reason) from None
         now = self._clock()
-        user, session = await self._database.write(self._admit, native, presented.label, now=now)
-        if session is None:
-            raise InvalidRequest(UserDeactivated.sentence, note="user deactivated")
+        nonce = self._issued(native.nonce, now) if native.nonce is not None else None
+        try:
+            user, session = await self._database.write(self._let_in, native, nonce, presented.label, now=now)
+        except (UserDeactivated, SignInEnded) as error:
+            raise InvalidRequest(error.detail, note=f"{error.title}, user {error.user_id}") from None
         log.info("login_succeeded", provider=presented.provider.value, user_id=user.id, session_id=session.id)
         return self._sessions.pair(user, session, now)
 
-    def _admit(
-        self, db: Connection, native: NativeIdentity, label: str | None, *, now: Millis
-    ) -> tuple[User, Session | None]:
-        if native.nonce is not None and not nonces.use(db, digest(native.nonce), purpose=nonces.NATIVE, now=now):
-            raise _refused("id_token nonce was not issued here, has expired or was used already")
-        return accounts.sign_in(db, native.identity, self._sessions, label=label, now=now, detail="native")
+    def _issued(self, nonce: str, now: Millis) -> "_Nonce":
+        """What a nonce of ours says. Raises InvalidRequest when it is not ours, or has expired."""
+        value = one_time.read(self._keyring, _NONCE_USE, nonce)
+        if value is None or value.expires_at <= now:
+            raise _refused("id_token nonce was not issued here, or has expired")
+        return _Nonce(digest(nonce), Millis(value.expires_at - NONCE_SECONDS * 1000), value.expires_at)
+
+    def _let_in(
+        self, db: Connection, native: NativeIdentity, nonce: "_Nonce | None", label: str | None, *, now: Millis
+    ) -> tuple[User, Session]:
+        if nonce is not None and not nonces.use(db, nonce.digest, purpose=nonces.NATIVE, expires_at=nonce.expires_at):
+            raise _refused("id_token nonce was used already")
+        begun_at = nonce.begun_at if nonce is not None else native.issued_at or now
+        return accounts.sign_in(
+            db, native.identity, self._sessions, label=label, begun_at=begun_at, now=now, detail="native"
+        )
+
+
+class _Nonce(NamedTuple):
+    """A nonce of ours that has not expired: its digest, and when its sign-in began and has to end."""
+
+    digest: str
+    begun_at: Millis
+    expires_at: Millis
 
 
 def _refused(reason: str) -> InvalidRequest:

@@ -19,8 +19,13 @@ REST = 4
 """How often as long as a batch took to leave the database to others: their writes find it free most of the time."""
 REST_WHILE_WATCHED = 1
 """The same for the terminal, where somebody waits."""
-LOGIN_DAYS = 1
-"""How long a login stays after it expired: a code that comes twice is recognised until then."""
+USED_HOURS = 1
+"""How long what was used once stays after it expired: a state or a code that comes twice is recognised until then, and
+the clocks of several nodes may differ."""
+STRANGERS_DAYS = 7
+"""How long the record of what strangers did is kept."""
+
+HOUR_MS = 3600 * 1000
 
 log = get_logger()
 
@@ -42,8 +47,12 @@ def one_turn(db: Connection, *, now: Millis, audit_days: int) -> int:
 
 
 def _limits(now: Millis, audit_days: int) -> purge.Limits:
-    logins, events = Millis(now - LOGIN_DAYS * DAY_MS), Millis(now - audit_days * DAY_MS)
-    return purge.Limits(logins=logins, expired=now, events=events)
+    return purge.Limits(
+        used=Millis(now - USED_HOURS * HOUR_MS),
+        expired=now,
+        events=Millis(now - audit_days * DAY_MS),
+        strangers=Millis(now - min(audit_days, STRANGERS_DAYS) * DAY_MS),
+    )
 
 
 def purge_here(database: Database, *, now: Millis, audit_days: int) -> Iterator[int]:

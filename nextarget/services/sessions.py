@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
 from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User
-from nextarget.storage import audit, sessions
+from nextarget.storage import audit, sessions, users
 from nextarget.storage.database import Connection, Database
 from nextarget.storage.sessions import Asked, Move
 from nextarget.telemetry import get_logger, metrics, request_id
@@ -230,8 +230,9 @@ class Sessions:
 
 
 def end_all(db: Connection, user: User, *, now: Millis, but: str | None = None) -> int:
-    """End a user's sessions, but for one if it is named; how many there were."""
+    """End a user's sessions, but for one if it is named, and what would become one; how many there were."""
     ended = sessions.revoke_all(db, user.id, now, but=but)
+    users.end_sessions(db, user.id, now)
     if ended:  # else whoever is signed in could fill the table
         what = f"{ended} ended"
         audit.record(db, AuditEvent(now, "sessions_revoked", request_id=request_id.get(), user_id=user.id, detail=what))

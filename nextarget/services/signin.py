@@ -1,28 +1,35 @@
-"""Signing in: begin a login, and finish it when the person comes back from the provider."""
+"""Signing in: begin a login, and finish it when the person comes back from the provider.
 
+Beginning writes nothing, and neither does failing, but for a line on record: only success uses a state up.
+"""
+
+import asyncio
 import secrets
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from weakref import WeakValueDictionary
 
 from nextarget.errors import (
     AccessDenied,
     InvalidState,
+    JsonFlowOff,
+    LoginExpired,
     NexTargetError,
     ProblemError,
     ProviderFailed,
     ProviderNotConfigured,
     ProviderUnavailable,
-    UserDeactivated,
 )
 from nextarget.model import (
     AppRequest,
     AuditEvent,
+    AuthorizationCode,
     Identity,
     Login,
     LoginMode,
     Millis,
     Provider,
+    Session,
     TokenPair,
     User,
 )
@@ -31,13 +38,20 @@ from nextarget.services import accounts
 from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, logins
 from nextarget.storage.database import Connection, Database
-from nextarget.storage.logins import NewLogin
 from nextarget.telemetry import get_logger, login_id, metrics, request_id
 from nextarget.tokens.encoding import digest
 from nextarget.tokens.keyring import Keyring
-from nextarget.tokens.login import login_secrets, new_state
+from nextarget.tokens.login import (
+    LOGIN_SECONDS,
+    OpenedState,
+    login_secrets,
+    new_state,
+    open_state,
+    seal,
+    unseal,
+)
+from nextarget.tokens.login import login_id as id_of
 
-LOGIN_SECONDS = 600
 CODE_SECONDS = 60
 """How long an authorization code of ours lives; RFC 6749, 4.1.2, allows ten minutes at most."""
 
@@ -73,8 +87,13 @@ class CallbackAnswer:
     issuer: str | None
 
 
+class _AlreadyUsed(Exception):
+    """A login with this state has succeeded already."""
+
+
 class SignIn:
-    """Logins of every configured provider. `clock` gives UTC milliseconds."""
+    """Logins of every configured provider. `clock` gives UTC milliseconds; `json_flow` is whether a login may do
+    without a browser that is bound to it."""
 
     def __init__(
         self,
@@ -83,12 +102,16 @@ class SignIn:
         keyring: Keyring,
         sessions: Sessions,
         clock: Callable[[], Millis],
+        *,
+        json_flow: bool = True,
     ) -> None:
         self._database = database
         self._providers = providers
         self._keyring = keyring
         self._sessions = sessions
         self._clock = clock
+        self._json_flow = json_flow
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def configured(self) -> tuple[Provider, ...]:
@@ -103,120 +126,158 @@ class SignIn:
         """Whether the provider can be told to ask the person even when it knows them. Raises ProviderNotConfigured."""
         return self._provider(name).asks_person
 
-    async def begin(
+    def begin(
         self, name: Provider, mode: LoginMode, *, app: AppRequest | None = None, ask_person: bool = False
     ) -> BegunLogin:
         """Begin a login, for an app if it asks. With `ask_person`, a provider that can always asks the person.
 
-        Raises ProviderNotConfigured.
+        Raises ProviderNotConfigured or JsonFlowOff.
         """
         provider = self._provider(name)
-        now = self._clock()
+        if mode is LoginMode.JSON and not self._json_flow:
+            raise JsonFlowOff
         key = self._keyring.current
-        state = new_state()
-        cookie = secrets.token_urlsafe(32) if mode is not LoginMode.JSON else None
-        login = Login(str(uuid.uuid4()), name, mode, key.id, now, Millis(now + LOGIN_SECONDS * 1000), app)
-        login_id.set(login.id)
-        new = NewLogin(login, digest(state), digest(cookie) if cookie else None)
-        await self._database.write_together(logins.add, new)
+        state = new_state(key, name, mode, now=self._clock())
+        login_id.set(id_of(state))
         auth_url = provider.authorization_url(login_secrets(key, state), ask_person=ask_person)
+        cookie = seal(key, state, app) if mode is not LoginMode.JSON else None
         return BegunLogin(auth_url, state, LOGIN_SECONDS, cookie)
 
     async def finish(self, name: Provider, answer: CallbackAnswer, *, cookie: str | None) -> TokenPair | AppAnswer:
-        """Finish a login with what the provider sent back: consume it, learn who it is, admit them.
+        """Finish a login with what the provider sent back: recognise it, learn who it is, let them in.
 
-        Whatever the answer is, error or code, it uses the login up. Where an app began, it is also told the error.
+        Only success uses the login up. Where an app began, it is also told the error. Raises InvalidState, without a
+        word to the app, when the login is not this browser's, is over, or has succeeded already.
         """
         provider = self._provider(name)
-        login = await self._consume(name, answer.state, cookie)
-        login_id.set(login.id)
-        try:
-            identity = await self._identify(provider, login, answer)
-            finished: TokenPair | AppAnswer
-            if login.app is not None:
-                finished = AppAnswer(login.app, await self._grant_code(login, identity))
-            else:
-                finished = await self._open_session(login, identity)
-        except ProblemError as error:
-            metrics.count_login(name, error)
-            await self._record_failure(login, error)
-            if login.app is not None:
-                return AppAnswer(login.app, error)
-            raise
-        metrics.count_login(name)
-        return finished
+        opened = self._recognise(name, answer.state, cookie)
+        login_id.set(opened.login.id)
+        async with self._turn_of(opened.login):
+            try:
+                return await self._finish(provider, opened, answer)
+            except _AlreadyUsed:
+                raise InvalidState(note="state used already") from None
 
     def _provider(self, name: Provider) -> IdentityProvider:
         if name not in self._providers:
             raise ProviderNotConfigured
         return self._providers[name]
 
-    async def _consume(self, name: Provider, state: str, cookie: str | None) -> Login:
-        login = await self._database.write(
-            logins.consume,
-            state_digest=digest(state),
-            provider=name,
-            cookie_digest=digest(cookie) if cookie else None,
-            now=self._clock(),
-        )
-        if login is None:
-            raise InvalidState
-        return login
+    def _recognise(self, name: Provider, state: str, cookie: str | None) -> OpenedState:
+        """The login that a state names, in the browser that began it. Raises InvalidState or JsonFlowOff."""
+        opened = open_state(self._keyring, state, name)
+        if opened is None:
+            raise InvalidState(note="state not made here, for another provider, or by a secret that is not listed")
+        if opened.login.mode is LoginMode.JSON:
+            if not self._json_flow:
+                raise JsonFlowOff
+            return opened
+        if cookie is None:
+            raise InvalidState(note="the login's cookie is missing")
+        try:
+            app = unseal(opened, cookie)
+        except ValueError:
+            raise InvalidState(note="the cookie is not this login's") from None
+        return replace(opened, login=replace(opened.login, app=app))
 
-    async def _identify(self, provider: IdentityProvider, login: Login, answer: CallbackAnswer) -> Identity:
+    def _turn_of(self, login: Login) -> asyncio.Lock:
+        """Callbacks of one login have their turns: the later ones see what became of the first."""
+        return self._turns.setdefault(login.id, asyncio.Lock())
+
+    async def _finish(
+        self, provider: IdentityProvider, opened: OpenedState, answer: CallbackAnswer
+    ) -> TokenPair | AppAnswer:
+        login = opened.login
+        try:
+            await self._check_unused(login)
+            identity = await self._identify(provider, opened, answer)
+            finished = await self._let_in(login, identity)
+        except ProblemError as error:
+            await self._check_not_overtaken(login)
+            metrics.count_login(login.provider, error)
+            await self._record_failure(login, error)
+            if login.app is not None:
+                return AppAnswer(login.app, error)
+            raise
+        metrics.count_login(login.provider)
+        return finished
+
+    async def _check_unused(self, login: Login) -> None:
+        """Raises _AlreadyUsed or, only then, LoginExpired."""
+        if await self._database.read(logins.is_used, login.state_digest):
+            raise _AlreadyUsed
+        if login.expires_at <= self._clock():
+            raise LoginExpired
+
+    async def _check_not_overtaken(self, login: Login) -> None:
+        """Raises _AlreadyUsed when the login has failed here since another node finished it: the provider takes a
+        code once."""
+        try:
+            used = await self._database.read(logins.is_used, login.state_digest)
+        except NexTargetError:
+            return  # nobody knows: the failure is told as it is
+        if used:
+            raise _AlreadyUsed
+
+    async def _identify(self, provider: IdentityProvider, opened: OpenedState, answer: CallbackAnswer) -> Identity:
         if answer.issuer is not None and answer.issuer not in provider.issuers:
             raise InvalidState(note="the callback names another issuer (RFC 9207, 2.4)")
         if answer.code is None or answer.error is not None:
             raise _provider_error(answer)
-        key = self._keyring.get(login.key_id)
-        if key is None:
-            raise InvalidState(note="the secret that began this login is no longer listed")
-        return await provider.identify(answer.code, login_secrets(key, answer.state), self._clock())
+        return await provider.identify(answer.code, login_secrets(opened.key, opened.state), self._clock())
 
-    async def _open_session(self, login: Login, identity: Identity) -> TokenPair:
+    async def _let_in(self, login: Login, identity: Identity) -> TokenPair | AppAnswer:
+        """One transaction, one commit: the state is used up with what it leads to."""
         now = self._clock()
-        user, session = await self._database.write(
-            accounts.sign_in, identity, self._sessions, label=None, now=now, login_id=login.id
-        )
-        if session is None:
-            raise UserDeactivated
-        log.info("login_succeeded", provider=login.provider.value, user_id=user.id, session_id=session.id)
-        return self._sessions.pair(user, session, now)
-
-    async def _grant_code(self, login: Login, identity: Identity) -> str:
-        """An authorization code for the app: bound, in the login's row, to client, redirect, challenge and user."""
+        if login.app is None:
+            user, session = await self._database.write(self._open_session, login, identity, now=now)
+            _log_success(login, user, session_id=session.id)
+            return self._sessions.pair(user, session, now)
         code = secrets.token_urlsafe(32)
-        user = await self._database.write(self._admit_and_grant, login, identity, digest(code), now=self._clock())
-        if not user.is_active:
-            raise UserDeactivated
-        log.info("login_succeeded", provider=login.provider.value, user_id=user.id)
-        return code
+        granted = AuthorizationCode(digest(code), Millis(now + CODE_SECONDS * 1000))
+        user = await self._database.write(self._grant_code, login, identity, granted, now=now)
+        _log_success(login, user)
+        return AppAnswer(login.app, code)
+
+    def _open_session(self, db: Connection, login: Login, identity: Identity, *, now: Millis) -> tuple[User, Session]:
+        user, session = accounts.sign_in(
+            db, identity, self._sessions, label=None, begun_at=login.begun_at, now=now, login_id=login.id
+        )
+        if not logins.use(db, login, user_id=user.id, session_id=session.id, now=now):
+            raise _AlreadyUsed
+        return user, session
 
     @staticmethod
-    def _admit_and_grant(db: Connection, login: Login, identity: Identity, code_digest: str, *, now: Millis) -> User:
-        user = accounts.admit(db, identity, now=now)
-        if user.is_active:
-            expires_at = Millis(now + CODE_SECONDS * 1000)
-            logins.grant_code(db, login.id, user_id=user.id, code_digest=code_digest, expires_at=expires_at)
-            audit.record(
-                db, AuditEvent(now, "login_succeeded", login_id=login.id, request_id=request_id.get(), user_id=user.id)
-            )
+    def _grant_code(db: Connection, login: Login, identity: Identity, code: AuthorizationCode, *, now: Millis) -> User:
+        """A code for the app: bound, in the login's row, to client, redirect, challenge and user."""
+        user = accounts.let_in(db, identity, begun_at=login.begun_at, now=now)
+        if not logins.use(db, login, user_id=user.id, code=code, now=now):
+            raise _AlreadyUsed
+        event = AuditEvent(now, "login_succeeded", login_id=login.id, request_id=request_id.get(), user_id=user.id)
+        audit.record(db, event)
         return user
 
     async def _record_failure(self, login: Login, error: ProblemError) -> None:
+        """In the log with all that is known; on record with words of ours alone, since strangers can cause it."""
+        user = {"user_id": error.user_id} if error.user_id else {}
         reason = error.note or error.title
-        log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason)
+        log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason, **user)
         event = AuditEvent(
             self._clock(),
             "login_failed",
             login_id=login.id,
             request_id=request_id.get(),
-            detail=f"{error.code}: {reason}",
+            user_id=error.user_id,
+            detail=f"{error.code}: {error.reason or error.title}",
         )
         try:
             await self._database.write(audit.record, event)
         except NexTargetError as failure:
             log.warning("audit_failed", reason=failure.note)
+
+
+def _log_success(login: Login, user: User, **facts: str) -> None:
+    log.info("login_succeeded", provider=login.provider.value, user_id=user.id, **facts)
 
 
 def _provider_error(answer: CallbackAnswer) -> ProblemError:

@@ -70,6 +70,7 @@ class Settings(BaseModel):
     app_redirect_uris: Annotated[tuple[RedirectUri, ...], Items] = Field(
         ("nextarget://callback",), description="Where the app may be answered, each byte for byte."
     )
+    json_flow: bool = Field(True, description="Whether tools may sign in without an app; `false` refuses `mode=json`.")
 
     google_client_id: ClientId | None = Field(None, description="OAuth client id of type *Web application*.")
     google_client_secret: ClientSecret | None = Field(None, description="Its client secret.")

@@ -34,6 +34,7 @@ _REMEDIES = {
     "AUDIT_RETENTION_DAYS": "Write whole days, from 1 to 3650.",
     "TRUSTED_PROXIES": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
     "METRICS_ALLOW": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
+    "JSON_FLOW": "Write true or false.",
     "RATE_LIMIT_ENABLED": "Write true or false.",
     "LOG_LEVEL": "Write debug, info, warning or error.",
     "LOG_FORMAT": "Write console or json.",

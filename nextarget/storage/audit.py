@@ -1,12 +1,22 @@
-"""The record of what happened: who signed in, what failed and why. Never a token, a code, a state or an email."""
+"""The record of what happened: who signed in, what failed and why. Never a token, a code, a state or an email.
+
+It is bounded for whoever can make it grow: strangers, who only ever fail to sign in, all together, and each user alone.
+"""
 
 from typing import Any
 
 import peewee as pw
 
 from nextarget.model import AuditEvent
-from nextarget.storage.statements import insert_into
+from nextarget.storage.statements import Statement, insert_into
 from nextarget.storage.tables import AuditEventTable
+
+OF_STRANGERS = "(\"event\" = 'login_failed')"
+"""What a stranger can put on record. The words are those of its index, without which SQLite would not use it."""
+MOST_OF_STRANGERS = 10_000
+"""Sign-ins that failed, of everybody together; the newest stay."""
+MOST_OF_USER = 1_000
+"""Events of one user; the newest stay."""
 
 _COLUMNS = (
     AuditEventTable.at,
@@ -20,10 +30,30 @@ _COLUMNS = (
 _ADD = insert_into(AuditEventTable, _COLUMNS)
 
 
+def _all_but(most: int, which: str) -> Statement:
+    """Deletes all but the newest of some events."""
+    some = f'FROM "audit_event" WHERE {which}'
+    last = f'SELECT "at", "id" {some} ORDER BY "at" DESC, "id" DESC LIMIT 1 OFFSET {most}'
+    return Statement(f'DELETE {some} AND ("at", "id") <= ({last})')
+
+
+_FORGET_OF_STRANGERS = _all_but(MOST_OF_STRANGERS, OF_STRANGERS)
+_FORGET_OF_USER = _all_but(MOST_OF_USER, '"user_id" = {0}')
+
+
 def record(db: pw.Database, event: AuditEvent) -> None:
-    """Put an event on record."""
+    """Put an event on record; the oldest of its kind goes when there are too many."""
     ids = (event.login_id, event.request_id, event.user_id, event.session_id)
     _ADD.run(db, (event.at, event.event, *ids, event.detail))
+    if event.user_id is not None:
+        _FORGET_OF_USER.run(db, (event.user_id, event.user_id))
+    if event.event == "login_failed":
+        _FORGET_OF_STRANGERS.run(db, ())
+
+
+def forget_user(db: pw.Database, user_id: str) -> None:
+    """Delete what is on record of a user."""
+    AuditEventTable.delete().where(AuditEventTable.user_id == user_id).execute(db)
 
 
 def latest_of_user(db: pw.Database, user_id: str, *, limit: int = 20) -> list[AuditEvent]:

@@ -1,98 +1,73 @@
-"""Logins: one row for each attempt to sign in, kept by the digest of its state; its authorization code included."""
+"""Logins that succeeded: one row for each state that was used, its authorization code included.
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+A login that was begun is not here: its state says all there is. Columns that were filled while it was, `key_id`,
+`cookie_digest` and `consumed_at`, stay for nodes of an earlier version that use the same database during an upgrade.
+"""
 
 import peewee as pw
 
-from nextarget.model import AppRequest, AuthorizationGrant, Login, LoginMode, Millis, Provider
-from nextarget.storage.statements import Statement, insert_many_into
+from nextarget.model import AppRequest, AuthorizationCode, AuthorizationGrant, Login, Millis
+from nextarget.storage.statements import Statement, insert_or_nothing
 from nextarget.storage.tables import LoginTable
 
-_COLUMNS = (
+_FILLED = (
     LoginTable.id,
+    LoginTable.state_digest,
     LoginTable.provider,
     LoginTable.mode,
     LoginTable.key_id,
     LoginTable.created_at,
     LoginTable.expires_at,
+    LoginTable.consumed_at,
     LoginTable.client_id,
     LoginTable.redirect_uri,
     LoginTable.code_challenge,
     LoginTable.app_state,
+    LoginTable.code_digest,
+    LoginTable.code_expires_at,
+    LoginTable.user_id,
+    LoginTable.session_id,
 )
-
-
-_ADD = insert_many_into(LoginTable, (*_COLUMNS, LoginTable.state_digest, LoginTable.cookie_digest))
+_NO_KEY = ""
+_USE = insert_or_nothing(LoginTable, _FILLED)
+_IS_USED = Statement('SELECT 1 FROM "login" WHERE "state_digest" = {0} AND "consumed_at" IS NOT NULL')
 _GRANTED = Statement(
-    'SELECT "id", "user_id", "client_id", "redirect_uri", "code_challenge", "app_state", "code_expires_at", '
-    '"session_id" FROM "login" WHERE "code_digest" = {0}'
+    'SELECT "id", "user_id", "client_id", "redirect_uri", "code_challenge", "app_state", "created_at", '
+    '"code_expires_at", "session_id" FROM "login" WHERE "code_digest" = {0}'
 )
 _REDEEM = Statement('UPDATE "login" SET "session_id" = {0} WHERE "id" = {0} AND "session_id" IS NULL')
 
 
-def _to_login(row: Iterable[Any]) -> Login:
-    login_id, provider, mode, key_id, created_at, expires_at, client_id, *request = row
-    app = AppRequest(client_id, *request) if client_id is not None else None
-    return Login(login_id, Provider(provider), LoginMode(mode), key_id, created_at, expires_at, app)
+def use(
+    db: pw.Database,
+    login: Login,
+    *,
+    user_id: str,
+    now: Millis,
+    session_id: str | None = None,
+    code: AuthorizationCode | None = None,
+) -> bool:
+    """Use a login's state up, for a session or for a code that leads to one; whether it was unused until now.
 
-
-class NewLogin(NamedTuple):
-    """A login that begins. With a `cookie_digest` only the browser that holds the cookie can finish it."""
-
-    login: Login
-    state_digest: str
-    cookie_digest: str | None
-
-
-def add(db: pw.Database, new: Sequence[NewLogin]) -> list[None]:
-    """Keep logins that begin."""
-    values: list[object] = []
-    for login, state_digest, cookie_digest in new:
-        app = login.app
-        values += (login.id, login.provider.value, login.mode.value, login.key_id, login.created_at, login.expires_at)
-        values += (app.client_id, app.redirect_uri, app.code_challenge, app.state) if app else (None,) * 4
-        values += (state_digest, cookie_digest)
-    _ADD.run(db, len(new), values)
-    return [None] * len(new)
-
-
-def consume(
-    db: pw.Database, *, state_digest: str, provider: Provider, cookie_digest: str | None, now: Millis
-) -> Login | None:
-    """Take the login, once, by everything it is bound to; None when any of it does not fit.
-
-    One conditional statement decides, so that of two callbacks with one state only one goes on.
+    One conditional statement decides, so that of several callbacks with one state one makes something.
     """
-    bound_to_browser = LoginTable.cookie_digest.is_null()
-    if cookie_digest is not None:
-        bound_to_browser |= LoginTable.cookie_digest == cookie_digest
-    taken = (
-        LoginTable.update(consumed_at=now)
-        .where(
-            LoginTable.state_digest == state_digest,
-            LoginTable.provider == provider.value,
-            LoginTable.consumed_at.is_null(),
-            LoginTable.expires_at > now,
-            bound_to_browser,
-        )
-        .returning(*_COLUMNS)
-    )
-    rows = list(taken.tuples().execute(db))
-    return _to_login(rows[0]) if rows else None
+    app = login.app
+    values: tuple[object, ...] = (login.id, login.state_digest, login.provider.value, login.mode.value, _NO_KEY)
+    values += (login.begun_at, login.expires_at, now)
+    values += (app.client_id, app.redirect_uri, app.code_challenge, app.state) if app else (None,) * 4
+    values += (code.digest, code.expires_at) if code else (None, None)
+    return bool(_USE.run(db, (*values, user_id, session_id)).rowcount == 1)
 
 
-def grant_code(db: pw.Database, login_id: str, *, user_id: str, code_digest: str, expires_at: Millis) -> None:
-    """Keep the authorization code, by its digest, that a login ended with."""
-    LoginTable.update(user_id=user_id, code_digest=code_digest, code_expires_at=expires_at).where(
-        LoginTable.id == login_id
-    ).execute(db)
+def is_used(db: pw.Database, state_digest: str) -> bool:
+    """Whether a login with this state has succeeded."""
+    return bool(_IS_USED.rows(db, (state_digest,)))
 
 
 def granted(db: pw.Database, code_digest: str) -> AuthorizationGrant | None:
     """What an authorization code stands for, redeemed or not, expired or not."""
-    for login_id, user_id, *request, expires_at, session_id in _GRANTED.rows(db, (code_digest,)):
-        return AuthorizationGrant(login_id, user_id, AppRequest(*request), expires_at, session_id)
+    for login_id, user_id, *request, begun_at, expires_at, session_id in _GRANTED.rows(db, (code_digest,)):
+        return AuthorizationGrant(login_id, user_id, AppRequest(*request), begun_at, expires_at, session_id)
     return None
 
 

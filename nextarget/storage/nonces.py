@@ -1,21 +1,17 @@
-"""One-time values that we issued, by digest: present once, gone with the first use."""
+"""One-time values that were used, by digest. One that is not here may still be unknown to us: its MAC tells."""
 
 import peewee as pw
 
 from nextarget.model import Millis
+from nextarget.storage.statements import insert_or_nothing
 from nextarget.storage.tables import NonceTable
 
 NATIVE = "native"
 """For id_tokens that an app presents."""
 
-
-def add(db: pw.Database, digest: str, *, purpose: str, expires_at: Millis) -> None:
-    NonceTable.insert(digest=digest, purpose=purpose, expires_at=expires_at).execute(db)
+_USE = insert_or_nothing(NonceTable, (NonceTable.digest, NonceTable.purpose, NonceTable.expires_at))
 
 
-def use(db: pw.Database, digest: str, *, purpose: str, now: Millis) -> bool:
-    """Use a value up; whether it was there. Of several at once, one gets it."""
-    used = NonceTable.delete().where(
-        NonceTable.digest == digest, NonceTable.purpose == purpose, NonceTable.expires_at > now
-    )
-    return bool(used.execute(db) == 1)
+def use(db: pw.Database, digest: str, *, purpose: str, expires_at: Millis) -> bool:
+    """Use a value up; whether it was unused until now. Of several at once, one gets it."""
+    return bool(_USE.run(db, (digest, purpose, expires_at)).rowcount == 1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import peewee as pw
 
 from nextarget.model import Millis
+from nextarget.storage.audit import OF_STRANGERS
 from nextarget.storage.statements import Statement
 
 BATCH = 500
@@ -15,19 +16,21 @@ _TURN = 0x70757267  # "purg"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is over: logins that expired before `logins`, sessions and nonces that did before `expired`, events older
-    than `events`. A session that was revoked goes when it would have expired."""
+    """What is over: logins and one-time values that expired before `used`, sessions that did before `expired`, events
+    older than `events`, and what strangers did before `strangers`. A session that was revoked goes when it would
+    have expired."""
 
-    logins: Millis
+    used: Millis
     expired: Millis
     events: Millis
+    strangers: Millis
 
 
 class _Purge:
-    """One table, and the column that says how old a row is."""
+    """One table, and the column that says how old a row is; of some rows alone, with a condition on `which`."""
 
-    def __init__(self, table: str, key: str, column: str) -> None:
-        over = f'FROM "{table}" WHERE "{column}" < {{0}}'
+    def __init__(self, table: str, key: str, column: str, *, which: str = "TRUE") -> None:
+        over = f'FROM "{table}" WHERE {which} AND "{column}" < {{0}}'
         self.count = Statement(f"SELECT count(*) {over}")
         # Locked, so that nobody has moved a session on before it is deleted; skipping what another purge is at.
         chosen = f'SELECT "{key}" {over} LIMIT {BATCH} {{1}}'
@@ -38,11 +41,18 @@ class _Purge:
 _LOGINS = _Purge("login", "id", "expires_at")
 _NONCES = _Purge("nonce", "digest", "expires_at")
 _SESSIONS = _Purge("session", "id", "expires_at")
-_EVENTS = _Purge("audit_event", "id", "at")
+_EVENTS = _Purge("audit_event", "id", "at", which=f"NOT {OF_STRANGERS}")
+_EVENTS_OF_STRANGERS = _Purge("audit_event", "id", "at", which=OF_STRANGERS)
 
 
 def _work(limits: Limits) -> tuple[tuple[_Purge, Millis], ...]:
-    return (_LOGINS, limits.logins), (_NONCES, limits.expired), (_SESSIONS, limits.expired), (_EVENTS, limits.events)
+    return (
+        (_LOGINS, limits.used),
+        (_NONCES, limits.used),
+        (_SESSIONS, limits.expired),
+        (_EVENTS, limits.events),
+        (_EVENTS_OF_STRANGERS, limits.strangers),
+    )
 
 
 def count(db: pw.Database, limits: Limits) -> int:

@@ -67,6 +67,11 @@ def insert_into(table: type[pw.Model], columns: tuple[Any, ...]) -> Statement:
     return Statement(_insert(table, columns) + _row(columns))
 
 
+def insert_or_nothing(table: type[pw.Model], columns: tuple[Any, ...]) -> Statement:
+    """As `insert_into`, unless there is such a row already: its `rowcount` tells."""
+    return Statement(f"{_insert(table, columns)}{_row(columns)} ON CONFLICT DO NOTHING")
+
+
 def insert_many_into(table: type[pw.Model], columns: tuple[Any, ...]) -> StatementForMany:
     """Rows, the columns in this order."""
     return StatementForMany(_insert(table, columns) + "{many}", each=_row(columns))

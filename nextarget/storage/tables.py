@@ -19,6 +19,7 @@ class UserTable(Table):
     email_verified = pw.BooleanField()
     is_active = pw.BooleanField()
     created_at = pw.BigIntegerField()
+    sessions_ended_at = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
 
     class Meta:
         table_name = "user"
@@ -82,12 +83,23 @@ class AuditEventTable(Table):
     event = pw.TextField()
     login_id = pw.TextField(null=True, index=True)
     request_id = pw.TextField(null=True, index=True)
-    user_id = pw.TextField(null=True, index=True)
+    user_id = pw.TextField(null=True)
     session_id = pw.TextField(null=True)
     detail = pw.TextField(null=True)
 
     class Meta:
         table_name = "audit_event"
+        indexes = ((("user_id", "at", "id"), False),)
+
+
+AuditEventTable.add_index(
+    AuditEventTable.index(
+        AuditEventTable.at,
+        AuditEventTable.id,
+        name="audit_event_login_failed",
+        where=pw.SQL("\"event\" = 'login_failed'"),
+    )
+)
 
 
 TABLES = (UserTable, SessionTable, LoginTable, NonceTable, AuditEventTable)

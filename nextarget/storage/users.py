@@ -19,6 +19,7 @@ COLUMNS = (
     UserTable.email_verified,
     UserTable.is_active,
     UserTable.created_at,
+    UserTable.sessions_ended_at,
 )
 
 
@@ -30,8 +31,8 @@ _PROVIDERS = {provider.value: provider for provider in Provider}
 
 def to_user(row: Iterable[Any]) -> User:
     """A user from a row of COLUMNS."""
-    user_id, provider, email, email_verified, is_active, created_at = row
-    return User(user_id, _PROVIDERS[provider], email, bool(email_verified), bool(is_active), created_at)
+    user_id, provider, email, email_verified, is_active, *times = row
+    return User(user_id, _PROVIDERS[provider], email, bool(email_verified), bool(is_active), *times)
 
 
 def fallback_email(provider: Provider, user_id: str) -> str:
@@ -122,6 +123,11 @@ def _folded(db: pw.Database, text: pw.Node) -> pw.Node:
 def set_active(db: pw.Database, user_id: str, *, active: bool) -> bool:
     """Whether there was such a user to change."""
     return bool(UserTable.update(is_active=active).where(UserTable.id == user_id).execute(db))
+
+
+def end_sessions(db: pw.Database, user_id: str, now: Millis) -> None:
+    """Remember that the sessions of a user ended: what began before opens no new one."""
+    UserTable.update(sessions_ended_at=now).where(UserTable.id == user_id).execute(db)
 
 
 def delete(db: pw.Database, user_id: str) -> bool:

@@ -1,6 +1,7 @@
 """How octets become text, and how one-time values are stored."""
 
 import hashlib
+from base64 import urlsafe_b64decode
 from binascii import b2a_base64
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -19,3 +20,11 @@ def digest(text: str) -> str:
 def code_challenge(code_verifier: str) -> str:
     """The S256 challenge for a PKCE verifier (RFC 7636, 4.2)."""
     return base64url(hashlib.sha256(code_verifier.encode()).digest())
+
+
+def from_base64url(text: str) -> bytes:
+    """The octets of base64url without padding. Raises ValueError unless it is their one spelling."""
+    octets = urlsafe_b64decode(f"{text}{'=' * (-len(text) % 4)}")
+    if base64url(octets) != text:
+        raise ValueError("not base64url without padding")
+    return octets

@@ -1,14 +1,28 @@
-"""The secrets of one login. Only the state travels; its digest alone is stored, and the rest derives from it."""
+"""One login's state, and what follows from it: nothing of a login is stored until it has succeeded.
 
-import secrets
+The state says of itself that we made it, for which provider and mode, and until when. What an app asked for travels
+beside it, sealed, in the cookie of the browser that began.
+"""
+
+import uuid
 from dataclasses import dataclass, field
 
-from nextarget.tokens import encoding
-from nextarget.tokens.encoding import base64url
-from nextarget.tokens.keyring import SigningKey
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-STATE_LENGTH = 43
-"""Characters: 32 bytes, base64url without padding. A PKCE verifier has at least as many (RFC 7636, 4.1)."""
+from nextarget.model import AppRequest, Login, LoginMode, Millis, Provider
+from nextarget.tokens import encoding, one_time
+from nextarget.tokens.encoding import base64url, digest, from_base64url
+from nextarget.tokens.keyring import Keyring, SigningKey
+
+LOGIN_SECONDS = 600
+"""How long the person may take at the provider."""
+STATE_LENGTH = one_time.LENGTH
+_USE = "login state"
+_ONLY_MESSAGE = bytes(12)
+"""The nonce of AES-GCM, which must not come twice under one key (NIST SP 800-38D, 8): each state has a key of its own,
+and seals once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +43,59 @@ class LoginSecrets:
         return encoding.code_challenge(self.code_verifier)
 
 
-def new_state() -> str:
-    """256 random bits."""
-    return secrets.token_urlsafe(32)
+@dataclass(frozen=True, slots=True)
+class OpenedState:
+    """A state of ours, and the secret that it was made with."""
+
+    state: str = field(repr=False)
+    key: SigningKey
+    login: Login
+    """Without what an app asked for: that is in the cookie."""
+
+
+def new_state(key: SigningKey, provider: Provider, mode: LoginMode, *, now: Millis) -> str:
+    """A state that begins now. Its MAC covers provider and mode, so that neither can be mixed up."""
+    expires_at = Millis(now + LOGIN_SECONDS * 1000)
+    return one_time.issue(key, _USE, bound_to=f"{provider}.{mode}", expires_at=expires_at)
+
+
+def open_state(keyring: Keyring, state: str, provider: Provider) -> OpenedState | None:
+    """What a state of ours says at this provider, used and expired ones included; else None."""
+    for mode in LoginMode:
+        value = one_time.read(keyring, _USE, state, bound_to=f"{provider}.{mode}")
+        if value is not None:
+            begun_at = Millis(value.expires_at - LOGIN_SECONDS * 1000)
+            login = Login(login_id(state), digest(state), provider, mode, begun_at, value.expires_at)
+            return OpenedState(state, value.key, login)
+    return None
+
+
+def login_id(state: str) -> str:
+    """The id of the login with this state, in the form of a UUID. It does not tell the state."""
+    return str(uuid.UUID(digest(f"login id {state}")[:32], version=4))
 
 
 def login_secrets(key: SigningKey, state: str) -> LoginSecrets:
     """Derive nonce and verifier from the state: any node that holds the key can finish what another began."""
     nonce = base64url(key.mac("oidc nonce", state))
     return LoginSecrets(state, nonce, base64url(key.mac("pkce verifier", state)))
+
+
+def seal(key: SigningKey, state: str, app: AppRequest | None) -> str:
+    """What an app asked for, for the login's own cookie: encrypted, good with this state alone. Once for each state."""
+    asked = [app.client_id, app.redirect_uri, app.code_challenge, app.state] if app else None
+    return base64url(_cipher(key, state).encrypt(_ONLY_MESSAGE, orjson.dumps(asked), None))
+
+
+def unseal(opened: OpenedState, sealed: str) -> AppRequest | None:
+    """What an app asked for, None where no app began. Raises ValueError for what was not sealed with this state."""
+    try:
+        plain = _cipher(opened.key, opened.state).decrypt(_ONLY_MESSAGE, from_base64url(sealed), None)
+    except InvalidTag:
+        raise ValueError("not sealed with this state") from None
+    asked = orjson.loads(plain)
+    return AppRequest(*asked) if asked else None
+
+
+def _cipher(key: SigningKey, state: str) -> AESGCM:
+    return AESGCM(key.mac("login cookie", state))

@@ -1,56 +1,75 @@
 """The cookie that ties a login to the browser that began it, so that nobody finishes a login begun elsewhere.
 
-Each login has a cookie of its own, named after its state, so that two tabs do not disturb each other.
+Each login has a cookie of its own, named after its state, so that two tabs do not disturb each other. Its value is
+sealed: what an app asked for travels in it. Cookies are read from the raw header: aiohttp's parser takes other names
+for ours, such as one that begins with a Unicode space, which any subdomain of the site may set.
 """
 
 import re
+from collections.abc import Iterator
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from nextarget.services.signin import LOGIN_SECONDS
+from nextarget.errors import InvalidRequest
 from nextarget.tokens.encoding import digest
 
-_NAME = "nextarget-login-"
-_MAX_COOKIES = 8
-"""Begun logins that one browser holds; more would overflow the limit on header fields and lock the person out."""
+COOKIE_SECONDS = 3600
+"""Longer than a login lives, so that somebody who comes back late is recognised."""
+MAX_COOKIE_BYTES = 4096
+"""Of a cookie's name and value together, all that browsers have to keep (RFC 6265, 6.1)."""
+MAX_LOGIN_COOKIES_BYTES = 6 * 1024
+"""Of the names and values of all begun logins of one browser; more would overflow the limit on header fields, with what
+else this host has set, and lock the person out."""
+
+_NAME = b"nextarget-login-"
+_VALUE = re.compile(rb"[A-Za-z0-9_-]+")
 
 
-def _prefix(*, secure: bool) -> str:
+def _prefix(*, secure: bool) -> bytes:
     """`__Host-` makes browsers insist on https, this host alone and Path=/ (RFC 6265bis, 4.1.3.2)."""
-    return f"__Host-{_NAME}" if secure else _NAME
+    return b"__Host-" + _NAME if secure else _NAME
 
 
-def _name(state: str, *, secure: bool) -> str:
-    return _prefix(secure=secure) + digest(state)[:16]
+def _name(state: str, *, secure: bool) -> bytes:
+    return _prefix(secure=secure) + digest(state)[:16].encode()
 
 
 def set_login_cookie(request: web.Request, response: web.Response, state: str, value: str, *, secure: bool) -> None:
-    ours = re.compile(re.escape(_prefix(secure=secure)) + r"[0-9a-f]{16}")
-    held = [name for name in request.cookies if ours.fullmatch(name)]
-    for name in held[: len(held) - _MAX_COOKIES + 1] if len(held) >= _MAX_COOKIES else ():
-        _forget(response, name, secure=secure)  # browsers send the oldest first (RFC 6265, 5.4)
+    """Bind a login to the browser; its oldest logins make room. Raises InvalidRequest for what does not fit."""
+    name = _name(state, secure=secure)
+    size = len(name) + len(value)
+    if size > MAX_COOKIE_BYTES:
+        raise InvalidRequest("What the app asks for does not fit into a cookie. Shorten state or redirect_uri.")
+    ours = re.compile(re.escape(_prefix(secure=secure)) + rb"[0-9a-f]{16}")
+    held = [(other, len(other) + len(text)) for other, text in _cookies(request) if ours.fullmatch(other)]
+    room = MAX_LOGIN_COOKIES_BYTES - size - sum(bytes_held for _, bytes_held in held)
+    for oldest, bytes_held in held:  # browsers send the oldest first (RFC 6265, 5.4)
+        if room >= 0:
+            break
+        response.del_cookie(oldest.decode(), path="/", secure=secure, httponly=True, samesite="Lax")
+        room += bytes_held
     response.set_cookie(
-        _name(state, secure=secure),
-        value,
-        max_age=LOGIN_SECONDS,
-        path="/",
-        secure=secure,
-        httponly=True,
-        samesite="Lax",
+        name.decode(), value, max_age=COOKIE_SECONDS, path="/", secure=secure, httponly=True, samesite="Lax"
     )
 
 
 def login_cookie(request: web.Request, state: str, *, secure: bool) -> str | None:
-    """The value of this login's cookie, if this browser holds it. Ours are ASCII; any other was never ours."""
-    value = request.cookies.get(_name(state, secure=secure))
-    return value if value is not None and value.isascii() else None
-
-
-def drop_login_cookie(request: web.Request, response: web.StreamResponse, state: str, *, secure: bool) -> None:
+    """The value of this login's cookie, if this browser holds it, and one of that name alone."""
     name = _name(state, secure=secure)
-    if name in request.cookies:
-        _forget(response, name, secure=secure)
+    values = [value for other, value in _cookies(request) if other == name]
+    if len(values) != 1 or not _VALUE.fullmatch(values[0]):
+        return None
+    return values[0].decode()
 
 
-def _forget(response: web.StreamResponse, name: str, *, secure: bool) -> None:
-    response.del_cookie(name, path="/", secure=secure, httponly=True, samesite="Lax")
+def _cookies(request: web.Request) -> Iterator[tuple[bytes, bytes]]:
+    """Name and value of each cookie, as they were sent (RFC 6265, 4.2.1): nothing is decoded or trimmed but the space
+    behind a semicolon."""
+    for field, header in request.raw_headers:
+        if field.lower() == _COOKIE:
+            for pair in header.split(b";"):
+                name, _, value = pair.removeprefix(b" ").partition(b"=")
+                yield name, value
+
+
+_COOKIE = hdrs.COOKIE.lower().encode()

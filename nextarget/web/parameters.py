@@ -13,7 +13,7 @@ from multidict import MultiDict, MultiMapping
 from nextarget.errors import InvalidRequest, PayloadTooLarge, RequestTimeout
 from nextarget.tokens.login import STATE_LENGTH
 
-STATE = re.compile(rf"[A-Za-z0-9_-]{{{STATE_LENGTH}}}")
+STATE = re.compile(rf"[A-Za-z0-9._-]{{{STATE_LENGTH}}}")
 CODE = re.compile(r"[\x20-\x7e]{1,2048}")
 """RFC 6749, appendix A.11: VSCHAR."""
 ERROR = re.compile(r"[\x20-\x7e]{1,200}")

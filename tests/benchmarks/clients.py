@@ -12,13 +12,12 @@ import uuid
 from itertools import islice
 from pathlib import Path
 
-from nextarget.model import AppRequest, Login, LoginMode, Millis, Provider, TokenPair, User
+from nextarget.model import AppRequest, AuthorizationCode, Login, LoginMode, Millis, Provider, TokenPair, User
 from nextarget.runtime import Runtime
 from nextarget.services import accounts
 from nextarget.settings import Settings
 from nextarget.storage import logins, sessions
 from nextarget.storage.database import Connection
-from nextarget.storage.logins import NewLogin
 from nextarget.tokens.encoding import code_challenge, digest
 from tests.benchmarks.load import CONNECTIONS, addresses, ask_each, form_request, get_request
 from tests.benchmarks.servers import production_settings, production_values
@@ -95,9 +94,10 @@ class Clients:
         app = AppRequest("nextarget-app", REDIRECT, code_challenge(VERIFIER), "state")
         codes = [secrets.token_urlsafe(32) for _ in range(count)]
         for code in codes:
-            login = Login(str(uuid.uuid4()), Provider.GOOGLE, LoginMode.APP, "key", now, later, app)
-            logins.add(db, [NewLogin(login, login.id, None)])
-            logins.grant_code(db, login.id, user_id=self._user.id, code_digest=digest(code), expires_at=later)
+            login = Login(
+                str(uuid.uuid4()), digest(f"state of {code}"), Provider.GOOGLE, LoginMode.APP, now, later, app
+            )
+            logins.use(db, login, user_id=self._user.id, code=AuthorizationCode(digest(code), later), now=now)
         return codes
 
     def _post(self, forms: list[dict[str, str]], connections: int) -> list[dict[str, str]]:

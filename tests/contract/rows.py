@@ -4,10 +4,20 @@ import hashlib
 import itertools
 import uuid
 
-from nextarget.model import AppRequest, AuditEvent, Identity, Login, LoginMode, Millis, Provider, Session, User
+from nextarget.model import (
+    AppRequest,
+    AuditEvent,
+    AuthorizationCode,
+    Identity,
+    Login,
+    LoginMode,
+    Millis,
+    Provider,
+    Session,
+    User,
+)
 from nextarget.storage import logins, sessions, users
 from nextarget.storage.database import Connection
-from nextarget.storage.logins import NewLogin
 from nextarget.tokens.refresh import NEW_SESSION
 
 NOW = Millis(1_900_000_000_000)
@@ -45,18 +55,24 @@ def standing(db: Connection, session_id: str, now: Millis) -> tuple[Session, Use
     return sessions.all_standing(db, [session_id], now).get(session_id)
 
 
-def add_login(db: Connection, state: str, *, cookie: str | None = None, provider: Provider = Provider.GOOGLE) -> Login:
-    mode = LoginMode.REDIRECT if cookie else LoginMode.JSON
-    login = Login(str(uuid.uuid4()), provider, mode, "key-1", NOW, later(HOUR))
-    logins.add(db, [NewLogin(login, digest_of(state), digest_of(cookie) if cookie else None)])
+def begun(state: str, *, provider: Provider = Provider.GOOGLE, app: AppRequest | None = None) -> Login:
+    """A login that began now, as its state says; nothing of it is stored yet."""
+    mode = LoginMode.APP if app else LoginMode.JSON
+    return Login(str(uuid.uuid4()), digest_of(state), provider, mode, NOW, later(HOUR), app)
+
+
+def add_login(db: Connection, state: str, *, user_id: str = "user") -> Login:
+    """A login that ended with a session."""
+    login = begun(state)
+    assert logins.use(db, login, user_id=user_id, session_id="session", now=NOW)
     return login
 
 
-def add_app_login(db: Connection, state: str, *, app: AppRequest | None = None) -> Login:
-    """A login that an app began."""
-    app = app or AppRequest("app", "app:/callback", "challenge", state)
-    login = Login(str(uuid.uuid4()), Provider.GOOGLE, LoginMode.APP, "key-1", NOW, later(HOUR), app)
-    logins.add(db, [NewLogin(login, digest_of(state), None)])
+def add_code(db: Connection, code: str, *, app: AppRequest | None = None, expires_at: Millis = NOW) -> Login:
+    """A login of an app that ended with this code."""
+    login = begun(f"state of {code}", app=app or AppRequest("app", "app:/callback", "challenge", "state"))
+    granted = AuthorizationCode(digest_of(code), expires_at)
+    assert logins.use(db, login, user_id="user", code=granted, now=NOW)
     return login
 
 

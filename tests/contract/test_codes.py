@@ -5,73 +5,64 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nextarget.model import AppRequest, AuthorizationGrant, Login, Millis
+from nextarget.model import AppRequest, AuthorizationCode, AuthorizationGrant
 from nextarget.storage import logins
 from nextarget.storage.database import Database
 from tests.contract.databases import Place, run_together
-from tests.contract.rows import HOUR, NOW, add_app_login, add_login, digest_of, later
+from tests.contract.rows import HOUR, NOW, add_code, add_login, begun, digest_of, later
 
 CODE = digest_of("code")
 APP = AppRequest("nextarget-app", "nextarget://callback", "a-challenge", "the app's state")
 
 
-def grant(database: Database, login: Login, code: str = CODE, *, expires_at: Millis = NOW) -> None:
-    database.write_now(logins.grant_code, login.id, user_id="user", code_digest=code, expires_at=expires_at)
-
-
 @pytest.mark.parametrize("state", [None, "", "the app's state"])
-def test_what_an_app_asked_for_comes_back_with_its_login(database: Database, state: str | None) -> None:
+def test_what_an_app_asked_for_comes_back_with_its_code(database: Database, state: str | None) -> None:
     """Client, redirect, challenge and state, each as it was; a state that is empty is not one that is missing."""
     app = AppRequest("nextarget-app", "nextarget://callback?a=b", "a-challenge", state)
-    login = database.write_now(add_app_login, "state", app=app)
-    facts = {"state_digest": digest_of("state"), "provider": login.provider, "cookie_digest": None, "now": NOW}
-    taken = database.write_now(logins.consume, **facts)
-    assert taken == login
-    assert taken.app == app
+    database.write_now(add_code, "code", app=app)
+    found = database.read_now(logins.granted, CODE)
+    assert found is not None
+    assert found.app == app
 
 
-def test_a_login_without_an_app_comes_back_without_one(database: Database) -> None:
-    """Tools and sites that begin a login themselves have no redirect of their own."""
-    login = database.write_now(add_login, "state")
-    facts = {"state_digest": digest_of("state"), "provider": login.provider, "cookie_digest": None, "now": NOW}
-    taken = database.write_now(logins.consume, **facts)
-    assert taken == login
-    assert taken.app is None
+def test_a_login_without_an_app_has_no_code(database: Database) -> None:
+    """Tools and sites that begin a login themselves end it with a session."""
+    database.write_now(add_login, "state")
+    for code in ("", "None", "state"):
+        assert database.read_now(logins.granted, digest_of(code)) is None
 
 
 def test_a_code_stands_for_everything_it_was_granted_for(database: Database) -> None:
-    """Login, user, app and end; no session yet. Whether it has ended is for the caller to judge."""
-    login = database.write_now(add_app_login, "state", app=APP)
+    """Login, user, app, beginning and end; no session yet. Whether it has ended is for the caller to judge."""
     assert database.read_now(logins.granted, CODE) is None
-    grant(database, login, expires_at=later(60_000))
+    login = database.write_now(add_code, "code", app=APP, expires_at=later(60_000))
     found = database.read_now(logins.granted, CODE)
-    assert found == AuthorizationGrant(login.id, "user", APP, later(60_000), session_id=None)
+    assert found == AuthorizationGrant(login.id, "user", APP, NOW, later(60_000), session_id=None)
 
 
 @pytest.mark.parametrize("code", ["", "code", digest_of("made up"), "%", "' OR '1'='1", "\x00"])
 def test_a_made_up_code_stands_for_nothing(database: Database, code: str) -> None:
     """Neither does the code itself, which is not kept, nor that of a login without one."""
-    grant(database, database.write_now(add_app_login, "state"))
-    database.write_now(add_app_login, "without a code")
+    database.write_now(add_code, "code")
+    database.write_now(add_login, "without a code")
     assert database.read_now(logins.granted, code) is None
 
 
 def test_two_logins_cannot_have_one_code(database: Database) -> None:
-    """The database itself refuses it."""
-    one, other = (database.write_now(add_app_login, state) for state in ("one", "other"))
-    grant(database, one)
-    with pytest.raises(Exception, match=r"(?i)unique"):
-        grant(database, other)
+    """The second of them is not kept at all."""
+    one = database.write_now(add_code, "code")
+    other = begun("other", app=APP)
+    granted = AuthorizationCode(CODE, later(HOUR))
+    assert database.write_now(logins.use, other, user_id="other", code=granted, now=NOW) is False
     found = database.read_now(logins.granted, CODE)
     assert found is not None
-    assert found.login_id == one.id
+    assert (found.login_id, found.user_id) == (one.id, "user")
 
 
 def test_a_code_is_redeemed_once(database: Database) -> None:
     """It remembers the session that it was redeemed for, so that a second use can end it."""
-    login, other = (database.write_now(add_app_login, state) for state in ("one", "other"))
-    grant(database, login, expires_at=later(HOUR))
-    grant(database, other, digest_of("other code"))
+    login = database.write_now(add_code, "code", expires_at=later(HOUR))
+    database.write_now(add_code, "other code")
     assert database.write_now(logins.redeem, login.id, "session") is True
     assert database.write_now(logins.redeem, login.id, "another session") is False
     assert database.write_now(logins.redeem, "unknown", "session") is False
@@ -85,8 +76,7 @@ def test_a_code_is_redeemed_once(database: Database) -> None:
 
 async def test_of_many_who_redeem_at_once_one_does(database: Database) -> None:
     """And the code remembers the one who did."""
-    login = await database.write(add_app_login, "state")
-    grant(database, login)
+    login = await database.write(add_code, "code")
     outcomes = await asyncio.gather(*(database.write(logins.redeem, login.id, str(number)) for number in range(32)))
     assert outcomes.count(True) == 1
     found = database.read_now(logins.granted, CODE)
@@ -96,8 +86,7 @@ async def test_of_many_who_redeem_at_once_one_does(database: Database) -> None:
 
 def test_of_many_threads_that_redeem_one_does(place: Place, database: Database) -> None:
     """Handles that know nothing of each other let one of them go on."""
-    login = database.write_now(add_app_login, "state")
-    grant(database, login)
+    login = database.write_now(add_code, "code")
 
     def redeem(number: int) -> bool:
         other = place.connect()
@@ -132,6 +121,6 @@ database.close()
 
 def test_of_many_processes_that_redeem_one_does(place: Place, database: Database) -> None:
     """Four processes race for each of twenty codes: each is redeemed once."""
-    ids = [database.write_now(add_app_login, f"state {number}").id for number in range(20)]
+    ids = [database.write_now(add_code, f"code {number}").id for number in range(20)]
     outcomes = run_together(REDEEM, [[place.url, f"session {number}", *ids] for number in range(4)])
     assert sorted(line for lines in outcomes for line in lines) == sorted(ids)

@@ -12,10 +12,11 @@ from nextarget.model import Millis, User
 from nextarget.storage import audit, logins, nonces, purge, sessions, users
 from nextarget.storage.database import Connection, Database
 from nextarget.storage.sessions import Asked
-from tests.contract.rows import HOUR, NOW, add_app_login, add_session, admit, digest_of, event, identity, later
+from tests.contract.rows import HOUR, NOW, add_code, add_login, add_session, admit, digest_of, event, identity, later
 
 CODE = digest_of("the code")
-EVERYTHING = purge.Limits(logins=later(HOUR * 1000), expired=later(HOUR * 1000), events=later(HOUR * 1000))
+FAR = later(HOUR * 1000)
+EVERYTHING = purge.Limits(used=FAR, expired=FAR, events=FAR, strangers=FAR)
 
 
 def of_user(user: User, *session_ids: str) -> list[Asked]:
@@ -32,6 +33,7 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "sessions.all_standing": lambda db, _, session_id: sessions.all_standing(db, [session_id, "?"], NOW),
     "sessions.of_user": lambda db, user, _: sessions.of_user(db, user.id),
     "sessions.of_user, standing": lambda db, user, _: sessions.of_user(db, user.id, standing_at=NOW),
+    "logins.is_used": lambda db, _, __: logins.is_used(db, digest_of("changed")),
     "logins.granted": lambda db, _, __: logins.granted(db, CODE),
     "audit.latest_of_user": lambda db, user, _: audit.latest_of_user(db, user.id, limit=3),
     "purge.count": lambda db, _, __: purge.count(db, EVERYTHING),
@@ -41,19 +43,18 @@ cursor with one row left over is what these tests look for. Each answer changes 
 WRITES = {
     "users.admit",
     "users.set_active",
+    "users.end_sessions",
     "users.delete",
     "sessions.add",
     "sessions.swap",
     "sessions.swap_all",
     "sessions.revoke",
     "sessions.revoke_all",
-    "logins.add",
-    "logins.consume",
-    "logins.grant_code",
+    "logins.use",
     "logins.redeem",
-    "nonces.add",
     "nonces.use",
     "audit.record",
+    "audit.forget_user",
     "purge.one_batch",
     "purge.take_turn",  # changes no row: it locks, until the transaction ends
 }
@@ -66,6 +67,7 @@ def change(db: Connection, user: User, session_id: str) -> None:
     grant = logins.granted(db, CODE)
     assert grant is not None
     logins.redeem(db, grant.login_id, session_id)
+    add_login(db, "changed")
     audit.record(db, event("changed", user_id=user.id))
 
 
@@ -101,9 +103,7 @@ def kept(database: Database) -> Kept:
         database.write_now(admit)
         session = database.write_now(add_session, user)
         database.write_now(audit.record, event(user_id=user.id))
-        login = database.write_now(add_app_login, f"state {number}")
-        code = {"code_digest": CODE if number == 0 else digest_of(f"code {number}"), "expires_at": later(HOUR)}
-        database.write_now(logins.grant_code, login.id, user_id=user.id, **code)
+        database.write_now(add_code, "the code" if number == 0 else f"code {number}", expires_at=later(HOUR))
     return Kept(user, session.id)
 
 

@@ -1,115 +1,96 @@
-"""A login is used once, by the one it is bound to, on every database."""
+"""A login's state is used up once, and with what it leads to, on every database."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nextarget.model import Login, Millis, Provider
+from nextarget.model import Login, Provider
 from nextarget.storage import logins
 from nextarget.storage.database import Connection, Database
 from tests.contract.databases import Place, run_together
-from tests.contract.rows import HOUR, NOW, add_login, digest_of, later
+from tests.contract.rows import NOW, add_login, begun, digest_of
 
 
-def consume(
-    db: Connection,
-    state: str,
-    *,
-    cookie: str | None = None,
-    provider: Provider = Provider.GOOGLE,
-    now: Millis = NOW,
-) -> Login | None:
-    return logins.consume(
-        db,
-        state_digest=digest_of(state),
-        provider=provider,
-        cookie_digest=digest_of(cookie) if cookie else None,
-        now=now,
-    )
+def use(db: Connection, login: Login, session_id: str = "session") -> bool:
+    return logins.use(db, login, user_id="user", session_id=session_id, now=NOW)
 
 
-def test_a_login_is_consumed_once(database: Database) -> None:
-    """The first callback gets the whole login; a second one gets nothing."""
-    login = database.write_now(add_login, "state")
-    assert database.write_now(consume, "state") == login
-    assert database.write_now(consume, "state") is None
-    assert database.write_now(consume, "state", now=later(1)) is None
+def test_a_state_is_used_once(database: Database) -> None:
+    """The first callback that succeeds uses it up; a second one learns that it came too late."""
+    login = begun("state")
+    assert database.write_now(use, login) is True
+    assert database.write_now(use, login) is False
+    assert database.write_now(use, begun("another state")) is True
 
 
-def test_an_unknown_state_consumes_nothing(database: Database) -> None:
-    """Neither a made-up state nor its digest is a login."""
-    login = database.write_now(add_login, "state")
-    assert database.write_now(consume, "another state") is None
-    assert database.write_now(consume, digest_of("state")) is None
-    assert database.write_now(consume, "") is None
-    assert database.write_now(consume, "state") == login
-
-
-def test_a_login_expires(database: Database) -> None:
-    """A login lives until the millisecond of its end, and not at it."""
-    late, in_time = (database.write_now(add_login, state) for state in ("late", "in time"))
-    assert database.write_now(consume, "late", now=later(HOUR)) is None
-    assert database.write_now(consume, "late", now=later(10 * HOUR)) is None
-    assert database.write_now(consume, "in time", now=later(HOUR - 1)) == in_time
-    assert late.expires_at == later(HOUR)
-
-
-def test_a_login_belongs_to_its_provider(database: Database) -> None:
-    """Google's callback does not finish what was begun at Facebook, and does not use it up either."""
-    login = database.write_now(add_login, "state", provider=Provider.FACEBOOK)
-    assert database.write_now(consume, "state", provider=Provider.GOOGLE) is None
-    assert database.write_now(consume, "state", provider=Provider.FACEBOOK) == login
-
-
-@pytest.mark.parametrize("wrong", [None, "another cookie"])
-def test_a_login_with_a_cookie_needs_it(database: Database, wrong: str | None) -> None:
-    """A login that a browser began is finished in that browser; another one does not use it up."""
-    login = database.write_now(add_login, "state", cookie="cookie")
-    assert database.write_now(consume, "state", cookie=wrong) is None
-    assert database.write_now(consume, "state", cookie="cookie") == login
-
-
-@pytest.mark.parametrize("cookie", [None, "a cookie of another login"])
-def test_a_login_without_a_cookie_ignores_one(database: Database, cookie: str | None) -> None:
-    """A login that no browser began is finished with the state alone, whatever cookies come along."""
-    login = database.write_now(add_login, "state")
-    assert database.write_now(consume, "state", cookie=cookie) == login
-
-
-def test_a_state_cannot_be_stored_twice(database: Database) -> None:
-    """Two logins with one state would be one login."""
+def test_a_state_is_unused_until_a_login_has_succeeded(database: Database) -> None:
+    """Neither a made-up state nor the digest of its digest was used."""
+    assert database.read_now(logins.is_used, digest_of("state")) is False
     database.write_now(add_login, "state")
-    with pytest.raises(Exception, match=r"(?i)unique"):
-        database.write_now(add_login, "state")
+    assert database.read_now(logins.is_used, digest_of("state")) is True
+    for other in ("another state", digest_of("state"), ""):
+        assert database.read_now(logins.is_used, digest_of(other)) is False
+
+
+def test_a_state_belongs_to_one_login_whatever_else_it_says(database: Database) -> None:
+    """Two logins with one state would be one login: provider and id do not make another of it."""
+    database.write_now(add_login, "state")
+    assert database.write_now(use, begun("state", provider=Provider.FACEBOOK)) is False
+
+
+def test_a_use_that_is_rolled_back_uses_nothing_up(database: Database) -> None:
+    """When what the state was to lead to cannot be made, the person may try again."""
+
+    def use_and_fail(db: Connection, login: Login) -> None:
+        assert use(db, login)
+        raise LookupError
+
+    login = begun("state")
+    with pytest.raises(LookupError):
+        database.write_now(use_and_fail, login)
+    assert database.read_now(logins.is_used, login.state_digest) is False
+    assert database.write_now(use, login) is True
+
+
+def test_a_login_that_an_earlier_version_began_is_not_used(database: Database) -> None:
+    """Its row is there from the beginning; only what it consumed has been used."""
+    add = (
+        'INSERT INTO "login" ("id", "state_digest", "provider", "mode", "key_id", "created_at", "expires_at", '
+        "\"consumed_at\") VALUES ('{0}', '{1}', 'google', 'json', 'key', 1, 2, {2})"
+    )
+    for state, consumed_at in (("under way", "NULL"), ("over", "3")):
+        statement = add.format(state, digest_of(state), consumed_at)
+        database.write_now(lambda db, sql: db.execute_sql(sql), statement)
+    assert database.read_now(logins.is_used, digest_of("under way")) is False
+    assert database.read_now(logins.is_used, digest_of("over")) is True
 
 
 async def test_of_many_callbacks_at_once_one_wins(database: Database) -> None:
     """Of 32 callbacks with one state, exactly one goes on."""
-    login = await database.write(add_login, "state")
-    outcomes = await asyncio.gather(*(database.write(consume, "state") for _ in range(32)))
-    assert [outcome for outcome in outcomes if outcome] == [login]
+    login = begun("state")
+    outcomes = await asyncio.gather(*(database.write(use, login, str(number)) for number in range(32)))
+    assert outcomes.count(True) == 1
 
 
 def test_of_many_threads_at_once_one_wins(place: Place, database: Database) -> None:
     """Handles that know nothing of each other let one of them go on."""
-    login = database.write_now(add_login, "state")
+    login = begun("state")
 
-    def take(_: int) -> Login | None:
+    def take(number: int) -> bool:
         other = place.connect()
         try:
-            return other.write_now(consume, "state")
+            return other.write_now(use, login, str(number))
         finally:
             other.close()
 
     with ThreadPoolExecutor(8) as pool:
-        outcomes = list(pool.map(take, range(32)))
-    assert [outcome for outcome in outcomes if outcome] == [login]
+        assert sorted(pool.map(take, range(32))) == [False] * 31 + [True]
 
 
-TAKE = """
+USE = """
 import asyncio, sys
-from nextarget.model import Provider
+from nextarget.model import Login, LoginMode, Provider
 from nextarget.storage import logins
 from nextarget.storage.addresses import database_at
 
@@ -118,9 +99,10 @@ async def main(address, digest):
     database.open()
     print("ready", flush=True)
     sys.stdin.readline()
-    facts = {"state_digest": digest, "provider": Provider.GOOGLE, "cookie_digest": None, "now": 1}
-    for login in await asyncio.gather(*(database.write(logins.consume, **facts) for _ in range(8))):
-        if login is not None:
+    login = Login("login", digest, Provider.GOOGLE, LoginMode.JSON, 1, 2)
+    facts = {"user_id": "user", "session_id": "session", "now": 1}
+    for used in await asyncio.gather(*(database.write(logins.use, login, **facts) for _ in range(8))):
+        if used:
             print(login.id)
     database.close()
 
@@ -130,6 +112,5 @@ asyncio.run(main(*sys.argv[1:]))
 
 def test_of_many_processes_at_once_one_wins(place: Place, database: Database) -> None:
     """Of 32 callbacks in four processes, exactly one goes on."""
-    login = database.write_now(add_login, "state")
-    taken = [line for lines in run_together(TAKE, [[place.url, digest_of("state")]] * 4) for line in lines]
-    assert taken == [login.id]
+    taken = [line for lines in run_together(USE, [[place.url, digest_of("state")]] * 4) for line in lines]
+    assert taken == ["login"]

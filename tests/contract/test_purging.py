@@ -11,7 +11,7 @@ from nextarget.services import purging
 from nextarget.storage import nonces, purge
 from nextarget.storage.database import Connection, Database
 from tests.contract.databases import Place, run_together, start
-from tests.contract.rows import NOW, later
+from tests.contract.rows import HOUR, NOW, later
 
 OVER = purge.BATCH * 6
 LASTING = 100
@@ -56,7 +56,7 @@ with database.sole_purger() as alone:
 
 def add_nonces(db: Connection, name: str, number: int, expires_at: Millis) -> None:
     for index in range(number):
-        nonces.add(db, f"{name}-{index}", purpose=nonces.NATIVE, expires_at=expires_at)
+        nonces.use(db, f"{name}-{index}", purpose=nonces.NATIVE, expires_at=expires_at)
 
 
 def left(database: Database) -> dict[str, int]:
@@ -73,8 +73,8 @@ def left(database: Database) -> dict[str, int]:
 @pytest.fixture
 def filled(database: Database) -> Iterator[Database]:
     """A database with much that is over."""
-    database.write_now(add_nonces, "over", OVER, later(-1))
-    database.write_now(add_nonces, "lasting", LASTING, later(1))
+    database.write_now(add_nonces, "over", OVER, later(-HOUR - 1))
+    database.write_now(add_nonces, "lasting", LASTING, later(-HOUR))
     assert database.read_now(purging.due, now=NOW, audit_days=1) == OVER
     return database
 
@@ -97,7 +97,7 @@ def test_commands_purge_together_while_others_write(filled: Database, place: Pla
     def write() -> None:
         other = place.connect()
         while not over.wait(0.002):  # in SQLite a writer that never pauses leaves the others too little
-            other.write_now(add_nonces, f"written{len(written)}", 1, later(1))
+            other.write_now(add_nonces, f"written{len(written)}", 1, later(0))
             written.append(1)
         other.close()
 

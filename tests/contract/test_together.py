@@ -1,13 +1,10 @@
 """Storage functions that are about several at once: they answer each as if it had been alone, on every database."""
 
-import uuid
-
-from nextarget.model import Generations, Login, LoginMode, Provider, Session, User
-from nextarget.storage import logins, sessions, users
+from nextarget.model import Generations, Session, User
+from nextarget.storage import sessions, users
 from nextarget.storage.database import Database
-from nextarget.storage.logins import NewLogin
 from nextarget.storage.sessions import Asked, Move
-from tests.contract.rows import HOUR, NOW, add_session, admit, digest_of, later
+from tests.contract.rows import HOUR, NOW, add_session, admit, later
 
 MOVED_ON = Generations(previous=1, oldest=2, current=2, rotated_at=NOW)
 
@@ -76,18 +73,3 @@ def test_of_many_swaps_those_happen_whose_session_is_as_it_was_read(database: Da
         untouched.id: (untouched.generations, untouched.expires_at),
     }
     assert database.write_now(sessions.swap_all, []) == set()
-
-
-def test_many_logins_begin_in_one_statement(database: Database) -> None:
-    """Each with its own state and cookie."""
-    first, second = (Login(str(uuid.uuid4()), Provider.GOOGLE, LoginMode.JSON, "key-1", NOW, later(HOUR)) for _ in "12")
-    new = [NewLogin(first, digest_of("one"), None), NewLogin(second, digest_of("two"), digest_of("cookie"))]
-    assert database.write_now(logins.add, new) == [None, None]
-
-    def consume(state: str, cookie: str | None) -> Login | None:
-        bound = {"state_digest": digest_of(state), "cookie_digest": digest_of(cookie) if cookie else None}
-        return database.write_now(logins.consume, provider=Provider.GOOGLE, now=NOW, **bound)
-
-    assert consume("two", None) is None
-    assert consume("two", "cookie") == second
-    assert consume("one", None) == first

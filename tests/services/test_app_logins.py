@@ -39,7 +39,7 @@ def native(database: Database, google: Vouching, server: Node, clock: Clock) -> 
 
 async def finished(signin: SignIn, **changed: str | None) -> AppAnswer:
     """A login of the app, begun and called back with this answer of the provider."""
-    begun = await signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
+    begun = signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
     facts = {"code": "code", "error": None, "error_description": None, "issuer": None} | changed
     answer = await signin.finish(Provider.GOOGLE, CallbackAnswer(state=begun.state, **facts), cookie=begun.cookie)
     assert isinstance(answer, AppAnswer)
@@ -66,7 +66,7 @@ async def test_an_app_is_answered_with_a_code_and_no_session(server: Node, datab
 
 async def test_a_login_of_an_app_is_bound_to_its_browser(server: Node) -> None:
     """As with any redirect: without the cookie there is nobody to answer."""
-    begun = await server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
+    begun = server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
     assert begun.cookie is not None
     with pytest.raises(InvalidState):
         await server.signin.finish(
@@ -104,7 +104,7 @@ async def test_a_deactivated_user_gets_no_code(server: Node, database: Database,
 @pytest.mark.parametrize("ask", [True, False])
 async def test_whether_the_person_is_asked_is_handed_on(server: Node, google: Vouching, ask: bool) -> None:
     """The route knows where a person has to confirm; the provider knows how."""
-    await server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP, ask_person=ask)
+    server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP, ask_person=ask)
     assert google.asked_person == [ask]
     assert server.signin.asks_person(Provider.GOOGLE) is google.asks_person
 
@@ -120,7 +120,7 @@ def test_a_provider_is_offered_while_it_answers(server: Node, google: Vouching) 
 
 async def test_a_native_token_is_exchanged_once(native: NativeSignIn, server: Node, google: Vouching) -> None:
     """Its nonce is used up with the session that it opens."""
-    google.native_nonce = await native.issue_nonce()
+    google.native_nonce = native.issue_nonce()
     pair = await native.exchange(presented("raw"))
     assert (await server.sessions.authenticate(pair.access.token)).user == pair.user
     assert pair.session.label == "Ada's phone"
@@ -131,7 +131,7 @@ async def test_a_native_token_is_exchanged_once(native: NativeSignIn, server: No
 
 async def test_a_nonce_lives_ten_minutes(native: NativeSignIn, google: Vouching, clock: Clock) -> None:
     """To the millisecond."""
-    first, second = [await native.issue_nonce() for _ in range(2)]
+    first, second = [native.issue_nonce() for _ in range(2)]
     clock.now = Millis(clock.now + NONCE_SECONDS * 1000 - 1)
     google.native_nonce = first
     assert await native.exchange(presented())
@@ -146,7 +146,7 @@ async def test_a_token_that_is_not_believed_uses_no_nonce_up(
     native: NativeSignIn, google: Vouching, failure: ProblemError
 ) -> None:
     """Nobody can burn another app's nonce with a token that the provider did not sign."""
-    google.native_nonce = await native.issue_nonce()
+    google.native_nonce = native.issue_nonce()
     google.says = failure
     with pytest.raises((InvalidRequest, ProviderUnavailable)):
         await native.exchange(presented())

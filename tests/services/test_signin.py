@@ -41,7 +41,7 @@ def signin(node: Making) -> SignIn:
 
 
 async def begun(signin: SignIn, mode: LoginMode = LoginMode.JSON) -> str:
-    return (await signin.begin(Provider.GOOGLE, mode)).state
+    return signin.begin(Provider.GOOGLE, mode).state
 
 
 async def fails(signin: SignIn, given: CallbackAnswer, cookie: str | None = None) -> ProblemError:
@@ -94,7 +94,7 @@ async def test_the_provider_sees_the_secrets_that_were_sent_to_it(signin: SignIn
 
 async def test_a_login_lives_ten_minutes(signin: SignIn, clock: Clock, google: Vouching) -> None:
     """A person has ten minutes at the provider, to the millisecond; what the caller is told is the same."""
-    first = await signin.begin(Provider.GOOGLE, LoginMode.JSON)
+    first = signin.begin(Provider.GOOGLE, LoginMode.JSON)
     second = await begun(signin)
     assert first.expires_in == LOGIN_SECONDS == 600
     clock.advance(599.999)
@@ -143,8 +143,8 @@ async def test_a_callback_that_fails_uses_the_login_up(
 
 async def test_a_login_with_a_cookie_needs_its_cookie(signin: SignIn) -> None:
     """A login that a redirect began is finished in the same browser, and only there."""
-    login = await signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
-    other = await signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
+    login = signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
+    other = signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
     assert login.cookie != other.cookie
     for cookie in (None, "", "made up", other.cookie):
         assert type(await fails(signin, answer(login.state), cookie)) is InvalidState
@@ -153,14 +153,14 @@ async def test_a_login_with_a_cookie_needs_its_cookie(signin: SignIn) -> None:
 
 async def test_a_login_of_the_json_flow_has_no_cookie(signin: SignIn) -> None:
     """A tool that began a login without a browser finishes it without one, whatever cookie comes along."""
-    login = await signin.begin(Provider.GOOGLE, LoginMode.JSON)
+    login = signin.begin(Provider.GOOGLE, LoginMode.JSON)
     assert login.cookie is None
     assert await signin.finish(Provider.GOOGLE, answer(login.state), cookie="of something else")
 
 
 async def test_a_begun_login_does_not_show_its_secrets(signin: SignIn) -> None:
     """State and cookie in a log line are blank."""
-    login = await signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
+    login = signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
     assert login.state not in repr(login)
     assert str(login.cookie) not in repr(login)
     assert login.state not in repr(answer(login.state))
@@ -168,7 +168,7 @@ async def test_a_begun_login_does_not_show_its_secrets(signin: SignIn) -> None:
 
 async def test_neither_state_nor_cookie_is_stored(signin: SignIn, database: Database) -> None:
     """The database has digests: whoever reads it can finish no login."""
-    login = await signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
+    login = signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
     kept = str(database.read_now(lambda db: db.execute_sql('SELECT * FROM "login"').fetchall()))
     assert login.state not in kept
     assert str(login.cookie) not in kept
@@ -196,7 +196,7 @@ async def test_a_provider_that_is_not_configured_begins_and_finishes_nothing(
 ) -> None:
     """Sign-in with a provider that is off is an error of its own, at both ends."""
     with pytest.raises(ProviderNotConfigured):
-        await signin.begin(Provider.FACEBOOK, LoginMode.JSON)
+        signin.begin(Provider.FACEBOOK, LoginMode.JSON)
     with pytest.raises(ProviderNotConfigured):
         await signin.finish(Provider.FACEBOOK, answer(await begun(signin)), cookie=None)
     assert events(database) == []

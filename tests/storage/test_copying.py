@@ -24,7 +24,7 @@ from nextarget.storage.users import set_active
 from tests.conftest import need_pgbouncer
 from tests.contract.rows import (
     NOW,
-    add_app_login,
+    add_code,
     add_login,
     add_session,
     admit,
@@ -51,6 +51,11 @@ EMAILS = (
 MANY = 2 * BATCH + 7
 """More than two pages, the last of them not full."""
 
+BEGUN_BY_EARLIER_VERSION = """
+INSERT INTO "login" ("id", "state_digest", "provider", "mode", "cookie_digest", "key_id", "created_at", "expires_at")
+VALUES ('earlier', 'digest', 'google', 'redirect', 'digest', 'key', 1, 2)
+"""
+
 
 def fill(db: Connection) -> None:
     """Every kind of row, with every column once empty and once not."""
@@ -66,11 +71,11 @@ def fill(db: Connection) -> None:
                 sessions.swap(db, found[0], generations, expires_at=later(current * 1000))
     sessions.revoke_all(db, users[1].id, NOW)
     for number in range(MANY):
-        add_login(db, f"state {number}", cookie=f"cookie {number}" if number % 2 else None)
-    begun = add_app_login(db, "an app's state")
-    db.execute_sql(f"UPDATE login SET consumed_at = 5, session_id = 'one' WHERE id = '{begun.id}'")
-    logins.grant_code(db, begun.id, user_id=users[0].id, code_digest=digest_of("code"), expires_at=later(60_000))
-    nonces.add(db, digest_of("nonce"), purpose=nonces.NATIVE, expires_at=later(1000))
+        add_login(db, f"state {number}", user_id=users[0].id)
+    begun = add_code(db, "code", expires_at=later(60_000))
+    logins.redeem(db, begun.id, "one")
+    db.execute_sql(BEGUN_BY_EARLIER_VERSION)
+    nonces.use(db, digest_of("nonce"), purpose=nonces.NATIVE, expires_at=later(1000))
     for number in range(MANY):
         audit.record(db, event(f"event {number}", at=Millis(NOW - number), user_id=users[number % len(users)].id))
     audit.record(

@@ -9,10 +9,10 @@ from structlog.testing import capture_logs
 
 from nextarget.model import AuditEvent, Identity, Login, LoginMode, Millis, Provider, Session
 from nextarget.services import accounts, purging
+from nextarget.services.purging import HOUR_MS
 from nextarget.services.sessions import DAY_MS
 from nextarget.storage import audit, logins, nonces, purge, sessions
 from nextarget.storage.database import Connection
-from nextarget.storage.logins import NewLogin
 from nextarget.storage.schema import migrate
 from nextarget.storage.sqlite import SqliteDatabase
 from nextarget.telemetry import get_logger
@@ -46,9 +46,9 @@ def fill(db: Connection, number: int, when: Millis) -> None:
     user = accounts.admit(db, Identity(Provider.GOOGLE, "ada", "ada@x.example", email_verified=True), now=NOW)
     for index in range(number):
         name = f"{when}-{index}"
-        login = Login(name, Provider.GOOGLE, LoginMode.JSON, "key", NOW, when)
-        logins.add(db, [NewLogin(login, name, None)])
-        nonces.add(db, name, purpose=nonces.NATIVE, expires_at=when)
+        login = Login(name, name, Provider.GOOGLE, LoginMode.JSON, NOW, when)
+        logins.use(db, login, user_id=user.id, session_id=name, now=when)
+        nonces.use(db, name, purpose=nonces.NATIVE, expires_at=when)
         sessions.add(db, session_at(user.id, name, when))
         audit.record(db, AuditEvent(when, "login_succeeded"))
 
@@ -59,14 +59,24 @@ def session_at(user_id: str, name: str, expires_at: Millis) -> Session:
 
 
 def test_what_is_over_goes_and_what_stands_stays(database: SqliteDatabase) -> None:
-    """Logins a day after they expired, nonces and sessions at once, events after their retention; users never."""
+    """Sessions go when they expire, used states and nonces an hour later, events after their retention; users never."""
     days = 30
     database.write_now(fill, 3, Millis(NOW - 31 * DAY_MS))
-    database.write_now(fill, 2, Millis(NOW - DAY_MS + 1))
+    database.write_now(fill, 2, Millis(NOW - HOUR_MS))
     database.write_now(fill, 4, Millis(NOW + 1))
-    assert database.write_now(purging.one_batch, now=NOW, audit_days=days) == 3 * 4 + 2 * 2
-    assert counts(database) == {"user": 1, "session": 4, "login": 6, "nonce": 4, "audit_event": 6}
+    assert database.write_now(purging.one_batch, now=NOW, audit_days=days) == 3 * 4 + 2
+    assert counts(database) == {"user": 1, "session": 4, "login": 6, "nonce": 6, "audit_event": 6}
     assert database.write_now(purging.one_batch, now=NOW, audit_days=days) == 0
+
+
+@pytest.mark.parametrize(("audit_days", "kept"), [(365, 7), (7, 7), (3, 3)])
+def test_what_strangers_did_is_kept_for_a_week(database: SqliteDatabase, audit_days: int, kept: int) -> None:
+    """However long the rest of the record is kept; no longer than that, either. Each row is counted once."""
+    for days in range(10):
+        database.write_now(audit.record, AuditEvent(Millis(NOW - days * DAY_MS), "login_failed"))
+    over = database.read_now(purging.due, now=NOW, audit_days=audit_days)
+    assert over == database.write_now(purging.one_batch, now=NOW, audit_days=audit_days) == 9 - kept
+    assert counts(database)["audit_event"] == kept + 1
 
 
 def test_one_transaction_deletes_no_more_than_a_batch(database: SqliteDatabase) -> None:

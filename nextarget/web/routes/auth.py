@@ -28,7 +28,7 @@ def add(app: web.Application) -> None:
 @limited("start", BEGIN_PER_MINUTE)
 async def start(request: web.Request) -> web.Response:
     mode = LoginMode(parameters.of_query(request).optional("mode", _MODE) or LoginMode.JSON)
-    begun = await request.app[ONLINE].sign_in.begin(_provider(request), mode)
+    begun = request.app[ONLINE].sign_in.begin(_provider(request), mode)
     if begun.cookie is None:
         return json_response({"auth_url": begun.auth_url, "state": begun.state, "expires_in": begun.expires_in})
     response = web.Response(status=302, headers={"Location": begun.auth_url})
@@ -43,9 +43,7 @@ async def callback(request: web.Request) -> web.Response:
     answer = _answer(request)
     cookie = cookies.login_cookie(request, answer.state, secure=secure)
     finished = await request.app[ONLINE].sign_in.finish(_provider(request), answer, cookie=cookie)
-    response = _to_app(request, finished) if isinstance(finished, AppAnswer) else _signed_in(request, finished)
-    cookies.drop_login_cookie(request, response, answer.state, secure=secure)
-    return response
+    return _to_app(request, finished) if isinstance(finished, AppAnswer) else _signed_in(request, finished)
 
 
 def _answer(request: web.Request) -> CallbackAnswer:

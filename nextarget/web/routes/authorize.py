@@ -17,8 +17,8 @@ from nextarget.web.rate_limits import BEGIN_PER_MINUTE, limited
 
 _CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
-_STATE = re.compile(r"[\x20-\x7e]{1,1024}")
-"""RFC 6749, appendix A.5: VSCHAR."""
+_STATE = re.compile(r"[\x20-\x7e]{1,4096}")
+"""RFC 6749, appendix A.5: VSCHAR. How long it may be depends on what else has to fit into the login's cookie."""
 _PROVIDER = re.compile("|".join(Provider))
 
 
@@ -35,10 +35,10 @@ async def authorize(request: web.Request) -> web.Response:
     app = AppRequest(client_id, address.redirect_uri, _code_challenge(query), address.state)
     chosen = query.optional("provider", _PROVIDER)
     if chosen is None:
-        return await _choose(request, app)
+        return _choose(request, app)
     name = Provider(chosen)
     ask_person = needs_person(app.redirect_uri)
-    begun = await request.app[ONLINE].sign_in.begin(name, LoginMode.APP, app=app, ask_person=ask_person)
+    begun = request.app[ONLINE].sign_in.begin(name, LoginMode.APP, app=app, ask_person=ask_person)
     if ask_person and not request.app[ONLINE].sign_in.asks_person(name):
         # The provider may send the person straight back, so a page of ours asks first. Its link holds the state of
         # a login that only this browser can finish: nobody else can click it for the person.
@@ -48,7 +48,7 @@ async def authorize(request: web.Request) -> web.Response:
     return _bound(request, response, begun)
 
 
-async def _choose(request: web.Request, app: AppRequest) -> web.Response:
+def _choose(request: web.Request, app: AppRequest) -> web.Response:
     """A page to choose a provider from."""
     sign_in = request.app[ONLINE].sign_in
     # Without `provider`: it may be there without a value, and may not be there twice.
@@ -57,7 +57,7 @@ async def _choose(request: web.Request, app: AppRequest) -> web.Response:
     links: dict[Provider, str] = {}
     for name in sign_in.configured:
         if needs_person(app.redirect_uri) and not sign_in.asks_person(name):
-            begun = await sign_in.begin(name, LoginMode.APP, app=app, ask_person=True)
+            begun = sign_in.begin(name, LoginMode.APP, app=app, ask_person=True)
             links[name] = begun.auth_url
         else:
             links[name] = f"{request.path}?{urlencode([*asked, ('provider', name.value)])}"

@@ -75,7 +75,7 @@ async def revoke(request: web.Request) -> web.Response:
 
 @limited("nonce", BEGIN_PER_MINUTE)
 async def nonce(request: web.Request) -> web.Response:
-    issued = await request.app[ONLINE].native.issue_nonce()
+    issued = request.app[ONLINE].native.issue_nonce()
     return json_response({"nonce": issued, "expires_in": NONCE_SECONDS})
 
 

@@ -1,0 +1,17 @@
+"""When a user's sessions were last ended, and indexes for what bounds the record.
+
+A login that an earlier version began is in its table and stays there; the person begins again. A code that is not
+redeemed yet stays good.
+"""
+
+import peewee as pw
+
+
+def up(migrator, db):
+    time = "INTEGER" if isinstance(db, pw.SqliteDatabase) else "BIGINT"
+    db.execute_sql(f'ALTER TABLE "user" ADD COLUMN "sessions_ended_at" {time} NOT NULL DEFAULT 0')
+    db.execute_sql('DROP INDEX "audit_event_user_id"')
+    db.execute_sql('CREATE INDEX "audit_event_user_id_at_id" ON "audit_event" ("user_id", "at", "id")')
+    db.execute_sql(
+        'CREATE INDEX "audit_event_login_failed" ON "audit_event" ("at", "id") WHERE "event" = \'login_failed\''
+    )

@@ -1,0 +1,48 @@
+"""One-time values that are remembered only once they are used: `random . expiry . MAC`.
+
+Whoever asks gets one, and nothing is written: the MAC tells that it is ours, the expiry for how long it is good. Who
+uses one up keeps its digest, so that it comes once.
+"""
+
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+
+from nextarget.model import Millis
+from nextarget.tokens.encoding import base64url
+from nextarget.tokens.keyring import Keyring, SigningKey
+
+_FORM = re.compile(r"([A-Za-z0-9_-]{43})\.([1-9][0-9]{12})\.([A-Za-z0-9_-]{43})")
+LENGTH = 43 + 1 + 13 + 1 + 43
+"""Characters: 256 random bits, UTC milliseconds, and 256 bits of HMAC; base64url and two full stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneTimeValue:
+    """What a value with a valid MAC says, expired or not, and the secret that it was made with."""
+
+    key: SigningKey
+    expires_at: Millis
+
+
+def issue(key: SigningKey, use: str, *, bound_to: str = "", expires_at: Millis) -> str:
+    """A new value for one use, and for what it is bound to."""
+    random = secrets.token_urlsafe(32)
+    return f"{random}.{expires_at}.{_mac(key, use, random, str(expires_at), bound_to)}"
+
+
+def read(keyring: Keyring, use: str, text: str, *, bound_to: str = "") -> OneTimeValue | None:
+    """What the text says, if we made it for this use and bound to this; else None."""
+    found = _FORM.fullmatch(text) if len(text) == LENGTH else None
+    if found is None:
+        return None
+    random, expires_at, presented = found.groups()
+    for key in keyring.secrets:
+        if hmac.compare_digest(_mac(key, use, random, expires_at, bound_to), presented):
+            return OneTimeValue(key, Millis(int(expires_at)))
+    return None
+
+
+def _mac(key: SigningKey, use: str, random: str, expires_at: str, bound_to: str) -> str:
+    return base64url(key.mac(use, f"{random}.{expires_at}.{bound_to}"))
