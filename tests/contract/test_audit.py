@@ -1,8 +1,10 @@
 """The record of what happened, on every database."""
 
+import pytest
+
 from nextarget.model import AuditEvent
 from nextarget.storage import audit
-from nextarget.storage.database import Database
+from nextarget.storage.database import Connection, Database
 from tests.contract.rows import NOW, event, later
 
 
@@ -42,3 +44,65 @@ def test_an_event_outlives_the_user_it_is_about(database: Database) -> None:
     """The record is no child of the user: it keeps that an account was deleted."""
     database.write_now(audit.record, event("user_deleted", user_id="deleted long ago"))
     assert database.read_now(audit.latest_of_user, "deleted long ago")
+
+
+def of_strangers(db: Connection) -> list[AuditEvent]:
+    """The sign-ins that failed, oldest first."""
+    rows = db.execute_sql('SELECT "at", "detail" FROM "audit_event" WHERE "event" = \'login_failed\' ORDER BY 1, 2')
+    return [AuditEvent(at, "login_failed", detail=detail) for at, detail in rows.fetchall()]
+
+
+def failures(db: Connection, moments: range) -> None:
+    for number in moments:
+        audit.record(db, AuditEvent(later(number), "login_failed", detail=f"{number:06}"))
+
+
+def test_strangers_together_put_so_much_on_record_and_no_more(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest stay, and nothing but their own makes room for them."""
+    most = 100
+    monkeypatch.setattr(audit, "_FORGET_OF_STRANGERS", audit._all_but(most, audit.OF_STRANGERS))
+    others = [event(f"event {number}", user_id=f"user {number % 7}") for number in range(200)]
+    for each in others:
+        database.write_now(audit.record, each)
+    for start in range(0, 500, 50):
+        database.write_now(failures, range(start, start + 50))
+        assert len(database.read_now(of_strangers)) == min(most, start + 50)
+    assert [each.detail for each in database.read_now(of_strangers)] == [f"{number:06}" for number in range(400, 500)]
+    kept = [each for number in range(7) for each in database.read_now(audit.latest_of_user, f"user {number}", limit=99)]
+    assert sorted(kept, key=str) == sorted(others, key=str)
+
+
+def test_the_ceiling_for_strangers_is_ten_thousand(database: Database) -> None:
+    """At one moment or over years; whoever comes next takes the place of the oldest."""
+    assert audit.MOST_OF_STRANGERS == 10_000
+    fill = 'INSERT INTO "audit_event" ("at", "event") VALUES ' + ", ".join(["(1, 'login_failed')"] * 500)
+    for _ in range(22):
+        database.write_now(lambda db: db.execute_sql(fill))
+    database.write_now(failures, range(3))
+    kept = database.read_now(of_strangers)
+    assert len(kept) == 10_000
+    assert [each.detail for each in kept[-3:]] == ["000000", "000001", "000002"]
+
+
+def test_one_user_puts_so_much_on_record_and_no_more(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody who is signed in can cause is bounded for that user, and takes nothing from others."""
+    assert audit.MOST_OF_USER == 1_000
+    monkeypatch.setattr(audit, "_FORGET_OF_USER", audit._all_but(10, '"user_id" = {0}'))
+    for number in range(10):
+        database.write_now(audit.record, event(f"event {number}", user_id="other"))
+    for number in range(35):
+        database.write_now(audit.record, event(f"event {number}", at=later(number // 2)))
+    kept = database.read_now(audit.latest_of_user, "user", limit=99)
+    assert [each.event for each in kept] == [f"event {number}" for number in range(34, 24, -1)]
+    assert len(database.read_now(audit.latest_of_user, "other", limit=99)) == 10
+
+
+def test_forgetting_a_user_forgets_nobody_else(database: Database) -> None:
+    """Every event of the user goes; those of others, and of nobody, stay."""
+    for user_id in ("user", "user", "other", None):
+        database.write_now(audit.record, event(user_id=user_id))
+    database.write_now(audit.forget_user, "user")
+    left = database.read_now(lambda db: db.execute_sql('SELECT "user_id" FROM "audit_event" ORDER BY 1').fetchall())
+    assert set(left) == {("other",), (None,)}

@@ -49,6 +49,8 @@ class Vouching:
     http: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(answering=True))
     native_nonce: str | None = None
     """What nonce its native tokens carry."""
+    issued_at: Millis | None = None
+    """When its native tokens were made, if they say so."""
     asked: list[tuple[str, LoginSecrets, Millis]] = field(default_factory=list)
     asked_natively: list[tuple[str, SubjectTokenType, str | None, Millis]] = field(default_factory=list)
     sent: list[LoginSecrets] = field(default_factory=list)
@@ -71,7 +73,7 @@ class Vouching:
         self.asked_natively.append((token, kind, raw_nonce, now))
         if isinstance(self.says, Exception):
             raise self.says
-        return NativeIdentity(self.says, self.native_nonce)
+        return NativeIdentity(self.says, self.native_nonce, self.issued_at)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from nextarget.errors import (
     IdentityRejected,
     InvalidRequest,
     InvalidState,
+    LoginExpired,
     ProblemError,
     ProviderUnavailable,
     UserDeactivated,
@@ -18,9 +19,11 @@ from nextarget.model import AppRequest, LoginMode, Millis, Provider
 from nextarget.providers.base import SubjectTokenType
 from nextarget.services import accounts
 from nextarget.services.native import NONCE_SECONDS, NativeSignIn, PresentedToken
+from nextarget.services.sessions import end_all
 from nextarget.services.signin import CODE_SECONDS, AppAnswer, CallbackAnswer, SignIn
 from nextarget.storage import logins, sessions, users
 from nextarget.storage.database import Database
+from nextarget.tokens.keyring import Keyring
 from tests.services.conftest import ADA, SECRET, Clock, Node, Vouching
 
 Making = Callable[..., Node]
@@ -34,7 +37,7 @@ def server(node: Making) -> Node:
 
 @pytest.fixture
 def native(database: Database, google: Vouching, server: Node, clock: Clock) -> NativeSignIn:
-    return NativeSignIn(database, {Provider.GOOGLE: google}, server.sessions, clock)
+    return NativeSignIn(database, {Provider.GOOGLE: google}, Keyring(SECRET), server.sessions, clock)
 
 
 async def finished(signin: SignIn, **changed: str | None) -> AppAnswer:
@@ -98,7 +101,18 @@ async def test_a_deactivated_user_gets_no_code(server: Node, database: Database,
     database.write_now(accounts.set_active, user, active=False, now=clock.now)
     answer = await finished(server.signin)
     assert type(answer.outcome) is UserDeactivated
-    assert database.read_now(lambda db: db.execute_sql('SELECT "code_digest" FROM "login"').fetchall()) == [(None,)]
+    assert database.read_now(lambda db: db.execute_sql('SELECT * FROM "login"').fetchall()) == []
+
+
+async def test_an_app_is_told_that_it_took_too_long(server: Node, clock: Clock) -> None:
+    """RFC 6749, 4.1.2.1: with the login's own cookie it is known whom to tell; the app may simply begin again."""
+    begun = server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
+    clock.advance(600)
+    callback = CallbackAnswer(begun.state, "code", None, None, None)
+    answer = await server.signin.finish(Provider.GOOGLE, callback, cookie=begun.cookie)
+    assert isinstance(answer, AppAnswer)
+    assert (answer.app, type(answer.outcome)) == (APP, LoginExpired)
+    assert answer.outcome.oauth_error == "temporarily_unavailable"
 
 
 @pytest.mark.parametrize("ask", [True, False])
@@ -127,6 +141,58 @@ async def test_a_native_token_is_exchanged_once(native: NativeSignIn, server: No
     assert google.asked_natively[0][:3] == ("a token", SubjectTokenType.ID_TOKEN, "raw")
     with pytest.raises(InvalidRequest, match="used already"):
         await native.exchange(presented("raw"))
+
+
+async def test_issuing_nonces_writes_nothing(native: NativeSignIn, database: Database) -> None:
+    """A stranger who asks for a thousand fills no table, and takes none from others."""
+    assert len({native.issue_nonce() for _ in range(1000)}) == 1000
+    assert database.read_now(lambda db: db.execute_sql('SELECT count(*) FROM "nonce"').fetchone()) == (0,)
+
+
+@pytest.mark.parametrize("odd", ["", "made up", "A" * 43, f"{'A' * 43}.9999999999999.{'A' * 43}"])
+async def test_a_nonce_that_we_did_not_issue_is_refused(
+    native: NativeSignIn, google: Vouching, database: Database, odd: str
+) -> None:
+    """Its MAC tells; a state of a login, which has the same form, is none either. Nothing is written."""
+    google.native_nonce = odd
+    with pytest.raises(InvalidRequest, match="was not issued here"):
+        await native.exchange(presented())
+    assert database.read_now(users.page) == []
+
+
+async def test_a_state_is_no_nonce(native: NativeSignIn, server: Node, google: Vouching) -> None:
+    """Each use of a one-time value has a key of its own."""
+    google.native_nonce = server.signin.begin(Provider.GOOGLE, LoginMode.JSON).state
+    with pytest.raises(InvalidRequest, match="was not issued here"):
+        await native.exchange(presented())
+
+
+async def test_a_nonce_of_before_every_session_ended_opens_none(
+    native: NativeSignIn, google: Vouching, database: Database, clock: Clock
+) -> None:
+    """What ends sessions ends what would become one, in native sign-in too; the nonce is not used up."""
+    google.native_nonce = native.issue_nonce()
+    user = database.write_now(accounts.admit, ADA, now=clock.now)
+    database.write_now(end_all, user, now=clock.now)
+    with pytest.raises(InvalidRequest, match="ended after this sign-in began"):
+        await native.exchange(presented())
+    assert database.read_now(sessions.of_user, user.id) == []
+    clock.advance(0.001)
+    google.native_nonce = native.issue_nonce()
+    assert await native.exchange(presented())
+
+
+async def test_a_token_without_nonce_opens_no_session_when_it_is_older_than_the_end_of_all(
+    native: NativeSignIn, google: Vouching, database: Database, clock: Clock
+) -> None:
+    """A provider's access token, which can be presented again while it lives, is judged by when it was made."""
+    google.issued_at = Millis(clock.now - 1000)
+    user = (await native.exchange(presented())).user
+    database.write_now(end_all, user, now=Millis(clock.now - 500))
+    with pytest.raises(InvalidRequest, match="ended after this sign-in began"):
+        await native.exchange(presented())
+    google.issued_at = clock.now
+    assert await native.exchange(presented())
 
 
 async def test_a_nonce_lives_ten_minutes(native: NativeSignIn, google: Vouching, clock: Clock) -> None:

@@ -10,24 +10,31 @@ from nextarget.errors import (
     IdentityRejected,
     InvalidState,
     InvalidToken,
+    JsonFlowOff,
+    LoginExpired,
     ProblemError,
     ProviderFailed,
     ProviderNotConfigured,
     ProviderRefused,
     ProviderUnavailable,
+    SignInEnded,
     UserDeactivated,
 )
-from nextarget.model import AuditEvent, Identity, LoginMode, Provider
+from nextarget.model import AppRequest, AuditEvent, Identity, LoginMode, Millis, Provider, User
 from nextarget.services import accounts
-from nextarget.services.sessions import SignedInUser
-from nextarget.services.signin import LOGIN_SECONDS, CallbackAnswer, SignIn
+from nextarget.services.sessions import SignedInUser, end_all
+from nextarget.services.signin import LOGIN_SECONDS, AppAnswer, CallbackAnswer, SignIn
 from nextarget.storage import audit, sessions, users
 from nextarget.storage.addresses import database_at
-from nextarget.storage.database import Database
+from nextarget.storage.database import Connection, Database
 from nextarget.telemetry import request_id
+from nextarget.tokens.encoding import digest
+from nextarget.tokens.keyring import Keyring
+from nextarget.tokens.login import login_id as id_of
 from tests.services.conftest import ADA, OTHER, SECRET, Clock, Node, Vouching
 
 Making = Callable[..., Node]
+APP = AppRequest("app", "app:/callback", "a-challenge", "the app's state")
 
 
 def answer(state: str, **changed: str | None) -> CallbackAnswer:
@@ -64,10 +71,19 @@ def events(database: Database) -> list[AuditEvent]:
     ]
 
 
-def only_login(database: Database) -> str:
-    """The id of the one login that there is."""
-    ((login_id,),) = database.read_now(lambda db: db.execute_sql('SELECT "id" FROM "login"').fetchall())
-    return login_id
+def stored(database: Database) -> list[tuple[object, ...]]:
+    """Everything in the table of logins."""
+    return database.read_now(lambda db: db.execute_sql('SELECT * FROM "login"').fetchall())
+
+
+def changes(database: Database) -> int:
+    """How many rows there are in all."""
+
+    def count(db: Connection) -> int:
+        tables = ("user", "session", "login", "nonce", "audit_event")
+        return sum(db.execute_sql(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in tables)
+
+    return database.read_now(count)
 
 
 async def test_a_login_ends_with_a_user_a_session_and_a_token(node: Making, database: Database, clock: Clock) -> None:
@@ -93,15 +109,38 @@ async def test_the_provider_sees_the_secrets_that_were_sent_to_it(signin: SignIn
 
 
 async def test_a_login_lives_ten_minutes(signin: SignIn, clock: Clock, google: Vouching) -> None:
-    """A person has ten minutes at the provider, to the millisecond; what the caller is told is the same."""
+    """A person has ten minutes at the provider, to the millisecond; who comes later is told just that."""
     first = signin.begin(Provider.GOOGLE, LoginMode.JSON)
     second = await begun(signin)
     assert first.expires_in == LOGIN_SECONDS == 600
     clock.advance(599.999)
     assert await signin.finish(Provider.GOOGLE, answer(first.state), cookie=None)
     clock.advance(0.001)
-    assert type(await fails(signin, answer(second))) is InvalidState
+    assert type(await fails(signin, answer(second))) is LoginExpired
     assert len(google.asked) == 1
+
+
+async def test_used_is_judged_before_expired(signin: SignIn, clock: Clock) -> None:
+    """Who loads an old callback again has signed in: nothing took too long."""
+    state = await begun(signin)
+    await signin.finish(Provider.GOOGLE, answer(state), cookie=None)
+    clock.advance(3000)
+    error = await fails(signin, answer(state))
+    assert (type(error), error.note) == (InvalidState, "state used already")
+
+
+async def test_beginning_writes_nothing(signin: SignIn, database: Database) -> None:
+    """A stranger who begins a thousand logins fills no disk."""
+    for mode in LoginMode:
+        for _ in range(300):
+            signin.begin(Provider.GOOGLE, mode, app=APP if mode is LoginMode.APP else None)
+    assert changes(database) == 0
+
+
+async def test_beginning_asks_the_database_nothing(signin: SignIn, database: Database) -> None:
+    """The person is on the way to the provider while the database is away."""
+    database.close()
+    assert signin.begin(Provider.GOOGLE, LoginMode.REDIRECT).auth_url
 
 
 async def test_a_state_is_used_once(signin: SignIn, google: Vouching, database: Database) -> None:
@@ -131,14 +170,77 @@ async def test_of_many_callbacks_with_one_state_one_goes_on(signin: SignIn, goog
     ],
     ids=["error", "neither", "other issuer"],
 )
-async def test_a_callback_that_fails_uses_the_login_up(
-    signin: SignIn, google: Vouching, given: dict[str, str | None]
+async def test_a_callback_that_fails_uses_no_login_up(
+    signin: SignIn, google: Vouching, database: Database, given: dict[str, str | None]
 ) -> None:
-    """After any answer of the provider the state is worth nothing."""
+    """Whoever sees a state cannot spoil the login: only success uses it up, and success is the provider's word."""
     state = await begun(signin)
     await fails(signin, answer(state, **given))
-    assert type(await fails(signin, answer(state))) is InvalidState
-    assert google.asked == []
+    assert (google.asked, stored(database)) == ([], [])
+    assert await signin.finish(Provider.GOOGLE, answer(state), cookie=None)
+
+
+async def test_a_callback_waits_for_another_of_its_login(signin: SignIn, google: Vouching) -> None:
+    """A doubled callback does not undo the sign-in: the provider, which takes a code once, is asked once."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def identify(*_: object) -> Identity:
+        assert not asked.is_set(), "the second callback asks too"
+        asked.set()
+        await go_on.wait()
+        return ADA
+
+    google.identify = identify
+    state = await begun(signin)
+    first = asyncio.create_task(signin.finish(Provider.GOOGLE, answer(state), cookie=None))
+    await asked.wait()
+    second = asyncio.create_task(signin.finish(Provider.GOOGLE, answer(state), cookie=None))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert (await first).user.email == ADA.email
+    with pytest.raises(InvalidState):
+        await second
+    assert len(signin._turns) == 0
+
+
+async def test_a_callback_that_another_node_overtook_undoes_nothing(
+    node: Making, google: Vouching, database: Database
+) -> None:
+    """The provider refuses the code that the other node has redeemed. That is no failure of the sign-in: no app is told
+    so, and nothing goes on record."""
+    one, other = node(SECRET).signin, node(SECRET).signin
+    login = one.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
+
+    async def overtaken(*_: object) -> Identity:
+        google.identify = identify
+        assert isinstance(await other.finish(Provider.GOOGLE, answer(login.state), cookie=login.cookie), AppAnswer)
+        raise ProviderRefused(note="used")
+
+    identify, google.identify = google.identify, overtaken
+    error = await fails(one, answer(login.state), login.cookie)
+    assert (type(error), error.note) == (InvalidState, "state used already")
+    assert [event.event for event in events(database)] == ["login_succeeded"]
+
+
+async def test_of_two_nodes_that_both_learn_who_it_is_one_signs_in(
+    node: Making, google: Vouching, database: Database
+) -> None:
+    """A provider that takes a code twice does not make two sessions: one statement uses the state up."""
+    nodes = [node(SECRET).signin for _ in range(2)]
+    state = await begun(nodes[0])
+    both = asyncio.Barrier(2)
+
+    async def identify(*_: object) -> Identity:
+        await both.wait()
+        return ADA
+
+    google.identify = identify
+    finishing = (each.finish(Provider.GOOGLE, answer(state), cookie=None) for each in nodes)
+    outcomes = await asyncio.gather(*finishing, return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["InvalidState", "TokenPair"]
+    (user,) = database.read_now(users.page)
+    assert len(database.read_now(sessions.of_user, user.id)) == 1
+    assert [event.event for event in events(database)] == ["login_succeeded"]
 
 
 async def test_a_login_with_a_cookie_needs_its_cookie(signin: SignIn) -> None:
@@ -158,6 +260,21 @@ async def test_a_login_of_the_json_flow_has_no_cookie(signin: SignIn) -> None:
     assert await signin.finish(Provider.GOOGLE, answer(login.state), cookie="of something else")
 
 
+async def test_the_json_flow_can_be_switched_off(
+    database: Database, clock: Clock, google: Vouching, node: Making
+) -> None:
+    """Then nobody begins a login that no browser is bound to, and nobody finishes one that was begun before."""
+    before = node(SECRET)
+    state = await begun(before.signin)
+    now = SignIn(database, {Provider.GOOGLE: google}, Keyring(SECRET), before.sessions, clock, json_flow=False)
+    with pytest.raises(JsonFlowOff):
+        now.begin(Provider.GOOGLE, LoginMode.JSON)
+    assert type(await fails(now, answer(state))) is JsonFlowOff
+    assert google.asked == []
+    login = now.begin(Provider.GOOGLE, LoginMode.REDIRECT)
+    assert await now.finish(Provider.GOOGLE, answer(login.state), cookie=login.cookie)
+
+
 async def test_a_begun_login_does_not_show_its_secrets(signin: SignIn) -> None:
     """State and cookie in a log line are blank."""
     login = signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
@@ -167,9 +284,11 @@ async def test_a_begun_login_does_not_show_its_secrets(signin: SignIn) -> None:
 
 
 async def test_neither_state_nor_cookie_is_stored(signin: SignIn, database: Database) -> None:
-    """The database has digests: whoever reads it can finish no login."""
+    """The database has the digest of a used state: whoever reads it can finish no login."""
     login = signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
-    kept = str(database.read_now(lambda db: db.execute_sql('SELECT * FROM "login"').fetchall()))
+    await signin.finish(Provider.GOOGLE, answer(login.state), cookie=login.cookie)
+    kept = str(stored(database))
+    assert digest(login.state) in kept
     assert login.state not in kept
     assert str(login.cookie) not in kept
 
@@ -187,7 +306,7 @@ async def test_a_login_of_a_secret_that_is_gone_is_refused(node: Making, google:
     state = await begun(node(SECRET).signin)
     error = await fails(node(OTHER).signin, answer(state))
     assert type(error) is InvalidState
-    assert "no longer listed" in str(error.note)
+    assert "not listed" in str(error.note)
     assert google.asked == []
 
 
@@ -230,22 +349,22 @@ async def test_a_callback_of_another_issuer_is_refused(signin: SignIn, google: V
 async def test_an_error_of_the_provider_is_told_apart(
     signin: SignIn, database: Database, error: str | None, kind: type[ProblemError]
 ) -> None:
-    """Cancelled, later, or misconfigured: the caller reads our sentence, the record has a scrubbed reason."""
+    """Cancelled, later, or misconfigured: the caller reads our sentence, and so does the record, which holds nothing
+    that came with the callback."""
     description = "For ada@lovelace.example, token ya29.A0ARrdaM-long-enough"
     found = await fails(signin, answer(await begun(signin), code=None, error=error, error_description=description))
     assert type(found) is kind
     assert found.detail == kind.sentence
     (event,) = events(database)
-    assert str(event.detail).startswith(f"{kind.code}: ")
-    assert "lovelace" not in str(event.detail)
-    assert "ya29" not in str(event.detail)
+    assert event.detail == f"{kind.code}: {kind.title}"
 
 
 @pytest.mark.parametrize("kind", [ProviderRefused, ProviderUnavailable, ProviderFailed, IdentityRejected])
 async def test_a_failure_is_recorded_with_its_login(
     signin: SignIn, google: Vouching, database: Database, clock: Clock, kind: type[ProblemError]
 ) -> None:
-    """`explain` can tell what happened: when, in which login and request, and why. No user, no session."""
+    """When, in which login and request, and why, in words of ours: what a provider answers may quote what a stranger
+    sent it. No user, no session."""
     reason = "google: status 400, invalid_grant: Bad Request"
     google.says = kind(reason) if kind is IdentityRejected else kind(note=reason)
     token = request_id.set("request-1")
@@ -258,9 +377,9 @@ async def test_a_failure_is_recorded_with_its_login(
     assert event == AuditEvent(
         clock.now,
         "login_failed",
-        login_id=only_login(database),
+        login_id=id_of(state),
         request_id="request-1",
-        detail=f"{kind.code}: {reason}",
+        detail=f"{kind.code}: {reason if kind is IdentityRejected else kind.title}",
     )
     assert database.read_now(users.page) == []
 
@@ -281,7 +400,7 @@ async def test_a_success_is_recorded_with_everything_it_made(signin: SignIn, dat
         AuditEvent(
             clock.now,
             "login_succeeded",
-            login_id=only_login(database),
+            login_id=stored(database)[0][0],
             user_id=done.user.id,
             session_id=done.session.id,
         )
@@ -306,6 +425,7 @@ async def test_a_deactivated_user_is_refused_and_gets_no_session(
     assert type(await fails(server.signin, answer(await begun(server.signin)))) is UserDeactivated
     assert len(database.read_now(sessions.of_user, done.user.id, standing_at=clock.now)) == 0
     assert [event.event for event in events(database)] == ["login_succeeded", "user_deactivated", "login_failed"]
+    assert events(database)[-1].user_id == done.user.id
 
 
 async def test_activating_again_revives_no_session(node: Making, database: Database, clock: Clock) -> None:
@@ -316,8 +436,55 @@ async def test_activating_again_revives_no_session(node: Making, database: Datab
         database.write_now(accounts.set_active, done.user, active=active, now=clock.now)
     with pytest.raises(InvalidToken):
         await server.sessions.authenticate(done.access.token)
+    clock.advance(0.001)
     again = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
-    assert await server.sessions.authenticate(again.access.token) == SignedInUser(done.user, again.session.id)
+    assert await server.sessions.authenticate(again.access.token) == SignedInUser(again.user, again.session.id)
+
+
+def revoke_sessions(db: Connection, user: User, *, now: Millis) -> None:
+    end_all(db, user, now=now)
+
+
+def end_others(db: Connection, user: User, *, now: Millis) -> None:
+    end_all(db, user, now=now, but="the session that asks")
+
+
+def deactivate_and_activate(db: Connection, user: User, *, now: Millis) -> None:
+    for active in (False, True):
+        accounts.set_active(db, user, active=active, now=now)
+
+
+@pytest.mark.parametrize("end", [revoke_sessions, end_others, deactivate_and_activate])
+async def test_what_ends_every_session_ends_what_would_become_one(
+    node: Making, database: Database, clock: Clock, end: Callable[..., None]
+) -> None:
+    """A sign-in that began before is refused, whoever holds its callback; one that begins afterwards goes on."""
+    server = node(SECRET)
+    user = (await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)).user
+    clock.advance(1)
+    state = await begun(server.signin)
+    app = server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
+    database.write_now(end, user, now=clock.now)
+    error = await fails(server.signin, answer(state))
+    assert (type(error), error.user_id) == (SignInEnded, user.id)
+    told = await server.signin.finish(Provider.GOOGLE, answer(app.state), cookie=app.cookie)
+    assert isinstance(told, AppAnswer)
+    assert type(told.outcome) is SignInEnded
+    assert database.read_now(sessions.of_user, user.id, standing_at=clock.now) == []
+    clock.advance(0.001)
+    assert await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+
+
+async def test_a_refused_sign_in_changes_nothing_of_the_user(
+    signin: SignIn, google: Vouching, database: Database, clock: Clock
+) -> None:
+    """Not even the email: who may not come in leaves no trace but a line on record."""
+    user = (await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)).user
+    database.write_now(accounts.set_active, user, active=False, now=clock.now)
+    before = database.read_now(users.get, user.id)
+    google.says = Identity(Provider.GOOGLE, ADA.subject, "other@lovelace.example", email_verified=False)
+    assert type(await fails(signin, answer(await begun(signin)))) is UserDeactivated
+    assert database.read_now(users.get, user.id) == before
 
 
 async def test_deleting_a_user_ends_the_token_at_once(node: Making, database: Database, clock: Clock) -> None:
@@ -327,8 +494,9 @@ async def test_deleting_a_user_ends_the_token_at_once(node: Making, database: Da
     database.write_now(accounts.delete, done.user, now=clock.now)
     with pytest.raises(InvalidToken):
         await server.sessions.authenticate(done.access.token)
-    (latest, *_) = database.read_now(audit.latest_of_user, done.user.id)
-    assert latest == AuditEvent(clock.now, "user_deleted", user_id=done.user.id)
+    assert database.read_now(audit.latest_of_user, done.user.id) == [
+        AuditEvent(clock.now, "user_deleted", user_id=done.user.id)
+    ]
     again = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
     assert again.user.id != done.user.id
 
