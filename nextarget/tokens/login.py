@@ -18,7 +18,6 @@ from nextarget.tokens.keyring import Keyring, SigningKey
 
 LOGIN_SECONDS = 600
 """How long the person may take at the provider."""
-STATE_LENGTH = one_time.LENGTH
 _USE = "login state"
 _ONLY_MESSAGE = bytes(12)
 """The nonce of AES-GCM, which must not come twice under one key (NIST SP 800-38D, 8): each state has a key of its own,

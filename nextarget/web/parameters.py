@@ -11,9 +11,9 @@ from aiohttp import hdrs, web
 from multidict import MultiDict, MultiMapping
 
 from nextarget.errors import InvalidRequest, PayloadTooLarge, RequestTimeout
-from nextarget.tokens.login import STATE_LENGTH
 
-STATE = re.compile(rf"[A-Za-z0-9._-]{{{STATE_LENGTH}}}")
+STATE = re.compile(r"[A-Za-z0-9._-]{1,200}")
+"""A state of ours, or of an earlier version. What is none is refused with a page that says to begin again."""
 CODE = re.compile(r"[\x20-\x7e]{1,2048}")
 """RFC 6749, appendix A.11: VSCHAR."""
 ERROR = re.compile(r"[\x20-\x7e]{1,200}")

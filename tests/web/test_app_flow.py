@@ -1,12 +1,13 @@
 """The app's flow: authorize, callback, token; by the rules of RFC 6749, 7636, 8252 and 9207."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from nextarget.model import Provider
 from nextarget.services import accounts
+from nextarget.services.sessions import end_all
 from nextarget.storage import users
 from tests.apps import REDIRECT, App, assert_oauth_error, events, refresh, stands
 from tests.running import Server, open_browser, query_of
@@ -214,7 +215,7 @@ async def test_an_unfit_device_name_is_refused_before_the_code_is_used(app: App,
 async def test_who_is_deactivated_between_authorize_and_token_gets_no_session(
     server: Server, app: App, provider: Provider
 ) -> None:
-    """Revoked means now; activated again within the minute, the code is still good."""
+    """Revoked means now; activated again within the minute, the code is as dead as the sessions are."""
     code = await app.code(provider=provider)
     database, now = server.runtime.database, server.runtime.clock()
     [user] = await database.read(users.page)
@@ -222,7 +223,39 @@ async def test_who_is_deactivated_between_authorize_and_token_gets_no_session(
     assert_oauth_error(await app.redeem(code), "invalid_grant")
     assert await count(server, "session") == 0
     await database.write(accounts.set_active, user, active=True, now=now)
-    assert (await app.redeem(code)).status == 200
+    assert_oauth_error(await app.redeem(code), "invalid_grant")
+    assert (await app.redeem(await app.code(provider=provider))).status == 200
+
+
+async def by_operator(server: Server, _access_token: str) -> None:
+    database, now = server.runtime.database, server.runtime.clock()
+    [user] = await database.read(users.page)
+    await database.write(end_all, user, now=now)
+
+
+async def by_ending_all_others(server: Server, access_token: str) -> None:
+    headers = {"Authorization": f"Bearer {access_token}"}
+    assert (await server.ask("DELETE", "/users/me/sessions", headers=headers)).status == 204
+
+
+async def by_deleting_the_account(server: Server, access_token: str) -> None:
+    headers = {"Authorization": f"Bearer {access_token}"}
+    assert (await server.ask("DELETE", "/users/me", headers=headers)).status == 204
+
+
+@BOTH
+@pytest.mark.parametrize("end", [by_operator, by_ending_all_others, by_deleting_the_account])
+async def test_a_code_that_is_not_redeemed_yet_ends_with_the_sessions(
+    server: Server, app: App, provider: Provider, end: Callable[[Server, str], Awaitable[None]]
+) -> None:
+    """A thief who got as far as a code is out like the thief who got a session; a later sign-in works."""
+    access_token = (await app.redeem(await app.code(provider=provider))).json["access_token"]
+    code = await app.code(provider=provider)
+    await end(server, access_token)
+    sessions = await count(server, "session")
+    assert_oauth_error(await app.redeem(code), "invalid_grant")
+    assert await count(server, "session") == sessions
+    assert (await app.redeem(await app.code(provider=provider))).status == 200
 
 
 @BOTH

@@ -315,7 +315,7 @@ async def test_a_repeated_parameter_is_told_to_the_app(app: App, subtests: pytes
 
 async def test_a_state_that_cannot_be_returned_is_an_error_without_state(app: App, subtests: pytest.Subtests) -> None:
     """RFC 6749, appendix A.5: printable ASCII, once. What the app did not clearly send is not sent back."""
-    unfit = [app.request(state=state) for state in ("\n", "\x00", "é", "x" * 1025)]
+    unfit = [app.request(state=state) for state in ("\n", "\x00", "é", "x" * 4097)]
     for path in (*unfit, app.request() + "&state=other", app.request() + "&state="):
         with subtests.test(path=path):
             answer = await app.browser.get(path)
@@ -323,6 +323,24 @@ async def test_a_state_that_cannot_be_returned_is_an_error_without_state(app: Ap
             told = query_of(answer.headers["Location"])
             assert told.keys() == {"error", "error_description", "iss"}
             assert told["error"] == "invalid_request"
+
+
+@pytest.mark.parametrize("provider", [*Provider, None])
+async def test_a_request_that_no_cookie_holds_is_told_to_the_app(app: App, provider: Provider | None) -> None:
+    """Everything that the app asks for travels in one cookie, of which browsers keep 4096 bytes (RFC 6265, 6.1)."""
+    app.state = "x" * 4000
+    path = app.request(provider=provider)
+    answer = await app.browser.get(path)
+    assert told(answer, app)["error"] == "invalid_request"
+    assert "Set-Cookie" not in answer.headers
+
+
+async def test_a_state_of_two_thousand_characters_comes_back(app: App) -> None:
+    """Some apps keep all they know in it."""
+    app.state = "".join(chr(33 + number % 94) for number in range(2000))
+    answer = query_of(await app.authorize())
+    assert answer["state"] == app.state
+    assert (await app.redeem(answer["code"])).status == 200
 
 
 async def test_a_provider_that_is_not_configured_is_told_to_the_app(tmp_path: Path) -> None:
