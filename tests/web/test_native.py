@@ -4,7 +4,8 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,10 +13,12 @@ from urllib.parse import quote
 import pytest
 
 from nextarget.errors import UserDeactivated
-from nextarget.model import Provider
+from nextarget.model import Millis, Provider
 from nextarget.sandbox.people import ACCESS_TOKEN_FAULTS, ID_TOKEN_FAULTS, PEOPLE, Fault, people_of
 from nextarget.services import accounts
 from nextarget.storage import users
+from nextarget.tokens import one_time
+from nextarget.web.keys import ONLINE
 from tests.apps import assert_oauth_error, stands
 from tests.running import Answer, Server, running
 from tests.web.conftest import Log
@@ -83,24 +86,44 @@ def assert_refused(answer: Answer, why: str, token: str = "") -> None:
     assert all(part not in answer.text for part in token.split(".") if len(part) > 8)
 
 
-async def age_nonces(server: Server, seconds: int) -> None:
+@contextmanager
+def seconds_later(server: Server, seconds: int) -> Iterator[None]:
     """Let nonces that were issued just now be so much older."""
-    query = f"UPDATE nonce SET expires_at = expires_at - {seconds * 1000}"
-    await server.runtime.database.write(lambda db: db.execute_sql(query).rowcount)
+    native, now = server.app[ONLINE].native, server.runtime.clock
+    native._clock = lambda: Millis(now() + seconds * 1000)
+    yield
+    native._clock = now
 
 
 async def test_a_nonce_is_random_and_lives_ten_minutes(phone: Phone) -> None:
-    """Never cached; only its digest is kept."""
+    """Never cached, and not kept: what we issued tells by itself that we did."""
     answer = await phone.server.ask("POST", "/auth/nonce")
     assert answer.json.keys() == {"nonce", "expires_in"}
     assert answer.json["expires_in"] == 600
     assert answer.headers["Cache-Control"] == "no-store"
     nonces = {answer.json["nonce"], *[await phone.nonce() for _ in range(4)]}
     assert len(nonces) == 5
-    assert all(len(nonce) == 43 for nonce in nonces)
-    kept = await phone.server.runtime.database.read(lambda db: db.execute_sql("SELECT digest FROM nonce").fetchall())
-    assert {digest for (digest,) in kept} == {hashlib.sha256(nonce.encode()).hexdigest() for nonce in nonces}
+    assert all(len(nonce) == one_time.LENGTH for nonce in nonces)
+    assert await kept(phone.server) == set()
     assert (await phone.server.get("/auth/nonce")).status == 405
+
+
+async def kept(server: Server) -> set[str]:
+    """Digests of nonces in the database."""
+    rows = await server.runtime.database.read(lambda db: db.execute_sql("SELECT digest FROM nonce").fetchall())
+    return {digest for (digest,) in rows}
+
+
+@BOTH
+async def test_of_a_nonce_that_was_used_the_digest_is_kept(server: Server, phone: Phone, provider: Provider) -> None:
+    """A refused token uses none up."""
+    nonce = await phone.nonce()
+    for fault in ("bad_signature", None):
+        assert await kept(server) == set()
+        token = await phone.id_token(provider, nonce=nonce, fault=fault)
+        answer = await phone.exchange(provider, token)
+        assert answer.status == (400 if fault else 200)
+    assert await kept(server) == {hashlib.sha256(nonce.encode()).hexdigest()}
 
 
 @BOTH
@@ -224,11 +247,10 @@ async def test_a_nonce_that_is_not_ours_or_too_old_is_refused(phone: Phone, prov
     token = await phone.id_token(provider, nonce=None)  # Facebook's SDK then makes one up
     assert_refused(await phone.exchange(provider, token), "nonce", token)
     token = await phone.id_token(provider)
-    await age_nonces(phone.server, 600)
-    assert_refused(await phone.exchange(provider, token), "has expired", token)
-    token = await phone.id_token(provider)
-    await age_nonces(phone.server, 590)
-    assert (await phone.exchange(provider, token)).status == 200
+    with seconds_later(phone.server, 601):
+        assert_refused(await phone.exchange(provider, token), "has expired", token)
+    with seconds_later(phone.server, 590):
+        assert (await phone.exchange(provider, token)).status == 200
 
 
 REASONS: dict[Fault, str | None] = {

@@ -216,7 +216,7 @@ async def test_the_data_holds_no_token_and_no_digest(server: Server) -> None:
             assert pair[kind].rpartition(".")[2] not in text
     ours = await server.runtime.database.read(
         lambda db: db.execute_sql(
-            'SELECT "subject_digest", "state_digest", "code_digest", "cookie_digest", "code_challenge" '
+            'SELECT "subject_digest", "state_digest", "code_digest", "code_challenge" '
             'FROM "user" JOIN "login" ON "login"."user_id" = "user"."id"'
         ).fetchall()
     )
