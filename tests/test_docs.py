@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import PackageNotFoundError, version
@@ -182,28 +183,57 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert project["version"] == newest[1] == nextarget.__version__
 
 
-def test_a_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+def test_a_wheel_holds_every_file_of_the_package_and_none_besides(tmp_path: Path) -> None:
     """Pages, styles, the OpenAPI document and the migrations are no modules that an import would miss at once."""
+    source, files = _checkout(tmp_path)
+    build = ["-m", "pip", "wheel", "-q", "--no-deps", *_isolation(), "-w", str(tmp_path), str(source)]
+    _run(build, tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if ".dist-info/" not in name} == files
+    assert "nextarget/web/openapi.yaml" in files
+    assert any(name.startswith("nextarget/storage/migrations/") for name in files)
+
+
+def test_an_sdist_holds_what_a_wheel_is_made_of_and_neither_tests_nor_secrets(tmp_path: Path) -> None:
+    """Some of the tests without the rest would run nowhere."""
+    need(_isolation(), "setuptools is too old to build with here")
+    source, files = _checkout(tmp_path)
+    _run(["-c", f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"], source)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        held = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    own = {"pyproject.toml", "setup.cfg", "README.md", "LICENSE", "MANIFEST.in", "PKG-INFO"}
+    assert {name for name in held if ".egg-info/" not in name} == files | own
+
+
+def _checkout(tmp_path: Path) -> tuple[Path, set[str]]:
+    """A copy of the sources in which somebody has worked, and the files of the package in it."""
     source = tmp_path / "source"
     leave_out = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
-    shutil.copytree(ROOT / "nextarget", source / "nextarget", ignore=leave_out)
-    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+    for folder in ("nextarget", "tests"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=leave_out)
+    for name in ("pyproject.toml", "setup.cfg", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
+    package = {str(path.relative_to(source)) for path in (source / "nextarget").rglob("*") if path.is_file()}
+    for name in (".env", "nextarget/.env", "nextarget.db", "nextarget/nextarget.db", "deploy/secrets/jwt"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("secret", encoding="utf-8")
+    return source, package
+
+
+def _run(python: list[str], cwd: Path) -> None:
+    """Build with this Python."""
     built = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", *_isolation(), "-w", str(tmp_path), str(source)],
+        [sys.executable, *python],
         check=False,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
+        cwd=cwd,
         timeout=300,
     )
-    need(built.returncode == 0, f"a wheel cannot be built here: {built.stderr[-500:]}")
-    (wheel,) = tmp_path.glob("*.whl")
-    files = {str(path.relative_to(source)) for path in (source / "nextarget").rglob("*") if path.is_file()}
-    with zipfile.ZipFile(wheel) as archive:
-        assert files <= set(archive.namelist())
-    assert "nextarget/web/openapi.yaml" in files
-    assert any(name.startswith("nextarget/storage/migrations/") for name in files)
+    need(built.returncode == 0, f"it cannot be built here: {built.stderr[-500:]}")
 
 
 def _isolation() -> list[str]:
