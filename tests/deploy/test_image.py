@@ -22,7 +22,7 @@ from tests.serving import SECRET
 
 ROOT = DEPLOY.parent
 BUILD, FINAL = stages()
-PLACES = ("/src", "/wheels", "/opt/nextarget", "/data")
+PLACES = ("/src", "/build", "/wheels", "/opt/nextarget", "/data")
 
 
 @dataclass(frozen=True)
