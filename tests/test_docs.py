@@ -136,7 +136,7 @@ def test_readme_lists_every_command_with_an_example_of_it() -> None:
         assert example.startswith(f"`nextarget {command}"), command
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md"])
 def test_every_link_of_a_document_leads_to_a_file_and_to_a_chapter_that_is_there(name: str) -> None:
     """A chapter or file that is renamed takes its links along, from other documents too."""
     document = ROOT / name

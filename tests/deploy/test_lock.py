@@ -162,3 +162,11 @@ def test_what_is_deployed_comes_from_the_lock_files_or_from_no_index_at_all(text
 def test_the_page_installs_the_extras_of_the_image() -> None:
     """The lock file holds these and no others."""
     assert {frozenset(text.split(",")) for text in re.findall(r"'\.\[([a-z,]+)\]'", README)} == {frozenset(extras())}
+
+
+def test_what_an_earlier_version_left_in_the_folder_is_not_installed() -> None:
+    """setuptools packs whatever is in `build`: a migration that exists no more, say."""
+    lines = README.splitlines()
+    own = [number for number, line in enumerate(lines) if "--no-build-isolation" in line]
+    assert own
+    assert {lines[number - 1] for number in own} == {"sudo rm -rf build"}
