@@ -166,13 +166,17 @@ class AuthorizationGrant:
 class Generations:
     """Which refresh tokens of a session are good: the one used last, and those handed out since and not used yet.
 
-    `previous` was used last; `oldest` to `current` were handed out after it; `rotated_at` is when that changed.
+    `previous` was used last; `oldest` to `current` were handed out after it. From `floor` on a token is answered within
+    the reuse window of `rotated_at`, when a token was last used. `recovered_at` is when another successor of `previous`
+    was last handed out since. A time of 0 means never.
     """
 
     previous: int
     oldest: int
     current: int
+    floor: int
     rotated_at: Millis
+    recovered_at: Millis
 
 
 @dataclass(frozen=True, slots=True)

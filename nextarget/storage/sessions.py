@@ -22,10 +22,13 @@ _COLUMNS = (
     SessionTable.previous,
     SessionTable.oldest,
     SessionTable.current,
+    SessionTable.floor,
     SessionTable.rotated_at,
+    SessionTable.recovered_at,
 )
 _USER_SQL = ", ".join(f'u."{column.column_name}"' for column in USER_COLUMNS)
-_FACTS = ("client_id", "label", "created_at", "expires_at", "previous", "oldest", "current", "rotated_at")
+_GENERATIONS = ("previous", "oldest", "current", "floor", "rotated_at", "recovered_at")
+_FACTS = ("client_id", "label", "created_at", "expires_at", *_GENERATIONS)
 """Of a session that stands, what is not known beforehand."""
 _FACTS_SQL = ", ".join(f's."{name}"' for name in _FACTS)
 _ADD = insert_into(SessionTable, _COLUMNS)
@@ -41,19 +44,16 @@ _ALL_STANDING = StatementForMany(
     f'SELECT s."id", {_FACTS_SQL}, {_USER_SQL} {_WITH_USER} WHERE s."id" IN ({{many}}) '
     'AND s."revoked_at" IS NULL AND s."expires_at" > {0} AND u."is_active" = {0}'
 )
-_SET = '"previous" = {0}, "oldest" = {0}, "current" = {0}, "rotated_at" = {0}'
-_AS_IT_WAS = (
-    '"id" = {0} AND "revoked_at" IS NULL '
-    'AND "previous" = {0} AND "oldest" = {0} AND "current" = {0} AND "rotated_at" = {0}'
-)
+_SET = ", ".join(f'"{name}" = {{0}}' for name in _GENERATIONS)
+_AS_IT_WAS = '"id" = {0} AND "revoked_at" IS NULL AND "current" = {0}'
+"""Every write raises `current`: one that is as it was read says that nothing else was written meanwhile."""
 _SWAP = Statement(f'UPDATE "session" SET {_SET} WHERE {_AS_IT_WAS}')  # noqa: S608 - constants
 _SWAP_AND_EXTEND = Statement(f'UPDATE "session" SET {_SET}, "expires_at" = {{0}} WHERE {_AS_IT_WAS}')  # noqa: S608
+_SET_ALL = ", ".join(f'"{name}" = new.column{number}' for number, name in enumerate((*_GENERATIONS, "expires_at"), 1))
 _SWAP_ALL = StatementForMany(
-    'UPDATE "session" SET "previous" = new.column1, "oldest" = new.column2, "current" = new.column3, '
-    '"rotated_at" = new.column4, "expires_at" = new.column5 FROM (VALUES {many}) AS new '
-    'WHERE "id" = new.column6 AND "revoked_at" IS NULL AND "previous" = new.column7 AND "oldest" = new.column8 '
-    'AND "current" = new.column9 AND "rotated_at" = new.column10 RETURNING "id"',
-    each="({0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0})",
+    f'UPDATE "session" SET {_SET_ALL} FROM (VALUES {{many}}) AS new '  # noqa: S608 - constants
+    'WHERE "id" = new.column8 AND "revoked_at" IS NULL AND "current" = new.column9 RETURNING "id"',
+    each="({0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0})",
 )
 
 
@@ -83,8 +83,7 @@ def add(db: pw.Database, session: Session) -> None:
     """Store a session that begins."""
     facts = (session.id, session.user_id, session.client_id, session.label)
     times = (session.created_at, session.expires_at, session.revoked_at)
-    of = session.generations
-    _ADD.run(db, (*facts, *times, of.previous, of.oldest, of.current, of.rotated_at))
+    _ADD.run(db, (*facts, *times, *_values(session.generations)))
 
 
 def user_of(db: pw.Database, session_id: str, user_id: str, now: Millis) -> User | None:
@@ -125,9 +124,8 @@ def _to_standing(row: tuple[Any, ...]) -> tuple[Session, User]:
 
 def swap(db: pw.Database, session: Session, generations: Generations, *, expires_at: Millis) -> bool:
     """Move a session on, if it is still as it was read; whether it was. The one write of a refresh."""
-    old, new = session.generations, generations
-    values: tuple[object, ...] = (new.previous, new.oldest, new.current, new.rotated_at)
-    condition = (session.id, old.previous, old.oldest, old.current, old.rotated_at)
+    values = _values(generations)
+    condition = (session.id, session.generations.current)
     if expires_at == session.expires_at:  # leaves every index as it is
         return bool(_SWAP.run(db, values + condition).rowcount == 1)
     return bool(_SWAP_AND_EXTEND.run(db, (*values, expires_at, *condition)).rowcount == 1)
@@ -146,10 +144,13 @@ def swap_all(db: pw.Database, moves: Sequence[Move]) -> set[str]:
         return {move.session.id} if moved else set()
     values: list[object] = []
     for move in sorted(moves, key=lambda move: move.session.id):
-        old, new = move.session.generations, move.generations
-        values += (new.previous, new.oldest, new.current, new.rotated_at, move.expires_at, move.session.id)
-        values += (old.previous, old.oldest, old.current, old.rotated_at)
+        values += (*_values(move.generations), move.expires_at, move.session.id, move.session.generations.current)
     return {session_id for (session_id,) in _SWAP_ALL.rows(db, len(moves), values)}
+
+
+def _values(of: Generations) -> tuple[int, ...]:
+    """In the order of _GENERATIONS."""
+    return of.previous, of.oldest, of.current, of.floor, of.rotated_at, of.recovered_at
 
 
 def revoke(db: pw.Database, session_id: str, now: Millis, *, user_id: str | None = None) -> str | None:

@@ -39,6 +39,8 @@ class SessionTable(Table):
     oldest = pw.BigIntegerField()
     current = pw.BigIntegerField()
     rotated_at = pw.BigIntegerField()
+    floor = pw.BigIntegerField(constraints=[pw.SQL("DEFAULT 0")])  # so that an older node goes on beside a newer one
+    recovered_at = pw.BigIntegerField(constraints=[pw.SQL("DEFAULT 0")])
 
     class Meta:
         table_name = "session"

@@ -26,7 +26,7 @@ BY_DAY = 2000
 SETTINGS = {"REFRESH_TOKEN_EXP_DAYS": "1", "AUDIT_RETENTION_DAYS": "1"}
 AGED = {
     "login": ("created_at", "expires_at", "consumed_at", "code_expires_at"),
-    "session": ("created_at", "expires_at", "revoked_at", "rotated_at"),
+    "session": ("created_at", "expires_at", "revoked_at", "rotated_at", "recovered_at"),
     "nonce": ("expires_at",),
     "audit_event": ("at",),
 }

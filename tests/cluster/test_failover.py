@@ -29,7 +29,10 @@ def replica(cluster: Cluster) -> Iterator[Replica]:
 
 def leave_the_window(cluster: Cluster, url: str) -> None:
     """Let every rotation be a minute ago: the next refresh writes again."""
-    cluster.execute('UPDATE "session" SET rotated_at = rotated_at - 60000', database=name_of(url))
+    cluster.execute(
+        'UPDATE "session" SET rotated_at = rotated_at - 60000, recovered_at = recovered_at - 60000',
+        database=name_of(url),
+    )
 
 
 async def refreshed(cluster: Cluster, url: str, node: Node, tokens: dict[str, Any], times: int) -> dict[str, Any]:

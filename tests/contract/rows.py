@@ -22,6 +22,7 @@ from nextarget.tokens.refresh import NEW_SESSION
 
 NOW = Millis(1_900_000_000_000)
 HOUR = 3_600_000
+NEVER = Millis(0)
 _numbers = itertools.count(1)
 
 

@@ -4,19 +4,23 @@ import asyncio
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from nextarget.model import Generations, Identity, Millis, Provider, Session, User
 from nextarget.storage import sessions, users
-from nextarget.storage.database import Database
+from nextarget.storage.database import Connection, Database
+from nextarget.storage.sessions import Move
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.contract.databases import Place, run_together
 from tests.contract.rows import standing
 
 NOW = Millis(1_900_000_000_000)
 LATER = Millis(NOW + 3_600_000)
-MOVED_ON = Generations(previous=1, oldest=2, current=2, rotated_at=NOW)
+NEVER = Millis(0)
+MOVED_ON = Generations(1, 2, 2, floor=0, rotated_at=NOW, recovered_at=NEVER)
+READ = Generations(3, 5, 7, floor=2, rotated_at=NOW, recovered_at=Millis(NOW + 1))
 
 
 def open_session(database: Database, generations: Generations = NEW_SESSION) -> tuple[Session, User]:
@@ -31,7 +35,7 @@ def open_session(database: Database, generations: Generations = NEW_SESSION) -> 
 
 def test_a_session_is_read_as_it_was_stored(database: Database) -> None:
     """Every fact of it, and whose it is."""
-    session, user = open_session(database, Generations(3, 5, 7, NOW))
+    session, user = open_session(database, READ)
     assert database.read_now(standing, session.id, NOW) == (session, user)
     assert database.read_now(sessions.of_user, user.id) == [session]
 
@@ -53,21 +57,49 @@ def test_a_swap_touches_one_session(database: Database) -> None:
     assert database.read_now(sessions.of_user, owner.id) == [other]
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        Generations(2, 5, 7, NOW),
-        Generations(3, 4, 7, NOW),
-        Generations(3, 5, 8, NOW),
-        Generations(3, 5, 7, Millis(NOW + 1)),
-    ],
-)
-def test_a_swap_fails_when_the_session_is_not_as_it_was_read(database: Database, state: Generations) -> None:
-    """Each of the four values must still be the one that was judged; otherwise nothing is written."""
-    session, user = open_session(database, state)
-    read = Session(session.id, user.id, "app", None, NOW, LATER, None, Generations(3, 5, 7, NOW))
-    assert database.write_now(sessions.swap, read, Generations(7, 8, 8, LATER), expires_at=LATER) is False
+USED = Generations(7, 8, 8, floor=3, rotated_at=LATER, recovered_at=NEVER)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("current", [6, 8])
+def test_a_swap_fails_when_the_session_is_not_as_it_was_read(database: Database, current: int, alone: bool) -> None:
+    """Every write raises `current`: if that is another than was judged, nothing is written, alone and among others."""
+    session, user = open_session(database, replace(READ, current=current))
+    other, _ = open_session(database, READ)
+    read = replace(session, generations=READ)
+    if alone:
+        assert database.write_now(sessions.swap, read, USED, expires_at=LATER) is False
+    else:
+        moves = [Move(read, USED, LATER), Move(other, USED, LATER)]
+        assert database.write_now(sessions.swap_all, moves) == {other.id}
     assert database.read_now(sessions.of_user, user.id) == [session]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_swap_writes_all_that_was_decided(database: Database, alone: bool) -> None:
+    """Each of the six values, when one session moves on and when several do."""
+    session, user = open_session(database, READ)
+    if alone:
+        assert database.write_now(sessions.swap, session, USED, expires_at=LATER)
+    else:
+        other, _ = open_session(database, READ)
+        moves = [Move(each, USED, LATER) for each in (session, other)]
+        assert database.write_now(sessions.swap_all, moves) == {session.id, other.id}
+    assert database.read_now(sessions.of_user, user.id) == [replace(session, generations=USED)]
+
+
+def test_sessions_that_an_older_node_writes_have_the_defaults(database: Database) -> None:
+    """It knows neither `floor` nor `recovered_at`: both are 0, which is what a new session has."""
+    session, user = open_session(database)
+    columns = '"id", "user_id", "client_id", "created_at", "expires_at", "previous", "oldest", "current", "rotated_at"'
+
+    def begin(db: Connection) -> None:
+        db.execute_sql('DELETE FROM "session"')
+        values = f"'{session.id}', '{user.id}', 'app', {NOW}, {LATER}, 0, 1, 1, 0"
+        db.execute_sql(f'INSERT INTO "session" ({columns}) VALUES ({values})')
+
+    database.write_now(begin)
+    assert database.read_now(sessions.of_user, user.id) == [replace(session, label=None)]
 
 
 def test_a_swap_on_a_revoked_session_fails(database: Database) -> None:
@@ -98,7 +130,7 @@ def test_of_32_swaps_in_threads_exactly_one_wins(database: Database, place: Plac
             found = mine.read_now(standing, session.id, NOW)
             assert found is not None
             everybody.wait()
-            moved_on = Generations(1, 2, 2, Millis(NOW + number))
+            moved_on = replace(MOVED_ON, rotated_at=Millis(NOW + number))
             return mine.write_now(sessions.swap, found[0], moved_on, expires_at=Millis(LATER + number))
         finally:
             mine.close()
@@ -136,7 +168,7 @@ for generation in range(1, 101):
         session, _ = database.read_now(sessions.all_standing, [session_id], now)[session_id]
         if session.generations.current > generation:
             break
-        moved_on = Generations(generation, generation + 1, generation + 1, now + generation)
+        moved_on = Generations(generation, generation + 1, generation + 1, generation - 1, now + generation, 0)
         if database.write_now(sessions.swap, session, moved_on, expires_at=session.expires_at):
             won += 1
             break
@@ -151,4 +183,4 @@ def test_processes_that_swap_at_once_never_both_win(database: Database, place: P
     outcomes = run_together(SWAP, [[place.url, session.id, str(NOW)]] * 4)
     assert sum(int(line) for (line,) in outcomes) == 100
     (found,) = database.read_now(sessions.of_user, user.id)
-    assert found.generations == Generations(100, 101, 101, Millis(NOW + 100))
+    assert found.generations == Generations(100, 101, 101, 99, Millis(NOW + 100), NEVER)

@@ -4,9 +4,9 @@ from nextarget.model import Generations, Session, User
 from nextarget.storage import sessions, users
 from nextarget.storage.database import Database
 from nextarget.storage.sessions import Asked, Move
-from tests.contract.rows import HOUR, NOW, add_session, admit, later
+from tests.contract.rows import HOUR, NEVER, NOW, add_session, admit, later
 
-MOVED_ON = Generations(previous=1, oldest=2, current=2, rotated_at=NOW)
+MOVED_ON = Generations(1, 2, 2, floor=0, rotated_at=NOW, recovered_at=NEVER)
 
 
 def opened(database: Database, count: int) -> list[tuple[Session, User]]:
@@ -57,7 +57,7 @@ def test_of_many_swaps_those_happen_whose_session_is_as_it_was_read(database: Da
     untouched = database.write_now(add_session, ada)
     assert database.write_now(sessions.swap, moved, MOVED_ON, expires_at=moved.expires_at)
     database.write_now(sessions.revoke, ended.id, NOW)
-    other = Generations(previous=3, oldest=5, current=7, rotated_at=later(2**33))
+    other = Generations(3, 5, 7, floor=2, rotated_at=later(2**33), recovered_at=later(2**34))
     moves = [
         Move(two, other, later(2 * HOUR)),
         Move(moved, other, moved.expires_at),

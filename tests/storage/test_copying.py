@@ -67,7 +67,9 @@ def fill(db: Connection) -> None:
         for current in range(2, 5):
             found = standing(db, session.id, NOW)
             if found is not None:
-                generations = Generations(current - 1, current, current, later(current))
+                generations = Generations(
+                    current - 1, current, current, current - 2, later(current), later(current + 1)
+                )
                 sessions.swap(db, found[0], generations, expires_at=later(current * 1000))
     sessions.revoke_all(db, users[1].id, NOW)
     for number in range(MANY):

@@ -1,5 +1,6 @@
 """Sessions as the database has them, and how a test makes time pass for one: by moving its row into the past."""
 
+import dataclasses
 from typing import Any
 
 from nextarget.model import AuditEvent, Generations
@@ -49,13 +50,14 @@ async def change(server: Server, refresh_token: str, **columns: int) -> None:
 
 async def rewind(server: Server, refresh_token: str, state: Generations) -> None:
     """Make the row what it was earlier."""
-    await change(server, refresh_token, previous=state.previous, oldest=state.oldest, current=state.current)
+    await change(server, refresh_token, **dataclasses.asdict(state))
 
 
 async def leave_the_window(server: Server, refresh_token: str) -> None:
-    """Let the last rotation be a minute ago, which is longer than the reuse window."""
-    rotated_at = (await row(server, refresh_token))["rotated_at"]
-    await change(server, refresh_token, rotated_at=max(0, rotated_at - 60_000))
+    """Let the last rotation and the last recovery be a minute longer ago, which is longer than the reuse window."""
+    found = await row(server, refresh_token)
+    times = {name: max(0, found[name] - 60_000) for name in ("rotated_at", "recovered_at")}
+    await change(server, refresh_token, **times)
 
 
 async def recorded(server: Server, user_id: str) -> list[AuditEvent]:

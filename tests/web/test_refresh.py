@@ -178,7 +178,7 @@ async def test_a_database_that_lost_commits_catches_up_with_the_app(server: Serv
         held.append(await next_token(server, held[-1]))
         await leave_the_window(server, held[0])
     current = generation_of(held[-1]) - lost
-    await rewind(server, held[0], Generations(current - 1, current, current, Millis(0)))
+    await rewind(server, held[0], Generations(current - 1, current, current, current - 2, Millis(0), Millis(0)))
     newest = await next_token(server, held[-1])
     assert generation_of(newest) == generation_of(held[-1]) + 1
     assert (await recorded(server, tokens["user_id"]))[0].event == "session_rewound"
