@@ -7,7 +7,7 @@ from typing import Any
 
 import peewee as pw
 
-from nextarget.model import AuditEvent
+from nextarget.model import AuditEvent, Millis
 from nextarget.storage.statements import Statement, insert_into
 from nextarget.storage.tables import AuditEventTable
 
@@ -16,7 +16,9 @@ OF_STRANGERS = "(\"event\" = 'login_failed')"
 MOST_OF_STRANGERS = 10_000
 """Sign-ins that failed, of everybody together; the newest stay."""
 MOST_OF_USER = 1_000
-"""Events of one user; the newest stay."""
+"""Events of one user; the newest stay. What tells when an app refreshes is counted apart: else it would push out what
+everybody who holds a token may see, and tell its moment by that."""
+_REFRESHING = ("refresh_recovered", "refresh_reused", "session_rewound")
 
 _COLUMNS = (
     AuditEventTable.at,
@@ -28,6 +30,8 @@ _COLUMNS = (
     AuditEventTable.detail,
 )
 _ADD = insert_into(AuditEventTable, _COLUMNS)
+_OF_REFRESHING = AuditEventTable.event.in_(_REFRESHING)
+"""When these happened tells when an app refreshes."""
 
 
 def _all_but(most: int, which: str) -> Statement:
@@ -38,7 +42,9 @@ def _all_but(most: int, which: str) -> Statement:
 
 
 _FORGET_OF_STRANGERS = _all_but(MOST_OF_STRANGERS, OF_STRANGERS)
-_FORGET_OF_USER = _all_but(MOST_OF_USER, '"user_id" = {0}')
+_AMONG = f'"event" IN {_REFRESHING}'
+_FORGET_OF_USER = _all_but(MOST_OF_USER, f'"user_id" = {{0}} AND NOT {_AMONG}')
+_FORGET_OF_REFRESHING = _all_but(MOST_OF_USER, f'"user_id" = {{0}} AND {_AMONG}')
 
 
 def record(db: pw.Database, event: AuditEvent) -> None:
@@ -46,7 +52,8 @@ def record(db: pw.Database, event: AuditEvent) -> None:
     ids = (event.login_id, event.request_id, event.user_id, event.session_id)
     _ADD.run(db, (event.at, event.event, *ids, event.detail))
     if event.user_id is not None:
-        _FORGET_OF_USER.run(db, (event.user_id, event.user_id))
+        forget = _FORGET_OF_REFRESHING if event.event in _REFRESHING else _FORGET_OF_USER
+        forget.run(db, (event.user_id, event.user_id))
     if event.event == "login_failed":
         _FORGET_OF_STRANGERS.run(db, ())
 
@@ -58,9 +65,23 @@ def forget_user(db: pw.Database, user_id: str) -> None:
 
 def latest_of_user(db: pw.Database, user_id: str, *, limit: int = 20) -> list[AuditEvent]:
     """What happened to a user, newest first."""
+    return _latest(db, AuditEventTable.user_id == user_id, limit)
+
+
+def latest_but_of_refreshing(db: pw.Database, user_id: str, *, limit: int) -> list[AuditEvent]:
+    """What happened to a user, newest first, but for what tells when an app refreshes."""
+    return _latest(db, (AuditEventTable.user_id == user_id) & ~_OF_REFRESHING, limit)
+
+
+def latest_of_refreshing(db: pw.Database, user_id: str, *, before: Millis, limit: int) -> list[AuditEvent]:
+    """What tells when an app refreshed, before a moment, newest first."""
+    return _latest(db, (AuditEventTable.user_id == user_id) & _OF_REFRESHING & (AuditEventTable.at < before), limit)
+
+
+def _latest(db: pw.Database, condition: Any, limit: int) -> list[AuditEvent]:
     query = (
         AuditEventTable.select(*_COLUMNS)
-        .where(AuditEventTable.user_id == user_id)
+        .where(condition)
         .order_by(AuditEventTable.at.desc(), AuditEventTable.id.desc())
         .limit(limit)
     )

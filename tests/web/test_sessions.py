@@ -11,7 +11,7 @@ from nextarget.services import accounts
 from nextarget.storage import sessions, users
 from tests.apps import App, refresh
 from tests.running import Answer, Server, open_browser, query_of
-from tests.web.session_rows import change, everything, recorded, row, session_of
+from tests.web.session_rows import DAY_MS, change, everything, recorded, row, session_of
 
 CLOSED = ("/users/me/sessions", "/users/me/data")
 
@@ -189,7 +189,7 @@ async def test_the_data_is_one_file_of_everything_kept(server: Server) -> None:
             "client_id": "nextarget-app",
             "label": label,
             "created_at": iso_time(session["created_at"]),
-            "expires_on": iso_time(session["expires_at"])[:10],
+            "ends_by": iso_time(session["created_at"] + 180 * DAY_MS)[:10],
             "ended_at": ended_at,
         }
         for session, label, ended_at in (

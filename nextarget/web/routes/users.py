@@ -3,9 +3,9 @@
 from aiohttp import hdrs, web
 
 from nextarget.errors import InvalidToken, MissingToken
-from nextarget.model import AuditEvent, Session, iso_time
+from nextarget.model import AuditEvent, Millis, Session, iso_time
 from nextarget.services import accounts
-from nextarget.services.sessions import SignedInUser
+from nextarget.services.sessions import ABSOLUTE_DAYS, DAY_MS, SignedInUser
 from nextarget.web.keys import RUNTIME
 from nextarget.web.problems import json_response
 
@@ -35,12 +35,13 @@ async def delete_me(request: web.Request) -> web.Response:
 async def data(request: web.Request) -> web.Response:
     """Everything kept about the person (GDPR, articles 15 and 20), as a file to keep."""
     signed_in = await _signed_in(request)
-    sessions, events = await request.app[RUNTIME].database.read(accounts.kept_about, signed_in.user)
+    runtime = request.app[RUNTIME]
+    kept = await runtime.database.read(accounts.kept_about, signed_in.user, now=runtime.clock())
     response = json_response(
         {
             "user": signed_in.user.profile(),
-            "sessions": [_whole_session(session) for session in sessions],
-            "events": [_event(event) for event in events],
+            "sessions": [_whole_session(session) for session in kept.sessions],
+            "events": [*map(_event, kept.events), *map(_event_of_refreshing, kept.refreshing)],
         }
     )
     response.headers[hdrs.CONTENT_DISPOSITION] = 'attachment; filename="nextarget-data.json"'
@@ -94,16 +95,30 @@ def bearer_token(request: web.Request) -> str:
 
 
 def _whole_session(session: Session) -> dict[str, object]:
-    """The expiry to the day: to the millisecond it would tell whoever follows when the app refreshes."""
+    """The expiry itself moves with the first refresh of a day: whoever asks all the time would see when that is. So
+    the day on which the session ends at the latest."""
     return {
         "id": session.id,
         "client_id": session.client_id,
         "label": session.label,
         "created_at": iso_time(session.created_at),
-        "expires_on": iso_time(session.expires_at)[:10],
+        "ends_by": _day(Millis(session.created_at + ABSOLUTE_DAYS * DAY_MS)),
         "ended_at": iso_time(session.revoked_at) if session.revoked_at is not None else None,
     }
 
 
 def _event(event: AuditEvent) -> dict[str, object]:
-    return {"at": iso_time(event.at), "event": event.event, "session_id": event.session_id, "detail": event.detail}
+    return {"at": iso_time(event.at), **_what(event)}
+
+
+def _event_of_refreshing(event: AuditEvent) -> dict[str, object]:
+    """The day alone: see `accounts.kept_about`."""
+    return {"on": _day(event.at), **_what(event)}
+
+
+def _what(event: AuditEvent) -> dict[str, object]:
+    return {"event": event.event, "session_id": event.session_id, "detail": event.detail}
+
+
+def _day(moment: Millis) -> str:
+    return iso_time(moment)[:10]
