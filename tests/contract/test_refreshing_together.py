@@ -104,6 +104,23 @@ async def test_each_rule_holds_for_those_that_come_together(database: Database) 
     }
 
 
+@pytest.mark.parametrize(("lost", "answers"), [(3, [5, 5, 5]), (4, [6, 7, 8])])
+async def test_recoveries_that_come_together_agree_unless_many_answers_were_lost(
+    database: Database, lost: int, answers: list[int]
+) -> None:
+    """Each write is decided anew: a recovery, what shares it, and after many lost answers a successor for each."""
+    clock = [NOW]
+    of = service(database, lambda: clock[0])
+    (session,) = opened(database, of, 1)
+    assert await together(of, RefreshToken(session.id, 1)) == [2]
+    for number in range(lost - 1):
+        clock[0] = Millis(clock[0] + MINUTE)
+        assert await together(of, RefreshToken(session.id, 1)) == [3 + number]
+    clock[0] = Millis(clock[0] + MINUTE)
+    assert await together(of, *[RefreshToken(session.id, 1)] * 3) == answers
+    assert await together(of, RefreshToken(session.id, answers[0])) == [answers[-1] + 1]
+
+
 @pytest.mark.parametrize("nodes", [2, 4])
 async def test_nodes_that_refresh_the_same_sessions_agree(database: Database, elsewhere: Database, nodes: int) -> None:
     """Whoever loses a session to another node judges again; nobody is refused, and no two wait for each other."""

@@ -96,6 +96,17 @@ async def test_a_lost_answer_is_made_good_after_the_window(server: Server) -> No
     assert generation_of(await next_token(server, recovered)) == generation_of(recovered) + 1
 
 
+async def test_a_repeated_recovery_within_the_window_writes_nothing(server: Server) -> None:
+    """Parallel and repeated refreshes after a lost answer agree, and one of them goes on record."""
+    first = (await server.sign_in()).json["refresh_token"]
+    await next_token(server, first)
+    await leave_the_window(server, first)
+    recovered = await next_token(server, first)
+    before = await everything(server)
+    assert {await next_token(server, first) for _ in range(3)} == {recovered}
+    assert await everything(server) == before
+
+
 @pytest.mark.parametrize("used", [0, 1, 2])
 async def test_earlier_unused_successors_stay_valid_until_one_is_used(server: Server, used: int) -> None:
     """Whichever of the late answers arrives after all is good; then the others are not."""
