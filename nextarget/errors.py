@@ -300,7 +300,11 @@ class UserNotFound(OperatorError):
 
 
 class UserAmbiguous(OperatorError):
-    """An email that fits several users; the sentence lists their ids."""
+    """An email that fits several users; `choices` are lines that name them, the id first."""
+
+    def __init__(self, detail: str, choices: Iterable[str]) -> None:
+        self.choices = tuple(choices)
+        super().__init__(detail)
 
 
 class SchemaError(OperatorError):

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from nextarget import __version__
 from nextarget.cli import configuration, databases, serving, tokens, users
 from nextarget.cli.output import say
-from nextarget.errors import ConfigurationError, NexTargetError, OperatorError
+from nextarget.errors import ConfigurationError, NexTargetError, OperatorError, UserAmbiguous
 
 _EPILOG = """
 \b
@@ -110,6 +110,9 @@ def _explain(error: NexTargetError) -> None:
             say(f"  {problem}")
         return
     say(f"Error: {error.detail}")
+    if isinstance(error, UserAmbiguous):
+        for choice in error.choices:
+            say(f"  {choice}")
     if error.note:
         say(f"Reason: {error.note}")
 

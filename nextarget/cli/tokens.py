@@ -8,8 +8,8 @@ import typer
 
 from nextarget.cli.output import JsonOption, print_json
 from nextarget.cli.wiring import SandboxOption, opened
-from nextarget.errors import OperatorError, UserAmbiguous, UserNotFound
-from nextarget.model import MAX_EMAIL_LENGTH, Provider, TokenPair, User
+from nextarget.errors import OperatorError, UserNotFound
+from nextarget.model import MAX_EMAIL_LENGTH, Provider, TokenPair
 
 if TYPE_CHECKING:
     from nextarget.runtime import Runtime
@@ -75,7 +75,8 @@ def issue_token(
                 "No token is issued: ENVIRONMENT is production. Add --allow-production if you mean to; whoever holds "
                 "the token is that user."
             )
-        pair = runtime.database.write_now(_issue, runtime, wanted, lifetime)
+        found = runtime.database.read_now(_find, wanted)
+        pair = runtime.database.write_now(_issue, runtime, wanted, found, lifetime)
     if not as_json:
         print(pair.access.token)
         return
@@ -106,36 +107,28 @@ def _seconds(text: str) -> int:
     return seconds
 
 
-def _issue(db: "Connection", runtime: "Runtime", wanted: _Wanted, lifetime: int | None) -> TokenPair:
+def _find(db: "Connection", wanted: _Wanted) -> str | None:
+    """The id of the user who is wanted, unless one is to be made."""
+    from nextarget.services import accounts
+
+    if wanted.user_id is not None or wanted.create or wanted.email is None or wanted.provider is None:
+        return wanted.user_id
+    return accounts.find_by_email(db, wanted.email, wanted.provider).id
+
+
+def _issue(
+    db: "Connection", runtime: "Runtime", wanted: _Wanted, user_id: str | None, lifetime: int | None
+) -> TokenPair:
     from nextarget.services import accounts
     from nextarget.storage import users
 
     now = runtime.clock()
-    if wanted.create and wanted.email is not None and wanted.provider is not None:
-        user = accounts.create_test_user(db, wanted.email, wanted.provider, now=now)
-    else:
-        user = _existing(db, wanted)
-        user = users.hold(db, user.id) or user
+    if user_id is None and wanted.email is not None and wanted.provider is not None:
+        user_id = accounts.create_test_user(db, wanted.email, wanted.provider, now=now).id
+    user = users.hold(db, user_id or "")
+    if user is None:
+        raise UserNotFound(f"No user has the id '{user_id}'. `nextarget list-users` lists them.")
     if not user.is_active:
         raise OperatorError(f"{user.email} is deactivated. `nextarget activate-user` lets the user sign in again.")
     session = accounts.open_terminal_session(db, user, runtime.sessions, now=now)
     return runtime.sessions.pair(user, session, now, lifetime=lifetime)
-
-
-def _existing(db: "Connection", wanted: _Wanted) -> User:
-    from nextarget.storage import users
-
-    if wanted.user_id is not None:
-        if user := users.get(db, wanted.user_id):
-            return user
-        raise UserNotFound(f"No user has the id {wanted.user_id!r}. `nextarget list-users` lists them.")
-    email = wanted.email or ""
-    found = [user for user in users.find(db, email) if user.provider == wanted.provider and user.id != email]
-    if not found:
-        raise UserNotFound(f"No {wanted.provider} user has the email {email!r}. Add --create to make a test user.")
-    if len(found) > 1:
-        ids = ", ".join(user.id for user in found)
-        raise UserAmbiguous(
-            f"Several {wanted.provider} users have the email {email!r}. Name one with --user-id: {ids}."
-        )
-    return found[0]

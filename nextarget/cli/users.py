@@ -193,7 +193,8 @@ def activate_user(user: UserArgument, sandbox: SandboxOption = False) -> None:
 
 def _set_active(id_or_email: str, *, sandbox: bool, active: bool) -> None:
     with opened(sandbox=sandbox) as runtime:
-        user = runtime.database.write_now(_switch, id_or_email, active, runtime.clock())
+        found = runtime.database.read_now(_find, id_or_email)
+        user = runtime.database.write_now(_switch, found.id, active, runtime.clock())
     state = "active" if active else "inactive"
     if user.is_active == active:
         say(f"{_named(user)} was {state} already.")
@@ -201,11 +202,19 @@ def _set_active(id_or_email: str, *, sandbox: bool, active: bool) -> None:
         say(f"{_named(user)} is {state} now{'' if active else '; every session has ended'}.")
 
 
-def _switch(db: "Connection", id_or_email: str, active: bool, now: Millis) -> User:
+def _find(db: "Connection", id_or_email: str) -> User:
+    """In a transaction of its own: no index knows an email in whatever case, and nobody should wait to write for it.
+    What is done then, is done to the id."""
+    from nextarget.services import accounts
+
+    return accounts.find_one(db, id_or_email)
+
+
+def _switch(db: "Connection", user_id: str, active: bool, now: Millis) -> User:
     """Returns the user as it was before."""
     from nextarget.services import accounts
 
-    user = accounts.find_one(db, id_or_email)
+    user = accounts.find_one(db, user_id)
     if user.is_active != active:
         accounts.set_active(db, user, active=active, now=now)
     return user
@@ -214,16 +223,16 @@ def _switch(db: "Connection", id_or_email: str, active: bool, now: Millis) -> Us
 def revoke_sessions(user: UserArgument, sandbox: SandboxOption = False) -> None:
     """End every session of a user: each device has to sign in again. Holds from the next request on."""
     with opened(sandbox=sandbox) as runtime:
-        found, ended = runtime.database.write_now(_revoke_sessions, user, runtime.clock())
+        found = runtime.database.read_now(_find, user)
+        ended = runtime.database.write_now(_revoke_sessions, found.id, runtime.clock())
     say(f"{_named(found)}: {ended} session{'s' if ended != 1 else ''} ended.")
 
 
-def _revoke_sessions(db: "Connection", id_or_email: str, now: Millis) -> tuple[User, int]:
+def _revoke_sessions(db: "Connection", user_id: str, now: Millis) -> int:
     from nextarget.services import accounts
     from nextarget.services.sessions import end_all
 
-    user = accounts.find_one(db, id_or_email)
-    return user, end_all(db, user, now=now)
+    return end_all(db, accounts.find_one(db, user_id), now=now)
 
 
 def delete_user(
@@ -261,7 +270,7 @@ def _ask(record: _Record) -> None:
 
 
 def _named(user: User) -> str:
-    return f"{user.email} ({user.provider}, {user.id})"
+    return f"{user.id} ({user.provider}, {user.email})"
 
 
 def _state(user: User) -> str:

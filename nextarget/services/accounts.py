@@ -14,17 +14,38 @@ from nextarget.tokens.encoding import digest
 TERMINAL_LABEL = "terminal"
 MOST_EVENTS = 10_000
 """So many of the newest are shown to the person."""
+_NAMED = 20
+"""How many users are named where an email fits too many."""
 
 
 def find_one(db: Connection, id_or_email: str) -> User:
-    """The one user with this id or email. Raises UserNotFound, or UserAmbiguous with the ids that fit."""
-    found = users.find(db, id_or_email)
+    """The one user with this id, or with this email in whatever case.
+
+    Raises UserNotFound, or UserAmbiguous when an email fits several, though it fits one of them to the letter.
+    """
+    found = users.find(db, id_or_email, limit=_NAMED + 1)
     if not found:
-        raise UserNotFound(f"No user has the id or email {id_or_email!r}. `nextarget list-users` lists them.")
-    if len(found) > 1:
-        ids = ", ".join(f"{user.id} ({user.provider})" for user in found)
-        raise UserAmbiguous(f"Several users have the email {id_or_email!r}. Name one by its id: {ids}.")
-    return found[0]
+        raise UserNotFound(f"No user has the id or email '{id_or_email}'. `nextarget list-users` lists them.")
+    return _only(found, f"Several users have the email '{id_or_email}', in whatever case. Name one by its id:")
+
+
+def find_by_email(db: Connection, email: str, provider: Provider) -> User:
+    """The one user of a provider with this email; as `find_one`, but never by an id."""
+    found = users.with_email(db, email, provider=provider, limit=_NAMED + 1)
+    if not found:
+        raise UserNotFound(f"No {provider} user has the email '{email}'. Add --create to make a test user.")
+    return _only(
+        found, f"Several {provider} users have the email '{email}', in whatever case. Name one with --user-id:"
+    )
+
+
+def _only(found: list[User], question: str) -> User:
+    if len(found) == 1:
+        return found[0]
+    choices = [f"{user.id} ({user.provider}) {user.email}" for user in found[:_NAMED]]
+    if len(found) > _NAMED:
+        choices.append("and more: `nextarget list-users --email EMAIL` lists them all.")
+    raise UserAmbiguous(question, choices)
 
 
 def set_active(db: Connection, user: User, *, active: bool, now: Millis) -> None:

@@ -77,14 +77,18 @@ def hold(db: pw.Database, user_id: str) -> User | None:
 
 
 def find(db: pw.Database, id_or_email: str, *, limit: int = 20) -> list[User]:
-    """Users with this id or this email; the case of an email matters only where both cases occur."""
-    email = UserTable.email
-    folded = _folded(db, email) == _folded(db, pw.Value(id_or_email))
-    for condition in (UserTable.id == id_or_email, email == id_or_email, folded):
-        query = UserTable.select(*COLUMNS).where(condition).order_by(UserTable.created_at, UserTable.id).limit(limit)
-        if users := [to_user(row) for row in query.tuples().execute(db)]:
-            return users
-    return []
+    """The user with this id, which is nobody else's; else the users with this email."""
+    user = get(db, id_or_email)
+    return [user] if user else with_email(db, id_or_email, limit=limit)
+
+
+def with_email(db: pw.Database, email: str, *, provider: Provider | None = None, limit: int = 20) -> list[User]:
+    """Users with this email in whatever case, oldest first. One that fits to the letter hides no other."""
+    query = UserTable.select(*COLUMNS).where(_folded(db, UserTable.email) == _folded(db, pw.Value(email)))
+    if provider is not None:
+        query = query.where(UserTable.provider == provider.value)
+    ordered = query.order_by(UserTable.created_at, UserTable.id).limit(limit)
+    return [to_user(row) for row in ordered.tuples().execute(db)]
 
 
 def page(

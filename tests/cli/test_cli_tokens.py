@@ -120,6 +120,22 @@ def test_an_email_of_several_users_of_a_provider_is_refused_with_their_ids(run, 
     assert all(user.id in result.err for user in both)
 
 
+def test_an_email_in_another_case_gets_nobody_elses_token(run, admit):
+    """Though it fits one user to the letter, another has it too: both are named, and no token is printed."""
+    both = [admit("ada@example.org"), admit("Ada@example.org")]
+    for email in ("ada@example.org", "Ada@example.org"):
+        result = run("issue-token", "--email", email, "--provider", "google")
+        assert (result.status, result.out) == (1, "")
+        assert all(f"  {user.id} (google) {user.email}\n" in result.err for user in both)
+
+
+def test_an_id_is_no_email(run, admit):
+    """--email means an email, whatever ids there are."""
+    user = admit("ada@example.org")
+    result = run("issue-token", "--email", user.id, "--provider", "google")
+    assert (result.status, result.out) == (1, "")
+
+
 def test_a_deactivated_user_gets_no_token(run, admit):
     """And no session either."""
     user = admit("ada@example.org")

@@ -116,6 +116,20 @@ def test_an_email_of_several_users_is_refused_with_their_ids(run, admit, name):
     assert all(user.id in result.err for user in both)
 
 
+@pytest.mark.parametrize("name", ["show-user", "deactivate-user", "activate-user", "delete-user", "revoke-sessions"])
+def test_an_email_in_another_case_shadows_nobody(run, admit, name):
+    """One user fits to the letter and another in another case: neither is touched, and both are named."""
+    both = [admit("ada@example.org"), admit("Ada@example.org", Provider.FACEBOOK)]
+    options = ["--yes"] if name == "delete-user" else []
+    for email in ("ada@example.org", "Ada@example.org"):
+        result = run(name, email, *options)
+        assert (result.status, result.out) == (1, "")
+        assert result.err.splitlines()[1:] == [f"  {user.id} ({user.provider}) {user.email}" for user in both]
+    for user in both:
+        assert json.loads(run("show-user", user.id, "--json").out)["is_active"]
+        assert run(name, user.id, *options).status == 0
+
+
 def test_deactivating_ends_sessions_and_both_ways_are_idempotent(run, admit):
     """Done twice is done once, says so, and succeeds; activating revives no session."""
     user = admit("ada@example.org")

@@ -144,13 +144,29 @@ def test_a_user_is_found_by_id_or_by_email(database: Database) -> None:
     assert database.read_now(users.find, "") == []
 
 
-def test_the_case_of_an_email_matters_only_where_both_occur(database: Database) -> None:
-    """An address in another case is found, unless somebody has it in exactly that case."""
+def test_an_email_finds_its_users_in_whatever_case(database: Database) -> None:
+    """All that fit are found, though one fits to the letter: who meant the other one must learn of it."""
     lower = database.write_now(admit, identity("1", "ada@x.example"), now=later(1))
     upper = database.write_now(admit, identity("2", "Ada@X.example"), now=later(2))
-    assert database.read_now(users.find, "ada@x.example") == [lower]
-    assert database.read_now(users.find, "Ada@X.example") == [upper]
-    assert database.read_now(users.find, "ADA@X.EXAMPLE") == [lower, upper]
+    for text in ("ada@x.example", "Ada@X.example", "ADA@X.EXAMPLE"):
+        assert database.read_now(users.find, text) == [lower, upper]
+
+
+def test_an_id_is_an_id_though_it_looks_like_an_email(database: Database) -> None:
+    """Whoever has the text for an id is meant, and nobody else, whatever emails there are."""
+    named = database.write_now(admit, identity("1", "grace@x.example"), new_id="ada@x.example")
+    ada = database.write_now(admit, identity("2", "ada@x.example"))
+    assert database.read_now(users.find, "ada@x.example") == [named]
+    assert database.read_now(users.find, "ADA@x.example") == [ada]
+    assert database.read_now(users.with_email, "ada@x.example") == [ada]
+
+
+def test_users_with_an_email_can_be_those_of_one_provider(database: Database) -> None:
+    """The database leaves out the others, so that no limit can hide one that was asked for."""
+    for number in range(3):
+        database.write_now(admit, identity(str(number), "ada@x.example"), now=later(number))
+    facebook = database.write_now(admit, identity("9", "Ada@x.example", provider=Provider.FACEBOOK), now=later(9))
+    assert database.read_now(users.with_email, "ada@x.example", provider=Provider.FACEBOOK, limit=1) == [facebook]
 
 
 def test_an_email_that_fits_several_users_finds_them_all_in_order(database: Database) -> None:
@@ -158,6 +174,13 @@ def test_an_email_that_fits_several_users_finds_them_all_in_order(database: Data
     found = [database.write_now(admit, identity(str(number)), now=later(-number)) for number in range(5)]
     assert database.read_now(users.find, "ada@x.example") == found[::-1]
     assert database.read_now(users.find, "ada@x.example", limit=2) == found[:2:-1]
+
+
+@pytest.mark.parametrize("text", [" ada@x.example", "ada@x.example\n", "\u200bada@x.example", "\uff41da@x.example"])
+def test_an_email_that_only_looks_like_another_is_another(database: Database, text: str) -> None:
+    """White space, what is not seen, and letters of another alphabet are part of a text."""
+    database.write_now(admit, identity("1", "ada@x.example"))
+    assert database.read_now(users.find, text) == []
 
 
 @pytest.mark.parametrize("text", ["%", "_", "*", "' OR 1=1 --", "ada@x.exampl_", "\x00", "a" * 100_000])

@@ -30,7 +30,48 @@ def test_an_email_of_several_users_is_refused_with_their_ids(database: Database,
     found = [database.write_now(accounts.admit, who, now=clock.now) for who in (ADA, facebook)]
     with pytest.raises(UserAmbiguous) as caught:
         database.read_now(accounts.find_one, str(ADA.email))
-    assert all(f"{user.id} ({user.provider})" in caught.value.detail for user in found)
+    assert set(caught.value.choices) == {f"{user.id} ({user.provider}) {user.email}" for user in found}
+
+
+def test_an_email_that_fits_one_user_to_the_letter_is_refused_where_it_fits_another(
+    database: Database, clock: Clock
+) -> None:
+    """Case is not how an operator says who is meant; the id is."""
+    found = [
+        database.write_now(accounts.admit, Identity(Provider.GOOGLE, email, email, email_verified=True), now=clock.now)
+        for email in ("ada@x.example", "Ada@x.example")
+    ]
+    for email in ("ada@x.example", "Ada@x.example", "ADA@X.EXAMPLE"):
+        for finding in ((accounts.find_one, email), (accounts.find_by_email, email, Provider.GOOGLE)):
+            with pytest.raises(UserAmbiguous) as caught:
+                database.read_now(*finding)
+            assert {choice.split()[0] for choice in caught.value.choices} == {user.id for user in found}
+    assert database.read_now(accounts.find_one, found[0].id) == found[0]
+
+
+def test_more_users_than_can_be_named_are_not_passed_over_in_silence(database: Database, clock: Clock) -> None:
+    """Twenty are named, and the last line says that there are others and how to see them."""
+    for number in range(21):
+        who = Identity(Provider.GOOGLE, str(number), ADA.email, email_verified=True)
+        database.write_now(accounts.admit, who, now=clock.now)
+    for finding in ((accounts.find_one, str(ADA.email)), (accounts.find_by_email, str(ADA.email), Provider.GOOGLE)):
+        with pytest.raises(UserAmbiguous) as caught:
+            database.read_now(*finding)
+        assert len(caught.value.choices) == 21
+        assert caught.value.choices[-1].startswith("and more: `nextarget list-users --email")
+
+
+def test_users_of_another_provider_neither_hide_nor_confuse_the_one_who_is_meant(
+    database: Database, clock: Clock
+) -> None:
+    """With the provider given, only its users count, however many others have the email."""
+    for number in range(30):
+        who = Identity(Provider.GOOGLE, str(number), ADA.email, email_verified=True)
+        database.write_now(accounts.admit, who, now=clock.now)
+    clock.advance(1)
+    meant = Identity(Provider.FACEBOOK, "1", ADA.email, email_verified=False)
+    user = database.write_now(accounts.admit, meant, now=clock.now)
+    assert database.read_now(accounts.find_by_email, str(ADA.email), Provider.FACEBOOK) == user
 
 
 def test_a_test_user_is_made_once_and_is_nobody_elses(database: Database, clock: Clock) -> None:
