@@ -315,6 +315,15 @@ class CopyFailed(OperatorError):
     """A copy or a backup could not be made; nothing was left where it was to go."""
 
 
+class UnsafeFile(OperatorError):
+    """Somebody else may have put a file or a link where we keep one; nothing was read from it or written to it."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem} {remedy}")
+
+
 @dataclass(frozen=True, slots=True)
 class SettingProblem:
     """One thing wrong with one setting, and what to do about it."""

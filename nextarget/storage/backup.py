@@ -2,13 +2,15 @@
 
 import os
 import re
+import shutil
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import mkstemp
 
 import peewee as pw
 
 from nextarget.errors import CopyFailed, DatabaseUnavailable
+from nextarget.storage.files import may_be_replaced, place_of, temporary
 from nextarget.storage.sqlite import SqliteDatabase
 
 _NAME = re.compile(r"nextarget-\d{8}T\d{6}\.\d{6}Z\.db")
@@ -22,42 +24,61 @@ def name_at(now: datetime) -> str:
 def remove_older(database: SqliteDatabase, made: Path, *, keep: int) -> list[Path]:
     """Leave `keep` backups in the folder of the one that was just made: that one and the newest others, by their names.
 
-    What was removed, the newest first. Only files with a name of `name_at` count, and not the database itself, should
-    it have such a name. Raises OSError.
+    What was removed, the newest first. Only files with a name of `name_at` count, which belong to whom the new one
+    belongs to, and not the database itself, should it have such a name. Raises OSError.
     """
-    spared = (made.resolve(), database.path.resolve())
-    found = [path for path in made.parent.iterdir() if _NAME.fullmatch(path.name) and path.is_file()]
+    spared, owner = (made.resolve(), database.path.resolve()), made.stat().st_uid
+    found = [path for path in made.parent.iterdir() if _NAME.fullmatch(path.name) and _is_file_of(owner, path)]
     removed = sorted((path for path in found if path.resolve() not in spared), reverse=True)[keep - 1 :]
     for path in removed:
         path.unlink(missing_ok=True)  # another backup may be removing it too
     return removed
 
 
+def _is_file_of(owner: int, path: Path) -> bool:
+    """Where others may write, names of the year 9999 would push ours out."""
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_uid == owner
+
+
 def back_up(database: SqliteDatabase, destination: Path) -> int:
     """Write the backup; its size in bytes. Only its owner may read it.
 
     It is written and checked beside its destination and renamed at the end: a file of that name is always whole.
-    Raises CopyFailed when there is such a file already, or when it cannot be made.
+    Raises CopyFailed when there is such a file already, or when it cannot be made, and UnsafeFile.
     """
-    destination = destination.absolute()
+    destination = place_of(destination.parent) / destination.name
     if not database.exists():
         raise CopyFailed(f"There is no database at {database}. Check DATABASE_URL.")
-    if destination.exists():
+    if destination.exists() or destination.is_symlink():
         raise CopyFailed(f"{destination} exists already, and a backup replaces nothing. Give it another name.")
-    descriptor, name = mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
-    part = Path(name)
+    staging = database.path.parent if may_be_replaced(destination.parent) else destination.parent
     try:
-        database.write_whole_file(part)
-        _check(part)
-        os.fsync(descriptor)
-        part.rename(destination)
+        with temporary(staging, f".{destination.name}.") as (part, descriptor):
+            database.write_whole_file(part)
+            _check(part)
+            if staging == destination.parent:
+                os.fsync(descriptor)
+                part.rename(destination)
+            else:
+                _carry(descriptor, destination)
         _sync(destination.parent)
     except DatabaseUnavailable as error:
         raise CopyFailed(f"{database} could not be backed up to {destination}.", note=error.note) from error
-    finally:
-        os.close(descriptor)
-        part.unlink(missing_ok=True)
     return destination.stat().st_size
+
+
+def _carry(whole: int, destination: Path) -> None:
+    """From where SQLite could write by name to where a name may mean another file the next moment."""
+    with (
+        temporary(destination.parent, f".{destination.name}.") as (part, descriptor),
+        os.fdopen(whole, "rb", closefd=False) as reading,
+        os.fdopen(descriptor, "wb", closefd=False) as writing,
+    ):
+        shutil.copyfileobj(reading, writing)
+        writing.flush()
+        os.fsync(descriptor)
+        part.rename(destination)
 
 
 def _check(path: Path) -> None:

@@ -6,6 +6,7 @@ thread would; a write waits for the disk, so it never runs on the event loop.
 
 import asyncio
 import fcntl
+import os
 import sqlite3
 import threading
 import time
@@ -22,6 +23,7 @@ import peewee as pw
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.database import Database, K, P, R, Together, Work
+from nextarget.storage.files import open_private, place_of, prepare_database, refuse_prepared
 from nextarget.storage.pool import MAX_WAITING
 from nextarget.telemetry import metrics
 
@@ -38,7 +40,7 @@ class SqliteDatabase(Database):
     shared = False
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
+        self.path = place_of(Path(path))
         self._reading = _Peewee(self.path)
         self._writing = _Peewee(self.path, waits_ms=ASKING_MS)
         self._writer: _Writer | None = None
@@ -114,7 +116,7 @@ class SqliteDatabase(Database):
         """A file lock beside the database."""
         path = self.path
         try:
-            with path.with_name(path.name + ".lock").open("a") as lock:
+            with self._lock_file(".lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
         except OSError as error:
@@ -127,7 +129,7 @@ class SqliteDatabase(Database):
     def sole_purger(self) -> Iterator[bool]:
         """A second file lock beside the database."""
         try:
-            with self.path.with_name(f"{self.path.name}.purge.lock").open("a") as lock:
+            with self._lock_file(".purge.lock") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -136,6 +138,14 @@ class SqliteDatabase(Database):
                     yield True
         except OSError as error:
             raise DatabaseUnavailable(note=f"{self.path}: {error.strerror}") from error
+
+    @contextmanager
+    def _lock_file(self, end: str) -> Iterator[int]:
+        lock = open_private(self.path.with_name(self.path.name + end), make=True)
+        try:
+            yield lock
+        finally:
+            os.close(lock)
 
     @contextmanager
     def schema_changes(self) -> Iterator[pw.SqliteDatabase]:
@@ -164,6 +174,7 @@ class SqliteDatabase(Database):
         uri = f"{self.path.as_uri()}?mode={mode}"
         looking = pw.SqliteDatabase(uri, uri=True, pragmas=[("busy_timeout", BUSY_TIMEOUT_MS)])
         with _translated():
+            refuse_prepared(self.path)
             try:
                 looking.connect()
                 yield looking
@@ -191,6 +202,14 @@ class _Peewee(pw.SqliteDatabase):
                 ("busy_timeout", waits_ms),
             ],
         )
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            prepare_database(Path(self.database))
+        except OSError as error:
+            raise pw.OperationalError(f"unable to open database file: {error.strerror}") from error
+        connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
+        return connection
 
     def begin(self, lock_type: str | None = None) -> None:
         until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
