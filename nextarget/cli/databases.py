@@ -52,6 +52,7 @@ def copy_db(
     """
     from nextarget.storage.copying import copy
 
+    wiring.log_warnings()
     databases = _database(source, "FROM"), _database(target, "TO")
     try:
         with progress_bar("Copying") as progress:
@@ -95,6 +96,7 @@ def backup(
     in_folder = file.endswith("/") or path.is_dir()
     if keep and not in_folder:
         raise typer.BadParameter(f"{file} is not a folder.", param_hint="--keep")
+    wiring.log_warnings()
     database = database_at(wiring.database_url(sandbox=sandbox))
     if not isinstance(database, SqliteDatabase):
         raise OperatorError(f"{database} is PostgreSQL. Back it up with `pg_dump --format=custom`.")

@@ -190,6 +190,7 @@ def init_db(
     from nextarget.storage.addresses import SQLITE, database_at
     from nextarget.storage.schema import migrate, pending
 
+    wiring.log_warnings()
     database = database_at(url or f"{SQLITE}{path}")
     try:
         names = pending(database) if check else migrate(database)

@@ -126,19 +126,33 @@ def logs_to_console(settings: "Settings") -> bool:
     return settings.log_format == "console" or (settings.log_format is None and sys.stderr.isatty())
 
 
+def log_warnings() -> None:
+    """For a command that reads no setting of logs: what is worth a warning goes to standard error."""
+    from nextarget.telemetry import configure_logging
+
+    configure_logging(level="warning", console=sys.stderr.isatty())
+
+
 def init_db_command(*, sandbox: bool) -> str:
     return "nextarget init-db --sandbox" if sandbox else "nextarget init-db"
 
 
 def remember_address(host: str, port: int) -> None:
-    """Keep where the sandbox of this folder listens, for the other commands."""
+    """Keep where the sandbox of this folder listens, for the other commands. Raises UnsafeFile."""
+    from nextarget.storage.files import place_of, written_beside
+
     with contextlib.suppress(OSError):  # then they go by the settings HOST and PORT
-        Path(ADDRESS_FILE).write_text(json.dumps({"HOST": host, "PORT": str(port)}), encoding="utf-8")
+        path = place_of(Path(ADDRESS_FILE))
+        with written_beside(path, json.dumps({"HOST": host, "PORT": str(port)})) as part:
+            part.replace(path)
 
 
 def _last_address(directory: Path) -> dict[str, str]:
+    from nextarget.storage.files import open_private
+
     try:
-        kept = json.loads((directory / ADDRESS_FILE).read_text(encoding="utf-8"))
+        with os.fdopen(open_private(directory / ADDRESS_FILE), encoding="utf-8") as file:
+            kept = json.loads(file.read(1024))
         return {name: str(kept[name]) for name in ("HOST", "PORT")}
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return {}

@@ -6,15 +6,15 @@ import json
 import os
 import re
 import secrets
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
-from nextarget.errors import ConfigurationError, SettingProblem
+from nextarget.errors import ConfigurationError, SettingProblem, UnsafeFile
+from nextarget.storage.files import open_private, place_of, written_beside
 
 _RSA_BITS = 2048
 _PEM = re.compile(r"-----BEGIN PRIVATE KEY-----\n.{1000,8000}", re.DOTALL)
@@ -35,10 +35,13 @@ _ADDED_LATER = frozenset({"google_app_client_id", "facebook_private_key"})
 def kept_secrets(path: Path) -> dict[str, str]:
     """The secrets in the file, which is created or completed first when need be.
 
-    Raises ConfigurationError: the file cannot be read or written, or is damaged. It is never overwritten then.
+    Raises ConfigurationError: the file cannot be read or written, is damaged, or somebody else may have put it there.
+    It is never overwritten then.
     """
     try:
-        return _read_whole(path)
+        return _read_whole(place_of(path))
+    except UnsafeFile as error:
+        _refuse(error.problem, error.remedy)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         _refuse(
@@ -66,7 +69,7 @@ def _read_whole(path: Path) -> dict[str, str]:
         _create(path, _made_up())
         text = _read(path)
     kept = _checked(text or "")
-    return kept if kept.keys() >= _SHAPES.keys() else _completed(path.resolve())
+    return kept if kept.keys() >= _SHAPES.keys() else _completed(path)
 
 
 def _checked(text: str) -> dict[str, str]:
@@ -89,9 +92,7 @@ def _checked(text: str) -> dict[str, str]:
 
 def _read(path: Path) -> str | None:
     try:
-        with path.open(encoding="utf-8") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                os.fchmod(file.fileno(), 0o600)
+        with os.fdopen(open_private(path), encoding="utf-8") as file:
             return file.read(64 * 1024)
     except FileNotFoundError:
         return None
@@ -99,8 +100,8 @@ def _read(path: Path) -> str | None:
 
 def _create(path: Path, made_up: dict[str, str]) -> None:
     """Puts a complete file in place at once. If another process was quicker, its file stays."""
-    with _written(path, made_up) as temporary, contextlib.suppress(FileExistsError):
-        path.hardlink_to(temporary)
+    with written_beside(path, _text(made_up)) as part, contextlib.suppress(FileExistsError):
+        path.hardlink_to(part)
 
 
 def _completed(path: Path) -> dict[str, str]:
@@ -111,26 +112,15 @@ def _completed(path: Path) -> dict[str, str]:
         kept = _checked(_read(path) or "")
         missing = {name: _MAKERS[name]() for name in _SHAPES if name not in kept}
         if missing:
-            with _written(path, kept | missing) as temporary:
-                temporary.replace(path)
+            with written_beside(path, _text(kept | missing)) as part:
+                part.replace(path)
         return kept | missing
     finally:
         os.close(folder)
 
 
-@contextlib.contextmanager
-def _written(path: Path, values: dict[str, str]) -> Iterator[Path]:
-    """A temporary file beside `path` that holds the values, safely on the disk."""
-    descriptor, name = tempfile.mkstemp(prefix=".nextarget-sandbox-", dir=path.parent)  # mode 0600
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(values, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+def _text(values: dict[str, str]) -> str:
+    return json.dumps(values, indent=2)
 
 
 def _private_key() -> str:

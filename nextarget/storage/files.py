@@ -58,8 +58,9 @@ def place_of(path: Path) -> Path:
 def open_private(path: Path, *, make: bool = False) -> int:
     """A descriptor of a file that only its owner may read: to read it, or with `make` to write to it too.
 
-    `path` is one of `place_of`. Raises OSError, or UnsafeFile when somebody else may have prepared the file.
+    Raises OSError, or UnsafeFile when somebody else may have prepared the file.
     """
+    path = place_of(path)
     if make:
         try:
             return _make(path)
