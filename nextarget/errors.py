@@ -215,6 +215,16 @@ class ExpectationFailed(ProblemError):
     sentence = "Of the Expect header, only 100-continue is supported (RFC 9110, 10.1.1)."
 
 
+class MisdirectedRequest(ProblemError):
+    """The sandbox is asked by a name that is not this machine's (RFC 9110, 15.5.20)."""
+
+    code, status, title = "misdirected_request", 421, "Not this server's name"
+    sentence = (
+        "The sandbox answers to this machine's own names alone. Ask it as 127.0.0.1, [::1] or localhost; from an "
+        "emulator, through a forwarded port."
+    )
+
+
 class RateLimited(ProblemError):
     """Too many requests from one client; `retry_after` says for how many seconds."""
 

@@ -150,7 +150,12 @@ def database_in(directory: Path) -> str:
 
 @asynccontextmanager
 async def running(
-    directory: Path, *, listener: socket.socket | None = None, slow_seconds: float = 15.0, **overrides: str
+    directory: Path,
+    *,
+    listener: socket.socket | None = None,
+    slow_seconds: float = 15.0,
+    with_sandbox: bool = True,
+    **overrides: str,
 ) -> AsyncIterator[Server]:
     """A server on its own port; several may share a `directory`, and so one database."""
     furnish(directory)
@@ -158,7 +163,8 @@ async def running(
     port = listener.getsockname()[1]
     settings = sandbox_settings(directory, port, **{"DATABASE_URL": database_in(directory)} | overrides)
     runtime = Runtime(settings)
-    app = create_app(runtime, sandbox_config(directory, "127.0.0.1", port, slow_seconds=slow_seconds))
+    stand_ins = sandbox_config(directory, "127.0.0.1", port, slow_seconds=slow_seconds) if with_sandbox else None
+    app = create_app(runtime, stand_ins)
     runner = GuardedRunner(app)
     await runner.setup()
     try:

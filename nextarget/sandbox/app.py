@@ -8,6 +8,7 @@ from aiohttp import web
 from nextarget.sandbox.facebook import StandInFacebook
 from nextarget.sandbox.google import StandInGoogle
 from nextarget.sandbox.grants import Clock
+from nextarget.sandbox.guard import guard
 from nextarget.sandbox.rendering import page, style_sheet
 from nextarget.sandbox.workspace import SandboxConfig
 
@@ -22,10 +23,12 @@ _PROFILE_ROWS = (
 
 
 def attach(app: web.Application, config: SandboxConfig, *, now: Clock = time.time) -> None:
-    """Adds every route of the sandbox, `/` included. `now` tells the time in seconds since 1970.
+    """Adds every route of the sandbox, `/` included, and puts the guard around all routes of the server.
 
-    Codes and tokens live in the memory of this process: a sandbox has one worker.
+    `now` tells the time in seconds since 1970. Codes and tokens live in the memory of this process: a sandbox has one
+    worker.
     """
+    app.middlewares.append(guard)
     StandInGoogle(config, now=now).add_routes(app.router)
     StandInFacebook(config, now=now).add_routes(app.router)
     styles = style_sheet()

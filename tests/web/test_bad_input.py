@@ -220,7 +220,7 @@ async def test_a_body_that_nobody_reads_is_thrown_away(server: Server, method: s
 
 async def test_a_form_that_never_ends_does_not_fill_the_memory(server: Server) -> None:
     """An announced length beyond the limit is refused before the body comes."""
-    request = f"POST /auth/token HTTP/1.1\r\nHost: x\r\n{FORM_TYPE}\r\nContent-Length: {10**15}\r\n\r\n"
+    request = f"POST /auth/token HTTP/1.1\r\nHost: localhost\r\n{FORM_TYPE}\r\nContent-Length: {10**15}\r\n\r\n"
     answer = await exchange(server, request.encode() + b"x" * 1000)
     assert answer is not None
     assert (answer.status, answer.error) == (413, "invalid_request")
@@ -231,7 +231,9 @@ async def test_a_slow_form_is_given_up(server: Server, monkeypatch: pytest.Monke
     """A form that does not arrive is answered 408, and holds up nobody."""
     monkeypatch.setattr("nextarget.web.parameters.BODY_SECONDS", 0.2)
     async with wire(server) as connection:
-        await connection.send(f"POST /auth/token HTTP/1.1\r\nHost: x\r\n{FORM_TYPE}\r\n{framing}\r\n\r\n".encode())
+        await connection.send(
+            f"POST /auth/token HTTP/1.1\r\nHost: localhost\r\n{FORM_TYPE}\r\n{framing}\r\n\r\n".encode()
+        )
         assert (await server.get("/health")).status == 200
         answer = await connection.answer()
         assert answer is not None
@@ -244,7 +246,7 @@ def get(target: str = "/health", *fields: str, version: str = "HTTP/1.1") -> byt
 
 
 MALFORMED: dict[str, bytes] = {
-    "no version": f"GET /{MARK}\r\nHost: x\r\n\r\n".encode(),
+    "no version": f"GET /{MARK}\r\nHost: localhost\r\n\r\n".encode(),
     "nonsense": f"{MARK}\r\n\r\n".encode(),
     "odd version": get(f"/{MARK}", version="HTTP/9.9x"),
     "HTTP/0.9": f"GET /{MARK} HTTP/0.9\r\n\r\n".encode(),
@@ -278,13 +280,13 @@ MALFORMED: dict[str, bytes] = {
     "absolute form elsewhere": get(f"http://{MARK}.example/{MARK}"),
     "absolute form of nonsense": get(f"http://[{MARK}/"),
     "absolute form with a bad port": get(f"http://x:99999/{MARK}"),
-    "asterisk": b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    "asterisk": b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "asterisk for GET": get("*"),
     "no slash": get(MARK),
-    "CONNECT": f"CONNECT {MARK}.example:443 HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
-    "CONNECT to a path": f"CONNECT /{MARK} HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
-    "unknown method": f"{MARK.upper().replace('-', '')} /health HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
-    "huge method": ("A" * 9000 + " / HTTP/1.1\r\nHost: x\r\n\r\n").encode(),
+    "CONNECT": f"CONNECT {MARK}.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
+    "CONNECT to a path": f"CONNECT /{MARK} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
+    "unknown method": f"{MARK.upper().replace('-', '')} /health HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
+    "huge method": ("A" * 9000 + " / HTTP/1.1\r\nHost: localhost\r\n\r\n").encode(),
     "TLS hello": bytes.fromhex("16030100f7010000f30303") + bytes(range(256)) * 4,
     "bytes": bytes(range(256)) * 64,
     "nothing but line ends": b"\r\n" * 5000 + f"{MARK}\r\n\r\n".encode(),
@@ -357,7 +359,7 @@ async def test_a_body_that_turns_out_malformed_does_no_harm(
     field, body = sent
     monkeypatch.setattr("nextarget.web.parameters.BODY_SECONDS", 1)
     async with wire(server) as connection:
-        await connection.send(f"{start} HTTP/1.1\r\nHost: x\r\n{FORM_TYPE}\r\n{field}\r\n\r\n".encode())
+        await connection.send(f"{start} HTTP/1.1\r\nHost: localhost\r\n{FORM_TYPE}\r\n{field}\r\n\r\n".encode())
         assert (await server.get("/health")).status == 200
         await connection.send(body.encode())
         answer = await connection.answer()

@@ -117,7 +117,7 @@ async def test_a_preflight_of_odd_bytes_is_refused(shared: Server, name: str) ->
     """As any other: no field value is anything but ASCII (RFC 9110, 5.5)."""
     fields = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "x"}
     lines = "".join(f"{each}: {value}\r\n" for each, value in (fields | {name: "x\xff"}).items())
-    answer = await exchange(shared, f"OPTIONS /users/me HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode("latin-1"))
+    answer = await exchange(shared, f"OPTIONS /users/me HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode("latin-1"))
     assert answer is not None
     assert (answer.status, answer.code) == (403, "cross_origin_refused")
 

@@ -173,11 +173,11 @@ async def test_no_secret_reaches_the_log(log: Log, impatient: Server) -> None:
     assert (await server.me(token["access_token"])).status == 401
 
     for request in (
-        f"GET /users/me HTTP/1.1\r\nHost: x\r\nAuthorization Bearer {token['access_token']}\r\n\r\n",
-        f"GET /users/me?{token['access_token']} HTTP/1.1 {MARK}\r\nHost: x\r\n\r\n",
+        f"GET /users/me HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer {token['access_token']}\r\n\r\n",
+        f"GET /users/me?{token['access_token']} HTTP/1.1 {MARK}\r\nHost: localhost\r\n\r\n",
         f"{MARK} {MARK}\r\n\r\n",
-        f"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: {MARK}\r\n\r\n",
-        f"GET /health HTTP/1.1\r\nHost: x\r\nExpect: {MARK}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MARK}\r\n\r\n",
+        f"GET /health HTTP/1.1\r\nHost: localhost\r\nExpect: {MARK}\r\n\r\n",
     ):
         answer = await exchange(server, request.encode())
         assert answer is not None

@@ -34,11 +34,11 @@ PATHS = (
     "/nowhere",
 )
 MALFORMED = (
-    b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n",
     b"nonsense\r\n\r\n",
-    b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
-    b"GET /health HTTP/1.1\r\nHost: a\r\nExpect: magic\r\n\r\n",
-    b"PUT /health HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\nExpect: magic\r\n\r\n",
+    b"PUT /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
 )
 
 
