@@ -170,7 +170,7 @@ class Line:
 
     async def ask(self, path: str, *, close: bool = False) -> tuple[int, bool]:
         """Status of a GET's answer, and whether it ends the connection. Raises when there is no answer."""
-        self.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n{'Connection: close' if close else 'X-Y: z'}\r\n\r\n")
+        self.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{'Connection: close' if close else 'X-Y: z'}\r\n\r\n")
         return await self.answer()
 
     def send(self, text: str) -> None:
