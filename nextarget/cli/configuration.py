@@ -108,7 +108,7 @@ def _print(
     if on_terminal():
         print_table(_COLUMNS, ((s.name, s.value or "-", s.source) for s in settings))
     else:
-        print_lines((s.name, s.value or "", s.source) for s in settings)
+        print_lines(((s.name, s.value or "", s.source) for s in settings), own=True)
     say(", ".join(f"{provider.display_name}: {state}" for provider, state in providers.items()) + ".")
     for warning in warnings:
         say(f"Warning: {warning}")

@@ -129,6 +129,8 @@ def _issue(
     if user is None:
         raise UserNotFound(f"No user has the id '{user_id}'. `nextarget list-users` lists them.")
     if not user.is_active:
-        raise OperatorError(f"{user.email} is deactivated. `nextarget activate-user` lets the user sign in again.")
+        raise OperatorError(
+            f"{user.id} ({user.email}) is deactivated. `nextarget activate-user` lets the user sign in again."
+        )
     session = accounts.open_terminal_session(db, user, runtime.sessions, now=now)
     return runtime.sessions.pair(user, session, now, lifetime=lifetime)

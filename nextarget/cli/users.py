@@ -174,7 +174,8 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
         print_lines(("session", *session) for session in standing)
         print_lines(("event", iso_time(event.at), event.event, event.detail or "") for event in record.events)
         return
-    print_lines((f"{name:<16}{printable(value)}",) for name, value in facts)
+    for name, value in facts:
+        print(f"{name:<16}{printable(value)}")
     print()
     print_table(_SESSION_COLUMNS, standing)
     print()

@@ -12,7 +12,6 @@ import pytest
 
 from nextarget import __version__
 from nextarget.cli import main as program
-from nextarget.cli.output import printable
 
 COMMANDS = (
     "serve", "init-db", "issue-token", "list-users", "show-user", "deactivate-user", "activate-user", "delete-user",
@@ -145,20 +144,6 @@ def test_a_reader_that_leaves_early_ends_the_program_quietly(command, environ, r
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain ünïcode", "plain ünïcode"),
-        ("a\x1b[2Jb", "a\\x1b[2Jb"),
-        ("a\tb\nc", "a\\tb\\nc"),
-        ("\u202ex", "\\u202ex"),
-    ],
-)
-def test_control_characters_are_escaped(text, shown):
-    """Nothing that is shown moves a cursor, ends a field or turns the direction of writing."""
-    assert printable(text) == shown
 
 
 def test_on_a_terminal_users_are_a_table_whose_cells_are_plain_text(at_terminal, admit):
