@@ -51,7 +51,9 @@ def keys_of(provider: Provider) -> str:
     return ", ".join((*(person.key for person in people_of(provider)), CANCEL))
 
 
-def account_page(provider: Provider, request: web.Request, params: Mapping[str, str]) -> web.Response:
+def account_page(
+    provider: Provider, request: web.Request, params: Mapping[str, str], *, with_id_token: bool = False
+) -> web.Response:
     """A page to choose a person, a fault or to cancel. Its form repeats the request, and adds the choice."""
     return page(
         "accounts.html",
@@ -59,7 +61,7 @@ def account_page(provider: Provider, request: web.Request, params: Mapping[str, 
         action=request.path,
         fields=[(name, value) for name, value in params.items() if name not in {"person", "fault"}],
         people=people_of(provider),
-        faults=faults_of(provider),
+        faults=faults_of(provider, with_id_token=with_id_token),
         chosen=params.get("fault", ""),
         cancel=CANCEL,
     )

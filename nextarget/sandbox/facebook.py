@@ -1,6 +1,7 @@
 """The stand-in Facebook: the Login dialog and the code exchange of
 https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow, for one app, and the keys of
-Limited Login. The Graph API is next door in `graph.py`, what the SDK does inside an app in `sdk.py`.
+Limited Login. Asked for `openid`, it also speaks https://developers.facebook.com/docs/facebook-login/guides/advanced/oidc-token.
+The Graph API is next door in `graph.py`, what the SDK does inside an app in `sdk.py`.
 
 A program appends `&person=KEY[&fault=NAME]` to the dialog's URL and is redirected without a page.
 """
@@ -15,15 +16,16 @@ from nextarget.model import Provider
 from nextarget.sandbox.chooser import Choice, account_page, choice_in, redirect, refusal_page
 from nextarget.sandbox.grants import CODE_SECONDS, USER_TOKEN_SECONDS, BoundedStore, Clock, Grant, UserTokens
 from nextarget.sandbox.graph import OTHER_APP_ID, VERSION, Graph, GraphError, graph_error, params_of
-from nextarget.sandbox.id_tokens import IdTokens
+from nextarget.sandbox.id_tokens import IdTokens, limited_login_claims
 from nextarget.sandbox.mishaps import mishap
 from nextarget.sandbox.parameters import RefusedError, query_of
-from nextarget.sandbox.people import Fault
+from nextarget.sandbox.people import Fault, faults_of
+from nextarget.sandbox.pkce import CHALLENGE, verifies
 from nextarget.sandbox.sdk import FacebookSdk
 from nextarget.sandbox.workspace import SandboxConfig
 
 JWKS_CACHE_SECONDS = 3600
-_PERMISSIONS = frozenset({"public_profile", "email"})
+_PERMISSIONS = frozenset({"public_profile", "email", "openid"})
 _FRAGMENT = "#_=_"
 _ERROR_500 = {
     "error": {
@@ -40,6 +42,7 @@ class StandInFacebook:
 
     def __init__(self, config: SandboxConfig, *, now: Clock) -> None:
         self._config = config
+        self._now = now
         self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
         self._tokens = UserTokens(now)
         self._graph = Graph(config, self._tokens)
@@ -69,11 +72,13 @@ class StandInFacebook:
         try:
             params = query_of(request)
             scopes = self._requested(params)
-            choice = choice_in(params, Provider.FACEBOOK)
+            oidc = "openid" in scopes
+            playable = [script.fault for script in faults_of(Provider.FACEBOOK, with_id_token=oidc)]
+            choice = choice_in(params, Provider.FACEBOOK, faults=playable)
         except RefusedError as refusal:
             return refusal_page(Provider.FACEBOOK, refusal)
         if choice is None:
-            return account_page(Provider.FACEBOOK, request, params)
+            return account_page(Provider.FACEBOOK, request, params, with_id_token=oidc)
         return self._decided(params, choice, scopes)
 
     async def access_token(self, request: web.Request) -> web.Response:
@@ -91,6 +96,8 @@ class StandInFacebook:
         answer: dict[str, object] = {"token_type": "bearer", "expires_in": USER_TOKEN_SECONDS}
         if grant.fault is not Fault.MISSING_TOKEN:
             answer = {"access_token": self._tokens.issue(grant.person, grant.fault, grant.scopes), **answer}
+        if "openid" in grant.scopes and grant.fault is not Fault.MISSING_ID_TOKEN:
+            answer["id_token"] = await self._id_token(grant)
         return web.json_response(answer, headers={"Cache-Control": "private, no-cache, no-store"})
 
     async def jwks(self, _request: web.Request) -> web.Response:
@@ -110,7 +117,9 @@ class StandInFacebook:
             raise RefusedError("Invalid response_type", "The sandbox knows response_type=code alone.")
         scopes = frozenset(params.get("scope", "").replace(",", " ").split())
         if scopes - _PERMISSIONS:
-            raise RefusedError("Invalid Scopes", "The sandbox knows the permissions public_profile and email.")
+            raise RefusedError("Invalid Scopes", "The sandbox knows the permissions public_profile, email and openid.")
+        if "code_challenge" in params:
+            _check_challenge(params)
         return scopes | {"public_profile"}
 
     def _decided(self, params: Mapping[str, str], choice: Choice, scopes: frozenset[str]) -> web.Response:
@@ -131,6 +140,9 @@ class StandInFacebook:
             fault=choice.fault,
             redirect_uri=redirect_uri,
             scopes=scopes,
+            # Facebook forgets the challenge of a request that is not OpenID Connect's.
+            code_challenge=params.get("code_challenge") if "openid" in scopes else None,
+            nonce=params.get("nonce"),
             spent=choice.fault is Fault.CODE_USED,
         )
         self._grants.put(code, grant)
@@ -161,9 +173,33 @@ class StandInFacebook:
                 100,
                 subcode=36008,
             )
+        _check_verifier(params, grant)
         if grant.spent:
             raise _used()
         return grant
+
+    async def _id_token(self, grant: Grant) -> str:
+        """Limited Login's, in issuer, audience and keys; without a nonce when the dialog was told none."""
+        claims = limited_login_claims(self._config, grant.person, nonce=grant.nonce)
+        return await self._id_tokens.issue(claims, grant.fault, int(self._now()))
+
+
+def _check_challenge(params: Mapping[str, str]) -> None:
+    """Facebook knows `plain` too, and takes an unknown method for it; the sandbox takes S256 alone."""
+    if params.get("code_challenge_method") != "S256":
+        raise RefusedError("Invalid code_challenge_method", "The sandbox knows code_challenge_method=S256 alone.")
+    if not CHALLENGE.fullmatch(params["code_challenge"]):
+        raise RefusedError("Invalid code_challenge", "code_challenge must be 43 characters of base64url.")
+
+
+def _check_verifier(params: Mapping[str, str], grant: Grant) -> None:
+    """Both or neither: what Facebook says of a verifier without a challenge is known, the rest is made up alike."""
+    verifier = params.get("code_verifier")
+    if grant.code_challenge is None:
+        if verifier is not None:
+            raise GraphError("code_verifier param is provided without a code_challenge in authorization request.", 1)
+    elif verifier is None or not verifies(verifier, grant.code_challenge):
+        raise GraphError("Invalid code verifier.", 1)
 
 
 def _spend(grant: Grant) -> None:

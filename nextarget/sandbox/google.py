@@ -5,10 +5,7 @@ inside an app is next door in `sdk.py`.
 A program appends `&person=KEY[&fault=NAME]` to the authorization URL and is redirected without a page.
 """
 
-import base64
-import hashlib
 import hmac
-import re
 import secrets
 from collections.abc import Mapping
 
@@ -21,15 +18,14 @@ from nextarget.sandbox.id_tokens import OTHER_CLIENT_ID, OTHER_ISSUER, IdTokens,
 from nextarget.sandbox.mishaps import mishap
 from nextarget.sandbox.parameters import RefusedError, form_of, query_of
 from nextarget.sandbox.people import Fault
+from nextarget.sandbox.pkce import CHALLENGE, verifies
 from nextarget.sandbox.sdk import GoogleSdk
 from nextarget.sandbox.workspace import SandboxConfig
 
 ACCESS_TOKEN_SECONDS = 3599
 JWKS_CACHE_SECONDS = 21600
 _EMAIL_SCOPE = "https://www.googleapis.com/auth/userinfo.email"
-_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _PROMPTS = frozenset({"none", "consent", "select_account"})
-_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 _NO_STORE = {"Cache-Control": "no-cache, no-store, max-age=0, must-revalidate", "Pragma": "no-cache"}
 _ERROR_500 = {"error": "internal_failure", "error_description": "Backend Error"}
 
@@ -109,8 +105,9 @@ class StandInGoogle:
             "expires_in": ACCESS_TOKEN_SECONDS,
             "scope": _granted(grant.scopes),
             "token_type": "Bearer",
-            "id_token": await self._id_tokens.issue(claims, grant.fault, now),
         }
+        if grant.fault is not Fault.MISSING_ID_TOKEN:
+            answer["id_token"] = await self._id_tokens.issue(claims, grant.fault, now)
         return web.json_response(answer, headers=_NO_STORE)
 
     async def jwks(self, _request: web.Request) -> web.Response:
@@ -130,7 +127,7 @@ class StandInGoogle:
             raise RefusedError("invalid_scope", "scope must contain openid.")
         if params.get("code_challenge_method") != "S256":
             raise RefusedError("invalid_request", "code_challenge_method must be S256 (RFC 7636, 4.3).")
-        if not _CHALLENGE.fullmatch(params.get("code_challenge", "")):
+        if not CHALLENGE.fullmatch(params.get("code_challenge", "")):
             raise RefusedError("invalid_request", "code_challenge must be 43 characters of base64url.")
         prompts = params.get("prompt", "").split()
         if set(prompts) - _PROMPTS or ("none" in prompts and len(prompts) > 1):
@@ -201,7 +198,7 @@ class StandInGoogle:
         verifier = form.get("code_verifier")
         if not verifier:
             raise TokenError("invalid_grant", "Missing code verifier.")
-        if not _verifies(verifier, grant.code_challenge or ""):
+        if not verifies(verifier, grant.code_challenge or ""):
             raise TokenError("invalid_grant", "Invalid code verifier.")
         if grant.spent:
             raise TokenError("invalid_grant", "Bad Request")
@@ -213,14 +210,6 @@ def _spend(grant: Grant) -> None:
     if grant.spent:
         raise TokenError("invalid_grant", "Bad Request")
     grant.spent = True
-
-
-def _verifies(verifier: str, challenge: str) -> bool:
-    """S256 of RFC 7636, 4.6."""
-    if not _VERIFIER.fullmatch(verifier):
-        return False
-    digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=")
-    return hmac.compare_digest(digest, challenge.encode())
 
 
 def _granted(scopes: frozenset[str]) -> str:

@@ -128,7 +128,7 @@ def google_claims(
     return claims
 
 
-def limited_login_claims(config: SandboxConfig, person: Person, *, nonce: str) -> Claims:
+def limited_login_claims(config: SandboxConfig, person: Person, *, nonce: str | None) -> Claims:
     """What Facebook's Limited Login says of a person, but for the times. It does not say whether an email is verified.
 
     developers.facebook.com/docs/facebook-login/limited-login/token/validating
@@ -138,8 +138,9 @@ def limited_login_claims(config: SandboxConfig, person: Person, *, nonce: str) -
         "aud": config.facebook_client_id,
         "sub": person.facebook_subject,
         "jti": f"{secrets.token_hex(2)}.{secrets.token_hex(32)}",
-        "nonce": nonce,
     }
+    if nonce is not None:
+        claims["nonce"] = nonce
     if person.email is not None:
         claims["email"] = person.email
     return claims

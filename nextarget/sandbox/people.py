@@ -156,6 +156,7 @@ class Fault(StrEnum):
     UNKNOWN_KID = "unknown_kid"
     WRONG_ISS_PARAMETER = "wrong_iss_parameter"
     NO_ISS_PARAMETER = "no_iss_parameter"
+    MISSING_ID_TOKEN = "missing_id_token"
     MISSING_TOKEN = "missing_token"
     MISSING_ID = "missing_id"
     ODD_TYPES = "odd_types"
@@ -204,6 +205,7 @@ FAULTS = (
     FaultScript(Fault.UNKNOWN_KID, "The id_token names a key that is not published.", _GOOGLE),
     FaultScript(Fault.WRONG_ISS_PARAMETER, "The redirect names another issuer (iss).", _GOOGLE),
     FaultScript(Fault.NO_ISS_PARAMETER, "The redirect names no issuer (iss); the sign-in works.", _GOOGLE),
+    FaultScript(Fault.MISSING_ID_TOKEN, "The token answer holds no id_token.", _GOOGLE),
     FaultScript(Fault.MISSING_TOKEN, "The token answer holds no access_token.", _FACEBOOK),
     FaultScript(Fault.MISSING_ID, "The profile holds no id.", _FACEBOOK),
     FaultScript(Fault.ODD_TYPES, "In the profile the id is a number and the email a list.", _FACEBOOK),
@@ -251,6 +253,10 @@ ACCESS_TOKEN_FAULTS = (
 in `debug_token` alone: `/me` answers, so that a server which forgets to ask is found out."""
 
 
-def faults_of(provider: Provider) -> tuple[FaultScript, ...]:
-    """The faults that the provider's stand-in can play when a browser signs in."""
-    return tuple(script for script in FAULTS if provider in script.providers)
+def faults_of(provider: Provider, *, with_id_token: bool = False) -> tuple[FaultScript, ...]:
+    """The faults that the provider's stand-in can play when a browser signs in.
+
+    Google always gives an id_token. Facebook does when it is asked for one: `with_id_token`.
+    """
+    beside = (*ID_TOKEN_FAULTS, Fault.MISSING_ID_TOKEN) if with_id_token else ()
+    return tuple(script for script in FAULTS if provider in script.providers or script.fault in beside)

@@ -1,13 +1,16 @@
 """The stand-in Facebook over real HTTP: the dialog, the code exchange, the Graph API, and each of its faults."""
 
+import base64
+import hashlib
 import hmac
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
+import jwt
 import pytest
 
 from nextarget.model import Provider
-from nextarget.sandbox.people import PEOPLE, faults_of, people_of
+from nextarget.sandbox.people import ID_TOKEN_FAULTS, PEOPLE, faults_of, people_of
 
 DIALOG = "/sandbox/facebook/dialog/oauth"
 GRAPH = "/sandbox/facebook/v26.0"
@@ -380,3 +383,86 @@ async def test_fault_other_app_and_other_user_lie_in_debug_token(token_for, debu
     assert data["app_id"] != config.facebook_client_id
     data = (await (await debug_token(await token_for(fault="other_user"))).json())["data"]
     assert data["user_id"] != PEOPLE["ada"].facebook_subject
+
+
+VERIFIER = "a-verifier-that-is-as-long-as-one-must-be-43chars"
+CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
+OIDC = {
+    "scope": "openid,email",
+    "nonce": "a nonce of the login",
+    "code_challenge": CHALLENGE,
+    "code_challenge_method": "S256",
+}
+
+
+async def test_openid_brings_an_id_token_with_the_nonce(code_for, exchange, client, config):
+    """docs/facebook-login/guides/advanced/oidc-token; signed with the published keys."""
+    answer = await (await exchange(await code_for(**OIDC), code_verifier=VERIFIER)).json()
+    assert set(answer) == {"access_token", "token_type", "expires_in", "id_token"}
+    (jwk,) = (await (await client.get("/sandbox/facebook/limited/jwks")).json())["keys"]
+    claims = jwt.decode(
+        answer["id_token"],
+        jwt.PyJWK(jwk).key,
+        algorithms=["RS256"],
+        audience=config.facebook_client_id,
+        issuer="https://www.facebook.com",
+        options={"verify_exp": False, "verify_iat": False},
+    )
+    assert claims["nonce"] == OIDC["nonce"]
+    assert claims["sub"] == PEOPLE["ada"].facebook_subject
+
+
+@pytest.mark.parametrize("scope", ["openid email", "email,openid", "openid"])
+async def test_scopes_may_be_parted_by_commas_or_spaces(code_for, exchange, scope):
+    """docs/facebook-login/guides/advanced/manual-flow: scope."""
+    answer = await exchange(await code_for(**OIDC | {"scope": scope}), code_verifier=VERIFIER)
+    assert "id_token" in await answer.json()
+
+
+async def test_without_a_nonce_the_id_token_has_none(code_for, exchange):
+    """There is nothing to answer with."""
+    answer = await (await exchange(await code_for(scope="openid"))).json()
+    assert "nonce" not in jwt.decode(answer["id_token"], options={"verify_signature": False})
+
+
+@pytest.mark.parametrize("verifier", [None, "", "x" * 43, VERIFIER[:-1], VERIFIER + "ö", CHALLENGE])
+async def test_a_code_with_a_challenge_wants_its_verifier(code_for, exchange, verifier):
+    """RFC 7636, 4.6. A wrong one spends nothing."""
+    code = await code_for(**OIDC)
+    error = await error_of(await exchange(code, code_verifier=verifier))
+    assert (error["type"], error["code"]) == ("OAuthException", 1)
+    assert (await exchange(code, code_verifier=VERIFIER)).status == 200
+
+
+@pytest.mark.parametrize("changes", [{"scope": "email"}, {"code_challenge": None, "code_challenge_method": None}])
+async def test_a_verifier_without_a_challenge_is_refused(code_for, exchange, changes):
+    """In Facebook's words; it forgets a challenge that came without `openid`."""
+    code = await code_for(**OIDC | changes)
+    error = await error_of(await exchange(code, code_verifier=VERIFIER))
+    assert error["message"] == "code_verifier param is provided without a code_challenge in authorization request."
+    assert (await exchange(code)).status == 200
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"code_challenge_method": None},
+        {"code_challenge_method": "plain"},
+        {"code_challenge_method": "sha256"},
+        {"code_challenge": "x" * 42},
+        {"code_challenge": ""},
+    ],
+)
+async def test_a_challenge_that_is_not_s256_gets_a_page(dialog, changes):
+    """Facebook would take it for `plain`: a mistake that nobody would notice."""
+    assert (await dialog(**{"person": "ada"} | OIDC | changes)).status == 400
+
+
+async def test_faults_of_an_id_token_are_played_where_there_is_one(dialog, code_for, exchange):
+    """They are offered, and can be asked for, beside `openid` alone."""
+    assert "missing_id_token" in await (await dialog(**OIDC)).text()
+    assert "missing_id_token" not in await (await dialog()).text()
+    for fault in (*ID_TOKEN_FAULTS, "missing_id_token"):
+        assert (await dialog(person="ada", fault=fault)).status == 400
+        answer = await (await exchange(await code_for(**OIDC, fault=fault), code_verifier=VERIFIER)).json()
+        assert ("id_token" in answer) is (fault != "missing_id_token")

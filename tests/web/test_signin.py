@@ -53,6 +53,7 @@ OUTCOMES: dict[Fault, type[ProblemError] | None] = {
     Fault.UNKNOWN_KID: IdentityRejected,
     Fault.WRONG_ISS_PARAMETER: InvalidState,
     Fault.NO_ISS_PARAMETER: None,
+    Fault.MISSING_ID_TOKEN: ProviderFailed,
     Fault.MISSING_TOKEN: ProviderFailed,
     Fault.MISSING_ID: IdentityRejected,
     Fault.ODD_TYPES: IdentityRejected,
