@@ -142,6 +142,7 @@ class Runtime:
                 authorization_endpoint=settings.facebook_authorization_endpoint
                 or f"https://www.facebook.com/{settings.facebook_graph_version}/dialog/oauth",
                 jwks_uri=settings.facebook_jwks_uri,
+                pkce=settings.facebook_pkce,
             )
             providers[Provider.FACEBOOK] = Facebook(facebook, ProviderHttp(http, Provider.FACEBOOK))
         return providers

@@ -1,12 +1,18 @@
 """Facebook: OAuth 2.0, then one question to the Graph API.
 
 https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
+
+Nothing in that flow binds a code to the login it was made for. With `pkce` on, OpenID Connect does, by a nonce and a
+PKCE challenge: https://developers.facebook.com/docs/facebook-login/guides/advanced/oidc-token, which calls itself
+still in testing. There the challenge counts only beside the scope `openid`.
 """
 
 import hashlib
 import hmac
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode
 
 from nextarget.errors import IdentityRejected, ProviderFailed, ProviderRefused, ProviderUnavailable
@@ -14,7 +20,15 @@ from nextarget.model import Identity, Millis, Provider, Secret
 from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType
 from nextarget.providers.jwks import JwksCache
 from nextarget.telemetry import scrubbed
-from nextarget.tokens.foreign import identity_of, issued_nonce, key_id_of, usable_email, verify_id_token
+from nextarget.tokens.foreign import (
+    MAX_TOKEN_LENGTH,
+    check_nonce,
+    identity_of,
+    issued_nonce,
+    key_id_of,
+    usable_email,
+    verify_id_token,
+)
 from nextarget.tokens.login import LoginSecrets
 
 SCOPE = "email"
@@ -29,6 +43,8 @@ _SUBJECT = re.compile(r"[0-9]{1,32}")
 
 @dataclass(frozen=True, slots=True)
 class FacebookConfig:
+    """Our app at Facebook, and where Facebook is. `pkce` has it bind each code to its login."""
+
     client_id: str
     client_secret: Secret = field(repr=False)
     redirect_uri: str
@@ -36,6 +52,7 @@ class FacebookConfig:
     graph_version: str
     authorization_endpoint: str
     jwks_uri: str
+    pkce: bool = False
 
 
 class Facebook:
@@ -57,17 +74,31 @@ class Facebook:
             "scope": SCOPE,
             "state": secrets.state,
         }
+        if self._config.pkce:
+            query |= {
+                "scope": f"openid,{SCOPE}",
+                "nonce": secrets.nonce,
+                "code_challenge": secrets.code_challenge,
+                "code_challenge_method": "S256",
+            }
         return f"{self._config.authorization_endpoint}?{urlencode(query)}"
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
-        return await self._profile(await self._redeem(code))
+        answer = await self._redeem(code, secrets)
+        access_token = _access_token_in(answer)
+        if not self._config.pkce:
+            return await self._profile(access_token)
+        bound = await self._bound_identity(answer, secrets, now)
+        identity = await self._profile(access_token)
+        if identity.subject != bound.subject:
+            raise IdentityRejected("id_token and access token speak of two people")
+        return identity
 
     async def identify_native(
         self, token: str, kind: SubjectTokenType, *, raw_nonce: str | None, now: Millis
     ) -> NativeIdentity:
         if kind is SubjectTokenType.ID_TOKEN:
-            keys = await self._keys.keys_for(key_id_of(token))
-            claims = verify_id_token(token, keys, audiences=(self._config.client_id,), issuers=self.issuers, now=now)
+            claims = await self._verified(token, now)
             identity = identity_of(self.name, claims, trusts_email=False)
             return NativeIdentity(identity, issued_nonce(claims, raw_nonce))
         if not _TOKEN.fullmatch(token):
@@ -77,6 +108,19 @@ class Facebook:
         if identity.subject != user_id:
             raise IdentityRejected("access token speaks of two people")
         return NativeIdentity(identity, nonce=None)
+
+    async def _bound_identity(self, answer: Answer, secrets: LoginSecrets, now: Millis) -> Identity:
+        """Who the id_token beside the access token speaks of, once its nonce shows that it answers this login."""
+        id_token = answer.text("id_token", length=MAX_TOKEN_LENGTH)
+        if id_token is None:
+            raise ProviderFailed(note="facebook: no id_token of a sane length in the token answer")
+        claims = await self._verified(id_token, now)
+        check_nonce(claims, secrets.nonce)
+        return identity_of(self.name, claims, trusts_email=False)
+
+    async def _verified(self, id_token: str, now: Millis) -> Mapping[str, Any]:
+        keys = await self._keys.keys_for(key_id_of(id_token))
+        return verify_id_token(id_token, keys, audiences=(self._config.client_id,), issuers=self.issuers, now=now)
 
     async def _check_token(self, token: str, now: Millis) -> str:
         """Whose access token an app presented, once Facebook says that it was made for us.
@@ -117,26 +161,32 @@ class Facebook:
         # Facebook does not say whether it checked the address, so it never counts as verified.
         return Identity(self.name, subject, usable_email(answer.document.get("email")), email_verified=False)
 
-    async def _redeem(self, code: str) -> str:
-        answer = await self.http.post(
-            f"{self._graph}/oauth/access_token",
-            {
-                "code": code,
-                "client_id": self._config.client_id,
-                "client_secret": self._config.client_secret.reveal(),
-                "redirect_uri": self._config.redirect_uri,
-            },
-        )
+    async def _redeem(self, code: str, secrets: LoginSecrets) -> Answer:
+        """The page on OIDC shows this without the secret, for apps that have none; who has one proves it (RFC 6749,
+        3.2.1)."""
+        form = {
+            "code": code,
+            "client_id": self._config.client_id,
+            "client_secret": self._config.client_secret.reveal(),
+            "redirect_uri": self._config.redirect_uri,
+        }
+        if self._config.pkce:
+            form["code_verifier"] = secrets.code_verifier
+        answer = await self.http.post(f"{self._graph}/oauth/access_token", form)
         if not answer.ok:
             raise _failure(answer, "oauth/access_token", refused_by=_CODE_REFUSED)
-        access_token = answer.text("access_token")
-        if access_token is None or not _TOKEN.fullmatch(access_token):
-            raise ProviderFailed(note="facebook: no usable access_token in the token answer")
-        return access_token
+        return answer
 
     def _appsecret_proof(self, access_token: str) -> str:
         """Proof that the caller holds the app secret. https://developers.facebook.com/docs/graph-api/securing-requests"""
         return hmac.new(self._config.client_secret.encode(), access_token.encode(), hashlib.sha256).hexdigest()
+
+
+def _access_token_in(answer: Answer) -> str:
+    access_token = answer.text("access_token")
+    if access_token is None or not _TOKEN.fullmatch(access_token):
+        raise ProviderFailed(note="facebook: no usable access_token in the token answer")
+    return access_token
 
 
 def _failure(

@@ -92,6 +92,9 @@ class Settings(BaseModel):
     facebook_client_id: ClientId | None = Field(None, description="The *App ID*.")
     facebook_client_secret: ClientSecret | None = Field(None, description="The *App secret*.")
     facebook_redirect_uri: Endpoint | None = Field(None, description="`PUBLIC_URL` + `/auth/facebook/callback`.")
+    facebook_pkce: bool = Field(
+        False, description="Whether Facebook binds each code to its login, by `openid`, nonce and PKCE; recommended."
+    )
     facebook_graph_version: str = Field("v26.0", pattern=r"^v\d{1,3}\.\d$", description="Version of the Graph API.")
     facebook_graph_url: Endpoint = Field("https://graph.facebook.com", description="Where the Graph API is.")
     facebook_authorization_endpoint: Endpoint | None = Field(
