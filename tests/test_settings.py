@@ -433,6 +433,24 @@ def test_requests_are_counted_in_memory_or_in_redis(tmp_path, url):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("HOST", "127.0.0.\u0661"),
+        ("HOST", "h\u00f6st"),
+        ("FACEBOOK_GRAPH_VERSION", "v2\u0666.0"),
+        ("FACEBOOK_GRAPH_VERSION", "v26.\u0660"),
+        ("DATABASE_URL", "postgresql://user@host:\u0661/database"),
+        ("RATE_LIMIT_STORAGE_URL", "redis://host:\u0661\u0662/0"),
+        ("TRUSTED_PROXIES", "10.0.0.\u0661"),
+        ("METRICS_ALLOW", "10.0.0.\u0661"),
+    ],
+)
+def test_digits_and_letters_are_those_of_ascii(tmp_path, name, text):
+    """Python knows ten digits in each of some sixty scripts; no address or version is written in them."""
+    assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, name: text})) == {name}
+
+
+@pytest.mark.parametrize(
     ("name", "low", "high"),
     [("PORT", 0, 65535), ("ACCESS_TOKEN_EXP_MINUTES", 1, 1440), ("REFRESH_TOKEN_EXP_DAYS", 1, 180)],
 )

@@ -17,7 +17,7 @@ RETRY_SECONDS = 5
 DEFAULT_AGE_SECONDS = 3600
 MAX_STALE_SECONDS = 24 * 3600
 
-_MAX_AGE = re.compile(r"(?:^|[,\s])max-age=(\d{1,9})", re.I)
+_MAX_AGE = re.compile(r"(?:^|[, \t])max-age=([0-9]{1,9})", re.I)
 log = get_logger()
 
 

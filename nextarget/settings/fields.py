@@ -38,7 +38,7 @@ class Settings(BaseModel):
     public_url: Origin = Field(
         "http://127.0.0.1:8000", description="How the world reaches the server, and the issuer of its tokens."
     )
-    host: str = Field("127.0.0.1", pattern=r"^[\w.:-]+$", description="The address to listen on.")
+    host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9_.:-]+$", description="The address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     workers: int = Field(1, ge=1, le=64, description="How many processes serve; one for each core that they may use.")
     drain_seconds: int = Field(
@@ -95,7 +95,9 @@ class Settings(BaseModel):
     facebook_pkce: bool = Field(
         False, description="Whether Facebook binds each code to its login, by `openid`, nonce and PKCE; recommended."
     )
-    facebook_graph_version: str = Field("v26.0", pattern=r"^v\d{1,3}\.\d$", description="Version of the Graph API.")
+    facebook_graph_version: str = Field(
+        "v26.0", pattern=r"^v[0-9]{1,3}\.[0-9]$", description="Version of the Graph API."
+    )
     facebook_graph_url: Endpoint = Field("https://graph.facebook.com", description="Where the Graph API is.")
     facebook_authorization_endpoint: Endpoint | None = Field(
         None,

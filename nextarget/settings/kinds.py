@@ -18,12 +18,12 @@ MAKE_SECRET = 'Make one with: python3 -c "import secrets; print(secrets.token_ur
 _PLACEHOLDER = re.compile(r"change.?(me|this)|placeholder|your[-_ ]|replace.?(me|this)|<.*>", re.I)
 
 
-_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:,/?#@\s]*)(?::\d{1,5})?"
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:,/?#@\s]*)(?::[0-9]{1,5})?"
 _POSTGRESQL = re.compile(
     rf"postgresql://(?:[^/?#@\s]*@)?(?P<hosts>{_HOST}(?:,{_HOST})*)/[^/?#\s]+(?:\?[^#\s]*)?", re.ASCII
 )
 _REDIS = re.compile(
-    r"(?P<scheme>rediss?)://(?:[^/?#@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}(?:/\d{0,5})?"
+    r"(?P<scheme>rediss?)://(?:[^/?#@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}(?:/[0-9]{0,5})?"
     r"(?:\?(?P<options>[^#]*))?"
 )
 _REDISS_OPTIONS = {"ssl_cert_reqs": "none|optional|required", "ssl_ca_certs": r"[\x20-\x7e]+"}
@@ -106,7 +106,7 @@ def _database_url(text: str) -> str:
 def _postgresql_url(text: str) -> str:
     """A URL as libpq reads it (PostgreSQL's manual, 34.1.1.2): several hosts, or one in the query, are fine."""
     found = _POSTGRESQL.fullmatch(text)
-    ports = re.findall(r":(\d+)(?=,|$)", found["hosts"]) if found else ["0"]
+    ports = re.findall(r":([0-9]+)(?=,|$)", found["hosts"]) if found else ["0"]
     if re.search(r"%(?:00|(?![0-9A-Fa-f]{2}))", text) or not all(0 < int(port) < 65536 for port in ports):
         raise ValueError(
             "is not a URL of PostgreSQL. Write postgresql://user:password@host:5432/database, and what is neither a "

@@ -8,7 +8,7 @@ import orjson
 
 from nextarget.errors import InvalidToken
 from nextarget.model import AccessToken, Millis
-from nextarget.tokens.encoding import base64url
+from nextarget.tokens.encoding import base64url, is_base64url
 from nextarget.tokens.keyring import JwtKey, Keyring
 
 TYPE = "at+jwt"
@@ -79,6 +79,8 @@ class AccessTokens:
     def _verify_signature(self, token: str) -> AccessClaims:
         if len(token) > MAX_TOKEN_LENGTH:
             raise InvalidToken(note="too long")
+        if not all(map(is_base64url, token.split("."))):  # PyJWT is kinder
+            raise InvalidToken(note="malformed or not signed by us")
         try:
             key = self._key_for(jwt.get_unverified_header(token))
             claims = jwt.decode(

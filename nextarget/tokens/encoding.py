@@ -12,6 +12,15 @@ def base64url(octets: bytes) -> str:
     return b2a_base64(octets, newline=False).translate(_URL_SAFE, b"=").decode()
 
 
+def is_base64url(text: str) -> bool:
+    """Whether `base64url` writes it so. Decoders also take other spellings of the same octets: another alphabet,
+    padding, and stray bits at the end (RFC 4648, 3.5)."""
+    try:
+        return base64url(urlsafe_b64decode(text + "=" * (-len(text) % 4))) == text
+    except ValueError:
+        return False
+
+
 def digest(text: str) -> str:
     """SHA-256, hex: how one-time values, which are random and need no salt, and subjects are kept."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -105,6 +105,7 @@ async def test_one_that_hangs_up_while_it_fetches_does_not_harm_the_others(
         ("max-age=5", REFETCH_SECONDS),
         ("max-age=-5", DEFAULT_AGE_SECONDS),
         ("max-age=soon", DEFAULT_AGE_SECONDS),
+        ("max-age=\u0667\u0662\u0660\u0660", DEFAULT_AGE_SECONDS),
         ("max-age=999999999", MAX_STALE_SECONDS),
         ("max-age=" + "9" * 30, MAX_STALE_SECONDS),
         (None, DEFAULT_AGE_SECONDS),

@@ -1,6 +1,9 @@
 """Access tokens: what is signed, what is believed, and for how long."""
 
+import hashlib
+import hmac
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from nextarget.model import Millis, Secret
 from nextarget.tokens import access
 from nextarget.tokens.access import AccessClaims, AccessTokens
 from nextarget.tokens.keyring import Keyring, SigningKey
-from tests.tokens.forging import decoded, flipped, hs256, unsigned
+from tests.tokens.forging import decoded, encoded, flipped, hs256, unsigned
 
 SECRET = Secret("a secret of thirty-two bytes or more")
 OTHER = Secret("another secret of thirty-two bytes or more")
@@ -81,6 +84,36 @@ def test_a_token_has_the_header_and_claims_of_rfc_9068(tokens: AccessTokens) -> 
 def test_a_token_made_by_hand_is_accepted(tokens: AccessTokens) -> None:
     """The forger of these tests makes good tokens too: what follows is refused for the reason it names."""
     assert tokens.verify(hs256(HEADER, CLAIMS, KEY.secret), NOW).user_id == CLAIMS["sub"]
+
+
+def respelt(which: int, change: Callable[[str], str]) -> str:
+    """A token of which one segment is spelt otherwise, and whose signature is of what it says as it is spelt."""
+    parts = hs256(HEADER, CLAIMS | {"jti": "??>>" * 9}, KEY.secret).split(".")
+    if which < 2:
+        parts[which] = change(parts[which])
+        signature = hmac.new(KEY.secret, ".".join(parts[:2]).encode(), hashlib.sha256).digest()
+        return ".".join([*parts[:2], encoded(signature)])
+    return ".".join([*parts[:2], change(parts[2])])
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text + "=",
+        lambda text: text + "==",
+        lambda text: text.translate(str.maketrans("-_", "+/")) + ("=" if "-" not in text and "_" not in text else ""),
+        lambda text: text[:-1] + chr(ord(text[-1]) + 1) if len(text) % 4 > 1 else text + "!",
+        lambda text: text + "!",
+        lambda text: text[:4] + "\n" + text[4:],
+        lambda text: text + "\u00a0",
+    ],
+    ids=["padded", "twice padded", "other alphabet", "stray bits", "junk", "line break", "no-break space"],
+)
+def test_a_token_has_one_spelling(tokens: AccessTokens, which: int, change: Callable[[str], str]) -> None:
+    """RFC 7515, 2: base64url without padding. Decoders take other spellings of the same octets; we wrote none."""
+    assert tokens.verify(respelt(which, str), NOW)
+    refused(tokens, respelt(which, change))
 
 
 def test_a_token_ends_on_the_second(tokens: AccessTokens) -> None:

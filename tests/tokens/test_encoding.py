@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextarget.tokens.encoding import base64url, code_challenge, digest
+from nextarget.tokens.encoding import base64url, code_challenge, digest, is_base64url
 
 verifiers = st.from_regex(r"[A-Za-z0-9._~-]{43,128}", fullmatch=True)
 
@@ -18,6 +18,21 @@ def test_base64url_is_unpadded_and_can_be_read_back(octets: bytes) -> None:
     text = base64url(octets)
     assert re.fullmatch(r"[A-Za-z0-9_-]*", text)
     assert base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) == octets
+
+
+@given(st.binary(max_size=100), st.text(max_size=4))
+def test_octets_have_one_spelling(octets: bytes, more: str) -> None:
+    """What decodes to the same octets and is written otherwise is not base64url."""
+    text = base64url(octets)
+    assert is_base64url(text)
+    for other in (text + more, more + text, text + "=", text.translate(str.maketrans("-_", "+/"))):
+        if other != text and is_base64url(other):
+            assert base64.urlsafe_b64decode(other + "=" * (-len(other) % 4)) != octets
+
+
+def test_stray_bits_at_the_end_are_seen() -> None:
+    """RFC 4648, 3.5: of the sixteen last letters that decode to one octet, one is written."""
+    assert [last for last in "ABCDEFGHIJKLMNOP" if is_base64url("A" + last)] == ["A"]
 
 
 def test_a_digest_is_sha_256_in_hex() -> None:
