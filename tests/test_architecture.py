@@ -1,6 +1,7 @@
 """House rules that import-linter cannot say. What it can say stands in setup.cfg."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ MAX_LINES = 400
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 SLOW_ON_PURPOSE = {"tests/benchmarks/servers.py", "tests/web/test_bad_input.py"}
 """Waiting for another process's port, and a client that trickles: neither waits for what is under test."""
+SPLITTERS = {"strip", "lstrip", "rstrip", "split", "rsplit"}
+KIND_TESTS = {"isdigit", "isdecimal", "isnumeric", "isalpha", "isalnum", "isspace", "casefold"}
 DOCUMENTED = ("errors", "model", "tokens", "providers", "services", "storage", "telemetry", "settings", "runtime")
 
 
@@ -62,6 +65,22 @@ def environment_uses(tree: ast.Module) -> Iterator[int]:
             yield node.lineno
 
 
+def kind_readings(tree: ast.Module) -> Iterator[int]:
+    """Lines where Python's idea of white space, digits or letters decides, which is wider than any RFC's: `strip` and
+    `split` that are not told what of, the tests of `str`, and classes such as `\\d` outside ASCII."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        of_what = node.args[0] if node.args else None
+        untold = of_what is None or (isinstance(of_what, ast.Constant) and of_what.value is None)
+        if node.func.attr in (SPLITTERS if untold else set()) | KIND_TESTS:
+            yield node.lineno
+        elif isinstance(node.func.value, ast.Name) and node.func.value.id == "re" and "ASCII" not in ast.dump(node):
+            texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
+            if any(re.search(r"\\[dDwWsSbB]", text) for text in texts if isinstance(text, str)):
+                yield node.lineno
+
+
 def test_the_rules_have_something_to_look_at() -> None:
     """A test that walks no files proves nothing."""
     assert len(MODULES) > 30
@@ -81,6 +100,35 @@ def test_the_rules_have_something_to_look_at() -> None:
 def test_the_search_for_the_environment_finds_it(source: str) -> None:
     """However the environment is reached, the next test sees it."""
     assert list(environment_uses(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("value.strip()", True),
+        ("value.split()", True),
+        ("value.split(None, 1)", True),
+        ("value.isdigit()", True),
+        ("re.compile(r'\\d+')", True),
+        ("re.fullmatch(rf'{a}[\\w-]', value)", True),
+        ("value.strip(OWS)", False),
+        ("value.split(',')", False),
+        ("re.compile(r'\\d+', re.ASCII)", False),
+        ("re.compile(rb'\\d+')", False),
+        ("re.compile('[0-9]+')", False),
+    ],
+)
+def test_the_search_for_kind_readings_finds_them(source: str, kind: bool) -> None:
+    """And nothing else."""
+    assert bool(list(kind_readings(ast.parse(source)))) is kind
+
+
+@pytest.mark.parametrize("room", ["web", "services", "tokens", "providers"])
+def test_what_others_send_is_read_as_ascii(room: str) -> None:
+    """Another reader of the same bytes knows no other white space, digits and letters."""
+    modules = [path for path in MODULES if room_of(path) == room]
+    assert modules
+    assert {name_of(path): lines for path in modules if (lines := list(kind_readings(tree_of(path))))} == {}
 
 
 def test_only_the_settings_read_or_write_the_environment() -> None:

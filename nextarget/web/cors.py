@@ -5,9 +5,6 @@ Nothing here allows credentials: no cookie belongs to the API, whose tokens trav
 
 import aiohttp_cors
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
-
-from nextarget.errors import CrossOriginRefused
 
 OPEN_ROUTES = frozenset(
     {
@@ -23,8 +20,6 @@ PREFLIGHT_SECONDS = 7200
 
 _EXPOSED = ("X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate")
 _ACCEPTED = ("Authorization", "Content-Type")
-_QUOTED = (hdrs.ORIGIN, hdrs.ACCESS_CONTROL_REQUEST_METHOD, hdrs.ACCESS_CONTROL_REQUEST_HEADERS)
-"""What a preflight says, and aiohttp-cors repeats in a refusal that nobody sees; it cannot repeat odd bytes."""
 
 
 def open_to(app: web.Application, origins: tuple[str, ...]) -> None:
@@ -36,7 +31,6 @@ def open_to(app: web.Application, origins: tuple[str, ...]) -> None:
     options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
         expose_headers=_EXPOSED, allow_headers=_ACCEPTED, max_age=PREFLIGHT_SECONDS, allow_credentials=False
     )
-    app.middlewares.append(_legible)
     cors = aiohttp_cors.setup(app)
     routes = [route for route in app.router.routes() if route.name in OPEN_ROUTES]
     for route in routes:
@@ -54,11 +48,3 @@ def open_to(app: web.Application, origins: tuple[str, ...]) -> None:
             await grant(request, response)
 
     app.on_response_prepare.append(share)
-
-
-@web.middleware
-async def _legible(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse a preflight of odd bytes (RFC 9110, 5.5: a field value is ASCII)."""
-    if request.method == hdrs.METH_OPTIONS and not all(request.headers.get(name, "").isascii() for name in _QUOTED):
-        raise CrossOriginRefused
-    return await handler(request)

@@ -20,8 +20,10 @@ from nextarget.errors import (
     PayloadTooLarge,
     ProblemError,
 )
+from nextarget.telemetry import metrics
 from nextarget.web import pages
 from nextarget.web.answers import ANSWER_TO, error_answer
+from nextarget.web.grammar import flaw
 from nextarget.web.keys import RUNTIME
 from nextarget.web.negotiation import wants_page
 from nextarget.web.problems import (
@@ -64,6 +66,8 @@ async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.
     began = perf_counter()  # the loop's own clock stands still within one of its turns
     request_id = telemetry.new_request_id()
     telemetry.request_id.set(request_id)
+    if (found := flaw(request)) is not None:
+        return _refused(found, terms)
     if hdrs.EXPECT in request.headers and (refused := _refused_expectation(request, terms)) is not None:
         return refused
     try:
@@ -71,7 +75,7 @@ async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.
     except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
         response = answer_to(request, error)
     finish_headers(response, request_id, https_only=terms.https_only)
-    if terms.stopping:
+    if terms.stopping or hdrs.UPGRADE in request.headers:  # of what came behind an upgrade, aiohttp loses a part
         response.force_close()
     resource = request.match_info.route.resource
     method = request.method if request.method in _METHODS else "other"
@@ -80,9 +84,19 @@ async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.
     return response
 
 
+def _refused(flaw: str, terms: Terms) -> web.Response:
+    """What is not well-formed is answered like what the parser refuses; the connection ends, since nobody knows what
+    else was meant by it."""
+    response = fixed_answer(InvalidRequest(), https_only=terms.https_only)
+    response.force_close()
+    metrics.count_malformed()
+    log.info("malformed_request", status=response.status, reason=flaw)
+    return response
+
+
 def _refused_expectation(request: web.Request, terms: Terms) -> web.Response | None:
-    """aiohttp would quote an expectation that it does not know."""
-    if request.headers[hdrs.EXPECT].lower() == "100-continue":
+    """aiohttp would quote an expectation that it does not know, and looks at the first alone (RFC 9110, 10.1.1)."""
+    if ",".join(request.headers.getall(hdrs.EXPECT)).lower() == "100-continue":
         return None
     log.info("expectation_refused", status=ExpectationFailed.status)
     return fixed_answer(ExpectationFailed(), https_only=terms.https_only)

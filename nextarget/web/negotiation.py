@@ -1,19 +1,21 @@
 """What the caller would rather have: a page or JSON, and in which language (RFC 9110, 12.5)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from aiohttp import web
 
-_QUALITY = re.compile(r"(?:^|;)\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)", re.ASCII)
-"""A weight among the parameters of one item (RFC 9110, 12.4.2)."""
+from nextarget.web.grammar import OWS
+
+_WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+"""RFC 9110, 12.4.2, in lower case."""
 _JSON = frozenset({"application/json", "application/problem+json"})
 
 
 def wants_page(request: web.BaseRequest) -> bool:
     """Whether the caller would rather have HTML than JSON: a browser, not an app."""
-    accept = request.headers.get("Accept", "")
-    if "html" not in accept.lower():
+    accept = request.headers.getall("Accept", ())
+    if not any("html" in field.lower() for field in accept):
         return False
     html = json = 0.0
     for kind, weight in _weighted(accept):
@@ -27,16 +29,20 @@ def wants_page(request: web.BaseRequest) -> bool:
 def preferred_language(request: web.BaseRequest, spoken: tuple[str, ...]) -> str:
     """The language among those we speak that the reader likes best; the first one if none is liked."""
     best, liking = spoken[0], 0.0
-    for tag, weight in _weighted(request.headers.get("Accept-Language", "")):
+    for tag, weight in _weighted(request.headers.getall("Accept-Language", ())):
         language = tag.partition("-")[0]
         if language in spoken and weight > liking:
             best, liking = language, weight
     return best
 
 
-def _weighted(header: str) -> Iterator[tuple[str, float]]:
-    """Each item of a list with its weight, in lower case."""
-    for item in header.lower().split(","):
-        value, _, parameters = item.partition(";")
-        found = _QUALITY.search(parameters)
-        yield value.strip(), float(found[1]) if found else 1.0
+def _weighted(fields: Iterable[str]) -> Iterator[tuple[str, float]]:
+    """Each item of a list with its weight, in lower case. An item whose weight has no weight's form is passed over, and
+    so is a field with quotation marks, in which a comma may part nothing: nothing that we speak is ever written so."""
+    for item in (item for field in fields if '"' not in field for item in field.lower().split(",")):
+        value, *parameters = (part.strip(OWS) for part in item.split(";"))
+        weights = [parameter for parameter in parameters if parameter.startswith("q=")]
+        if not weights:
+            yield value, 1.0
+        elif len(weights) == 1 and (found := _WEIGHT.fullmatch(weights[0])):
+            yield value, float(found[1])

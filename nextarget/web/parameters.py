@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from multidict import MultiDict, MultiMapping
 
 from nextarget.errors import InvalidRequest, PayloadTooLarge, RequestTimeout
+from nextarget.web.grammar import OWS
 
 STATE = re.compile(r"[A-Za-z0-9._-]{1,200}")
 """A state of ours, or of an earlier version. What is none is refused with a page that says to begin again."""
@@ -74,7 +75,7 @@ def is_form(content_type: str) -> bool:
 
     aiohttp reads them with Python's parser of emails, which some make fail, and others keep busy for a second.
     """
-    return content_type.partition(";")[0].strip().lower() == _FORM_TYPE
+    return content_type.partition(";")[0].strip(OWS).lower() == _FORM_TYPE
 
 
 async def _read_body(request: web.Request) -> bytes:

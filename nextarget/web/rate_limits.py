@@ -5,6 +5,7 @@ When the storage fails, requests pass: a limit protects the service, and must no
 
 import asyncio
 import ipaddress
+import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from aiohttp import web
 from nextarget.errors import RateLimited
 from nextarget.settings import Network
 from nextarget.telemetry import get_logger, metrics
+from nextarget.web.grammar import OWS
 
 BEGIN_PER_MINUTE = 30
 FINISH_PER_MINUTE = 60
@@ -35,6 +37,7 @@ _TURN_SECONDS = 5
 _PAUSE_SECONDS = 5
 """How long Redis is left alone after it failed."""
 
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{1,45}")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 log = get_logger()
@@ -248,13 +251,20 @@ def client_address(request: web.BaseRequest, trusted: tuple[Network, ...]) -> Ad
     if address is not None and in_any(address, trusted):
         hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
         for hop in reversed(hops):
-            forwarded = address_of(hop.strip())
+            forwarded = forwarded_address(hop)
             if forwarded is None:
                 break
             address = forwarded
             if not in_any(address, trusted):
                 break
     return address
+
+
+def forwarded_address(hop: str) -> Address | None:
+    """The address in one item of `X-Forwarded-For`, None for anything else, a zone included: it means something on one
+    machine alone (RFC 4007, 11.2), and names what it likes."""
+    hop = hop.strip(OWS)
+    return address_of(hop) if _ADDRESS.fullmatch(hop) else None
 
 
 def in_any(address: Address, networks: tuple[Network, ...]) -> bool:

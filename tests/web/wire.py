@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from tests.running import Server
 
+REFUSED = (400, "invalid_request")
+READ = (400, "invalid_grant")
+"""What `asked` tells of a token request that was understood, but whose token is none."""
 HANG_SECONDS = 30
 """Long after everything here should have happened: only a server that hangs takes this long."""
 
@@ -87,3 +90,17 @@ async def exchange(server: Server, octets: bytes) -> RawAnswer | None:
     async with wire(server) as connection:
         await connection.send(octets)
         return await connection.answer()
+
+
+def code_of(answer: RawAnswer) -> str:
+    """The code of a problem document or of an OAuth error; empty for anything else."""
+    if answer.headers.get("content-type") == "application/problem+json":
+        return answer.code
+    return answer.error if b'"error"' in answer.body else ""
+
+
+async def asked(server: Server, start: bytes, *fields: bytes, body: bytes = b"") -> tuple[int, str]:
+    """Status and code of the answer to one request, given by its start line, its fields and its body."""
+    answer = await exchange(server, b"".join((start, b"\r\n", *(field + b"\r\n" for field in fields), b"\r\n", body)))
+    assert answer is not None
+    return answer.status, code_of(answer)

@@ -16,10 +16,10 @@ from nextarget.settings import Network, is_loopback, metrics_folder
 from nextarget.telemetry import flush
 from nextarget.telemetry import metrics as collected
 from nextarget.web.keys import RUNTIME
-from nextarget.web.rate_limits import address_of, client_address, in_any
+from nextarget.web.rate_limits import address_of, client_address, forwarded_address, in_any
 
 _PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
-_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::\d+)?")
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]+)?")
 
 
 def add(app: web.Application) -> None:
@@ -42,18 +42,20 @@ def may_read(request: web.BaseRequest, allow: tuple[Network, ...], trusted: tupl
     if peer is None:
         return False
     if not any(name in request.headers for name in _PROXY_HEADERS):
-        local = peer.is_loopback and is_loopback(_host_name(request.headers.getall(hdrs.HOST, [])))
+        local = peer.is_loopback and is_loopback(_host_name(request))
         return local or in_any(peer, allow)
     hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
-    if not in_any(peer, trusted) or any(address_of(hop.strip()) is None for hop in hops):
+    if not in_any(peer, trusted) or any(forwarded_address(hop) is None for hop in hops):
         return False
     client = client_address(request, trusted)
     return client is not None and in_any(client, allow)
 
 
-def _host_name(hosts: list[str]) -> str | None:
-    """The name in the one Host header, without its port."""
-    if len(hosts) != 1:
+def _host_name(request: web.BaseRequest) -> str | None:
+    """The name in the one Host header, without its port. A target that is a whole URL names the host instead (RFC 9112,
+    3.2.2), and no program on this machine sends one."""
+    hosts = request.headers.getall(hdrs.HOST, [])
+    if len(hosts) != 1 or not request.raw_path.startswith("/"):
         return None
     found = _HOST.fullmatch(hosts[0])
     return found["name"] or found["address"] if found else None

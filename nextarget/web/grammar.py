@@ -1,0 +1,57 @@
+"""What a request must be, byte for byte, before anything reads it.
+
+Where one parser is kinder than the RFC, another one in front of it reads the same bytes differently, and what was
+checked there is not what counts here. aiohttp's parser refuses most of it by itself: control characters, folded lines,
+white space before a colon, names that are no tokens, a doubled Host, Content-Type or Content-Length, a Content-Length
+beside a Transfer-Encoding. What it lets pass is refused here.
+"""
+
+import re
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+
+OWS = " \t"
+"""White space of HTTP (RFC 9110, 5.6.3); Python's `strip()` knows more."""
+
+_TEXT = frozenset(
+    {
+        *(b"accept", b"accept-language", b"content-type", b"expect"),
+        *(b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"),
+    }
+)
+_ONCE = frozenset(
+    {
+        *(b"origin", b"access-control-request-method", b"access-control-request-headers"),
+        *(b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"),
+    }
+)
+_FORMS = {
+    # RFC 3986, 3.2.2 and 3.2.3: a name or an address, and a port, but no user.
+    b"host": re.compile(rb"(?:\[[0-9A-Za-z.:_~!$&'()*+,;=-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?"),
+    b"transfer-encoding": re.compile(rb"chunked", re.I),  # no other is ever undone
+    b"content-encoding": re.compile(rb"gzip|deflate|br|zstd|identity", re.I),
+}
+_READ = _TEXT | _ONCE | _FORMS.keys()
+"""Header fields that mean something here: lists and texts; texts that come once, of which whoever reads them would
+take the first; those of a stricter form, once. None has a place for bytes beyond ASCII, which Python's `strip`,
+`lower`, `int` and `\\d` read too kindly. The others may hold what they like (RFC 9110, 5.5); `Authorization` and
+`Cookie` are judged where they are read."""
+
+
+def flaw(request: web.BaseRequest) -> str | None:
+    """What is wrong with a request, for the log; None when it is well-formed. It quotes nothing of the request."""
+    if request.version not in (HttpVersion11, HttpVersion10):
+        return "version"  # RFC 9110, 2.5: another major version is another protocol
+    if "#" in request.raw_path:
+        return "fragment"  # RFC 9112, 3.2: a target has none, and some take it for a part of the path
+    once: set[bytes] = set()
+    for spelling, value in request.raw_headers:
+        name = spelling.lower()
+        if name not in _READ:
+            continue
+        form = _FORMS.get(name)
+        if name in once or not (form.fullmatch(value) if form else value.isascii()):
+            return name.decode()
+        if name not in _TEXT:
+            once.add(name)
+    return None
