@@ -103,11 +103,11 @@ class Facebook:
             return NativeIdentity(identity, issued_nonce(claims, raw_nonce))
         if not _TOKEN.fullmatch(token):
             raise IdentityRejected("access token malformed")
-        user_id = await self._check_token(token, now)
+        user_id, issued_at = await self._check_token(token, now)
         identity = await self._profile(token)
         if identity.subject != user_id:
             raise IdentityRejected("access token speaks of two people")
-        return NativeIdentity(identity, nonce=None)
+        return NativeIdentity(identity, None, issued_at)
 
     async def _bound_identity(self, answer: Answer, secrets: LoginSecrets, now: Millis) -> Identity:
         """Who the id_token beside the access token speaks of, once its nonce shows that it answers this login."""
@@ -122,8 +122,9 @@ class Facebook:
         keys = await self._keys.keys_for(key_id_of(id_token))
         return verify_id_token(id_token, keys, audiences=(self._config.client_id,), issuers=self.issuers, now=now)
 
-    async def _check_token(self, token: str, now: Millis) -> str:
-        """Whose access token an app presented, once Facebook says that it was made for us.
+    async def _check_token(self, token: str, now: Millis) -> tuple[str, Millis | None]:
+        """Whose access token an app presented, once Facebook says that it was made for us; and when it was made, as
+        far as that is said.
 
         https://developers.facebook.com/docs/facebook-login/guides/access-tokens/debugging
         """
@@ -144,7 +145,9 @@ class Facebook:
             raise IdentityRejected("access token made for another app")
         if type(expires_at) is not int or (expires_at != 0 and expires_at <= now // 1000):  # 0: it does not expire
             raise IdentityRejected("access token expired")
-        return user_id
+        issued_at = data.get("issued_at")
+        # In whole seconds: as late as it can have been, so that nobody is refused for the fraction.
+        return user_id, Millis(issued_at * 1000 + 999) if type(issued_at) is int else None
 
     async def _profile(self, access_token: str) -> Identity:
         # The token goes into a header: a query string ends up in logs on the way.

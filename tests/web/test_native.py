@@ -16,6 +16,7 @@ from nextarget.errors import UserDeactivated
 from nextarget.model import Millis, Provider
 from nextarget.sandbox.people import ACCESS_TOKEN_FAULTS, ID_TOKEN_FAULTS, PEOPLE, Fault, people_of
 from nextarget.services import accounts
+from nextarget.services.sessions import end_all
 from nextarget.storage import users
 from nextarget.tokens import one_time
 from nextarget.web.keys import ONLINE
@@ -456,3 +457,19 @@ async def test_neither_log_nor_answer_holds_anything_of_a_token(phone: Phone, pr
     assert len(log.events("problem")) == 7
     for secret in (*secrets, PEOPLE["ada"].email or ""):
         assert not log.holds(secret)
+
+
+async def test_an_access_token_of_before_every_session_ended_signs_nobody_in(server: Server, phone: Phone) -> None:
+    """It can be presented again while it lives, so that it would undo what the person has just done; one that the SDK
+    gets afterwards is good."""
+    old = await phone.access_token()
+    tokens = (await phone.exchange("facebook", old, ACCESS_TOKEN)).json
+    user = await server.runtime.database.read(users.get, tokens["user_id"])
+    assert user is not None
+    in_a_minute = Millis(server.runtime.clock() + 60_000)
+    await server.runtime.database.write(end_all, user, now=in_a_minute)
+    refused = await phone.exchange("facebook", old, ACCESS_TOKEN)
+    assert_refused(refused, "ended after this sign-in began", old)
+    assert not await stands(server, tokens)
+    await server.runtime.database.write(users.end_sessions, user.id, Millis(in_a_minute - 120_000))
+    assert (await phone.exchange("facebook", await phone.access_token(), ACCESS_TOKEN)).status == 200
