@@ -148,6 +148,18 @@ def test_only_storage_imports_what_speaks_to_a_database() -> None:
     assert {room_of(path) for path in MODULES if imported(path) & drivers} <= {"storage"}
 
 
+def test_a_session_begins_only_where_the_others_of_its_user_are_counted() -> None:
+    """`sessions.add` counts nothing: outside storage, sessions are stored by `sessions.begin`."""
+    used = [
+        (name_of(path), node.attr)
+        for path in MODULES
+        if room_of(path) != "storage"
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sessions.add", "sessions.begin")
+    ]
+    assert {attribute for _, attribute in used} == {"begin"}, used
+
+
 def test_errors_and_model_need_nothing_but_the_standard_library() -> None:
     """Whatever else changes, these two can be read and used alone."""
     for path in (PACKAGE / "errors.py", PACKAGE / "model.py"):

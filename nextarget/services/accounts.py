@@ -68,7 +68,7 @@ def delete(db: Connection, user: User, *, now: Millis) -> None:
 def open_terminal_session(db: Connection, user: User, making: Sessions, *, now: Millis) -> Session:
     """A real session for a token issued from the terminal: labelled, recorded, ended like any other."""
     session = making.new(user.id, label=TERMINAL_LABEL, now=now)
-    sessions.add(db, session)
+    sessions.begin(db, session)
     audit.record(db, AuditEvent(now, "token_issued", user_id=user.id, session_id=session.id, detail="terminal"))
     return session
 
@@ -87,7 +87,7 @@ def sign_in(
     """The user of an identity and a new session for it, on record. Raises what `let_in` does."""
     user = let_in(db, identity, begun_at=begun_at, now=now)
     session = making.new(user.id, label=label, now=now)
-    sessions.add(db, session)
+    sessions.begin(db, session)
     event = AuditEvent(
         now,
         "login_succeeded",

@@ -95,7 +95,7 @@ class CodeRedemption:
         if alive and user is not None and user.may_begin(grant.begun_at):
             session = self._sessions.new(user.id, label=presented.label, now=now)
             if logins.redeem(db, grant.login_id, session.id):
-                sessions.add(db, session)
+                sessions.begin(db, session)
                 audit.record(db, _event(now, "code_redeemed", grant, session.id))
                 return grant.login_id, user, session
             grant = logins.granted(db, code_digest) or grant  # another request was faster

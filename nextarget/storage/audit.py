@@ -87,3 +87,17 @@ def _latest(db: pw.Database, condition: Any, limit: int) -> list[AuditEvent]:
     )
     rows: list[dict[str, Any]] = query.dicts().execute(db)
     return [AuditEvent(**row) for row in rows]
+
+
+_FACTS = tuple(column.column_name for column in _COLUMNS)
+_PAGE = Statement(
+    f'SELECT "id", {", ".join(_FACTS)} FROM "audit_event" '  # noqa: S608 - names of ours
+    'WHERE "user_id" = {0} AND "id" < {0} ORDER BY "id" DESC LIMIT {0}'
+)
+_ABOVE_ALL = 2**63 - 1
+
+
+def page_of_user(db: pw.Database, user_id: str, *, before: int = _ABOVE_ALL, size: int) -> list[tuple[int, AuditEvent]]:
+    """What happened to a user, the last recorded first, each with its number; the next ones below `before`."""
+    rows = _PAGE.rows(db, (user_id, before, size))
+    return [(number, AuditEvent(**dict(zip(_FACTS, facts, strict=True)))) for number, *facts in rows]

@@ -1,15 +1,23 @@
 """Sessions: one row for each signed-in device. A row that is gone, revoked or expired ends every token it made."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import peewee as pw
 
-from nextarget.model import Generations, Millis, Session, User
+from nextarget.model import AuditEvent, Generations, Millis, Session, User
+from nextarget.storage import audit
 from nextarget.storage.statements import Statement, StatementForMany, insert_into
 from nextarget.storage.tables import SessionTable
 from nextarget.storage.users import COLUMNS as USER_COLUMNS
 from nextarget.storage.users import to_user
+from nextarget.telemetry import request_id
+
+MOST_STANDING = 100
+"""How many sessions of one user stand at a time."""
+MOST_ENDED = 100
+"""How many sessions of one user that somebody ended are kept until they would have expired: the newest."""
 
 _COLUMNS = (
     SessionTable.id,
@@ -80,7 +88,7 @@ def _to_session(row: tuple[Any, ...]) -> Session:
 
 
 def add(db: pw.Database, session: Session) -> None:
-    """Store a session that begins."""
+    """Store a session, however many its user has; where one begins, `begin` does."""
     facts = (session.id, session.user_id, session.client_id, session.label)
     times = (session.created_at, session.expires_at, session.revoked_at)
     _ADD.run(db, (*facts, *times, *_values(session.generations)))
@@ -178,3 +186,75 @@ def of_user(db: pw.Database, user_id: str, *, standing_at: Millis | None = None)
         query = query.where(SessionTable.revoked_at.is_null(), SessionTable.expires_at > standing_at)
     query = query.order_by(SessionTable.created_at, SessionTable.id)
     return [_to_session(row) for row in query.tuples().execute(db)]
+
+
+_USES = 'SELECT "created_at" AS moment UNION ALL SELECT "rotated_at"'
+_LAST_USED = f"(SELECT max(moment) FROM ({_USES}) AS uses)"  # noqa: S608 - constants
+"""When a session was last used; it has been idle since."""
+_NAMES = ", ".join(f'"{column.column_name}"' for column in _COLUMNS)
+_STANDING = '"user_id" = {0} AND "revoked_at" IS NULL AND "expires_at" > {0}'
+_ENDED = '"user_id" = {0} AND "revoked_at" IS NOT NULL'
+_CROWDED = Statement('SELECT 1 FROM "session" WHERE "user_id" = {0} LIMIT 1 OFFSET {0}')
+_TOO_MANY = Statement(f'SELECT 1 FROM "session" WHERE {_STANDING} LIMIT 1 OFFSET {{0}}')  # noqa: S608 - constants
+_DISPLACE = Statement(
+    f'UPDATE "session" SET "revoked_at" = {{0}} WHERE {_STANDING} AND "id" <> {{0}} AND ({_LAST_USED}, "id") < '  # noqa: S608
+    f'(SELECT {_LAST_USED}, "id" FROM "session" WHERE {_STANDING} AND "id" <> {{0}} '
+    'ORDER BY 1 DESC, 2 DESC LIMIT 1 OFFSET {0}) RETURNING "id"'
+)
+_FORGET = Statement(
+    f'DELETE FROM "session" WHERE {_ENDED} AND ("revoked_at", "id") < '  # noqa: S608 - constants
+    f'(SELECT "revoked_at", "id" FROM "session" WHERE {_ENDED} ORDER BY 1 DESC, 2 DESC LIMIT 1 OFFSET {{0}})'
+)
+_LEAST_IDLE = Statement(
+    f'SELECT {_NAMES} FROM "session" WHERE {_STANDING} ORDER BY "id" = {{0}} DESC, {_LAST_USED} DESC LIMIT {{0}}'  # noqa: S608
+)
+_PAGE = Statement(
+    f'SELECT {_NAMES} FROM "session" WHERE "user_id" = {{0}} AND ("created_at", "id") > ({{0}}, {{0}}) '  # noqa: S608
+    'ORDER BY "created_at", "id" LIMIT {0}'
+)
+
+
+def begin(db: pw.Database, session: Session) -> None:
+    """Store a session that begins. Where more than MOST_STANDING would stand then, those idle for longest end.
+
+    In a transaction that holds the user (`users.hold`, `users.admit`), so that of several that begin at once each
+    counts those before it. What that costs most sign-ins is one look at an index.
+    """
+    add(db, session)
+    if _CROWDED.rows(db, (session.user_id, min(MOST_STANDING, MOST_ENDED))):
+        _make_room(db, session)
+
+
+def _make_room(db: pw.Database, new: Session) -> None:
+    """Displace and forget whatever is too much.
+
+    A session may be refreshed just when it is displaced: then it is not idle, and stays, and another one goes.
+    """
+    standing = (new.user_id, new.created_at)
+    while _TOO_MANY.rows(db, (*standing, MOST_STANDING)):
+        others = (*standing, new.id)
+        displaced = _DISPLACE.rows(db, (new.created_at, *others, *others, MOST_STANDING - 2))
+        _record_displaced(db, new, [session_id for (session_id,) in displaced])
+    _FORGET.run(db, (new.user_id, new.user_id, MOST_ENDED - 1))
+
+
+def _record_displaced(db: pw.Database, new: Session, displaced: list[str]) -> None:
+    """One event for each; of a crowd, which only an older version let gather, one that counts them."""
+    event = AuditEvent(new.created_at, "session_displaced", request_id=request_id.get(), user_id=new.user_id)
+    if len(displaced) > MOST_STANDING:
+        audit.record(db, replace(event, detail=f"{len(displaced)} ended"))
+        return
+    for session_id in displaced:
+        audit.record(db, replace(event, session_id=session_id))
+
+
+def least_idle(db: pw.Database, user_id: str, *, now: Millis, current: str) -> list[Session]:
+    """The sessions of a user that stand, oldest first; of more than MOST_STANDING `current` and those used last."""
+    rows = _LEAST_IDLE.rows(db, (user_id, now, current, MOST_STANDING))
+    return sorted(map(_to_session, rows), key=lambda session: (session.created_at, session.id))
+
+
+def page_of_user(db: pw.Database, user_id: str, *, after: Session | None = None, size: int) -> list[Session]:
+    """The next sessions of a user, oldest first, whatever became of them, after the last one of the page before."""
+    key = (after.created_at, after.id) if after else (-1, "")
+    return [_to_session(row) for row in _PAGE.rows(db, (user_id, *key, size))]

@@ -25,7 +25,7 @@ COLUMNS = (
 
 _NAMES = ", ".join(f'"{column.column_name}"' for column in COLUMNS)
 _GET = Statement(f'SELECT {_NAMES} FROM "user" WHERE "id" = {{0}}')  # noqa: S608 - names of ours
-_HOLD = Statement(f'SELECT {_NAMES} FROM "user" WHERE "id" = {{0}} {{1}}', lock="FOR SHARE")  # noqa: S608 - likewise
+_HOLD = Statement(f'SELECT {_NAMES} FROM "user" WHERE "id" = {{0}} {{1}}', lock="FOR NO KEY UPDATE")  # noqa: S608
 _PROVIDERS = {provider.value: provider for provider in Provider}
 
 
@@ -71,7 +71,8 @@ def get(db: pw.Database, user_id: str) -> User | None:
 
 
 def hold(db: pw.Database, user_id: str) -> User | None:
-    """As `get`, for a transaction that opens a session: until it ends, nobody deactivates or deletes the user."""
+    """As `get`, for a transaction that opens a session: until it ends, nobody deactivates or deletes the user, and
+    nobody else opens one."""
     rows = _HOLD.rows(db, (user_id,))
     return to_user(rows[0]) if rows else None
 

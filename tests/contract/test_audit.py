@@ -106,3 +106,18 @@ def test_forgetting_a_user_forgets_nobody_else(database: Database) -> None:
     database.write_now(audit.forget_user, "user")
     left = database.read_now(lambda db: db.execute_sql('SELECT "user_id" FROM "audit_event" ORDER BY 1').fetchall())
     assert set(left) == {("other",), (None,)}
+
+
+def test_events_come_in_pages_by_number(database: Database) -> None:
+    """The last recorded first, each once, whatever is recorded between two pages; and only the user's own."""
+    events = [event(f"event {number}", at=later(-number)) for number in range(7)]
+    for each in events:
+        database.write_now(audit.record, each)
+        database.write_now(audit.record, event(user_id="other"))
+    pages, before = [], {}
+    while page := database.read_now(audit.page_of_user, "user", size=3, **before):
+        pages.append([found for _, found in page])
+        before = {"before": page[-1][0]}
+        database.write_now(audit.record, event("meanwhile"))
+    assert pages == [events[:3:-1], events[3:0:-1], events[:1]]
+    assert database.read_now(audit.page_of_user, "nobody", size=3) == []

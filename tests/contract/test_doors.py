@@ -34,8 +34,11 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "sessions.of_user": lambda db, user, _: sessions.of_user(db, user.id),
     "sessions.of_user, standing": lambda db, user, _: sessions.of_user(db, user.id, standing_at=NOW),
     "logins.is_used": lambda db, _, __: logins.is_used(db, digest_of("changed")),
+    "sessions.least_idle": lambda db, user, _: sessions.least_idle(db, user.id, now=NOW, current="?"),
+    "sessions.page_of_user": lambda db, user, _: sessions.page_of_user(db, user.id, size=3),
     "logins.granted": lambda db, _, __: logins.granted(db, CODE),
     "audit.latest_of_user": lambda db, user, _: audit.latest_of_user(db, user.id, limit=3),
+    "audit.page_of_user": lambda db, user, _: audit.page_of_user(db, user.id, size=3),
     "purge.count": lambda db, _, __: purge.count(db, EVERYTHING),
 }
 """Every storage function that reads, in each way that it does, asked for several rows where it can give them: a
@@ -46,6 +49,7 @@ WRITES = {
     "users.end_sessions",
     "users.delete",
     "sessions.add",
+    "sessions.begin",
     "sessions.swap",
     "sessions.swap_all",
     "sessions.revoke",

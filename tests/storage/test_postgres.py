@@ -11,13 +11,14 @@ import psycopg
 import pytest
 
 from nextarget.errors import DatabaseUnavailable, SchemaError
-from nextarget.model import AuditEvent, Millis, User
+from nextarget.model import AuditEvent, Generations, Millis, User
 from nextarget.services import accounts
 from nextarget.storage import audit, postgres, purge, sessions, users
 from nextarget.storage.addresses import database_at
 from nextarget.storage.database import Connection, Database
 from nextarget.storage.schema import migrate, pending
 from tests.conftest import need_pgbouncer
+from tests.contract import crowds
 from tests.contract.rows import NOW, add_session, admit, identity, later, standing
 from tests.postgres import Cluster, PgBouncer
 
@@ -239,17 +240,71 @@ async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(
         redeeming = asyncio.create_task(database.write(redeem))
         await asyncio.to_thread(read.wait, 30)
         ending = asyncio.create_task(database.write(accounts.set_active, user, active=False, now=NOW))
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        async with asyncio.timeout(30):
-            while not await database.read(lambda db: db.execute_sql(waiting).fetchone()[0]):
-                assert not ending.done()
+        await until_one_waits(database, ending)
         go_on.set()
         session_id = await redeeming
         await ending
         await database.write(accounts.set_active, user, active=True, now=NOW)
         assert await database.read(standing, session_id, NOW) is None
+
+
+async def until_one_waits(database: Database, waiting: "asyncio.Task[object]") -> None:
+    """Return once somebody waits for a row that another holds; what is to wait must not be done before."""
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(30):
+        while not await database.read(lambda db: db.execute_sql(asked).fetchone()[0]):
+            assert not waiting.done()
+
+
+async def test_who_begins_a_session_waits_for_whoever_begins_another(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And counts it then, though it had not been committed before: of two last places nobody takes three."""
+    monkeypatch.setattr(postgres, "LOCK_SECONDS", 30)
+    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 30)
+    async with opened(postgres_url) as database:
+        user = await database.write(admit)
+        await database.write(crowds.fill, user, sessions.MOST_STANDING - 1)
+        begun, go_on = threading.Event(), threading.Event()
+
+        def begin_slowly(db: Connection) -> None:
+            crowds.begin(db, user.id)
+            begun.set()
+            assert go_on.wait(30)
+
+        slow = asyncio.create_task(database.write(begin_slowly))
+        await asyncio.to_thread(begun.wait, 30)
+        other = asyncio.create_task(database.write(crowds.begin, user.id))
+        await until_one_waits(database, other)
+        go_on.set()
+        await asyncio.gather(slow, other)
+        assert len(await database.read(crowds.standing, user.id)) == sessions.MOST_STANDING
+
+
+async def test_a_session_that_is_being_refreshed_is_not_displaced(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was idle for longest when it was looked for, and is not once its refresh is committed: another one goes."""
+    monkeypatch.setattr(postgres, "LOCK_SECONDS", 30)
+    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 30)
+    async with opened(postgres_url) as database:
+        user = await database.write(admit)
+        oldest, second, *_ = await database.write(crowds.fill, user, sessions.MOST_STANDING)
+        moved, go_on = threading.Event(), threading.Event()
+
+        def refresh(db: Connection) -> None:
+            assert sessions.swap(db, oldest, Generations(1, 2, 2, later(2000)), expires_at=oldest.expires_at)
+            moved.set()
+            assert go_on.wait(30)
+
+        refreshing = asyncio.create_task(database.write(refresh))
+        await asyncio.to_thread(moved.wait, 30)
+        beginning = asyncio.create_task(database.write(crowds.begin, user.id, crowds.session_at(user.id, 1000)))
+        await until_one_waits(database, beginning)
+        go_on.set()
+        await asyncio.gather(refreshing, beginning)
+        assert crowds.displaced(database, user) == [second.id]
+        assert await database.read(standing, oldest.id, NOW) is not None
 
 
 OVER = purge.Limits(logins=NOW, expired=later(2), events=NOW)

@@ -1,0 +1,41 @@
+"""Users with very many sessions, and what became of them."""
+
+import uuid
+from dataclasses import replace
+
+from nextarget.model import Millis, Session, User
+from nextarget.storage import audit, sessions, users
+from nextarget.storage.database import Connection, Database
+from nextarget.tokens.refresh import NEW_SESSION
+from tests.contract.rows import HOUR, NOW, later
+
+
+def session_at(user_id: str, when: int, *, rotated: int | None = None, lasts: int = HOUR) -> Session:
+    """A session that began at this many milliseconds, and was last refreshed at that many."""
+    generations = NEW_SESSION if rotated is None else replace(NEW_SESSION, rotated_at=later(rotated))
+    return Session(str(uuid.uuid4()), user_id, "app", None, later(when), later(when + lasts), None, generations)
+
+
+def begin(db: Connection, user_id: str, session: Session | None = None) -> Session:
+    """As every sign-in does: hold the user, then begin."""
+    session = session or session_at(user_id, 0)
+    assert users.hold(db, user_id)
+    sessions.begin(db, session)
+    return session
+
+
+def fill(db: Connection, user: User, count: int, *, when: int = 0) -> list[Session]:
+    """Sessions of which each began a millisecond after the one before, as no version of today would let gather."""
+    made = [session_at(user.id, when + number, lasts=HOUR) for number in range(count)]
+    for session in made:
+        sessions.add(db, session)
+    return made
+
+
+def standing(db: Connection, user_id: str, now: Millis = NOW) -> set[str]:
+    return {session.id for session in sessions.of_user(db, user_id, standing_at=now)}
+
+
+def displaced(database: Database, user: User) -> list[str | None]:
+    events = database.read_now(audit.latest_of_user, user.id, limit=1000)
+    return [event.session_id for event in events if event.event == "session_displaced"]

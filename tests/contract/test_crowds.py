@@ -1,0 +1,275 @@
+"""How many sessions one user has: a hundred that stand, a hundred that were ended, on every database."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from nextarget.model import Generations, Secret
+from nextarget.services import accounts
+from nextarget.services.authorization import CodeRedemption, PresentedCode
+from nextarget.services.sessions import SessionRules, Sessions
+from nextarget.storage import audit, logins, sessions, users
+from nextarget.storage.database import Connection, Database
+from nextarget.storage.sessions import MOST_ENDED, MOST_STANDING
+from nextarget.tokens.access import AccessTokens
+from nextarget.tokens.encoding import code_challenge, digest
+from nextarget.tokens.keyring import Keyring
+from tests.contract.crowds import begin, displaced, fill, session_at, standing
+from tests.contract.databases import Place, run_together
+from tests.contract.rows import HOUR, NOW, add_app_login, add_session, admit, identity, later
+
+AT_ONCE = 12
+VERIFIER = "v" * 43
+
+BEGIN_MANY = f"""
+import sys
+from nextarget.storage import users
+from tests.contract.databases import Place
+from tests.contract.crowds import begin
+
+database, user_id = Place(sys.argv[1]).connect(), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range({AT_ONCE}):
+    database.write_now(begin, user_id)
+database.close()
+"""
+
+
+def test_one_more_than_a_hundred_ends_the_one_idle_for_longest(database: Database) -> None:
+    """It is on record; the others stand, and so do those of everybody else."""
+    ada, grace = (database.write_now(admit) for _ in range(2))
+    oldest, *others = database.write_now(fill, ada, MOST_STANDING)
+    of_grace = database.write_now(add_session, grace)
+    new = database.write_now(begin, ada.id, session_at(ada.id, 1000))
+    assert database.read_now(standing, ada.id, later(1000)) == {session.id for session in (*others, new)}
+    assert database.read_now(standing, grace.id) == {of_grace.id}
+    (event,) = [e for e in database.read_now(audit.latest_of_user, ada.id) if e.event == "session_displaced"]
+    assert (event.session_id, event.at, event.detail) == (oldest.id, new.created_at, None)
+    ended = {session.id: session.revoked_at for session in database.read_now(sessions.of_user, ada.id)}
+    assert ended[oldest.id] == new.created_at
+
+
+def test_a_hundred_displace_nobody(database: Database) -> None:
+    """Not even beside as many that were ended: those do not count."""
+    user = database.write_now(admit)
+    for session in database.write_now(fill, user, MOST_ENDED):
+        database.write_now(sessions.revoke, session.id, NOW)
+    kept = database.write_now(fill, user, MOST_STANDING - 1)
+    new = database.write_now(begin, user.id)
+    assert database.read_now(standing, user.id) == {session.id for session in (*kept, new)}
+    assert displaced(database, user) == []
+
+
+def test_a_session_is_idle_since_it_was_refreshed_and_one_that_never_was_since_it_began(database: Database) -> None:
+    """The later of the two counts, whichever it is; of two alike, always the same one goes."""
+    user = database.write_now(admit)
+    early = session_at(user.id, 0, rotated=5_000)
+    idle = session_at(user.id, 1_000, rotated=900)
+    for session in (early, idle):
+        database.write_now(sessions.add, session)
+    later_ones = database.write_now(fill, user, MOST_STANDING - 2, when=2_000)
+    for expected in (idle, *later_ones[:2]):
+        database.write_now(begin, user.id, session_at(user.id, 10_000))
+        assert displaced(database, user)[0] == expected.id
+    assert early.id in database.read_now(standing, user.id)
+
+
+def test_what_has_expired_counts_no_more(database: Database) -> None:
+    """Nobody is displaced for a session that is over and not purged yet."""
+    user = database.write_now(admit)
+    for _ in range(MOST_STANDING):
+        database.write_now(add_session, user, lifetime=10)
+    new = database.write_now(begin, user.id, session_at(user.id, 10))
+    assert displaced(database, user) == []
+    assert database.read_now(standing, user.id, later(10)) == {new.id}
+
+
+def test_the_new_session_stays_though_the_others_seem_newer(database: Database) -> None:
+    """Clocks of nodes differ: whoever signs in is signed in."""
+    user = database.write_now(admit)
+    database.write_now(fill, user, MOST_STANDING, when=60_000)
+    new = database.write_now(begin, user.id)
+    assert new.id in database.read_now(standing, user.id)
+    assert len(database.read_now(standing, user.id)) == MOST_STANDING
+
+
+def test_who_signs_in_for_ever_leaves_two_hundred_rows(database: Database) -> None:
+    """The newest hundred of those that were ended stay until they expire; older ones go."""
+    user = database.write_now(admit)
+    made = [database.write_now(begin, user.id, session_at(user.id, number)).id for number in range(350)]
+    rows = database.read_now(sessions.of_user, user.id)
+    assert [row.id for row in rows] == made[-MOST_STANDING - MOST_ENDED :]
+    assert [row.revoked_at is None for row in rows] == [False] * MOST_ENDED + [True] * MOST_STANDING
+
+
+def test_who_signs_in_and_out_for_ever_leaves_a_hundred_rows(database: Database) -> None:
+    """Signing out makes no room in the table by itself; the next sign-in does."""
+    user = database.write_now(admit)
+    for number in range(250):
+        session = database.write_now(begin, user.id, session_at(user.id, number))
+        database.write_now(sessions.revoke, session.id, later(number))
+    assert len(database.read_now(sessions.of_user, user.id)) <= MOST_ENDED + 1
+
+
+def test_thousands_of_an_older_version_are_a_hundred_with_the_next_sign_in(database: Database) -> None:
+    """The newest stay; one event tells how many went. Until then a listing is no longer than a hundred."""
+    user = database.write_now(admit)
+    crowd = database.write_now(fill, user, 3_000)
+    current = crowd[7]
+    listed = database.read_now(sessions.least_idle, user.id, now=NOW, current=current.id)
+    assert listed == [current, *crowd[-MOST_STANDING + 1 :]]
+    new = database.write_now(begin, user.id, session_at(user.id, 5_000))
+    assert database.read_now(standing, user.id, later(5_000)) == {s.id for s in (*crowd[-MOST_STANDING + 1 :], new)}
+    assert len(database.read_now(sessions.of_user, user.id)) == MOST_STANDING + MOST_ENDED
+    (event,) = database.read_now(audit.latest_of_user, user.id)
+    assert (event.event, event.session_id, event.detail) == ("session_displaced", None, "2901 ended")
+
+
+def test_a_few_too_many_are_recorded_one_by_one(database: Database) -> None:
+    """Each with its id, the one idle for longest first or not."""
+    user = database.write_now(admit)
+    gone = database.write_now(fill, user, MOST_STANDING + 2)[:3]
+    database.write_now(begin, user.id, session_at(user.id, 5_000))
+    assert set(displaced(database, user)) == {session.id for session in gone}
+
+
+def test_the_least_idle_are_listed_oldest_first(database: Database) -> None:
+    """All that stand while there are no more than a hundred; the order tells nothing of refreshes."""
+    ada, grace = (database.write_now(admit) for _ in range(2))
+    made = [session_at(ada.id, number, rotated=1000 - number) for number in range(5)]
+    for session in made:
+        database.write_now(sessions.add, session)
+    database.write_now(add_session, grace)
+    database.write_now(sessions.revoke, made[1].id, NOW)
+    stands = [made[0], *made[2:]]
+    assert database.read_now(sessions.least_idle, ada.id, now=later(HOUR - 1), current=made[3].id) == stands
+    assert database.read_now(sessions.least_idle, ada.id, now=later(HOUR + 4), current=made[3].id) == []
+
+
+def test_sessions_come_in_pages_by_key(database: Database) -> None:
+    """Each once, oldest first, whatever begins or goes between two pages."""
+    user = database.write_now(admit)
+    made = [session_at(user.id, number // 3) for number in range(10)]
+    for session in made:
+        database.write_now(sessions.add, session)
+    made.sort(key=lambda session: (session.created_at, session.id))
+    assert database.read_now(sessions.page_of_user, user.id, size=20) == made
+    first = database.read_now(sessions.page_of_user, user.id, size=4)
+    database.write_now(sessions.add, session_at(user.id, -5))
+    assert first == made[:4]
+    assert database.read_now(sessions.page_of_user, user.id, after=first[-1], size=4) == made[4:8]
+    assert database.read_now(sessions.page_of_user, user.id, after=made[7], size=4) == made[8:]
+    assert database.read_now(sessions.page_of_user, user.id, after=made[9], size=4) == []
+    assert database.read_now(sessions.page_of_user, "nobody", size=4) == []
+
+
+async def test_of_many_that_begin_at_once_a_hundred_stand(database: Database) -> None:
+    """Each counts those before it, though none of them had been committed when it began."""
+    user = await database.write(admit)
+    await database.write(fill, user, MOST_STANDING - 2)
+    await asyncio.gather(*(database.write(begin, user.id) for _ in range(AT_ONCE)))
+    assert len(await database.read(standing, user.id)) == MOST_STANDING
+    assert len(displaced(database, user)) == AT_ONCE - 2
+
+
+def test_of_many_that_begin_at_several_nodes_at_once_a_hundred_stand(database: Database, place: Place) -> None:
+    """The same from processes that know nothing of each other."""
+    user = database.write_now(admit)
+    database.write_now(fill, user, MOST_STANDING - 5)
+    run_together(BEGIN_MANY, [[place.url, user.id]] * 4)
+    assert len(database.read_now(standing, user.id)) == MOST_STANDING
+    assert len(displaced(database, user)) == 4 * AT_ONCE - 5
+
+
+@pytest.fixture
+def making(database: Database) -> Sessions:
+    ring = Keyring(Secret("a secret of thirty-two bytes or more"))
+    tokens = AccessTokens(ring, issuer="https://id.example", audience="https://id.example", client_id="app")
+    rules = SessionRules(client_id="app", access_lifetime=3600, idle_days=30, reuse_window=30)
+    return Sessions(database, ring, tokens, rules, lambda: NOW)
+
+
+WHO = identity("the one")
+
+
+def by_provider(db: Connection, making: Sessions, _number: int) -> None:
+    accounts.sign_in(db, WHO, making, label=None, now=NOW)
+
+
+def by_provider_without_email(db: Connection, making: Sessions, _number: int) -> None:
+    accounts.sign_in(db, replace(WHO, email=None), making, label=None, now=NOW)
+
+
+def from_the_terminal(db: Connection, making: Sessions, _number: int) -> None:
+    user = users.hold(db, admit(db, WHO).id)
+    assert user is not None
+    accounts.open_terminal_session(db, user, making, now=NOW)
+
+
+@pytest.mark.parametrize("sign_in", [by_provider, by_provider_without_email, from_the_terminal])
+async def test_however_sessions_begin_at_once_a_hundred_stand(
+    database: Database, making: Sessions, sign_in: Callable[[Connection, Sessions, int], None]
+) -> None:
+    """In a browser, in the app and on the terminal: each of them holds the user first."""
+    user = await database.write(admit, WHO)
+    await database.write(fill, user, MOST_STANDING - 2)
+    await asyncio.gather(*(database.write(sign_in, making, number) for number in range(AT_ONCE)))
+    assert len(await database.read(standing, user.id)) == MOST_STANDING
+
+
+async def test_of_many_codes_redeemed_at_once_a_hundred_sessions_stand(database: Database, making: Sessions) -> None:
+    """Each code is good, each session is displaced by a later one alone."""
+    user = await database.write(admit, WHO)
+    await database.write(fill, user, MOST_STANDING - 2)
+    codes = CodeRedemption(database, making, lambda: NOW)
+    app = logins.AppRequest("app", "app:/callback", code_challenge(VERIFIER), None)
+
+    def grant(db: Connection, code: str) -> None:
+        login = add_app_login(db, code, app=app)
+        logins.grant_code(db, login.id, user_id=user.id, code_digest=digest(code), expires_at=later(HOUR))
+
+    for number in range(AT_ONCE):
+        await database.write(grant, f"code {number}")
+    presented = [PresentedCode(f"code {number}", "app", "app:/callback", VERIFIER, None) for number in range(AT_ONCE)]
+    pairs = await asyncio.gather(*map(codes.redeem, presented))
+    assert len({pair.session.id for pair in pairs}) == AT_ONCE
+    assert len(await database.read(standing, user.id)) == MOST_STANDING
+
+
+@pytest.mark.parametrize("ended", ["deactivated", "deleted"])
+async def test_nobody_who_is_deactivated_or_deleted_meanwhile_is_left_with_a_session(
+    database: Database, making: Sessions, ended: str
+) -> None:
+    """Neither waits for the other for ever: all of them finish, in some order."""
+    user = await database.write(admit, WHO)
+    await database.write(fill, user, MOST_STANDING)
+
+    def begin_if_active(db: Connection) -> None:
+        held = users.hold(db, user.id)
+        if held is not None and held.is_active:
+            accounts.open_terminal_session(db, held, making, now=NOW)
+
+    if ended == "deleted":
+        ending = database.write(accounts.delete, user, now=NOW)
+    else:
+        ending = database.write(accounts.set_active, user, active=False, now=NOW)
+    beginnings = [database.write(begin_if_active) for _ in range(AT_ONCE)]
+    await asyncio.gather(*beginnings[:6], ending, *beginnings[6:])
+    assert await database.read(standing, user.id) == set()
+
+
+async def test_a_session_that_is_refreshed_just_now_is_not_the_one_to_go(database: Database) -> None:
+    """Whoever was idle for longest, and is not any more when the new one is counted, stays."""
+    user = await database.write(admit)
+    oldest, *others = await database.write(fill, user, MOST_STANDING)
+    moved = Generations(1, 2, 2, later(2_000))
+
+    def refresh_then_begin(db: Connection) -> None:
+        assert sessions.swap(db, oldest, moved, expires_at=oldest.expires_at)
+        begin(db, user.id, session_at(user.id, 1_000))
+
+    await database.write(refresh_then_begin)
+    assert displaced(database, user) == [others[0].id]
