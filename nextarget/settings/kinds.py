@@ -141,7 +141,7 @@ def _storage_url(text: str) -> str:
 
 
 def _is_redis_url(text: str) -> bool:
-    """Whether `limits` and redis-py take a text for what it says; importing them to ask would take too long."""
+    """Whether redis-py takes a text for what it says; importing it to ask would take too long."""
     found = _REDIS.fullmatch(text)
     if not found or not re.fullmatch(r"[\x21-\x7e]+", text):
         return False

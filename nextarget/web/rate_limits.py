@@ -1,4 +1,4 @@
-"""How often one client may ask, counted in memory or, by the `limits` library, in Redis.
+"""How often one client may ask, counted in memory or in Redis.
 
 When the storage fails, requests pass: a limit protects the service, and must not be what stops it.
 """
@@ -8,10 +8,9 @@ import ipaddress
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -23,6 +22,10 @@ from nextarget.web.grammar import OWS
 BEGIN_PER_MINUTE = 30
 FINISH_PER_MINUTE = 60
 REFRESH_PER_MINUTE = 120
+LISTING_PER_MINUTE = 10
+"""Of what one user may have listed or exported: it is the most that an answer can cost."""
+_WIDER = 16
+"""How often the quota of one client a network has from which a client can take many addresses."""
 _WINDOW_SECONDS = 60
 _COMPLAIN_SECONDS = 60
 _OWN_COUNTS = 50_000
@@ -36,6 +39,10 @@ _TURN_SECONDS = 5
 """How long a request waits until it may ask Redis: far longer than a burst takes, while Redis is quick."""
 _PAUSE_SECONDS = 5
 """How long Redis is left alone after it failed."""
+_MOST_HOPS = 32
+"""How many proxies a request may have come through."""
+_MOST_ADDRESS = 64
+"""Characters in an address; the longest, of IPv6 with a zone, has fewer."""
 
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{1,45}")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -43,8 +50,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(NamedTuple):
     """What is left to a client: shown in the `RateLimit` headers (draft-ietf-httpapi-ratelimit-headers)."""
 
     policy: str
@@ -53,41 +59,77 @@ class Allowance:
 
 
 ALLOWANCE = web.RequestKey("allowance", Allowance)
-"""Set on a request that was counted."""
+"""Set on a request that was counted, if its client is to be told."""
+
+
+class Share(NamedTuple):
+    """What a request counts against, and how often in a minute it may."""
+
+    key: str
+    quota: int
+
+
+class Verdict(NamedTuple):
+    """What became of a request: how much is left of its first share, and for how many seconds it is refused, if it is.
+
+    A request that is refused counts against nothing. So whoever goes on asking takes nothing away from neighbours, with
+    whom a wider share is shared, and their shares end when the first minute does.
+    """
+
+    left: int
+    refused_for: float | None
 
 
 class _Minute:
     """Counts in memory, all of which end at once, a minute after the first.
 
     Past a number of clients, newcomers share counts by their hash: it never grows further.
-
-    The library's own storage in memory is not used: with every hit it starts a task that walks over all its keys.
     """
 
     def __init__(self) -> None:
-        self._hits: Counter[str | int] = Counter()
+        self._hits: Counter[str | tuple[int, int]] = Counter()
         self._ends = 0.0
 
     async def close(self) -> None:
         """Nothing is open."""
 
-    async def incr(self, key: str, expiry: float) -> int:
+    async def count(self, shares: Sequence[Share]) -> Verdict:
         now = time.time()
-        if not now < self._ends <= now + expiry:  # over, or the clock went back
-            self._hits.clear()
-            self._ends = now + expiry
-        counted: str | int = key
-        if len(self._hits) >= _OWN_COUNTS and key not in self._hits:
-            counted = hash(key) % _SHARED_COUNTS
-        self._hits[counted] += 1
-        return self._hits[counted]
+        hits = self._hits
+        if not now < self._ends <= now + _WINDOW_SECONDS:  # over, or the clock went back
+            hits.clear()
+            self._ends = now + _WINDOW_SECONDS
+        places = [self._place(width, share.key) for width, share in enumerate(shares)]
+        refused = any(hits[place] >= share.quota for place, share in zip(places, shares, strict=True))
+        if not refused:
+            hits.update(places)
+        return Verdict(max(0, shares[0].quota - hits[places[0]]), self._ends - now if refused else None)
 
-    async def get_expiry(self, _key: str) -> float:
-        return self._ends
+    def _place(self, width: int, key: str) -> str | tuple[int, int]:
+        """Where a share is counted. Wide ones, of which many requests are expected, share with each other alone."""
+        if key in self._hits or len(self._hits) < _OWN_COUNTS:
+            return key
+        return width, hash(key) % _SHARED_COUNTS
 
 
 class _Unavailable(Exception):
     """Redis did not count; the text is the kind of its failure."""
+
+
+_COUNT = """
+local left
+for place, key in ipairs(KEYS) do
+  local quota, hits = tonumber(ARGV[place + 1]), tonumber(redis.call("GET", key) or 0)
+  left = left or quota - hits
+  if hits >= quota then return {left, redis.call("PTTL", key)} end
+end
+for _, key in ipairs(KEYS) do
+  if redis.call("INCR", key) == 1 then redis.call("EXPIRE", key, ARGV[1]) end
+end
+return {left - 1}
+"""
+"""Judges and counts all shares of a request in one journey: what is left of the first, and when refused, for how many
+milliseconds."""
 
 
 class _Redis:
@@ -97,9 +139,8 @@ class _Redis:
     """
 
     def __init__(self, url: str, clock: Callable[[], float]) -> None:
-        from limits.errors import StorageError
-        from limits.storage import storage_from_string
-        from redis.asyncio import ConnectionPool
+        from redis.asyncio import ConnectionPool, Redis
+        from redis.exceptions import RedisError
 
         self._pool = ConnectionPool.from_url(
             url,
@@ -108,9 +149,8 @@ class _Redis:
             socket_timeout=_REDIS_SECONDS,
         )
         self._turns = asyncio.Semaphore(self._pool.max_connections)
-        options: dict[str, Any] = {"implementation": "redispy", "connection_pool": self._pool}
-        self._storage: Any = storage_from_string(f"async+{url}", wrap_exceptions=True, **options)
-        self._storage_error = StorageError
+        self._script = Redis(connection_pool=self._pool).register_script(_COUNT)
+        self._error = RedisError
         self._clock = clock
         self._failure: str | None = None
         self._pause_ends = 0.0
@@ -118,26 +158,21 @@ class _Redis:
     async def close(self) -> None:
         await self._pool.aclose()
 
-    async def incr(self, key: str, expiry: int) -> int:
-        return int(await self._ask(self._storage.incr, key, expiry))
-
-    async def get_expiry(self, key: str) -> float:
-        return await self._ask(self._storage.get_expiry, key)
-
-    async def _ask(self, question: Callable[..., Awaitable[float]], *arguments: object) -> float:
+    async def count(self, shares: Sequence[Share]) -> Verdict:
         """Raises _Unavailable."""
+        keys, quotas = zip(*shares, strict=True)
         await self._take_turn()
         try:
             self._check_pause()
-            answer = await question(*arguments)
-        except self._storage_error as error:
-            self._failure = type(error.storage_error).__name__
+            left, *refused_for = await self._script(keys=keys, args=(_WINDOW_SECONDS, *quotas))
+        except self._error as error:
+            self._failure = type(error).__name__
             self._pause_ends = self._clock() + _PAUSE_SECONDS
             raise _Unavailable(self._failure) from error
         finally:
             self._turns.release()
         self._failure = None
-        return answer
+        return Verdict(max(0, left), refused_for[0] / 1000 if refused_for else None)
 
     async def _take_turn(self) -> None:
         """Raises _Unavailable when it takes too long: Redis answers, but more slowly than requests come."""
@@ -175,25 +210,35 @@ class RateLimits:
         """Let go of the connections to Redis, if there are any."""
         await self._storage.close()
 
-    async def count_address(self, request: web.Request, policy: str, per_minute: int) -> None:
-        """Count a request against its client's address. Raises RateLimited."""
-        await self.count(request, policy, per_minute, client_key(request, self._trusted))
+    async def count_address(
+        self, request: web.Request, policy: str, per_minute: int, *, about: str = "", told: bool = True
+    ) -> None:
+        """Count a request against its client's address; `about` something, against address and that together.
+
+        Raises RateLimited. Unless `told`, the answer says nothing of what is left, nor when the minute began.
+        """
+        shares = [
+            Share(f"nextarget/{policy}/{about}{network}", per_minute * (_WIDER if width else 1))
+            for width, network in enumerate(client_networks(request, self._trusted))
+        ]
+        await self._count(request, policy, shares, told=told)
 
     async def count(self, request: web.Request, policy: str, per_minute: int, key: str) -> None:
         """Count a request against `key`. Raises RateLimited."""
-        counter = f"nextarget/{policy}/{key}"
+        await self._count(request, policy, [Share(f"nextarget/{policy}/{key}", per_minute)])
+
+    async def _count(self, request: web.Request, policy: str, shares: Sequence[Share], *, told: bool = True) -> None:
         try:
-            hits = await self._storage.incr(counter, _WINDOW_SECONDS)
-            request[ALLOWANCE] = Allowance(policy, per_minute, max(0, per_minute - hits))
-            if hits <= per_minute:
-                return
-            resets_at = await self._storage.get_expiry(counter)
+            left, refused_for = await self._storage.count(shares)
         except _Unavailable as error:
             metrics.count_uncounted()
             self._complain(str(error))
             return
-        metrics.count_rate_limited(policy)
-        raise RateLimited(seconds=max(1, round(resets_at - time.time())))
+        if told:
+            request[ALLOWANCE] = Allowance(policy, shares[0].quota, left)
+        if refused_for is not None:
+            metrics.count_rate_limited(policy)
+            raise RateLimited(seconds=max(1, round(refused_for)) if told else _WINDOW_SECONDS)
 
     def _complain(self, reason: str) -> None:
         """One line a minute, however many requests pass uncounted."""
@@ -231,14 +276,20 @@ def show_allowance(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["RateLimit"] = f'"{allowance.policy}";r={allowance.left}'
 
 
-def client_key(request: web.BaseRequest, trusted: tuple[Network, ...]) -> str:
-    """The client's address; of an IPv6 address the /64, which one client has to itself."""
+async def count_user(request: web.Request, policy: str, per_minute: int, user_id: str) -> None:
+    """Count a request against whoever is signed in, wherever they ask from. Raises RateLimited."""
+    if LIMITS in request.app:
+        await request.app[LIMITS].count(request, policy, per_minute, user_id)
+
+
+def client_networks(request: web.BaseRequest, trusted: tuple[Network, ...]) -> tuple[str, ...]:
+    """What is the client's, and of IPv6 the wider network that may be: the /64 has one owner, and the /48 often has."""
     address = client_address(request, trusted)
     if address is None:
-        return "unknown"
-    if address.version == 6:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+        return ("unknown",)
+    if address.version == 4:
+        return (str(address),)
+    return tuple(str(ipaddress.ip_network((address, width), strict=False)) for width in (64, 48))
 
 
 def client_address(request: web.BaseRequest, trusted: tuple[Network, ...]) -> Address | None:
@@ -249,8 +300,7 @@ def client_address(request: web.BaseRequest, trusted: tuple[Network, ...]) -> Ad
     """
     address = address_of(request.remote or "")
     if address is not None and in_any(address, trusted):
-        hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
-        for hop in reversed(hops):
+        for hop in reversed(forwarded_hops(request)):
             forwarded = forwarded_address(hop)
             if forwarded is None:
                 break
@@ -258,6 +308,14 @@ def client_address(request: web.BaseRequest, trusted: tuple[Network, ...]) -> Ad
             if not in_any(address, trusted):
                 break
     return address
+
+
+def forwarded_hops(request: web.BaseRequest) -> list[str]:
+    """The hops that `X-Forwarded-For` names; of more than _MOST_HOPS the first ones in one piece, which is no address.
+
+    A client may send half a mebibyte of them.
+    """
+    return ",".join(request.headers.getall("X-Forwarded-For", [])).rsplit(",", _MOST_HOPS)
 
 
 def forwarded_address(hop: str) -> Address | None:
@@ -273,6 +331,8 @@ def in_any(address: Address, networks: tuple[Network, ...]) -> bool:
 
 def address_of(text: str) -> Address | None:
     """The address that a text is; an IPv4 one written as IPv6 is the IPv4 one."""
+    if len(text) > _MOST_ADDRESS:
+        return None
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -9,7 +9,7 @@ import yaml
 from aiohttp.test_utils import make_mocked_request
 
 from nextarget.settings import NAMES, read_values
-from nextarget.web.rate_limits import client_key
+from nextarget.web.rate_limits import client_networks
 from nextarget.web.server import SHUTDOWN_SECONDS
 from tests.deploy.documents import README, environment, section, stages, texts
 from tests.deploy.site import DEPLOY
@@ -95,4 +95,4 @@ def test_on_fly_the_client_is_told_from_the_proxies_and_from_what_it_writes_itse
     for own in text.split(",")[1:]:
         headers = {"X-Forwarded-For": f"203.0.113.7, 198.51.100.9, {own}"}
         request = make_mocked_request("GET", "/", headers=headers).clone(remote="172.19.4.1")
-        assert client_key(request, trusted) == "198.51.100.9"
+        assert client_networks(request, trusted) == ("198.51.100.9",)

@@ -9,10 +9,11 @@ import socket
 import subprocess
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from ipaddress import ip_network
 from pathlib import Path
+from types import ModuleType
 
 import aiohttp
 import pytest
@@ -26,7 +27,7 @@ from redis import Redis
 from nextarget.errors import RateLimited
 from nextarget.settings.kinds import StorageUrl
 from nextarget.web import rate_limits
-from nextarget.web.rate_limits import ALLOWANCE, RateLimits, client_key
+from nextarget.web.rate_limits import ALLOWANCE, RateLimits, client_networks
 from tests.apps import App, refresh
 from tests.conftest import need
 from tests.running import Answer, Browser, Server, free_listener, open_browser, running
@@ -140,13 +141,53 @@ async def test_made_up_revocations_use_up_a_quota_that_signing_out_does_not_need
 
 
 async def test_fifty_parallel_refreshes_pass_and_agree_with_limits_on(limited: Server) -> None:
-    """They count against their session, not against the address that others share."""
+    """They count against their session at this address, not against the address that others share."""
     async with open_browser(limited.url) as browser:
         token = (await App(browser).sign_in())["refresh_token"]
         answers = await asyncio.gather(*(refresh(limited, token) for _ in range(50)))
     assert {answer.status for answer in answers} == {200}
     assert len({answer.json["refresh_token"] for answer in answers}) == 1
-    assert answers[0].headers["RateLimit-Policy"] == '"refresh";q=120;w=60'
+    assert not any("RateLimit" in answer.headers for answer in answers)
+
+
+@pytest.fixture
+async def behind_proxy(tmp_path: Path, storage: str) -> AsyncIterator[Server]:
+    """A server with its limits on, whose clients have the addresses that they say they have."""
+    settings = {"RATE_LIMIT_STORAGE_URL": storage, "TRUSTED_PROXIES": "127.0.0.1"}
+    async with running(tmp_path, RATE_LIMIT_ENABLED="true", **settings) as server:
+        yield server
+
+
+async def refresh_from(server: Server, address: str, token: str) -> Answer:
+    form = {"grant_type": "refresh_token", "refresh_token": token}
+    return await server.ask("POST", "/auth/token", data=form, headers={"X-Forwarded-For": address})
+
+
+async def test_whoever_refreshes_elsewhere_does_not_use_up_what_the_app_may_ask(behind_proxy: Server) -> None:
+    """A refresh counts against session and address together, of IPv6 the /64 and the /48."""
+    async with open_browser(behind_proxy.url) as browser:
+        token = (await App(browser).sign_in())["refresh_token"]
+        other = (await App(browser).sign_in())["refresh_token"]
+    for thief, app in (("198.51.100.7", "203.0.113.1"), ("2001:db8:1:2::3", "2001:db8:1:3::3")):
+        statuses = [(await refresh_from(behind_proxy, thief, token)).status for _ in range(122)]
+        assert statuses == [200] * 120 + [429] * 2
+        assert (await refresh_from(behind_proxy, app, token)).status == 200
+        assert (await refresh_from(behind_proxy, thief, other)).status == 200
+
+
+async def test_no_answer_to_a_refresh_tells_of_other_refreshes(behind_proxy: Server) -> None:
+    """Neither what is left nor when the minute began: whoever is behind the app's address asks as the app does."""
+    async with open_browser(behind_proxy.url) as browser:
+        token, ended = [(await App(browser).sign_in())["refresh_token"] for _ in range(2)]
+    await behind_proxy.ask("POST", "/auth/revoke", data={"token": ended})
+    answers = [await refresh_from(behind_proxy, "198.51.100.7", each) for each in (token, ended, "made up", "")]
+    assert [answer.status for answer in answers] == [200, 400, 400, 400]
+    for _ in range(120):
+        answers.append(await refresh_from(behind_proxy, "198.51.100.7", token))
+    assert answers[-1].status == 429
+    assert answers[-1].headers["Retry-After"] == "60"
+    assert answers[-1].json["error"] == "temporarily_unavailable"
+    assert not [answer.status for answer in answers if answer.headers.keys() & {"RateLimit", "RateLimit-Policy"}]
 
 
 async def test_one_bad_client_behind_an_address_keeps_nobody_from_refreshing(limited: Server) -> None:
@@ -377,29 +418,118 @@ def uncounted(answer: Answer) -> float:
 
 
 @pytest.mark.parametrize(
-    ("remote", "forwarded", "key"),
+    ("remote", "forwarded", "networks"),
     [
-        ("198.51.100.7", "203.0.113.1", "198.51.100.7"),
-        ("10.0.0.1", "203.0.113.1", "203.0.113.1"),
-        ("10.0.0.1", "203.0.113.66, 203.0.113.1", "203.0.113.1"),
-        ("10.0.0.1", "203.0.113.1, 10.9.9.9", "203.0.113.1"),
-        ("10.0.0.1", "garbage", "10.0.0.1"),
-        ("10.0.0.1", "203.0.113.1, garbage", "10.0.0.1"),
-        ("10.0.0.1", "", "10.0.0.1"),
-        ("2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::/64"),
-        ("fd00::1", "2001:db8:1:2:9::1", "2001:db8:1:2::/64"),
-        ("::ffff:198.51.100.7", "", "198.51.100.7"),
+        ("198.51.100.7", "203.0.113.1", ["198.51.100.7"]),
+        ("10.0.0.1", "203.0.113.1", ["203.0.113.1"]),
+        ("10.0.0.1", "203.0.113.66, 203.0.113.1", ["203.0.113.1"]),
+        ("10.0.0.1", "203.0.113.1, 10.9.9.9", ["203.0.113.1"]),
+        ("10.0.0.1", "garbage", ["10.0.0.1"]),
+        ("10.0.0.1", "203.0.113.1, garbage", ["10.0.0.1"]),
+        ("10.0.0.1", "", ["10.0.0.1"]),
+        ("2001:db8:1:2:3:4:5:6", "", ["2001:db8:1:2::/64", "2001:db8:1::/48"]),
+        ("fd00::1", "2001:db8:1:2:9::1", ["2001:db8:1:2::/64", "2001:db8:1::/48"]),
+        ("::ffff:198.51.100.7", "", ["198.51.100.7"]),
+        ("", "", ["unknown"]),
     ],
 )
-def test_the_client_is_the_first_hop_that_no_trusted_proxy_vouches_for(remote: str, forwarded: str, key: str) -> None:
-    """Read from the right; an IPv6 client is its /64."""
-    assert client_key(_request(remote, forwarded), TRUSTED) == key
+def test_the_client_is_the_first_hop_that_no_trusted_proxy_vouches_for(
+    remote: str, forwarded: str, networks: list[str]
+) -> None:
+    """Read from the right; an IPv6 client is its /64, and part of a /48."""
+    assert client_networks(_request(remote, forwarded), TRUSTED) == tuple(networks)
 
 
 @given(remote=st.ip_addresses().map(str), forwarded=st.text(st.characters(exclude_categories=["C"])))
 def test_any_forwarding_header_names_some_client(remote: str, forwarded: str) -> None:
     """Whatever stands in it, nothing is raised."""
-    assert client_key(_request(remote, forwarded), TRUSTED)
+    assert client_networks(_request(remote, forwarded), TRUSTED)
+
+
+def test_of_very_many_hops_the_last_ones_are_read() -> None:
+    """Half a mebibyte of trusted hops keeps no worker busy: a client behind them is as far away as can be told."""
+    request = _request("10.0.0.1", "203.0.113.1" + ", 10.0.0.2" * 60_000)
+    with counting(rate_limits, "address_of") as asked:
+        assert client_networks(request, TRUSTED) == ("10.0.0.2",)
+    assert len(asked) < 40
+    assert client_networks(_request("10.0.0.1", "203.0.113.1" + ", 10.0.0.2" * 31), TRUSTED) == ("203.0.113.1",)
+
+
+@contextmanager
+def counting(module: ModuleType, name: str) -> Iterator[list[object]]:
+    """The first arguments that a function of a module is called with meanwhile."""
+    calls: list[object] = []
+    function = getattr(module, name)
+
+    def counted(argument: object) -> object:
+        calls.append(argument)
+        return function(argument)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, counted)
+        yield calls
+
+
+@pytest.fixture(params=["memory", "redis"])
+def storage(request: pytest.FixtureRequest) -> str:
+    """Where counts are kept."""
+    return "memory://" if request.param == "memory" else request.getfixturevalue("redis")
+
+
+@asynccontextmanager
+async def counted(storage: str) -> AsyncIterator[Callable[[str], Awaitable[tuple[int | None, bool]]]]:
+    """Ask from an address: what is left to it as it is told, and whether the request passed."""
+    limits = RateLimits(storage, ())
+
+    async def ask(address: str) -> tuple[int | None, bool]:
+        request = _request(address, "")
+        (refused,) = await asyncio.gather(limits.count_address(request, "start", 30), return_exceptions=True)
+        assert refused is None or 1 <= refused.retry_after <= 60
+        return (request[ALLOWANCE].left if ALLOWANCE in request else None), refused is None
+
+    yield ask
+    await limits.close()
+
+
+async def test_neighbours_in_a_48_do_not_share_a_quota(storage: str) -> None:
+    """Each /64 has its own, is told what is left of it, and takes nothing from others once it is used up."""
+    async with counted(storage) as ask:
+        asked = [await ask(f"2001:db8:1:2::{number}") for number in range(600)]
+        assert asked == [(left, True) for left in range(29, -1, -1)] + [(0, False)] * 570
+        assert await ask("2001:db8:1:3::1") == (29, True)
+
+
+async def test_a_48_has_sixteen_quotas(storage: str) -> None:
+    """Whoever has all of its /64s asks no more often than that. Others are not concerned."""
+    async with counted(storage) as ask:
+        passed = [(await ask(f"2001:db8:1:{number:x}::1"))[1] for number in range(500)]
+        assert passed == [True] * 480 + [False] * 20
+        assert await ask("2001:db8:1:1::1") == (29, False), "its own quota is not used up"
+        assert await ask("2001:db8:2:1::1") == (29, True)
+
+
+async def test_an_ipv4_address_is_counted_alone(storage: str) -> None:
+    """However it is written."""
+    async with counted(storage) as ask:
+        passed = [(await ask(address))[1] for _ in range(20) for address in ("198.51.100.7", "::ffff:198.51.100.7")]
+        assert passed == [True] * 30 + [False] * 10
+        assert await ask("::ffff:198.51.100.8") == (29, True)
+
+
+async def test_one_question_to_redis_counts_all_that_a_request_counts_against(redis: str) -> None:
+    """A client of IPv6 waits no longer than one of IPv4, whether it is refused or not."""
+    with Redis.from_url(redis) as client:
+        async with counted(redis) as ask:
+            await ask("2001:db8:1:2::1")  # the script is made known
+            before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+            for _ in range(40):
+                await ask("2001:db8:1:2::1")
+            statistics = client.info("commandstats")
+    assert statistics["cmdstat_evalsha"]["calls"] - before == 40
+    assert {name for name in statistics if name.startswith("cmdstat_")} <= {
+        f"cmdstat_{name}"
+        for name in ("evalsha", "eval", "get", "incr", "expire", "pttl", "info", "hello", "script|load")
+    } | {"cmdstat_client|setinfo", "cmdstat_script|load", "cmdstat_client|setname"}
 
 
 def _request(remote: str, forwarded: str) -> object:

@@ -16,7 +16,7 @@ from nextarget.settings import Network, is_loopback, metrics_folder
 from nextarget.telemetry import flush
 from nextarget.telemetry import metrics as collected
 from nextarget.web.keys import RUNTIME
-from nextarget.web.rate_limits import address_of, client_address, forwarded_address, in_any
+from nextarget.web.rate_limits import address_of, client_address, forwarded_address, forwarded_hops, in_any
 
 _PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]+)?")
@@ -44,7 +44,7 @@ def may_read(request: web.BaseRequest, allow: tuple[Network, ...], trusted: tupl
     if not any(name in request.headers for name in _PROXY_HEADERS):
         local = peer.is_loopback and is_loopback(_host_name(request))
         return local or in_any(peer, allow)
-    hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+    hops = forwarded_hops(request)
     if not in_any(peer, trusted) or any(forwarded_address(hop) is None for hop in hops):
         return False
     client = client_address(request, trusted)

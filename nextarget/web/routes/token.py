@@ -80,12 +80,12 @@ async def nonce(request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def _reading(request: web.Request) -> AsyncIterator[None]:
+async def _reading(request: web.Request, *, told: bool = True) -> AsyncIterator[None]:
     """Surrounds the reading of a request: one that is refused in it counts against its client's address."""
     try:
         yield
     except ProblemError:
-        await _count_address(request)
+        await _count_address(request, told=told)
         raise
 
 
@@ -121,17 +121,21 @@ async def _authorization_code(request: web.Request, form: Parameters) -> _Grante
 
 
 async def _refresh_token(request: web.Request, form: Parameters) -> _Granted:
-    """A refresh with a valid MAC counts against its session, so that one bad client blocks nobody else behind its
-    address."""
+    """A refresh with a valid MAC counts against its session and its client's address together: one bad client blocks
+    nobody else behind its address, and whoever holds a copied token does not use up what the app may ask.
+
+    No answer says what is left: whoever asks from the app's address would learn whether the app has refreshed.
+    """
     sessions = request.app[RUNTIME].sessions
-    async with _reading(request):
+    async with _reading(request, told=False):
         text = form.optional("refresh_token", _ANYTHING) or ""
     presented = sessions.presented(text)
     if presented is None:
-        await _count_address(request)
+        await _count_address(request, told=False)
         form.required("refresh_token", _ANYTHING)
     elif LIMITS in request.app:
-        await request.app[LIMITS].count(request, "refresh", REFRESH_PER_MINUTE, presented.session_id)
+        limits = request.app[LIMITS]
+        await limits.count_address(request, "refresh", REFRESH_PER_MINUTE, about=f"{presented.session_id}/", told=False)
     return await sessions.refresh(presented), {}
 
 
@@ -155,9 +159,9 @@ def _one_of(kind: type[Provider] | type[SubjectTokenType]) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(member.value) for member in kind))
 
 
-async def _count_address(request: web.Request) -> None:
+async def _count_address(request: web.Request, *, told: bool = True) -> None:
     if LIMITS in request.app:
-        await request.app[LIMITS].count_address(request, "token", FINISH_PER_MINUTE)
+        await request.app[LIMITS].count_address(request, "token", FINISH_PER_MINUTE, told=told)
 
 
 _Grant = Callable[[web.Request, Parameters], Awaitable[_Granted]]
