@@ -160,6 +160,17 @@ def test_a_session_begins_only_where_the_others_of_its_user_are_counted() -> Non
     assert {attribute for _, attribute in used} == {"begin"}, used
 
 
+def test_only_one_module_begins_an_answer_before_the_boundary_sees_it() -> None:
+    """It gives the answer what the boundary would: the request's id, the headers of every answer, how it ends."""
+    made = {
+        path.name
+        for path in MODULES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("StreamResponse", ".prepare"))
+    }
+    assert made == {"streaming.py"}
+
+
 def test_errors_and_model_need_nothing_but_the_standard_library() -> None:
     """Whatever else changes, these two can be read and used alone."""
     for path in (PACKAGE / "errors.py", PACKAGE / "model.py"):

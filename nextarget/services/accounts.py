@@ -1,19 +1,16 @@
 """What is done to accounts: found, deactivated, deleted, given a token. Each function runs in one transaction."""
 
 import uuid
-from dataclasses import dataclass
 
 from nextarget.errors import SignInEnded, UserAmbiguous, UserDeactivated, UserNotFound
 from nextarget.model import AuditEvent, Identity, Millis, Provider, Session, User
-from nextarget.services.sessions import DAY_MS, Sessions
+from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, sessions, users
 from nextarget.storage.database import Connection
 from nextarget.telemetry import request_id
 from nextarget.tokens.encoding import digest
 
 TERMINAL_LABEL = "terminal"
-MOST_EVENTS = 10_000
-"""So many of the newest are shown to the person."""
 _NAMED = 20
 """How many users are named where an email fits too many."""
 
@@ -117,30 +114,6 @@ def let_in(db: Connection, identity: Identity, *, begun_at: Millis, now: Millis)
 def create_test_user(db: Connection, email: str, provider: Provider, *, now: Millis) -> User:
     """The test user with this email, made the first time. No sign-in leads to it: no provider has such a subject."""
     return admit(db, Identity(provider, f"terminal:{email}", email, email_verified=False), now=now)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept about a person beside their user row. Of `refreshing` nobody may learn more than the day."""
-
-    sessions: list[Session]
-    events: list[AuditEvent]
-    refreshing: list[AuditEvent]
-
-
-def kept_about(db: Connection, user: User, *, now: Millis) -> Kept:
-    """Everything that is kept about a person, but for what their apps' refreshes led to on this day (UTC).
-
-    A thief who knew when an app refreshes would refresh within the reuse window of it, and never be noticed. It may
-    ask for this every second, so that an event which appears at its moment tells it, whatever the event says. What
-    happened in a day therefore appears when the day is over, all at once, and counts against a limit of its own.
-    """
-    today = Millis(now - now % DAY_MS)
-    return Kept(
-        sessions.of_user(db, user.id),
-        audit.latest_but_of_refreshing(db, user.id, limit=MOST_EVENTS),
-        audit.latest_of_refreshing(db, user.id, before=today, limit=MOST_EVENTS),
-    )
 
 
 def admit(db: Connection, identity: Identity, *, now: Millis) -> User:

@@ -198,9 +198,10 @@ class Sessions:
         await self._database.write(self._end, session_id, "session_revoked", request_id.get(), now=self._clock())
         return True
 
-    async def standing(self, user: User) -> list[Session]:
-        """The user's sessions that neither ended nor expired, oldest first."""
-        return await self._database.read(sessions.of_user, user.id, standing_at=self._clock())
+    async def standing(self, signed_in: SignedInUser) -> list[Session]:
+        """The user's sessions that neither ended nor expired, oldest first; never more than may stand."""
+        user_id, current = signed_in.user.id, signed_in.session_id
+        return await self._database.read(sessions.least_idle, user_id, now=self._clock(), current=current)
 
     async def end(self, user: User, session_id: str) -> None:
         """End one session of a user. Raises SessionNotFound."""

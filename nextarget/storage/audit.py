@@ -18,7 +18,8 @@ MOST_OF_STRANGERS = 10_000
 MOST_OF_USER = 1_000
 """Events of one user; the newest stay. What tells when an app refreshes is counted apart: else it would push out what
 everybody who holds a token may see, and tell its moment by that."""
-_REFRESHING = ("refresh_recovered", "refresh_reused", "session_rewound")
+REFRESHING = ("refresh_recovered", "refresh_reused", "session_rewound")
+"""When these happened tells when an app refreshes."""
 
 _COLUMNS = (
     AuditEventTable.at,
@@ -30,8 +31,6 @@ _COLUMNS = (
     AuditEventTable.detail,
 )
 _ADD = insert_into(AuditEventTable, _COLUMNS)
-_OF_REFRESHING = AuditEventTable.event.in_(_REFRESHING)
-"""When these happened tells when an app refreshes."""
 
 
 def _all_but(most: int, which: str) -> Statement:
@@ -42,7 +41,7 @@ def _all_but(most: int, which: str) -> Statement:
 
 
 _FORGET_OF_STRANGERS = _all_but(MOST_OF_STRANGERS, OF_STRANGERS)
-_AMONG = f'"event" IN {_REFRESHING}'
+_AMONG = f'"event" IN {REFRESHING}'
 _FORGET_OF_USER = _all_but(MOST_OF_USER, f'"user_id" = {{0}} AND NOT {_AMONG}')
 _FORGET_OF_REFRESHING = _all_but(MOST_OF_USER, f'"user_id" = {{0}} AND {_AMONG}')
 
@@ -52,7 +51,7 @@ def record(db: pw.Database, event: AuditEvent) -> None:
     ids = (event.login_id, event.request_id, event.user_id, event.session_id)
     _ADD.run(db, (event.at, event.event, *ids, event.detail))
     if event.user_id is not None:
-        forget = _FORGET_OF_REFRESHING if event.event in _REFRESHING else _FORGET_OF_USER
+        forget = _FORGET_OF_REFRESHING if event.event in REFRESHING else _FORGET_OF_USER
         forget.run(db, (event.user_id, event.user_id))
     if event.event == "login_failed":
         _FORGET_OF_STRANGERS.run(db, ())
@@ -68,14 +67,13 @@ def latest_of_user(db: pw.Database, user_id: str, *, limit: int = 20) -> list[Au
     return _latest(db, AuditEventTable.user_id == user_id, limit)
 
 
-def latest_but_of_refreshing(db: pw.Database, user_id: str, *, limit: int) -> list[AuditEvent]:
-    """What happened to a user, newest first, but for what tells when an app refreshes."""
-    return _latest(db, (AuditEventTable.user_id == user_id) & ~_OF_REFRESHING, limit)
-
-
 def latest_of_refreshing(db: pw.Database, user_id: str, *, before: Millis, limit: int) -> list[AuditEvent]:
     """What tells when an app refreshed, before a moment, newest first."""
-    return _latest(db, (AuditEventTable.user_id == user_id) & _OF_REFRESHING & (AuditEventTable.at < before), limit)
+    return _latest(
+        db,
+        (AuditEventTable.user_id == user_id) & AuditEventTable.event.in_(REFRESHING) & (AuditEventTable.at < before),
+        limit,
+    )
 
 
 def _latest(db: pw.Database, condition: Any, limit: int) -> list[AuditEvent]:
@@ -92,12 +90,13 @@ def _latest(db: pw.Database, condition: Any, limit: int) -> list[AuditEvent]:
 _FACTS = tuple(column.column_name for column in _COLUMNS)
 _PAGE = Statement(
     f'SELECT "id", {", ".join(_FACTS)} FROM "audit_event" '  # noqa: S608 - names of ours
-    'WHERE "user_id" = {0} AND "id" < {0} ORDER BY "id" DESC LIMIT {0}'
+    f'WHERE "user_id" = {{0}} AND NOT {_AMONG} AND "id" < {{0}} ORDER BY "id" DESC LIMIT {{0}}'
 )
 _ABOVE_ALL = 2**63 - 1
 
 
 def page_of_user(db: pw.Database, user_id: str, *, before: int = _ABOVE_ALL, size: int) -> list[tuple[int, AuditEvent]]:
-    """What happened to a user, the last recorded first, each with its number; the next ones below `before`."""
+    """What happened to a user, but for what tells when an app refreshes: the last recorded first, each with its number;
+    the next ones below `before`."""
     rows = _PAGE.rows(db, (user_id, before, size))
     return [(number, AuditEvent(**dict(zip(_FACTS, facts, strict=True)))) for number, *facts in rows]

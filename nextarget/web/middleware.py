@@ -58,6 +58,10 @@ class Terms:
     9.6)."""
 
 
+TERMS = web.RequestKey("terms", Terms)
+"""Set on every request of a server."""
+
+
 async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.StreamResponse:
     """Give the request an id, answer whatever happens, and log that it did.
 
@@ -66,6 +70,7 @@ async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.
     began = perf_counter()  # the loop's own clock stands still within one of its turns
     request_id = telemetry.new_request_id()
     telemetry.request_id.set(request_id)
+    request[TERMS] = terms
     if (found := flaw(request)) is not None:
         return _refused(found, terms)
     if hdrs.EXPECT in request.headers and (refused := _refused_expectation(request, terms)) is not None:
@@ -74,14 +79,22 @@ async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.
         response = await handler(request)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
         response = answer_to(request, error)
-    finish_headers(response, request_id, https_only=terms.https_only)
-    if terms.stopping or hdrs.UPGRADE in request.headers:  # of what came behind an upgrade, aiohttp loses a part
-        response.force_close()
+    if not response.prepared:
+        finish(request, response)
     resource = request.match_info.route.resource
     method = request.method if request.method in _METHODS else "other"
     route = resource.canonical if resource is not None else None  # never the path as sent: it may hold anything
     telemetry.request_answered(method, route, response.status, perf_counter() - began)
     return response
+
+
+def finish(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Give an answer what every answer has. The boundary does, unless the answer has begun by then: whoever begins one
+    inside a handler does it first."""
+    terms = request[TERMS]
+    finish_headers(response, telemetry.request_id.get() or "", https_only=terms.https_only)
+    if terms.stopping or hdrs.UPGRADE in request.headers:  # of what came behind an upgrade, aiohttp loses a part
+        response.force_close()
 
 
 def _refused(flaw: str, terms: Terms) -> web.Response:

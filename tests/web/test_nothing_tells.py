@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from nextarget.storage import audit
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.apps import refresh
 from tests.contract.rows import HOUR
@@ -85,10 +86,10 @@ async def test_events_of_refreshing_are_told_when_their_day_is_over(server: Serv
 
 
 async def test_many_events_of_refreshing_push_no_other_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many of the others are shown would count them."""
-    monkeypatch.setattr("nextarget.services.accounts.MOST_EVENTS", 3)
+    """What stays of the others would count them."""
+    monkeypatch.setattr(audit, "_FORGET_OF_USER", audit._all_but(4, f'"user_id" = {{0}} AND NOT {audit._AMONG}'))
     tokens = (await server.sign_in()).json
-    for _ in range(2):
+    for _ in range(5):
         await server.sign_in()
     before = await everything_read(server, tokens)
     for _ in range(3):

@@ -1,13 +1,21 @@
 """The signed-in person's own data: profile, sessions, everything kept, and the end of the account."""
 
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
 from aiohttp import hdrs, web
 
 from nextarget.errors import InvalidToken, MissingToken
 from nextarget.model import AuditEvent, Millis, Session, iso_time
-from nextarget.services import accounts
+from nextarget.services import accounts, export
+from nextarget.services.export import REFRESHING
 from nextarget.services.sessions import ABSOLUTE_DAYS, DAY_MS, SignedInUser
 from nextarget.web.keys import RUNTIME
 from nextarget.web.problems import json_response
+from nextarget.web.rate_limits import LISTING_PER_MINUTE, count_user, show_allowance
+from nextarget.web.streaming import stream_object
+
+_Row = TypeVar("_Row", AuditEvent, Session)
 
 
 def add(app: web.Application) -> None:
@@ -32,25 +40,24 @@ async def delete_me(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def data(request: web.Request) -> web.Response:
+async def data(request: web.Request) -> web.StreamResponse:
     """Everything kept about the person (GDPR, articles 15 and 20), as a file to keep."""
     signed_in = await _signed_in(request)
-    runtime = request.app[RUNTIME]
-    kept = await runtime.database.read(accounts.kept_about, signed_in.user, now=runtime.clock())
-    response = json_response(
-        {
-            "user": signed_in.user.profile(),
-            "sessions": [_whole_session(session) for session in kept.sessions],
-            "events": [*map(_event, kept.events), *map(_event_of_refreshing, kept.refreshing)],
-        }
-    )
-    response.headers[hdrs.CONTENT_DISPOSITION] = 'attachment; filename="nextarget-data.json"'
-    return response
+    user, runtime = signed_in.user, request.app[RUNTIME]
+    await count_user(request, "data", LISTING_PER_MINUTE, user.id)
+    kept = {
+        "user": user.profile(),
+        "sessions": _told(_whole_session, export.sessions_of(runtime.database, user)),
+        "events": _told(_event, export.events_of(runtime.database, user, now=runtime.clock())),
+    }
+    return await stream_object(request, kept, filename="nextarget-data.json")
 
 
 async def list_sessions(request: web.Request) -> web.Response:
+    """At most a hundred, of which more do not stand."""
     signed_in = await _signed_in(request)
-    sessions = await request.app[RUNTIME].sessions.standing(signed_in.user)
+    await count_user(request, "sessions", LISTING_PER_MINUTE, signed_in.user.id)
+    sessions = await request.app[RUNTIME].sessions.standing(signed_in)
     # No refresh times: they would help whoever follows with a copied token.
     listed = [
         {
@@ -61,7 +68,9 @@ async def list_sessions(request: web.Request) -> web.Response:
         }
         for session in sessions
     ]
-    return json_response({"sessions": listed})
+    response = json_response({"sessions": listed})
+    show_allowance(request, response)
+    return response
 
 
 async def end_session(request: web.Request) -> web.Response:
@@ -108,16 +117,16 @@ def _whole_session(session: Session) -> dict[str, object]:
 
 
 def _event(event: AuditEvent) -> dict[str, object]:
-    return {"at": iso_time(event.at), **_what(event)}
+    """Of what tells when an app refreshes the day alone: see `services.export`."""
+    when = {"on": _day(event.at)} if event.event in REFRESHING else {"at": iso_time(event.at)}
+    return {**when, "event": event.event, "session_id": event.session_id, "detail": event.detail}
 
 
-def _event_of_refreshing(event: AuditEvent) -> dict[str, object]:
-    """The day alone: see `accounts.kept_about`."""
-    return {"on": _day(event.at), **_what(event)}
-
-
-def _what(event: AuditEvent) -> dict[str, object]:
-    return {"event": event.event, "session_id": event.session_id, "detail": event.detail}
+async def _told(
+    tell: Callable[[_Row], dict[str, object]], pages: AsyncIterator[list[_Row]]
+) -> AsyncIterator[list[dict[str, object]]]:
+    async for page in pages:
+        yield [tell(row) for row in page]
 
 
 def _day(moment: Millis) -> str:

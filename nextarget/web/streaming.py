@@ -1,0 +1,76 @@
+"""JSON that is sent while it is made, so that a long answer takes no more memory and time at once than a short one."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+
+import orjson
+from aiohttp import HttpVersion11, hdrs, web
+
+from nextarget import telemetry
+from nextarget.errors import NexTargetError
+from nextarget.web.middleware import finish
+from nextarget.web.rate_limits import show_allowance
+
+log = telemetry.get_logger()
+
+
+async def stream_object(request: web.Request, members: Mapping[str, object], *, filename: str) -> web.StreamResponse:
+    """Answer with a JSON object, as a file to keep. A member that is an asynchronous iterator of lists is sent as one
+    array, page by page.
+
+    What fails before the first page is there is raised. Later the connection is cut, so that nobody takes what was sent
+    for the whole.
+    """
+    async with aclosing(_pieces(members)) as pieces:
+        first = await anext(pieces)
+        response = web.StreamResponse()
+        response.content_type = "application/json"
+        response.headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{filename}"'
+        if request.version < HttpVersion11:
+            response.force_close()  # without chunks, only the end of the connection shows the end of the answer
+        show_allowance(request, response)
+        finish(request, response)
+        try:
+            await response.prepare(request)
+            await response.write(first)
+            async for piece in pieces:
+                await response.write(piece)
+            await response.write_eof()
+        except ConnectionError:
+            _cut(request)  # the client has left
+        except Exception as error:  # noqa: BLE001 - whatever it is, no answer can be given any more
+            _tell(error)
+            _cut(request)
+    return response
+
+
+async def _pieces(members: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
+    """The object's text, each piece with one page at the most."""
+    text, comma = b"{", b""
+    for name, member in members.items():
+        text += comma + orjson.dumps(name) + b":"
+        comma = b","
+        if not isinstance(member, AsyncIterator):
+            text += orjson.dumps(member)
+            continue
+        text += b"["
+        between = b""
+        async for page in member:
+            if page:
+                yield text + between + orjson.dumps(page)[1:-1]
+                text, between = b"", b","
+        text += b"]"
+    yield text + b"}"
+
+
+def _tell(error: Exception) -> None:
+    if isinstance(error, NexTargetError):
+        log.error("answer_cut_short", reason=error.note or error.detail)
+    else:
+        log.error("answer_cut_short", exc_info=error)
+
+
+def _cut(request: web.Request) -> None:
+    """End the connection at once: aiohttp would end the answer in good order."""
+    if request.transport is not None:
+        request.transport.abort()

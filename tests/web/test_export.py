@@ -1,0 +1,397 @@
+"""The export of everything kept about a person, and the list of sessions: bounded, whole or cut, in nobody's way."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from nextarget.errors import DatabaseUnavailable
+from nextarget.model import AuditEvent, Millis
+from nextarget.services import export
+from nextarget.storage import audit, sessions
+from nextarget.storage.database import Connection
+from nextarget.web.problems import SECURITY_HEADERS
+from nextarget.web.server import GuardedServer
+from tests.contract.crowds import session_at
+from tests.running import Answer, Server, running
+from tests.web.conftest import Log
+from tests.web.session_rows import change
+from tests.web.wire import wire
+
+PATH = "/users/me/data"
+ORIGIN = "https://app.example.org"
+
+
+async def ada(server: Server) -> dict[str, Any]:
+    return (await server.sign_in()).json
+
+
+def bearer(tokens: dict[str, Any]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {tokens['access_token']}"}
+
+
+async def export_of(server: Server, tokens: dict[str, Any], **headers: str) -> Answer:
+    return await server.get(PATH, headers=bearer(tokens) | headers)
+
+
+def fill(
+    db: Connection,
+    user_id: str,
+    now: Millis,
+    *,
+    standing: int = 99,
+    ended: int = 100,
+    events: int = 999,
+    padding: str = "",
+) -> None:
+    """With the session and the event of a sign-in, as much as is kept of one user."""
+    for number in range(standing + ended):
+        session = session_at(user_id, number)
+        sessions.add(db, session)
+        if number >= standing:
+            sessions.revoke(db, session.id, now)
+    for number in range(events):
+        audit.record(db, AuditEvent(now, "token_issued", user_id=user_id, detail=f"{number}{padding}"))
+
+
+async def filled(server: Server, **amounts: Any) -> dict[str, Any]:
+    """The tokens of somebody about whom that much is kept."""
+    tokens = await ada(server)
+    await server.runtime.database.write(fill, tokens["user_id"], server.runtime.clock(), **amounts)
+    return tokens
+
+
+async def test_the_largest_export_is_whole(server: Server) -> None:
+    """Each session and each event once, in order, from pages of which none is long; and still one JSON document."""
+    tokens = await filled(server)
+    answer = await export_of(server, tokens)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="nextarget-data.json"'
+    kept = answer.json
+    everything = await server.runtime.database.read(sessions.of_user, tokens["user_id"])
+    assert [session["id"] for session in kept["sessions"]] == [session.id for session in everything]
+    assert len(everything) == 200
+    assert [event["detail"] for event in kept["events"]][:-1] == [str(number) for number in range(998, -1, -1)]
+
+
+@pytest.mark.parametrize("rows", [0, 1, export.PAGE - 1, export.PAGE, export.PAGE + 1])
+async def test_an_export_of_any_length_is_a_document(server: Server, rows: int) -> None:
+    """Where one page ends and the next begins changes nothing."""
+    tokens = await ada(server)
+
+    def leave(db: Connection) -> None:
+        db.execute_sql('DELETE FROM "audit_event"')
+        fill(db, tokens["user_id"], server.runtime.clock(), standing=max(0, rows - 1), ended=0, events=rows)
+
+    await server.runtime.database.write(leave)
+    kept = (await export_of(server, tokens)).json
+    assert kept.keys() == {"user", "sessions", "events"}
+    assert (len(kept["sessions"]), len(kept["events"])) == (max(1, rows), rows)
+
+
+async def test_a_streamed_answer_has_what_every_answer_has(tmp_path: Path, log: Log) -> None:
+    """Request id, security headers, our name, what pages of other origins need; and a line in the log."""
+    async with running(tmp_path, CORS_ALLOW_ORIGINS=ORIGIN, RATE_LIMIT_ENABLED="true") as server:
+        tokens = await ada(server)
+        answer = await export_of(server, tokens, Origin=ORIGIN)
+        listed = await server.get("/users/me/sessions", headers=bearer(tokens) | {"Origin": ORIGIN})
+        (line,) = log.requests(PATH)
+    assert (line["request_id"], line["status"]) == (answer.headers["X-Request-ID"], 200)
+    assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert answer.headers["Vary"] == "Origin"
+    assert answer.headers["RateLimit"] == '"data";r=9'
+    streamed = {"Transfer-Encoding", "Content-Disposition"}
+    assert answer.headers.keys() - streamed == listed.headers.keys() - {"Content-Length"}
+    assert all(len(answer.headers.getall(name)) == 1 for name in answer.headers)
+
+
+async def test_browsers_are_told_to_come_by_https_before_a_streamed_answer_too(server: Server) -> None:
+    """In production every answer says so."""
+    terms_of(server).https_only = True
+    answer = await export_of(server, await ada(server))
+    assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+
+
+async def test_a_streamed_answer_is_the_last_one_of_a_server_that_stops(server: Server) -> None:
+    """It says so, and ends whole."""
+    tokens = await ada(server)
+    terms_of(server).stopping = True
+    answer = await export_of(server, tokens)
+    assert answer.headers["Connection"] == "close"
+    assert answer.json["user"]["id"] == tokens["user_id"]
+
+
+def terms_of(server: Server) -> Any:
+    assert isinstance(server.runner.server, GuardedServer)
+    return server.runner.server.terms
+
+
+async def ask_as_http_1_0(server: Server, tokens: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Header and body for a client that knows no chunks, and would rather keep its connection."""
+    async with wire(server) as connection:
+        token = tokens["access_token"].encode()
+        keeps = b"Connection: keep-alive\r\nHost: x\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
+        await connection.send(b"GET /users/me/data HTTP/1.0\r\n" + keeps)
+        header, _, body = (await connection.rest()).partition(b"\r\n\r\n")
+    return header, body
+
+
+async def test_a_client_of_http_1_0_learns_the_end_from_the_end_of_the_connection(server: Server) -> None:
+    """A proxy may speak it: there are no chunks, and the connection is not kept."""
+    tokens = await filled(server)
+    header, body = await ask_as_http_1_0(server, tokens)
+    assert b"Transfer-Encoding" not in header
+    assert b"keep-alive" not in header
+    assert len(json.loads(body)["events"]) == 1000
+
+
+Failing = Callable[[Connection, str], Any]
+
+
+@pytest.fixture(params=[DatabaseUnavailable(note="the disk has gone"), ValueError("unforeseen")], ids=["known", "not"])
+def fails_midway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third page of events cannot be read."""
+    page_of_user, calls = audit.page_of_user, []
+
+    def read(db: Connection, user_id: str, **options: int) -> object:
+        calls.append(user_id)
+        if len(calls) == 3:
+            raise request.param
+        return page_of_user(db, user_id, **options)
+
+    monkeypatch.setattr(audit, "page_of_user", read)
+
+
+@pytest.mark.usefixtures("fails_midway")
+async def test_what_fails_midway_is_cut_and_told(server: Server, log: Log) -> None:
+    """Nobody takes half of it for the whole: no client reads an end, and the log has the reason."""
+    tokens = await filled(server)
+    with pytest.raises(aiohttp.ClientError):
+        await export_of(server, tokens)
+    (line,) = log.events("answer_cut_short")
+    assert (line["level"], "request_id" in line) == ("error", True)
+    assert "the disk has gone" in str(line) or "ValueError" in str(line)
+    assert log.events("unforeseen_error") == log.events("connection_error") == []
+    assert (await server.me(tokens["access_token"])).status == 200
+
+
+@pytest.mark.usefixtures("fails_midway")
+async def test_what_fails_midway_is_no_document_without_chunks_either(server: Server) -> None:
+    """Who learns the end from the end of the connection has text that is no JSON, or an error."""
+    tokens = await filled(server)
+    _, body = await ask_as_http_1_0(server, tokens)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(body)
+
+
+async def test_what_fails_before_the_first_page_is_an_ordinary_error(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as nothing was sent, the client is told what is wrong."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable
+
+    tokens = await ada(server)
+    monkeypatch.setattr(sessions, "page_of_user", fail)
+    answer = await export_of(server, tokens)
+    assert (answer.status, answer.code) == (503, "database_unavailable")
+    assert "Content-Disposition" not in answer.headers
+
+
+class Pages:
+    """Counts the pages of events that were read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read = 0
+        self._page_of_user = audit.page_of_user
+        monkeypatch.setattr(audit, "page_of_user", self._count)
+
+    def _count(self, *arguments: Any, **options: Any) -> object:
+        self.read += 1
+        return self._page_of_user(*arguments, **options)
+
+
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> Pages:
+    return Pages(monkeypatch)
+
+
+MANY = 3_000
+LONG = " and so on" * 800
+"""Events of which an older version let too many gather, more than the buffers of a connection take."""
+
+
+class Slow:
+    """A client that has asked for the export and takes nothing of it until it is told to."""
+
+    def __init__(self, server: Server, tokens: dict[str, Any]) -> None:
+        self._line = socket.socket()
+        self._line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._line.connect(("127.0.0.1", server.port))
+        asked = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tokens['access_token']}\r\n\r\n"
+        self._line.sendall(asked.encode())
+
+    def take(self) -> bytes:
+        """Everything up to the end of the chunks; blocks."""
+        taken = b""
+        while not taken.endswith(b"\r\n0\r\n\r\n"):
+            octets = self._line.recv(65536)
+            assert octets, "cut short"
+            taken += octets
+        return taken
+
+    def leave(self) -> None:
+        self._line.close()
+
+
+async def until_it_waits(server: Server, pages: Pages) -> int:
+    """Return once no page has been read for many turns of the loop, each of which answers a request; the pages."""
+    quiet, seen = 0, 0
+    async with asyncio.timeout(60):
+        while quiet < 50 or not seen:
+            assert (await server.get("/health")).status == 200
+            quiet, seen = (quiet + 1, seen) if pages.read == seen else (0, pages.read)
+    return seen
+
+
+async def test_who_reads_slowly_is_read_for_as_slowly_and_holds_nothing(server: Server, pages: Pages) -> None:
+    """Only what fits the connection is made; meanwhile the database is written, purged and emptied as ever. In the end
+    the document is whole."""
+    tokens = await filled(server, events=MANY, padding=LONG)
+    slow = Slow(server, tokens)
+    read = await until_it_waits(server, pages)
+    assert read < MANY / export.PAGE / 2
+    await server.runtime.database.write(lambda db: db.execute_sql('DELETE FROM "audit_event" WHERE "id" % 2 = 0'))
+    assert (await server.sign_in()).status == 200
+    _, _, body = (await asyncio.to_thread(slow.take)).partition(b"\r\n\r\n")
+    document = b"".join(_chunks(body))
+    assert MANY / 2 <= len(json.loads(document)["events"]) < MANY
+    slow.leave()
+
+
+def _chunks(body: bytes) -> list[bytes]:
+    """The chunks of a body (RFC 9112, 7.1)."""
+    chunks = []
+    while True:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        if not length:
+            return chunks
+        chunks.append(body[:length])
+        body = body[length + 2 :]
+
+
+async def test_who_leaves_early_is_no_longer_read_for(server: Server, pages: Pages, log: Log) -> None:
+    """The rest is never read, and nothing has gone wrong."""
+    tokens = await filled(server, events=MANY, padding=LONG)
+    slow = Slow(server, tokens)
+    read = await until_it_waits(server, pages)
+    slow.leave()
+    async with asyncio.timeout(30):
+        while not log.requests(PATH):
+            await server.get("/health")
+    assert pages.read <= read + 2
+    assert {line["level"] for line in log.lines} == {"info"}
+
+
+async def test_others_have_their_turn_between_two_pages(server: Server) -> None:
+    """SQLite is read on the event loop: everything else that waits comes first, again and again."""
+    tokens = await filled(server)
+    user = await server.runtime.sessions.authenticate(tokens["access_token"])
+    turns, done = 0, False
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while not done:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(take_turns())
+    seen = [turns async for _ in export.events_of(server.runtime.database, user.user)]
+    done = True
+    await other
+    assert len(seen) == 10
+    assert len(set(seen)) == 10
+
+
+@pytest.fixture
+async def limited(tmp_path: Path) -> AsyncIterator[Server]:
+    """A server with its limits on, whose clients have the addresses that they say they have."""
+    async with running(tmp_path, RATE_LIMIT_ENABLED="true", TRUSTED_PROXIES="127.0.0.1") as server:
+        yield server
+
+
+@pytest.mark.parametrize(("path", "policy"), [(PATH, "data"), ("/users/me/sessions", "sessions")])
+async def test_one_user_asks_ten_times_a_minute_for_what_is_long(limited: Server, path: str, policy: str) -> None:
+    """From wherever, with whichever session; others are not concerned, and the other route counts for itself."""
+    first, second = await ada(limited), await ada(limited)
+    grace = (await limited.sign_in(person="grace")).json
+    answers = [
+        await limited.get(
+            path, headers=bearer((first, second)[number % 2]) | {"X-Forwarded-For": f"203.0.113.{number}"}
+        )
+        for number in range(11)
+    ]
+    assert [answer.status for answer in answers] == [200] * 10 + [429]
+    assert [answer.headers["RateLimit"] for answer in answers] == [
+        f'"{policy}";r={left}' for left in (*range(9, -1, -1), 0)
+    ]
+    assert answers[0].headers["RateLimit-Policy"] == f'"{policy}";q=10;w=60'
+    assert answers[10].code == "rate_limited"
+    assert 1 <= int(answers[10].headers["Retry-After"]) <= 60
+    assert (await limited.get(path, headers=bearer(grace))).status == 200
+    (other,) = {PATH, "/users/me/sessions"} - {path}
+    assert (await limited.get(other, headers=bearer(first))).status == 200
+    assert (await limited.me(first["access_token"])).status == 200
+
+
+async def test_who_is_nobody_counts_against_nobody(limited: Server) -> None:
+    """Only a token that stands uses a user's quota up."""
+    tokens = await ada(limited)
+    for _ in range(12):
+        assert (await limited.get(PATH)).code == "missing_token"
+        assert (await limited.get(PATH, headers={"Authorization": "Bearer made.up.token"})).code == "invalid_token"
+    assert (await export_of(limited, tokens)).status == 200
+
+
+async def test_signing_out_elsewhere_is_never_refused_for_its_number(limited: Server) -> None:
+    """It is what throws somebody out who has a copied token, and who could otherwise use the quota up."""
+    tokens = await ada(limited)
+    for _ in range(11):
+        await limited.get("/users/me/sessions", headers=bearer(tokens))
+    for path in ("/users/me/sessions", "/users/me/sessions/nobody"):
+        statuses = {(await limited.ask("DELETE", path, headers=bearer(tokens))).status for _ in range(30)}
+        assert statuses in ({204}, {404})
+
+
+async def test_the_list_of_sessions_has_a_hundred_at_the_most(server: Server) -> None:
+    """Of more, which an older version let gather, those used last and the one that asks."""
+    tokens = await filled(server, standing=300, ended=0, events=0)
+    await change(server, tokens["refresh_token"], created_at=1)
+    listed = (await server.get("/users/me/sessions", headers=bearer(tokens))).json["sessions"]
+    assert len(listed) == sessions.MOST_STANDING
+    assert [session["current"] for session in listed] == [True] + [False] * 99
+    assert listed == sorted(listed, key=lambda session: session["created_at"])
+
+
+async def test_a_displaced_session_is_signed_out_at_once(server: Server) -> None:
+    """Both of its tokens are worth nothing with the next request; the record says why."""
+    tokens = await ada(server)
+    await server.runtime.database.write(fill, tokens["user_id"], server.runtime.clock(), ended=0, events=0)
+    await change(server, tokens["refresh_token"], created_at=1)
+    newcomer = await ada(server)
+    assert (await server.me(tokens["access_token"])).code == "invalid_token"
+    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    refused = await server.ask("POST", "/auth/token", data=form)
+    assert (refused.status, refused.json["error"]) == (400, "invalid_grant")
+    events = (await export_of(server, newcomer)).json["events"]
+    (displaced,) = [event for event in events if event["event"] == "session_displaced"]
+    assert displaced["session_id"] == tokens["refresh_token"].partition(".")[0]
