@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from aiohttp import web
 
@@ -9,6 +10,8 @@ from nextarget.web.grammar import OWS
 
 _WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 """RFC 9110, 12.4.2, in lower case."""
+_MOST_ITEMS = 32
+"""How many items of a list are read. A header of 8 KiB has thousands, and no browser sends a dozen."""
 _JSON = frozenset({"application/json", "application/problem+json"})
 
 
@@ -37,10 +40,12 @@ def preferred_language(request: web.BaseRequest, spoken: tuple[str, ...]) -> str
 
 
 def _weighted(fields: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Each item of a list with its weight, in lower case. An item whose weight has no weight's form is passed over, and
-    so is a field with quotation marks, in which a comma may part nothing: nothing that we speak is ever written so."""
-    for item in (item for field in fields if '"' not in field for item in field.lower().split(",")):
-        value, *parameters = (part.strip(OWS) for part in item.split(";"))
+    """The first items of a list, each with its weight, in lower case. An item whose weight has no weight's form is
+    passed over, and so is a field with quotation marks, in which a comma may part nothing: nothing that we speak is ever
+    written so."""
+    items = (item for field in fields if '"' not in field for item in field.lower().split(",", _MOST_ITEMS))
+    for item in islice(items, _MOST_ITEMS):
+        value, *parameters = (part.strip(OWS) for part in item.split(";", _MOST_ITEMS))
         weights = [parameter for parameter in parameters if parameter.startswith("q=")]
         if not weights:
             yield value, 1.0

@@ -24,6 +24,7 @@ from tests.benchmarks.servers import production_settings, production_values
 
 VERIFIER = "benchmark-benchmark-benchmark-benchmark-benchmark"
 REDIRECT = "nextarget://callback"
+CODES_OF_USER = 10
 
 
 class Clients:
@@ -93,11 +94,12 @@ class Clients:
         later = Millis(now + 60_000)
         app = AppRequest("nextarget-app", REDIRECT, code_challenge(VERIFIER), "state")
         codes = [secrets.token_urlsafe(32) for _ in range(count)]
-        for code in codes:
-            login = Login(
-                str(uuid.uuid4()), digest(f"state of {code}"), Provider.GOOGLE, LoginMode.APP, now, later, app
-            )
-            logins.use(db, login, user_id=self._user.id, code=AuthorizationCode(digest(code), later), now=now)
+        for number, code in enumerate(codes):
+            if number % CODES_OF_USER == 0:  # few people sign in a hundred times, and displace a session with each
+                user = accounts.create_test_user(db, f"{uuid.uuid4()}@x.example", Provider.GOOGLE, now=now)
+            state = digest(f"state of {code}")
+            login = Login(str(uuid.uuid4()), state, Provider.GOOGLE, LoginMode.APP, now, later, app)
+            logins.use(db, login, user_id=user.id, code=AuthorizationCode(digest(code), later), now=now)
         return codes
 
     def _post(self, forms: list[dict[str, str]], connections: int) -> list[dict[str, str]]:

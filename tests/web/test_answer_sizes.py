@@ -1,0 +1,48 @@
+"""What a caller can make an answer cost: the headers and parameters that could make one longer, or slower."""
+
+from types import SimpleNamespace
+
+import pytest
+from multidict import CIMultiDict
+
+from nextarget.web.negotiation import preferred_language, wants_page
+from nextarget.web.routes.documents import openapi_document
+from tests.running import Server
+from tests.web.wire import exchange
+
+
+def test_of_a_list_of_languages_the_first_ones_are_read() -> None:
+    """A header of 8 KiB has room for thousands; no browser sends a dozen."""
+
+    def language(header: str) -> str:
+        return preferred_language(SimpleNamespace(headers={"Accept-Language": header}), ("en", "fr"))
+
+    assert language("de," * 31 + "fr") == "fr"
+    assert language("de," * 32 + "fr") == "en"
+    assert language("fr," + "en;q=0.1," * 900) == "fr"
+
+
+def test_of_a_list_of_media_types_the_first_ones_are_read() -> None:
+    """The same for what a client accepts."""
+
+    def page(header: str) -> bool:
+        return wants_page(SimpleNamespace(headers=CIMultiDict({"Accept": header})))
+
+    assert page("a/b," * 31 + "text/html")
+    assert not page("a/b," * 32 + "text/html")
+
+
+@pytest.mark.parametrize("ranges", ["0-", "0-9", "0-,0-", "-1," * 2000, ",".join(["0-"] * 2000), "0-0," * 1500 + "0-0"])
+async def test_no_range_makes_a_file_longer(server: Server, ranges: str) -> None:
+    """One range is a part of it; of several none is served (RFC 9110, 14.2, leaves that to the server)."""
+    whole = await server.get("/static/swagger-ui.css")
+    octets = f"GET /static/swagger-ui.css HTTP/1.1\r\nHost: x\r\nRange: bytes={ranges}\r\n\r\n"
+    answer = await exchange(server, octets.encode())
+    assert answer is not None
+    assert answer.status in {200, 206, 416}
+    assert len(answer.body) <= len(whole.text.encode())
+
+
+def test_the_document_is_made_once() -> None:
+    """Whoever asks for it again costs a copy into the socket."""
+    assert openapi_document() is openapi_document()
