@@ -23,7 +23,7 @@ BEGIN_PER_MINUTE = 30
 FINISH_PER_MINUTE = 60
 REFRESH_PER_MINUTE = 120
 LISTING_PER_MINUTE = 10
-"""Of what one user may have listed or exported: it is the most that an answer can cost."""
+"""How often one user may have sessions listed, and data exported: no other answer costs as much."""
 _WIDER = 16
 """How often the quota of one client a network has from which a client can take many addresses."""
 _WINDOW_SECONDS = 60
@@ -72,8 +72,8 @@ class Share(NamedTuple):
 class Verdict(NamedTuple):
     """What became of a request: how much is left of its first share, and for how many seconds it is refused, if it is.
 
-    A request that is refused counts against nothing. So whoever goes on asking takes nothing away from neighbours, with
-    whom a wider share is shared, and their shares end when the first minute does.
+    A refused request counts against nothing: whoever goes on asking takes nothing away from the neighbours in a wider
+    network.
     """
 
     left: int
@@ -217,10 +217,10 @@ class RateLimits:
 
         Raises RateLimited. Unless `told`, the answer says nothing of what is left, nor when the minute began.
         """
-        shares = [
-            Share(f"nextarget/{policy}/{about}{network}", per_minute * (_WIDER if width else 1))
-            for width, network in enumerate(client_networks(request, self._trusted))
-        ]
+        networks = client_networks(request, self._trusted)
+        # In braces what all keys of a request have in common: a cluster of Redis keeps those in one place.
+        place = f"nextarget/{policy}/{{{about}{networks[-1]}}}"
+        shares = [Share(place + each, per_minute * (_WIDER if width else 1)) for width, each in enumerate(networks)]
         await self._count(request, policy, shares, told=told)
 
     async def count(self, request: web.Request, policy: str, per_minute: int, key: str) -> None:

@@ -27,7 +27,7 @@ from redis import Redis
 from nextarget.errors import RateLimited
 from nextarget.settings.kinds import StorageUrl
 from nextarget.web import rate_limits
-from nextarget.web.rate_limits import ALLOWANCE, RateLimits, client_networks
+from nextarget.web.rate_limits import ALLOWANCE, RateLimits, Share, Verdict, client_networks
 from tests.apps import App, refresh
 from tests.conftest import need
 from tests.running import Answer, Browser, Server, free_listener, open_browser, running
@@ -214,6 +214,39 @@ async def test_counts_in_memory_stop_growing_within_their_minute() -> None:
     assert await left(limits, _network(0)) == 28
     with pytest.raises(RateLimited):
         await _ask_each(limits, [400_000] * 31)
+
+
+async def test_counts_of_networks_stop_growing_too() -> None:
+    """Clients that come from ever new networks of IPv6 have two counts each; past a number they share both kinds."""
+    counts = rate_limits._Minute()
+
+    async def ask_from(numbers: Iterable[int]) -> None:
+        for number in numbers:
+            network = _network(number * 7)
+            await counts.count([Share(network, 30), Share(network.replace("/64", "/48"), 480)])
+
+    await ask_from(range(400_000))
+    tracemalloc.start()
+    try:
+        await ask_from(range(400_000, 450_000))
+        assert tracemalloc.get_traced_memory()[0] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+async def test_all_that_a_request_counts_against_is_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster of Redis runs no script over several places; what stands in braces chooses it."""
+    limits, asked = RateLimits("memory://", ()), []
+
+    async def remember(shares: list[Share]) -> Verdict:
+        asked.extend(shares)
+        return Verdict(1, None)
+
+    monkeypatch.setattr(limits._storage, "count", remember)
+    await limits.count_address(_request("2001:db8:1:2::3", ""), "refresh", 120, about="session/")
+    assert [share.quota for share in asked] == [120, 16 * 120]
+    assert len({share.key for share in asked}) == 2
+    assert {re.findall("{(.*)}", share.key)[0] for share in asked} == {"session/2001:db8:1::/48"}
 
 
 async def _ask_each(limits: RateLimits, clients: Iterable[int]) -> None:
