@@ -50,8 +50,8 @@ def set_active(db: Connection, user: User, *, active: bool, now: Millis) -> None
     revives none."""
     users.set_active(db, user.id, active=active)
     if not active:
-        sessions.revoke_all(db, user.id, now)
         users.end_sessions(db, user.id, now)
+        sessions.revoke_all(db, user.id, now)
     audit.record(db, AuditEvent(now, "user_activated" if active else "user_deactivated", user_id=user.id))
 
 

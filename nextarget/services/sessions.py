@@ -232,8 +232,8 @@ class Sessions:
 
 def end_all(db: Connection, user: User, *, now: Millis, but: str | None = None) -> int:
     """End a user's sessions, but for one if it is named, and what would become one; how many there were."""
+    users.end_sessions(db, user.id, now)  # first: whoever begins a session holds the user's row, then the sessions'
     ended = sessions.revoke_all(db, user.id, now, but=but)
-    users.end_sessions(db, user.id, now)
     if ended:  # else whoever is signed in could fill the table
         what = f"{ended} ended"
         audit.record(db, AuditEvent(now, "sessions_revoked", request_id=request_id.get(), user_id=user.id, detail=what))

@@ -41,8 +41,8 @@ def preferred_language(request: web.BaseRequest, spoken: tuple[str, ...]) -> str
 
 def _weighted(fields: Iterable[str]) -> Iterator[tuple[str, float]]:
     """The first items of a list, each with its weight, in lower case. An item whose weight has no weight's form is
-    passed over, and so is a field with quotation marks, in which a comma may part nothing: nothing that we speak is ever
-    written so."""
+    passed over, and so is a field with quotation marks, in which a comma may part nothing: nothing that we speak is
+    ever written so."""
     items = (item for field in fields if '"' not in field for item in field.lower().split(",", _MOST_ITEMS))
     for item in islice(items, _MOST_ITEMS):
         value, *parameters = (part.strip(OWS) for part in item.split(";", _MOST_ITEMS))
