@@ -210,6 +210,11 @@ class PayloadTooLarge(ProblemError):
     sentence = "The request body is larger than 64 KiB."
 
 
+class UnsupportedContentEncoding(ProblemError):
+    code, status, title = "unsupported_content_encoding", 415, "Content encoding not supported"
+    sentence = "Request bodies are not decompressed here. Send the body as it is, without Content-Encoding."
+
+
 class ExpectationFailed(ProblemError):
     code, status, title = "expectation_failed", 417, "Expectation not supported"
     sentence = "Of the Expect header, only 100-continue is supported (RFC 9110, 10.1.1)."

@@ -22,6 +22,7 @@ from aiohttp import web
 from nextarget.runtime import Runtime
 from nextarget.sandbox.workspace import DATABASE_FILE, SECRETS_FILE, sandbox_config, sandbox_values
 from nextarget.settings import Settings, Value, read_values
+from nextarget.web.accepting import Site
 from nextarget.web.app import create_app
 from nextarget.web.server import GuardedRunner
 
@@ -168,7 +169,7 @@ async def running(
     runner = GuardedRunner(app)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener).start()
+        await Site(runner, listener).start()
         async with aiohttp.ClientSession() as session:
             yield Server(session, f"http://127.0.0.1:{port}", runtime, app, runner)
     finally:

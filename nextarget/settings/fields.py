@@ -44,6 +44,12 @@ class Settings(BaseModel):
     drain_seconds: int = Field(
         0, ge=0, le=600, description="How long a server that is stopped goes on serving while it says it is not ready."
     )
+    max_connections: int | None = Field(
+        None,
+        ge=16,
+        le=1_000_000,
+        description="Clients' connections to one worker, at most; 10 000, or what its limit of open files allows.",
+    )
     database_url: DatabaseUrl = Field(
         "sqlite:///nextarget.db",
         repr=False,

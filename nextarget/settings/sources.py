@@ -24,6 +24,7 @@ _REMEDIES = {
     "PORT": "Write a number from 1 to 65535, or 0 for any free port.",
     "WORKERS": "Write a number from 1 to 64.",
     "DRAIN_SECONDS": "Write whole seconds, from 0 to 600.",
+    "MAX_CONNECTIONS": "Write a number from 16 to 1000000, or leave it out.",
     "DATABASE_POOL_SIZE": "Write a number from 1 to 100.",
     "JWT_SECRET_KEY": MAKE_SECRET,
     "JWT_ALGORITHM": "Write HS256, EdDSA, ES256 or RS256, or leave it out.",

@@ -93,6 +93,18 @@ _uncounted = Counter(
     "nextarget_rate_limit_failures_total", "Requests that passed uncounted, since the storage of the limits failed."
 )
 _malformed = Counter("nextarget_malformed_requests_total", "Requests refused before they reached a route.")
+_connections = Gauge("nextarget_connections_open", "Connections of clients that are open.", multiprocess_mode="livesum")
+_max_connections = Gauge(
+    "nextarget_connections_max", "Connections that may be open at once.", multiprocess_mode="livesum"
+)
+_cut = Counter(
+    "nextarget_connections_cut_total",
+    "Connections closed since their client did not send a header or a body, or take an answer, in time; or for room.",
+    ["reason"],
+)
+_unaccepted = Counter(
+    "nextarget_accept_failures_total", "Times that the system had no file or memory for another connection."
+)
 _purged = Counter("nextarget_purged_rows_total", "Rows deleted because they were over.")
 _build = Gauge("nextarget_build_info", "1; the label tells the version.", ["version"], multiprocess_mode="max")
 _build.labels(__version__).set(1)
@@ -101,6 +113,7 @@ _build.labels(__version__).set(1)
 _request_children: dict[tuple[str, str | None, int], Histogram] = {}
 _refresh_children = {outcome: _refreshes.labels(outcome) for outcome in Refreshed.__args__}  # type: ignore[attr-defined]
 _database_children = {kind: _database.labels(kind) for kind in ("read", "write")}
+_cut_children = {reason: _cut.labels(reason) for reason in ("header", "body", "answer", "room")}
 for _provider in Provider:  # what has not happened yet is 0, not absent: a rate can be taken from the first on
     _logins.labels(_provider.value, "succeeded")
     _breakers.labels(_provider.value).set(0)
@@ -179,6 +192,32 @@ def count_uncounted() -> None:
 def count_malformed() -> None:
     """Count a request that was refused before any route was known."""
     _malformed.inc()
+
+
+def connection_opened() -> None:
+    """Count a connection of a client as open."""
+    _connections.inc()
+
+
+def connection_closed() -> None:
+    """Count it as open no more."""
+    _connections.dec()
+
+
+def set_max_connections(connections: int) -> None:
+    """Tell how many connections this process may have."""
+    _max_connections.set(connections)
+
+
+def count_connection_cut(reason: str) -> None:
+    """Count a connection that was closed, since it waited for too long for a header, a body, or an answer to be taken,
+    or because its place was needed (`room`)."""
+    _cut_children[reason].inc()
+
+
+def count_accept_failure() -> None:
+    """Count that a connection could not be accepted, for want of something of the system's."""
+    _unaccepted.inc()
 
 
 def count_purged(rows: int) -> None:

@@ -44,6 +44,11 @@ OAUTH_ROUTES = frozenset({"authorize", "token", "revoke"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 """A method is whatever a client writes; only those of RFC 9110 and RFC 5789 are repeated in the log."""
 
+_ENDING = (hdrs.UPGRADE, hdrs.TRANSFER_ENCODING)
+"""What makes a request the last one on its connection. Of what came behind an upgrade, aiohttp loses a part. Of a chunked
+body its parser takes the last trailer for a header of the next request, which may be another client's where a proxy
+shares its connections."""
+
 log = telemetry.get_logger()
 
 
@@ -93,7 +98,7 @@ def finish(request: web.BaseRequest, response: web.StreamResponse) -> None:
     inside a handler does it first."""
     terms = request[TERMS]
     finish_headers(response, telemetry.request_id.get() or "", https_only=terms.https_only)
-    if terms.stopping or hdrs.UPGRADE in request.headers:  # of what came behind an upgrade, aiohttp loses a part
+    if terms.stopping or any(name in request.headers for name in _ENDING):
         response.force_close()
 
 
@@ -112,7 +117,9 @@ def _refused_expectation(request: web.Request, terms: Terms) -> web.Response | N
     if ",".join(request.headers.getall(hdrs.EXPECT)).lower() == "100-continue":
         return None
     log.info("expectation_refused", status=ExpectationFailed.status)
-    return fixed_answer(ExpectationFailed(), https_only=terms.https_only)
+    response = fixed_answer(ExpectationFailed(), https_only=terms.https_only)
+    response.force_close()  # its body may come, or not
+    return response
 
 
 def answer_to(request: web.Request, error: Exception) -> web.Response:

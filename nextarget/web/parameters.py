@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from aiohttp import hdrs, web
 from multidict import MultiDict, MultiMapping
 
-from nextarget.errors import InvalidRequest, PayloadTooLarge, RequestTimeout
+from nextarget.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, UnsupportedContentEncoding
 from nextarget.web.grammar import OWS
 
 STATE = re.compile(r"[A-Za-z0-9._-]{1,200}")
@@ -59,7 +59,13 @@ def of_query(request: web.Request) -> Parameters:
 
 
 async def read_form(request: web.Request) -> Parameters:
-    """The form in a request's body (RFC 6749, appendix B). Raises InvalidRequest, PayloadTooLarge, RequestTimeout."""
+    """The form in a request's body (RFC 6749, appendix B), which is never decompressed: 64 KiB would become 64 MiB.
+
+    Raises InvalidRequest, PayloadTooLarge, RequestTimeout, UnsupportedContentEncoding.
+    """
+    codings = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, [])).split(",")
+    if any(coding.strip().lower() not in {"", "identity"} for coding in codings):
+        raise UnsupportedContentEncoding
     if not is_form(request.headers.get(hdrs.CONTENT_TYPE, "")):
         raise InvalidRequest(f"The body is not a form. Send it with Content-Type: {_FORM_TYPE}.")
     try:
@@ -86,8 +92,8 @@ async def _read_body(request: web.Request) -> bytes:
         if request.content.is_eof():  # all of it is here: there is nothing to wait for
             return await request.read()
         async with asyncio.timeout(BODY_SECONDS):
-            return await request.read()  # counts what comes in chunks, or unfolds: aiohttp's client_max_size
+            return await request.read()  # counts what comes in chunks: aiohttp's client_max_size
     except TimeoutError:
         raise RequestTimeout from None
-    except (web.RequestPayloadError, ConnectionError):  # undecodable, or its sender has left
+    except (web.RequestPayloadError, ConnectionError):  # malformed chunks, or its sender has left
         raise InvalidRequest("The request body does not arrive as its headers announce it.") from None

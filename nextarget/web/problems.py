@@ -76,6 +76,8 @@ def with_error_headers(response: web.Response, error: ProblemError) -> web.Respo
             response.headers[hdrs.WWW_AUTHENTICATE] = _CHALLENGE
         case "invalid_token":
             response.headers[hdrs.WWW_AUTHENTICATE] = f'{_CHALLENGE}, error="invalid_token"'
+        case "unsupported_content_encoding":  # RFC 9110, 15.5.16
+            response.headers[hdrs.ACCEPT_ENCODING] = "identity"
         case "invalid_client":  # RFC 6749, 5.2: in the scheme that was tried
             response.headers[hdrs.WWW_AUTHENTICATE] = 'Basic realm="nextarget"'
     return response

@@ -1,8 +1,5 @@
-"""Runs the application in one process: the limits on what a connection may send, what is answered before any handler
-runs, and how a process stops without losing a request.
-
-aiohttp by itself quotes a malformed request in its answer and in its log, lets a client take as long as it likes over
-its first header, and drops idle connections at once when it stops. All three are mended here.
+"""Runs the application in one process, and stops it without losing a request: aiohttp by itself drops idle connections
+at once when it stops.
 """
 
 import asyncio
@@ -10,105 +7,36 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
 from nextarget import telemetry
-from nextarget.errors import InternalError, InvalidRequest, OperatorError
+from nextarget.errors import OperatorError
 from nextarget.settings import Environment
-from nextarget.telemetry import metrics
+from nextarget.web.accepting import GuardedServer, Site, most_connections
+from nextarget.web.connections import KEEPALIVE_SECONDS, GuardedConnection
 from nextarget.web.keys import RUNTIME
-from nextarget.web.middleware import Terms, boundary
-from nextarget.web.problems import fixed_answer
+from nextarget.web.middleware import Terms
+from nextarget.web.parameters import BODY_SECONDS, MAX_BODY_BYTES
 from nextarget.web.readiness import READINESS
 
 MAX_LINE_BYTES = MAX_FIELD_BYTES = 8 * 1024
 MAX_HEADERS = 64
-HEADER_SECONDS = 10
-"""How long a new connection may take to send its first request's header."""
-KEEPALIVE_SECONDS = 75
 GC_THRESHOLD = (20_000, 20, 20)
 """Python's own is 700 new objects, a dozen requests: a twentieth of the server's time."""
 SHUTDOWN_SECONDS = 20
 """How long requests in flight may take to finish once the server is asked to stop."""
 IDLE_SECONDS = 2
 """How long a connection without a request stays open then: what its client is sending is answered, not reset."""
-BACKLOG = 1024
-"""Connections that may wait to be accepted, as they do while workers change places."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOOK_SECONDS = 0.05
 _CANCEL_SECONDS = 1
 
 log = telemetry.get_logger()
-
-
-class GuardedConnection(RequestHandler):
-    """A connection that echoes nothing and waits for no header for ever."""
-
-    def __init__(self, server: "GuardedServer", **kwargs: Any) -> None:
-        super().__init__(server, **kwargs)
-        self._terms = server.terms
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._header_timer = self._loop.call_later(HEADER_SECONDS, self._drop_if_silent)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._header_timer.cancel()
-        super().connection_lost(exc)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being read or answered."""
-        return self._request_in_progress or bool(self._messages)
-
-    def _drop_if_silent(self) -> None:
-        if self._request_count == 0:
-            self.force_close()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what failed outside the application, a malformed request above all, with a fixed document."""
-        malformed = status < 500
-        error = InvalidRequest() if malformed else InternalError()
-        response = fixed_answer(error, https_only=self._terms.https_only)
-        if malformed:
-            metrics.count_malformed()
-            log.info("malformed_request", status=status, reason=type(exc).__name__)
-        else:
-            log.error("unforeseen_error", status=status, exc_info=exc)
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun already")
-        response.force_close()
-        return response
-
-    def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        """aiohttp's own words may quote the request. A body that cannot be decoded has been answered already."""
-        error = kwargs.get("exc_info")
-        if not isinstance(error, web.RequestPayloadError):
-            log.error("connection_error", exc_info=error)
-
-
-class GuardedServer(Server):
-    """Makes guarded connections, and puts the boundary around the application."""
-
-    def __init__(self, handler: Callable[..., Awaitable[web.StreamResponse]], terms: Terms, **kwargs: Any) -> None:
-        self.terms = terms
-        super().__init__(partial(boundary, handler, terms), **kwargs)
-
-    def __call__(self) -> RequestHandler:
-        return GuardedConnection(self, loop=self._loop, **self._kwargs)
 
 
 class GuardedRunner(web.AppRunner):
@@ -122,14 +50,22 @@ class GuardedRunner(web.AppRunner):
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_FIELD_BYTES,
             max_headers=MAX_HEADERS,
+            read_bufsize=MAX_BODY_BYTES,
+            lingering_time=BODY_SECONDS,
+            auto_decompress=False,  # as it arrives, and so before it is known whether anybody will read it
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
 
     async def _make_server(self) -> Server:
         ready = await super()._make_server()  # starts the application
-        terms = Terms(https_only=self.app[RUNTIME].settings.environment is Environment.PRODUCTION)
+        settings = self.app[RUNTIME].settings
         return GuardedServer(
-            ready.request_handler, terms, request_factory=ready.request_factory, loop=ready._loop, **ready._kwargs
+            ready.request_handler,
+            Terms(https_only=settings.environment is Environment.PRODUCTION),
+            max_connections=most_connections(settings.max_connections),
+            request_factory=ready.request_factory,
+            loop=ready._loop,
+            **ready._kwargs,
         )
 
     async def finish(self, *, drain_seconds: float = 0, idle_seconds: float = 0, ready: bool = False) -> None:
@@ -177,7 +113,7 @@ async def serve(
     freeze()
     try:
         listener = listen(host, port)
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        await Site(runner, listener).start()
         announce(url_of(listener))
         if await asked == signal.SIGTERM:
             log.info("stopping", drain_seconds=drain_seconds)

@@ -18,7 +18,6 @@ from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any, NoReturn
 
-from aiohttp import web
 from aiohttp.worker import GunicornUVLoopWebWorker, GunicornWebWorker
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
@@ -31,8 +30,9 @@ from nextarget.runtime import Runtime
 from nextarget.settings import Settings, metrics_folder
 from nextarget.storage.schema import migrate
 from nextarget.telemetry import metrics
+from nextarget.web.accepting import BACKLOG, Site
 from nextarget.web.app import create_app
-from nextarget.web.server import BACKLOG, IDLE_SECONDS, SHUTDOWN_SECONDS, GuardedRunner, freeze, listen, url_of
+from nextarget.web.server import IDLE_SECONDS, SHUTDOWN_SECONDS, GuardedRunner, freeze, listen, url_of
 
 HEARTBEAT_SECONDS = 30
 """A worker whose event loop stands still for longer is killed and replaced."""
@@ -156,7 +156,7 @@ class Worker(GunicornWebWorker):
         await runner.setup()
         try:
             for listener in self.sockets:
-                await web.SockSite(runner, listener, backlog=BACKLOG).start()
+                await Site(runner, listener).start()
             freeze()
             self.booted = True
             self._show_that_it_serves()

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from nextarget.runtime import Runtime
 from nextarget.sandbox.workspace import sandbox_config, sandbox_values
+from nextarget.web.accepting import Site
 from nextarget.web.app import create_app
 from nextarget.web.server import GuardedRunner
 from tests.running import Browser, free_listener, furnish, sandbox_settings
@@ -47,7 +47,7 @@ async def stand_ins(directory: Path, public_url: str) -> AsyncIterator[dict[str,
     runner = GuardedRunner(create_app(Runtime(sandbox_settings(directory, port)), config))
     await runner.setup()
     try:
-        await web.SockSite(runner, listener).start()
+        await Site(runner, listener).start()
         yield sandbox_values(directory, "127.0.0.1", port) | {
             "ENVIRONMENT": "production",
             "PUBLIC_URL": public_url,

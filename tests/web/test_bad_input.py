@@ -312,7 +312,7 @@ async def test_what_is_not_a_request_is_refused_and_not_repeated(
 ) -> None:
     """A 4xx with a request id, or the connection's end; nothing of the request comes back or is logged, and each
     answer is told in one line."""
-    monkeypatch.setattr("nextarget.web.server.HEADER_SECONDS", 1)
+    monkeypatch.setattr("nextarget.web.connections.HEADER_SECONDS", 1)
     monkeypatch.setattr("nextarget.web.parameters.BODY_SECONDS", 1)
     answers: list[RawAnswer] = []
     async with wire(server) as connection:
@@ -341,7 +341,7 @@ async def test_what_is_not_a_request_is_refused_and_not_repeated(
 
 async def test_the_cases_above_reach_both_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Most malformed requests are answered, so that the test above does not pass on silence."""
-    monkeypatch.setattr("nextarget.web.server.HEADER_SECONDS", 1)
+    monkeypatch.setattr("nextarget.web.connections.HEADER_SECONDS", 1)
     answered = [await exchange(server, MALFORMED[name]) for name in ("nonsense", "huge header", "TLS hello", "dots")]
     assert all(answer is not None for answer in answered)
 
@@ -437,7 +437,7 @@ async def test_half_sent_headers_hold_up_nobody_and_are_dropped(
     log: Log, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three hundred clients that never finish their header cost no honest one anything, and lose their connections."""
-    monkeypatch.setattr("nextarget.web.server.HEADER_SECONDS", 1)
+    monkeypatch.setattr("nextarget.web.connections.HEADER_SECONDS", 1)
 
     async with AsyncExitStack() as stack:
         dawdlers = [await stack.enter_async_context(wire(server)) for _ in range(300)]
@@ -453,7 +453,7 @@ async def test_a_client_that_trickles_its_header_is_dropped_too(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time is for the whole header: a byte now and then does not prolong it."""
-    monkeypatch.setattr("nextarget.web.server.HEADER_SECONDS", 0.5)
+    monkeypatch.setattr("nextarget.web.connections.HEADER_SECONDS", 0.5)
     async with wire(server) as connection:
         await connection.send(b"GET /health HTTP/1.1\r\n")
 

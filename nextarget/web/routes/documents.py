@@ -3,10 +3,12 @@
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 import orjson
 import yaml
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from nextarget import __version__
 from nextarget.errors import InvalidRequest
@@ -18,6 +20,7 @@ _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_CHUNK_BYTES = 32 * 1024
 _CACHED = {"Cache-Control": "public, max-age=3600"}
 
 
@@ -59,6 +62,18 @@ def _static_files() -> dict[str, Path]:
     }
 
 
+class _File(web.FileResponse):
+    """A file that is sent through the connection's own buffer, where it is seen whether its client takes anything."""
+
+    async def _sendfile(
+        self, request: web.BaseRequest, fobj: IO[bytes], offset: int, count: int
+    ) -> AbstractStreamWriter:
+        writer = await web.StreamResponse.prepare(self, request)
+        if writer is None:
+            raise ConnectionResetError
+        return await self._sendfile_fallback(writer, fobj, offset, count)
+
+
 async def static(request: web.Request) -> web.FileResponse:
     path = _static_files().get(request.match_info["name"])
     if path is None:
@@ -67,4 +82,4 @@ async def static(request: web.Request) -> web.FileResponse:
         _ = request.if_modified_since, request.if_unmodified_since, request.if_range
     except OverflowError:  # aiohttp would meet it while it sends the file, when there is no answer left to give
         raise InvalidRequest("A date in the headers of the request is out of bounds. Leave it out.") from None
-    return web.FileResponse(path, headers=_CACHED)
+    return _File(path, _CHUNK_BYTES, headers=_CACHED)
