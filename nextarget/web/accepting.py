@@ -7,6 +7,7 @@ import errno
 import heapq
 import os
 import resource
+import select
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -66,7 +67,7 @@ class GuardedServer(Server):
         metrics.set_max_connections(max_connections)
         self.acceptors: set[Acceptor] = set()
         self._open: set[GuardedConnection] = set()
-        self._made_room_at = self._told_at = float("-inf")
+        self._told_at = float("-inf")
         self._made_room_for = 0
         self._next_look = self._loop.call_later(connections.LOOK_SECONDS, self._look)
 
@@ -96,18 +97,12 @@ class GuardedServer(Server):
         now = self._loop.time()
         for connection in tuple(self._open):
             connection.look(now)
-        if not self.has_room():
-            self.make_room()
+        if not self.has_room() and any(acceptor.keeps_waiting() for acceptor in self.acceptors):
+            self._make_room(now)
 
-    def make_room(self) -> None:
-        """Close connections that have been silent for longest, so that who opens many keeps nobody out. At most once in
-        LOOK_SECONDS, for all of them are looked at; a sixteenth of them at once, therefore."""
-        now = self._loop.time()
-        if now - self._made_room_at < connections.LOOK_SECONDS:
-            return
-        self._made_room_at = now
-        for connection in tuple(self._open):
-            connection.look(now)
+    def _make_room(self, now: float) -> None:
+        """Close connections that have been silent for longest, so that who opens many keeps nobody out: a sixteenth of
+        all, since this is done once in LOOK_SECONDS."""
         spare = [each for each in self._open if each.spare and now - each.waits_since >= SPARE_SECONDS]
         oldest = heapq.nsmallest(max(1, self.max_connections // 16), spare, key=lambda each: each.waits_since)
         for connection in oldest:
@@ -140,6 +135,12 @@ class Acceptor:
         """Connections that are accepted and not yet the server's."""
         return len(self._opening)
 
+    def keeps_waiting(self) -> bool:
+        """Whether it accepts nobody, and there still is somebody: another worker may have been quicker."""
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        return not self._accepts and bool(poll.poll(0))
+
     def close(self) -> None:
         """Accept no more, and close the socket."""
         self._pause()
@@ -158,11 +159,10 @@ class Acceptor:
             self._loop.remove_reader(self._listener)
 
     def _accept(self) -> None:
+        if not self._server.has_room():
+            self._pause()
+            return
         for _ in range(_AT_ONCE):
-            if not self._server.has_room():
-                self._pause()
-                self._server.make_room()
-                return
             try:
                 connection, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -172,7 +172,9 @@ class Acceptor:
                 return
             task = self._loop.create_task(self._open(connection))
             self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            task.add_done_callback(self._has_opened)
+            if not self._server.has_room():
+                return
 
     async def _open(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -180,6 +182,10 @@ class Acceptor:
             await self._loop.connect_accepted_socket(self._server, connection)
         except OSError:  # the client has left already
             connection.close()
+
+    def _has_opened(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)  # until now it may have been counted twice
+        self.resume()
 
     def _rest(self, error: OSError) -> None:
         """The system has no file, or no memory, for another connection: it would say so without end."""

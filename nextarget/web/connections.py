@@ -78,7 +78,7 @@ class GuardedConnection(RequestHandler):
         self._server: Final = server
         self._max_msg_queue_size, self._msg_queue_resume_size = MAX_PIPELINED, MAX_PIPELINED // 2
         self._last_body: StreamReader = EMPTY_PAYLOAD
-        self._header_bytes = 0
+        self.header_bytes = 0
         """What has come of a header that is not complete."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -100,12 +100,12 @@ class GuardedConnection(RequestHandler):
         if self._request_count != count:
             self._last_body = self._messages[-1][1]
             another_begins = self._last_body is EMPTY_PAYLOAD and data and not data.endswith(b"\r\n\r\n")
-            self._header_bytes = 1 if another_begins else 0
+            self.header_bytes = 1 if another_begins else 0
         elif not is_body and (
-            self._header_bytes or data.strip(b"\r\n")
+            self.header_bytes or data.strip(b"\r\n")
         ):  # RFC 9112, 2.2: empty lines before it are none
-            self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADER_BYTES:
+            self.header_bytes += len(data)
+            if self.header_bytes > MAX_HEADER_BYTES:
                 self.cut(Wait.HEADER)
 
     @property
@@ -137,7 +137,7 @@ class GuardedConnection(RequestHandler):
             return Wait.BODY, self._request_count
         if self.busy:
             return None
-        begun = self._header_bytes or not self._request_count
+        begun = self.header_bytes or not self._request_count
         return Wait.HEADER if begun else Wait.IDLE, self._request_count
 
     def cut(self, why: Cut) -> None:
