@@ -452,7 +452,12 @@ def test_digits_and_letters_are_those_of_ascii(tmp_path, name, text):
 
 @pytest.mark.parametrize(
     ("name", "low", "high"),
-    [("PORT", 0, 65535), ("ACCESS_TOKEN_EXP_MINUTES", 1, 1440), ("REFRESH_TOKEN_EXP_DAYS", 1, 180)],
+    [
+        ("PORT", 0, 65535),
+        ("MAX_CONNECTIONS", 16, 1_000_000),
+        ("ACCESS_TOKEN_EXP_MINUTES", 1, 1440),
+        ("REFRESH_TOKEN_EXP_DAYS", 1, 180),
+    ],
 )
 def test_numbers_have_bounds(tmp_path, name, low, high):
     """The bounds themselves are inside; what is no whole number is refused."""

