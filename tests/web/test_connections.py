@@ -432,6 +432,13 @@ async def clients(server: Server, count: int) -> AsyncIterator[list[Wire]]:
         yield [await stack.enter_async_context(wire(server)) for _ in range(count)]
 
 
+async def a_look(server: Server) -> None:
+    """Wait until the server has looked at its connections, now idle: since when one is so is known no better."""
+    await until(lambda: not any(connection.busy for connection in connections_of(server)))
+    coming = guarded(server)._next_look
+    await until(lambda: guarded(server)._next_look is not coming)
+
+
 async def hold(client: Wire) -> None:
     """Keep a connection busy: most of a form is still to come, which its handler has been told to expect."""
     await client.send(post(b"grant_type=x", "Expect: 100-continue")[:-11])
@@ -453,6 +460,7 @@ def test_a_newcomer_takes_the_place_of_who_has_been_idle_for_longest(
             for client in idle if asked else ():
                 await client.send(get("/health"))
                 assert (await client.answer()) is not None
+                await a_look(server)
             await until(lambda: len(connections_of(server)) == FEW)
             async with clients(server, 3) as newcomers:
                 for newcomer in newcomers:

@@ -207,6 +207,7 @@ async def test_every_label_has_a_value_from_a_list(server: Server) -> None:
         "provider": set(Provider),
         "operation": {"token", "keys", "profile", "debug_token"},
         "kind": {"read", "write"},
+        "reason": {"header", "body", "answer", "room"},
         "policy": {"start", "authorize", "nonce", "callback", "token", "refresh"},
         "outcome": {
             *codes,
