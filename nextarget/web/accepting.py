@@ -67,6 +67,8 @@ class GuardedServer(Server):
         metrics.set_max_connections(max_connections)
         self.acceptors: set[Acceptor] = set()
         self._open: set[GuardedConnection] = set()
+        self.opening = 0
+        """Connections that are accepted, and not made yet."""
         self._told_at = float("-inf")
         self._made_room_for = 0
         self._next_look = self._loop.call_later(connections.LOOK_SECONDS, self._look)
@@ -79,6 +81,7 @@ class GuardedServer(Server):
         super().pre_shutdown()
 
     def opened(self, connection: GuardedConnection) -> None:
+        self.opening -= 1
         self._open.add(connection)
         metrics.connection_opened()
 
@@ -90,7 +93,7 @@ class GuardedServer(Server):
                 acceptor.resume()
 
     def has_room(self) -> bool:
-        return len(self._open) + sum(each.opening for each in self.acceptors) < self.max_connections
+        return len(self._open) + self.opening < self.max_connections
 
     def _look(self) -> None:
         self._next_look = self._loop.call_later(connections.LOOK_SECONDS, self._look)
@@ -130,11 +133,6 @@ class Acceptor:
         server.acceptors.add(self)
         self.resume()
 
-    @property
-    def opening(self) -> int:
-        """Connections that are accepted and not yet the server's."""
-        return len(self._opening)
-
     def keeps_waiting(self) -> bool:
         """Whether it accepts nobody, and there still is somebody: another worker may have been quicker."""
         poll = select.poll()
@@ -170,22 +168,23 @@ class Acceptor:
             except OSError as error:
                 self._rest(error)
                 return
+            self._server.opening += 1
             task = self._loop.create_task(self._open(connection))
             self._opening.add(task)
-            task.add_done_callback(self._has_opened)
+            task.add_done_callback(self._opening.discard)
             if not self._server.has_room():
                 return
 
     async def _open(self, connection: socket.socket) -> None:
         connection.setblocking(False)
+        guarded = self._server()
         try:
-            await self._loop.connect_accepted_socket(self._server, connection)
+            await self._loop.connect_accepted_socket(lambda: guarded, connection)
         except OSError:  # the client has left already
             connection.close()
-
-    def _has_opened(self, task: asyncio.Task[None]) -> None:
-        self._opening.discard(task)  # until now it may have been counted twice
-        self.resume()
+            if not guarded.made:
+                self._server.opening -= 1
+                self.resume()
 
     def _rest(self, error: OSError) -> None:
         """The system has no file, or no memory, for another connection: it would say so without end."""

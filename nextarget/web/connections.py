@@ -77,6 +77,7 @@ class GuardedConnection(RequestHandler):
         super().__init__(server, **kwargs)
         self._server: Final = server
         self._max_msg_queue_size, self._msg_queue_resume_size = MAX_PIPELINED, MAX_PIPELINED // 2
+        self.made = False
         self._last_body: StreamReader = EMPTY_PAYLOAD
         self.header_bytes = 0
         """What has come of a header that is not complete."""
@@ -86,6 +87,7 @@ class GuardedConnection(RequestHandler):
         self._line = cast(asyncio.Transport, transport)  # aiohttp forgets its own when it closes it, sent or not
         self._waits_for: tuple[Wait, int] | None = (Wait.HEADER, 0)
         self.waits_since = self._loop.time()
+        self.made = True
         self._server.opened(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -7,12 +7,11 @@ import pstats
 import sys
 from pathlib import Path
 
-from aiohttp import web
-
 from nextarget.runtime import Runtime
 from nextarget.telemetry import configure_logging
+from nextarget.web.accepting import Site
 from nextarget.web.app import create_app
-from nextarget.web.server import GuardedRunner
+from nextarget.web.server import GuardedRunner, listen
 from tests.benchmarks.servers import ROOT, free_port, production_settings, production_values
 
 WORKS = ("me", "start", "refresh", "redeem")
@@ -38,7 +37,7 @@ async def _profile(work: str, directory: Path, requests: int) -> None:
         runner = GuardedRunner(create_app(Runtime(settings)))
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", port).start()
+            await Site(runner, listen("127.0.0.1", port)).start()
             await _ask(work, requests // 4, directory, port)
             profiler = cProfile.Profile()
             profiler.enable()
