@@ -45,9 +45,9 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 """A method is whatever a client writes; only those of RFC 9110 and RFC 5789 are repeated in the log."""
 
 _ENDING = (hdrs.UPGRADE, hdrs.TRANSFER_ENCODING)
-"""What makes a request the last one on its connection. Of what came behind an upgrade, aiohttp loses a part. Of a chunked
-body its parser takes the last trailer for a header of the next request, which may be another client's where a proxy
-shares its connections."""
+"""What makes a request the last one on its connection. Of what came behind an upgrade, aiohttp loses a part. Of a
+chunked body its parser takes the last trailer for a header of the next request, which may be another client's where a
+proxy shares its connections."""
 
 log = telemetry.get_logger()
 
