@@ -171,6 +171,43 @@ def test_only_one_module_begins_an_answer_before_the_boundary_sees_it() -> None:
     assert made == {"streaming.py"}
 
 
+def files_made(tree: ast.Module) -> Iterator[int]:
+    """Lines that make a file by a name."""
+    makers = {"write_text", "write_bytes", "touch", "mkstemp", "NamedTemporaryFile", "TemporaryFile", "O_CREAT"}
+    for node in ast.walk(tree):
+        if (isinstance(node, ast.Attribute) and node.attr in makers) or (
+            isinstance(node, ast.ImportFrom) and makers & {alias.name for alias in node.names}
+        ):
+            yield node.lineno
+        elif isinstance(node, ast.Call) and "open" in (getattr(node.func, "attr", ""), getattr(node.func, "id", "")):
+            words = [*node.args, *(keyword.value for keyword in node.keywords)]
+            modes = [word.value for word in words if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+            if any(len(mode) <= 3 and set(mode) & set("wax+") for mode in modes):
+                yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "path.write_text('x')",
+        "open(path, 'w')",
+        "path.open('a')",
+        "path.open(mode='xb')",
+        "from tempfile import mkstemp",
+        "import os\nos.open(path, os.O_RDWR | os.O_CREAT)",
+    ],
+)
+def test_the_search_for_files_that_are_made_finds_them(source: str) -> None:
+    """However a file is made, the next test sees it."""
+    assert list(files_made(ast.parse(source)))
+
+
+def test_one_module_makes_every_file() -> None:
+    """So that one place decides who may read it, and which links are followed."""
+    found = {name_of(path) for path in MODULES if any(files_made(tree_of(path)))}
+    assert found == {"nextarget/storage/files.py"}
+
+
 def test_errors_and_model_need_nothing_but_the_standard_library() -> None:
     """Whatever else changes, these two can be read and used alone."""
     for path in (PACKAGE / "errors.py", PACKAGE / "model.py"):

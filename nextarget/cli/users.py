@@ -26,7 +26,9 @@ from nextarget.model import AuditEvent, Millis, Provider, Session, User, iso_tim
 if TYPE_CHECKING:
     from nextarget.storage.database import Connection, Database
 
-UserArgument = Annotated[str, typer.Argument(metavar="USER", help="A user's id, or email if only one user has it.")]
+UserArgument = Annotated[
+    str, typer.Argument(metavar="USER", help="A user's id, or email if only one user has it, in whatever case.")
+]
 
 _PAGE = 500
 _LIST_COLUMNS = (
