@@ -373,6 +373,7 @@ def test_the_other_spelling_of_postgresql_is_as_good(tmp_path):
         "postgresql://user:s3cr%t@host/db",
         "postgresql://user:s3cr@t@host/db",
         "postgresql://user:s3cr/t@host/db",
+        "postgresql://user:12/s3cr@host",
         "postgresql://host/db%00",
     ],
 )

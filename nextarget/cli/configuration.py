@@ -40,8 +40,9 @@ class _Setting:
 def check_config(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
     """Show every setting, its value and its source; say what is wrong. Exit status 78 when anything is.
 
-    Secrets are masked. Without a terminal one setting a line, fields separated by tabs: name, value, source. What is
-    wrong goes to standard error; with --json everything is in one object.
+    Secrets are masked, and what of a URL is not known to be harmless. Without a terminal one setting a line, fields
+    separated by tabs: name, value, source. What is wrong goes to standard error; with --json everything is in one
+    object.
     """
     values = find_values(sandbox=sandbox)
     problems: tuple[SettingProblem, ...] = ()

@@ -6,7 +6,8 @@ Lower rooms never see this one: `runtime` hands them plain arguments.
 from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
 from nextarget.settings.kinds import Network, is_loopback
 from nextarget.settings.shared import metrics_folder, share_metrics
-from nextarget.settings.sources import Value, Values, read_values, shown
+from nextarget.settings.showing import shown
+from nextarget.settings.sources import Value, Values, read_values
 
 __all__ = [
     "CREDENTIALS",

@@ -1,5 +1,6 @@
 """Every setting, typed, with its default."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -52,7 +53,6 @@ class Settings(BaseModel):
     )
     database_url: DatabaseUrl = Field(
         "sqlite:///nextarget.db",
-        repr=False,
         description="The SQLite file, or `postgresql://user:password@host/database`.",
     )
     database_pool_size: int = Field(8, ge=1, le=100, description="Connections of one worker to PostgreSQL, at most.")
@@ -122,7 +122,6 @@ class Settings(BaseModel):
     rate_limit_enabled: bool = Field(True, description="Whether clients are held to limits; `false` turns all off.")
     rate_limit_storage_url: StorageUrl = Field(
         "memory://",
-        repr=False,
         description="Where requests are counted: `memory://`, or `redis://…`, shared between servers.",
     )
 
@@ -140,6 +139,10 @@ class Settings(BaseModel):
     log_format: Literal["console", "json"] | None = Field(
         None, description="`console` on a terminal, else `json`, unless set."
     )
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        """None: any URL may hold a password. `check-config` shows what may be shown."""
+        yield from ()
 
     @property
     def providers(self) -> tuple[Provider, ...]:

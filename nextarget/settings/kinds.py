@@ -20,7 +20,7 @@ _PLACEHOLDER = re.compile(r"change.?(me|this)|placeholder|your[-_ ]|replace.?(me
 
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:,/?#@\s]*)(?::[0-9]{1,5})?"
 _POSTGRESQL = re.compile(
-    rf"postgresql://(?:[^/?#@\s]*@)?(?P<hosts>{_HOST}(?:,{_HOST})*)/[^/?#\s]+(?:\?[^#\s]*)?", re.ASCII
+    rf"postgresql://(?:[^/?#@\s]*@)?(?P<hosts>{_HOST}(?:,{_HOST})*)/[^/?#@\s]+(?:\?[^#\s]*)?", re.ASCII
 )
 _REDIS = re.compile(
     r"(?P<scheme>rediss?)://(?:[^/?#@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}(?:/[0-9]{0,5})?"

@@ -6,7 +6,6 @@ default.
 
 import difflib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,9 @@ from dotenv.parser import parse_stream
 from pydantic import TypeAdapter, ValidationError
 
 from nextarget.errors import ConfigurationError, SettingProblem
-from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
+from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, Environment, Settings
 from nextarget.settings.kinds import MAKE_SECRET, DatabaseUrl
+from nextarget.settings.showing import HIDDEN, shown_file
 
 _REMEDIES = {
     "ENVIRONMENT": "Write development or production.",
@@ -146,20 +146,25 @@ def read_values(
                 if text:
                     problem = f"and {name}_FILE are both set in the {source}."
                     values.problems.append(SettingProblem(name, problem, "Keep one of them."))
-                text = text or _read_file(f"{name}_FILE", directory / path, values)
-                if text:
+                    values.found[name] = Value(text, source)
+                elif text := _read_file(f"{name}_FILE", directory, path, values):
                     values.found[name] = Value(text, f"{source}, file {path}")
             elif text:
                 values.found[name] = Value(text, source)
     return values
 
 
-def _read_file(name: str, path: Path, values: Values) -> str:
+def _read_file(name: str, directory: Path, file: str, values: Values) -> str:
+    path = directory / file
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        values.problems.append(SettingProblem(name, f"{path} cannot be read ({why}).", "Check path and permissions."))
+        if shown_file(file) == HIDDEN:
+            problem, remedy = "names no file.", "Write the path of a file that holds the value, or set it directly."
+        else:
+            problem, remedy = f"{path} cannot be read ({why}).", "Check path and permissions."
+        values.problems.append(SettingProblem(name, problem, remedy))
         return ""
 
 
@@ -185,11 +190,3 @@ def _read_dotenv(path: Path, values: Values) -> dict[str, str]:
         elif binding.key and (near := difflib.get_close_matches(binding.key.upper(), known, n=1, cutoff=0.85)):
             values.warnings.append(f".env: {binding.key} is not a setting. Was {near[0]} meant?")
     return table
-
-
-def shown(name: str, text: str) -> str:
-    """A setting's text as people may see it: secrets masked, but for their length in characters, and the user and
-    password of a URL left out."""
-    if name in SECRET_SETTINGS:
-        return f"*** ({len(text)} characters)"
-    return re.sub(r"(?<=[?&]password=)[^&]*", "***", re.sub(r"//[^/\s]*@", "//***@", text))

@@ -135,7 +135,7 @@ class PostgresDatabase(Database):
             except UNUSABLE as error:
                 if is_broken_rule(error):
                     raise
-                raise unavailable(error) from error
+                raise unavailable(error, self._parameters) from error
             finally:
                 _disconnect(looking)
 
@@ -226,7 +226,7 @@ class _Session:
         if is_broken_rule(error):
             raise error
         _disconnect(self._db)
-        return unavailable(error)
+        return unavailable(error, self._db.parameters)
 
     def cut(self) -> None:
         if self._db.latest is not None:
@@ -282,7 +282,7 @@ class _Peewee(pw.PostgresqlDatabase):
     def __init__(self, parameters: dict[str, Any], *, statement_seconds: int = 0, thread_safe: bool = True) -> None:
         self.latest: _Connection | None = None
         """What another thread may cut. Peewee's own door to it would connect that thread, and make it wait, too."""
-        self._parameters = parameters
+        self.parameters = parameters
         # A migration takes its time, and so does a copy, whatever limits the role itself has.
         idle, lock = (IDLE_SECONDS, LOCK_SECONDS) if statement_seconds else (0, 0)
         limits = {
@@ -318,14 +318,14 @@ class _Peewee(pw.PostgresqlDatabase):
     def _dial(self) -> _Connection:
         fixed: dict[str, Any] = {"autocommit": True, "prepare_threshold": None, "cursor_factory": _Cursor}
         if self._options:
-            options = f"{self._options} {self._parameters.get('options', '')}".rstrip()
+            options = f"{self._options} {self.parameters.get('options', '')}".rstrip()
             try:
-                return _Connection.connect(**self._parameters | {"options": options}, **fixed)
+                return _Connection.connect(**self.parameters | {"options": options}, **fixed)
             except psycopg.OperationalError as error:
                 if "unsupported startup parameter" not in str(error):
                     raise
                 self._options = ""  # PgBouncer's words: what the transactions begin with must do
-        return _Connection.connect(**self._parameters, **fixed)
+        return _Connection.connect(**self.parameters, **fixed)
 
     def begin(self, isolation_level: object = None) -> None:
         """Begin a transaction, on a new connection when the old one turns out to be dead: nothing was sent on it."""

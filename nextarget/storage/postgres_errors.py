@@ -1,5 +1,9 @@
 """What PostgreSQL's errors mean, and what to do about them."""
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 import peewee as pw
 import psycopg
 
@@ -18,15 +22,34 @@ UNDONE = {"40001", "40P01"}
 _HELD = "55P03"
 """Lock not available: whoever has it kept it for longer than we wait. The transaction was rolled back."""
 
+_SEEN = frozenset(
+    {
+        *("host", "hostaddr", "port", "dbname", "application_name", "connect_timeout", "target_session_attrs"),
+        *("sslmode", "sslrootcert", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
+    }
+)
+"""Parameters of a connection that people may see; of the others, a user or a password, no word."""
+_WORD = re.compile(r"\w+")
+
 
 def is_broken_rule(error: Exception) -> bool:
     """Whether a statement was refused for what it says, so that the database is not to blame."""
     return isinstance(error, _BROKEN_RULES) and sqlstate(error) not in _NOT_OURS
 
 
-def unavailable(error: Exception) -> DatabaseUnavailable:
-    """What a caller is told; the note is for the log."""
-    return DatabaseUnavailable(note=f"{type(error).__name__}: {' '.join(str(error).split())}")
+def unavailable(error: Exception, parameters: Mapping[str, Any]) -> DatabaseUnavailable:
+    """What a caller is told; the note is for the log, and quotes none of the connection's `parameters` but those that
+    may be seen."""
+    return DatabaseUnavailable(
+        note=f"{type(error).__name__}: {_without_secrets(' '.join(str(error).split()), parameters)}"
+    )
+
+
+def _without_secrets(text: str, parameters: Mapping[str, Any]) -> str:
+    """PostgreSQL and its driver quote what they refuse, whole or in part: a user, an option, a file."""
+    values = [str(value) for name, value in parameters.items() if name not in _SEEN]
+    words = {word for value in values for word in _WORD.findall(value)}
+    return _WORD.sub(lambda found: "***" if found[0] in words else found[0], text)
 
 
 def sqlstate(error: Exception) -> str | None:

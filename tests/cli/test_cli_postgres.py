@@ -56,6 +56,29 @@ def test_a_mistake_in_the_address_is_a_sentence_that_says_what_to_do(strict, exe
     assert "s3cret" not in result.err
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "?user=s3cr3t",
+        "?user=s3cr3t@elsewhere",
+        "?user=guest&options=-c%20s3cr3t=1",
+        "?user=guest&options=-c%20search_path=x%20-c%20work_mem=s3cr3t",
+        "?user=guest&service=s3cr3t",
+        "?user=guest&client_encoding=s3cr3t",
+        "?user=guest&require_auth=s3cr3t",
+        "?s3cr3t=1",
+    ],
+)
+def test_what_the_server_or_the_driver_says_quotes_no_secret(strict, execute, options):
+    """Their own words go to the log and the terminal without what the URL holds beside host, port and database."""
+    url = f"postgresql://127.0.0.1:{strict.port}/kept{options}"
+    for arguments in (["serve", "--port", "0"], ["copy-db", url, "sqlite:///copy.db"]):
+        result = execute(*arguments, DATABASE_URL=url, LOG_FORMAT="json")
+        assert result.status in {1, 2, 78}
+        assert result.err
+        assert "s3cr3t" not in result.out + result.err
+
+
 def test_a_server_that_logs_json_says_it_in_json(strict, execute):
     """A log line like any other."""
     result = execute("serve", DATABASE_URL=address(strict, password="wrong-s3cret"), LOG_FORMAT="json")
