@@ -26,6 +26,7 @@ SKEW_SECONDS = 5
 HUGE_BYTES = 70 * 1024
 _ROTATED_KEYS_KEPT = 4
 _SECURITY_EVENT = "https://schemas.openid.net/secevent/risc/event-type/account-disabled"
+_EXTENSION = "https://extension.invalid/"
 
 Claims = dict[str, object]
 
@@ -99,7 +100,8 @@ class IdTokens:
                 self._rotated.append(key)
                 return _rs256(claims, key.kid, key.private)
             case _:
-                return _rs256(claims, kid, self._key.private)
+                extension = {"crit": [_EXTENSION], _EXTENSION: True} if fault is Fault.CRITICAL_HEADER else {}
+                return _rs256(claims, kid, self._key.private, **extension)
 
 
 def google_claims(
@@ -190,8 +192,8 @@ def _alterations(other_audience: str) -> dict[Fault, Callable[[Claims, int], Non
     }
 
 
-def _rs256(claims: Claims, kid: str, key: RSAPrivateKey) -> str:
-    return jwt.encode(claims, key, algorithm="RS256", headers={"kid": kid})
+def _rs256(claims: Claims, kid: str, key: RSAPrivateKey, **headers: object) -> str:
+    return jwt.encode(claims, key, algorithm="RS256", headers={"kid": kid, **headers})
 
 
 def _hs256(claims: Claims, kid: str, secret: bytes) -> str:

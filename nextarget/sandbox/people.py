@@ -140,6 +140,7 @@ class Fault(StrEnum):
     BAD_SIGNATURE = "bad_signature"
     ALG_NONE = "alg_none"
     HS256_PUBLIC_KEY = "hs256_public_key"
+    CRITICAL_HEADER = "critical_header"
     WRONG_AUDIENCE = "wrong_audience"
     WRONG_ISSUER = "wrong_issuer"
     EXPIRED = "expired"
@@ -189,6 +190,7 @@ FAULTS = (
     FaultScript(Fault.BAD_SIGNATURE, "The id_token is signed with a stranger's key.", _GOOGLE),
     FaultScript(Fault.ALG_NONE, "The id_token is not signed at all (alg none).", _GOOGLE),
     FaultScript(Fault.HS256_PUBLIC_KEY, "The id_token is an HMAC, keyed with the public key.", _GOOGLE),
+    FaultScript(Fault.CRITICAL_HEADER, "The id_token demands an extension that nobody knows (crit).", _GOOGLE),
     FaultScript(Fault.WRONG_AUDIENCE, "The id_token is meant for another client.", _GOOGLE),
     FaultScript(Fault.WRONG_ISSUER, "The id_token names another issuer.", _GOOGLE),
     FaultScript(Fault.EXPIRED, "The id_token expired an hour ago.", _GOOGLE),
@@ -222,6 +224,7 @@ ID_TOKEN_FAULTS = (
     Fault.BAD_SIGNATURE,
     Fault.ALG_NONE,
     Fault.HS256_PUBLIC_KEY,
+    Fault.CRITICAL_HEADER,
     Fault.WRONG_AUDIENCE,
     Fault.WRONG_ISSUER,
     Fault.EXPIRED,

@@ -8,12 +8,14 @@ import orjson
 
 from nextarget.errors import InvalidToken
 from nextarget.model import AccessToken, Millis
-from nextarget.tokens.encoding import base64url, is_base64url
+from nextarget.tokens.compact import read_compact
+from nextarget.tokens.encoding import base64url
 from nextarget.tokens.keyring import JwtKey, Keyring
 
 TYPE = "at+jwt"
 LEEWAY_SECONDS = 10
 MAX_TOKEN_LENGTH = 4096
+_HEADER = {"alg", "typ", "kid"}
 _CLAIMS = ("iss", "aud", "sub", "sid", "client_id", "iat", "exp", "jti")
 _CACHE_SIZE = 4096
 
@@ -79,10 +81,9 @@ class AccessTokens:
     def _verify_signature(self, token: str) -> AccessClaims:
         if len(token) > MAX_TOKEN_LENGTH:
             raise InvalidToken(note="too long")
-        if not all(map(is_base64url, token.split("."))):  # PyJWT is kinder
-            raise InvalidToken(note="malformed or not signed by us")
         try:
-            key = self._key_for(jwt.get_unverified_header(token))
+            header, _claims = read_compact(token)
+            key = self._key_for(header)
             claims = jwt.decode(
                 token,
                 key.verifying,
@@ -111,4 +112,6 @@ class AccessTokens:
         key = self._keyring.verifying(header.get("kid"))
         if key is None or header.get("typ") != TYPE:
             raise InvalidToken(note="unknown kid or wrong typ")
+        if header.keys() != _HEADER:  # whatever else is there (`crit`, `b64`, `jwk`) we did not write
+            raise InvalidToken(note="a header that we do not write")
         return key

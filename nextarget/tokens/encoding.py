@@ -12,13 +12,13 @@ def base64url(octets: bytes) -> str:
     return b2a_base64(octets, newline=False).translate(_URL_SAFE, b"=").decode()
 
 
-def is_base64url(text: str) -> bool:
-    """Whether `base64url` writes it so. Decoders also take other spellings of the same octets: another alphabet,
-    padding, and stray bits at the end (RFC 4648, 3.5)."""
-    try:
-        return base64url(urlsafe_b64decode(text + "=" * (-len(text) % 4))) == text
-    except ValueError:
-        return False
+def from_base64url(text: str) -> bytes:
+    """The octets of base64url without padding. Raises ValueError unless it is their one spelling: decoders also take
+    another alphabet, padding, and stray bits at the end (RFC 4648, 3.5)."""
+    octets = urlsafe_b64decode(f"{text}{'=' * (-len(text) % 4)}")
+    if base64url(octets) != text:
+        raise ValueError("not base64url without padding")
+    return octets
 
 
 def digest(text: str) -> str:
@@ -29,11 +29,3 @@ def digest(text: str) -> str:
 def code_challenge(code_verifier: str) -> str:
     """The S256 challenge for a PKCE verifier (RFC 7636, 4.2)."""
     return base64url(hashlib.sha256(code_verifier.encode()).digest())
-
-
-def from_base64url(text: str) -> bytes:
-    """The octets of base64url without padding. Raises ValueError unless it is their one spelling."""
-    octets = urlsafe_b64decode(f"{text}{'=' * (-len(text) % 4)}")
-    if base64url(octets) != text:
-        raise ValueError("not base64url without padding")
-    return octets

@@ -12,6 +12,7 @@ from google.auth.exceptions import GoogleAuthError
 
 from nextarget.errors import IdentityRejected
 from nextarget.model import MAX_EMAIL_LENGTH, Identity, Millis, Provider
+from nextarget.tokens.compact import read_compact
 from nextarget.tokens.encoding import digest
 
 MAX_TOKEN_LENGTH = 16_384
@@ -49,13 +50,23 @@ def key_id_of(token: str) -> str:
     if len(token) > MAX_TOKEN_LENGTH:
         raise IdentityRejected("id_token too long")
     try:
-        header = jwt.decode_header(token)  # type: ignore[no-untyped-call]
-    except (GoogleAuthError, ValueError, RecursionError):
+        header, _claims = read_compact(token)
+    except (ValueError, RecursionError):
         raise IdentityRejected("id_token malformed") from None
     kid = header.get("kid")
     if header.get("alg") != _ALGORITHM or not isinstance(kid, str):
         raise IdentityRejected("id_token without kid, or not RS256")
+    _check_meaning(header)
     return kid
+
+
+def _check_meaning(header: Mapping[str, Any]) -> None:
+    """Nothing in a header may change what the token is. Keys that it brings along (`jwk`, `jku`, `x5u`) are ignored."""
+    if "crit" in header or "b64" in header:  # RFC 7515, 4.1.11, and RFC 7797, 7; google-auth reads neither
+        raise IdentityRejected("id_token demands an extension (crit)")
+    kind = header.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.lower().removeprefix("application/") != "jwt":
+        raise IdentityRejected("a token of another kind is no id_token (typ)")
 
 
 def verify_id_token(

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import jwt
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.auth import jwt as google_jwt
 
 from nextarget.model import Provider
@@ -431,6 +432,16 @@ async def test_fault_hs256_public_key_is_keyed_with_the_public_key(id_token_of, 
     expected = base64.urlsafe_b64encode(hmac.digest(pem, signed.encode(), "sha256")).rstrip(b"=").decode()
     assert signature == expected
     assert json.loads(base64.urlsafe_b64decode(signed.split(".")[0] + "=="))["alg"] == "HS256"
+
+
+async def test_fault_critical_header_is_well_signed_and_demands_an_extension(client, id_token_of):
+    """A good signature under a header that a server must not pass over (RFC 7515, 4.1.11)."""
+    token = await id_token_of(fault="critical_header")
+    header = google_jwt.decode_header(token)
+    assert all(extension in header for extension in header["crit"])
+    keys = jwt.PyJWKSet.from_dict(await (await client.get(JWKS)).json())
+    pem = keys[header["kid"]].key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    assert google_jwt.decode(token, certs={header["kid"]: pem})["sub"]
 
 
 @pytest.mark.parametrize(

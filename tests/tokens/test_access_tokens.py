@@ -223,7 +223,17 @@ def test_a_token_of_another_issuer_or_for_another_audience_is_refused(
         {"alg": None},
         {"alg": ["HS256"]},
         {"crit": ["exp"]},
+        {"crit": []},
+        {"b64": False},
+        {"b64": True},
         {"b64": False, "crit": ["b64"]},
+        {"b64": True, "crit": ["b64"]},
+        {"zip": "DEF"},
+        {"cty": "JWT"},
+        {"jwk": {"kty": "oct", "k": "AAAA"}},
+        {"jku": "https://evil.example/jwks.json"},
+        {"x5u": "https://evil.example/chain.pem"},
+        {"x": 1},
     ],
 )
 def test_a_token_with_another_header_is_refused(tokens: AccessTokens, changed: dict[str, object]) -> None:
@@ -235,6 +245,28 @@ def test_a_token_with_another_header_is_refused(tokens: AccessTokens, changed: d
 def test_a_token_that_lacks_part_of_its_header_is_refused(tokens: AccessTokens, name: str) -> None:
     """A token without typ could be another kind of token; without kid or alg it is nobody's."""
     refused(tokens, hs256({key: value for key, value in HEADER.items() if key != name}, CLAIMS, KEY.secret))
+
+
+@pytest.mark.parametrize("name", HEADER)
+def test_a_header_that_comes_twice_is_refused(tokens: AccessTokens, name: str) -> None:
+    """RFC 7515, 4: two readers of one token might read two things."""
+    header = f'{{"{name}": "x", {json.dumps(HEADER)[1:]}'
+    assert json.loads(header) == HEADER
+    refused(tokens, hs256(header.encode(), CLAIMS, KEY.secret))
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_that_comes_twice_is_refused(tokens: AccessTokens, name: str) -> None:
+    """RFC 7519, 4."""
+    claims = f'{{"{name}": "x", {json.dumps(CLAIMS)[1:]}'
+    assert json.loads(claims) == CLAIMS
+    refused(tokens, hs256(HEADER, claims.encode(), KEY.secret))
+
+
+@pytest.mark.parametrize("change", ["{}=", "{}==", "{} ", " {}", "{}\n"])
+def test_another_text_of_the_same_token_is_refused(tokens: AccessTokens, change: str) -> None:
+    """RFC 7515, 2: what is remembered of a token goes by its text."""
+    refused(tokens, change.format(hs256(HEADER, CLAIMS, KEY.secret)))
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "HS256"])

@@ -13,7 +13,7 @@ from nextarget.errors import IdentityRejected
 from nextarget.model import Identity, Millis, Provider
 from nextarget.tokens import foreign
 from nextarget.tokens.foreign import check_nonce, identity_of, key_id_of, usable_email, verify_id_token
-from tests.tokens.forging import contains_part_of, flipped, hs256, rs256, segment, unsigned
+from tests.tokens.forging import contains_part_of, encoded, flipped, hs256, rs256, segment, unsigned
 
 CLIENT_ID = "123456789012-app.apps.googleusercontent.com"
 ISSUERS = ("https://accounts.google.com", "accounts.google.com")
@@ -124,6 +124,78 @@ def test_only_rs256_is_read(alg: object, signed: Signed, rejected: Rejected) -> 
 def test_an_odd_kid_is_rejected(kid: object, signed: Signed, rejected: Rejected) -> None:
     """A kid is text, and one that is published."""
     rejected(signed(header=HEADER | {"kid": kid}))
+
+
+@pytest.mark.parametrize("crit", [["b64"], ["exp"], ["http://extension.example/x"], ["alg"], [], None, "exp", {}, True])
+@pytest.mark.parametrize("extension", [{}, {"b64": True}, {"b64": False}, {"http://extension.example/x": 1}])
+def test_an_extension_that_must_be_understood_is_not(
+    crit: object, extension: dict[str, object], signed: Signed, rejected: Rejected
+) -> None:
+    """RFC 7515, 4.1.11: none is understood here, so a token that demands one is invalid, however well it is signed."""
+    assert rejected(signed(header=HEADER | extension | {"crit": crit})).note == "id_token demands an extension (crit)"
+
+
+@pytest.mark.parametrize("b64", [True, False, None])
+def test_a_payload_in_another_encoding_is_rejected(b64: object, signed: Signed, rejected: Rejected) -> None:
+    """RFC 7797, 6 and 7: `b64` without `crit` is malformed, and a JWT has none."""
+    assert rejected(signed(header=HEADER | {"b64": b64})).note == "id_token demands an extension (crit)"
+
+
+def test_keys_that_a_token_brings_along_are_ignored(
+    strangers_key: RSAPrivateKey, signed: Signed, verify: Verify, rejected: Rejected
+) -> None:
+    """RFC 7515, 4.1.2 to 4.1.6: the provider's published keys alone count, whatever the header offers."""
+    n = encoded(strangers_key.public_key().public_numbers().n.to_bytes(256, "big"))
+    offers = {
+        "jwk": {"kty": "RSA", "kid": "key-1", "n": n, "e": "AQAB"},
+        "jku": "https://evil.example/jwks.json",
+        "x5u": "https://evil.example/chain.pem",
+        "x5c": ["MIIB"],
+        "x5t": "x",
+        "zip": "DEF",
+        "cty": "JSON",
+    }
+    for name, value in offers.items():
+        assert verify(signed(header=HEADER | {name: value})).subject == CLAIMS["sub"]
+    rejected(rs256(HEADER | offers, CLAIMS, strangers_key))
+
+
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "application/jwt"])
+def test_a_token_that_says_it_is_a_jwt_is_read(typ: str, signed: Signed, verify: Verify) -> None:
+    """RFC 7519, 5.1, in either case; and one that says nothing."""
+    assert verify(signed(header=HEADER | {"typ": typ})).subject == CLAIMS["sub"]
+    assert verify(signed(header={"alg": "RS256", "kid": "key-1"})).subject == CLAIMS["sub"]
+
+
+@pytest.mark.parametrize(
+    "typ", ["at+jwt", "application/at+jwt", "secevent+jwt", "logout+jwt", "JOSE", "", None, 1, ["JWT"], {"typ": "JWT"}]
+)
+def test_a_token_that_says_it_is_of_another_kind_is_rejected(typ: object, signed: Signed, rejected: Rejected) -> None:
+    """RFC 8725, 3.11 and 3.12: a provider signs other tokens with the same keys."""
+    assert rejected(signed(header=HEADER | {"typ": typ})).note == "a token of another kind is no id_token (typ)"
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_that_comes_twice_is_rejected(name: str, rsa_key: RSAPrivateKey, rejected: Rejected) -> None:
+    """RFC 7519, 4: what one reader takes for the audience, another would not."""
+    for first in ("evil", CLAIMS[name]):
+        claims = f"{{{json.dumps(name)}: {json.dumps(first)}, {json.dumps(CLAIMS)[1:]}"
+        assert json.loads(claims) == CLAIMS
+        rejected(rs256(HEADER, claims.encode(), rsa_key))
+
+
+@pytest.mark.parametrize("name", ["alg", "kid", "typ"])
+def test_a_header_that_comes_twice_is_rejected(name: str, rsa_key: RSAPrivateKey, rejected: Rejected) -> None:
+    """RFC 7515, 4."""
+    header = f'{{"{name}": "evil", {json.dumps(HEADER)[1:]}'
+    assert json.loads(header) == HEADER
+    rejected(rs256(header.encode(), CLAIMS, rsa_key))
+
+
+@pytest.mark.parametrize("change", ["{}=", "{}==", "{} ", "{}\n", "{}."])
+def test_another_text_of_the_same_token_is_rejected(change: str, signed: Signed, rejected: Rejected) -> None:
+    """RFC 7515, 2: neither padding nor white space."""
+    rejected(change.format(signed()))
 
 
 @pytest.mark.parametrize(

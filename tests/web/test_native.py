@@ -258,6 +258,7 @@ REASONS: dict[Fault, str | None] = {
     Fault.BAD_SIGNATURE: "signature not valid",
     Fault.ALG_NONE: "not RS256",
     Fault.HS256_PUBLIC_KEY: "not RS256",
+    Fault.CRITICAL_HEADER: "demands an extension",
     Fault.WRONG_AUDIENCE: "made for another client (aud)",
     Fault.WRONG_ISSUER: "of another issuer",
     Fault.EXPIRED: "expired",

@@ -37,6 +37,7 @@ OUTCOMES: dict[Fault, type[ProblemError] | None] = {
     Fault.BAD_SIGNATURE: IdentityRejected,
     Fault.ALG_NONE: IdentityRejected,
     Fault.HS256_PUBLIC_KEY: IdentityRejected,
+    Fault.CRITICAL_HEADER: IdentityRejected,
     Fault.WRONG_AUDIENCE: IdentityRejected,
     Fault.WRONG_ISSUER: IdentityRejected,
     Fault.EXPIRED: IdentityRejected,
