@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,9 +19,7 @@ from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import JwtKey, Keyring, load_private_key
 
 if TYPE_CHECKING:  # what needs the network is imported when it is: the terminal starts in two thirds of the time
-    import aiohttp
-
-    from nextarget.providers.base import IdentityProvider
+    from nextarget.providers.base import IdentityProvider, ProviderHttp
     from nextarget.services.native import NativeSignIn
     from nextarget.services.signin import SignIn
     from nextarget.telemetry.tracing import Tracing
@@ -82,11 +80,10 @@ class Runtime:
 
     @asynccontextmanager
     async def online(self) -> AsyncIterator[Online]:
-        """Migrate, unless that was done, open the database, and give what asks providers an HTTP session for it.
+        """Migrate, unless that was done, open the database, and give each provider an HTTP session of its own.
 
         Raises SchemaError or DatabaseUnavailable.
         """
-        from nextarget.providers.base import open_session
         from nextarget.services.native import NativeSignIn
         from nextarget.services.signin import SignIn
 
@@ -94,8 +91,8 @@ class Runtime:
             migrate(self.database)
         self.database.open()
         try:
-            async with open_session(*([self.tracing.trace_config()] if self.tracing else [])) as http:
-                providers = self._providers(http)
+            async with self._pools() as asking:
+                providers = self._providers(asking)
                 yield Online(
                     SignIn(
                         self.database,
@@ -112,9 +109,21 @@ class Runtime:
             if self.tracing is not None:
                 await asyncio.to_thread(self.tracing.close)
 
-    def _providers(self, http: "aiohttp.ClientSession") -> "dict[Provider, IdentityProvider]":
+    @asynccontextmanager
+    async def _pools(self) -> "AsyncIterator[dict[Provider, ProviderHttp]]":
+        """For each provider a session of its own, so that one that hangs delays no other."""
+        from nextarget.providers.base import ProviderHttp, open_session
+
+        async with AsyncExitStack() as stack:
+            pools = {}
+            for provider in self.settings.providers:
+                traces = [self.tracing.trace_config()] if self.tracing else []
+                session = await stack.enter_async_context(open_session(*traces))
+                pools[provider] = ProviderHttp(session, provider)
+            yield pools
+
+    def _providers(self, asking: "Mapping[Provider, ProviderHttp]") -> "dict[Provider, IdentityProvider]":
         """The providers that are configured: all three of their credentials, or none, as `settings` has checked."""
-        from nextarget.providers.base import ProviderHttp
         from nextarget.providers.facebook import Facebook, FacebookConfig
         from nextarget.providers.google import Google, GoogleConfig
 
@@ -131,7 +140,7 @@ class Runtime:
                 jwks_uri=settings.google_jwks_uri,
                 other_client_ids=settings.google_client_ids,
             )
-            providers[Provider.GOOGLE] = Google(google, ProviderHttp(http, Provider.GOOGLE))
+            providers[Provider.GOOGLE] = Google(google, asking[Provider.GOOGLE])
         if settings.facebook_client_id and settings.facebook_client_secret and settings.facebook_redirect_uri:
             facebook = FacebookConfig(
                 client_id=settings.facebook_client_id,
@@ -144,7 +153,7 @@ class Runtime:
                 jwks_uri=settings.facebook_jwks_uri,
                 pkce=settings.facebook_pkce,
             )
-            providers[Provider.FACEBOOK] = Facebook(facebook, ProviderHttp(http, Provider.FACEBOOK))
+            providers[Provider.FACEBOOK] = Facebook(facebook, asking[Provider.FACEBOOK])
         return providers
 
 

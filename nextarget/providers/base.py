@@ -1,7 +1,8 @@
 """What every provider is, and how to ask one over HTTP: network failure, bad status and bad body told apart once."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
@@ -14,11 +15,17 @@ from nextarget import __version__
 from nextarget.errors import ProviderFailed, ProviderUnavailable
 from nextarget.model import Identity, Millis, Provider
 from nextarget.providers.breaker import Breaker
+from nextarget.providers.resolver import Resolver
 from nextarget.telemetry import metrics, scrubbed
 from nextarget.tokens.login import LoginSecrets
 
 CONNECT_SECONDS = 5
 TOTAL_SECONDS = 10
+POOL_SIZE = 100
+"""Questions that one provider is asked at a time, each on a connection of its own. Its keys have one more."""
+MAX_ASKING = 500
+"""Questions to one provider that are under way or wait for a connection. A provider that hangs would gather them by the
+thousand, each with a request and a client behind it, for TOTAL_SECONDS."""
 MAX_ANSWER_BYTES = 256 * 1024
 
 _OAUTH_ERRORS = frozenset(
@@ -99,9 +106,10 @@ class Answer:
 
 
 class ProviderHttp:
-    """Asks one provider, unless its breaker is open. The session is handed in; redirects are not followed.
+    """Asks one provider, unless its breaker is open. Redirects are not followed.
 
-    `clock` gives seconds that never go back.
+    The session is handed in, and is this provider's alone: one that hangs takes no connection of another. `clock` gives
+    seconds that never go back.
     """
 
     def __init__(
@@ -109,6 +117,8 @@ class ProviderHttp:
     ) -> None:
         self._session = session
         self._provider = provider
+        self._turns = asyncio.Semaphore(POOL_SIZE)
+        self._asking = 0
         self.breaker = Breaker(provider, clock=clock)
 
     @property
@@ -125,27 +135,49 @@ class ProviderHttp:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Ask; `operation` is what for, in the metrics."""
-        with self.breaker.call():
-            return await self._ask("GET", url, operation, params=params, headers=headers)
+        with self._place(), self.breaker.call():
+            return await self._ask("GET", url, operation, self._turns, params=params, headers=headers)
 
     async def post(self, url: str, form: Mapping[str, str]) -> Answer:
-        with self.breaker.call():
-            return await self._ask("POST", url, "token", data=form)
+        with self._place(), self.breaker.call():
+            return await self._ask("POST", url, "token", self._turns, data=form)
 
     async def get_keys(self, url: str) -> Answer:
-        """As `get`, past the breaker: keys come from another host, and whoever caches them keeps pauses of its own.
+        """As `get`, past the breaker and those who wait for a connection: keys come from another host, and whoever
+        caches them asks one thing at a time and keeps pauses of its own.
 
         Keys that cannot be fetched must not stop sign-ins while those at hand serve.
         """
-        return await self._ask("GET", url, "keys")
+        return await self._ask("GET", url, "keys", nullcontext())
 
-    async def _ask(self, method: str, url: str, operation: metrics.Operation, **options: Any) -> Answer:
-        with metrics.asking(self._provider, operation):
-            return await self._ask_in_time(method, url, options)
-
-    async def _ask_in_time(self, method: str, url: str, options: dict[str, Any]) -> Answer:
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Surrounds a question. Raises ProviderUnavailable when there are MAX_ASKING, of which the breaker learns
+        nothing: the provider may be well."""
+        if self._asking >= MAX_ASKING:
+            raise ProviderUnavailable(note=f"{self._provider}: {MAX_ASKING} questions wait for it already")
+        self._asking += 1
         try:
-            async with asyncio.timeout(TOTAL_SECONDS):
+            yield
+        finally:
+            self._asking -= 1
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        operation: metrics.Operation,
+        turn: AbstractAsyncContextManager[None],
+        **options: Any,
+    ) -> Answer:
+        with metrics.asking(self._provider, operation):
+            return await self._ask_in_time(method, url, turn, options)
+
+    async def _ask_in_time(
+        self, method: str, url: str, turn: AbstractAsyncContextManager[None], options: dict[str, Any]
+    ) -> Answer:
+        try:
+            async with asyncio.timeout(TOTAL_SECONDS), turn:
                 try:
                     return await self._once(method, url, options)
                 except aiohttp.ClientConnectorError:  # never reached the provider, so it is safe to repeat
@@ -181,8 +213,9 @@ def oauth_note(error: str | None, description: str | None) -> str:
 
 
 def open_session(*trace_configs: aiohttp.TraceConfig) -> aiohttp.ClientSession:
-    """The HTTP session for asking providers: no cookies kept, its own time limits."""
+    """The HTTP session for asking one provider: no cookies kept, its own connections and time limits."""
     return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=POOL_SIZE + 1, resolver=Resolver()),
         trace_configs=list(trace_configs),
         timeout=aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from nextarget.errors import ProviderFailed, ProviderUnavailable
-from nextarget.providers.base import ProviderHttp
+from nextarget.providers.base import MAX_ASKING, ProviderHttp
 from nextarget.telemetry import get_logger
 from nextarget.tokens.foreign import Keys, keys_of
 
@@ -30,22 +30,34 @@ class JwksCache:
         self._clock = clock
         self._keys: Keys = {}
         self._fetching = asyncio.Lock()
+        self._waiting = 0
         self._fetched_at = self._fresh_until = self._missed_at = self._failed_at = float("-inf")
 
     async def keys_for(self, kid: str) -> Keys:
         """The current keys; refetched when they have aged, or when `kid` is not among them.
 
-        Raises ProviderUnavailable when there are none to serve.
+        Raises ProviderUnavailable when there are none to serve, or when MAX_ASKING sign-ins wait for them already.
         """
         if self._needs_fetch(kid):
+            if self._waiting < MAX_ASKING:
+                await self._refetch(kid)
+            elif kid not in self._keys:
+                raise ProviderUnavailable(note=f"{MAX_ASKING} sign-ins wait for keys already")
+        if not self._can_serve():
+            raise ProviderUnavailable(note="no usable public keys")
+        return self._keys
+
+    async def _refetch(self, kid: str) -> None:
+        """Wait for the fetch that is under way, if there is one, then fetch unless it has made that needless."""
+        self._waiting += 1
+        try:
             async with self._fetching:
                 if self._needs_fetch(kid):
                     await self._fetch()
                     if kid not in self._keys:
                         self._missed_at = self._clock()
-        if not self._can_serve():
-            raise ProviderUnavailable(note="no usable public keys")
-        return self._keys
+        finally:
+            self._waiting -= 1
 
     def _can_serve(self) -> bool:
         return bool(self._keys) and self._clock() - self._fetched_at <= MAX_STALE_SECONDS

@@ -181,7 +181,7 @@ async def test_what_was_under_way_when_it_opened_does_not_prolong_it(asking: Pro
 async def test_one_provider_that_fails_says_nothing_of_another(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock
 ) -> None:
-    """They share a session, not their troubles."""
+    """Each has troubles of its own, even where they share a session."""
     google, facebook = (ProviderHttp(http, name, clock=clock) for name in Name)
     await fail(google, provider)
     assert google.breaker.open

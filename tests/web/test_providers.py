@@ -1,10 +1,17 @@
 """Which providers there are, and what a provider that keeps failing does to everybody else."""
 
-import pytest
+import asyncio
+from pathlib import Path
 
-from nextarget.providers import breaker
+import aiohttp
+import pytest
+from aiohttp import TCPConnector
+
+from nextarget.providers import base, breaker
+from nextarget.providers.base import POOL_SIZE
 from nextarget.providers.breaker import FAILURES
 from tests.running import Server, running
+from tests.web.test_native import Phone
 
 
 async def listed(server: Server) -> dict[str, tuple[bool, bool]]:
@@ -52,3 +59,38 @@ async def test_made_up_codes_close_no_provider(server: Server) -> None:
         assert refused.code == "provider_refused"
     assert (await listed(server))["google"] == (True, True)
     assert (await server.sign_in()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("failing", "setting", "other"),
+    [("google", "GOOGLE_TOKEN_ENDPOINT", "facebook"), ("facebook", "FACEBOOK_GRAPH_URL", "google")],
+)
+async def test_a_provider_that_hangs_does_not_delay_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, setting: str, other: str
+) -> None:
+    """More sign-ins than there are connections wait for the one; a browser and an SDK sign in with the other."""
+    monkeypatch.setattr(base, "TOTAL_SECONDS", 60)  # none of them is to give up meanwhile, however slow the machine is
+    connections, enough = 0, asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == POOL_SIZE:
+            enough.set()
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(hang, "127.0.0.1", 0, backlog=1000)
+    settings = {setting: f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/x", "RATE_LIMIT_ENABLED": "false"}
+    async with running(tmp_path, **settings) as server, aiohttp.ClientSession(connector=TCPConnector(limit=0)) as many:
+        states = [(await server.begin(failing))["state"] for _ in range(POOL_SIZE + 20)]
+        callback = f"{server.url}/auth/{failing}/callback?code=made-up&state="
+        waiting = [asyncio.create_task(many.get(callback + state)) for state in states]
+        await enough.wait()
+        assert (await server.sign_in(other)).status == 200
+        assert (await Phone(server).sign_in(other))["provider"] == other
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    silent.close()
