@@ -9,12 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nextarget.errors import ConfigurationError, SettingProblem
-from nextarget.model import Millis, Provider
+from nextarget.model import Millis, Provider, iso_time
 from nextarget.services.authorization import CodeRedemption, Redirects
 from nextarget.services.sessions import SessionRules, Sessions
+from nextarget.services.signing import first_use_of_any
 from nextarget.settings import Settings
 from nextarget.storage.addresses import database_at
 from nextarget.storage.schema import migrate
+from nextarget.telemetry import get_logger
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import JwtKey, Keyring, load_private_key
 
@@ -91,6 +93,7 @@ class Runtime:
             migrate(self.database)
         self.database.open()
         try:
+            await self._retire_secret()
             async with self._pools() as asking:
                 providers = self._providers(asking)
                 yield Online(
@@ -108,6 +111,14 @@ class Runtime:
             self.database.close()
             if self.tracing is not None:
                 await asyncio.to_thread(self.tracing.close)
+
+    async def _retire_secret(self) -> None:
+        """Where a private key signs, have tokens of the secret refused once they have had a day."""
+        key = self.keyring.jwt_key
+        if key.is_secret:
+            return
+        first_use = await first_use_of_any(self.database, key.id, now=self.clock())
+        get_logger().info("secret_tokens_end", at=iso_time(self.access_tokens.private_key_since(first_use)))
 
     @asynccontextmanager
     async def _pools(self) -> "AsyncIterator[dict[Provider, ProviderHttp]]":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nextarget.storage.database import Connection
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
-_LONGEST = 24 * 3600
+LONGEST_SECONDS = 24 * 3600
 
 _EPILOG = """
 \b
@@ -102,7 +102,7 @@ def _seconds(text: str) -> int:
     """The length of a time such as 90s, 15m, 2h or 1d, in seconds. Raises BadParameter."""
     match = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip())
     seconds = int(match[1]) * _UNITS[match[2]] if match else 0
-    if not 1 <= seconds <= _LONGEST:
+    if not 1 <= seconds <= LONGEST_SECONDS:
         raise typer.BadParameter("write 90s, 15m, 2h or 1d: at least 1s, at most 24h.", param_hint="--ttl")
     return seconds
 

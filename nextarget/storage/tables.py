@@ -104,4 +104,12 @@ AuditEventTable.add_index(
 )
 
 
-TABLES = (UserTable, SessionTable, LoginTable, NonceTable, AuditEventTable)
+class SigningKeyTable(Table):
+    id = pw.TextField(primary_key=True)
+    first_used_at = pw.BigIntegerField()
+
+    class Meta:
+        table_name = "signing_key"
+
+
+TABLES = (UserTable, SessionTable, LoginTable, NonceTable, AuditEventTable, SigningKeyTable)

@@ -15,6 +15,8 @@ from nextarget.tokens.keyring import JwtKey, Keyring
 TYPE = "at+jwt"
 LEEWAY_SECONDS = 10
 MAX_TOKEN_LENGTH = 4096
+SECRET_BELIEVED_MS = 24 * 3600 * 1000
+"""How long tokens of the secret are good after a private key took its place: as long as an access token may live."""
 _HEADER = {"alg", "typ", "kid"}
 _CLAIMS = ("iss", "aud", "sub", "sid", "client_id", "iat", "exp", "jti")
 _CACHE_SIZE = 4096
@@ -40,7 +42,16 @@ class AccessTokens:
         self._client_id = client_id
         key = keyring.jwt_key
         self._header = base64url(orjson.dumps({"alg": key.algorithm, "typ": TYPE, "kid": key.id}))
-        self._verified: dict[str, AccessClaims] = {}
+        self._verified: dict[str, tuple[AccessClaims, JwtKey]] = {}
+        self._secret_ends_at: Millis | None = None
+
+    def private_key_since(self, first_use: Millis) -> Millis:
+        """From a day after the first use of a private key on, tokens of the secret are refused; that moment.
+
+        Whoever learned the secret, which verifiers needed, could make access tokens for ever otherwise.
+        """
+        self._secret_ends_at = Millis(first_use + SECRET_BELIEVED_MS)
+        return self._secret_ends_at
 
     def mint(self, *, user_id: str, session_id: str, now: Millis, lifetime: int) -> AccessToken:
         """A token for one session that lives `lifetime` seconds from `now`."""
@@ -61,24 +72,29 @@ class AccessTokens:
 
     def verify(self, token: str, now: Millis) -> AccessClaims:
         """What the token says. Raises InvalidToken, which never says what was wrong with it (RFC 9068, 4)."""
-        claims = self.read(token)
+        claims, key = self._known(token)
         seconds = now // 1000
         if claims.expires_at <= seconds or claims.issued_at > seconds + LEEWAY_SECONDS:
             self._verified.pop(token, None)
             raise InvalidToken(note="expired, or issued in the future")
+        if self._secret_ends_at is not None and key.is_secret and now >= self._secret_ends_at:
+            raise InvalidToken(note="signed with the secret, which a private key has replaced")
         return claims
 
     def read(self, token: str) -> AccessClaims:
-        """What a token of ours says, expired or not: enough to end its session. Raises InvalidToken."""
-        claims = self._verified.get(token)
-        if claims is None:
-            claims = self._verify_signature(token)
+        """What a token of ours says, expired or not, of any key: enough to end its session. Raises InvalidToken."""
+        return self._known(token)[0]
+
+    def _known(self, token: str) -> tuple[AccessClaims, JwtKey]:
+        known = self._verified.get(token)
+        if known is None:
+            known = self._verify_signature(token)
             if len(self._verified) >= _CACHE_SIZE:
                 self._verified.pop(next(iter(self._verified)))
-            self._verified[token] = claims
-        return claims
+            self._verified[token] = known
+        return known
 
-    def _verify_signature(self, token: str) -> AccessClaims:
+    def _verify_signature(self, token: str) -> tuple[AccessClaims, JwtKey]:
         if len(token) > MAX_TOKEN_LENGTH:
             raise InvalidToken(note="too long")
         try:
@@ -106,7 +122,7 @@ class AccessTokens:
             raise InvalidToken(note="claims of the wrong type")
         if type(issued_at) is not int or type(expires_at) is not int:
             raise InvalidToken(note="claims of the wrong type")
-        return AccessClaims(user_id, session_id, issued_at, expires_at)
+        return AccessClaims(user_id, session_id, issued_at, expires_at), key
 
     def _key_for(self, header: dict[str, object]) -> JwtKey:
         key = self._keyring.verifying(header.get("kid"))

@@ -70,6 +70,11 @@ class JwtKey:
         self._implementation = get_algorithm_by_name(algorithm)
         self._signing = self._implementation.prepare_key(signing)  # once: preparing costs more than signing
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether whoever verifies with it could sign with it too."""
+        return self.jwk is None
+
     def sign(self, message: bytes) -> bytes:
         """The signature of a JWS signing input (RFC 7515, 5.1)."""
         return self._implementation.sign(message, self._signing)

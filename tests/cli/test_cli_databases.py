@@ -15,7 +15,7 @@ from tests.contract.rows import event
 
 pytestmark = pytest.mark.sqlite_only("moves from and to databases of its own")
 
-TABLES = ["user", "session", "login", "nonce", "audit_event"]
+TABLES = ["user", "session", "login", "nonce", "audit_event", "signing_key"]
 
 
 @pytest.fixture

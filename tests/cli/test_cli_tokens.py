@@ -4,9 +4,13 @@ import base64
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from nextarget.model import Provider
+from nextarget.storage import signing_keys
 from nextarget.tokens import refresh
+from nextarget.tokens.keyring import load_private_key
 
 
 def _claims(token):
@@ -23,6 +27,18 @@ def test_the_token_is_printed_alone_and_is_accepted(run, runtime, admit):
     claims = runtime.access_tokens.verify(result.out.strip(), runtime.clock())
     assert claims.user_id == user.id
     assert claims.expires_at - claims.issued_at == 3600
+
+
+def test_the_private_key_signs_it_as_it_does_on_the_server(run, runtime, admit, folder, monkeypatch):
+    """The day after which the secret signs nothing more begins with a server, not with a token from the terminal."""
+    user = admit("ada@example.org")
+    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(pem)
+    monkeypatch.setenv("JWT_PRIVATE_KEY_FILE", "key.pem")
+    token = run("issue-token", "--user-id", user.id).out.strip()
+    header = json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "=="))
+    assert (header["alg"], header["kid"]) == ("EdDSA", load_private_key(pem, None).id)
+    assert runtime.database.read_now(signing_keys.first_uses) == {}
 
 
 @pytest.mark.parametrize(("ttl", "seconds"), [("1s", 1), ("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86400)])

@@ -14,7 +14,7 @@ import pytest
 
 from nextarget.errors import CopyFailed
 from nextarget.model import AuditEvent, Generations, LoginMode, Millis
-from nextarget.storage import audit, copying, logins, nonces, sessions
+from nextarget.storage import audit, copying, logins, nonces, sessions, signing_keys
 from nextarget.storage.addresses import database_at
 from nextarget.storage.copying import BATCH, copy
 from nextarget.storage.database import Connection, Database
@@ -93,6 +93,7 @@ def fill(db: Connection) -> None:
         ),
     )
     audit.record(db, AuditEvent(Millis(-1), "nothing"))
+    signing_keys.remember(db, "a private key's thumbprint", now=NOW)
 
 
 def rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:

@@ -21,8 +21,11 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextarget.cli import tokens as cli_tokens
 from nextarget.errors import InvalidToken
 from nextarget.model import Millis, Secret
+from nextarget.settings import Settings
+from nextarget.tokens import access
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import JwtKey, Keyring, load_private_key
 from tests.tokens.forging import hs256
@@ -87,6 +90,65 @@ def test_what_is_published_is_the_public_part_alone(pems: dict[str, bytes], algo
     assert jwt.decode(token, found.key, algorithms=[algorithm], audience="https://id.example", options={
         "verify_exp": False, "verify_iat": False,
     })["sid"] == "session"  # fmt: skip
+
+
+DAY = 24 * 3600 * 1000
+
+
+def after(milliseconds: int) -> Millis:
+    return Millis(NOW + milliseconds)
+
+
+@pytest.mark.parametrize("previous", [False, True])
+@pytest.mark.parametrize("remembered", [False, True])
+def test_a_day_after_the_private_key_came_into_use_the_secret_signs_no_access_token(
+    pems: dict[str, bytes], previous: bool, remembered: bool
+) -> None:
+    """Whoever learned the secret could otherwise make access tokens for ever. To the millisecond, with any secret that
+    still verifies, and also for a token that was verified before."""
+    by_secret = tokens_of(Keyring(OTHER if previous else SECRET))
+    ring = Keyring(SECRET, [OTHER], private_key=load_private_key(pems["EdDSA"], None))
+    tokens = tokens_of(ring)
+    assert tokens.private_key_since(NOW) == after(DAY)
+    facts = {"user_id": "user", "session_id": "session", "lifetime": 2 * DAY // 1000}
+    theirs = by_secret.mint(now=NOW, **facts).token
+    ours = tokens.mint(now=NOW, **facts).token
+    if remembered:
+        assert tokens.verify(theirs, NOW).user_id == "user"
+    for _ in range(2):
+        with pytest.raises(InvalidToken) as caught:
+            tokens.verify(theirs, after(DAY))
+        assert caught.value.detail == InvalidToken.sentence
+        assert tokens.verify(ours, after(DAY)).user_id == "user"
+    assert tokens.verify(theirs, after(DAY - 1)).user_id == "user"
+    with pytest.raises(InvalidToken):
+        tokens.verify(by_secret.mint(now=after(3 * DAY), **facts).token, after(3 * DAY))
+
+
+def test_a_token_of_the_secret_still_ends_its_session(pems: dict[str, bytes]) -> None:
+    """To read whose it is, is enough to sign out: an app that was away for a week has nothing fresher in hand."""
+    tokens = tokens_of(Keyring(SECRET, private_key=load_private_key(pems["EdDSA"], None)))
+    tokens.private_key_since(NOW)
+    theirs = minted(Keyring(SECRET))
+    with pytest.raises(InvalidToken):
+        tokens.verify(theirs, after(DAY))
+    assert tokens.read(theirs).session_id == "session"
+
+
+def test_without_a_private_key_the_secret_signs_for_ever() -> None:
+    """The rule is about keys that took its place."""
+    tokens = tokens_of(Keyring(SECRET))
+    late = after(1000 * DAY)
+    token = tokens.mint(user_id="user", session_id="session", now=late, lifetime=60).token
+    assert tokens.verify(token, late).user_id == "user"
+
+
+def test_no_access_token_lives_longer_than_the_secret_is_believed() -> None:
+    """That is why it is a day: by then every honest token of the secret has run out."""
+    seconds = access.SECRET_BELIEVED_MS // 1000
+    (limit,) = [each.le for each in Settings.model_fields["access_token_exp_minutes"].metadata if hasattr(each, "le")]
+    assert limit * 60 <= seconds
+    assert seconds >= cli_tokens.LONGEST_SECONDS
 
 
 @pytest.mark.parametrize("algorithm", MAKING)

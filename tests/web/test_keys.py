@@ -205,6 +205,72 @@ async def test_a_private_key_signs_nobody_out_and_neither_does_its_end(tmp_path:
         assert await stands(server, again.json)
 
 
+DAY_MS = 24 * 3600 * 1000
+
+
+async def let_pass(server: Server, milliseconds: int) -> None:
+    """Let every private key have come into use so much earlier. Servers read it when they start."""
+    query = f"UPDATE signing_key SET first_used_at = first_used_at - {milliseconds}"
+    await server.runtime.database.write(lambda db: db.execute_sql(query).rowcount)
+
+
+async def first_uses(server: Server) -> dict[str, int]:
+    query = "SELECT id, first_used_at FROM signing_key"
+    return dict(await server.runtime.database.read(lambda db: db.execute_sql(query).fetchall()))
+
+
+async def test_a_day_after_the_private_key_the_secrets_access_tokens_are_refused(tmp_path: Path) -> None:
+    """Whoever learned the secret makes access tokens no longer. Refreshing goes on, and so does signing out."""
+    path = write_key(tmp_path, MAKERS["EdDSA"]())
+    secret = {"PUBLIC_URL": ISSUER, "JWT_SECRET_KEY": SECRETS[0], "ACCESS_TOKEN_EXP_MINUTES": "1440"}
+    key = secret | {"JWT_PRIVATE_KEY_FILE": path}
+    async with running(tmp_path, **secret) as server:
+        ada, grace = (await server.sign_in()).json, (await server.sign_in(person="grace")).json
+        assert await first_uses(server) == {}
+    async with running(tmp_path, **key) as server:
+        assert await stands(server, ada)
+        assert (await first_uses(server)).keys() == {server.runtime.keyring.jwt_key.id}
+        await let_pass(server, DAY_MS - 3600_000)
+    async with running(tmp_path, **key) as server:
+        assert await stands(server, ada)
+        await let_pass(server, 3600_000)
+    async with running(tmp_path, **key) as server:
+        assert await refused(server, ada["access_token"])
+        fresh = await refresh(server, ada["refresh_token"])
+        assert fresh.status == 200
+        assert await stands(server, fresh.json)
+        assert (await server.ask("POST", "/auth/revoke", data={"token": grace["access_token"]})).status == 200
+        assert (await refresh(server, grace["refresh_token"])).status == 400
+        assert len(await first_uses(server)) == 1
+
+
+async def test_another_private_key_and_a_way_back_begin_no_new_day(tmp_path: Path) -> None:
+    """The secret has been out of use since the first key. Without a key it signs again, or nobody could sign in."""
+    (tmp_path / "second").mkdir()
+    first, second = write_key(tmp_path, MAKERS["EdDSA"]()), write_key(tmp_path / "second", MAKERS["ES256"]())
+    secret = {"PUBLIC_URL": ISSUER, "JWT_SECRET_KEY": SECRETS[0]}
+    async with running(tmp_path, **secret, JWT_PRIVATE_KEY_FILE=first) as server:
+        await let_pass(server, DAY_MS)
+    async with running(tmp_path, **secret) as server:
+        symmetric = (await server.sign_in()).json
+        assert await stands(server, symmetric)
+    for path in (second, first):
+        async with running(tmp_path, **secret, JWT_PRIVATE_KEY_FILE=path) as server:
+            assert await refused(server, symmetric["access_token"])
+            assert await stands(server, (await refresh(server, symmetric["refresh_token"])).json)
+
+
+async def test_nodes_agree_on_when_the_day_began(tmp_path: Path) -> None:
+    """One that starts later with the same key, or with another, refuses from the same moment on."""
+    path = write_key(tmp_path, MAKERS["EdDSA"]())
+    settings = {"PUBLIC_URL": ISSUER, "JWT_SECRET_KEY": SECRETS[0], "JWT_PRIVATE_KEY_FILE": path}
+    async with running(tmp_path, **settings) as one:
+        began = await first_uses(one)
+        async with running(tmp_path, **settings) as other:
+            assert await first_uses(other) == await first_uses(one) == began
+            assert len(began) == 1
+
+
 @pytest.mark.parametrize("algorithm", ["HS256", *MAKERS])
 async def test_a_token_that_is_not_quite_ours_is_refused(
     tmp_path: Path, algorithm: str, subtests: pytest.Subtests

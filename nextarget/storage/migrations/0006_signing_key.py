@@ -1,0 +1,15 @@
+"""When each private key came into use: from a day later on, the secret signs no access tokens any more."""
+
+import peewee as pw
+
+
+def up(migrator, db):
+    class SigningKey(db.Model):
+        id = pw.TextField(primary_key=True)
+        first_used_at = pw.BigIntegerField()
+
+        class Meta:
+            legacy_table_names = False
+            table_name = "signing_key"
+
+    db.create_tables([SigningKey], safe=False)
