@@ -188,7 +188,7 @@ def of_user(db: pw.Database, user_id: str, *, standing_at: Millis | None = None)
     return [_to_session(row) for row in query.tuples().execute(db)]
 
 
-_USES = 'SELECT "created_at" AS moment UNION ALL SELECT "rotated_at"'
+_USES = 'SELECT "created_at" AS moment UNION ALL SELECT "rotated_at" UNION ALL SELECT "recovered_at"'
 _LAST_USED = f"(SELECT max(moment) FROM ({_USES}) AS uses)"  # noqa: S608 - constants
 """When a session was last used; it has been idle since."""
 _NAMES = ", ".join(f'"{column.column_name}"' for column in _COLUMNS)

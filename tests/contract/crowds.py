@@ -10,9 +10,9 @@ from nextarget.tokens.refresh import NEW_SESSION
 from tests.contract.rows import HOUR, NOW, later
 
 
-def session_at(user_id: str, when: int, *, rotated: int | None = None, lasts: int = HOUR) -> Session:
-    """A session that began at this many milliseconds, and was last refreshed at that many."""
-    generations = NEW_SESSION if rotated is None else replace(NEW_SESSION, rotated_at=later(rotated))
+def session_at(user_id: str, when: int, *, lasts: int = HOUR, **moments: int) -> Session:
+    """A session that began at this many milliseconds; of refreshing `rotated_at` and `recovered_at` likewise."""
+    generations = replace(NEW_SESSION, **{name: later(moment) for name, moment in moments.items()})
     return Session(str(uuid.uuid4()), user_id, "app", None, later(when), later(when + lasts), None, generations)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from nextarget.model import Generations, Secret
+from nextarget.model import AppRequest, AuthorizationCode, Generations, Secret
 from nextarget.services import accounts
 from nextarget.services.authorization import CodeRedemption, PresentedCode
 from nextarget.services.sessions import SessionRules, Sessions
@@ -18,7 +18,7 @@ from nextarget.tokens.encoding import code_challenge, digest
 from nextarget.tokens.keyring import Keyring
 from tests.contract.crowds import begin, displaced, fill, session_at, standing
 from tests.contract.databases import Place, run_together
-from tests.contract.rows import HOUR, NOW, add_app_login, add_session, admit, identity, later
+from tests.contract.rows import HOUR, NEVER, NOW, add_session, admit, begun, identity, later
 
 AT_ONCE = 12
 VERIFIER = "v" * 43
@@ -64,17 +64,18 @@ def test_a_hundred_displace_nobody(database: Database) -> None:
 
 
 def test_a_session_is_idle_since_it_was_refreshed_and_one_that_never_was_since_it_began(database: Database) -> None:
-    """The later of the two counts, whichever it is; of two alike, always the same one goes."""
+    """The latest of beginning, rotation and recovery counts; of two alike, always the same one goes."""
     user = database.write_now(admit)
-    early = session_at(user.id, 0, rotated=5_000)
-    idle = session_at(user.id, 1_000, rotated=900)
-    for session in (early, idle):
+    rotated = session_at(user.id, 0, rotated_at=5_000)
+    recovered = session_at(user.id, 0, rotated_at=100, recovered_at=5_000)
+    idle = session_at(user.id, 1_000, rotated_at=900, recovered_at=800)
+    for session in (rotated, recovered, idle):
         database.write_now(sessions.add, session)
-    later_ones = database.write_now(fill, user, MOST_STANDING - 2, when=2_000)
+    later_ones = database.write_now(fill, user, MOST_STANDING - 3, when=2_000)
     for expected in (idle, *later_ones[:2]):
         database.write_now(begin, user.id, session_at(user.id, 10_000))
         assert displaced(database, user)[0] == expected.id
-    assert early.id in database.read_now(standing, user.id)
+    assert {rotated.id, recovered.id} <= database.read_now(standing, user.id)
 
 
 def test_what_has_expired_counts_no_more(database: Database) -> None:
@@ -196,11 +197,11 @@ WHO = identity("the one")
 
 
 def by_provider(db: Connection, making: Sessions, _number: int) -> None:
-    accounts.sign_in(db, WHO, making, label=None, now=NOW)
+    accounts.sign_in(db, WHO, making, label=None, begun_at=NOW, now=NOW)
 
 
 def by_provider_without_email(db: Connection, making: Sessions, _number: int) -> None:
-    accounts.sign_in(db, replace(WHO, email=None), making, label=None, now=NOW)
+    accounts.sign_in(db, replace(WHO, email=None), making, label=None, begun_at=NOW, now=NOW)
 
 
 def from_the_terminal(db: Connection, making: Sessions, _number: int) -> None:
@@ -225,11 +226,11 @@ async def test_of_many_codes_redeemed_at_once_a_hundred_sessions_stand(database:
     user = await database.write(admit, WHO)
     await database.write(fill, user, MOST_STANDING - 2)
     codes = CodeRedemption(database, making, lambda: NOW)
-    app = logins.AppRequest("app", "app:/callback", code_challenge(VERIFIER), None)
+    app = AppRequest("app", "app:/callback", code_challenge(VERIFIER), None)
 
     def grant(db: Connection, code: str) -> None:
-        login = add_app_login(db, code, app=app)
-        logins.grant_code(db, login.id, user_id=user.id, code_digest=digest(code), expires_at=later(HOUR))
+        granted = AuthorizationCode(digest(code), later(HOUR))
+        assert logins.use(db, begun(code, app=app), user_id=user.id, code=granted, now=NOW)
 
     for number in range(AT_ONCE):
         await database.write(grant, f"code {number}")
@@ -265,7 +266,7 @@ async def test_a_session_that_is_refreshed_just_now_is_not_the_one_to_go(databas
     """Whoever was idle for longest, and is not any more when the new one is counted, stays."""
     user = await database.write(admit)
     oldest, *others = await database.write(fill, user, MOST_STANDING)
-    moved = Generations(1, 2, 2, later(2_000))
+    moved = Generations(1, 2, 2, 0, later(2_000), NEVER)
 
     def refresh_then_begin(db: Connection) -> None:
         assert sessions.swap(db, oldest, moved, expires_at=oldest.expires_at)

@@ -19,7 +19,7 @@ from nextarget.storage.database import Connection, Database
 from nextarget.storage.schema import migrate, pending
 from tests.conftest import need_pgbouncer
 from tests.contract import crowds
-from tests.contract.rows import NOW, add_session, admit, identity, later, standing
+from tests.contract.rows import NEVER, NOW, add_session, admit, identity, later, standing
 from tests.postgres import Cluster, PgBouncer
 
 
@@ -293,7 +293,7 @@ async def test_a_session_that_is_being_refreshed_is_not_displaced(
         moved, go_on = threading.Event(), threading.Event()
 
         def refresh(db: Connection) -> None:
-            assert sessions.swap(db, oldest, Generations(1, 2, 2, later(2000)), expires_at=oldest.expires_at)
+            assert sessions.swap(db, oldest, Generations(1, 2, 2, 0, later(2000), NEVER), expires_at=oldest.expires_at)
             moved.set()
             assert go_on.wait(30)
 
@@ -307,7 +307,7 @@ async def test_a_session_that_is_being_refreshed_is_not_displaced(
         assert await database.read(standing, oldest.id, NOW) is not None
 
 
-OVER = purge.Limits(logins=NOW, expired=later(2), events=NOW)
+OVER = purge.Limits(used=NOW, expired=later(2), events=NOW, strangers=NOW)
 
 
 def test_purging_from_many_nodes_deletes_every_row_once(postgres_url: str) -> None:
