@@ -140,7 +140,7 @@ def test_a_few_too_many_are_recorded_one_by_one(database: Database) -> None:
 def test_the_least_idle_are_listed_oldest_first(database: Database) -> None:
     """All that stand while there are no more than a hundred; the order tells nothing of refreshes."""
     ada, grace = (database.write_now(admit) for _ in range(2))
-    made = [session_at(ada.id, number, rotated=1000 - number) for number in range(5)]
+    made = [session_at(ada.id, number, rotated_at=1000 - number) for number in range(5)]
     for session in made:
         database.write_now(sessions.add, session)
     database.write_now(add_session, grace)
