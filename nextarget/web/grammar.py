@@ -15,7 +15,7 @@ OWS = " \t"
 
 _TEXT = frozenset(
     {
-        *(b"accept", b"accept-language", b"content-type", b"expect"),
+        *(b"accept", b"accept-language", b"expect"),
         *(b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"),
     }
 )
@@ -34,8 +34,8 @@ _FORMS = {
 _READ = _TEXT | _ONCE | _FORMS.keys()
 """Header fields that mean something here: lists and texts; texts that come once, of which whoever reads them would
 take the first; those of a stricter form, once. None has a place for bytes beyond ASCII, which Python's `strip`,
-`lower`, `int` and `\\d` read too kindly. The others may hold what they like (RFC 9110, 5.5); `Authorization` and
-`Cookie` are judged where they are read."""
+`lower`, `int` and `\\d` read too kindly. The others may hold what they like (RFC 9110, 5.5); `Authorization`, `Cookie`
+and `Content-Type` are judged where they are read, if they are."""
 
 
 def flaw(request: web.BaseRequest) -> str | None:
