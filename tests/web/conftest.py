@@ -1,5 +1,6 @@
 """What the tests of the HTTP edge share: the log as it is written, line by line."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -10,10 +11,13 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 import structlog
+import uvloop
 
 from nextarget import telemetry
 from nextarget.telemetry import configure_logging
+from nextarget.web import connections
 from tests.running import Server, running
+from tests.web.guarding import Run
 
 
 class Log:
@@ -92,3 +96,21 @@ async def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     monkeypatch.setattr("nextarget.providers.base.TOTAL_SECONDS", 3)
     async with running(tmp_path, slow_seconds=30) as server:
         yield server
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """Runs what a test does on a loop of either kind."""
+    with asyncio.Runner(loop_factory=request.param) as runner:
+        yield runner.run  # type: ignore[misc]
+
+
+@pytest.fixture
+def _unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server looks at no connection by itself: the test does, as of the moments that it chooses."""
+    monkeypatch.setattr(connections, "LOOK_SECONDS", 10**6)
+
+
+@pytest.fixture
+def _watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LOOK_SECONDS", 0.01)

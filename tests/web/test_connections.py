@@ -1,119 +1,44 @@
-"""What a client may keep a connection waiting for, and how many connections there may be.
+"""What a client may keep a connection waiting for: its answers to be taken, a header, a body, the next request.
 
-Time is an argument where it can be: a connection is looked at as of a moment. Each rule holds on asyncio's own loop and
-on uvloop, whose buffers differ.
+Each rule holds on asyncio's own loop and on uvloop, whose buffers differ.
 """
 
 import asyncio
-import errno
-import gzip
-import os
-import resource
 import socket
-import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvloop
 
-from nextarget.web import accepting, connections, parameters
-from nextarget.web.accepting import GuardedServer, most_connections
+from nextarget.web import connections, parameters
 from nextarget.web.connections import ANSWER_SECONDS, HEADER_SECONDS, KEEPALIVE_SECONDS, GuardedConnection
-from nextarget.web.parameters import BODY_SECONDS, MAX_BODY_BYTES
-from tests.apps import assert_oauth_error
-from tests.running import Server, free_listener, running
-from tests.web.conftest import Log
-from tests.web.wire import HANG_SECONDS, Wire, exchange, wire
+from nextarget.web.parameters import BODY_SECONDS
+from tests.running import Server, running
+from tests.web.guarding import (
+    FORM_TYPE,
+    Run,
+    client_with_little_room,
+    connections_of,
+    cut_count,
+    get,
+    only_connection,
+    post,
+    until,
+    unwatched,
+    watched,
+)
+from tests.web.wire import exchange, wire
 
-FORM_TYPE = "Content-Type: application/x-www-form-urlencoded"
 UNSENT_AT_MOST = 2 * 64 * 1024
 """What is written before a server waits, and an answer of it."""
-BOMB = gzip.compress(b"x" * 60_000_000)[:MAX_BODY_BYTES]
-FEW = 16
-
-Run = Callable[[Awaitable[None]], None]
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Runs what a test does on a loop of either kind."""
-    with asyncio.Runner(loop_factory=request.param) as runner:
-        yield runner.run  # type: ignore[misc]
-
-
-@pytest.fixture
-def _unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server looks at no connection by itself: the test does, as of the moments that it chooses."""
-    monkeypatch.setattr(connections, "LOOK_SECONDS", 10**6)
-
-
-@pytest.fixture
-def _watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "LOOK_SECONDS", 0.01)
-
-
-unwatched, watched = pytest.mark.usefixtures("_unwatched"), pytest.mark.usefixtures("_watched")
-
-
-def get(target: str, *fields: str) -> bytes:
-    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: localhost", *fields, "", ""]).encode()
-
-
-def post(body: bytes, *fields: str) -> bytes:
-    head = ["POST /auth/token HTTP/1.1", "Host: localhost", FORM_TYPE, *fields, f"Content-Length: {len(body)}", "", ""]
-    return "\r\n".join(head).encode() + body
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the loop turn until it is so."""
-    async with asyncio.timeout(HANG_SECONDS):
-        while not condition():
-            await asyncio.sleep(0)
-
-
-def guarded(server: Server) -> GuardedServer:
-    assert isinstance(server.runner.server, GuardedServer)
-    return server.runner.server
-
-
-def connections_of(server: Server) -> list[GuardedConnection]:
-    return [each for each in guarded(server).connections if isinstance(each, GuardedConnection)]
-
-
-async def only_connection(server: Server) -> GuardedConnection:
-    """The server's side of the one connection that there is, once it is there."""
-    await until(lambda: len(connections_of(server)) == 1)
-    return connections_of(server)[0]
-
-
-async def cut_count(server: Server, reason: str) -> float:
-    text = (await server.get("/metrics")).text
-    (line,) = (
-        line for line in text.splitlines() if line.startswith(f'nextarget_connections_cut_total{{reason="{reason}"}}')
-    )
-    return float(line.rpartition(" ")[2])
-
-
-# --- Answers that nobody takes
-
-
-@contextmanager
-def client_with_little_room(server: Server) -> Iterator[socket.socket]:
-    """A client whose machine takes 4 KiB and then no more, until it reads."""
-    with closing(socket.socket()) as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.setblocking(False)
-        yield client
 
 
 @asynccontextmanager
 async def reading_nothing(server: Server, target: str) -> AsyncIterator[tuple[socket.socket, GuardedConnection]]:
     """A client that has asked for far more than the system's buffers hold, and the connection, which is stuck."""
     loop = asyncio.get_running_loop()
-    with client_with_little_room(server) as client:
+    with client_with_little_room() as client:
         await loop.sock_connect(client, ("127.0.0.1", server.port))
         sending = asyncio.create_task(loop.sock_sendall(client, get(target) * 2000))
         connection = await only_connection(server)
@@ -204,9 +129,6 @@ def test_what_a_closed_connection_has_left_to_send_is_given_up_too(run: Run, tmp
             assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == ANSWER_SECONDS * 1000
 
     run(test())
-
-
-# --- Headers, bodies and idleness
 
 
 @unwatched
@@ -368,234 +290,3 @@ async def test_a_trailer_is_no_header_of_the_next_request(server: Server) -> Non
         assert answer.status == 200
         assert answer.headers["connection"] == "close"
         assert await client.rest() == b""
-
-
-# --- Compressed bodies
-
-
-@pytest.fixture
-def _no_inflating(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails as soon as anything begins to decompress what a client sends."""
-
-    def inflate(*_: object, **__: object) -> None:
-        pytest.fail("a request body is decompressed")
-
-    monkeypatch.setattr("aiohttp._http_parser._DeflateBuffer", inflate)
-    monkeypatch.setattr(zlib, "decompressobj", inflate)
-
-
-@pytest.mark.usefixtures("_no_inflating")
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip", "x"])
-@pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
-async def test_a_compressed_form_is_refused_as_it_is(server: Server, path: str, coding: str) -> None:
-    """RFC 9110, 15.5.16: 415, and which coding would do. Nothing of it is decompressed."""
-    headers = {"Content-Encoding": coding, "Content-Type": "application/x-www-form-urlencoded"}
-    answer = await server.ask("POST", path, data=BOMB, headers=headers)
-    assert_oauth_error(answer, "invalid_request", 415)
-    assert answer.headers["Accept-Encoding"] == "identity"
-
-
-@pytest.mark.usefixtures("_no_inflating")
-@pytest.mark.parametrize(
-    ("method", "path", "content_type", "status"),
-    [
-        ("POST", "/auth/token", "application/json", 415),
-        ("DELETE", "/users/me", "application/x-www-form-urlencoded", 401),
-        ("POST", "/nothing", "application/x-www-form-urlencoded", 404),
-        ("POST", "/health", "application/x-www-form-urlencoded", 405),
-        ("GET", "/health", "application/octet-stream", 200),
-    ],
-)
-async def test_a_compressed_body_that_nobody_reads_is_not_decompressed(
-    server: Server, method: str, path: str, content_type: str, status: int
-) -> None:
-    """What is refused, or has no body to read, costs nothing."""
-    headers = {"Content-Encoding": "gzip", "Content-Type": content_type}
-    assert (await server.ask(method, path, data=BOMB, headers=headers)).status == status
-
-
-async def test_a_form_may_say_that_it_is_not_compressed(server: Server) -> None:
-    """`identity` is what every form is (RFC 9110, 8.4.1)."""
-    for coding in ("identity", "", "Identity, "):
-        answer = await exchange(server, post(b"grant_type=x", f"Content-Encoding: {coding}"))
-        assert answer is not None
-        assert answer.status == 400
-
-
-# --- How many there may be
-
-
-@asynccontextmanager
-async def clients(server: Server, count: int) -> AsyncIterator[list[Wire]]:
-    """So many connections, opened one after the other."""
-    async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(wire(server)) for _ in range(count)]
-
-
-async def a_look(server: Server) -> None:
-    """Wait until the server has looked at its connections, now idle: since when one is so is known no better."""
-    await until(lambda: not any(connection.busy for connection in connections_of(server)))
-    coming = guarded(server)._next_look
-    await until(lambda: guarded(server)._next_look is not coming)
-
-
-async def hold(client: Wire) -> None:
-    """Keep a connection busy: most of a form is still to come, which its handler has been told to expect."""
-    await client.send(post(b"grant_type=x", "Expect: 100-continue")[:-11])
-    answer = await client.answer()
-    assert answer is not None
-    assert answer.status == 100
-
-
-@watched
-@pytest.mark.parametrize("asked", [True, False], ids=["kept open", "never asked"])
-def test_a_newcomer_takes_the_place_of_who_has_been_idle_for_longest(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Log, asked: bool
-) -> None:
-    """Who opens connections, and says nothing on them, keeps nobody out. It is told in one line."""
-    monkeypatch.setattr(accepting, "SPARE_SECONDS", 0)
-
-    async def test() -> None:
-        async with running(tmp_path, MAX_CONNECTIONS=str(FEW)) as server, clients(server, FEW) as idle:
-            for client in idle if asked else ():
-                await client.send(get("/health"))
-                assert (await client.answer()) is not None
-                await a_look(server)
-            await until(lambda: len(connections_of(server)) == FEW)
-            async with clients(server, 3) as newcomers:
-                for newcomer in newcomers:
-                    await newcomer.send(get("/health"))
-                    answer = await newcomer.answer()
-                    assert answer is not None
-                    assert answer.status == 200
-                assert len(connections_of(server)) <= FEW
-                assert await idle[0].rest() == b""
-
-    run(test())
-    (told,) = log.events("connections_full")
-    assert told["level"] == "warning"
-    assert told["max_connections"] == FEW
-
-
-@watched
-def test_whoever_is_being_served_keeps_the_place_and_newcomers_wait(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A newcomer is neither refused nor accepted until there is room, and then served."""
-    monkeypatch.setattr(accepting, "SPARE_SECONDS", 0)
-
-    async def test() -> None:
-        async with running(tmp_path, MAX_CONNECTIONS=str(FEW)) as server, clients(server, FEW) as busy:
-            for client in busy:
-                await hold(client)
-            async with wire(server) as newcomer:
-                await newcomer.send(get("/health"))
-                for _ in range(1000):
-                    await asyncio.sleep(0)
-                assert len(connections_of(server)) == FEW
-                await busy[3].send(b"rant_type=x")
-                finished = await busy[3].answer()
-                assert finished is not None
-                assert finished.status == 400
-                answer = await newcomer.answer()
-                assert answer is not None
-                assert answer.status == 200
-
-    run(test())
-
-
-@watched
-def test_who_finds_one_process_full_is_served_by_another(run: Run, tmp_path: Path) -> None:
-    """That is why a full one does not refuse: they listen on one socket, and the other may have room."""
-
-    async def test() -> None:
-        shared = free_listener()
-        limit = {"MAX_CONNECTIONS": str(FEW)}
-        async with (
-            running(tmp_path, listener=shared.dup(), **limit) as first,
-            running(tmp_path, listener=shared, **limit) as second,
-            clients(first, FEW + 5) as busy,
-        ):
-            for client in busy:
-                await hold(client)
-            served = [len(connections_of(each)) for each in (first, second)]
-            assert max(served) <= FEW
-            assert sum(served) == FEW + 5
-
-    run(test())
-
-
-@contextmanager
-def no_more_files() -> Iterator[None]:
-    """This process may open no file any more."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with closing(os.fdopen(os.open(os.devnull, os.O_RDONLY))) as lowest_free:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno() + 1, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def test_a_lack_of_files_is_told_once_and_waited_out(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Log
-) -> None:
-    """Neither a busy loop nor a log without end: it is tried again now and then, and whoever waits is served."""
-    monkeypatch.setattr(accepting, "_RETRY_SECONDS", 0.05)
-    failures = []
-    monkeypatch.setattr("nextarget.telemetry.metrics.count_accept_failure", lambda: failures.append(errno.EMFILE))
-
-    async def test() -> None:
-        loop = asyncio.get_running_loop()
-        async with running(tmp_path) as server:
-            with client_with_little_room(server) as client:
-                with no_more_files():
-                    turns = 0
-                    await loop.sock_connect(client, ("127.0.0.1", server.port))
-                    await loop.sock_sendall(client, get("/health"))
-                    while len(failures) < 3:
-                        turns += 1
-                        await asyncio.sleep(0)
-                    assert turns > len(failures), "between two tries the loop does other things"
-                assert (await loop.sock_recv(client, 15)).startswith(b"HTTP/1.1 200")
-
-    run(test())
-    (told,) = log.events("accept_failed")
-    assert (told["level"], told["reason"]) == ("error", "EMFILE")
-
-
-@pytest.mark.parametrize(
-    ("wanted", "files", "connections"),
-    [
-        (None, 65_536, 10_000),
-        (None, 1024, 768),
-        (None, 256, 128),
-        (None, resource.RLIM_INFINITY, 10_000),
-        (500, 1024, 500),
-        (20_000, 65_536, 20_000),
-        (20_000, resource.RLIM_INFINITY, 20_000),
-        (20_000, 1024, 768),
-    ],
-)
-def test_there_is_always_room_for_other_files(
-    monkeypatch: pytest.MonkeyPatch, log: Log, wanted: int | None, files: int, connections: int
-) -> None:
-    """A database or a provider that cannot be connected to is worse than a client that waits. A setting that leaves no
-    room for them is lowered, and a line says what to do."""
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
-    assert most_connections(wanted) == connections
-    lowered: list[dict[str, Any]] = log.events("max_connections_lowered")
-    assert len(lowered) == (wanted is not None and wanted > connections)
-    assert all((line["wanted"], line["connections"]) == (wanted, connections) for line in lowered)
-
-
-async def test_metrics_tell_how_many_connections_there_are(tmp_path: Path) -> None:
-    """Beside how many there may be."""
-    async with running(tmp_path, MAX_CONNECTIONS="321") as server:
-        text = (await server.get("/metrics")).text
-        before = int(text.partition("\nnextarget_connections_open ")[2].split()[0].partition(".")[0])
-        assert "\nnextarget_connections_max 321.0\n" in text
-        async with clients(server, 5):
-            await until(lambda: len(connections_of(server)) == 6)
-            text = (await server.get("/metrics")).text
-            assert f"\nnextarget_connections_open {before + 5}.0\n" in text

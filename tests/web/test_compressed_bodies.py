@@ -1,0 +1,63 @@
+"""A body that is compressed is refused, or thrown away, as it is: 64 KiB would become 64 MiB."""
+
+import gzip
+import zlib
+
+import pytest
+
+from nextarget.web.parameters import MAX_BODY_BYTES
+from tests.apps import assert_oauth_error
+from tests.running import Server
+from tests.web.guarding import post
+from tests.web.wire import exchange
+
+BOMB = gzip.compress(b"x" * 60_000_000)[:MAX_BODY_BYTES]
+
+
+@pytest.fixture
+def _no_inflating(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails as soon as anything begins to decompress what a client sends."""
+
+    def inflate(*_: object, **__: object) -> None:
+        pytest.fail("a request body is decompressed")
+
+    monkeypatch.setattr("aiohttp._http_parser._DeflateBuffer", inflate)
+    monkeypatch.setattr(zlib, "decompressobj", inflate)
+
+
+@pytest.mark.usefixtures("_no_inflating")
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip", "x"])
+@pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
+async def test_a_compressed_form_is_refused_as_it_is(server: Server, path: str, coding: str) -> None:
+    """RFC 9110, 15.5.16: 415, and which coding would do. Nothing of it is decompressed."""
+    headers = {"Content-Encoding": coding, "Content-Type": "application/x-www-form-urlencoded"}
+    answer = await server.ask("POST", path, data=BOMB, headers=headers)
+    assert_oauth_error(answer, "invalid_request", 415)
+    assert answer.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.usefixtures("_no_inflating")
+@pytest.mark.parametrize(
+    ("method", "path", "content_type", "status"),
+    [
+        ("POST", "/auth/token", "application/json", 415),
+        ("DELETE", "/users/me", "application/x-www-form-urlencoded", 401),
+        ("POST", "/nothing", "application/x-www-form-urlencoded", 404),
+        ("POST", "/health", "application/x-www-form-urlencoded", 405),
+        ("GET", "/health", "application/octet-stream", 200),
+    ],
+)
+async def test_a_compressed_body_that_nobody_reads_is_not_decompressed(
+    server: Server, method: str, path: str, content_type: str, status: int
+) -> None:
+    """What is refused, or has no body to read, costs nothing."""
+    headers = {"Content-Encoding": "gzip", "Content-Type": content_type}
+    assert (await server.ask(method, path, data=BOMB, headers=headers)).status == status
+
+
+async def test_a_form_may_say_that_it_is_not_compressed(server: Server) -> None:
+    """`identity` is what every form is (RFC 9110, 8.4.1)."""
+    for coding in ("identity", "", "Identity, "):
+        answer = await exchange(server, post(b"grant_type=x", f"Content-Encoding: {coding}"))
+        assert answer is not None
+        assert answer.status == 400
