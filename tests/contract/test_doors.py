@@ -27,6 +27,7 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "users.get": lambda db, user, _: users.get(db, user.id),
     "users.hold": lambda db, user, _: users.hold(db, user.id),
     "users.find": lambda db, user, _: users.find(db, user.email),
+    "users.with_email": lambda db, user, _: users.with_email(db, user.email),
     "users.page": lambda db, _, __: users.page(db, size=3),
     "sessions.user_of": lambda db, user, session_id: sessions.user_of(db, session_id, user.id, NOW),
     "sessions.users_of": lambda db, user, session_id: sessions.users_of(db, of_user(user, session_id, "?")),
@@ -38,6 +39,7 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "sessions.page_of_user": lambda db, user, _: sessions.page_of_user(db, user.id, size=3),
     "logins.granted": lambda db, _, __: logins.granted(db, CODE),
     "audit.latest_of_user": lambda db, user, _: audit.latest_of_user(db, user.id, limit=3),
+    "audit.latest_of_refreshing": lambda db, user, _: audit.latest_of_refreshing(db, user.id, before=FAR, limit=3),
     "audit.page_of_user": lambda db, user, _: audit.page_of_user(db, user.id, size=3),
     "purge.count": lambda db, _, __: purge.count(db, EVERYTHING),
 }
@@ -72,7 +74,8 @@ def change(db: Connection, user: User, session_id: str) -> None:
     assert grant is not None
     logins.redeem(db, grant.login_id, session_id)
     add_login(db, "changed")
-    audit.record(db, event("changed", user_id=user.id))
+    for name in ("changed", "refresh_recovered"):
+        audit.record(db, event(name, user_id=user.id))
 
 
 def functions(module: ModuleType) -> set[str]:

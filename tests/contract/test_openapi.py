@@ -89,7 +89,9 @@ def test_the_document_lists_exactly_the_problem_codes() -> None:
 @pytest.mark.parametrize("kind", list(errors.problem_types()))
 def test_every_problem_fits_its_schema(kind: type[errors.ProblemError]) -> None:
     """What a problem document holds is what is documented."""
-    arguments = {errors.IdentityRejected: ["a reason"], errors.NotReady: ["database"]}
+    one = ["a reason, a check, or a user"]
+    arguments = {errors.IdentityRejected: one, errors.UserDeactivated: one, errors.SignInEnded: one}
+    arguments[errors.NotReady] = ["database"]
     error = kind(*arguments.get(kind, []))
     jsonschema_rs.validate(SCHEMAS["Problem"], problem_document(error, "0" * 32))
 

@@ -202,7 +202,7 @@ def test_a_header_that_comes_in_pieces_is_no_longer_than_64_kib(run: Run, tmp_pa
     async def test() -> None:
         async with running(tmp_path) as server, wire(server) as client:
             connection = await only_connection(server)
-            await client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+            await client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
             for number in range(9):
                 await until(lambda sent=number: connection.header_bytes > sent * 8000 or not connections_of(server))
                 await client.send(f"X-{number}: ".encode() + b"x" * 8000 + b"\r\n")
@@ -273,7 +273,7 @@ def test_a_form_that_was_given_up_holds_its_connection_no_longer(
 @pytest.mark.parametrize("framing", ["1\r\nx\r\n", "1;a=" + "b" * 5000 + "\r\nx\r\n"], ids=["small", "extended"])
 async def test_a_form_in_very_many_chunks_is_read(server: Server, framing: str) -> None:
     """A byte in a chunk is a form like any other, and counted by its bytes."""
-    head = f"POST /auth/revoke HTTP/1.1\r\nHost: x\r\n{FORM_TYPE}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = f"POST /auth/revoke HTTP/1.1\r\nHost: localhost\r\n{FORM_TYPE}\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = await exchange(server, (head + "6\r\ntoken=\r\n" + framing * 2000 + "0\r\n\r\n").encode())
     assert answer is not None
     assert answer.status == 200

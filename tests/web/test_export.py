@@ -138,7 +138,7 @@ async def ask_as_http_1_0(server: Server, tokens: dict[str, Any]) -> tuple[bytes
     """Header and body for a client that knows no chunks, and would rather keep its connection."""
     async with wire(server) as connection:
         token = tokens["access_token"].encode()
-        keeps = b"Connection: keep-alive\r\nHost: x\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
+        keeps = b"Connection: keep-alive\r\nHost: localhost\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
         await connection.send(b"GET /users/me/data HTTP/1.0\r\n" + keeps)
         header, _, body = (await connection.rest()).partition(b"\r\n\r\n")
     return header, body
@@ -237,7 +237,7 @@ class Slow:
         self._line = socket.socket()
         self._line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._line.connect(("127.0.0.1", server.port))
-        asked = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tokens['access_token']}\r\n\r\n"
+        asked = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {tokens['access_token']}\r\n\r\n"
         self._line.sendall(asked.encode())
 
     def take(self) -> bytes:

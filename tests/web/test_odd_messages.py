@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nextarget.sandbox import guard
 from tests.running import Server
 from tests.web.wire import READ, REFUSED, Wire, asked, code_of, exchange, wire
 
@@ -16,7 +17,7 @@ FORM = b"grant_type=refresh_token&refresh_token=x"
 CHUNKS = b"28\r\n" + FORM + b"\r\n0\r\n\r\n"
 FORM_TYPE = b"Content-Type: application/x-www-form-urlencoded\r\n"
 LENGTH = b"Content-Length: 40\r\n"
-NEXT = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+NEXT = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def told(connection: Wire) -> list[tuple[int, str]]:
@@ -101,21 +102,24 @@ FRAMED: Mapping[str, tuple[bytes, bytes, bool]] = {
 
 async def test_where_a_message_ends_is_read_in_one_way_or_not_at_all(server: Server) -> None:
     """RFC 9112, 6.3 and 11.2: what is read leaves the next request intact; anything else is refused, and the connection
-    ends, so that no proxy's idea of the next request is answered as ours."""
+    ends, so that no proxy's idea of the next request is answered as ours. Behind a chunked body it ends too."""
     found = {}
     for shape, (fields, body, _) in FRAMED.items():
         async with wire(server) as connection:
             await connection.send(
-                b"POST /auth/token HTTP/1.1\r\nHost: x\r\n" + FORM_TYPE + fields + b"\r\n" + body + NEXT
+                b"POST /auth/token HTTP/1.1\r\nHost: localhost\r\n" + FORM_TYPE + fields + b"\r\n" + body + NEXT
             )
             found[shape] = await told(connection)
-    assert found == {shape: [READ, (200, "")] if read else [REFUSED] for shape, (*_, read) in FRAMED.items()}
+    for shape, (fields, _, read) in FRAMED.items():
+        chunked = b"transfer-encoding" in fields.lower()
+        expected = [READ, (200, "")][: 1 if chunked else 2] if read else [REFUSED]
+        assert found[shape] == expected, shape
 
 
 async def test_a_body_where_none_is_expected_is_read_past(server: Server) -> None:
     """A GET may have one (RFC 9110, 9.3.1): it is no request of its own."""
     async with wire(server) as connection:
-        await connection.send(b"GET /health HTTP/1.1\r\nHost: x\r\n" + LENGTH + b"\r\n" + FORM + NEXT)
+        await connection.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + LENGTH + b"\r\n" + FORM + NEXT)
         assert await told(connection) == [(200, ""), (200, "")]
 
 
@@ -161,7 +165,7 @@ LINES: Mapping[bytes, tuple[int, str]] = {
 
 async def test_a_request_line_is_that_of_http_1(server: Server) -> None:
     """RFC 9112, 3, and the path as RFC 3986 has it: a proxy that closes a path closes all spellings of it."""
-    assert {line: await asked(server, line, b"Host: x") for line in LINES} == LINES
+    assert {line: await asked(server, line, b"Host: localhost") for line in LINES} == LINES
 
 
 HOSTS: Mapping[tuple[bytes, ...], bool] = {
@@ -171,33 +175,34 @@ HOSTS: Mapping[tuple[bytes, ...], bool] = {
     (b"Host: a_b~c%20!$&'()*+,;=",): True,  # RFC 3986, 3.2.2: a registered name may look like this
     (b"Host: [2001:db8::1]:8000",): True,
     (b"Host: [::ffff:127.0.0.1]",): True,
-    (b"Host: x:",): True,
+    (b"Host: localhost:",): True,
     (b"Host:",): True,
     (): False,
-    (b"Host: x", b"Host: x"): False,
-    (b"Host: x", b"hOST: y"): False,
+    (b"Host: localhost", b"Host: localhost"): False,
+    (b"Host: localhost", b"hOST: y"): False,
     (b"Host: user@x",): False,
-    (b"Host: x y",): False,
-    (b"Host: x/y",): False,
-    (b"Host: x?y",): False,
-    (b"Host: x#y",): False,
-    (b"Host: x\\y",): False,
+    (b"Host: localhost y",): False,
+    (b"Host: localhost/y",): False,
+    (b"Host: localhost?y",): False,
+    (b"Host: localhost#y",): False,
+    (b"Host: localhost\\y",): False,
     (b"Host: http://x",): False,
-    (b"Host: x:y",): False,
-    (b"Host: x:1:2",): False,
+    (b"Host: localhost:y",): False,
+    (b"Host: localhost:1:2",): False,
     (b"Host: [::1",): False,
     (b"Host: ::1",): False,
     (b"Host: [fe80::1%eth0]",): False,
     (b"Host: \xff",): False,
     ("Host: m\u00fcnchen.example".encode(),): False,
-    ("Host: x:\u0661".encode(),): False,
-    ("Host: x\u00a0".encode(),): False,
+    ("Host: localhost:\u0661".encode(),): False,
+    ("Host: localhost\u00a0".encode(),): False,
     ("Host: \u2000x".encode(),): False,
 }
 
 
-async def test_there_is_one_host_and_it_is_one(server: Server) -> None:
+async def test_there_is_one_host_and_it_is_one(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 9112, 3.2: a request without one, with two or with an invalid one is answered 400."""
+    monkeypatch.setattr(guard, "names_this_machine", lambda _host: True)  # the sandbox would say more
     found = {fields: await asked(server, b"GET /health HTTP/1.1", *fields) for fields in HOSTS}
     assert found == {fields: (200, "") if valid else REFUSED for fields, valid in HOSTS.items()}
 
@@ -227,7 +232,9 @@ async def test_a_form_is_a_form_by_its_type_alone(server: Server) -> None:
     found = {}
     for kind in TYPES:
         start = b"POST /auth/token HTTP/1.1"
-        found[kind] = await asked(server, start, b"Host: x", b"Content-Type: " + kind, LENGTH.strip(), body=FORM)
+        found[kind] = await asked(
+            server, start, b"Host: localhost", b"Content-Type: " + kind, LENGTH.strip(), body=FORM
+        )
     assert found == {kind: READ if form else REFUSED for kind, form in TYPES.items()}
 
 
@@ -256,7 +263,7 @@ async def test_a_parameter_is_read_in_one_way(server: Server) -> None:
     for form in FORMS:
         length = b"Content-Length: %d" % len(form)
         start = b"POST /auth/token HTTP/1.1"
-        found[form] = await asked(server, start, b"Host: x", FORM_TYPE.strip(), length, body=form)
+        found[form] = await asked(server, start, b"Host: localhost", FORM_TYPE.strip(), length, body=form)
     assert found == FORMS
 
 
@@ -286,7 +293,7 @@ async def test_a_query_is_read_in_one_way(server: Server) -> None:
     found = {}
     for query in QUERIES:
         target = b"/auth/authorize?client_id=nextarget-app&redirect_uri=nextarget://callback&" + query
-        answer = await exchange(server, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await exchange(server, b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert answer is not None
         assert answer.status == 302
         location = answer.headers["location"]

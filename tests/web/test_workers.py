@@ -18,7 +18,7 @@ from tests.serving import SECRET, Line, Served, issue_token, served
 
 BODY = "grant_type=refresh_token&client_id=nextarget-app&refresh_token=none"
 POST = (
-    "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    "POST /auth/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     f"Content-Length: {len(BODY)}\r\n\r\n"
 )
 CLIENTS = 6
