@@ -76,8 +76,17 @@ def _settings(values: "Values") -> "list[_Setting]":
         if field.is_required():
             settings.append(_Setting(name, None, "missing"))
         else:
-            settings.append(_Setting(name, str(field.default) if field.default not in (None, ()) else None, "default"))
+            settings.append(_Setting(name, _written(field.default), "default"))
     return settings
+
+
+def _written(default: object) -> str | None:
+    """A default as it would stand in `.env`; None when there is none."""
+    if isinstance(default, tuple):
+        return ",".join(map(str, default)) or None
+    if isinstance(default, bool):
+        return str(default).lower()
+    return None if default is None else str(default)
 
 
 def _state(values: "Values", provider: Provider) -> str:

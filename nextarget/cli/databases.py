@@ -19,7 +19,7 @@ _COPY_EXAMPLES = """
 Examples:
   nextarget copy-db sqlite:///nextarget.db postgresql://nextarget@db.example.org/nextarget
   nextarget copy-db postgresql://nextarget@db.example.org/nextarget sqlite:////var/lib/nextarget/nextarget.db
-\b
+
 Other people on this machine can see the arguments of a command. Leave the password of PostgreSQL out of the URL, and
 put it into PGPASSWORD or into the file ~/.pgpass.
 """

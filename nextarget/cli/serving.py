@@ -213,7 +213,8 @@ def init_db(
 
 
 def purge(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
-    """Delete what is over: expired logins, nonces and sessions, and events older than AUDIT_RETENTION_DAYS.
+    """Delete what is over: used logins and nonces, expired sessions, and events older than AUDIT_RETENTION_DAYS; failed
+    sign-ins go after a week.
 
     The server does the same every ten minutes or so. It goes in small batches with pauses between them, so it may run
     beside servers and other purges. Prints how many rows were deleted; with --json an object with "deleted".

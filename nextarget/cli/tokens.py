@@ -111,9 +111,14 @@ def _find(db: "Connection", wanted: _Wanted) -> str | None:
     """The id of the user who is wanted, unless one is to be made."""
     from nextarget.services import accounts
 
-    if wanted.user_id is not None or wanted.create or wanted.email is None or wanted.provider is None:
+    if wanted.user_id is not None or wanted.email is None or wanted.provider is None:
         return wanted.user_id
-    return accounts.find_by_email(db, wanted.email, wanted.provider).id
+    try:
+        return accounts.find_by_email(db, wanted.email, wanted.provider).id
+    except UserNotFound:
+        if wanted.create:
+            return None
+        raise
 
 
 def _issue(

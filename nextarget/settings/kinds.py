@@ -161,10 +161,12 @@ def _as_secret(value: object) -> object:
 
 def _signing_secret(secret: Secret) -> Secret:
     text = secret.reveal()
-    if _PLACEHOLDER.search(text) or len(set(text)) < 8:
+    if _PLACEHOLDER.search(text):
         raise ValueError(f"is a placeholder, not a secret. {MAKE_SECRET}")
     if len(text.encode()) < MIN_SECRET_BYTES:
-        raise ValueError(f"is shorter than {MIN_SECRET_BYTES} bytes. {MAKE_SECRET}")
+        raise ValueError(f"has fewer than {MIN_SECRET_BYTES} bytes. {MAKE_SECRET}")
+    if len(set(text)) < 8:
+        raise ValueError(f"is a placeholder, not a secret. {MAKE_SECRET}")
     if "," in text:
         raise ValueError(f"holds a comma, which parts the items of JWT_PREVIOUS_SECRET_KEYS. {MAKE_SECRET}")
     return secret

@@ -87,6 +87,19 @@ def test_create_makes_a_test_user_once(run, runtime):
     assert (first["email"], first["provider"], first["token_type"]) == ("ada@example.org", "facebook", "bearer")
 
 
+def test_create_makes_nobody_beside_a_user_with_this_email_in_whatever_case(run, admit):
+    """A second account would shadow the first for every other command; several that fit are refused all the same."""
+    user = admit("ada@example.org")
+    for email in ("ada@example.org", "Ada@Example.org"):
+        issued = json.loads(run("issue-token", "--email", email, "--provider", "google", "--create", "--json").out)
+        assert issued["user_id"] == user.id
+    admit("ADA@example.org", subject="another")
+    result = run("issue-token", "--email", "ada@example.org", "--provider", "google", "--create")
+    assert (result.status, result.out) == (1, "")
+    assert user.id in result.err
+    assert len(run("list-users").out.splitlines()) == 2
+
+
 def test_json_is_the_whole_token_response_and_the_session(run, runtime, admit):
     """What the token endpoint answers, refresh token included; without --json the access token alone."""
     user = admit("ada@example.org")
