@@ -141,6 +141,8 @@ class AccessDenied(ProblemError):
 
 
 class UserDeactivated(ProblemError):
+    """Whoever signs in is known, and may not come in."""
+
     code, status, title = "user_deactivated", 403, "Account deactivated"
     oauth_error = "access_denied"
     sentence = "This account has been deactivated. Ask the operator of this service to activate it."

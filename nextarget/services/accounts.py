@@ -5,12 +5,14 @@ import uuid
 from nextarget.errors import SignInEnded, UserAmbiguous, UserDeactivated, UserNotFound
 from nextarget.model import AuditEvent, Identity, Millis, Provider, Session, User
 from nextarget.services.sessions import Sessions
-from nextarget.storage import audit, sessions, users
+from nextarget.storage import audit, nonces, sessions, users
 from nextarget.storage.database import Connection
 from nextarget.telemetry import request_id
 from nextarget.tokens.encoding import digest
 
 TERMINAL_LABEL = "terminal"
+REMEMBERED_MS = 3600 * 1000
+"""How long it is remembered that a user was deleted: longer than any sign-in that had begun then."""
 _NAMED = 20
 """How many users are named where an email fits too many."""
 
@@ -56,8 +58,11 @@ def set_active(db: Connection, user: User, *, active: bool, now: Millis) -> None
 
 
 def delete(db: Connection, user: User, *, now: Millis) -> None:
-    """Delete a user and every session of theirs. The record keeps that it happened, and the id, nothing else."""
-    users.delete(db, user.id)
+    """Delete a user, every session of theirs and what would become one. The record keeps that it happened, and the id,
+    nothing else; for as long as a sign-in may take, the digest of the subject is remembered too."""
+    subject_digest = users.delete(db, user.id)
+    if subject_digest is not None:
+        nonces.keep(db, subject_digest, purpose=nonces.DELETED, expires_at=Millis(now + REMEMBERED_MS))
     audit.forget_user(db, user.id)
     audit.record(db, AuditEvent(now, "user_deleted", request_id=request_id.get(), user_id=user.id))
 
@@ -106,9 +111,15 @@ def let_in(db: Connection, identity: Identity, *, begun_at: Millis, now: Millis)
     user = admit(db, identity, now=now)
     if not user.is_active:
         raise UserDeactivated(user.id)
-    if not user.may_begin(begun_at):
+    if not user.may_begin(begun_at) or (begun_at <= user.created_at and _deleted_since(db, identity, begun_at)):
         raise SignInEnded(user.id)
     return user
+
+
+def _deleted_since(db: Connection, identity: Identity, begun_at: Millis) -> bool:
+    """Whether the user whom this identity had was deleted after a sign-in began, which may have made another since."""
+    until = nonces.kept_until(db, _digest_of(identity), purpose=nonces.DELETED)
+    return until is not None and begun_at <= until - REMEMBERED_MS
 
 
 def create_test_user(db: Connection, email: str, provider: Provider, *, now: Millis) -> User:
@@ -121,5 +132,8 @@ def admit(db: Connection, identity: Identity, *, now: Millis) -> User:
 
     The digest is SHA-256 of `provider:subject`: a pseudonym, not a secret.
     """
-    subject_digest = digest(f"{identity.provider}:{identity.subject}")
-    return users.admit(db, identity, subject_digest=subject_digest, new_id=str(uuid.uuid4()), now=now)
+    return users.admit(db, identity, subject_digest=_digest_of(identity), new_id=str(uuid.uuid4()), now=now)
+
+
+def _digest_of(identity: Identity) -> str:
+    return digest(f"{identity.provider}:{identity.subject}")

@@ -18,6 +18,7 @@ from nextarget.errors import (
     ProblemError,
     ProviderFailed,
     ProviderNotConfigured,
+    ProviderRefused,
     ProviderUnavailable,
 )
 from nextarget.model import (
@@ -52,6 +53,7 @@ from nextarget.tokens.login import (
 )
 from nextarget.tokens.login import login_id as id_of
 
+_OVERTAKING_SECONDS = (0.1, 0.3, 0.6)
 CODE_SECONDS = 60
 """How long an authorization code of ours lives; RFC 6749, 4.1.2, allows ten minutes at most."""
 
@@ -167,7 +169,8 @@ class SignIn:
         """The login that a state names, in the browser that began it. Raises InvalidState or JsonFlowOff."""
         opened = open_state(self._keyring, state, name)
         if opened is None:
-            raise InvalidState(note="state not made here, for another provider, or by a secret that is not listed")
+            elsewhere = any(open_state(self._keyring, state, other) for other in Provider if other is not name)
+            raise InvalidState(note="state of another provider" if elsewhere else "state not made here")
         if opened.login.mode is LoginMode.JSON:
             if not self._json_flow:
                 raise JsonFlowOff
@@ -193,7 +196,7 @@ class SignIn:
             identity = await self._identify(provider, opened, answer)
             finished = await self._let_in(login, identity)
         except ProblemError as error:
-            await self._check_not_overtaken(login)
+            await self._check_not_overtaken(login, error)
             metrics.count_login(login.provider, error)
             await self._record_failure(login, error)
             if login.app is not None:
@@ -209,15 +212,19 @@ class SignIn:
         if login.expires_at <= self._clock():
             raise LoginExpired
 
-    async def _check_not_overtaken(self, login: Login) -> None:
-        """Raises _AlreadyUsed when the login has failed here since another node finished it: the provider takes a
-        code once."""
-        try:
-            used = await self._database.read(logins.is_used, login.state_digest)
-        except NexTargetError:
-            return  # nobody knows: the failure is told as it is
-        if used:
-            raise _AlreadyUsed
+    async def _check_not_overtaken(self, login: Login, error: ProblemError) -> None:
+        """Raises _AlreadyUsed when the login has failed here since another node finished it.
+
+        A provider takes a code once. Where it refused, the other node may be about to commit: it is looked for a while.
+        """
+        for pause in (0.0, *(_OVERTAKING_SECONDS if isinstance(error, ProviderRefused) else ())):
+            await asyncio.sleep(pause)
+            try:
+                used = await self._database.read(logins.is_used, login.state_digest)
+            except NexTargetError:
+                return  # nobody knows: the failure is told as it is
+            if used:
+                raise _AlreadyUsed
 
     async def _identify(self, provider: IdentityProvider, opened: OpenedState, answer: CallbackAnswer) -> Identity:
         if answer.issuer is not None and answer.issuer not in provider.issuers:

@@ -135,6 +135,9 @@ def end_sessions(db: pw.Database, user_id: str, now: Millis) -> None:
     UserTable.update(sessions_ended_at=now).where(UserTable.id == user_id).execute(db)
 
 
-def delete(db: pw.Database, user_id: str) -> bool:
-    """Delete a user and, by cascade, its sessions; whether there was one."""
-    return bool(UserTable.delete().where(UserTable.id == user_id).execute(db))
+def delete(db: pw.Database, user_id: str) -> str | None:
+    """Delete a user and, by cascade, its sessions; the digest of its subject, None if there was no such user."""
+    deleted = UserTable.delete().where(UserTable.id == user_id).returning(UserTable.subject_digest)
+    for (subject_digest,) in list(deleted.tuples().execute(db)):
+        return str(subject_digest)
+    return None

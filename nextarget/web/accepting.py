@@ -104,10 +104,10 @@ class GuardedServer(Server):
             self._make_room(now)
 
     def _make_room(self, now: float) -> None:
-        """Close connections that have been silent for longest, so that who opens many keeps nobody out: a sixteenth of
-        all, since this is done once in LOOK_SECONDS."""
-        spare = [each for each in self._open if each.spare and now - each.waits_since >= SPARE_SECONDS]
-        oldest = heapq.nsmallest(max(1, self.max_connections // 16), spare, key=lambda each: each.waits_since)
+        """Close connections that have been silent for longest, and then those that take an answer slowly, so that who
+        opens many keeps nobody out: a sixteenth of all, since this is done once in LOOK_SECONDS."""
+        spare = [each for each in self._open if now - each.spare_since >= SPARE_SECONDS]
+        oldest = heapq.nsmallest(max(1, self.max_connections // 16), spare, key=lambda each: each.spare_since)
         for connection in oldest:
             connection.cut("room")
         self._made_room_for += len(oldest)
@@ -212,7 +212,9 @@ class Site(web.SockSite):
         listener.setblocking(False)
         listener.listen(BACKLOG)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # for what a closed connection has left to send; connections inherit it
-            milliseconds = int(connections.ANSWER_SECONDS * 1000)
+            # Long after we would have cut one that is open: the system counts from the last segment that went through,
+            # and a slow reader's window may be shut for longer.
+            milliseconds = int(connections.ANSWER_SECONDS * 1000) * 4
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         self._acceptor = Acceptor(listener, server)
 

@@ -24,7 +24,8 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     app[READINESS] = Readiness(runtime.database)
     settings = runtime.settings
     if settings.rate_limit_enabled:
-        app[LIMITS] = RateLimits(settings.rate_limit_storage_url, settings.trusted_proxies)
+        seed = runtime.keyring.current.derive("rate limits")
+        app[LIMITS] = RateLimits(settings.rate_limit_storage_url, settings.trusted_proxies, seed=seed)
     for group in (health, auth, authorize, token, metadata, users, documents, metrics):
         group.add(app)
     if sandbox is not None:

@@ -9,6 +9,7 @@ import asyncio
 import socket
 import sys
 from enum import StrEnum
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
@@ -87,6 +88,7 @@ class GuardedConnection(RequestHandler):
         self._line = cast(asyncio.Transport, transport)  # aiohttp forgets its own when it closes it, sent or not
         self._waits_for: tuple[Wait, int] | None = (Wait.HEADER, 0)
         self.waits_since = self._loop.time()
+        self._answering_since: float | None = None
         self.made = True
         self._server.opened(self)
 
@@ -116,14 +118,21 @@ class GuardedConnection(RequestHandler):
         return self._request_in_progress or bool(self._messages)
 
     @property
-    def spare(self) -> bool:
-        """Whether nothing is lost but a connection when it is closed."""
-        return self._waits_for is not None and self._waits_for[0] is not Wait.ANSWER and not self.busy
+    def spare_since(self) -> float:
+        """Since when it may be closed where others need its place: nothing is lost but a connection, or it has had
+        ANSWER_SECONDS to take an answer, however little it takes at a time. Infinity while it may not."""
+        if self._answering_since is not None:
+            return self._answering_since + ANSWER_SECONDS
+        return inf if self._waits_for is None or self.busy else self.waits_since
 
     def look(self, now: float) -> None:
         """Close it if its client has kept it waiting for too long. What is waited for is seen when it is looked at, so
         that it counts from the look before at the earliest."""
         waits_for = self._what_is_due()
+        if waits_for is None or waits_for[0] is not Wait.ANSWER:
+            self._answering_since = None
+        elif self._answering_since is None:
+            self._answering_since = now
         if waits_for != self._waits_for:
             self._waits_for, self.waits_since = waits_for, now
         elif waits_for is not None and now - self.waits_since >= waits_for[0].seconds:

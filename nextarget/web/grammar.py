@@ -22,6 +22,7 @@ _TEXT = frozenset(
 _ONCE = frozenset(
     {
         *(b"origin", b"access-control-request-method", b"access-control-request-headers"),
+        *(b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"),
         *(b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"),
     }
 )

@@ -64,7 +64,7 @@ async def read_form(request: web.Request) -> Parameters:
     Raises InvalidRequest, PayloadTooLarge, RequestTimeout, UnsupportedContentEncoding.
     """
     codings = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, [])).split(",")
-    if any(coding.strip().lower() not in {"", "identity"} for coding in codings):
+    if any(coding.strip(OWS).lower() not in {"", "identity"} for coding in codings):
         raise UnsupportedContentEncoding
     if not is_form(request.headers.get(hdrs.CONTENT_TYPE, "")):
         raise InvalidRequest(f"The body is not a form. Send it with Content-Type: {_FORM_TYPE}.")

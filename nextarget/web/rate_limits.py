@@ -4,6 +4,7 @@ When the storage fails, requests pass: a limit protects the service, and must no
 """
 
 import asyncio
+import hmac
 import ipaddress
 import re
 import time
@@ -195,12 +196,18 @@ class _Redis:
 class RateLimits:
     """`storage_url` is memory:// or redis://…; addresses are taken from `trusted` proxies alone.
 
-    `clock` gives seconds that never go back.
+    `seed` is secret, and the same on every node. `clock` gives seconds that never go back.
     """
 
     def __init__(
-        self, storage_url: str, trusted: tuple[Network, ...], *, clock: Callable[[], float] = time.monotonic
+        self,
+        storage_url: str,
+        trusted: tuple[Network, ...],
+        *,
+        seed: bytes,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._seed = seed
         self._storage = _Redis(storage_url, clock) if storage_url.startswith("redis") else _Minute()
         self._trusted = trusted
         self._clock = clock
@@ -215,17 +222,26 @@ class RateLimits:
     ) -> None:
         """Count a request against its client's address; `about` something, against address and that together.
 
-        Raises RateLimited. Unless `told`, the answer says nothing of what is left, nor when the minute began.
+        Raises RateLimited. Unless `told`, the answer says nothing of what is left, nor when the minute began. Where it
+        is about something, the limit is drawn anew each minute, up to twice as high: who knew it would spend all but
+        the last, and be told by that one whether somebody else at the same address had asked.
         """
         networks = client_networks(request, self._trusted)
         # In braces what all keys of a request have in common: a cluster of Redis keeps those in one place.
         place = f"nextarget/{policy}/{{{about}{networks[-1]}}}"
         shares = [Share(place + each, per_minute * (_WIDER if width else 1)) for width, each in enumerate(networks)]
+        if about:
+            shares = [Share(key, quota + self._drawn(key, quota)) for key, quota in shares]
         await self._count(request, policy, shares, told=told)
 
-    async def count(self, request: web.Request, policy: str, per_minute: int, key: str) -> None:
-        """Count a request against `key`. Raises RateLimited."""
-        await self._count(request, policy, [Share(f"nextarget/{policy}/{key}", per_minute)])
+    def _drawn(self, key: str, below: int) -> int:
+        """A number that nobody else can know, the same for a key on every node during one minute."""
+        message = f"{key} {time.time() // _WINDOW_SECONDS}".encode()
+        return int.from_bytes(hmac.digest(self._seed, message, "sha256")[:8]) % below
+
+    async def count(self, request: web.Request, policy: str, per_minute: int, key: str, *, told: bool = True) -> None:
+        """Count a request against `key`; `told` as above. Raises RateLimited."""
+        await self._count(request, policy, [Share(f"nextarget/{policy}/{key}", per_minute)], told=told)
 
     async def _count(self, request: web.Request, policy: str, shares: Sequence[Share], *, told: bool = True) -> None:
         try:
@@ -277,9 +293,12 @@ def show_allowance(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def count_user(request: web.Request, policy: str, per_minute: int, user_id: str) -> None:
-    """Count a request against whoever is signed in, wherever they ask from. Raises RateLimited."""
+    """Count a request against whoever is signed in, wherever they ask from. Raises RateLimited.
+
+    The answer tells nothing of it: who holds a copied token would learn when the person's own app asks.
+    """
     if LIMITS in request.app:
-        await request.app[LIMITS].count(request, policy, per_minute, user_id)
+        await request.app[LIMITS].count(request, policy, per_minute, user_id, told=False)
 
 
 def client_networks(request: web.BaseRequest, trusted: tuple[Network, ...]) -> tuple[str, ...]:

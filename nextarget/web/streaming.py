@@ -9,7 +9,6 @@ from aiohttp import HttpVersion11, hdrs, web
 from nextarget import telemetry
 from nextarget.errors import NexTargetError
 from nextarget.web.middleware import finish
-from nextarget.web.rate_limits import show_allowance
 
 log = telemetry.get_logger()
 
@@ -28,7 +27,6 @@ async def stream_object(request: web.Request, members: Mapping[str, object], *, 
         response.headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{filename}"'
         if request.version < HttpVersion11:
             response.force_close()  # without chunks, only the end of the connection shows the end of the answer
-        show_allowance(request, response)
         finish(request, response)
         try:
             await response.prepare(request)

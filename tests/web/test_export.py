@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.model import AuditEvent, Millis
+from nextarget.model import Millis
 from nextarget.services import export
 from nextarget.storage import audit, sessions
 from nextarget.storage.database import Connection
@@ -57,7 +57,8 @@ def fill(
         if number >= standing:
             sessions.revoke(db, session.id, now)
     for number in range(events):
-        audit.record(db, AuditEvent(now, "token_issued", user_id=user_id, detail=f"{number}{padding}"))
+        facts = (now, "token_issued", None, None, user_id, None, f"{number}{padding}")
+        audit._ADD.run(db, facts)  # past what bounds them today: an older version let more gather
 
 
 async def filled(server: Server, **amounts: Any) -> dict[str, Any]:
@@ -107,7 +108,7 @@ async def test_a_streamed_answer_has_what_every_answer_has(tmp_path: Path, log: 
     assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
     assert answer.headers["Vary"] == "Origin"
-    assert answer.headers["RateLimit"] == '"data";r=9'
+    assert "RateLimit" not in answer.headers, "it would tell who holds a copied token when the app asks"
     streamed = {"Transfer-Encoding", "Content-Disposition"}
     assert answer.headers.keys() - streamed == listed.headers.keys() - {"Content-Length"}
     assert all(len(answer.headers.getall(name)) == 1 for name in answer.headers)
@@ -273,7 +274,7 @@ async def test_who_reads_slowly_is_read_for_as_slowly_and_holds_nothing(server: 
         await server.runtime.database.write(lambda db: db.execute_sql('DELETE FROM "audit_event" WHERE ("id" & 1) = 0'))
         assert (await server.sign_in()).status == 200
         _, _, body = (await asyncio.to_thread(slow.take)).partition(b"\r\n\r\n")
-    assert MANY / 2 <= len(json.loads(b"".join(_chunks(body)))["events"]) < MANY
+    assert audit.MOST_OF_USER / 2 <= len(json.loads(b"".join(_chunks(body)))["events"]) < MANY
 
 
 def _chunks(body: bytes) -> list[bytes]:
@@ -313,11 +314,11 @@ async def test_others_have_their_turn_between_two_pages(server: Server) -> None:
             await asyncio.sleep(0)
 
     other = asyncio.create_task(take_turns())
-    seen = [turns async for _ in export.events_of(server.runtime.database, user.user)]
+    seen = [turns async for _ in export.events_of(server.runtime.database, user.user, now=server.runtime.clock())]
     done = True
     await other
-    assert len(seen) == 10
-    assert len(set(seen)) == 10
+    assert len(seen) == 11, "ten pages, and what refreshing led to"
+    assert len(set(seen)) >= 10
 
 
 @pytest.fixture
@@ -327,8 +328,8 @@ async def limited(tmp_path: Path) -> AsyncIterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize(("path", "policy"), [(PATH, "data"), ("/users/me/sessions", "sessions")])
-async def test_one_user_asks_ten_times_a_minute_for_what_is_long(limited: Server, path: str, policy: str) -> None:
+@pytest.mark.parametrize("path", [PATH, "/users/me/sessions"])
+async def test_one_user_asks_ten_times_a_minute_for_what_is_long(limited: Server, path: str) -> None:
     """From wherever, with whichever session; others are not concerned, and the other route counts for itself."""
     first, second = await ada(limited), await ada(limited)
     grace = (await limited.sign_in(person="grace")).json
@@ -339,12 +340,8 @@ async def test_one_user_asks_ten_times_a_minute_for_what_is_long(limited: Server
         for number in range(11)
     ]
     assert [answer.status for answer in answers] == [200] * 10 + [429]
-    assert [answer.headers["RateLimit"] for answer in answers] == [
-        f'"{policy}";r={left}' for left in (*range(9, -1, -1), 0)
-    ]
-    assert answers[0].headers["RateLimit-Policy"] == f'"{policy}";q=10;w=60'
-    assert answers[10].code == "rate_limited"
-    assert 1 <= int(answers[10].headers["Retry-After"]) <= 60
+    assert not [answer for answer in answers if answer.headers.keys() & {"RateLimit", "RateLimit-Policy"}]
+    assert (answers[10].code, answers[10].headers["Retry-After"]) == ("rate_limited", "60")
     assert (await limited.get(path, headers=bearer(grace))).status == 200
     (other,) = {PATH, "/users/me/sessions"} - {path}
     assert (await limited.get(other, headers=bearer(first))).status == 200

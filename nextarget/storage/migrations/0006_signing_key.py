@@ -12,4 +12,4 @@ def up(migrator, db):
             legacy_table_names = False
             table_name = "signing_key"
 
-    db.create_tables([SigningKey], safe=False)
+    db.create_tables([SigningKey], safe=True)

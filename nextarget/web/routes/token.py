@@ -124,7 +124,8 @@ async def _refresh_token(request: web.Request, form: Parameters) -> _Granted:
     """A refresh with a valid MAC counts against its session and its client's address together: one bad client blocks
     nobody else behind its address, and whoever holds a copied token does not use up what the app may ask.
 
-    No answer says what is left: whoever asks from the app's address would learn whether the app has refreshed.
+    No answer says what is left, and where the limit lies is not to be known: whoever asks from the app's address would
+    learn whether the app has refreshed.
     """
     sessions = request.app[RUNTIME].sessions
     async with _reading(request, told=False):

@@ -12,7 +12,7 @@ from nextarget.services.export import REFRESHING
 from nextarget.services.sessions import ABSOLUTE_DAYS, DAY_MS, SignedInUser
 from nextarget.web.keys import RUNTIME
 from nextarget.web.problems import json_response
-from nextarget.web.rate_limits import LISTING_PER_MINUTE, count_user, show_allowance
+from nextarget.web.rate_limits import LISTING_PER_MINUTE, count_user
 from nextarget.web.streaming import stream_object
 
 _Row = TypeVar("_Row", AuditEvent, Session)
@@ -68,9 +68,7 @@ async def list_sessions(request: web.Request) -> web.Response:
         }
         for session in sessions
     ]
-    response = json_response({"sessions": listed})
-    show_allowance(request, response)
-    return response
+    return json_response({"sessions": listed})
 
 
 async def end_session(request: web.Request) -> web.Response:

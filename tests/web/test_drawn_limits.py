@@ -1,0 +1,40 @@
+"""Where the limit of refreshing lies, which nobody who is held to it may know."""
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from nextarget.web.rate_limits import RateLimits, Share, Verdict
+
+
+async def test_where_the_limit_of_refreshing_lies_tells_nobody_who_else_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is drawn anew each minute, for each session and address, and no two seeds draw alike: who spends all but the
+    last learns nothing by that one. Every node draws the same."""
+    now = 1_800_000_000.0
+    monkeypatch.setattr("nextarget.web.rate_limits.time.time", lambda: now)
+
+    async def drawn(seed: bytes = b"seed", about: str = "session/", address: str = "198.51.100.7") -> list[int]:
+        limits, asked = RateLimits("memory://", (), seed=seed), []
+
+        async def remember(shares: list[Share]) -> Verdict:
+            asked.extend(share.quota for share in shares)
+            return Verdict(1, None)
+
+        monkeypatch.setattr(limits._storage, "count", remember)
+        request = make_mocked_request("GET", "/").clone(remote=address)
+        await limits.count_address(request, "refresh", 120, about=about, told=False)
+        return asked
+
+    assert await drawn() == await drawn()
+    seeds = [(await drawn(bytes([number])))[0] for number in range(200)]
+    assert len(set(seeds)) > 80
+    assert 120 <= min(seeds) < 130
+    assert 230 < max(seeds) < 240
+    minutes = []
+    for _ in range(50):
+        now += 60
+        minutes.append((await drawn())[0])
+    assert len(set(minutes)) > 30
+    assert len({tuple(await drawn(about=f"{number}/")) for number in range(50)}) > 30
+    narrow, wide = await drawn(address="2001:db8:1:2::3")
+    assert 16 * 120 <= wide < 2 * 16 * 120
+    assert wide - 16 * 120 != 16 * (narrow - 120)
