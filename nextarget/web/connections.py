@@ -155,7 +155,7 @@ class GuardedConnection(RequestHandler):
         """Close it, and tell so in the metrics. Of an answer that is not taken nothing is kept."""
         if why is not Wait.IDLE:
             metrics.count_connection_cut(why)
-        if why is Wait.ANSWER:
+        if self._answering_since is not None:
             self._line.abort()
         self.force_close()
 

@@ -34,6 +34,7 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "sessions.all_standing": lambda db, _, session_id: sessions.all_standing(db, [session_id, "?"], NOW),
     "sessions.of_user": lambda db, user, _: sessions.of_user(db, user.id),
     "sessions.of_user, standing": lambda db, user, _: sessions.of_user(db, user.id, standing_at=NOW),
+    "nonces.kept_until": lambda db, _, __: nonces.kept_until(db, CODE, purpose=nonces.DELETED),
     "logins.is_used": lambda db, _, __: logins.is_used(db, digest_of("changed")),
     "sessions.least_idle": lambda db, user, _: sessions.least_idle(db, user.id, now=NOW, current="?"),
     "sessions.page_of_user": lambda db, user, _: sessions.page_of_user(db, user.id, size=3),
@@ -59,6 +60,7 @@ WRITES = {
     "logins.use",
     "logins.redeem",
     "nonces.use",
+    "nonces.keep",
     "audit.record",
     "audit.forget_user",
     "purge.one_batch",
@@ -74,6 +76,7 @@ def change(db: Connection, user: User, session_id: str) -> None:
     assert grant is not None
     logins.redeem(db, grant.login_id, session_id)
     add_login(db, "changed")
+    nonces.keep(db, CODE, purpose=nonces.DELETED, expires_at=later(HOUR))
     for name in ("changed", "refresh_recovered"):
         audit.record(db, event(name, user_id=user.id))
 

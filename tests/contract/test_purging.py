@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from nextarget.model import Millis
+from nextarget.model import AuditEvent, Millis
 from nextarget.services import purging
-from nextarget.storage import nonces, purge
+from nextarget.services.sessions import DAY_MS
+from nextarget.storage import audit, nonces, purge
 from nextarget.storage.database import Connection, Database
 from tests.contract.databases import Place, run_together, start
 from tests.contract.rows import HOUR, NOW, later
@@ -126,3 +127,15 @@ async def test_a_purge_that_crashed_is_in_nobodys_way(filled: Database, place: P
         while "over" in left(filled):
             await purging.purge_now(filled, now=NOW, audit_days=1)
     assert left(filled) == {"lasting": LASTING}
+
+
+@pytest.mark.parametrize(("audit_days", "kept"), [(365, 7), (7, 7), (3, 3)])
+def test_what_strangers_did_is_kept_for_a_week(database: Database, audit_days: int, kept: int) -> None:
+    """However long the rest of the record is kept; no longer than that, either. Each row is counted once."""
+    for days in range(10):
+        for name in ("login_failed", "login_succeeded"):
+            database.write_now(audit.record, AuditEvent(Millis(NOW - days * DAY_MS), name))
+    over = 9 - kept + max(0, 9 - audit_days)
+    assert database.read_now(purging.due, now=NOW, audit_days=audit_days) == over
+    assert database.write_now(purging.one_batch, now=NOW, audit_days=audit_days) == over
+    assert database.read_now(purging.due, now=NOW, audit_days=audit_days) == 0

@@ -69,16 +69,6 @@ def test_what_is_over_goes_and_what_stands_stays(database: SqliteDatabase) -> No
     assert database.write_now(purging.one_batch, now=NOW, audit_days=days) == 0
 
 
-@pytest.mark.parametrize(("audit_days", "kept"), [(365, 7), (7, 7), (3, 3)])
-def test_what_strangers_did_is_kept_for_a_week(database: SqliteDatabase, audit_days: int, kept: int) -> None:
-    """However long the rest of the record is kept; no longer than that, either. Each row is counted once."""
-    for days in range(10):
-        database.write_now(audit.record, AuditEvent(Millis(NOW - days * DAY_MS), "login_failed"))
-    over = database.read_now(purging.due, now=NOW, audit_days=audit_days)
-    assert over == database.write_now(purging.one_batch, now=NOW, audit_days=audit_days) == 9 - kept
-    assert counts(database)["audit_event"] == kept + 1
-
-
 def test_one_transaction_deletes_no_more_than_a_batch(database: SqliteDatabase) -> None:
     """However much has gathered, other writes wait for a few rows at the most."""
     database.write_now(fill, purge.BATCH + 1, Millis(NOW - 31 * DAY_MS))

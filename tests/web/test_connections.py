@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nextarget.web import connections, parameters
+from nextarget.web.accepting import SPARE_SECONDS
 from nextarget.web.connections import ANSWER_SECONDS, HEADER_SECONDS, KEEPALIVE_SECONDS, GuardedConnection
 from nextarget.web.parameters import BODY_SECONDS
 from tests.running import Server, running
@@ -22,6 +23,7 @@ from tests.web.guarding import (
     connections_of,
     cut_count,
     get,
+    guarded,
     only_connection,
     post,
     until,
@@ -93,6 +95,32 @@ def test_a_client_that_reads_slowly_is_not_cut(run: Run, tmp_path: Path, target:
 
 @unwatched
 @ANSWERS
+def test_a_client_that_reads_slowly_makes_room_where_others_wait(run: Run, tmp_path: Path, target: str) -> None:
+    """It has thirty seconds in all before its place is anybody's: else some that take a little now and then, for ever,
+    keep everybody out."""
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        async with running(tmp_path) as server, reading_nothing(server, target) as (client, connection):
+            connection.look(1000)
+            assert connection.spare_since == 1000 + ANSWER_SECONDS
+            due = connection._what_is_due()
+            while connection._what_is_due() == due:
+                await loop.sock_recv(client, 512)
+                await asyncio.sleep(0)
+            connection.look(1000 + ANSWER_SECONDS - 1)
+            assert connection.waits_since == 1000 + ANSWER_SECONDS - 1, "it did take something"
+            assert connection.spare_since == 1000 + ANSWER_SECONDS
+            guarded(server)._make_room(1000 + ANSWER_SECONDS)
+            assert connections_of(server) == [connection], "a moment of silence is everybody's"
+            guarded(server)._make_room(1000 + ANSWER_SECONDS + SPARE_SECONDS)
+            await until(lambda: not connections_of(server))
+
+    run(test())
+
+
+@unwatched
+@ANSWERS
 def test_requests_behind_an_unread_answer_fill_no_memory(run: Run, tmp_path: Path, target: str) -> None:
     """However many a client sends at once: neither their answers nor they themselves are kept."""
 
@@ -120,13 +148,13 @@ def test_the_server_itself_looks(run: Run, tmp_path: Path, monkeypatch: pytest.M
 
 @unwatched
 def test_what_a_closed_connection_has_left_to_send_is_given_up_too(run: Run, tmp_path: Path) -> None:
-    """The system keeps it then, out of our sight: it has the same thirty seconds."""
+    """The system keeps it then, out of our sight: it has two minutes, more than any connection that we see."""
 
     async def test() -> None:
         async with running(tmp_path) as server, wire(server):
             connection = await only_connection(server)
             line = connection._line.get_extra_info("socket")
-            assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == ANSWER_SECONDS * 1000
+            assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 4 * ANSWER_SECONDS * 1000
 
     run(test())
 

@@ -10,6 +10,7 @@ from nextarget.errors import (
     AccessDenied,
     IdentityRejected,
     InvalidState,
+    JsonFlowOff,
     ProblemError,
     ProviderFailed,
     ProviderNotConfigured,
@@ -22,8 +23,8 @@ from nextarget.sandbox.people import FAULTS, PEOPLE, Fault, people_of
 from nextarget.services import accounts
 from nextarget.storage import users
 from nextarget.web.problems import problem_document
-from tests.apps import stands
-from tests.running import Answer, Server, query_of, running
+from tests.apps import App, stands
+from tests.running import Answer, Server, free_listener, open_browser, query_of, running
 from tests.web.conftest import Log
 
 PEOPLE_BY_PROVIDER = [(provider, person.key) for provider in Provider for person in people_of(provider)]
@@ -362,3 +363,22 @@ async def test_an_unknown_provider_is_not_found(server: Server, path: str) -> No
     """Only the providers that there are have routes, spelt as they are."""
     answer = await server.get(path)
     assert (answer.status, answer.code) == (404, "not_found")
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_the_json_flow_is_off_where_the_operator_says_so(tmp_path: Path, provider: Provider) -> None:
+    """JSON_FLOW=false: a problem document, 404, that says so, to a browser a page; what is bound to a browser goes on,
+    and so does an app."""
+    async with running(tmp_path) as before:
+        begun = await before.begin(provider)
+    async with running(tmp_path, listener=free_listener(before.port), JSON_FLOW="false") as server:
+        for query in ("", "?mode=json", "?mode="):
+            assert_is(await server.get(f"/auth/{provider}/start{query}"), JsonFlowOff)
+        page = await server.get(f"/auth/{provider}/start", headers={"Accept": "text/html"})
+        assert (page.status, page.headers["Content-Type"].partition(";")[0]) == (404, "text/html")
+        assert_is(await server.get(await server.approve(begun["auth_url"])), JsonFlowOff)
+        assert await count_users(server) == 0
+        async with open_browser(server.url) as browser:
+            answer = await browser.get(f"/auth/{provider}/start?mode=redirect")
+            assert (await browser.get(await browser.approve(answer.headers["Location"]))).status == 200
+            assert await stands(server, await App(browser).sign_in())
