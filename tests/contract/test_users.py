@@ -12,7 +12,7 @@ from nextarget.model import Millis, Provider, User
 from nextarget.storage import sessions, users
 from nextarget.storage.database import Database
 from tests.contract.databases import Place, run_together
-from tests.contract.rows import NOW, add_session, admit, identity, later
+from tests.contract.rows import NOW, add_session, admit, digest_of, identity, later
 
 
 def test_the_first_sign_in_makes_a_user(database: Database) -> None:
@@ -299,11 +299,11 @@ def test_activating_and_deactivating_says_whether_there_was_a_user(database: Dat
 
 def test_deleting_a_user_ends_its_sessions_and_nobody_elses(database: Database) -> None:
     """Sessions go with their user, by the database's own rule, on whichever connection it happens."""
-    ada, grace = (database.write_now(admit) for _ in range(2))
+    ada, grace = (database.write_now(admit, identity(subject)) for subject in ("ada", "grace"))
     ended = [database.write_now(add_session, ada) for _ in range(3)]
     kept = database.write_now(add_session, grace)
-    assert database.write_now(users.delete, ada.id) is True
-    assert database.write_now(users.delete, ada.id) is False
+    assert database.write_now(users.delete, ada.id) == digest_of(f"{ada.provider}:ada")
+    assert database.write_now(users.delete, ada.id) is None
     assert database.read_now(users.get, ada.id) is None
     assert len(database.read_now(sessions.of_user, ada.id, standing_at=NOW)) == 0
     assert all(database.read_now(sessions.user_of, session.id, ada.id, NOW) is None for session in ended)
