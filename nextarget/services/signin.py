@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from nextarget.errors import (
     AccessDenied,
+    DatabaseUnavailable,
     InvalidState,
     JsonFlowOff,
     LoginExpired,
@@ -217,6 +218,8 @@ class SignIn:
 
         A provider takes a code once. Where it refused, the other node may be about to commit: it is looked for a while.
         """
+        if isinstance(error, DatabaseUnavailable):
+            return  # to ask again would keep the person waiting as long again
         for pause in (0.0, *(_OVERTAKING_SECONDS if isinstance(error, ProviderRefused) else ())):
             await asyncio.sleep(pause)
             try:
@@ -269,6 +272,8 @@ class SignIn:
         user = {"user_id": error.user_id} if error.user_id else {}
         reason = error.note or error.title
         log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason, **user)
+        if isinstance(error, DatabaseUnavailable):
+            return
         event = AuditEvent(
             self._clock(),
             "login_failed",

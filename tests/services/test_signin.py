@@ -7,6 +7,7 @@ import pytest
 
 from nextarget.errors import (
     AccessDenied,
+    DatabaseUnavailable,
     IdentityRejected,
     InvalidState,
     InvalidToken,
@@ -201,6 +202,23 @@ async def test_a_callback_waits_for_another_of_its_login(signin: SignIn, google:
     with pytest.raises(InvalidState):
         await second
     assert len(signin._turns) == 0
+
+
+async def test_a_database_that_is_away_is_asked_once(
+    signin: SignIn, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look again, and to put the failure on record, would keep the person waiting three times as long."""
+    asked = []
+
+    async def away(fn: Callable[..., object], *_: object, **__: object) -> None:
+        asked.append(fn.__name__)
+        raise DatabaseUnavailable(note="away")
+
+    state = await begun(signin)
+    monkeypatch.setattr(database, "read", away)
+    monkeypatch.setattr(database, "write", away)
+    assert type(await fails(signin, answer(state))) is DatabaseUnavailable
+    assert asked == ["is_used"]
 
 
 async def test_a_state_of_another_provider_is_told_apart_in_the_log(node: Making) -> None:

@@ -26,7 +26,7 @@ def _no_inflating(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_inflating")
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip", "x"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "GZIP"])
 @pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
 async def test_a_compressed_form_is_refused_as_it_is(server: Server, path: str, coding: str) -> None:
     """RFC 9110, 15.5.16: 415, and which coding would do. Nothing of it is decompressed."""
@@ -34,6 +34,15 @@ async def test_a_compressed_form_is_refused_as_it_is(server: Server, path: str, 
     answer = await server.ask("POST", path, data=BOMB, headers=headers)
     assert_oauth_error(answer, "invalid_request", 415)
     assert answer.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("coding", ["identity, gzip", "x"])
+@pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
+async def test_a_coding_that_nobody_knows_is_malformed(server: Server, path: str, coding: str) -> None:
+    """A proxy in front may read it in another way; the connection ends."""
+    headers = {"Content-Encoding": coding, "Content-Type": "application/x-www-form-urlencoded"}
+    answer = await server.ask("POST", path, data=BOMB, headers=headers)
+    assert (answer.status, answer.code, answer.headers["Connection"]) == (400, "invalid_request", "close")
 
 
 @pytest.mark.usefixtures("_no_inflating")
