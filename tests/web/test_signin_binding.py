@@ -206,7 +206,7 @@ async def test_a_cookie_counts_under_its_exact_name_alone(tmp_path: Path, plante
         value = cookie.removeprefix(f"{name}=")
         sent = planted.format(name=name, value=value, upper=name.upper()).encode()
         target = back.removeprefix(server.url).encode()
-        head = b"GET " + target + b" HTTP/1.1\r\nHost: example.org\r\nCookie: "
+        head = b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nCookie: "
         raw = await exchange(server, head + b"a=b; " + sent + b"\r\n\r\n")
         assert raw is not None
         assert raw.status == 400
