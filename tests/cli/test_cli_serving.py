@@ -162,7 +162,7 @@ def test_a_folder_that_is_not_there_is_a_sentence(run, secret, monkeypatch):
 def test_purge_deletes_what_is_over_and_says_how_much(run, runtime):
     """The count is the output, alone or as JSON; a second time there is nothing left."""
     for number in range(3):
-        runtime.database.write_now(nonces.add, f"digest {number}", purpose=nonces.NATIVE, expires_at=Millis(1))
+        runtime.database.write_now(nonces.use, f"digest {number}", purpose=nonces.NATIVE, expires_at=Millis(1))
     assert json.loads(run("purge", "--json").out) == {"deleted": 3}
     result = run("purge")
     assert (result.status, result.out, result.err) == (0, "0\n", "")
@@ -171,7 +171,7 @@ def test_purge_deletes_what_is_over_and_says_how_much(run, runtime):
 def test_purge_shows_a_bar_on_a_terminal(at_terminal, runtime):
     """How much of what was over is gone; standard output stays the count alone."""
     for number in range(3):
-        runtime.database.write_now(nonces.add, f"digest {number}", purpose=nonces.NATIVE, expires_at=Millis(1))
+        runtime.database.write_now(nonces.use, f"digest {number}", purpose=nonces.NATIVE, expires_at=Millis(1))
     terminal = at_terminal("purge", piped=True)
     assert terminal.end() == 0
     assert terminal.process.stdout.read() == b"3\n"

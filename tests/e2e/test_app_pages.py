@@ -129,7 +129,9 @@ async def test_a_person_signs_in_to_an_app(
         tokens = await app.redeem(answer["code"])
         assert tokens.json["provider"] == provider
         assert await stands(server, tokens.json)
-    assert not chosen or await phone_user.context.cookies() == []
+    cookies = await phone_user.context.cookies()
+    assert [cookie["httpOnly"] for cookie in cookies] == [True] * len(cookies), "for an hour, and for no script"
+    assert not chosen or len(cookies) == 1
     assert phone_user.complaints == []
 
 
