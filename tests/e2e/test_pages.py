@@ -39,7 +39,8 @@ async def test_a_person_signs_in_with_a_click_on_their_name(person: Person, prov
     answer = await page.request.get(f"{person.url}/users/me", headers={"Authorization": f"Bearer {token}"})
     assert answer.status == 200
     assert (await answer.json())["provider"] == provider
-    assert await person.context.cookies() == []
+    [cookie] = await person.context.cookies()  # of this login alone, for an hour, and for no script
+    assert cookie["httpOnly"]
     assert person.complaints == []
     assert person.strangers == []
 
