@@ -86,15 +86,10 @@ class Keyring:
     def __init__(self, current: Secret, previous: Sequence[Secret] = (), private_key: JwtKey | None = None) -> None:
         self.secrets = [SigningKey(secret) for secret in (current, *previous)]
         self.current = self.secrets[0]
-        self._by_id = {key.id: key for key in reversed(self.secrets)}
         self._jwt_keys = {key.id: JwtKey(key.id, "HS256", key.secret, key.secret) for key in self.secrets}
         if private_key is not None:
             self._jwt_keys[private_key.id] = private_key
         self.jwt_key = private_key or self._jwt_keys[self.current.id]
-
-    def get(self, key_id: object) -> SigningKey | None:
-        """The secret with this id, or None if it is not, or no longer, one of ours."""
-        return self._by_id.get(key_id) if isinstance(key_id, str) else None
 
     def verifying(self, key_id: object) -> JwtKey | None:
         """The key that a JWT with this `kid` must have been signed with, or None."""

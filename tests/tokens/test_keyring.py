@@ -56,22 +56,22 @@ def test_the_first_secret_signs_and_every_listed_one_is_found() -> None:
     """The current secret is the one that signs; the previous ones are found by their kid."""
     ring = Keyring(SECRET, [OTHER])
     assert ring.current.secret == SECRET.encode()
-    assert ring.get(SigningKey(SECRET).id) is ring.current
-    found = ring.get(SigningKey(OTHER).id)
+    assert ring.verifying(SigningKey(SECRET).id) is ring.jwt_key
+    found = ring.verifying(SigningKey(OTHER).id)
     assert found is not None
-    assert found.secret == OTHER.encode()
+    assert found.verifying == OTHER.encode()
 
 
 def test_a_secret_listed_twice_is_still_the_current_one() -> None:
     """Listing the current secret among the previous ones, as happens while rotating, changes nothing."""
     ring = Keyring(SECRET, [OTHER, SECRET])
-    assert ring.get(ring.current.id) is ring.current
+    assert ring.verifying(ring.current.id) is ring.jwt_key
 
 
 @given(st.one_of(st.none(), st.text(), st.integers(), st.lists(st.text()), st.dictionaries(st.text(), st.text())))
 def test_an_unknown_kid_of_any_type_finds_nothing(kid: object) -> None:
     """A kid comes out of a token that nobody has verified yet: whatever it is, it is looked up without an error."""
-    assert Keyring(SECRET).get(kid) is None
+    assert Keyring(SECRET).verifying(kid) is None
 
 
 def test_a_key_never_shows_its_secret() -> None:
