@@ -15,6 +15,8 @@ from nextarget.model import Secret
 from nextarget.providers.base import open_session
 from nextarget.providers.facebook import FacebookConfig
 from nextarget.providers.google import GoogleConfig
+from nextarget.tokens.keyring import SigningKey
+from nextarget.tokens.login import LoginSecrets, login_secrets
 from tests.tokens.forging import encoded
 
 GOOGLE = GoogleConfig(
@@ -82,6 +84,12 @@ class Provider:
             for (method, url), calls in self._mocked.requests.items()
             for call in calls
         ]
+
+
+@pytest.fixture
+def secrets() -> LoginSecrets:
+    """Those of one login, which a provider's answer must fit."""
+    return login_secrets(SigningKey(Secret("a secret of thirty-two bytes or more")), "a-state-of-this-login")
 
 
 @pytest.fixture

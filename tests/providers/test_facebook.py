@@ -14,12 +14,11 @@ from nextarget.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from nextarget.model import Identity, Millis, Secret
+from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
 from nextarget.providers.base import ProviderHttp
 from nextarget.providers.facebook import Facebook
-from nextarget.tokens.keyring import SigningKey
-from nextarget.tokens.login import LoginSecrets, login_secrets
+from nextarget.tokens.login import LoginSecrets
 from tests.providers.conftest import FACEBOOK as CONFIG
 from tests.providers.conftest import Provider
 from tests.tokens.forging import contains_part_of
@@ -31,11 +30,6 @@ PROOF = hmac.new(CONFIG.client_secret.encode(), ACCESS_TOKEN.encode(), hashlib.s
 ME = f"https://graph.facebook.example/v26.0/me?fields=id,email&appsecret_proof={PROOF}"
 NOW = Millis(1_900_000_000_000)
 SUBJECT = "10224601733318501"
-
-
-@pytest.fixture
-def secrets() -> LoginSecrets:
-    return login_secrets(SigningKey(Secret("a secret of thirty-two bytes or more")), "a-state-of-this-login")
 
 
 @pytest.fixture

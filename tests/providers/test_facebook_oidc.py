@@ -12,13 +12,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from nextarget.errors import IdentityRejected, ProblemError, ProviderFailed, ProviderUnavailable
-from nextarget.model import Identity, Millis, Secret
+from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
 from nextarget.providers.base import ProviderHttp
 from nextarget.providers.facebook import Facebook
 from nextarget.tokens.foreign import MAX_TOKEN_LENGTH
-from nextarget.tokens.keyring import SigningKey
-from nextarget.tokens.login import LoginSecrets, login_secrets
+from nextarget.tokens.login import LoginSecrets
 from tests.providers.conftest import FACEBOOK, Provider
 from tests.tokens.forging import contains_part_of, rs256, unsigned
 
@@ -38,11 +37,6 @@ MISSING = object()
 
 Signed = Callable[..., str]
 Answering = Callable[..., Provider]
-
-
-@pytest.fixture
-def secrets() -> LoginSecrets:
-    return login_secrets(SigningKey(Secret("a secret of thirty-two bytes or more")), "a-state-of-this-login")
 
 
 @pytest.fixture

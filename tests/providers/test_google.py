@@ -37,11 +37,6 @@ Answering = Callable[[str], Provider]
 
 
 @pytest.fixture
-def secrets() -> LoginSecrets:
-    return login_secrets(SigningKey(Secret("a secret of thirty-two bytes or more")), "a-state-of-this-login")
-
-
-@pytest.fixture
 def google(http: aiohttp.ClientSession) -> Google:
     return Google(CONFIG, ProviderHttp(http, Name.GOOGLE))
 
