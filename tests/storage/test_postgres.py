@@ -219,12 +219,16 @@ async def test_text_with_a_nul_is_kept_without_it(postgres_url: str) -> None:
         assert await database.read(users.find, "\0") == []
 
 
-async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever deactivates waits, and then ends that session too: activating again revives none."""
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a lock waits as long as a test needs, on a slow machine too."""
     monkeypatch.setattr(postgres, "LOCK_SECONDS", 30)
     monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 30)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(postgres_url: str) -> None:
+    """Whoever deactivates waits, and then ends that session too: activating again revives none."""
     async with opened(postgres_url) as database:
         user = await database.write(admit)
         read, go_on = threading.Event(), threading.Event()
@@ -256,12 +260,9 @@ async def until_one_waits(database: Database, waiting: "asyncio.Task[object]") -
             assert not waiting.done()
 
 
-async def test_who_begins_a_session_waits_for_whoever_begins_another(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("patient")
+async def test_who_begins_a_session_waits_for_whoever_begins_another(postgres_url: str) -> None:
     """And counts it then, though it had not been committed before: of two last places nobody takes three."""
-    monkeypatch.setattr(postgres, "LOCK_SECONDS", 30)
-    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 30)
     async with opened(postgres_url) as database:
         user = await database.write(admit)
         await database.write(crowds.fill, user, sessions.MOST_STANDING - 1)
@@ -281,12 +282,9 @@ async def test_who_begins_a_session_waits_for_whoever_begins_another(
         assert len(await database.read(crowds.standing, user.id)) == sessions.MOST_STANDING
 
 
-async def test_a_session_that_is_being_refreshed_is_not_displaced(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("patient")
+async def test_a_session_that_is_being_refreshed_is_not_displaced(postgres_url: str) -> None:
     """It was idle for longest when it was looked for, and is not once its refresh is committed: another one goes."""
-    monkeypatch.setattr(postgres, "LOCK_SECONDS", 30)
-    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 30)
     async with opened(postgres_url) as database:
         user = await database.write(admit)
         oldest, second, *_ = await database.write(crowds.fill, user, sessions.MOST_STANDING)
