@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import sentinel
 
 import aiohttp
 import pytest
@@ -38,7 +39,7 @@ GOOD: dict[str, Any] = {
     "scopes": ["email", "public_profile"],
     "user_id": SUBJECT,
 }
-MISSING = object()
+MISSING = sentinel.missing
 Signed = Callable[..., str]
 
 
