@@ -12,9 +12,10 @@ import aiohttp
 import orjson
 
 from nextarget import __version__
-from nextarget.errors import ProviderFailed, ProviderUnavailable
+from nextarget.errors import ProblemError, ProviderFailed, ProviderUnavailable
 from nextarget.model import Identity, Millis, Provider
 from nextarget.providers.breaker import Breaker
+from nextarget.providers.error_words import KNOWN_WORDS
 from nextarget.providers.resolver import Resolver
 from nextarget.telemetry import metrics, scrubbed
 from nextarget.tokens.login import LoginSecrets
@@ -27,17 +28,6 @@ MAX_ASKING = 500
 """Questions to one provider that are under way or wait for a connection. A provider that hangs would gather them by the
 thousand, each with a request and a client behind it, for TOTAL_SECONDS."""
 MAX_ANSWER_BYTES = 256 * 1024
-
-_OAUTH_ERRORS = frozenset(
-    {
-        "redirect_uri_mismatch",
-        "temporarily_unavailable",
-        "unauthorized_client",
-        "unsupported_grant_type",
-        "unsupported_response_type",
-    }
-)
-"""Codes of RFC 6749, 4.1.2.1 and 5.2, and one of Google's, that are long enough to be taken for a token."""
 
 
 class SubjectTokenType(StrEnum):
@@ -63,6 +53,9 @@ class IdentityProvider(Protocol):
     name: Provider
     issuers: tuple[str, ...]
     """What it calls itself in the `iss` parameter of a callback (RFC 9207), if it sends one."""
+
+    meanings: Mapping[str, type[ProblemError]]
+    """What words of its own mean with which it sends the person back without a code, beyond those of RFC 6749."""
 
     http: "ProviderHttp"
     asks_person: bool
@@ -206,10 +199,15 @@ class ProviderHttp:
             return Answer(response.status, document, response.headers)
 
 
-def oauth_note(error: str | None, description: str | None) -> str:
-    """An OAuth error for the log: scrubbed, save for a code that only looks like a token."""
-    code = error if error in _OAUTH_ERRORS else scrubbed(error or "no error code")
-    return f"{code}: {scrubbed(description or '')}"
+def oauth_note(error: str | None, description: str | None, *more: str | None) -> str:
+    """An OAuth error for the log, `more` words about it included: scrubbed, but for words that are documented."""
+    words = dict.fromkeys(word for word in (error or "no error code", *more) if word)
+    return f"{', '.join(noted(word) for word in words)}: {noted(description or '')}"
+
+
+def noted(text: str) -> str:
+    """What a provider wrote, fit for a note."""
+    return scrubbed(text, known=KNOWN_WORDS)
 
 
 def open_session(*trace_configs: aiohttp.TraceConfig) -> aiohttp.ClientSession:

@@ -15,11 +15,17 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from nextarget.errors import IdentityRejected, ProviderFailed, ProviderRefused, ProviderUnavailable
+from nextarget.errors import (
+    AccessDenied,
+    IdentityRejected,
+    ProblemError,
+    ProviderFailed,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from nextarget.model import Identity, Millis, Provider, Secret
-from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType
+from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, noted
 from nextarget.providers.jwks import JwksCache
-from nextarget.telemetry import scrubbed
 from nextarget.tokens.foreign import (
     MAX_TOKEN_LENGTH,
     check_nonce,
@@ -33,8 +39,11 @@ from nextarget.tokens.login import LoginSecrets
 
 SCOPE = "email"
 
-_TEMPORARY = frozenset({2, 4, 17, 32, 341, 613})
+_TEMPORARY = frozenset({2, 4, 17, 32, 341, 368, 613})
 """Graph error codes that mean: later. https://developers.facebook.com/docs/graph-api/guides/error-handling"""
+_CANCELLED = ("4201", "user_denied")
+"""https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow has `error_reason=user_denied` for a
+login that was cancelled; a dialog that was closed comes back as `error_code=4201` alone."""
 _CODE_REFUSED = 100
 """At the token endpoint: the code is used, expired or not ours (subcodes 36007, 36008, 36009)."""
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
@@ -58,6 +67,10 @@ class FacebookConfig:
 class Facebook:
     name = Provider.FACEBOOK
     asks_person = False
+    meanings: Mapping[str, type[ProblemError]] = {
+        **dict.fromkeys(map(str, _TEMPORARY), ProviderUnavailable),
+        **dict.fromkeys(_CANCELLED, AccessDenied),
+    }
     issuers: tuple[str, ...] = ("https://www.facebook.com",)
 
     def __init__(self, config: FacebookConfig, http: ProviderHttp) -> None:
@@ -201,7 +214,7 @@ def _failure(
     code = error.get("code")
     code = code if isinstance(code, int) else None
     text = f"{error.get('type')} {code}/{error.get('error_subcode')}: {error.get('message')}"
-    note = f"facebook {where}: status {answer.status}, {scrubbed(text)}"
+    note = f"facebook {where}: status {answer.status}, {noted(text)}"
     if code in _TEMPORARY or error.get("is_transient") is True:
         return ProviderUnavailable(note=note)
     if code is not None and code == refused_by:

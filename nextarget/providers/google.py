@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from nextarget.errors import InvalidRequest, ProviderFailed, ProviderRefused
+from nextarget.errors import AccessDenied, InvalidRequest, ProblemError, ProviderFailed, ProviderRefused
 from nextarget.model import Identity, Millis, Provider, Secret
 from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, oauth_note
 from nextarget.providers.jwks import JwksCache
@@ -43,6 +43,10 @@ class GoogleConfig:
 class Google:
     name = Provider.GOOGLE
     asks_person = True
+    meanings: Mapping[str, type[ProblemError]] = dict.fromkeys(
+        ("interaction_required", "login_required", "consent_required", "account_selection_required"), AccessDenied
+    )
+    """OpenID Connect Core, 3.1.2.6: the person was needed. Nothing keeps Google from asking, so they did not answer."""
 
     def __init__(self, config: GoogleConfig, http: ProviderHttp) -> None:
         self._config = config

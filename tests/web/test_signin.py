@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -267,11 +268,45 @@ async def test_an_error_that_the_provider_sends_back_is_told_in_our_words(
     assert_is(answer, kind)
 
 
-async def test_facebooks_own_way_to_report_an_error_is_understood(server: Server) -> None:
-    """The dialog reports some failures as error_code and error_message alone."""
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("error_code=1349048&error_message=App+not+set+up", ProviderFailed),
+        ("error_code=4201&error_message=User+canceled+the+Dialog+flow", AccessDenied),
+        ("error_code=200&error_reason=user_denied", AccessDenied),
+        (
+            "error=access_denied&error_code=200&error_reason=user_denied&error_description=Permissions+error",
+            AccessDenied,
+        ),
+        ("error_reason=user_denied", AccessDenied),
+        ("error_code=2&error_message=Service+temporarily+unavailable", ProviderUnavailable),
+        ("error=server_error&error_code=368", ProviderUnavailable),
+    ],
+)
+async def test_facebooks_own_ways_to_report_an_error_are_understood(
+    server: Server, log: Log, said: str, kind: type[ProblemError]
+) -> None:
+    """The dialog reports some failures as error_code and error_message alone; the log has its words."""
     state = (await server.begin("facebook"))["state"]
-    answer = await server.get(f"/auth/facebook/callback?error_code=1349048&error_message=Oops&state={state}")
-    assert_is(answer, ProviderFailed)
+    assert_is(await server.get(f"/auth/facebook/callback?{said}&state={state}"), kind)
+    (failed,) = log.events("login_failed")
+    for word in re.findall(r"=([\w+]+)", said):
+        assert word.replace("+", " ") in failed["reason"]
+
+
+@pytest.mark.parametrize(
+    "error", ["interaction_required", "login_required", "consent_required", "account_selection_required"]
+)
+async def test_google_asking_in_vain_is_a_sign_in_that_was_cancelled(server: Server, error: str) -> None:
+    """OpenID Connect Core, 3.1.2.6: the person was needed, and did not do what Google asked."""
+    state = (await server.begin())["state"]
+    assert_is(await server.get(f"/auth/google/callback?state={state}&error={error}"), AccessDenied)
+
+
+async def test_a_word_of_one_provider_means_nothing_at_the_other(server: Server) -> None:
+    """4201 is Facebook's."""
+    state = (await server.begin())["state"]
+    assert_is(await server.get(f"/auth/google/callback?state={state}&error=4201"), ProviderFailed)
 
 
 async def test_a_callback_with_neither_code_nor_error_is_no_answer_of_a_provider(server: Server) -> None:
