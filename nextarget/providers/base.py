@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Protocol
 
 import aiohttp
@@ -17,6 +17,7 @@ from nextarget.model import Identity, Millis, Provider
 from nextarget.providers.breaker import Breaker
 from nextarget.providers.error_words import KNOWN_WORDS
 from nextarget.providers.resolver import Resolver
+from nextarget.providers.retry_after import retry_after
 from nextarget.telemetry import metrics, scrubbed
 from nextarget.tokens.login import LoginSecrets
 
@@ -92,6 +93,11 @@ class Answer:
     def ok(self) -> bool:
         return self.status == 200
 
+    @property
+    def retry_after(self) -> int | None:
+        """For how many seconds the provider asks to be left alone, if it says so."""
+        return retry_after(self.headers, now=time())
+
     def text(self, name: str, *, length: int = 8192) -> str | None:
         """A member that is text of a sane length, or None."""
         value = self.document.get(name)
@@ -106,7 +112,11 @@ class ProviderHttp:
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, provider: Provider, *, clock: Callable[[], float] = monotonic
+        self,
+        session: aiohttp.ClientSession,
+        provider: Provider,
+        *,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._session = session
         self._provider = provider
@@ -184,7 +194,10 @@ class ProviderHttp:
     async def _once(self, method: str, url: str, options: dict[str, Any]) -> Answer:
         async with self._session.request(method, url, allow_redirects=False, **options) as response:
             if response.status >= 500 or response.status == 429:
-                raise ProviderUnavailable(note=f"{self._provider}: status {response.status}")
+                raise ProviderUnavailable(
+                    note=f"{self._provider}: status {response.status}",
+                    retry_after=retry_after(response.headers, now=time()),
+                )
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk
@@ -211,7 +224,8 @@ def noted(text: str) -> str:
 
 
 def open_session(*trace_configs: aiohttp.TraceConfig) -> aiohttp.ClientSession:
-    """The HTTP session for asking one provider: no cookies kept, its own connections and time limits."""
+    """The HTTP session for asking one provider: no cookies kept, its own connections and time limits. It reads nothing
+    from the environment (`trust_env`): settings alone do."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=POOL_SIZE + 1, resolver=Resolver()),
         trace_configs=list(trace_configs),
