@@ -527,3 +527,57 @@ def test_an_accepted_public_url_is_lower_case_ascii_without_a_path(empty_folder,
     assert rest.isascii()
     assert rest == rest.lower()
     assert not set(rest) & set("/?#@ \t\r\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "proxy"),
+    [
+        ("http://proxy.example.org:3128", None),
+        ("http://proxy.example.org:3128/", "http://proxy.example.org:3128"),
+        ("https://user:pa%40ss@proxy.example.org", None),
+        ("proxy.example.org:3128", "http://proxy.example.org:3128"),
+        ("user:secret@10.0.0.1:3128", "http://user:secret@10.0.0.1:3128"),
+        ("http://[2001:db8::1]:3128", None),
+        *[
+            (wrong, "")
+            for wrong in (
+                "socks5://10.0.0.1:1080", "http://", "http://:3128", "http://proxy:0", "http://proxy:99999",
+                "http://proxy:x", "http://proxy/path", "http://proxy?x", "http://proxy#x", "http://user:a b@proxy",
+                "http://user:s\u00e9cret@proxy", "http://user:50%@proxy", "http://user:x%0d%0ay@proxy", "http://[::1",
+            )
+        ],
+    ],
+)  # fmt: skip
+def test_a_proxy_is_a_url_as_curl_reads_it(tmp_path, text, proxy):
+    """Without a scheme it is http. What is wrong is not quoted: there is a password in it."""
+    if proxy == "":
+        found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "HTTPS_PROXY": text})
+        assert found.keys() == {"HTTPS_PROXY"}
+        assert text not in str(found["HTTPS_PROXY"]) or text == "http://"
+    else:
+        assert settings(tmp_path, HTTPS_PROXY=text).https_proxy == (proxy or text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a.example,10.0.0.0/8, ::1", " a.example  10.0.0.0/8\t::1,", "a.example,,10.0.0.0/8,::1"]
+)
+def test_no_proxy_is_a_list_with_commas_or_spaces(tmp_path, text):
+    """As other programs take it."""
+    assert settings(tmp_path, NO_PROXY=text).no_proxy == ("a.example", "10.0.0.0/8", "::1")
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
+def test_the_proxy_is_read_from_both_places_in_both_spellings(tmp_path, name):
+    """Lower case wins in one place, as with curl; the environment wins over .env, an empty value counts as unset."""
+    (tmp_path / ".env").write_text(f"{name}=http://dotenv:1\n")
+    assert settings(tmp_path).https_proxy == "http://dotenv:1"
+    assert settings(tmp_path, **{name: "http://environment:1"}).https_proxy == "http://environment:1"
+    assert settings(tmp_path, https_proxy="http://low:1", HTTPS_PROXY="http://up:1").https_proxy == "http://low:1"
+    assert settings(tmp_path, https_proxy="", HTTPS_PROXY="http://up:1").https_proxy == "http://up:1"
+    assert not read_values(tmp_path, environ={}).warnings
+
+
+def test_the_proxy_may_come_from_a_file_since_it_may_hold_a_password(tmp_path):
+    """Like the database's URL."""
+    (tmp_path / "proxy").write_text("http://user:secret@proxy:3128\n")
+    assert settings(tmp_path, HTTPS_PROXY_FILE="proxy").https_proxy == "http://user:secret@proxy:3128"

@@ -16,6 +16,7 @@ from nextarget.errors import ProblemError, ProviderFailed, ProviderUnavailable
 from nextarget.model import Identity, Millis, Provider
 from nextarget.providers.breaker import Breaker
 from nextarget.providers.error_words import KNOWN_WORDS
+from nextarget.providers.proxy import Proxy
 from nextarget.providers.resolver import Resolver
 from nextarget.providers.retry_after import retry_after
 from nextarget.telemetry import metrics, scrubbed
@@ -107,8 +108,8 @@ class Answer:
 class ProviderHttp:
     """Asks one provider, unless its breaker is open. Redirects are not followed.
 
-    The session is handed in, and is this provider's alone: one that hangs takes no connection of another. `clock` gives
-    seconds that never go back.
+    The session is handed in, and is this provider's alone: one that hangs takes no connection of another. `proxy` is
+    the way out, if there is one. `clock` gives seconds that never go back.
     """
 
     def __init__(
@@ -116,9 +117,11 @@ class ProviderHttp:
         session: aiohttp.ClientSession,
         provider: Provider,
         *,
+        proxy: Proxy | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._session = session
+        self._proxy = proxy
         self._provider = provider
         self._turns = asyncio.Semaphore(POOL_SIZE)
         self._asking = 0
@@ -187,11 +190,15 @@ class ProviderHttp:
                     return await self._once(method, url, options)
         except TimeoutError:
             raise ProviderUnavailable(note=f"{self._provider}: no answer in time") from None
+        except aiohttp.ClientHttpProxyError as error:
+            raise ProviderUnavailable(note=f"{self._provider}: the proxy answered {error.status}") from None
         except aiohttp.ClientError as error:
             why = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
             raise ProviderUnavailable(note=f"{self._provider}: {type(error).__name__}{scrubbed(why)}") from None
 
     async def _once(self, method: str, url: str, options: dict[str, Any]) -> Answer:
+        if self._proxy is not None:
+            options = options | {"proxy": self._proxy.toward(url)}
         async with self._session.request(method, url, allow_redirects=False, **options) as response:
             if response.status >= 500 or response.status == 429:
                 raise ProviderUnavailable(
