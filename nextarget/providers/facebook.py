@@ -40,9 +40,9 @@ from nextarget.tokens.login import LoginSecrets
 
 SCOPE = "email"
 
-_CANCELLED = ("4201", "user_denied")
+_CANCELLED = ("4201", "200", "user_denied")
 """https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow has `error_reason=user_denied` for a
-login that was cancelled; a dialog that was closed comes back as `error_code=4201` alone."""
+login that was cancelled, with `error_code=200`; a dialog that was closed comes back as `error_code=4201` alone."""
 _CODE_REFUSED = frozenset({100})
 """At the token endpoint: the code is used, expired or not ours (subcodes 36007, 36008, 36009)."""
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")

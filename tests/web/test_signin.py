@@ -284,7 +284,7 @@ async def test_an_error_that_the_provider_sends_back_is_told_in_our_words(
     [
         ("error_code=1349048&error_message=App+not+set+up", ProviderFailed),
         ("error_code=4201&error_message=User+canceled+the+Dialog+flow", AccessDenied),
-        ("error_code=200&error_reason=user_denied", AccessDenied),
+        ("error_code=200&error_message=Permissions+error", AccessDenied),
         (
             "error=access_denied&error_code=200&error_reason=user_denied&error_description=Permissions+error",
             AccessDenied,

@@ -33,11 +33,16 @@ class Tunnel:
 
     destination: int
     port: int = 0
+    tls_port: int = 0
     asked_for: list[str] = field(default_factory=list)
     refused: int = 0
 
     def url(self, password: str = PASSWORD) -> str:
         return f"http://{USER}:{quote(password, safe='')}@127.0.0.1:{self.port}"
+
+    @property
+    def tls_url(self) -> str:
+        return f"https://{USER}:{quote(PASSWORD, safe='')}@localhost:{self.tls_port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -110,18 +115,27 @@ class Outside:
 @pytest.fixture
 async def outside(tmp_path: Path) -> AsyncIterator[Outside]:
     folder = tmp_path / "outside"
-    folder.mkdir()
-    trusted = certificate(folder, f"*.{DOMAIN}")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(trusted.chain, trusted.key)
-    async with running(folder) as sandbox, _front(sandbox, context) as port:
+    provider, proxy = (_certified(folder / name, name) for name in (f"*.{DOMAIN}", "localhost"))
+    trusted = folder / "trusted.pem"
+    trusted.write_bytes(b"".join(path.read_bytes() for path in folder.glob("*/fullchain.pem")))
+    async with running(folder) as sandbox, _front(sandbox, provider) as port:
         tunnel = Tunnel(port)
-        listening = await asyncio.start_server(tunnel.serve, "127.0.0.1", 0)
-        tunnel.port = listening.sockets[0].getsockname()[1]
+        plain = await asyncio.start_server(tunnel.serve, "127.0.0.1", 0)
+        tls = await asyncio.start_server(tunnel.serve, "127.0.0.1", 0, ssl=proxy)
+        tunnel.port, tunnel.tls_port = (server.sockets[0].getsockname()[1] for server in (plain, tls))
         try:
-            yield Outside(sandbox, tunnel, trusted.chain)
+            yield Outside(sandbox, tunnel, trusted)
         finally:
-            listening.close()
+            plain.close()
+            tls.close()
+
+
+def _certified(folder: Path, host: str) -> ssl.SSLContext:
+    folder.mkdir(parents=True)
+    made = certificate(folder, host)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(made.chain, made.key)
+    return context
 
 
 @asynccontextmanager
@@ -168,6 +182,15 @@ async def test_every_question_to_providers_goes_through_the_proxy(outside: Outsi
         asked = set(outside.tunnel.asked_for)
         assert asked == {f"{name}.{DOMAIN}:443" for name in ("token", "keys", "graph")}
         assert outside.tunnel.refused == 0
+        assert_secret(server)
+
+
+async def test_the_proxy_itself_may_speak_tls(outside: Outside, tmp_path: Path) -> None:
+    """Then its password crosses no wire in the clear."""
+    with outside.server(tmp_path, HTTPS_PROXY=outside.tunnel.tls_url) as server:
+        for provider in Provider:
+            assert (await outside.sign_in(server, provider)).status == 200
+        assert outside.tunnel.asked_for
         assert_secret(server)
 
 
