@@ -1,0 +1,16 @@
+"""Clients and resource servers that others wrote, before the whole server: in Node, in Python, and in a browser."""
+
+import pytest
+
+from tests.clients import packages
+from tests.conftest import need
+from tests.e2e.conftest import chromium
+
+__all__ = ["chromium"]
+
+
+@pytest.fixture(scope="session")
+def node_packages() -> None:
+    """What package-lock.json names is there."""
+    need(packages.able(), "node and npm are not installed")
+    need(packages.prepare(), "npm could not fetch what tests/clients/package-lock.json names")
