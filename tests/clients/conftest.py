@@ -12,5 +12,5 @@ __all__ = ["chromium"]
 @pytest.fixture(scope="session")
 def node_packages() -> None:
     """What package-lock.json names is there."""
-    need(packages.able(), "node and npm are not installed")
+    need(packages.node(), f"no Node from version {packages.OLDEST_NODE} on, with npm, is installed")
     need(packages.prepare(), "npm could not fetch what tests/clients/package-lock.json names")

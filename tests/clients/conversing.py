@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 
+from tests.clients import packages
 from tests.running import Server, open_browser
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -78,7 +79,8 @@ def handed_whole(person: Person) -> Person:
 
 async def converse(program: str, server: Server, person: Person, **options: object) -> dict[str, Any]:
     """What a client's program comes to in the end: `done`, or `refused`. `options`: `scope`, and `pkce`."""
-    runner = "node" if program.endswith(".mjs") else sys.executable
+    runner = packages.node() if program.endswith(".mjs") else sys.executable
+    assert runner is not None
     process = await asyncio.create_subprocess_exec(
         runner,
         str(PROGRAMS / program),

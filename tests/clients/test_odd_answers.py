@@ -83,8 +83,8 @@ async def test_requests_oauthlib_is_content_with_the_scope_that_there_is(server:
 
 @each
 async def test_an_empty_fragment_on_the_answer_disturbs_no_client_but_authlib(server: Server, client: str) -> None:
-    """An app with a scheme of its own is handed the whole URL. Authlib takes any `#` for the implicit grant: an app that
-    uses it cuts the fragment off first. On http and https no app ever sees it."""
+    """An app with a scheme of its own is handed the whole URL. Authlib takes any `#` for the implicit grant: an app
+    that uses it cuts the fragment off first. On http and https no app ever sees it."""
     told = await converse(CLIENTS[client], server, handed_whole(somebody(server, person="ada")))
     if client == "Authlib":
         assert told["refused"]["name"] == "MissingTokenException"

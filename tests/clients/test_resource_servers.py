@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from nextarget.tokens.encoding import base64url
+from tests.clients import packages
 from tests.clients.conversing import PROGRAMS, SECONDS
 from tests.running import Server, running
 
@@ -35,8 +36,10 @@ pytestmark = pytest.mark.usefixtures("node_packages")
 async def api(server: Server, **knows: str) -> AsyncIterator[str]:
     """The API as a process of its own; its address."""
     options = json.dumps({"issuer": server.url, "audience": AUDIENCE} | knows)
+    node = packages.node()
+    assert node is not None
     process = await asyncio.create_subprocess_exec(
-        "node", str(PROGRAMS / "resource_server.mjs"), options, stdout=asyncio.subprocess.PIPE
+        node, str(PROGRAMS / "resource_server.mjs"), options, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:

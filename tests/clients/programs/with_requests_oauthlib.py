@@ -24,9 +24,9 @@ def client(issuer: str, redirect_uri: str, scope: str | None, pkce: bool, open_u
         "refresh": failed(lambda: session.refresh_token(token_endpoint))["error"],
     }
     return {
-        "granted": granted,
+        "granted": granted | {"scope": " ".join(granted["scope"])},  # it makes a list of it
         "profile": profile,
-        "refreshed": refreshed,
+        "refreshed": refreshed | {"scope": " ".join(refreshed["scope"])},
         "later": later,
         "afterwards": afterwards,
     }
