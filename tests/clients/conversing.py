@@ -89,8 +89,8 @@ async def converse(program: str, server: Server, person: Person, **options: obje
         json.dumps(options),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        # oauthlib speaks to https alone unless told; the tests' server is on loopback.
-        env=os.environ | {"OAUTHLIB_INSECURE_TRANSPORT": "1"},
+        # oauthlib speaks to https alone unless told; the tests' server is on loopback, where no proxy leads.
+        env=os.environ | {"OAUTHLIB_INSECURE_TRANSPORT": "1", "NO_PROXY": "127.0.0.1"},
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -17,9 +17,6 @@ FORGED_STATE = {
 }
 """What each calls it when it refuses."""
 
-pytestmark = pytest.mark.usefixtures("node_packages")
-each = pytest.mark.parametrize("client", CLIENTS)
-
 
 def heard(client: str, error: str) -> str:
     """The OAuth error code that an app learns from its library. Authlib does not look for one: without a code it asks
@@ -27,7 +24,6 @@ def heard(client: str, error: str) -> str:
     return "unsupported_grant_type" if client == "Authlib" else error
 
 
-@each
 async def test_every_client_refuses_a_forged_state(server: Server, client: str) -> None:
     """RFC 6749, 10.12: what it did not ask for is not redeemed."""
     told = await converse(CLIENTS[client], server, changed(somebody(server, person="ada"), state="forged"))
@@ -35,7 +31,6 @@ async def test_every_client_refuses_a_forged_state(server: Server, client: str) 
     assert (await events(server, "code_redeemed")) == []
 
 
-@each
 @pytest.mark.parametrize("issuer", ["https://accounts.google.com", None], ids=["another", "none"])
 async def test_the_issuer_in_the_answer_is_what_the_metadata_promises(
     server: Server, client: str, issuer: str | None
@@ -48,29 +43,27 @@ async def test_the_issuer_in_the_answer_is_what_the_metadata_promises(
         assert "done" in told, told
 
 
-@each
 async def test_every_client_hears_that_the_person_said_no(server: Server, client: str) -> None:
     """RFC 6749, 4.1.2.1: the error's code is what the app learns."""
     told = await converse(CLIENTS[client], server, somebody(server, person="cancel"))
     assert told["refused"]["error"] == heard(client, "access_denied")
 
 
-@each
 async def test_a_client_that_forgets_pkce_is_told(server: Server, client: str) -> None:
     """RFC 7636, 4.4.1: the error goes to its redirect, and the library to the app."""
     told = await converse(CLIENTS[client], server, somebody(server, person="ada"), pkce=False)
     assert told["refused"]["error"] == heard(client, "invalid_request")
 
 
-@each
 async def test_a_client_that_asks_for_more_learns_what_was_granted(server: Server, client: str) -> None:
     """RFC 6749, 5.1: the answer's scope is `email`. requests-oauthlib raises when that is not what was asked, and names
     both, unless OAUTHLIB_RELAX_TOKEN_SCOPE is set: an app that uses it asks for `email`, or for nothing."""
     person = somebody(server, person="ada")
     told = await converse(CLIENTS[client], server, person, scope="openid email offline_access")
     if client == "requests-oauthlib":
-        words = 'Scope has changed from "openid email offline_access" to "email".'
-        assert (told["refused"]["name"], told["refused"]["message"]) == ("Warning", words)
+        assert told["refused"]["name"] == "Warning"
+        assert told["refused"]["message"].startswith("Scope has changed from ")
+        assert told["refused"]["message"].endswith(' to "email".')
     else:
         assert told["done"]["granted"]["scope"] == told["done"]["refreshed"]["scope"] == "email"
 
@@ -81,7 +74,6 @@ async def test_requests_oauthlib_is_content_with_the_scope_that_there_is(server:
     assert told["done"]["granted"]["scope"] == told["done"]["refreshed"]["scope"] == "email"
 
 
-@each
 async def test_an_empty_fragment_on_the_answer_disturbs_no_client_but_authlib(server: Server, client: str) -> None:
     """An app with a scheme of its own is handed the whole URL. Authlib takes any `#` for the implicit grant: an app
     that uses it cuts the fragment off first. On http and https no app ever sees it."""

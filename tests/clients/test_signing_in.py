@@ -6,9 +6,7 @@ from tests.clients.conversing import CLIENTS, converse, somebody
 from tests.running import Server
 
 
-@pytest.mark.usefixtures("node_packages")
 @pytest.mark.parametrize("provider", ["google", "facebook"])
-@pytest.mark.parametrize("client", CLIENTS)
 async def test_a_client_with_its_defaults_signs_a_person_in(server: Server, client: str, provider: str) -> None:
     """Every address comes from the metadata; profile, refresh and sign-out are those of the same session."""
     told = await converse(CLIENTS[client], server, somebody(server, provider, person="ada"))
