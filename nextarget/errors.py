@@ -17,6 +17,11 @@ class NexTargetError(Exception):
         self.detail = detail
         self.note = note
 
+    @property
+    def for_operator(self) -> str:
+        """What a person at the terminal, or in the log of the start, is told in the place of `detail`."""
+        return self.detail
+
 
 class ProblemError(NexTargetError):
     """An error that HTTP callers see, as an RFC 9457 problem document.
@@ -292,11 +297,22 @@ class ProviderUnavailable(ProblemError):
 
 
 class DatabaseUnavailable(ProblemError):
+    """`problem` names the database and says what is wrong with it, `remedy` what an operator may do: no caller sees
+    them. `cause` is one of `telemetry.metrics.DatabaseCause`."""
+
     code, status, title = "database_unavailable", 503, "Database unavailable"
     sentence = "The database cannot be reached at the moment. Try again in a little while."
     oauth_error = "temporarily_unavailable"
     retryable = True
     retry_after = 5
+
+    def __init__(self, *, note: str | None = None, cause: str = "other", problem: str = "", remedy: str = "") -> None:
+        super().__init__(note=note)
+        self.cause, self.problem, self.remedy = cause, problem, remedy
+
+    @property
+    def for_operator(self) -> str:
+        return f"{self.problem} {self.remedy}".strip() or self.detail
 
 
 class NotReady(ProblemError):

@@ -272,11 +272,11 @@ class SignIn:
 
     async def _record_failure(self, login: Login, error: ProblemError) -> None:
         """In the log with all that is known; on record with words of ours alone, since strangers can cause it."""
+        if isinstance(error, DatabaseUnavailable):
+            return  # the database tells by itself, once for all who meet it
         user = {"user_id": error.user_id} if error.user_id else {}
         reason = error.note or error.title
         log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason, **user)
-        if isinstance(error, DatabaseUnavailable):
-            return
         event = AuditEvent(
             self._clock(),
             "login_failed",
@@ -287,8 +287,8 @@ class SignIn:
         )
         try:
             await self._database.write(audit.record, event)
-        except NexTargetError as failure:
-            log.warning("audit_failed", reason=failure.note)
+        except DatabaseUnavailable:
+            return  # it has told by itself
 
 
 def _log_success(login: Login, user: User, **facts: str) -> None:

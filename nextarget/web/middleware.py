@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 from nextarget import telemetry
 from nextarget.errors import (
     CrossOriginRefused,
+    DatabaseUnavailable,
     ExpectationFailed,
     InternalError,
     InvalidRequest,
@@ -143,7 +144,8 @@ def _answer(request: web.Request, error: ProblemError, request_id: str) -> web.R
 
 
 def _error_response(request: web.Request, error: ProblemError, request_id: str) -> web.Response:
-    if error.status >= 500 or error.note:
+    # A database tells by itself why it cannot be used: once, however many requests meet it.
+    if (error.status >= 500 or error.note) and not isinstance(error, DatabaseUnavailable):
         log.info("problem", code=error.code, reason=error.note)
     if (app := request.get(ANSWER_TO)) is not None:
         return error_answer(app, error, request.app[RUNTIME].settings.public_url)
