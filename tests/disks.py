@@ -20,11 +20,14 @@ def small_disk(folder: Path, size: str = "3m") -> Iterator["SmallDisk"]:
     options = f"size={size},mode=0755,uid={os.geteuid()},gid={os.getegid()}"
     mount = (*_AS_ROOT, "mount", "-t", "tmpfs", "-o", options, "nextarget-tests", str(folder))
     mounted = all(map(which, mount[:1])) and not subprocess.run(mount, check=False, capture_output=True).returncode
+    if not mounted:
+        folder.rmdir()
     need(mounted, "no disk of a test's own can be mounted here")
     try:
         yield SmallDisk(folder)
     finally:
         subprocess.run((*_AS_ROOT, "umount", "--lazy", str(folder)), check=True)
+        folder.rmdir()
 
 
 class SmallDisk:
