@@ -1,10 +1,12 @@
 """A disk that is full, under a server that people sign in at: what they are told, and what its operator is."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from nextarget.web import readiness
 from tests.disks import SmallDisk, small_disk
@@ -98,3 +100,21 @@ async def test_who_cancels_while_the_disk_is_full_has_one_line(server: Server, d
     assert len(log.events("login_failed")) == 5
     assert len(log.events("database_unavailable")) == 1
     assert not log.events("audit_failed")
+
+
+@pytest.fixture
+def quiet_log(log: Log) -> Log:
+    """The log at LOG_LEVEL=warning."""
+    stream = structlog.get_config()["logger_factory"]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), logger_factory=stream)
+    return log
+
+
+async def test_a_log_of_warnings_alone_tells_of_a_full_disk(server: Server, disk: SmallDisk, quiet_log: Log) -> None:
+    """And when it is over."""
+    disk.fill()
+    await until_it_fails(server)
+    disk.empty()
+    assert (await server.get("/health/ready")).status == 200
+    events = [line["event"] for line in quiet_log.lines if line["event"] != "request"]
+    assert events == ["database_unavailable", "database_available"]
