@@ -33,5 +33,8 @@ def _redirect(address: ReturnAddress, answer: dict[str, str], issuer: str) -> we
         answer["state"] = address.state
     answer["iss"] = issuer
     joint = "&" if "?" in address.redirect_uri else "?"
+    # It ends in an empty fragment, since a browser would take along the one that it has, such as Facebook's `#_=_`
+    # (RFC 9110, 10.2.2). No redirect that is listed has one (RFC 6749, 3.1.2).
+    location = f"{address.redirect_uri}{joint}{urlencode(answer)}#"
     # A plain header: web.HTTPFound would normalise an app's own scheme.
-    return web.Response(status=302, headers={"Location": f"{address.redirect_uri}{joint}{urlencode(answer)}"})
+    return web.Response(status=302, headers={"Location": location})

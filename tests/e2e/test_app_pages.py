@@ -124,6 +124,7 @@ async def test_a_person_signs_in_to_an_app(
         await page.click("text=Ada Lovelace")
         await expect(page.get_by_role("heading")).to_have_text("Back in the app")
         assert page.url.startswith(redirect_uri + "?code=")
+        assert page.url.endswith("#"), "Facebook's fragment (#_=_) goes no further"
         [answer] = answers
         assert (answer["state"], answer["iss"]) == (app.state, server.url)
         tokens = await app.redeem(answer["code"])
