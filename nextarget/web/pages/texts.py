@@ -63,6 +63,11 @@ FRENCH = {
         "Tentative de connexion inconnue",
         "Cette tentative de connexion a expiré, a déjà servi, ou a commencé dans un autre navigateur.",
     ),
+    "login_expired": ("Connexion trop longue", "Cette connexion a pris plus de dix minutes."),
+    "sign_in_ended": (
+        "Connexion interrompue",
+        "Toutes les sessions de ce compte ont été fermées après le début de cette connexion.",
+    ),
     "provider_refused": (
         "Connexion refusée par le fournisseur",
         "Le fournisseur n'accepte plus cette tentative de connexion.",
@@ -90,8 +95,17 @@ FRENCH = {
         "Application inconnue",
         "L'application qui vous a envoyé ici n'est pas connue de ce service\u00a0: personne n'a été connecté.",
     ),
+    "rate_limited": (
+        "Trop de tentatives",
+        "Trop de connexions ont été demandées depuis votre réseau en une minute.",
+    ),
     "internal_error": ("Erreur interne", "Quelque chose a échoué de notre côté."),
 }
+_ENGLISH = {
+    "rate_limited": ("Too many attempts", "Too many sign-ins were asked for from your network within one minute."),
+}
+"""Where the error's own sentence speaks to a developer, and a person can get it without any mistake of an app's."""
+
 _FOR_PROGRAMS = {
     "en": ("Invalid request", "The address that led here is wrong or incomplete."),
     "fr": ("Requête incorrecte", "L'adresse qui a mené ici est incorrecte ou incomplète."),
@@ -121,5 +135,5 @@ def error_texts(error: ProblemError, language: str) -> ErrorTexts:
     elif language == "fr":
         title, explanation = FRENCH[error.code]
     else:
-        title, explanation = error.title, error.detail
+        title, explanation = _ENGLISH.get(error.code, (error.title, error.detail))
     return ErrorTexts(title, explanation, NEXT_STEPS[step][language], technical)
