@@ -152,6 +152,13 @@ class UserDeactivated(ProblemError):
         self.user_id = user_id
 
 
+class PrefetchRefused(ProblemError):
+    """A browser asks ahead of its person (`Sec-Purpose`) for what only the person's visit may begin or use up."""
+
+    code, status, title = "prefetch_refused", 403, "Asked ahead of the visit"
+    sentence = "A browser asked for this before its person did. It is answered when the person opens it."
+
+
 class MetricsForbidden(ProblemError):
     """Whoever asks for the metrics is neither this machine nor in METRICS_ALLOW."""
 

@@ -17,6 +17,7 @@ _TEXT = frozenset(
     {
         *(b"accept", b"accept-language", b"expect"),
         *(b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"),
+        *(b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"),
     }
 )
 _ONCE = frozenset(

@@ -39,6 +39,7 @@ NEXT_STEPS = {
         "en": "Go back to the app or site you came from, and choose another way to sign in.",
         "fr": "Retournez à l'application ou au site d'où vous venez, et choisissez un autre moyen de connexion.",
     },
+    "open": {"en": "Load this page again.", "fr": "Rechargez cette page."},
     "close": {"en": "You can close this page.", "fr": "Vous pouvez fermer cette page."},
     "beware": {
         "en": "Close this page. If you came from an app that you trust, tell whoever makes it.",
@@ -53,6 +54,7 @@ NEXT_STEPS = {
 _STEPS = {
     "provider_not_configured": "other",
     "user_deactivated": "close",
+    "prefetch_refused": "open",
     "redirect_refused": "beware",
     "internal_error": "help",
 }
@@ -76,6 +78,10 @@ FRENCH = {
     "user_deactivated": (
         "Compte désactivé",
         "Ce compte a été désactivé. Demandez au responsable de ce service de le réactiver.",
+    ),
+    "prefetch_refused": (
+        "Demandé avant votre visite",
+        "Votre navigateur a demandé cette page avant que vous ne l'ouvriez.",
     ),
     "provider_not_configured": (
         "Moyen de connexion indisponible",

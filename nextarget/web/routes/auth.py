@@ -12,6 +12,7 @@ from nextarget.web import cookies, parameters
 from nextarget.web.answers import ReturnAddress, code_answer, error_answer
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.negotiation import wants_page
+from nextarget.web.prefetching import in_person
 from nextarget.web.problems import json_response
 from nextarget.web.rate_limits import BEGIN_PER_MINUTE, FINISH_PER_MINUTE, limited
 
@@ -25,6 +26,7 @@ def add(app: web.Application) -> None:
     app.router.add_get(f"/auth/{{provider:{_PROVIDERS}}}/callback", callback, name="callback", allow_head=False)
 
 
+@in_person
 @limited("start", BEGIN_PER_MINUTE)
 async def start(request: web.Request) -> web.Response:
     mode = LoginMode(parameters.of_query(request).optional("mode", _MODE) or LoginMode.JSON)
@@ -37,6 +39,7 @@ async def start(request: web.Request) -> web.Response:
     return response
 
 
+@in_person
 @limited("callback", FINISH_PER_MINUTE)
 async def callback(request: web.Request) -> web.Response:
     secure = request.app[RUNTIME].secure_cookies

@@ -13,6 +13,7 @@ from nextarget.web import cookies, pages, parameters
 from nextarget.web.answers import ANSWER_TO, ReturnAddress
 from nextarget.web.keys import ONLINE, RUNTIME
 from nextarget.web.parameters import Parameters
+from nextarget.web.prefetching import in_person
 from nextarget.web.rate_limits import BEGIN_PER_MINUTE, limited
 
 _CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -26,6 +27,7 @@ def add(app: web.Application) -> None:
     app.router.add_get("/auth/authorize", authorize, name="authorize", allow_head=False)
 
 
+@in_person
 @limited("authorize", BEGIN_PER_MINUTE)
 async def authorize(request: web.Request) -> web.Response:
     query = parameters.of_query(request)
