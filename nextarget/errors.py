@@ -253,6 +253,13 @@ class RateLimited(ProblemError):
         self.retry_after = seconds
 
 
+class HeaderFieldsTooLarge(ProblemError):
+    """A header field is too large (RFC 6585, 5): in a browser, cookies that other sites of a parent domain have set."""
+
+    code, status, title = "header_fields_too_large", 431, "Request header too large"
+    sentence = "A header field is larger than 8 KiB. Send less, and of cookies only those of this server."
+
+
 class InternalError(ProblemError):
     """Anything that we did not foresee; the log has the traceback under the same request id."""
 

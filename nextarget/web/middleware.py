@@ -13,6 +13,7 @@ from nextarget import telemetry
 from nextarget.errors import (
     CrossOriginRefused,
     ExpectationFailed,
+    HeaderFieldsTooLarge,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
@@ -23,7 +24,7 @@ from nextarget.errors import (
 from nextarget.telemetry import metrics
 from nextarget.web import pages
 from nextarget.web.answers import ANSWER_TO, error_answer
-from nextarget.web.grammar import flaw
+from nextarget.web.grammar import COOKIES_TOO_LARGE, FIELD_TOO_LARGE, flaw
 from nextarget.web.keys import RUNTIME
 from nextarget.web.negotiation import wants_page
 from nextarget.web.problems import (
@@ -77,7 +78,7 @@ async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.
     telemetry.request_id.set(request_id)
     request[TERMS] = terms
     if (found := flaw(request)) is not None:
-        return _refused(found, terms)
+        return _refused(request, found, terms)
     if hdrs.EXPECT in request.headers and (refused := _refused_expectation(request, terms)) is not None:
         return refused
     try:
@@ -102,10 +103,17 @@ def finish(request: web.BaseRequest, response: web.StreamResponse) -> None:
         response.force_close()
 
 
-def _refused(flaw: str, terms: Terms) -> web.Response:
+def _refused(request: web.Request, flaw: str, terms: Terms) -> web.Response:
     """What is not well-formed is answered like what the parser refuses; the connection ends, since nobody knows what
-    else was meant by it."""
-    response = fixed_answer(InvalidRequest(), https_only=terms.https_only)
+    else was meant by it. Cookies that are too large are nobody's mistake: a person gets a page that says what to do."""
+    too_large = flaw in {COOKIES_TOO_LARGE, FIELD_TOO_LARGE}
+    error = HeaderFieldsTooLarge() if too_large else InvalidRequest()
+    if too_large and wants_page(request):
+        request_id = telemetry.request_id.get() or ""
+        response = pages.error_page(error, request, request_id)
+        finish_headers(response, request_id, https_only=terms.https_only)
+    else:
+        response = fixed_answer(error, https_only=terms.https_only)
     response.force_close()
     metrics.count_malformed()
     log.info("malformed_request", status=response.status, reason=flaw)

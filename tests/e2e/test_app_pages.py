@@ -17,7 +17,7 @@ from tests.e2e.conftest import Person, sit_down
 from tests.running import Server, running
 
 SEEN_BY_PEOPLE = {
-    "login_expired", "sign_in_ended", "rate_limited", "prefetch_refused",
+    "login_expired", "sign_in_ended", "rate_limited", "prefetch_refused", "header_fields_too_large",
     "invalid_request", "invalid_state", "provider_refused", "access_denied", "user_deactivated",
     "provider_not_configured", "provider_failed", "identity_rejected", "provider_unavailable",
     "database_unavailable", "redirect_refused", "internal_error", "payload_too_large", "request_timeout",

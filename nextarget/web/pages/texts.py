@@ -39,6 +39,12 @@ NEXT_STEPS = {
         "en": "Go back to the app or site you came from, and choose another way to sign in.",
         "fr": "Retournez à l'application ou au site d'où vous venez, et choisissez un autre moyen de connexion.",
     },
+    "cookies": {
+        "en": "Delete the cookies of this site and of its parent domain in your browser, or open a private window. "
+        "Then go back to the app or site you came from, and sign in again.",
+        "fr": "Supprimez les cookies de ce site et de son domaine parent dans votre navigateur, ou ouvrez une fenêtre "
+        "privée. Puis retournez à l'application ou au site d'où vous venez, et reconnectez-vous.",
+    },
     "open": {"en": "Load this page again.", "fr": "Rechargez cette page."},
     "close": {"en": "You can close this page.", "fr": "Vous pouvez fermer cette page."},
     "beware": {
@@ -55,6 +61,7 @@ _STEPS = {
     "provider_not_configured": "other",
     "user_deactivated": "close",
     "prefetch_refused": "open",
+    "header_fields_too_large": "cookies",
     "redirect_refused": "beware",
     "internal_error": "help",
 }
@@ -105,10 +112,19 @@ FRENCH = {
         "Trop de tentatives",
         "Trop de connexions ont été demandées depuis votre réseau en une minute.",
     ),
+    "header_fields_too_large": (
+        "Trop de cookies",
+        "Votre navigateur envoie plus de cookies que ce service n'en accepte. D'autres sites du même domaine les ont "
+        "déposés.",
+    ),
     "internal_error": ("Erreur interne", "Quelque chose a échoué de notre côté."),
 }
 _ENGLISH = {
     "rate_limited": ("Too many attempts", "Too many sign-ins were asked for from your network within one minute."),
+    "header_fields_too_large": (
+        "Too many cookies",
+        "Your browser sends more cookies than this service takes. Other sites of the same domain have set them.",
+    ),
 }
 """Where the error's own sentence speaks to a developer, and a person can get it without any mistake of an app's."""
 
