@@ -34,6 +34,7 @@ from nextarget.model import (
     Session,
     TokenPair,
     User,
+    iso_time,
 )
 from nextarget.providers.base import IdentityProvider, oauth_note
 from nextarget.services import accounts
@@ -80,6 +81,17 @@ class AppAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class FinishedAlready:
+    """A callback that came again after its login had succeeded, in the browser that began it.
+
+    `app` is what the app asked for, None where none did; `reason` is for the log.
+    """
+
+    app: AppRequest | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallbackAnswer:
     """What the provider sent the browser back with (RFC 6749, 4.1.2; RFC 9207): a code, or an error."""
 
@@ -91,7 +103,11 @@ class CallbackAnswer:
 
 
 class _AlreadyUsed(Exception):
-    """A login with this state has succeeded already."""
+    """A login with this state has succeeded already: at `used_at`, or, where that is None, at this very moment."""
+
+    def __init__(self, used_at: Millis | None = None) -> None:
+        super().__init__()
+        self.reason = f"state used already, {f'at {iso_time(used_at)}' if used_at else 'at the same moment'}"
 
 
 class SignIn:
@@ -146,11 +162,14 @@ class SignIn:
         cookie = seal(key, state, app) if mode is not LoginMode.JSON else None
         return BegunLogin(auth_url, state, LOGIN_SECONDS, cookie)
 
-    async def finish(self, name: Provider, answer: CallbackAnswer, *, cookie: str | None) -> TokenPair | AppAnswer:
+    async def finish(
+        self, name: Provider, answer: CallbackAnswer, *, cookie: str | None
+    ) -> TokenPair | AppAnswer | FinishedAlready:
         """Finish a login with what the provider sent back: recognise it, learn who it is, let them in.
 
-        Only success uses the login up. Where an app began, it is also told the error. Raises InvalidState, without a
-        word to the app, when the login is not this browser's, is over, or has succeeded already.
+        Only success uses the login up, and what comes after it changes nothing. Where an app began, it is also told the
+        error. Raises InvalidState, without a word to the app, when the login is not this browser's, or is bound to
+        none and has succeeded already.
         """
         provider = self._provider(name)
         opened = self._recognise(name, answer.state, cookie)
@@ -158,8 +177,10 @@ class SignIn:
         async with self._turn_of(opened.login):
             try:
                 return await self._finish(provider, opened, answer)
-            except _AlreadyUsed:
-                raise InvalidState(note="state used already") from None
+            except _AlreadyUsed as used:
+                if opened.login.mode is LoginMode.JSON:
+                    raise InvalidState(note=used.reason) from None
+                return FinishedAlready(opened.login.app, used.reason)
 
     def _provider(self, name: Provider) -> IdentityProvider:
         if name not in self._providers:
@@ -208,8 +229,9 @@ class SignIn:
 
     async def _check_unused(self, login: Login) -> None:
         """Raises _AlreadyUsed or, only then, LoginExpired."""
-        if await self._database.read(logins.is_used, login.state_digest):
-            raise _AlreadyUsed
+        used_at = await self._database.read(logins.used_at, login.state_digest)
+        if used_at is not None:
+            raise _AlreadyUsed(used_at)
         if login.expires_at <= self._clock():
             raise LoginExpired
 
@@ -223,11 +245,11 @@ class SignIn:
         for pause in (0.0, *(_OVERTAKING_SECONDS if isinstance(error, ProviderRefused) else ())):
             await asyncio.sleep(pause)
             try:
-                used = await self._database.read(logins.is_used, login.state_digest)
+                used_at = await self._database.read(logins.used_at, login.state_digest)
             except NexTargetError:
                 return  # nobody knows: the failure is told as it is
-            if used:
-                raise _AlreadyUsed
+            if used_at is not None:
+                raise _AlreadyUsed(used_at)
 
     async def _identify(self, provider: IdentityProvider, opened: OpenedState, answer: CallbackAnswer) -> Identity:
         if answer.issuer is not None and answer.issuer not in provider.issuers:

@@ -24,17 +24,27 @@ def code_answer(address: ReturnAddress, code: str, issuer: str) -> web.Response:
     return _redirect(address, {"code": code}, issuer)
 
 
+def lost_answer_link(address: ReturnAddress, issuer: str) -> str:
+    """Where a person goes on to an app whose answer may have got lost: it may simply begin again, and what it was given
+    still holds."""
+    description = "This sign-in is finished already. If its answer did not arrive, begin again."
+    return _location(address, {"error": "temporarily_unavailable", "error_description": description}, issuer)
+
+
 def error_answer(address: ReturnAddress, error: ProblemError, issuer: str) -> web.Response:
     return _redirect(address, {"error": error.oauth_error, "error_description": error.detail}, issuer)
 
 
 def _redirect(address: ReturnAddress, answer: dict[str, str], issuer: str) -> web.Response:
+    # A plain header: web.HTTPFound would normalise an app's own scheme.
+    return web.Response(status=302, headers={"Location": _location(address, answer, issuer)})
+
+
+def _location(address: ReturnAddress, answer: dict[str, str], issuer: str) -> str:
+    """It ends in an empty fragment, since a browser would take along the one that it has, such as Facebook's `#_=_`
+    (RFC 9110, 10.2.2). No redirect that is listed has one (RFC 6749, 3.1.2)."""
     if address.state is not None:
         answer["state"] = address.state
     answer["iss"] = issuer
     joint = "&" if "?" in address.redirect_uri else "?"
-    # It ends in an empty fragment, since a browser would take along the one that it has, such as Facebook's `#_=_`
-    # (RFC 9110, 10.2.2). No redirect that is listed has one (RFC 6749, 3.1.2).
-    location = f"{address.redirect_uri}{joint}{urlencode(answer)}#"
-    # A plain header: web.HTTPFound would normalise an app's own scheme.
-    return web.Response(status=302, headers={"Location": location})
+    return f"{address.redirect_uri}{joint}{urlencode(answer)}#"

@@ -35,7 +35,7 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "sessions.of_user": lambda db, user, _: sessions.of_user(db, user.id),
     "sessions.of_user, standing": lambda db, user, _: sessions.of_user(db, user.id, standing_at=NOW),
     "nonces.kept_until": lambda db, _, __: nonces.kept_until(db, CODE, purpose=nonces.DELETED),
-    "logins.is_used": lambda db, _, __: logins.is_used(db, digest_of("changed")),
+    "logins.used_at": lambda db, _, __: logins.used_at(db, digest_of("changed")),
     "sessions.least_idle": lambda db, user, _: sessions.least_idle(db, user.id, now=NOW, current="?"),
     "sessions.page_of_user": lambda db, user, _: sessions.page_of_user(db, user.id, size=3),
     "logins.granted": lambda db, _, __: logins.granted(db, CODE),

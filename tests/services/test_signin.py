@@ -20,10 +20,10 @@ from nextarget.errors import (
     ProviderUnavailable,
     UserDeactivated,
 )
-from nextarget.model import AppRequest, AuditEvent, Identity, LoginMode, Provider
+from nextarget.model import AppRequest, AuditEvent, Identity, LoginMode, Provider, iso_time
 from nextarget.services import accounts
 from nextarget.services.sessions import SignedInUser
-from nextarget.services.signin import LOGIN_SECONDS, AppAnswer, CallbackAnswer, SignIn
+from nextarget.services.signin import LOGIN_SECONDS, AppAnswer, CallbackAnswer, FinishedAlready, SignIn
 from nextarget.storage import audit, sessions, users
 from nextarget.storage.addresses import database_at
 from nextarget.storage.database import Connection, Database
@@ -127,7 +127,7 @@ async def test_used_is_judged_before_expired(signin: SignIn, clock: Clock) -> No
     await signin.finish(Provider.GOOGLE, answer(state), cookie=None)
     clock.advance(3000)
     error = await fails(signin, answer(state))
-    assert (type(error), error.note) == (InvalidState, "state used already")
+    assert (type(error), error.note) == (InvalidState, f"state used already, at {iso_time(START)}")
 
 
 async def test_beginning_writes_nothing(signin: SignIn, database: Database) -> None:
@@ -218,7 +218,7 @@ async def test_a_database_that_is_away_is_asked_once(
     monkeypatch.setattr(database, "read", away)
     monkeypatch.setattr(database, "write", away)
     assert type(await fails(signin, answer(state))) is DatabaseUnavailable
-    assert asked == ["is_used"]
+    assert asked == ["used_at"]
 
 
 async def test_a_state_of_another_provider_is_told_apart_in_the_log(node: Making) -> None:
@@ -247,7 +247,7 @@ async def test_a_node_that_was_refused_waits_for_the_one_that_was_not(
     for _ in range(5):  # it looks once, in vain
         await asyncio.sleep(0)
     assert await other.finish(Provider.GOOGLE, answer(state), cookie=None)
-    assert (await failing).note == "state used already"
+    assert (await failing).note == f"state used already, at {iso_time(START)}"
     assert [event.event for event in events(database)] == ["login_succeeded"]
 
 
@@ -265,8 +265,8 @@ async def test_a_callback_that_another_node_overtook_undoes_nothing(
         raise ProviderRefused(note="used")
 
     identify, google.identify = google.identify, overtaken
-    error = await fails(one, answer(login.state), login.cookie)
-    assert (type(error), error.note) == (InvalidState, "state used already")
+    again = await one.finish(Provider.GOOGLE, answer(login.state), cookie=login.cookie)
+    assert again == FinishedAlready(APP, f"state used already, at {iso_time(START)}")
     assert [event.event for event in events(database)] == ["login_succeeded"]
 
 

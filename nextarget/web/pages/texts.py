@@ -21,6 +21,20 @@ TEXTS = {
         "en": "You did not ask to sign in? Then close this page: nothing has happened.",
         "fr": "Vous n'avez pas demandé à vous connecter\u00a0? Fermez cette page\u00a0: rien ne s'est passé.",
     },
+    "finished_title": {"en": "Sign-in finished", "fr": "Connexion terminée"},
+    "finished_lead": {
+        "en": "This sign-in is finished. You can close this page.",
+        "fr": "Cette connexion est terminée. Vous pouvez fermer cette page.",
+    },
+    "back_to_app": {"en": "Back to the app", "fr": "Retour à l'application"},
+    "finished_app": {
+        "en": "The app still waits? Then go back to it here, and sign in again.",
+        "fr": "L'application attend encore\u00a0? Alors revenez-y par ici, et reconnectez-vous.",
+    },
+    "finished_site": {
+        "en": "You are not signed in where you came from? Then go back there, and sign in again.",
+        "fr": "Vous n'êtes pas connecté là d'où vous venez\u00a0? Alors retournez-y, et reconnectez-vous.",
+    },
     "code": {"en": "Code", "fr": "Code"},
     "technical": {"en": "For developers", "fr": "Pour les développeurs"},
     "request": {"en": "Request", "fr": "Requête"},
