@@ -39,9 +39,15 @@ class ProblemError(NexTargetError):
     """Why, in a fixed sentence of ours that quotes nothing: it may be shown, and kept on record."""
     user_id: str | None = None
     """The user whom it is about, where that is known."""
+    told: bool = False
+    """Whether the log has a line for it already: one failure is one line."""
 
-    def __init__(self, detail: str | None = None, *, note: str | None = None) -> None:
+    def __init__(
+        self, detail: str | None = None, *, note: str | None = None, facts: Mapping[str, str] | None = None
+    ) -> None:
+        """`facts` are what else the log tells, such as ids."""
         super().__init__(detail or self.sentence, note=note)
+        self.facts = facts or {}
 
 
 class InvalidRequest(ProblemError):

@@ -163,17 +163,16 @@ class SignIn:
         return BegunLogin(auth_url, state, LOGIN_SECONDS, cookie)
 
     async def finish(
-        self, name: Provider, answer: CallbackAnswer, *, cookie: str | None
+        self, name: Provider, answer: CallbackAnswer, *, cookie: str | None, absence: str = "cookie missing"
     ) -> TokenPair | AppAnswer | FinishedAlready:
         """Finish a login with what the provider sent back: recognise it, learn who it is, let them in.
 
         Only success uses the login up, and what comes after it changes nothing. Where an app began, it is also told the
         error. Raises InvalidState, without a word to the app, when the login is not this browser's, or is bound to
-        none and has succeeded already.
+        none and has succeeded already; `absence` is why there is no cookie, for the log.
         """
         provider = self._provider(name)
-        opened = self._recognise(name, answer.state, cookie)
-        login_id.set(opened.login.id)
+        opened = self._recognise(name, answer.state, cookie, absence)
         async with self._turn_of(opened.login):
             try:
                 return await self._finish(provider, opened, answer)
@@ -187,23 +186,31 @@ class SignIn:
             raise ProviderNotConfigured
         return self._providers[name]
 
-    def _recognise(self, name: Provider, state: str, cookie: str | None) -> OpenedState:
+    def _recognise(self, name: Provider, state: str, cookie: str | None, absence: str) -> OpenedState:
         """The login that a state names, in the browser that began it. Raises InvalidState or JsonFlowOff."""
         opened = open_state(self._keyring, state, name)
         if opened is None:
-            elsewhere = any(open_state(self._keyring, state, other) for other in Provider if other is not name)
-            raise InvalidState(note="state of another provider" if elsewhere else "state not made here")
+            raise InvalidState(note=self._why_unknown(name, state))
+        login_id.set(opened.login.id)
         if opened.login.mode is LoginMode.JSON:
             if not self._json_flow:
                 raise JsonFlowOff
             return opened
         if cookie is None:
-            raise InvalidState(note="the login's cookie is missing")
+            raise InvalidState(note=absence)
         try:
             app = unseal(opened, cookie)
         except ValueError:
-            raise InvalidState(note="the cookie is not this login's") from None
+            note = "cookie of another login, or of a secret that is no longer listed"
+            raise InvalidState(note=note) from None
         return replace(opened, login=replace(opened.login, app=app))
+
+    def _why_unknown(self, name: Provider, state: str) -> str:
+        for other in Provider:
+            if other is not name and (opened := open_state(self._keyring, state, other)) is not None:
+                login_id.set(opened.login.id)
+                return f"state of another provider: {other}"
+        return "state unknown: not made here, or its secret is not listed"
 
     def _turn_of(self, login: Login) -> asyncio.Lock:
         """Callbacks of one login have their turns: the later ones see what became of the first."""
@@ -233,7 +240,7 @@ class SignIn:
         if used_at is not None:
             raise _AlreadyUsed(used_at)
         if login.expires_at <= self._clock():
-            raise LoginExpired
+            raise LoginExpired(note=f"state expired at {iso_time(login.expires_at)}")
 
     async def _check_not_overtaken(self, login: Login, error: ProblemError) -> None:
         """Raises _AlreadyUsed when the login has failed here since another node finished it.
@@ -291,9 +298,12 @@ class SignIn:
 
     async def _record_failure(self, login: Login, error: ProblemError) -> None:
         """In the log with all that is known; on record with words of ours alone, since strangers can cause it."""
-        user = {"user_id": error.user_id} if error.user_id else {}
+        facts = {"user_id": error.user_id} if error.user_id else {}
+        if login.app is not None:
+            facts["client_id"] = login.app.client_id
         reason = error.note or error.title
-        log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason, **user)
+        log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason, **facts)
+        error.told = True
         if isinstance(error, DatabaseUnavailable):
             return
         event = AuditEvent(

@@ -1,10 +1,11 @@
 """What goes back to an app's redirect: a code, or an error (RFC 6749, 4.1.2; RFC 9207)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from aiohttp import web
 
+from nextarget import telemetry
 from nextarget.errors import ProblemError
 
 
@@ -18,6 +19,25 @@ class ReturnAddress:
 
 ANSWER_TO = web.RequestKey("answer_to", ReturnAddress)
 """Set once a request's client and redirect are known to be ours: from then on, errors go there."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskingApp:
+    """The app that a request names, and where it wants to be answered: as they were sent, known or not."""
+
+    client_id: str = field(repr=False)
+    redirect_uri: str = field(repr=False)
+
+    def facts(self) -> dict[str, str]:
+        """What of them the log may tell."""
+        return {
+            "client_id": telemetry.scrubbed_client_id(self.client_id),
+            "redirect_uri": telemetry.scrubbed_uri(self.redirect_uri),
+        }
+
+
+ASKING_APP = web.RequestKey("asking_app", AskingApp)
+"""Set on every request of an app's to the authorization endpoint."""
 
 
 def code_answer(address: ReturnAddress, code: str, issuer: str) -> web.Response:

@@ -19,11 +19,13 @@ from nextarget.errors import (
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
+    PrefetchRefused,
     ProblemError,
+    RateLimited,
 )
 from nextarget.telemetry import metrics
 from nextarget.web import pages
-from nextarget.web.answers import ANSWER_TO, error_answer
+from nextarget.web.answers import ANSWER_TO, ASKING_APP, error_answer
 from nextarget.web.grammar import COOKIES_TOO_LARGE, FIELD_TOO_LARGE, flaw
 from nextarget.web.keys import RUNTIME
 from nextarget.web.negotiation import wants_page
@@ -151,14 +153,34 @@ def _answer(request: web.Request, error: ProblemError, request_id: str) -> web.R
 
 
 def _error_response(request: web.Request, error: ProblemError, request_id: str) -> web.Response:
-    if error.status >= 500 or error.note:
-        log.info("problem", code=error.code, reason=error.note)
+    name = request.match_info.route.name
+    _tell(request, error, name)
     if (app := request.get(ANSWER_TO)) is not None:
         return error_answer(app, error, request.app[RUNTIME].settings.public_url)
-    name = request.match_info.route.name
     if name in PAGE_ROUTES and wants_page(request):
         return with_error_headers(pages.error_page(error, request, request_id), error)
     return oauth_error(error) if name in OAUTH_ROUTES else problem_response(error, request_id)
+
+
+def _tell(request: web.Request, error: ProblemError, name: str | None) -> None:
+    """Say in one line why a request failed: always where people sign in, else where there is more to say than its
+    status does. 429 says all."""
+    if error.told or isinstance(error, RateLimited):
+        return
+    if not (error.note or error.status >= 500 or name in PAGE_ROUTES | OAUTH_ROUTES):
+        return
+    facts: dict[str, str] = {"code": error.code, "reason": error.note or error.detail}
+    if error.user_id is not None:
+        facts["user_id"] = error.user_id
+    if (app := request.get(ASKING_APP)) is not None:
+        facts |= app.facts()
+    facts |= error.facts
+    if name not in PAGE_ROUTES or isinstance(error, PrefetchRefused):
+        log.info("problem", **facts)
+    elif name == "callback":
+        log.warning("login_failed", provider=request.match_info["provider"], **facts)
+    else:
+        log.warning("problem", **facts)
 
 
 def _translated(error: web.HTTPException) -> ProblemError:

@@ -31,6 +31,7 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "users.page": lambda db, _, __: users.page(db, size=3),
     "sessions.user_of": lambda db, user, session_id: sessions.user_of(db, session_id, user.id, NOW),
     "sessions.users_of": lambda db, user, session_id: sessions.users_of(db, of_user(user, session_id, "?")),
+    "sessions.find": lambda db, _, session_id: sessions.find(db, session_id),
     "sessions.all_standing": lambda db, _, session_id: sessions.all_standing(db, [session_id, "?"], NOW),
     "sessions.of_user": lambda db, user, _: sessions.of_user(db, user.id),
     "sessions.of_user, standing": lambda db, user, _: sessions.of_user(db, user.id, standing_at=NOW),

@@ -225,7 +225,8 @@ async def test_a_state_of_another_provider_is_told_apart_in_the_log(node: Making
     """Whoever reads why a sign-in failed learns which of the two it was."""
     state = new_state(Keyring(SECRET).current, Provider.FACEBOOK, LoginMode.JSON, now=START)
     notes = [(await fails(node(SECRET).signin, answer(text))).note for text in (state, "made up")]
-    assert notes == ["state of another provider", "state not made here"]
+    unknown = "state unknown: not made here, or its secret is not listed"
+    assert notes == ["state of another provider: facebook", unknown]
 
 
 async def test_a_node_that_was_refused_waits_for_the_one_that_was_not(
@@ -354,7 +355,7 @@ async def test_a_login_of_a_secret_that_is_gone_is_refused(node: Making, google:
     state = await begun(node(SECRET).signin)
     error = await fails(node(OTHER).signin, answer(state))
     assert type(error) is InvalidState
-    assert error.note == "state not made here"
+    assert error.note == "state unknown: not made here, or its secret is not listed"
     assert google.asked == []
 
 

@@ -48,7 +48,9 @@ async def callback(request: web.Request) -> web.Response:
     secure = request.app[RUNTIME].secure_cookies
     answer = _answer(request)
     cookie = cookies.login_cookie(request, answer.state, secure=secure)
-    finished = await request.app[ONLINE].sign_in.finish(_provider(request), answer, cookie=cookie)
+    absence = cookies.absence(request, answer.state, secure=secure) if cookie is None else ""
+    sign_in = request.app[ONLINE].sign_in
+    finished = await sign_in.finish(_provider(request), answer, cookie=cookie, absence=absence)
     match finished:
         case AppAnswer():
             return _to_app(request, finished)
