@@ -44,9 +44,15 @@ class ProblemError(NexTargetError):
     """Why, in a fixed sentence of ours that quotes nothing: it may be shown, and kept on record."""
     user_id: str | None = None
     """The user whom it is about, where that is known."""
+    told: bool = False
+    """Whether the log has a line for it already: one failure is one line."""
 
-    def __init__(self, detail: str | None = None, *, note: str | None = None) -> None:
+    def __init__(
+        self, detail: str | None = None, *, note: str | None = None, facts: Mapping[str, str] | None = None
+    ) -> None:
+        """`facts` are what else the log tells, such as ids."""
         super().__init__(detail or self.sentence, note=note)
+        self.facts = facts or {}
 
 
 class InvalidRequest(ProblemError):
@@ -157,6 +163,13 @@ class UserDeactivated(ProblemError):
         self.user_id = user_id
 
 
+class PrefetchRefused(ProblemError):
+    """A browser asks ahead of its person (`Sec-Purpose`) for what only the person's visit may begin or use up."""
+
+    code, status, title = "prefetch_refused", 403, "Asked ahead of the visit"
+    sentence = "A browser asked for this before its person did. It is answered when the person opens it."
+
+
 class MetricsForbidden(ProblemError):
     """Whoever asks for the metrics is neither this machine nor in METRICS_ALLOW."""
 
@@ -249,6 +262,13 @@ class RateLimited(ProblemError):
     def __init__(self, *, seconds: int = 60) -> None:
         super().__init__()
         self.retry_after = seconds
+
+
+class HeaderFieldsTooLarge(ProblemError):
+    """A header field is too large (RFC 6585, 5): in a browser, cookies that other sites of a parent domain have set."""
+
+    code, status, title = "header_fields_too_large", 431, "Request header too large"
+    sentence = "A header field is larger than 8 KiB. Send less, and of cookies only those of this server."
 
 
 class InternalError(ProblemError):
