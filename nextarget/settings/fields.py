@@ -124,6 +124,24 @@ class Settings(BaseModel):
         "memory://",
         description="Where requests are counted: `memory://`, or `redis://…`, shared between servers.",
     )
+    rate_limit_begin: int = Field(
+        30,
+        ge=1,
+        le=100_000,
+        description="How often a minute one client may begin a login (`start`, `authorize`), and ask for a nonce.",
+    )
+    rate_limit_finish: int = Field(
+        60,
+        ge=1,
+        le=100_000,
+        description="How often a minute one client may finish a login (`callback`), and ask `token`.",
+    )
+    rate_limit_refresh: int = Field(
+        120,
+        ge=1,
+        le=100_000,
+        description="How often a minute one session may refresh from one address, at the least; at most nearly twice.",
+    )
 
     cors_allow_origins: Annotated[tuple[BrowserOrigin, ...], Items] = Field(
         (), description="Origins whose pages may call the API from a browser; `*` for all, except in production."

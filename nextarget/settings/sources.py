@@ -37,6 +37,9 @@ _REMEDIES = {
     "METRICS_ALLOW": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
     "JSON_FLOW": "Write true or false.",
     "RATE_LIMIT_ENABLED": "Write true or false.",
+    "RATE_LIMIT_BEGIN": "Write a number from 1 to 100000.",
+    "RATE_LIMIT_FINISH": "Write a number from 1 to 100000.",
+    "RATE_LIMIT_REFRESH": "Write a number from 1 to 100000.",
     "LOG_LEVEL": "Write debug, info, warning or error.",
     "LOG_FORMAT": "Write console or json.",
 }

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from aiohttp import web
 
@@ -20,9 +20,6 @@ from nextarget.settings import Network
 from nextarget.telemetry import get_logger, metrics
 from nextarget.web.grammar import OWS
 
-BEGIN_PER_MINUTE = 30
-FINISH_PER_MINUTE = 60
-REFRESH_PER_MINUTE = 120
 LISTING_PER_MINUTE = 10
 """How often one user may have sessions listed, and data exported: no other answer costs as much."""
 _WIDER = 16
@@ -49,6 +46,18 @@ _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{1,45}")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 log = get_logger()
+
+
+class Quotas(NamedTuple):
+    """How often a minute one client may begin a login or ask for a nonce, finish a login or ask for tokens, and refresh
+    one session."""
+
+    begin: int = 30
+    finish: int = 60
+    refresh: int = 120
+
+
+_USUAL = Quotas()
 
 
 class Allowance(NamedTuple):
@@ -205,8 +214,10 @@ class RateLimits:
         trusted: tuple[Network, ...],
         *,
         seed: bytes,
+        quotas: Quotas = _USUAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.quotas = quotas
         self._seed = seed
         self._storage = _Redis(storage_url, clock) if storage_url.startswith("redis") else _Minute()
         self._trusted = trusted
@@ -268,14 +279,14 @@ LIMITS = web.AppKey("rate_limits", RateLimits)
 """Absent when limits are off."""
 
 
-def limited(policy: str, per_minute: int) -> Callable[[Handler], Handler]:
-    """A handler that one client may call so often."""
+def limited(policy: str, step: Literal["begin", "finish"]) -> Callable[[Handler], Handler]:
+    """A handler that one client may call as often as the quota of this step of a login says."""
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
         async def counted(request: web.Request) -> web.Response:
-            if LIMITS in request.app:
-                await request.app[LIMITS].count_address(request, policy, per_minute)
+            if (limits := request.app.get(LIMITS)) is not None:
+                await limits.count_address(request, policy, getattr(limits.quotas, step))
             response = await handler(request)
             show_allowance(request, response)
             return response

@@ -13,7 +13,7 @@ from nextarget.web.answers import ReturnAddress, code_answer, error_answer
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.negotiation import wants_page
 from nextarget.web.problems import json_response
-from nextarget.web.rate_limits import BEGIN_PER_MINUTE, FINISH_PER_MINUTE, limited
+from nextarget.web.rate_limits import limited
 
 _MODE = re.compile(r"json|redirect")
 _PROVIDERS = "|".join(Provider)
@@ -25,7 +25,7 @@ def add(app: web.Application) -> None:
     app.router.add_get(f"/auth/{{provider:{_PROVIDERS}}}/callback", callback, name="callback", allow_head=False)
 
 
-@limited("start", BEGIN_PER_MINUTE)
+@limited("start", "begin")
 async def start(request: web.Request) -> web.Response:
     mode = LoginMode(parameters.of_query(request).optional("mode", _MODE) or LoginMode.JSON)
     begun = request.app[ONLINE].sign_in.begin(_provider(request), mode)
@@ -37,7 +37,7 @@ async def start(request: web.Request) -> web.Response:
     return response
 
 
-@limited("callback", FINISH_PER_MINUTE)
+@limited("callback", "finish")
 async def callback(request: web.Request) -> web.Response:
     secure = request.app[RUNTIME].secure_cookies
     answer = _answer(request)

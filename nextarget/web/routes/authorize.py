@@ -13,7 +13,7 @@ from nextarget.web import cookies, pages, parameters
 from nextarget.web.answers import ANSWER_TO, ReturnAddress
 from nextarget.web.keys import ONLINE, RUNTIME
 from nextarget.web.parameters import Parameters
-from nextarget.web.rate_limits import BEGIN_PER_MINUTE, limited
+from nextarget.web.rate_limits import limited
 
 _CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
@@ -26,7 +26,7 @@ def add(app: web.Application) -> None:
     app.router.add_get("/auth/authorize", authorize, name="authorize", allow_head=False)
 
 
-@limited("authorize", BEGIN_PER_MINUTE)
+@limited("authorize", "begin")
 async def authorize(request: web.Request) -> web.Response:
     query = parameters.of_query(request)
     address = _return_address(request, query)
