@@ -20,6 +20,7 @@ import nextarget
 from nextarget.cli.main import app
 from nextarget.errors import problem_types
 from nextarget.settings import FILE_SETTINGS, Settings
+from nextarget.settings.kinds import install
 from tests.conftest import need
 
 ROOT = Path(__file__).parents[1]
@@ -167,6 +168,23 @@ def test_every_command_and_option_that_an_example_uses_exists(name: str) -> None
         assert command in known, command
         options = {option for parameter in known[command].params for option in parameter.opts} | {"--help"}
         assert {word for word in words if word.startswith("--")} <= options, command
+
+
+def test_every_command_that_installs_an_extra_works_in_a_checkout() -> None:
+    """No registry has this package: its extras are installed from its sources, and there are such extras."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    documents = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "deploy/README.md")]
+    modules = sorted((ROOT / "nextarget").rglob("*.py"))
+    texts = [path.read_text(encoding="utf-8") for path in (*documents, *modules)]
+    named = [each for text in texts for each in re.findall(r"pip install [^`\n]*?'([^']*\[[^']*\])'", text)]
+    remedies = [install(extra) for extra in ("postgres", "redis", "otel")]
+    named += [re.findall("pip install '(.*)'", remedy)[0] for remedy in remedies]
+    assert len(named) >= 8
+    for requirement in named:
+        where, _, wanted = requirement.rstrip("]").partition("[")
+        assert where == ".", requirement
+        assert {"{extra}"} >= (asked := set(wanted.split(","))) or asked <= extras.keys(), requirement
+    assert all("sources" in remedy for remedy in remedies)
 
 
 def test_help_lists_every_command() -> None:

@@ -44,21 +44,20 @@ def check_config(sandbox: SandboxOption = False, as_json: JsonOption = False) ->
     separated by tabs: name, value, source. What is wrong goes to standard error; with --json everything is in one
     object.
     """
+    from nextarget.checking import checked
+
     values = find_values(sandbox=sandbox)
     problems: tuple[SettingProblem, ...] = ()
     try:
-        values.settings()
+        checked(values)
     except ConfigurationError as error:
         problems = error.problems
     settings = list(_settings(values))
     providers = {provider: _state(values, provider) for provider in Provider}
-    warnings = [*values.warnings]
-    if set(providers.values()) == {"off"}:
-        warnings.append("No provider is on: nobody can sign in. `nextarget serve --sandbox` needs none.")
     if as_json:
-        _print_json(settings, providers, problems, warnings)
+        _print_json(settings, providers, problems, values.warnings)
     else:
-        _print(settings, providers, problems, warnings)
+        _print(settings, providers, problems, values.warnings)
     if problems:
         raise typer.Exit(ConfigurationError.exit_status)
 

@@ -48,12 +48,17 @@ def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "
 
 def load_settings(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Settings":
     """The checked settings. Raises ConfigurationError with every problem, after saying what looks like a typo."""
+    return checked_settings(find_values(sandbox=sandbox, options=options))
+
+
+def checked_settings(values: "Values") -> "Settings":
+    """As `load_settings`, of what was found."""
+    from nextarget.checking import checked
     from nextarget.settings import share_metrics
 
     share_metrics(None)  # whatever the environment names: `serve` alone shares, once it knows of several workers
-    values = find_values(sandbox=sandbox, options=options)
     try:
-        return values.settings()
+        return checked(values)
     except ConfigurationError:
         for warning in values.warnings:
             say(f"Warning: {warning}")
@@ -176,9 +181,8 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
 
 
 def _refuse_production(values: "Values") -> None:
-    environment = values.found.get("ENVIRONMENT")
-    if environment is not None and environment.text.lower() == "production":
-        problem = f"is production (set in: {environment.source}), where there is no sandbox."
+    if values.word("ENVIRONMENT") == "production":
+        problem = f"is production (set in: {values.found['ENVIRONMENT'].source}), where there is no sandbox."
         raise ConfigurationError([SettingProblem("ENVIRONMENT", problem, "Leave out --sandbox, or the setting.")])
 
 
