@@ -122,7 +122,7 @@ class _Minute:
         return width, hash(key) % _SHARED_COUNTS
 
 
-class _Unavailable(Exception):
+class Unavailable(Exception):
     """Redis did not count; the text is the kind of its failure."""
 
 
@@ -169,7 +169,7 @@ class _Redis:
         await self._pool.aclose()
 
     async def count(self, shares: Sequence[Share]) -> Verdict:
-        """Raises _Unavailable."""
+        """Raises Unavailable."""
         keys, quotas = zip(*shares, strict=True)
         await self._take_turn()
         try:
@@ -178,28 +178,37 @@ class _Redis:
         except self._error as error:
             self._failure = type(error).__name__
             self._pause_ends = self._clock() + _PAUSE_SECONDS
-            raise _Unavailable(self._failure) from error
+            raise Unavailable(self._failure) from error
         finally:
             self._turns.release()
         self._failure = None
         return Verdict(max(0, left), refused_for[0] / 1000 if refused_for else None)
 
     async def _take_turn(self) -> None:
-        """Raises _Unavailable when it takes too long: Redis answers, but more slowly than requests come."""
+        """Raises Unavailable when it takes too long: Redis answers, but more slowly than requests come."""
         try:
             async with asyncio.timeout(_TURN_SECONDS if self._turns.locked() else None):
                 await self._turns.acquire()
         except TimeoutError:
-            raise _Unavailable("TurnTimeout") from None
+            raise Unavailable("TurnTimeout") from None
 
     def _check_pause(self) -> None:
-        """Raises _Unavailable during a pause; lets one through after it, and begins another."""
+        """Raises Unavailable during a pause; lets one through after it, and begins another."""
         if self._failure is None:
             return
         now = self._clock()
         if now < self._pause_ends:
-            raise _Unavailable(self._failure)
+            raise Unavailable(self._failure)
         self._pause_ends = now + _PAUSE_SECONDS
+
+
+async def try_counting(url: str) -> None:
+    """Count once in that Redis, as requests are, against nobody. Raises Unavailable."""
+    storage = _Redis(url, time.monotonic)
+    try:
+        await storage.count([Share("nextarget/trial", _SHARED_COUNTS)])
+    finally:
+        await storage.close()
 
 
 class RateLimits:
@@ -257,7 +266,7 @@ class RateLimits:
     async def _count(self, request: web.Request, policy: str, shares: Sequence[Share], *, told: bool = True) -> None:
         try:
             left, refused_for = await self._storage.count(shares)
-        except _Unavailable as error:
+        except Unavailable as error:
             metrics.count_uncounted()
             self._complain(str(error))
             return
