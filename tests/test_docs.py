@@ -26,6 +26,10 @@ from tests.conftest import need
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ENV_EXAMPLE = ROOT / ".env.example"
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md"),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
+]
 QUICK_START = (
     "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/nextarget serve --sandbox",
     "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest",
@@ -137,7 +141,7 @@ def test_readme_lists_every_command_with_an_example_of_it() -> None:
         assert example.startswith(f"`nextarget {command}"), command
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md"])
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_link_of_a_document_leads_to_a_file_and_to_a_chapter_that_is_there(name: str) -> None:
     """A chapter or file that is renamed takes its links along, from other documents too."""
     document = ROOT / name
@@ -261,3 +265,10 @@ def _isolation() -> list[str]:
     except PackageNotFoundError:
         major = 0
     return ["--no-build-isolation"] if major >= 77 else []
+
+
+def test_readme_leads_to_every_page_of_the_documentation() -> None:
+    """A page that nothing links to is not found."""
+    pages = [name for name in DOCUMENTS if name.startswith("docs/")]
+    assert "docs/apps/emulators-and-phones.md" in pages
+    assert all(f"]({name})" in README for name in pages)

@@ -31,9 +31,9 @@ SandboxOption = Annotated[
 def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Values":
     """What the settings are, unchecked; `options` win.
 
-    In the sandbox it makes up every setting that it depends on, whatever the environment and `.env` say. Without
-    `options` its host and port are those that it was last served on. Raises ConfigurationError when there can be no
-    sandbox.
+    In the sandbox it makes up every setting that it depends on, whatever the environment and `.env` say; a warning
+    names those that it passes over. Without `options` its host and port are those that it was last served on. Raises
+    ConfigurationError when there can be no sandbox.
     """
     from nextarget.settings import Value, read_values
 
@@ -164,7 +164,7 @@ def _last_address(directory: Path) -> dict[str, str]:
 
 
 def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
-    from nextarget.sandbox.workspace import sandbox_values
+    from nextarget.sandbox.workspace import TEAMS_OWN, UNUSED, sandbox_values
     from nextarget.settings import Value, read_values
 
     outside = read_values(directory, fixed=fixed)
@@ -172,12 +172,24 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
     host, port = outside.text("HOST") or "127.0.0.1", outside.text("PORT") or "8000"
     if not (port.isascii() and port.isdigit() and len(port) <= 5):
         raise ConfigurationError([SettingProblem("PORT", "cannot be read.", "Write a number from 1 to 65535.")])
-    made_up = {name: Value(text, "sandbox") for name, text in sandbox_values(directory, host, int(port)).items()}
-    # Other secrets sign nothing in the sandbox: found first, the empty value hides them and what is wrong with them.
-    hidden = {"JWT_PREVIOUS_SECRET_KEYS": Value("", "sandbox")}
-    values = read_values(directory, fixed={**fixed, **made_up, **hidden})
-    del values.found["JWT_PREVIOUS_SECRET_KEYS"]
+    made_up = sandbox_values(directory, host, int(port))
+    for name in TEAMS_OWN & outside.found.keys():
+        del made_up[name]
+    # Found first, an empty value hides a setting and what is wrong with it.
+    inside = made_up | dict.fromkeys(UNUSED, "")
+    values = read_values(directory, fixed=fixed | {name: Value(text, "sandbox") for name, text in inside.items()})
+    for name in UNUSED:
+        del values.found[name]
+    values.warnings += _passed_over(outside, inside, fixed)
     return values
+
+
+def _passed_over(outside: "Values", inside: Mapping[str, str], fixed: "Mapping[str, Value]") -> Iterator[str]:
+    """Which settings of the operator's the sandbox does not go by, in one sentence, if there are any."""
+    given = {name for name, value in outside.found.items() if name in inside and value.text != inside[name]}
+    given |= {name for problem in outside.problems if (name := problem.setting.removesuffix("_FILE")) in inside}
+    if names := [name for name in inside if name in given - fixed.keys()]:
+        yield f"The sandbox makes up its own and does not use: {', '.join(names)}. The other settings hold."
 
 
 def _refuse_production(values: "Values") -> None:
