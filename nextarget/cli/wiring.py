@@ -177,7 +177,7 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
         del made_up[name]
     # Found first, an empty value hides a setting and what is wrong with it.
     inside = made_up | dict.fromkeys(UNUSED, "")
-    values = read_values(directory, fixed=fixed | {name: Value(text, "sandbox") for name, text in inside.items()})
+    values = read_values(directory, fixed={**fixed, **{n: Value(text, "sandbox") for n, text in inside.items()}})
     for name in UNUSED:
         del values.found[name]
     values.warnings += _passed_over(outside, inside, fixed)
