@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nextarget.errors import ConfigurationError, SettingProblem
+from nextarget.checking import private_key_of
 from nextarget.model import Millis, Provider, iso_time
 from nextarget.services.authorization import CodeRedemption, Redirects
 from nextarget.services.sessions import SessionRules, Sessions
@@ -18,7 +18,7 @@ from nextarget.storage.addresses import database_at
 from nextarget.storage.schema import migrate
 from nextarget.telemetry import get_logger
 from nextarget.tokens.access import AccessTokens
-from nextarget.tokens.keyring import JwtKey, Keyring, load_private_key
+from nextarget.tokens.keyring import Keyring
 
 if TYPE_CHECKING:  # what needs the network is imported when it is: the terminal starts in two thirds of the time
     from nextarget.providers.base import IdentityProvider, ProviderHttp
@@ -48,7 +48,8 @@ class Runtime:
         self._migrates = migrates
         self.clock = utc_now
         self.database = database_at(settings.database_url, pool_size=settings.database_pool_size)
-        self.keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys, private_key_of(settings))
+        private_key = private_key_of(settings.jwt_private_key_file, settings.jwt_algorithm)
+        self.keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys, private_key)
         self.access_tokens = AccessTokens(
             self.keyring,
             issuer=settings.public_url,
@@ -169,20 +170,3 @@ class Runtime:
             )
             providers[Provider.FACEBOOK] = Facebook(facebook, asking[Provider.FACEBOOK])
         return providers
-
-
-def private_key_of(settings: Settings) -> JwtKey | None:
-    """The private key that signs access tokens, if one is set. Raises ConfigurationError."""
-    path, algorithm = settings.jwt_private_key_file, settings.jwt_algorithm
-    try:
-        if path is None:
-            if algorithm not in {None, "HS256"}:
-                raise ValueError(f"is not set, and JWT_ALGORITHM={algorithm} needs one. Name a PEM file, or use HS256.")
-            return None
-        return load_private_key(path.read_bytes(), algorithm)
-    except OSError as error:
-        problem = SettingProblem("JWT_PRIVATE_KEY_FILE", f"cannot be read: {error.strerror}.", "Check the path.")
-    except ValueError as error:
-        sentence, _, remedy = str(error).partition(". ")
-        problem = SettingProblem("JWT_PRIVATE_KEY_FILE", f"{sentence}.", remedy)
-    raise ConfigurationError([problem])

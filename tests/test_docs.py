@@ -20,11 +20,16 @@ import nextarget
 from nextarget.cli.main import app
 from nextarget.errors import problem_types
 from nextarget.settings import FILE_SETTINGS, Settings
+from nextarget.settings.kinds import install
 from tests.conftest import need
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ENV_EXAMPLE = ROOT / ".env.example"
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md"),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
+]
 QUICK_START = (
     "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/nextarget serve --sandbox",
     "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest",
@@ -136,7 +141,7 @@ def test_readme_lists_every_command_with_an_example_of_it() -> None:
         assert example.startswith(f"`nextarget {command}"), command
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md"])
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_link_of_a_document_leads_to_a_file_and_to_a_chapter_that_is_there(name: str) -> None:
     """A chapter or file that is renamed takes its links along, from other documents too."""
     document = ROOT / name
@@ -167,6 +172,23 @@ def test_every_command_and_option_that_an_example_uses_exists(name: str) -> None
         assert command in known, command
         options = {option for parameter in known[command].params for option in parameter.opts} | {"--help"}
         assert {word for word in words if word.startswith("--")} <= options, command
+
+
+def test_every_command_that_installs_an_extra_works_in_a_checkout() -> None:
+    """No registry has this package: its extras are installed from its sources, and there are such extras."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    documents = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "deploy/README.md")]
+    modules = sorted((ROOT / "nextarget").rglob("*.py"))
+    texts = [path.read_text(encoding="utf-8") for path in (*documents, *modules)]
+    named = [each for text in texts for each in re.findall(r"pip install [^`\n]*?'([^']*\[[^']*\])'", text)]
+    remedies = [install(extra) for extra in ("postgres", "redis", "otel")]
+    named += [re.findall("pip install '(.*)'", remedy)[0] for remedy in remedies]
+    assert len(named) >= 8
+    for requirement in named:
+        where, _, wanted = requirement.rstrip("]").partition("[")
+        assert where == ".", requirement
+        assert {"{extra}"} >= (asked := set(wanted.split(","))) or asked <= extras.keys(), requirement
+    assert all("sources" in remedy for remedy in remedies)
 
 
 def test_help_lists_every_command() -> None:
@@ -243,3 +265,10 @@ def _isolation() -> list[str]:
     except PackageNotFoundError:
         major = 0
     return ["--no-build-isolation"] if major >= 77 else []
+
+
+def test_readme_leads_to_every_page_of_the_documentation() -> None:
+    """A page that nothing links to is not found."""
+    pages = [name for name in DOCUMENTS if name.startswith("docs/")]
+    assert "docs/apps/emulators-and-phones.md" in pages
+    assert all(f"]({name})" in README for name in pages)

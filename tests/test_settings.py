@@ -29,6 +29,7 @@ FACEBOOK = {
     "FACEBOOK_CLIENT_SECRET": "0123456789abcdef0123456789abcdef",
     "FACEBOOK_REDIRECT_URI": "https://auth.example.org/auth/facebook/callback",
 }
+OURS = {"PUBLIC_URL": "https://auth.example.org"}
 URLS = sorted(name for name in NAMES if name.endswith(("_URL", "_URI", "_ENDPOINT", "_ISSUER")))
 FILES = [f"{name}_FILE" for name in sorted(FILE_SETTINGS)]
 
@@ -104,7 +105,7 @@ def test_an_empty_value_counts_as_unset(tmp_path, empty):
 
 def test_values_never_show_themselves(tmp_path):
     """Neither what was found nor the settings print a secret."""
-    values = read_values(tmp_path, environ={"JWT_SECRET_KEY": SECRET, **GOOGLE})
+    values = read_values(tmp_path, environ={"JWT_SECRET_KEY": SECRET, **OURS, **GOOGLE})
     for text in (repr(values), repr(values.settings()), str(values.settings()), shown("JWT_SECRET_KEY", SECRET)):
         assert SECRET not in text
         assert GOOGLE["GOOGLE_CLIENT_SECRET"] not in text
@@ -239,7 +240,7 @@ def test_previous_secrets_are_a_list(tmp_path):
 def test_a_provider_is_on_with_all_three_values_off_with_none_and_an_error_in_between(tmp_path, provider, kept):
     """Every subset of the three."""
     subset = {name: text for index, (name, text) in enumerate(provider.items()) if kept & 1 << index}
-    found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **subset})
+    found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **OURS, **subset})
     missing = [name for name in provider if name not in subset]
     assert list(found) == ([", ".join(missing)] if missing and subset else [])
 
@@ -250,13 +251,13 @@ def test_a_provider_is_on_with_all_three_values_off_with_none_and_an_error_in_be
 @pytest.mark.parametrize("text", ["your-client-id", "changeme", "<paste it here>", "with a space"])
 def test_a_placeholder_for_a_credential_is_refused(tmp_path, name, text):
     """What was copied from an example is not a credential."""
-    assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **GOOGLE, **FACEBOOK, name: text})) == {name}
+    assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **OURS, **GOOGLE, **FACEBOOK, name: text})) == {name}
 
 
 def test_a_redirect_uri_must_lead_to_this_server(tmp_path):
     """Another path would end every sign-in at a page that does not exist."""
     wrong = {**GOOGLE, "GOOGLE_REDIRECT_URI": "https://auth.example.org/callback"}
-    assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **wrong})) == {"GOOGLE_REDIRECT_URI"}
+    assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **OURS, **wrong})) == {"GOOGLE_REDIRECT_URI"}
 
 
 def test_production_demands_https_towards_the_world(tmp_path):
@@ -266,7 +267,7 @@ def test_production_demands_https_towards_the_world(tmp_path):
     assert set(problems(tmp_path, production)) == {"PUBLIC_URL"}
     found = problems(tmp_path, {**production, **GOOGLE, "GOOGLE_REDIRECT_URI": plain})
     assert set(found) == {"PUBLIC_URL", "GOOGLE_REDIRECT_URI"}
-    assert problems(tmp_path, {**production, **GOOGLE, **FACEBOOK, "PUBLIC_URL": "https://auth.example.org"}) == {}
+    assert problems(tmp_path, {**production, **OURS, **GOOGLE, **FACEBOOK}) == {}
 
 
 @pytest.mark.parametrize(

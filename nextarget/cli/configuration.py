@@ -1,18 +1,17 @@
 """`check-config`: every setting, where it comes from and what is wrong with it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nextarget.cli.output import Column, JsonOption, on_terminal, print_json, print_lines, print_table, say
 from nextarget.cli.wiring import SandboxOption, find_values
-from nextarget.errors import ConfigurationError, DatabaseUnavailable, SettingProblem, UnsafeFile
+from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Provider
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from nextarget.cli.live import Answer
     from nextarget.settings import Values
 
 _COLUMNS = (Column("setting", 31), Column("value"), Column("source", 20))
@@ -22,6 +21,7 @@ _EPILOG = """
 Examples:
   nextarget check-config
   nextarget check-config --json
+  nextarget check-config --live
   nextarget check-config | grep ^GOOGLE_
 """
 
@@ -39,43 +39,43 @@ class _Setting:
     source: str
 
 
-def check_config(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
+def check_config(
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the database and Redis too; exit 1 when one does not answer.")
+    ] = False,
+    sandbox: SandboxOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show every setting, its value and its source; say what is wrong. Exit status 78 when anything is.
 
     Secrets are masked, and what of a URL is not known to be harmless. Without a terminal one setting a line, fields
     separated by tabs: name, value, source. What is wrong goes to standard error; with --json everything is in one
     object.
     """
+    from nextarget.checking import checked
+
     values = find_values(sandbox=sandbox)
     problems: tuple[SettingProblem, ...] = ()
+    answers: list[Answer] | None = None
     try:
-        problems = tuple(_database_problems(values.settings().database_url))
+        usable = checked(values)
     except ConfigurationError as error:
         problems = error.problems
+    else:
+        if live:
+            from nextarget.cli.live import ask
+
+            answers = list(ask(usable))
     settings = list(_settings(values))
     providers = {provider: _state(values, provider) for provider in Provider}
-    warnings = [*values.warnings]
-    if set(providers.values()) == {"off"}:
-        warnings.append("No provider is on: nobody can sign in. `nextarget serve --sandbox` needs none.")
     if as_json:
-        _print_json(settings, providers, problems, warnings)
+        _print_json(settings, providers, problems, values.warnings, answers)
     else:
-        _print(settings, providers, problems, warnings)
+        _print(settings, providers, problems, values.warnings, answers)
     if problems:
         raise typer.Exit(ConfigurationError.exit_status)
-
-
-def _database_problems(url: str) -> "Iterator[SettingProblem]":
-    """What is wrong with a file that the server would use, or make. PostgreSQL is not asked."""
-    from nextarget.storage.addresses import SQLITE
-    from nextarget.storage.sqlite import SqliteDatabase
-
-    if not url.startswith(SQLITE):
-        return
-    try:
-        SqliteDatabase(url.removeprefix(SQLITE)).refuse_unusable()
-    except (DatabaseUnavailable, UnsafeFile) as error:
-        yield SettingProblem("DATABASE_URL", error.problem, error.remedy)
+    if not all(answer.ok for answer in answers or ()):
+        raise typer.Exit(1)
 
 
 def _settings(values: "Values") -> "list[_Setting]":
@@ -114,21 +114,31 @@ def _state(values: "Values", provider: Provider) -> str:
 
 
 def _print_json(
-    settings: list[_Setting], providers: dict[Provider, str], problems: tuple[SettingProblem, ...], warnings: list[str]
+    settings: list[_Setting],
+    providers: dict[Provider, str],
+    problems: tuple[SettingProblem, ...],
+    warnings: list[str],
+    answers: "list[Answer] | None",
 ) -> None:
+    asked = {} if answers is None else {"live": [{"asked": a.asked, "ok": a.ok, "answer": a.said} for a in answers]}
     print_json(
         {
-            "ok": not problems,
+            "ok": not problems and all(answer.ok for answer in answers or ()),
             "settings": [{"name": s.name, "value": s.value, "source": s.source} for s in settings],
             "providers": providers,
             "problems": [{"setting": p.setting, "problem": p.problem, "remedy": p.remedy} for p in problems],
             "warnings": warnings,
+            **asked,
         }
     )
 
 
 def _print(
-    settings: list[_Setting], providers: dict[Provider, str], problems: tuple[SettingProblem, ...], warnings: list[str]
+    settings: list[_Setting],
+    providers: dict[Provider, str],
+    problems: tuple[SettingProblem, ...],
+    warnings: list[str],
+    answers: "list[Answer] | None",
 ) -> None:
     if on_terminal():
         print_table(_COLUMNS, ((s.name, s.value or "-", s.source) for s in settings))
@@ -139,4 +149,7 @@ def _print(
         say(f"Warning: {warning}")
     if problems:
         raise ConfigurationError(problems)
-    say("No problems found.")
+    for answer in answers or ():
+        say(f"{'' if answer.ok else 'Error: '}{answer.asked.capitalize()}: {answer.said}")
+    if all(answer.ok for answer in answers or ()):
+        say("No problems found.")

@@ -73,18 +73,20 @@ def serve(
     if sandbox and workers is not None and workers > 1:
         problem = f"is {workers}; the sandbox has one worker, in whose memory its codes and tokens live."
         raise ConfigurationError([SettingProblem("WORKERS", problem, "Leave out --workers, or --sandbox.")])
-    settings = wiring.load_settings(sandbox=sandbox, options=options)
+    values = wiring.find_values(sandbox=sandbox, options=options)
+    settings = wiring.checked_settings(values)
     with wiring.counting_together(settings.workers):
-        _serve(settings, options, sandbox=sandbox)
+        _serve(settings, values.warnings, options, sandbox=sandbox)
 
 
-def _serve(settings: "Settings", options: "Mapping[str, str]", *, sandbox: bool) -> None:
+def _serve(settings: "Settings", warnings: "list[str]", options: "Mapping[str, str]", *, sandbox: bool) -> None:
     from nextarget import telemetry
 
     console = wiring.logs_to_console(settings)
     telemetry.configure_logging(level=settings.log_level, console=console)
     try:
-        _warn(settings)
+        for warning in warnings:
+            telemetry.get_logger().warning("settings_warning", detail=warning)
         if settings.workers > 1:
             _run_workers(settings, options, console=console)
         else:
@@ -119,24 +121,16 @@ def _run(settings: "Settings", *, sandbox: bool, console: bool) -> None:
 
 
 def _run_workers(settings: "Settings", options: "Mapping[str, str]", *, console: bool) -> None:
+    from nextarget.checking import checked
     from nextarget.web.workers import serve as serve_with_workers
 
     def load() -> "Settings":
-        return wiring.find_values(sandbox=False, options=options).settings()
+        return checked(wiring.find_values(sandbox=False, options=options))
 
     def announce(url: str) -> None:
         (_announce_to_person if console else _announce_to_log)(settings, url, sandbox=False)
 
     serve_with_workers(settings, load=load, announce=announce)
-
-
-def _warn(settings: "Settings") -> None:
-    """Of settings that are right one by one, and surprise together."""
-    from nextarget import telemetry
-
-    if settings.workers > 1 and settings.rate_limit_enabled and settings.rate_limit_storage_url == "memory://":
-        log: Any = telemetry.get_logger()
-        log.warning("rate_limits_count_per_worker", workers=settings.workers, remedy="set RATE_LIMIT_STORAGE_URL")
 
 
 def _loop_factory() -> "Callable[[], AbstractEventLoop] | None":
@@ -154,8 +148,6 @@ def _announce_to_person(settings: "Settings", url: str, *, sandbox: bool) -> Non
     else:
         say(f"Listening on {url}, reached as {settings.public_url} (PUBLIC_URL).")
         say(f"The API, to read and to try out: {settings.public_url}/docs")
-        if not settings.providers:
-            say("No provider is configured: nobody can sign in. `nextarget check-config` says what is missing.")
     say("Stop with Ctrl-C.")
 
 

@@ -31,9 +31,9 @@ SandboxOption = Annotated[
 def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Values":
     """What the settings are, unchecked; `options` win.
 
-    In the sandbox it makes up every setting that it depends on, whatever the environment and `.env` say. Without
-    `options` its host and port are those that it was last served on. Raises ConfigurationError when there can be no
-    sandbox.
+    In the sandbox it makes up every setting that it depends on, whatever the environment and `.env` say; a warning
+    names those that it passes over. Without `options` its host and port are those that it was last served on. Raises
+    ConfigurationError when there can be no sandbox.
     """
     from nextarget.settings import Value, read_values
 
@@ -48,12 +48,17 @@ def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "
 
 def load_settings(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Settings":
     """The checked settings. Raises ConfigurationError with every problem, after saying what looks like a typo."""
+    return checked_settings(find_values(sandbox=sandbox, options=options))
+
+
+def checked_settings(values: "Values") -> "Settings":
+    """As `load_settings`, of what was found."""
+    from nextarget.checking import checked
     from nextarget.settings import share_metrics
 
     share_metrics(None)  # whatever the environment names: `serve` alone shares, once it knows of several workers
-    values = find_values(sandbox=sandbox, options=options)
     try:
-        return values.settings()
+        return checked(values)
     except ConfigurationError:
         for warning in values.warnings:
             say(f"Warning: {warning}")
@@ -159,7 +164,7 @@ def _last_address(directory: Path) -> dict[str, str]:
 
 
 def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
-    from nextarget.sandbox.workspace import sandbox_values
+    from nextarget.sandbox.workspace import TEAMS_OWN, UNUSED, sandbox_values
     from nextarget.settings import Value, read_values
 
     outside = read_values(directory, fixed=fixed)
@@ -167,20 +172,29 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
     host, port = outside.text("HOST") or "127.0.0.1", outside.text("PORT") or "8000"
     if not (port.isascii() and port.isdigit() and len(port) <= 5):
         raise ConfigurationError([SettingProblem("PORT", "cannot be read.", "Write a number from 1 to 65535.")])
-    made_up = {name: Value(text, "sandbox") for name, text in sandbox_values(directory, host, int(port)).items()}
-    # Other secrets sign nothing in the sandbox, and its providers are on this machine: found first, the empty value
-    # hides what is set, and what is wrong with it.
-    hidden = dict.fromkeys(("JWT_PREVIOUS_SECRET_KEYS", "HTTPS_PROXY"), Value("", "sandbox"))
-    values = read_values(directory, fixed={**fixed, **made_up, **hidden})
-    for name in hidden:
+    made_up = sandbox_values(directory, host, int(port))
+    for name in TEAMS_OWN & outside.found.keys():
+        del made_up[name]
+    # Found first, an empty value hides a setting and what is wrong with it.
+    inside = made_up | dict.fromkeys(UNUSED, "")
+    values = read_values(directory, fixed={**fixed, **{n: Value(text, "sandbox") for n, text in inside.items()}})
+    for name in UNUSED:
         del values.found[name]
+    values.warnings += _passed_over(outside, inside, fixed)
     return values
 
 
+def _passed_over(outside: "Values", inside: Mapping[str, str], fixed: "Mapping[str, Value]") -> Iterator[str]:
+    """Which settings of the operator's the sandbox does not go by, in one sentence, if there are any."""
+    given = {name for name, value in outside.found.items() if name in inside and value.text != inside[name]}
+    given |= {name for problem in outside.problems if (name := problem.setting.removesuffix("_FILE")) in inside}
+    if names := [name for name in inside if name in given - fixed.keys()]:
+        yield f"The sandbox makes up its own and does not use: {', '.join(names)}. The other settings hold."
+
+
 def _refuse_production(values: "Values") -> None:
-    environment = values.found.get("ENVIRONMENT")
-    if environment is not None and environment.text.lower() == "production":
-        problem = f"is production (set in: {environment.source}), where there is no sandbox."
+    if values.word("ENVIRONMENT") == "production":
+        problem = f"is production (set in: {values.found['ENVIRONMENT'].source}), where there is no sandbox."
         raise ConfigurationError([SettingProblem("ENVIRONMENT", problem, "Leave out --sandbox, or the setting.")])
 
 

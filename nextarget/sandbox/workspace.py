@@ -28,6 +28,14 @@ APP_REDIRECT_URIS = (
 )
 """One of each kind that an app may have: its own scheme, loopback (RFC 8252, 7.3), a claimed https link."""
 
+TEAMS_OWN = frozenset({"APP_REDIRECT_URIS"})
+"""What is made up only where a team has not set it: its app is to meet here what it will meet elsewhere."""
+UNUSED = (
+    *("JWT_PREVIOUS_SECRET_KEYS", "HTTPS_PROXY", "NO_PROXY"),
+    *("RATE_LIMIT_STORAGE_URL", "RATE_LIMIT_BEGIN", "RATE_LIMIT_FINISH", "RATE_LIMIT_REFRESH"),
+)
+"""What has no use here: other secrets sign nothing, providers are on this machine, and there are no limits."""
+
 
 @dataclass(frozen=True, slots=True)
 class SandboxConfig:

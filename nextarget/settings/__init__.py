@@ -3,6 +3,7 @@
 Lower rooms never see this one: `runtime` hands them plain arguments.
 """
 
+from nextarget.settings.crosschecks import doubts
 from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
 from nextarget.settings.kinds import Network, is_loopback
 from nextarget.settings.shared import metrics_folder, share_metrics
@@ -19,6 +20,7 @@ __all__ = [
     "Settings",
     "Value",
     "Values",
+    "doubts",
     "is_loopback",
     "metrics_folder",
     "read_values",

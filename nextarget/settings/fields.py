@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from nextarget.model import Provider
 from nextarget.settings.kinds import (
+    AppClientId,
     BrowserOrigin,
     ClientId,
     ClientSecret,
@@ -74,7 +76,7 @@ class Settings(BaseModel):
     refresh_reuse_window_seconds: int = Field(
         30, ge=1, le=600, description="How long repeated and parallel refreshes with one token agree."
     )
-    app_client_id: Text = Field("nextarget-app", description="The app's `client_id`.")
+    app_client_id: AppClientId = Field("nextarget-app", description="The app's `client_id`.")
     app_redirect_uris: Annotated[tuple[RedirectUri, ...], Items] = Field(
         ("nextarget://callback",), description="Where the app may be answered, each byte for byte."
     )
@@ -134,6 +136,24 @@ class Settings(BaseModel):
         "memory://",
         description="Where requests are counted: `memory://`, or `redis://…`, shared between servers.",
     )
+    rate_limit_begin: int = Field(
+        30,
+        ge=1,
+        le=100_000,
+        description="How often a minute one client may begin a login (`start`, `authorize`), and ask for a nonce.",
+    )
+    rate_limit_finish: int = Field(
+        60,
+        ge=1,
+        le=100_000,
+        description="How often a minute one client may finish a login (`callback`), and ask `token`.",
+    )
+    rate_limit_refresh: int = Field(
+        120,
+        ge=1,
+        le=100_000,
+        description="How often a minute one session may refresh from one address, at the least; at most nearly twice.",
+    )
 
     cors_allow_origins: Annotated[tuple[BrowserOrigin, ...], Items] = Field(
         (), description="Origins whose pages may call the API from a browser; `*` for all, except in production."
@@ -150,6 +170,14 @@ class Settings(BaseModel):
         None, description="`console` on a terminal, else `json`, unless set."
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object, info: ValidationInfo) -> object:
+        """One of a list of words is that word, however it is written."""
+        if isinstance(value, str) and value.isascii():
+            return next((word for word in words_of(info.field_name or "") if word.lower() == value.lower()), value)
+        return value
+
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         """None: any URL may hold a password. `check-config` shows what may be shown."""
         yield from ()
@@ -158,6 +186,26 @@ class Settings(BaseModel):
     def providers(self) -> tuple[Provider, ...]:
         """Those that are configured: all of their credentials are set, or none is."""
         return tuple(provider for provider in Provider if getattr(self, f"{provider}_client_id"))
+
+
+@cache
+def words_of(field_name: str) -> tuple[str, ...]:
+    """The words that a setting takes, when it takes no other text: those of its type."""
+    words: list[str] = []
+    kinds: list[object] = [Settings.model_fields[field_name].annotation]
+    while kinds:
+        kind = kinds.pop()
+        if isinstance(kind, str):
+            words.append(kind)
+        elif isinstance(kind, type) and issubclass(kind, StrEnum):
+            words += kind
+        elif kind is bool:
+            words += ("true", "false")
+        elif kind is not type(None):
+            if not (parts := get_args(kind)):
+                return ()
+            kinds += reversed(parts)
+    return tuple(words)
 
 
 CREDENTIALS = {

@@ -28,6 +28,7 @@ _REDIS = re.compile(
 )
 _REDISS_OPTIONS = {"ssl_cert_reqs": "none|optional|required", "ssl_ca_certs": r"[\x20-\x7e]+"}
 """What may follow the question mark, where there is TLS: redis-py knows more, and fails with what it does not know."""
+_ONE_HOST = re.compile(r"[^*,]+")
 
 
 def is_loopback(host: str | None) -> bool:
@@ -48,6 +49,8 @@ def _url(text: str) -> str:
         whole = False
     if not whole:
         raise ValueError("is not a URL. Write it as https://host/path.")
+    if not _ONE_HOST.fullmatch(parts.hostname or ""):
+        raise ValueError("names no single host. Write one host name or address, without wildcards and commas.")
     if parts.username is not None or "#" in text or not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValueError("holds a user name, a fragment, white space or non-ASCII text. Leave those out.")
     return text
@@ -82,11 +85,18 @@ def _redirect_uri(text: str) -> str:
         or "@" in parts.netloc
     ):
         raise ValueError("is not a usable redirect. Write an absolute URI in ASCII, without fragment or user name.")
+    if "*" in text:
+        raise ValueError("holds a wildcard, and is compared byte for byte. List each redirect in full.")
     if parts.scheme in {"javascript", "data", "file", "about", "blob", "vbscript"}:
         raise ValueError("has a scheme that browsers run or refuse. Use https, or a scheme of the app's own.")
     if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1"}:
         raise ValueError("is plain http. Only http://127.0.0.1 and http://[::1] may be; elsewhere use https.")
     return text
+
+
+def install(extra: str) -> str:
+    """How to get what an extra brings. No registry has this package: its sources are where it was installed from."""
+    return f"Install it, in the folder of this program's sources, with: pip install '.[{extra}]'"
 
 
 def _database_url(text: str) -> str:
@@ -113,13 +123,13 @@ def _postgresql_url(text: str) -> str:
             "letter nor a digit in the password as %XX."
         )
     if find_spec("psycopg") is None:
-        raise ValueError("needs the psycopg package. Install it with: pip install 'nextarget-server[postgres]'")
+        raise ValueError(f"needs the psycopg package. {install('postgres')}")
     return text
 
 
 def _collector(text: str) -> str:
     if find_spec("opentelemetry") is None:
-        raise ValueError("needs OpenTelemetry. Install it with: pip install 'nextarget-server[otel]'")
+        raise ValueError(f"needs OpenTelemetry. {install('otel')}")
     return _url(text)
 
 
@@ -154,7 +164,7 @@ def _storage_url(text: str) -> str:
             "a digit in the password as %XX; rediss:// also takes ?ssl_cert_reqs= and ssl_ca_certs=."
         )
     if find_spec("redis") is None:
-        raise ValueError("needs the redis package. Install it with: pip install 'nextarget-server[redis]'")
+        raise ValueError(f"needs the redis package. {install('redis')}")
     return text
 
 
@@ -190,14 +200,26 @@ def _signing_secret(secret: Secret) -> Secret:
     return secret
 
 
-def _client_id(text: str) -> str:
+def _credential(text: str) -> str:
     if _PLACEHOLDER.search(text) or not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValueError("is a placeholder or holds white space. Copy it from the provider's console.")
     return text
 
 
+def _client_id(text: str) -> str:
+    if "," in text:
+        raise ValueError("holds a comma, and is one client id. Further ones of Google's belong into GOOGLE_CLIENT_IDS.")
+    return _credential(text)
+
+
+def _app_client_id(text: str) -> str:
+    if "," in text:
+        raise ValueError("holds a comma, and is one client id. Name one.")
+    return text
+
+
 def _client_secret(secret: Secret) -> Secret:
-    _client_id(secret.reveal())
+    _credential(secret.reveal())
     return secret
 
 
@@ -228,3 +250,4 @@ BrowserOrigin = Annotated[str, AfterValidator(_browser_origin)]
 Items = BeforeValidator(_items)
 Hosts = BeforeValidator(_hosts)
 Text = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$", max_length=200)]
+AppClientId = Annotated[Text, AfterValidator(_app_client_id)]

@@ -92,7 +92,8 @@ def shown(name: str, text: str) -> str:
     if harmless.text and not _URL_MARK.search(text):
         return text
     if harmless.many:
-        return ", ".join(_shown_url(item.strip(), harmless) for item in text.split(",") if item.strip())
+        items = text.split(",")
+        return ",".join(_shown_item(item, items[number:], harmless) for number, item in enumerate(items, 1))
     return _shown_url(text, harmless)
 
 
@@ -102,6 +103,15 @@ def shown_file(text: str) -> str:
         _RELATIVE.fullmatch(text) and "-----" not in text and ("/" in text or len(text) < MIN_SECRET_LENGTH)
     )
     return text if understood else HIDDEN
+
+
+def _shown_item(text: str, later: list[str], harmless: _Harmless) -> str:
+    """One item of a list, with the white space around it: a list is shown as it was written. With an at sign in what
+    comes later it may be the first part of a password that holds a comma."""
+    item = text.strip()
+    if not item:
+        return text
+    return text.replace(item, HIDDEN if "@" in "".join(later) else _shown_url(item, harmless), 1)
 
 
 def _shown_url(text: str, harmless: _Harmless) -> str:

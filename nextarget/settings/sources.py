@@ -14,12 +14,12 @@ from dotenv.parser import parse_stream
 from pydantic import TypeAdapter, ValidationError
 
 from nextarget.errors import ConfigurationError, SettingProblem
-from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, LOWER_CASE_TOO, NAMES, Environment, Settings
+from nextarget.settings.crosschecks import contradictions
+from nextarget.settings.fields import FILE_SETTINGS, LOWER_CASE_TOO, NAMES, Settings, words_of
 from nextarget.settings.kinds import MAKE_SECRET, DatabaseUrl
 from nextarget.settings.showing import HIDDEN, shown_file
 
 _REMEDIES = {
-    "ENVIRONMENT": "Write development or production.",
     "HOST": "Write an address such as 127.0.0.1 or 0.0.0.0.",
     "PORT": "Write a number from 1 to 65535, or 0 for any free port.",
     "WORKERS": "Write a number from 1 to 64.",
@@ -27,7 +27,6 @@ _REMEDIES = {
     "MAX_CONNECTIONS": "Write a number from 16 to 1000000, or leave it out.",
     "DATABASE_POOL_SIZE": "Write a number from 1 to 100.",
     "JWT_SECRET_KEY": MAKE_SECRET,
-    "JWT_ALGORITHM": "Write HS256, EdDSA, ES256 or RS256, or leave it out.",
     "REFRESH_REUSE_WINDOW_SECONDS": "Write whole seconds, from 1 to 600.",
     "ACCESS_TOKEN_EXP_MINUTES": "Write whole minutes, from 1 to 1440.",
     "REFRESH_TOKEN_EXP_DAYS": "Write whole days, from 1 to 180.",
@@ -36,11 +35,11 @@ _REMEDIES = {
     "AUDIT_RETENTION_DAYS": "Write whole days, from 1 to 3650.",
     "TRUSTED_PROXIES": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
     "METRICS_ALLOW": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
-    "JSON_FLOW": "Write true or false.",
-    "RATE_LIMIT_ENABLED": "Write true or false.",
-    "LOG_LEVEL": "Write debug, info, warning or error.",
-    "LOG_FORMAT": "Write console or json.",
+    "RATE_LIMIT_BEGIN": "Write a number from 1 to 100000.",
+    "RATE_LIMIT_FINISH": "Write a number from 1 to 100000.",
+    "RATE_LIMIT_REFRESH": "Write a number from 1 to 100000.",
 }
+_QUOTES = frozenset("\"'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +59,22 @@ class Values:
     warnings: list[str]
 
     def text(self, name: str) -> str | None:
+        """What a setting is meant to be: without the quotes around it, which are a problem by themselves."""
         value = self.found.get(name)
-        return value.text if value else None
+        return _unquoted(value.text) or None if value else None
+
+    def word(self, name: str) -> str | None:
+        """One of the words that a setting takes, as they are written; None for any other text, which is a problem."""
+        text = self.text(name) or ""
+        return next((word for word in words_of(NAMES[name]) if word.lower() == text.lower()), None)
 
     def settings(self) -> Settings:
         """The typed settings. Raises ConfigurationError with every problem there is."""
-        problems = [*self.problems, *self._cross_checks()]
+        problems = [*self.problems, *contradictions(self.text)]
         try:
-            settings = Settings.model_validate({NAMES[name]: value.text for name, value in self.found.items()})
+            settings = Settings.model_validate(
+                {field_name: text for name, field_name in NAMES.items() if (text := self.text(name))}
+            )
         except ValidationError as error:
             problems = [*_problems_of(error), *problems]
         if problems:
@@ -90,32 +97,6 @@ class Values:
             raise ConfigurationError(problems)
         return str(url)
 
-    def _cross_checks(self) -> Iterator[SettingProblem]:
-        for provider, names in CREDENTIALS.items():
-            missing = [name for name in names if name not in self.found]
-            if missing and len(missing) < len(names):
-                yield SettingProblem(
-                    ", ".join(missing), "missing.",
-                    f"{provider.display_name} is on when all of {', '.join(names)} are set, off when none is.",
-                )  # fmt: skip
-            name = f"{provider.upper()}_REDIRECT_URI"
-            path = f"/auth/{provider}/callback"
-            redirect_uri = self.text(name)
-            if redirect_uri and not redirect_uri.endswith(path):
-                yield SettingProblem(
-                    name,
-                    "does not lead to this server.",
-                    f"Write PUBLIC_URL followed by {path}.",
-                )
-        if self.text("ENVIRONMENT") == Environment.PRODUCTION:
-            for name in ("PUBLIC_URL", "GOOGLE_REDIRECT_URI", "FACEBOOK_REDIRECT_URI"):
-                text = self.text(name) or ("" if name != "PUBLIC_URL" else Settings.model_fields["public_url"].default)
-                if text and not text.startswith("https://"):
-                    yield SettingProblem(name, "is not https, which production demands.", "Write its https:// URL.")
-            if "*" in (self.text("CORS_ALLOW_ORIGINS") or ""):
-                remedy = "Name the origins, such as https://app.example.com."
-                yield SettingProblem("CORS_ALLOW_ORIGINS", "lets every origin in, which production forbids.", remedy)
-
 
 def _problems_of(error: ValidationError, setting: str | None = None) -> Iterator[SettingProblem]:
     for item in error.errors(include_url=False, include_input=False):
@@ -126,7 +107,15 @@ def _problems_of(error: ValidationError, setting: str | None = None) -> Iterator
             problem, _, remedy = str(item["ctx"]["error"]).partition(". ")
             yield SettingProblem(name, f"{problem}.", remedy)
         else:
-            yield SettingProblem(name, "cannot be read.", _REMEDIES.get(name, "Write plain ASCII text."))
+            yield SettingProblem(name, "cannot be read.", _remedy(name))
+
+
+def _remedy(name: str) -> str:
+    words = words_of(NAMES[name])
+    if not words:
+        return _REMEDIES.get(name, "Write plain ASCII text.")
+    optional = Settings.model_fields[NAMES[name]].default is None
+    return f"Write {', '.join(words[:-1])} or {words[-1]}{', or leave it out' if optional else ''}."
 
 
 def read_values(
@@ -143,12 +132,14 @@ def read_values(
             if name in values.found:
                 continue
             text = _text_of(name, table)
+            _refuse_quotes(name, text, values)
             if name in FILE_SETTINGS and (path := table.get(f"{name}_FILE", "").strip()):
+                _refuse_quotes(f"{name}_FILE", path, values)
                 if text:
                     problem = f"and {name}_FILE are both set in the {source}."
                     values.problems.append(SettingProblem(name, problem, "Keep one of them."))
                     values.found[name] = Value(text, source)
-                elif text := _read_file(f"{name}_FILE", directory, path, values):
+                elif text := _read_file(f"{name}_FILE", directory, _unquoted(path), values):
                     values.found[name] = Value(text, f"{source}, file {path}")
             elif text:
                 values.found[name] = Value(text, source)
@@ -163,7 +154,7 @@ def _text_of(name: str, table: Mapping[str, str]) -> str:
 def _read_file(name: str, directory: Path, file: str, values: Values) -> str:
     path = directory / file
     try:
-        return path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         if shown_file(file) == HIDDEN:
@@ -172,6 +163,20 @@ def _read_file(name: str, directory: Path, file: str, values: Values) -> str:
             problem, remedy = f"{path} cannot be read ({why}).", "Check path and permissions."
         values.problems.append(SettingProblem(name, problem, remedy))
         return ""
+    if text != _unquoted(text):
+        values.problems.append(SettingProblem(name, "holds its value in quotes.", "Take the quotes out of the file."))
+    return text
+
+
+def _unquoted(text: str) -> str:
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES
+    return text[1:-1] if quoted else text
+
+
+def _refuse_quotes(name: str, text: str, values: Values) -> None:
+    if text != _unquoted(text):
+        remedy = "Take them away: shells drop them, and so does .env, but `docker --env-file` keeps them."
+        values.problems.append(SettingProblem(name, "is in quotes, which are part of the value.", remedy))
 
 
 def _read_dotenv(path: Path, values: Values) -> dict[str, str]:

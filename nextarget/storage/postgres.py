@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import peewee as pw
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
-from nextarget.errors import ConfigurationError, DatabaseUnavailable, SchemaError, SettingProblem
+from nextarget.errors import DatabaseUnavailable, SchemaError
+from nextarget.storage.conninfo import parameters_of
 from nextarget.storage.database import Database, K, P, R, Together, Work
 from nextarget.storage.gathering import Gathering
 from nextarget.storage.pool import Pool
@@ -55,7 +55,7 @@ class PostgresDatabase(Database):
     shared = True
 
     def __init__(self, url: str, *, pool_size: int) -> None:
-        self._parameters = _parameters(url)
+        self._parameters = _CONNECTION | parameters_of(url)
         self._pool_size = pool_size
         self._pool: Pool | None = None
         self._now = _Session(_Peewee(self._parameters), str(self))  # a connection for each thread that asks
@@ -336,17 +336,6 @@ class _Peewee(pw.PostgresqlDatabase):
         """On a connection that is lost there is nothing to undo: to say so would hide how it was lost."""
         with suppress(pw.DatabaseError, pw.InterfaceError, psycopg.Error):
             super().rollback()
-
-
-def _parameters(url: str) -> dict[str, Any]:
-    try:
-        given = conninfo_to_dict(url)
-    except psycopg.Error:  # its text may quote the password
-        problem = "has a parameter or an escape (%..) that PostgreSQL's client does not know."
-        raise ConfigurationError(
-            [SettingProblem("DATABASE_URL", problem, "Write postgresql://user:password@host:5432/database.")]
-        ) from None
-    return _CONNECTION | {name: value for name, value in given.items() if value is not None}
 
 
 def _is_lost(db: pw.Database) -> bool:

@@ -12,7 +12,7 @@ from nextarget.sandbox.workspace import SandboxConfig
 from nextarget.services.purging import purge_for_ever
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.parameters import MAX_BODY_BYTES
-from nextarget.web.rate_limits import LIMITS, RateLimits
+from nextarget.web.rate_limits import LIMITS, Quotas, RateLimits
 from nextarget.web.readiness import READINESS, Readiness
 from nextarget.web.routes import auth, authorize, documents, health, metadata, metrics, token, users
 
@@ -25,7 +25,8 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     settings = runtime.settings
     if settings.rate_limit_enabled:
         seed = runtime.keyring.current.derive("rate limits")
-        app[LIMITS] = RateLimits(settings.rate_limit_storage_url, settings.trusted_proxies, seed=seed)
+        quotas = Quotas(settings.rate_limit_begin, settings.rate_limit_finish, settings.rate_limit_refresh)
+        app[LIMITS] = RateLimits(settings.rate_limit_storage_url, settings.trusted_proxies, seed=seed, quotas=quotas)
     for group in (health, auth, authorize, token, metadata, users, documents, metrics):
         group.add(app)
     if sandbox is not None:

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from aiohttp import web
 
@@ -20,9 +20,6 @@ from nextarget.settings import Network
 from nextarget.telemetry import get_logger, metrics
 from nextarget.web.grammar import OWS
 
-BEGIN_PER_MINUTE = 30
-FINISH_PER_MINUTE = 60
-REFRESH_PER_MINUTE = 120
 LISTING_PER_MINUTE = 10
 """How often one user may have sessions listed, and data exported: no other answer costs as much."""
 _WIDER = 16
@@ -49,6 +46,18 @@ _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{1,45}")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 log = get_logger()
+
+
+class Quotas(NamedTuple):
+    """How often a minute one client may begin a login or ask for a nonce, finish a login or ask for tokens, and refresh
+    one session."""
+
+    begin: int = 30
+    finish: int = 60
+    refresh: int = 120
+
+
+_USUAL = Quotas()
 
 
 class Allowance(NamedTuple):
@@ -113,7 +122,7 @@ class _Minute:
         return width, hash(key) % _SHARED_COUNTS
 
 
-class _Unavailable(Exception):
+class Unavailable(Exception):
     """Redis did not count; the text is the kind of its failure."""
 
 
@@ -160,7 +169,7 @@ class _Redis:
         await self._pool.aclose()
 
     async def count(self, shares: Sequence[Share]) -> Verdict:
-        """Raises _Unavailable."""
+        """Raises Unavailable."""
         keys, quotas = zip(*shares, strict=True)
         await self._take_turn()
         try:
@@ -169,28 +178,37 @@ class _Redis:
         except self._error as error:
             self._failure = type(error).__name__
             self._pause_ends = self._clock() + _PAUSE_SECONDS
-            raise _Unavailable(self._failure) from error
+            raise Unavailable(self._failure) from error
         finally:
             self._turns.release()
         self._failure = None
         return Verdict(max(0, left), refused_for[0] / 1000 if refused_for else None)
 
     async def _take_turn(self) -> None:
-        """Raises _Unavailable when it takes too long: Redis answers, but more slowly than requests come."""
+        """Raises Unavailable when it takes too long: Redis answers, but more slowly than requests come."""
         try:
             async with asyncio.timeout(_TURN_SECONDS if self._turns.locked() else None):
                 await self._turns.acquire()
         except TimeoutError:
-            raise _Unavailable("TurnTimeout") from None
+            raise Unavailable("TurnTimeout") from None
 
     def _check_pause(self) -> None:
-        """Raises _Unavailable during a pause; lets one through after it, and begins another."""
+        """Raises Unavailable during a pause; lets one through after it, and begins another."""
         if self._failure is None:
             return
         now = self._clock()
         if now < self._pause_ends:
-            raise _Unavailable(self._failure)
+            raise Unavailable(self._failure)
         self._pause_ends = now + _PAUSE_SECONDS
+
+
+async def try_counting(url: str) -> None:
+    """Count once in that Redis, as requests are, against nobody. Raises Unavailable."""
+    storage = _Redis(url, time.monotonic)
+    try:
+        await storage.count([Share("nextarget/trial", _SHARED_COUNTS)])
+    finally:
+        await storage.close()
 
 
 class RateLimits:
@@ -205,8 +223,10 @@ class RateLimits:
         trusted: tuple[Network, ...],
         *,
         seed: bytes,
+        quotas: Quotas = _USUAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.quotas = quotas
         self._seed = seed
         self._storage = _Redis(storage_url, clock) if storage_url.startswith("redis") else _Minute()
         self._trusted = trusted
@@ -246,7 +266,7 @@ class RateLimits:
     async def _count(self, request: web.Request, policy: str, shares: Sequence[Share], *, told: bool = True) -> None:
         try:
             left, refused_for = await self._storage.count(shares)
-        except _Unavailable as error:
+        except Unavailable as error:
             metrics.count_uncounted()
             self._complain(str(error))
             return
@@ -268,14 +288,14 @@ LIMITS = web.AppKey("rate_limits", RateLimits)
 """Absent when limits are off."""
 
 
-def limited(policy: str, per_minute: int) -> Callable[[Handler], Handler]:
-    """A handler that one client may call so often."""
+def limited(policy: str, step: Literal["begin", "finish"]) -> Callable[[Handler], Handler]:
+    """A handler that one client may call as often as the quota of this step of a login says."""
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
         async def counted(request: web.Request) -> web.Response:
-            if LIMITS in request.app:
-                await request.app[LIMITS].count_address(request, policy, per_minute)
+            if (limits := request.app.get(LIMITS)) is not None:
+                await limits.count_address(request, policy, getattr(limits.quotas, step))
             response = await handler(request)
             show_allowance(request, response)
             return response

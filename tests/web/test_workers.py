@@ -448,10 +448,10 @@ def test_heartbeats_need_no_disk(tmp_path: Path) -> None:
 def test_counting_in_memory_is_called_out_when_there_are_several_workers(tmp_path: Path) -> None:
     """Limits would be as many times what they say."""
     with served(tmp_path, "--workers", "2") as server:
-        assert server.wait_for("rate_limits_count_per_worker")[0]["workers"] == 2
+        assert any("2 WORKERS" in line["detail"] for line in server.wait_for("settings_warning"))
     with served(tmp_path, "--workers", "2", RATE_LIMIT_ENABLED="false") as server:
         server.workers(2)
-        assert server.events("rate_limits_count_per_worker") == []
+        assert not any("WORKERS" in line["detail"] for line in server.events("settings_warning"))
 
 
 def test_a_person_is_told_in_words(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.negotiation import wants_page
 from nextarget.web.prefetching import in_person
 from nextarget.web.problems import json_response
-from nextarget.web.rate_limits import BEGIN_PER_MINUTE, FINISH_PER_MINUTE, limited
+from nextarget.web.rate_limits import limited
 
 _MODE = re.compile(r"json|redirect")
 _PROVIDERS = "|".join(Provider)
@@ -30,7 +30,7 @@ def add(app: web.Application) -> None:
 
 
 @in_person
-@limited("start", BEGIN_PER_MINUTE)
+@limited("start", "begin")
 async def start(request: web.Request) -> web.Response:
     mode = LoginMode(parameters.of_query(request).optional("mode", _MODE) or LoginMode.JSON)
     begun = request.app[ONLINE].sign_in.begin(_provider(request), mode)
@@ -43,7 +43,7 @@ async def start(request: web.Request) -> web.Response:
 
 
 @in_person
-@limited("callback", FINISH_PER_MINUTE)
+@limited("callback", "finish")
 async def callback(request: web.Request) -> web.Response:
     secure = request.app[RUNTIME].secure_cookies
     answer = _answer(request)

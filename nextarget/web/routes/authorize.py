@@ -14,7 +14,7 @@ from nextarget.web.answers import ANSWER_TO, ASKING_APP, AskingApp, ReturnAddres
 from nextarget.web.keys import ONLINE, RUNTIME
 from nextarget.web.parameters import Parameters
 from nextarget.web.prefetching import in_person
-from nextarget.web.rate_limits import BEGIN_PER_MINUTE, limited
+from nextarget.web.rate_limits import limited
 
 _CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
@@ -28,7 +28,7 @@ def add(app: web.Application) -> None:
 
 
 @in_person
-@limited("authorize", BEGIN_PER_MINUTE)
+@limited("authorize", "begin")
 async def authorize(request: web.Request) -> web.Response:
     request[ASKING_APP] = AskingApp(request.query.get("client_id", ""), request.query.get("redirect_uri", ""))
     query = parameters.of_query(request)

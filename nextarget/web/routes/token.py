@@ -20,14 +20,7 @@ from nextarget.web import parameters
 from nextarget.web.keys import ONLINE, RUNTIME
 from nextarget.web.parameters import Parameters
 from nextarget.web.problems import json_response
-from nextarget.web.rate_limits import (
-    BEGIN_PER_MINUTE,
-    FINISH_PER_MINUTE,
-    LIMITS,
-    REFRESH_PER_MINUTE,
-    limited,
-    show_allowance,
-)
+from nextarget.web.rate_limits import LIMITS, limited, show_allowance
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ISSUED_TYPE = SubjectTokenType.ACCESS_TOKEN.value
@@ -73,7 +66,7 @@ async def revoke(request: web.Request) -> web.Response:
     return response
 
 
-@limited("nonce", BEGIN_PER_MINUTE)
+@limited("nonce", "begin")
 async def nonce(request: web.Request) -> web.Response:
     issued = request.app[ONLINE].native.issue_nonce()
     return json_response({"nonce": issued, "expires_in": NONCE_SECONDS})
@@ -136,7 +129,8 @@ async def _refresh_token(request: web.Request, form: Parameters) -> _Granted:
         form.required("refresh_token", _ANYTHING)
     elif LIMITS in request.app:
         limits = request.app[LIMITS]
-        await limits.count_address(request, "refresh", REFRESH_PER_MINUTE, about=f"{presented.session_id}/", told=False)
+        per_minute = limits.quotas.refresh
+        await limits.count_address(request, "refresh", per_minute, about=f"{presented.session_id}/", told=False)
     return await sessions.refresh(presented), {}
 
 
@@ -161,8 +155,8 @@ def _one_of(kind: type[Provider] | type[SubjectTokenType]) -> re.Pattern[str]:
 
 
 async def _count_address(request: web.Request, *, told: bool = True) -> None:
-    if LIMITS in request.app:
-        await request.app[LIMITS].count_address(request, "token", FINISH_PER_MINUTE, told=told)
+    if (limits := request.app.get(LIMITS)) is not None:
+        await limits.count_address(request, "token", limits.quotas.finish, told=told)
 
 
 _Grant = Callable[[web.Request, Parameters], Awaitable[_Granted]]

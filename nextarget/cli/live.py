@@ -1,0 +1,90 @@
+"""What `check-config --live` asks: whether the database and Redis answer to what the server will ask of them."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nextarget.errors import DatabaseUnavailable, NexTargetError, OperatorError
+
+if TYPE_CHECKING:
+    from nextarget.settings import Settings
+
+ANSWER_SECONDS = 15
+"""How long one question may take in all: longer than what it asks waits for by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one question; `said` is a sentence without secrets."""
+
+    asked: str
+    ok: bool
+    said: str
+
+
+def ask(settings: "Settings") -> Iterator[Answer]:
+    """Everything that the server depends on, as far as these settings use it. Leaves nothing behind but a count in
+    Redis."""
+    yield _within("database", lambda: _database(settings))
+    if settings.rate_limit_enabled and settings.rate_limit_storage_url.startswith("redis"):
+        yield _within("redis", lambda: _redis(settings.rate_limit_storage_url))
+
+
+def _within(asked: str, question: Callable[[], str]) -> Answer:
+    """The answer, from a thread that is left behind when it takes too long: a driver may wait where nothing reaches."""
+    answers: list[Answer] = []
+    faults: list[Exception] = []
+
+    def run() -> None:
+        try:
+            answers.append(Answer(asked, True, question()))
+        except DatabaseUnavailable as error:
+            answers.append(Answer(asked, False, error.for_operator))
+        except NexTargetError as error:
+            answers.append(Answer(asked, False, error.detail))
+        except Exception as error:  # noqa: BLE001 - a fault of ours, for the one place that tells of those
+            faults.append(error)
+
+    thread = threading.Thread(target=run, name=f"nextarget-live-{asked}", daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    if faults:
+        raise faults[0]
+    return answers[0] if answers else Answer(asked, False, f"There was no answer within {ANSWER_SECONDS} s.")
+
+
+def _database(settings: "Settings") -> str:
+    """Raises DatabaseUnavailable or SchemaError."""
+    from nextarget.storage import probe
+    from nextarget.storage.addresses import database_at
+    from nextarget.storage.schema import pending
+
+    database = database_at(settings.database_url)
+    try:
+        if not database.exists():
+            return f"{database} is not there yet; `serve` and `init-db` make it."
+        if names := pending(database):
+            count = f"{len(names)} migration{'s' if len(names) != 1 else ''}"
+            return f"{database} answers; `serve` and `init-db` apply {count}."
+        database.write_now(probe.fill)
+        database.write_now(probe.clear)
+    finally:
+        database.close()
+    return f"{database} answers, takes writes and is up to date."
+
+
+def _redis(url: str) -> str:
+    """Raises OperatorError."""
+    from nextarget.settings import shown
+    from nextarget.web.rate_limits import Unavailable, try_counting
+
+    place = shown("RATE_LIMIT_STORAGE_URL", url)
+    try:
+        asyncio.run(try_counting(url))
+    except Unavailable as error:
+        raise OperatorError(
+            f"{place} does not count ({error}). Check RATE_LIMIT_STORAGE_URL, and that Redis runs and lets it in."
+        ) from error
+    return f"{place} answers and counts."

@@ -1,0 +1,91 @@
+"""What is wrong with settings together, though each is right by itself; and what is right, and still surprises."""
+
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from nextarget.errors import SettingProblem
+from nextarget.model import Provider
+from nextarget.settings.fields import CREDENTIALS, Environment, Settings
+
+_REDIRECT_URIS = tuple(f"{provider.upper()}_REDIRECT_URI" for provider in Provider)
+
+
+def contradictions(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
+    """Of settings as they were found, since others of them may not be understood; `text` is of a setting's name."""
+    yield from _half_configured(text)
+    yield from _elsewhere(text)
+    if (text("ENVIRONMENT") or "").lower() == Environment.PRODUCTION:
+        yield from _too_open(text)
+
+
+def doubts(settings: Settings) -> Iterator[str]:
+    """A sentence about each thing that an operator may not have meant."""
+    for name, networks, consequence in (
+        ("TRUSTED_PROXIES", settings.trusted_proxies, "whoever asks can pass for any address, past every rate limit"),
+        ("METRICS_ALLOW", settings.metrics_allow, "everybody may read /metrics"),
+    ):
+        if any(network.prefixlen == 0 for network in networks):
+            yield f"{name} lists every address there is: {consequence}. List those that are meant."
+    if settings.workers > 1 and settings.rate_limit_enabled and settings.rate_limit_storage_url == "memory://":
+        yield (
+            f"Each of the {settings.workers} WORKERS counts by itself: clients may ask {settings.workers} times as "
+            "often as the limits say. Set RATE_LIMIT_STORAGE_URL to a Redis."
+        )
+    if not settings.providers:
+        yield "No provider is on: nobody can sign in. `nextarget serve --sandbox` needs none."
+
+
+def _half_configured(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
+    for provider, names in CREDENTIALS.items():
+        missing = [name for name in names if not text(name)]
+        if missing and len(missing) < len(names):
+            yield SettingProblem(
+                ", ".join(missing), "missing.",
+                f"{provider.display_name} is on when all of {', '.join(names)} are set, off when none is.",
+            )  # fmt: skip
+
+
+def _elsewhere(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
+    """A provider sends people back to this server, and by the name under which they came: browsers keep the login's
+    cookie for one host, whatever its port (RFC 6265, 8.5), and do not bring a Secure one to plain http."""
+    ours = _place(text("PUBLIC_URL") or Settings.model_fields["public_url"].default)
+    for provider, name in zip(Provider, _REDIRECT_URIS, strict=True):
+        path = f"/auth/{provider}/callback"
+        redirect_uri = text(name)
+        theirs = _place(redirect_uri or "")
+        if redirect_uri and not redirect_uri.endswith(path):
+            yield SettingProblem(name, "does not lead to this server.", f"Write PUBLIC_URL followed by {path}.")
+        elif ours is None or theirs is None:
+            continue  # is told of for itself
+        elif ours[1] != theirs[1]:
+            yield SettingProblem(
+                name,
+                "is on another host than PUBLIC_URL, where browsers do not bring the login's cookie.",
+                f"Write PUBLIC_URL followed by {path}, or let PUBLIC_URL name the same host.",
+            )
+        elif ours[0] == "https" != theirs[0]:
+            yield SettingProblem(
+                name,
+                "is plain http while PUBLIC_URL is https, and browsers do not bring the login's cookie there.",
+                f"Write PUBLIC_URL followed by {path}.",
+            )
+
+
+def _place(url: str) -> tuple[str, str] | None:
+    """Scheme and host; None for what is no URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return (parts.scheme, parts.hostname) if parts.scheme and parts.hostname else None
+
+
+def _too_open(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
+    """What production forbids."""
+    for name in ("PUBLIC_URL", *_REDIRECT_URIS):
+        url = text(name) or ("" if name != "PUBLIC_URL" else Settings.model_fields["public_url"].default)
+        if url and not url.startswith("https://"):
+            yield SettingProblem(name, "is not https, which production demands.", "Write its https:// URL.")
+    if "*" in (text("CORS_ALLOW_ORIGINS") or ""):
+        remedy = "Name the origins, such as https://app.example.com."
+        yield SettingProblem("CORS_ALLOW_ORIGINS", "lets every origin in, which production forbids.", remedy)

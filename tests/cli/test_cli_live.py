@@ -1,0 +1,163 @@
+"""check-config --live: whether the database and Redis answer."""
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nextarget.cli import live
+from nextarget.errors import DatabaseUnavailable
+from tests.conftest import need
+from tests.postgres import Cluster
+from tests.running import free_listener
+
+pytestmark = pytest.mark.usefixtures("secret")
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[str]:
+    """A Redis of its own that wants a password; its URL without one."""
+    program = shutil.which("redis-server")
+    need(program, "redis-server is not installed")
+    with free_listener() as listener:
+        port = str(listener.getsockname()[1])
+    command = [str(program), "--port", port, "--bind", "127.0.0.1", "--save", "", "--requirepass", "hunter2"]
+    process = subprocess.Popen([*command, "--dir", str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert any("Ready to accept connections" in line for line in process.stdout)
+    try:
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """A port on which connections are taken and nothing is ever said."""
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_database_that_answers_is_said_to(run):
+    """Before and after it was made; looking makes none."""
+    before = run("check-config", "--live")
+    assert before.status == 0
+    assert "Database: " in before.err
+    assert "migration" in before.err or "is not there yet" in before.err
+    assert run("init-db").status == 0
+    after = run("check-config", "--live")
+    assert after.status == 0
+    assert "answers and is up to date" in after.err
+
+
+@pytest.mark.sqlite_only("its own kind of database")
+def test_looking_makes_no_file(run, folder):
+    """Whoever only asks leaves the folder as it was."""
+    assert run("check-config", "--live").status == 0
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all/nextarget.db", "sqlite:///folder.db", "sqlite:///noise.db"])
+def test_a_file_that_cannot_be_a_database_is_a_sentence_and_1(run, folder, monkeypatch, url):
+    """A folder that is not there, a folder in its place, something else in it."""
+    (folder / "folder.db").mkdir()
+    (folder / "noise.db").write_bytes(b"noise" * 1000)
+    monkeypatch.setenv("DATABASE_URL", url)
+    result = run("check-config", "--live")
+    assert result.status == 1
+    assert "Error: Database: " in result.err
+    assert url.rpartition("/")[2] in result.err
+
+
+def test_a_database_that_nobody_serves_is_a_sentence_and_1(run, monkeypatch, deaf):
+    """One that is down, and one that takes the connection and says nothing; the password is not shown."""
+    with free_listener() as listener:
+        port = listener.getsockname()[1]
+    for number in (port, deaf):
+        monkeypatch.setenv("DATABASE_URL", f"postgresql://nextarget:hunter2@127.0.0.1:{number}/nextarget")
+        result = run("check-config", "--live")
+        assert result.status == 1
+        assert f"Error: Database: postgresql://127.0.0.1:{number}/nextarget cannot be used." in result.err
+        assert "hunter2" not in result.out + result.err
+
+
+def test_a_database_that_is_not_there_is_a_sentence_and_1(run, monkeypatch, postgres: Cluster):
+    """The server answers, and says that it has none of that name."""
+    monkeypatch.setenv("DATABASE_URL", f"{postgres.create_database()}x")
+    result = run("check-config", "--live")
+    assert result.status == 1
+    assert "createdb" in result.err
+
+
+def test_redis_is_asked_what_the_server_will_ask(run, monkeypatch, redis):
+    """One that counts, one that wants a password first."""
+    monkeypatch.setenv("RATE_LIMIT_STORAGE_URL", redis.replace("//", "//:hunter2@"))
+    result = run("check-config", "--live")
+    assert result.status == 0
+    assert "Redis: " in result.err
+    monkeypatch.setenv("RATE_LIMIT_STORAGE_URL", redis)
+    refused = run("check-config", "--live")
+    assert refused.status == 1
+    assert "Error: Redis: " in refused.err
+    assert "RATE_LIMIT_STORAGE_URL" in refused.err
+    assert "hunter2" not in result.out + result.err
+
+
+def test_a_redis_that_does_not_answer_is_a_sentence_and_1(run, monkeypatch, deaf):
+    """Nobody there, and somebody who says nothing. Where limits are off, nobody asks."""
+    with free_listener() as listener:
+        port = listener.getsockname()[1]
+    for number in (port, deaf):
+        monkeypatch.setenv("RATE_LIMIT_STORAGE_URL", f"redis://:hunter2@127.0.0.1:{number}")
+        result = run("check-config", "--live")
+        assert result.status == 1
+        assert f"Error: Redis: redis://***@127.0.0.1:{number} " in result.err
+    monkeypatch.setenv("RATE_LIMIT_ENABLED", "false")
+    assert run("check-config", "--live").status == 0
+
+
+def test_json_holds_what_was_asked_and_answered(run, monkeypatch, deaf):
+    """`ok` is false when anything failed; without --live nothing is asked."""
+    monkeypatch.setenv("RATE_LIMIT_STORAGE_URL", f"redis://127.0.0.1:{deaf}")
+    result = run("check-config", "--live", "--json")
+    document = json.loads(result.out)
+    assert (result.status, result.err, document["ok"], document["problems"]) == (1, "", False, [])
+    assert [(each["asked"], each["ok"]) for each in document["live"]] == [("database", True), ("redis", False)]
+    assert all(each["answer"] for each in document["live"])
+    assert "live" not in json.loads(run("check-config", "--json").out)
+
+
+def test_nobody_is_asked_while_settings_are_wrong(run, monkeypatch):
+    """What to ask would not be known; the status is that of wrong settings."""
+    monkeypatch.setenv("PORT", "many")
+    result = run("check-config", "--live")
+    assert result.status == 78
+    assert "Database" not in result.err
+
+
+def test_a_database_that_never_answers_is_given_up(run, monkeypatch):
+    """However it hangs, and wherever: the question has its time, and the answer is that there was none."""
+    over = threading.Event()
+    monkeypatch.setattr(live, "ANSWER_SECONDS", 0)
+
+    def hang(_database: object) -> bool:
+        over.wait()
+        raise DatabaseUnavailable
+
+    monkeypatch.setattr("nextarget.storage.sqlite.SqliteDatabase.exists", hang)
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///nextarget.db")
+    try:
+        result = run("check-config", "--live")
+        assert result.status == 1
+        assert "no answer within 0 s" in result.err
+    finally:
+        over.set()
