@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,6 +56,7 @@ def kept_secrets(path: Path) -> dict[str, str]:
         )
 
 
+@lru_cache(maxsize=8)  # OpenSSL checks a key for a twentieth of a second, and each key is asked for three times
 def rsa_key(pem: str) -> RSAPrivateKey:
     """The key in the text. Raises ValueError: it is no RSA key, or a short one."""
     key = serialization.load_pem_private_key(pem.encode(), password=None)
