@@ -41,6 +41,8 @@ DATABASE, REDIS, COLLECTOR = "DATABASE_URL", "RATE_LIMIT_STORAGE_URL", "OTEL_EXP
         ("GOOGLE_TOKEN_ENDPOINT", "http://127.0.0.1:9/sandbox/google/token"),
         ("APP_REDIRECT_URIS", "nextarget://callback, com.example.app:/callback, https://app.example.org/callback"),
         ("CORS_ALLOW_ORIGINS", "*"),
+        ("CORS_ALLOW_ORIGINS", "capacitor://localhost, ionic://localhost, tauri://localhost, https://tauri.localhost"),
+        ("TRUSTED_PROXY_HEADER", "Forwarded"),
         ("CORS_ALLOW_ORIGINS", "https://app.example.org, https://www.example.org"),
         ("JWT_AUDIENCE", "https://api.example.org/v1"),
         ("JWT_AUDIENCE", "our own api"),

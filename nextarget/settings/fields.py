@@ -22,6 +22,7 @@ from nextarget.settings.kinds import (
     SigningSecret,
     StorageUrl,
     Text,
+    TrustedHeader,
 )
 
 
@@ -117,7 +118,11 @@ class Settings(BaseModel):
 
     audit_retention_days: int = Field(365, ge=1, le=3650, description="How long the record of what happened is kept.")
     trusted_proxies: Annotated[tuple[Network, ...], Items] = Field(
-        (), description="Addresses or networks of proxies whose `X-Forwarded-For` is believed."
+        (), description="Addresses or networks of proxies that are believed when they name the client."
+    )
+    trusted_proxy_header: TrustedHeader = Field(
+        "X-Forwarded-For",
+        description="The one header that they name it in: `X-Forwarded-For` or `Forwarded`. The other is ignored.",
     )
     rate_limit_enabled: bool = Field(True, description="Whether clients are held to limits; `false` turns all off.")
     rate_limit_storage_url: StorageUrl = Field(

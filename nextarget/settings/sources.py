@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, Environment, Settings
-from nextarget.settings.kinds import MAKE_SECRET, DatabaseUrl
+from nextarget.settings.kinds import MAKE_SECRET, DatabaseUrl, is_safe_origin
 from nextarget.settings.showing import HIDDEN, shown_file
 
 _REMEDIES = {
@@ -34,6 +34,7 @@ _REMEDIES = {
     "FACEBOOK_GRAPH_VERSION": "Write it as v26.0.",
     "AUDIT_RETENTION_DAYS": "Write whole days, from 1 to 3650.",
     "TRUSTED_PROXIES": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
+    "TRUSTED_PROXY_HEADER": "Write X-Forwarded-For or Forwarded, whichever the proxies set.",
     "METRICS_ALLOW": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
     "JSON_FLOW": "Write true or false.",
     "RATE_LIMIT_ENABLED": "Write true or false.",
@@ -114,6 +115,9 @@ class Values:
             if "*" in (self.text("CORS_ALLOW_ORIGINS") or ""):
                 remedy = "Name the origins, such as https://app.example.com."
                 yield SettingProblem("CORS_ALLOW_ORIGINS", "lets every origin in, which production forbids.", remedy)
+            if not all(map(is_safe_origin, (self.text("CORS_ALLOW_ORIGINS") or "").split(","))):
+                problem = "lists an origin of plain http on another machine, which production forbids."
+                yield SettingProblem("CORS_ALLOW_ORIGINS", problem, "Serve the page by https, and list that origin.")
 
 
 def _problems_of(error: ValidationError, setting: str | None = None) -> Iterator[SettingProblem]:
