@@ -59,7 +59,7 @@ class Settings(BaseModel):
     database_pool_size: int = Field(8, ge=1, le=100, description="Connections of one worker to PostgreSQL, at most.")
     jwt_secret_key: SigningSecret = Field(description="Signs access tokens; at least 32 bytes, required.")
     jwt_previous_secret_keys: Annotated[tuple[SigningSecret, ...], Items] = Field(
-        (), description="Earlier secrets that still verify, so that changing the secret signs nobody out."
+        (), description="Other secrets that verify, past or coming, so that changing the secret signs nobody out."
     )
     jwt_private_key_file: Path | None = Field(
         None, description="PEM file: signs access tokens with EdDSA, ES256 or RS256; the secret is needed all the same."
