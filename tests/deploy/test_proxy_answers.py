@@ -34,10 +34,12 @@ async def modern(site: Site, method: str, path: str, **options: Any) -> Answer2:
     return await ask_http2(port, site.certificate.trust(), f"{NAME}:{port}", method, path, **options)
 
 
-async def said_raw(site: Site, octets: bytes) -> tuple[int, dict[str, str], str]:
+async def said_raw(site: Site, octets: bytes, *, tls: bool = True) -> tuple[int, dict[str, str], str]:
     """What comes back for these bytes: status, headers by lower-case name, body."""
     reader, writer = await asyncio.open_connection(
-        "127.0.0.1", site.proxy.ports.https, ssl=site.certificate.trust(), server_hostname=NAME
+        "127.0.0.1",
+        site.proxy.ports.https,
+        **({"ssl": site.certificate.trust(), "server_hostname": NAME} if tls else {}),
     )
     try:
         writer.write(octets)
@@ -98,6 +100,7 @@ OWN: dict[str, tuple[str, ProblemError]] = {
     "encoding": (f"POST /auth/token HTTP/1.1\r\n{HEAD}Transfer-Encoding: {MARK}\r\n\r\n", InvalidRequest()),
     "two hosts": (f"GET /health HTTP/1.1\r\n{HEAD}Host: {MARK}\r\n\r\n", InvalidRequest()),
     "no host": ("GET /health HTTP/1.1\r\nConnection: close\r\n\r\n", InvalidRequest()),
+    "plain": (f"GET /{MARK} HTTP/1.1\r\n{HEAD}\r\n", InvalidRequest()),
     "trace": (f"TRACE /health HTTP/1.1\r\n{HEAD}\r\n", MethodNotAllowed()),
 }
 
@@ -107,7 +110,7 @@ async def test_what_nginx_answers_by_itself_is_what_the_server_would(site: Site,
     """The same document with an id, which its log has too, and nothing of the request."""
     if site.proxy.name == "nginx":
         octets, error = OWN[what]
-        status, headers, body = await said_raw(site, octets.encode())
+        status, headers, body = await said_raw(site, octets.encode(), tls=what != "plain")
         line = await logged(site, assert_own(status, headers, body, error))
         assert MARK not in repr(headers) + body + line
         assert ("allow" in headers) is (status == 405)  # RFC 9110, 15.5.6
