@@ -9,7 +9,7 @@ import select
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -35,6 +35,9 @@ work, each finds the processor's cache cold, and costs twice as much."""
 
 # Words with an at sign, and runs long enough to be a token. The look-behind keeps it linear: it reads a word once.
 _SENSITIVE = re.compile(r"(?<!\S)[^\s@]*+@\S*|[\w\-.~+/=|%]{16,}", re.ASCII)
+_LONG = re.compile(r"[\w\-~+=|%]{32,}", re.ASCII)
+_BETWEEN_SEGMENTS = re.compile(r"([/:])")
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
@@ -43,9 +46,31 @@ def new_request_id() -> str:
     return f"{getrandbits(128):032x}"
 
 
-def scrubbed(text: str, *, length: int = 200) -> str:
-    """Text of somebody else's, fit for a log: no email address, nothing long enough to be a token, one line."""
-    return _UNPRINTABLE.sub(" ", _SENSITIVE.sub("[...]", text))[:length]
+def scrubbed(text: str, *, length: int = 200, known: Collection[str] = ()) -> str:
+    """Text of somebody else's, fit for a log: no email address, nothing long enough to be a token, one line.
+
+    `known` are words that stay, however long they are, with or without a full stop behind.
+    """
+    kept = _SENSITIVE.sub(lambda found: found[0] if found[0].rstrip(".") in known else "[...]", text)
+    return _UNPRINTABLE.sub(" ", kept)[:length]
+
+
+def scrubbed_uri(uri: str, *, length: int = 200) -> str:
+    """Of a URI of somebody else's what is fit for a log: scheme, host, port and path, one line. No query, no fragment,
+    no user, and no segment that holds an email address or is long enough to be a token."""
+    start = re.split(r"[?#]", uri[: 5 * length], maxsplit=1)[0]
+    scheme, joint, rest = start.partition("://")
+    if joint:
+        authority, slash, path = rest.partition("/")
+        start = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    segments = _BETWEEN_SEGMENTS.split(start)
+    start = "".join("[...]" if _LONG.search(each) or "@" in each or "%40" in each else each for each in segments)
+    return _UNPRINTABLE.sub(" ", start)[:length]
+
+
+def scrubbed_client_id(client_id: str) -> str:
+    """A client id of somebody else's, if it looks like one."""
+    return client_id if not client_id or _CLIENT_ID.fullmatch(client_id) else "[...]"
 
 
 def get_logger() -> Any:

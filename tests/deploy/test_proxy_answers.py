@@ -10,7 +10,14 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from nextarget.errors import InvalidRequest, MethodNotAllowed, NotFound, PayloadTooLarge, ProblemError
+from nextarget.errors import (
+    HeaderFieldsTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    ProblemError,
+)
 from nextarget.web.problems import problem_document
 from nextarget.web.routes import auth, authorize, documents, health, metadata, metrics, token, users
 from tests.deploy.conftest import Site
@@ -94,8 +101,8 @@ OWN: dict[str, tuple[str, ProblemError]] = {
     ),
     "metrics": (f"GET /metrics HTTP/1.1\r\n{HEAD}\r\n", NotFound()),
     "request line": (f"{MARK}\r\n\r\n", InvalidRequest()),
-    "long line": (f"GET /{MARK * 500} HTTP/1.1\r\n{HEAD}\r\n", InvalidRequest()),
-    "long field": (f"GET /health HTTP/1.1\r\n{HEAD}X-Long: {MARK * 500}\r\n\r\n", InvalidRequest()),
+    "long line": (f"GET /{MARK * 4000} HTTP/1.1\r\n{HEAD}\r\n", InvalidRequest()),
+    "long field": (f"GET /health HTTP/1.1\r\n{HEAD}X-Long: {MARK * 4000}\r\n\r\n", HeaderFieldsTooLarge()),
     "version": (f"GET /health HTTP/3.0\r\n{HEAD}\r\n", InvalidRequest()),
     "encoding": (f"POST /auth/token HTTP/1.1\r\n{HEAD}Transfer-Encoding: {MARK}\r\n\r\n", InvalidRequest()),
     "two hosts": (f"GET /health HTTP/1.1\r\n{HEAD}Host: {MARK}\r\n\r\n", InvalidRequest()),

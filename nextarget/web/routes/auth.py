@@ -4,19 +4,23 @@ import re
 
 from aiohttp import web
 
-from nextarget.errors import InvalidRequest
+from nextarget import telemetry
+from nextarget.errors import InvalidRequest, InvalidState
 from nextarget.model import LoginMode, Provider, TokenPair
 from nextarget.sandbox.app import profile_page
-from nextarget.services.signin import AppAnswer, CallbackAnswer
-from nextarget.web import cookies, parameters
-from nextarget.web.answers import ReturnAddress, code_answer, error_answer
+from nextarget.services.signin import AppAnswer, CallbackAnswer, FinishedAlready
+from nextarget.web import cookies, pages, parameters
+from nextarget.web.answers import ReturnAddress, code_answer, error_answer, lost_answer_link
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.negotiation import wants_page
+from nextarget.web.prefetching import in_person
 from nextarget.web.problems import json_response
 from nextarget.web.rate_limits import BEGIN_PER_MINUTE, FINISH_PER_MINUTE, limited
 
 _MODE = re.compile(r"json|redirect")
 _PROVIDERS = "|".join(Provider)
+
+log = telemetry.get_logger()
 
 
 def add(app: web.Application) -> None:
@@ -25,6 +29,7 @@ def add(app: web.Application) -> None:
     app.router.add_get(f"/auth/{{provider:{_PROVIDERS}}}/callback", callback, name="callback", allow_head=False)
 
 
+@in_person
 @limited("start", BEGIN_PER_MINUTE)
 async def start(request: web.Request) -> web.Response:
     mode = LoginMode(parameters.of_query(request).optional("mode", _MODE) or LoginMode.JSON)
@@ -37,24 +42,37 @@ async def start(request: web.Request) -> web.Response:
     return response
 
 
+@in_person
 @limited("callback", FINISH_PER_MINUTE)
 async def callback(request: web.Request) -> web.Response:
     secure = request.app[RUNTIME].secure_cookies
     answer = _answer(request)
     cookie = cookies.login_cookie(request, answer.state, secure=secure)
-    finished = await request.app[ONLINE].sign_in.finish(_provider(request), answer, cookie=cookie)
-    return _to_app(request, finished) if isinstance(finished, AppAnswer) else _signed_in(request, finished)
+    absence = cookies.absence(request, answer.state, secure=secure) if cookie is None else ""
+    sign_in = request.app[ONLINE].sign_in
+    finished = await sign_in.finish(_provider(request), answer, cookie=cookie, absence=absence)
+    match finished:
+        case AppAnswer():
+            return _to_app(request, finished)
+        case FinishedAlready():
+            return _finished_already(request, finished)
+        case TokenPair():
+            return _signed_in(request, finished)
 
 
 def _answer(request: web.Request) -> CallbackAnswer:
     query = parameters.of_query(request)
+    # Facebook's dialog reports some failures in words of its own alone.
+    reason, code = (query.optional(name, parameters.ERROR) for name in ("error_reason", "error_code"))
     answer = CallbackAnswer(
         state=query.required("state", parameters.STATE),
         code=query.optional("code", parameters.CODE),
-        # Facebook's dialog reports some failures as error_code and error_message alone.
-        error=query.optional("error", parameters.ERROR) or query.optional("error_code", parameters.ERROR),
-        error_description=query.optional("error_description", parameters.DESCRIPTION),
+        error=query.optional("error", parameters.ERROR) or code or reason,
+        error_description=query.optional("error_description", parameters.DESCRIPTION)
+        or query.optional("error_message", parameters.DESCRIPTION),
         issuer=query.optional("iss", parameters.ISSUER),
+        error_reason=reason,
+        error_code=code,
     )
     if answer.code is None and answer.error is None:
         raise InvalidRequest("The parameter 'code' is missing, and so is 'error'. The provider sends one of them.")
@@ -67,6 +85,18 @@ def _to_app(request: web.Request, finished: AppAnswer) -> web.Response:
     if isinstance(finished.outcome, str):
         return code_answer(address, finished.outcome, issuer)
     return error_answer(address, finished.outcome, issuer)
+
+
+def _finished_already(request: web.Request, finished: FinishedAlready) -> web.Response:
+    """For a person who loaded the callback again, a page. A program has its answer, or begins again: InvalidState."""
+    if not wants_page(request):
+        raise InvalidState(note=finished.reason)
+    log.info("login_repeated", provider=_provider(request).value, reason=finished.reason)
+    link = None
+    if finished.app is not None:
+        address = ReturnAddress(finished.app.redirect_uri, finished.app.state)
+        link = lost_answer_link(address, request.app[RUNTIME].settings.public_url)
+    return pages.page("finished.html", request, link=link)
 
 
 def _signed_in(request: web.Request, pair: TokenPair) -> web.Response:
