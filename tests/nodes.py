@@ -49,7 +49,7 @@ class Node(Browser):
         self._log: asyncio.Task[None] | None = None
         self._directory = directory
         self._settings = settings
-        self._public_url = settings["PUBLIC_URL"]
+        self.public_url = settings["PUBLIC_URL"]
 
     async def start(self, **overrides: str) -> None:
         """Returns once it listens. `overrides` are settings that change. Raises DidNotStart."""
@@ -102,10 +102,18 @@ class Node(Browser):
         """What the log says that nobody should have to read."""
         return [line for line in self.lines if '"unforeseen_error"' in line or '"level":"error"' in line]
 
+    def visited_by(self, session: aiohttp.ClientSession) -> "Visit":
+        """Another client of this node, with cookies of its own."""
+        return Visit(session, self)
+
+    def own(self, path: str) -> str:
+        """What the client asks this node for, when it is to ask the public address for that."""
+        if path.startswith(self.public_url) and not path.startswith(f"{self.public_url}/sandbox/"):
+            return path.removeprefix(self.public_url)
+        return path
+
     async def ask(self, method: str, path: str, **options: Any) -> Answer:
-        if path.startswith(self._public_url) and not path.startswith(f"{self._public_url}/sandbox/"):
-            path = path.removeprefix(self._public_url)
-        return await super().ask(method, path, **options)
+        return await super().ask(method, self.own(path), **options)
 
     async def _collect(self, stderr: asyncio.StreamReader | None, listening: asyncio.Event) -> None:
         assert stderr is not None
@@ -114,6 +122,21 @@ class Node(Browser):
             if '"listening"' in self.lines[-1]:
                 listening.set()
         listening.set()  # it ended: nobody need wait any longer
+
+
+class Visit(Browser):
+    """A client of a node; see `Node.visited_by`."""
+
+    def __init__(self, session: aiohttp.ClientSession, node: Node) -> None:
+        super().__init__(session, node.url)
+        self.node = node
+
+    async def provider(self, path: str) -> Answer:
+        """What a stand-in provider answers."""
+        return await self.get(self.node.public_url + path)
+
+    async def ask(self, method: str, path: str, **options: Any) -> Answer:
+        return await super().ask(method, self.node.own(path), **options)
 
 
 class Service:

@@ -47,6 +47,8 @@ DATABASE, REDIS, COLLECTOR = "DATABASE_URL", "RATE_LIMIT_STORAGE_URL", "OTEL_EXP
         ("METRICS_ALLOW", "10.0.0.0/8,::1"),
         ("JSON_FLOW", "false"),
         ("CORS_ALLOW_ORIGINS", "*"),
+        ("CORS_ALLOW_ORIGINS", "capacitor://localhost, ionic://localhost, tauri://localhost, https://tauri.localhost"),
+        ("TRUSTED_PROXY_HEADER", "Forwarded"),
         ("CORS_ALLOW_ORIGINS", "https://app.example.org, https://www.example.org"),
         ("JWT_AUDIENCE", "https://api.example.org/v1"),
         ("JWT_AUDIENCE", "our own api"),

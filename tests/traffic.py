@@ -35,6 +35,11 @@ class Attempts:
         async with self._changed:
             await self._changed.wait_for(lambda: made() >= goal)
 
+    async def met(self, *outcomes: str) -> None:
+        """Wait until there has been at least one of each."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: all(self.outcomes[outcome] for outcome in outcomes))
+
 
 class Device:
     """One app on one phone. It signs in, reads its profile, refreshes and signs out, without a pause.

@@ -5,7 +5,7 @@ Lower rooms never see this one: `runtime` hands them plain arguments.
 
 from nextarget.settings.crosschecks import doubts
 from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
-from nextarget.settings.kinds import Network, is_loopback
+from nextarget.settings.kinds import Network, ProxyHeader, is_loopback
 from nextarget.settings.shared import metrics_folder, share_metrics
 from nextarget.settings.showing import shown
 from nextarget.settings.sources import Value, Values, read_values
@@ -17,6 +17,7 @@ __all__ = [
     "SECRET_SETTINGS",
     "Environment",
     "Network",
+    "ProxyHeader",
     "Settings",
     "Value",
     "Values",

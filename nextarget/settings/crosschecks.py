@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from nextarget.errors import SettingProblem
 from nextarget.model import Provider
 from nextarget.settings.fields import CREDENTIALS, Environment, Settings
+from nextarget.settings.kinds import is_safe_origin
 
 _REDIRECT_URIS = tuple(f"{provider.upper()}_REDIRECT_URI" for provider in Provider)
 
@@ -89,3 +90,6 @@ def _too_open(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
     if "*" in (text("CORS_ALLOW_ORIGINS") or ""):
         remedy = "Name the origins, such as https://app.example.com."
         yield SettingProblem("CORS_ALLOW_ORIGINS", "lets every origin in, which production forbids.", remedy)
+    if not all(map(is_safe_origin, (text("CORS_ALLOW_ORIGINS") or "").split(","))):
+        problem = "lists an origin of plain http on another machine, which production forbids."
+        yield SettingProblem("CORS_ALLOW_ORIGINS", problem, "Serve the page by https, and list that origin.")

@@ -21,6 +21,7 @@ from nextarget.settings.kinds import (
     Items,
     Network,
     Origin,
+    ProxyHeader,
     ProxyUrl,
     RedirectUri,
     SigningSecret,
@@ -62,7 +63,7 @@ class Settings(BaseModel):
     database_pool_size: int = Field(8, ge=1, le=100, description="Connections of one worker to PostgreSQL, at most.")
     jwt_secret_key: SigningSecret = Field(description="Signs access tokens; at least 32 bytes, required.")
     jwt_previous_secret_keys: Annotated[tuple[SigningSecret, ...], Items] = Field(
-        (), description="Earlier secrets that still verify, so that changing the secret signs nobody out."
+        (), description="Other secrets that verify, past or coming, so that changing the secret signs nobody out."
     )
     jwt_private_key_file: Path | None = Field(
         None, description="PEM file: signs access tokens with EdDSA, ES256 or RS256; the secret is needed all the same."
@@ -129,7 +130,11 @@ class Settings(BaseModel):
 
     audit_retention_days: int = Field(365, ge=1, le=3650, description="How long the record of what happened is kept.")
     trusted_proxies: Annotated[tuple[Network, ...], Items] = Field(
-        (), description="Addresses or networks of proxies whose `X-Forwarded-For` is believed."
+        (), description="Addresses or networks of proxies that are believed when they name the client."
+    )
+    trusted_proxy_header: ProxyHeader = Field(
+        "X-Forwarded-For",
+        description="The one header that they name it in: `X-Forwarded-For` or `Forwarded`. The other is ignored.",
     )
     rate_limit_enabled: bool = Field(True, description="Whether clients are held to limits; `false` turns all off.")
     rate_limit_storage_url: StorageUrl = Field(

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -26,6 +26,9 @@ _REDIS = re.compile(
     r"(?P<scheme>rediss?)://(?:[^/?#@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}(?:/[0-9]{0,5})?"
     r"(?:\?(?P<options>[^#]*))?"
 )
+_APP_ORIGIN = re.compile(r"(?:capacitor|ionic|tauri)://[a-z0-9]+(?:[.-][a-z0-9]+)*")
+"""The origin of pages that an app carries within itself (Capacitor, Ionic, Tauri); its host is `localhost`, unless the
+app chose another."""
 _REDISS_OPTIONS = {"ssl_cert_reqs": "none|optional|required", "ssl_ca_certs": r"[\x20-\x7e]+"}
 """What may follow the question mark, where there is TLS: redis-py knows more, and fails with what it does not know."""
 _ONE_HOST = re.compile(r"[^*,]+")
@@ -152,7 +155,20 @@ def _proxy(text: str) -> str:
 
 
 def _browser_origin(text: str) -> str:
-    return text if text == "*" else _origin(text)
+    """What a browser writes into `Origin` (RFC 6454, 6.2), byte for byte, or a star."""
+    if text == "*" or _APP_ORIGIN.fullmatch(text):
+        return text
+    if re.search(r"^http:.*[^:]:80$|^https:.*[^:]:443$", _origin(text)):
+        raise ValueError("has the port that its scheme has anyway. Leave it out: browsers do.")
+    return text
+
+
+def is_safe_origin(text: str) -> bool:
+    """Whether nobody on the network can put a page there: an app carries its own, and https proves whose it is. Names
+    below localhost are this machine too (RFC 6761, 6.3)."""
+    found = re.fullmatch(r"http://(?:\[([0-9a-f:.]+)\]|([^:]*))(?::[0-9]*)?", text.strip())
+    host = (found[1] or found[2]) if found else "localhost"
+    return is_loopback(host) or host.endswith(".localhost")
 
 
 def _storage_url(text: str) -> str:
@@ -235,6 +251,7 @@ def _items(value: object) -> object:
     return value
 
 
+ProxyHeader = Literal["X-Forwarded-For", "Forwarded"]
 Origin = Annotated[str, AfterValidator(_origin)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 ClientId = Annotated[str, AfterValidator(_client_id)]

@@ -64,7 +64,7 @@ _HARMLESS = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": _Harmless(_WEB),  # collectors that are rented out want their token in the path
     "HTTPS_PROXY": _Harmless(_WEB),
     "APP_REDIRECT_URIS": _Harmless(path=True, many=True),
-    "CORS_ALLOW_ORIGINS": _Harmless(_WEB, many=True),
+    "CORS_ALLOW_ORIGINS": _Harmless(_WEB | {"capacitor", "ionic", "tauri"}, many=True),
     "JWT_AUDIENCE": _Harmless(_WEB, path=True, text=True),
     "PUBLIC_URL": _PUBLIC,
     "GOOGLE_REDIRECT_URI": _PUBLIC,

@@ -81,7 +81,7 @@ class JwtKey:
 
 
 class Keyring:
-    """The secret that derives keys, earlier ones that still verify, and the private key that signs, if any."""
+    """The secret that derives keys, others that verify, past or coming, and the private key that signs, if any."""
 
     def __init__(self, current: Secret, previous: Sequence[Secret] = (), private_key: JwtKey | None = None) -> None:
         self.secrets = [SigningKey(secret) for secret in (current, *previous)]

@@ -25,8 +25,13 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     settings = runtime.settings
     if settings.rate_limit_enabled:
         seed = runtime.keyring.current.derive("rate limits")
-        quotas = Quotas(settings.rate_limit_begin, settings.rate_limit_finish, settings.rate_limit_refresh)
-        app[LIMITS] = RateLimits(settings.rate_limit_storage_url, settings.trusted_proxies, seed=seed, quotas=quotas)
+        app[LIMITS] = RateLimits(
+            settings.rate_limit_storage_url,
+            settings.trusted_proxies,
+            header=settings.trusted_proxy_header,
+            seed=seed,
+            quotas=Quotas(settings.rate_limit_begin, settings.rate_limit_finish, settings.rate_limit_refresh),
+        )
     for group in (health, auth, authorize, token, metadata, users, documents, metrics):
         group.add(app)
     if sandbox is not None:

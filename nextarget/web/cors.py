@@ -19,7 +19,11 @@ PREFLIGHT_SECONDS = 7200
 """How long a browser may remember what it was allowed; none believes more than it likes."""
 
 _EXPOSED = ("X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate")
-_ACCEPTED = ("Authorization", "Content-Type")
+_ACCEPTED = (
+    *("Authorization", "Content-Type"),
+    # What error trackers, tracers and HTTP libraries of browser apps add to every request. Nothing here reads it.
+    *("traceparent", "tracestate", "baggage", "sentry-trace", "X-Requested-With"),
+)
 
 
 def open_to(app: web.Application, origins: tuple[str, ...]) -> None:

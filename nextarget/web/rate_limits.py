@@ -5,8 +5,6 @@ When the storage fails, requests pass: a limit protects the service, and must no
 
 import asyncio
 import hmac
-import ipaddress
-import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,9 +14,9 @@ from typing import Literal, NamedTuple
 from aiohttp import web
 
 from nextarget.errors import RateLimited
-from nextarget.settings import Network
+from nextarget.settings import Network, ProxyHeader
 from nextarget.telemetry import get_logger, metrics
-from nextarget.web.grammar import OWS
+from nextarget.web.client_address import client_networks
 
 LISTING_PER_MINUTE = 10
 """How often one user may have sessions listed, and data exported: no other answer costs as much."""
@@ -37,13 +35,7 @@ _TURN_SECONDS = 5
 """How long a request waits until it may ask Redis: far longer than a burst takes, while Redis is quick."""
 _PAUSE_SECONDS = 5
 """How long Redis is left alone after it failed."""
-_MOST_HOPS = 32
-"""How many proxies a request may have come through."""
-_MOST_ADDRESS = 64
-"""Characters in an address; the longest, of IPv6 with a zone, has fewer."""
 
-_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{1,45}")
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 log = get_logger()
 
@@ -212,7 +204,7 @@ async def try_counting(url: str) -> None:
 
 
 class RateLimits:
-    """`storage_url` is memory:// or redis://…; addresses are taken from `trusted` proxies alone.
+    """`storage_url` is memory:// or redis://…; addresses are taken from `trusted` proxies alone, out of one `header`.
 
     `seed` is secret, and the same on every node. `clock` gives seconds that never go back.
     """
@@ -222,6 +214,7 @@ class RateLimits:
         storage_url: str,
         trusted: tuple[Network, ...],
         *,
+        header: ProxyHeader = "X-Forwarded-For",
         seed: bytes,
         quotas: Quotas = _USUAL,
         clock: Callable[[], float] = time.monotonic,
@@ -230,6 +223,7 @@ class RateLimits:
         self._seed = seed
         self._storage = _Redis(storage_url, clock) if storage_url.startswith("redis") else _Minute()
         self._trusted = trusted
+        self._header = header
         self._clock = clock
         self._complained_at = float("-inf")
 
@@ -246,7 +240,7 @@ class RateLimits:
         is about something, the limit is drawn anew each minute, up to twice as high: who knew it would spend all but
         the last, and be told by that one whether somebody else at the same address had asked.
         """
-        networks = client_networks(request, self._trusted)
+        networks = client_networks(request, self._trusted, self._header)
         # In braces what all keys of a request have in common: a cluster of Redis keeps those in one place.
         place = f"nextarget/{policy}/{{{about}{networks[-1]}}}"
         shares = [Share(place + each, per_minute * (_WIDER if width else 1)) for width, each in enumerate(networks)]
@@ -319,62 +313,3 @@ async def count_user(request: web.Request, policy: str, per_minute: int, user_id
     """
     if LIMITS in request.app:
         await request.app[LIMITS].count(request, policy, per_minute, user_id, told=False)
-
-
-def client_networks(request: web.BaseRequest, trusted: tuple[Network, ...]) -> tuple[str, ...]:
-    """What is the client's, and of IPv6 the wider network that may be: the /64 has one owner, and the /48 often has."""
-    address = client_address(request, trusted)
-    if address is None:
-        return ("unknown",)
-    if address.version == 4:
-        return (str(address),)
-    return tuple(str(ipaddress.ip_network((address, width), strict=False)) for width in (64, 48))
-
-
-def client_address(request: web.BaseRequest, trusted: tuple[Network, ...]) -> Address | None:
-    """Who asks, as far as it can be known.
-
-    `X-Forwarded-For` is read from the right, and only as long as each hop is a trusted proxy: what a client wrote
-    into it itself changes nothing.
-    """
-    address = address_of(request.remote or "")
-    if address is not None and in_any(address, trusted):
-        for hop in reversed(forwarded_hops(request)):
-            forwarded = forwarded_address(hop)
-            if forwarded is None:
-                break
-            address = forwarded
-            if not in_any(address, trusted):
-                break
-    return address
-
-
-def forwarded_hops(request: web.BaseRequest) -> list[str]:
-    """The hops that `X-Forwarded-For` names; of more than _MOST_HOPS the first ones in one piece, which is no address.
-
-    A client may send half a mebibyte of them.
-    """
-    return ",".join(request.headers.getall("X-Forwarded-For", [])).rsplit(",", _MOST_HOPS)
-
-
-def forwarded_address(hop: str) -> Address | None:
-    """The address in one item of `X-Forwarded-For`, None for anything else, a zone included: it means something on one
-    machine alone (RFC 4007, 11.2), and names what it likes."""
-    hop = hop.strip(OWS)
-    return address_of(hop) if _ADDRESS.fullmatch(hop) else None
-
-
-def in_any(address: Address, networks: tuple[Network, ...]) -> bool:
-    return any(address in network for network in networks)
-
-
-def address_of(text: str) -> Address | None:
-    """The address that a text is; an IPv4 one written as IPv6 is the IPv4 one."""
-    if len(text) > _MOST_ADDRESS:
-        return None
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address

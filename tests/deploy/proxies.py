@@ -117,7 +117,6 @@ def traefik_program() -> str:
 def write_traefik(folder: Path, ports: Ports, upstreams: list[int], certificate: Certificate) -> Path:
     """Both shipped files for `folder`; the static one's path."""
     static: dict[str, Any] = yaml.safe_load((DEPLOY / "traefik/traefik.yaml").read_text(encoding="utf-8"))
-    dynamic: dict[str, Any] = yaml.safe_load((DEPLOY / "traefik/nextarget.yaml").read_text(encoding="utf-8"))
     static["entryPoints"]["web"]["address"] = f"127.0.0.1:{ports.http}"
     static["entryPoints"]["websecure"]["address"] = f"127.0.0.1:{ports.https}"
     # A certificate of the test's own in place of one from Let's Encrypt.
@@ -125,11 +124,17 @@ def write_traefik(folder: Path, ports: Ports, upstreams: list[int], certificate:
     del static["certificatesResolvers"]
     static["accessLog"]["filePath"] = str(folder / "access.log")
     static["providers"]["file"]["filename"] = str(folder / "nextarget.yaml")
-    dynamic["tls"]["certificates"] = [{"certFile": str(certificate.chain), "keyFile": str(certificate.key)}]
-    dynamic["http"]["services"]["nextarget"]["loadBalancer"]["servers"] = [
-        {"url": f"http://127.0.0.1:{port}"} for port in upstreams
-    ]
-    (folder / "nextarget.yaml").write_text(yaml.safe_dump(dynamic), encoding="utf-8")
+    own = f"  certificates:\n    - certFile: {certificate.chain}\n      keyFile: {certificate.key}\n"
+    dynamic = _changed(
+        (DEPLOY / "traefik/nextarget.yaml").read_text(encoding="utf-8"),
+        {
+            "          - url: http://127.0.0.1:8000\n": "".join(
+                f"          - url: http://127.0.0.1:{port}\n" for port in upstreams
+            ),
+            "\ntls:\n": f"\ntls:\n{own}",
+        },
+    )
+    (folder / "nextarget.yaml").write_text(dynamic, encoding="utf-8")
     path = folder / "traefik.yaml"
     path.write_text(yaml.safe_dump(static), encoding="utf-8")
     return path

@@ -9,7 +9,7 @@ import yaml
 from aiohttp.test_utils import make_mocked_request
 
 from nextarget.settings import NAMES, read_values
-from nextarget.web.rate_limits import client_networks
+from nextarget.web.client_address import client_networks
 from nextarget.web.server import SHUTDOWN_SECONDS
 from tests.deploy.documents import README, environment, section, stages, texts
 from tests.deploy.site import DEPLOY

@@ -72,13 +72,28 @@ def test_changing_the_secret_keeps_the_old_one_for_verifying(machine: Machine) -
     """Both are read afterwards, by the service and on the terminal alike."""
     secrets = machine.root / "etc/nextarget/secrets"
     old = (secrets / "jwt").read_text()
-    machine.run(blocks("Changing secrets and keys", "jwt_previous"))
+    machine.run(blocks("Changing secrets and keys", "secrets/jwt\necho"))
     assert (secrets / "jwt_previous").read_text() == old
     assert (secrets / "jwt").read_text() != old
     assert "jwt_previous" in machine.run("sudo nextarget check-config")
     _, _, own = machine.service()
     assert Path(own["JWT_PREVIOUS_SECRET_KEYS_FILE"]).read_text() == old
     assert machine.asked_of_systemd[-1] == "restart nextarget"
+
+
+def test_on_several_machines_the_coming_secret_is_listed_before_it_signs(machine: Machine) -> None:
+    """Each command of the page, in its order: made, listed, then the two change places."""
+    secrets = machine.root / "etc/nextarget/secrets"
+    chapter, old = "Changing secrets and keys", (secrets / "jwt").read_text()
+    machine.run(blocks(chapter, "/dev/stdin /etc/nextarget/secrets/jwt_coming"))
+    coming = (secrets / "jwt_coming").read_text()
+    machine.run(blocks(chapter, "mv /etc/nextarget/secrets/jwt_coming /etc/nextarget/secrets/jwt_previous"))
+    assert [(secrets / name).read_text() for name in ("jwt", "jwt_previous")] == [old, coming]
+    assert "jwt_previous" in machine.run("sudo nextarget check-config")
+    machine.run(blocks(chapter, "mv /etc/nextarget/secrets/jwt /etc/nextarget/secrets/jwt_previous"))
+    assert [(secrets / name).read_text() for name in ("jwt", "jwt_previous")] == [coming, old]
+    assert {path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {0o600}
+    assert machine.asked_of_systemd[-2:] == ["restart nextarget"] * 2
 
 
 def test_a_restored_backup_brings_back_who_was_deleted_since(used: Machine) -> None:

@@ -1,6 +1,7 @@
 """Servers that restart, die or are away behind the shipped proxy files, and what the proxies write down about it."""
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -89,6 +90,30 @@ async def test_servers_that_are_away_are_an_error_worth_a_retry(pair: Site, visi
         assert answer.headers["Content-Type"] == "application/problem+json"
     await pair.start(0)
     await until_answered(visitor, "/auth/providers")
+
+
+async def test_nginx_names_a_request_that_no_server_answered(pair: Site, visitor: Browser) -> None:
+    """One id in the header, in the document and in its log, which tells the route too; the next request has another."""
+    if pair.proxy.name == "nginx":
+        for server in pair.servers:
+            await server.end(signal.SIGKILL)
+        answers = [
+            await visitor.get("/users/me", headers={"X-Request-ID": MARK}),
+            await visitor.ask("POST", "/auth/token", data=b"x" * 60_000),
+            await visitor.get(f"/users/me/sessions/{MARK}"),
+        ]
+        lines = []
+        for answer in answers:
+            assert (answer.status, answer.json["request_id"]) == (503, answer.headers["X-Request-ID"])
+            assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-ID"])
+            async with asyncio.timeout(30):
+                while answer.headers["X-Request-ID"] not in pair.proxy.access_log:
+                    await asyncio.sleep(0)
+            log = pair.proxy.access_log.splitlines()
+            lines += [line for line in log if line.endswith(f"request_id={answer.headers['X-Request-ID']}")]
+        named = [re.findall(r'"(.*?) HTTP/1.1" 503 ', line) for line in lines]
+        assert named == [["GET /users/me"], ["POST /auth/token"], ["GET /users/me/sessions/{session_id}"]]
+        assert MARK not in pair.proxy.all_logs
 
 
 async def test_no_log_of_the_proxy_holds_a_query(pair: Site, visitor: Browser) -> None:

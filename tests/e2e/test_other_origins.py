@@ -77,6 +77,22 @@ async def test_an_app_of_a_listed_origin_reads_answers_and_errors(page: Page, sh
     assert (refused["status"], refused["body"]["error"]) == (400, "invalid_grant")
 
 
+async def test_an_app_with_a_tracker_and_a_tracer_gets_its_answers(page: Page, shared: Server, app_port: int) -> None:
+    """They add their headers to every request of a page, and the browser asks for leave first."""
+    added = {
+        "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01",
+        "tracestate": "vendor=1",
+        "baggage": "sentry-environment=production",
+        "sentry-trace": f"{'ab' * 16}-{'cd' * 8}-1",
+        "X-Requested-With": "XMLHttpRequest",
+    }
+    await page.goto(f"http://127.0.0.1:{app_port}/")
+    answer = await call(page, f"{shared.url}/auth/providers", headers=added)
+    assert (answer["status"], len(answer["id"])) == (200, 32)
+    refused = await call(page, f"{shared.url}/auth/providers", headers=added | {"X-Of-Nobody": "1"})
+    assert refused == {"failed": "TypeError"}
+
+
 async def test_an_app_of_another_origin_reads_nothing(page: Page, shared: Server, app_port: int) -> None:
     """The same page under another name is another origin: nothing that needs a token is even sent."""
     token = (await shared.sign_in()).json["access_token"]

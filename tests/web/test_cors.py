@@ -73,10 +73,11 @@ async def test_a_preflight_of_a_listed_origin_is_granted_for_each_method_that_th
 ) -> None:
     """It demands no token, and names origin, method and header, never credentials."""
     path = path.format(session_id="53c0ad2f-2f4b-4c39-8b43-5b5f7e3f3f10")
-    answer = await preflight(shared, path, method, headers="authorization,content-type")
+    asked = "authorization,baggage,content-type,sentry-trace,traceparent,tracestate,x-requested-with"
+    answer = await preflight(shared, path, method, headers=asked)
     assert (answer.status, answer.text) == (200, "")
     allowed = grants(answer).pop("Access-Control-Allow-Headers")
-    assert set(allowed.split(",")) == {"AUTHORIZATION", "CONTENT-TYPE"}
+    assert set(allowed.lower().split(",")) == set(asked.split(","))
     assert grants(answer) == {
         "Access-Control-Allow-Origin": ORIGIN,
         "Access-Control-Allow-Methods": method,
@@ -195,6 +196,19 @@ async def test_preflights_are_counted_against_nobody(shared: Server) -> None:
         assert (await preflight(shared, "/auth/nonce", "POST", headers="")).status == 200
     answer = await shared.ask("POST", "/auth/nonce", headers={"Origin": ORIGIN})
     assert answer.headers["RateLimit"] == '"nonce";r=29'
+
+
+@pytest.mark.parametrize(
+    "origin", ["capacitor://localhost", "ionic://localhost", "tauri://localhost", "https://tauri.localhost"]
+)
+async def test_pages_that_an_app_carries_may_be_listed(tmp_path: Path, origin: str) -> None:
+    """Their origin is compared byte for byte, as any other: not by its scheme, nor by its host."""
+    async with running(tmp_path, CORS_ALLOW_ORIGINS=origin) as server:
+        assert (await preflight(server, "/auth/token", "POST", origin=origin)).status == 200
+        answer = await server.get("/users/me", headers={"Origin": origin})
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+        for other in (f"{origin}:80", f"{origin}/", f"{origin}.evil.example", origin.upper(), "http://localhost"):
+            assert (await preflight(server, "/auth/token", "POST", origin=other)).status == 403, other
 
 
 async def test_a_star_lets_every_origin_in_but_no_cookie(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from nextarget.sandbox import guard
+from nextarget.web.client_address import client_address, client_networks
 from nextarget.web.negotiation import preferred_language, wants_page
-from nextarget.web.rate_limits import client_address, client_networks
 from tests.running import Server, running
 from tests.web.wire import REFUSED, asked, exchange
 
@@ -151,12 +151,16 @@ READERS: Mapping[tuple[bytes, ...], bool] = {
     (b"0313.0.0161.7",): False,
     (b"203.0.28935",): False,
     (b"3405803783",): False,
-    (READER + b":80",): False,
+    (READER + b":80",): True,
+    (READER + b":",): False,
+    (READER + b":8O",): False,
     (READER + b"%eth0",): False,
     (b"::ffff:" + READER + b"%eth0",): False,
     (b"::ffff:" + READER + b"%",): False,
     (b"::ffff:" + READER + b"/128",): False,
-    (b"[::ffff:" + READER + b"]",): False,
+    (b"[::ffff:" + READER + b"]",): True,
+    (b"[::ffff:" + READER + b"]:80",): True,
+    (b"[" + READER + b"]:80",): False,
     (b'"' + READER + b'"',): False,
 }
 

@@ -12,11 +12,11 @@ import re
 from aiohttp import hdrs, web
 
 from nextarget.errors import MetricsForbidden
-from nextarget.settings import Network, is_loopback, metrics_folder
+from nextarget.settings import Network, ProxyHeader, is_loopback, metrics_folder
 from nextarget.telemetry import flush
 from nextarget.telemetry import metrics as collected
+from nextarget.web.client_address import address_of, client_address, hops, in_any
 from nextarget.web.keys import RUNTIME
-from nextarget.web.rate_limits import address_of, client_address, forwarded_address, forwarded_hops, in_any
 
 _PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]+)?")
@@ -29,14 +29,19 @@ def add(app: web.Application) -> None:
 async def metrics(request: web.Request) -> web.Response:
     """In a thread: with several workers it reads some files of each."""
     settings = request.app[RUNTIME].settings
-    if not may_read(request, settings.metrics_allow, settings.trusted_proxies):
+    if not may_read(request, settings.metrics_allow, settings.trusted_proxies, settings.trusted_proxy_header):
         raise MetricsForbidden
     flush()
     body = await asyncio.to_thread(collected.exposition, metrics_folder())
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: collected.CONTENT_TYPE})
 
 
-def may_read(request: web.BaseRequest, allow: tuple[Network, ...], trusted: tuple[Network, ...]) -> bool:
+def may_read(
+    request: web.BaseRequest,
+    allow: tuple[Network, ...],
+    trusted: tuple[Network, ...],
+    header: ProxyHeader = "X-Forwarded-For",
+) -> bool:
     """Whether the metrics are for whoever sent this request. What cannot be told for certain is refused."""
     peer = address_of(request.remote or "")
     if peer is None:
@@ -44,10 +49,10 @@ def may_read(request: web.BaseRequest, allow: tuple[Network, ...], trusted: tupl
     if not any(name in request.headers for name in _PROXY_HEADERS):
         local = peer.is_loopback and is_loopback(_host_name(request))
         return local or in_any(peer, allow)
-    hops = forwarded_hops(request)
-    if not in_any(peer, trusted) or any(forwarded_address(hop) is None for hop in hops):
+    named = list(hops(request, header))
+    if not in_any(peer, trusted) or not named or None in named:
         return False
-    client = client_address(request, trusted)
+    client = client_address(request, trusted, header)
     return client is not None and in_any(client, allow)
 
 
