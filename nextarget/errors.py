@@ -127,6 +127,14 @@ class UnsupportedResponseType(ProblemError):
     sentence = "Only response_type=code is supported."
 
 
+class InvalidScope(ProblemError):
+    """The scope is not a list of scopes. One that is not known here is no error: it is left out (RFC 6749, 3.3)."""
+
+    code, status, title = "invalid_scope", 400, "Scope malformed"
+    oauth_error = "invalid_scope"
+    sentence = "The scope is malformed. Send names with single spaces between them, or leave it out."
+
+
 class RedirectRefused(ProblemError):
     """The client or its redirect is not one of ours, so the answer cannot be sent there (RFC 6749, 4.1.2.1)."""
 

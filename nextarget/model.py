@@ -201,6 +201,10 @@ class AccessToken:
     expires_in: int
 
 
+GRANTED_SCOPE = "email"
+"""What every token of ours is good for, whatever the app asked for (RFC 6749, 3.3)."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenPair:
     """What an app gets for a session: an access token for now, a refresh token for later, and whose they are."""
@@ -221,6 +225,7 @@ class TokenPair:
             "email_verified": self.user.email_verified,
             "provider": self.user.provider.value,
             "user_id": self.user.id,
+            "scope": GRANTED_SCOPE,
         }
 
 

@@ -66,6 +66,7 @@ async def test_the_token_response_holds_the_tokens_and_whose_they_are(server: Se
         "email_verified": True,
         "provider": "google",
         "user_id": user_id,
+        "scope": "email",
     }
 
 

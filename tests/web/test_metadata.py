@@ -26,6 +26,7 @@ async def test_the_metadata_is_complete_and_the_same_at_both_addresses(tmp_path:
             "token_endpoint": f"{url}/auth/token",
             "revocation_endpoint": f"{url}/auth/revoke",
             "jwks_uri": f"{url}/.well-known/jwks.json",
+            "scopes_supported": ["email"],
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
             "grant_types_supported": [

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from nextarget.errors import InvalidRequest, RedirectRefused, UnsupportedResponseType
+from nextarget.errors import InvalidRequest, InvalidScope, RedirectRefused, UnsupportedResponseType
 from nextarget.model import AppRequest, LoginMode, Provider
 from nextarget.services.authorization import needs_person
 from nextarget.services.signin import BegunLogin
@@ -19,6 +19,9 @@ _CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
 _STATE = re.compile(r"[\x20-\x7e]{1,4096}")
 """RFC 6749, appendix A.5: VSCHAR. How long it may be depends on what else has to fit into the login's cookie."""
+_SCOPE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,4096}")
+"""RFC 6749, 3.3, but for how many spaces part two scopes."""
+_ANYTHING = re.compile(r".+", re.S)
 _PROVIDER = re.compile("|".join(Provider))
 
 
@@ -95,6 +98,8 @@ def _code_challenge(query: Parameters) -> str:
     RFC 7636, 4.4.1: without a challenge, or with `plain`, it is `invalid_request`.
     """
     query.optional("state", _STATE)
+    if (scope := query.optional("scope", _ANYTHING)) is not None and not _SCOPE.fullmatch(scope):
+        raise InvalidScope
     if query.required("response_type", _NAME) != "code":
         raise UnsupportedResponseType
     if query.optional("response_mode", _NAME) not in {None, "query"}:

@@ -3,7 +3,7 @@
 import orjson
 from aiohttp import web
 
-from nextarget.model import Provider
+from nextarget.model import GRANTED_SCOPE, Provider
 from nextarget.web.keys import ONLINE, RUNTIME
 from nextarget.web.problems import json_response
 from nextarget.web.routes.token import GRANT_TYPES
@@ -29,6 +29,7 @@ async def metadata(request: web.Request) -> web.Response:
         "token_endpoint": f"{issuer}/auth/token",
         "revocation_endpoint": f"{issuer}/auth/revoke",
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
+        "scopes_supported": [GRANTED_SCOPE],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GRANT_TYPES),
