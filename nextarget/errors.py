@@ -112,7 +112,7 @@ class InvalidClient(ProblemError):
 
     code, status, title = "invalid_client", 401, "Unknown client"
     oauth_error = "invalid_client"
-    sentence = "The client_id is not the app's, or credentials were sent. Send client_id alone, in the body."
+    sentence = "The client_id is not the app's, or a secret was sent. Send client_id alone: the app has no secret."
 
 
 class UnsupportedGrantType(ProblemError):

@@ -53,7 +53,7 @@ def _without_port(redirect_uri: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class PresentedCode:
-    """What an app sends to the token endpoint with its code."""
+    """What an app sends to the token endpoint with its code; the redirect if it likes (OAuth 2.1, 4.1.3)."""
 
     code: str = field(repr=False)
     client_id: str
@@ -106,8 +106,9 @@ class CodeRedemption:
 
 
 def _owns(presented: PresentedCode, grant: AuthorizationGrant) -> bool:
-    same_app = (presented.client_id, presented.redirect_uri) == (grant.app.client_id, grant.app.redirect_uri)
-    return same_app and hmac.compare_digest(code_challenge(presented.code_verifier), grant.app.code_challenge)
+    if presented.client_id != grant.app.client_id or presented.redirect_uri not in {None, grant.app.redirect_uri}:
+        return False
+    return hmac.compare_digest(code_challenge(presented.code_verifier), grant.app.code_challenge)
 
 
 def _event(now: Millis, event: str, grant: AuthorizationGrant, session_id: str) -> AuditEvent:
