@@ -46,6 +46,30 @@ def problems(directory, environ):
     return {}
 
 
+@pytest.mark.parametrize(
+    "uri", ["http://localhost/callback", "http://localhost", "http://localhost:3000/callback?x=1", "http://LOCALHOST/"]
+)
+def test_localhost_may_be_a_redirect_in_development_alone(tmp_path, uri):
+    """RFC 8252, 8.3: a name may lead elsewhere, so production wants the address; the remedy says which."""
+    listed = f"nextarget://callback, {uri}"
+    assert settings(tmp_path, APP_REDIRECT_URIS=listed).app_redirect_uris == ("nextarget://callback", uri)
+    production = {"ENVIRONMENT": "production", "PUBLIC_URL": "https://auth.example.org", "JWT_SECRET_KEY": SECRET}
+    found = problems(tmp_path, production | {"APP_REDIRECT_URIS": listed})
+    assert set(found) == {"APP_REDIRECT_URIS"}
+    assert "http://127.0.0.1" in found["APP_REDIRECT_URIS"].remedy
+    for other in ("https://localhost.example/callback", "http://127.0.0.1/localhost", "localhost://callback"):
+        assert problems(tmp_path, production | {"APP_REDIRECT_URIS": other}) == {}
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://localhost./", "http://app.localhost/", "http://localhost.example/", "http://127.0.0.2/", "http://x/"],
+)
+def test_no_other_name_on_plain_http_may_be_a_redirect(tmp_path, uri):
+    """RFC 8252, 7.3: loopback is all that plain http is for."""
+    assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "APP_REDIRECT_URIS": uri})) == {"APP_REDIRECT_URIS"}
+
+
 def test_a_secret_is_all_that_must_be_set(tmp_path):
     """Everything else has a default that works on a developer's machine."""
     made = settings(tmp_path)

@@ -13,7 +13,9 @@ from nextarget.storage.database import Connection, Database
 from nextarget.telemetry import get_logger, login_id, request_id
 from nextarget.tokens.encoding import code_challenge, digest
 
-_LOOPBACK = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|\[::1\]))(?::(?P<port>[1-9][0-9]{0,4}))?(?P<path>(?:/.*)?)")
+_LOOPBACK = re.compile(
+    r"(?P<host>http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::(?P<port>[1-9][0-9]{0,4}))?(?P<path>(?:/.*)?)"
+)
 log = get_logger()
 
 
@@ -28,7 +30,8 @@ class Redirects:
     def check(self, client_id: str | None, redirect_uri: str | None) -> str:
         """The redirect, if client and redirect are ours. Raises RedirectRefused.
 
-        A loopback address that is listed may have any port (RFC 8252, 7.3).
+        A loopback address that is listed may have any port (RFC 8252, 7.3), and so may `localhost`, which production
+        does not list.
         """
         if client_id != self._client_id:
             raise RedirectRefused(note="unknown client_id")

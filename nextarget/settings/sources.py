@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, Environment, Settings
-from nextarget.settings.kinds import MAKE_SECRET, DatabaseUrl
+from nextarget.settings.kinds import MAKE_SECRET, DatabaseUrl, names_localhost
 from nextarget.settings.showing import HIDDEN, shown_file
 
 _REMEDIES = {
@@ -111,6 +111,10 @@ class Values:
                 text = self.text(name) or ("" if name != "PUBLIC_URL" else Settings.model_fields["public_url"].default)
                 if text and not text.startswith("https://"):
                     yield SettingProblem(name, "is not https, which production demands.", "Write its https:// URL.")
+            if any(names_localhost(uri.strip()) for uri in (self.text("APP_REDIRECT_URIS") or "").split(",")):
+                problem = "lists http://localhost, which is for development alone."
+                remedy = "Write http://127.0.0.1 and http://[::1], which may have any port, or an https link."
+                yield SettingProblem("APP_REDIRECT_URIS", problem, remedy)
             if "*" in (self.text("CORS_ALLOW_ORIGINS") or ""):
                 remedy = "Name the origins, such as https://app.example.com."
                 yield SettingProblem("CORS_ALLOW_ORIGINS", "lets every origin in, which production forbids.", remedy)
