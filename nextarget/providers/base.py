@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
@@ -204,6 +205,12 @@ class ProviderHttp:
             if not isinstance(document, dict):
                 raise ProviderFailed(note=f"{self._provider}: status {response.status}, not a JSON object")
             return Answer(response.status, document, response.headers)
+
+
+def with_parameters(endpoint: str, parameters: Mapping[str, str]) -> str:
+    """The address of an endpoint with parameters behind those that it has of its own, which stay (RFC 6749, 3.1)."""
+    joint = "?" if "?" not in endpoint else "" if endpoint.endswith(("?", "&")) else "&"
+    return f"{endpoint}{joint}{urlencode(parameters)}"
 
 
 def oauth_note(error: str | None, description: str | None) -> str:

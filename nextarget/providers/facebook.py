@@ -13,11 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlsplit
 
 from nextarget.errors import IdentityRejected, ProviderFailed, ProviderRefused, ProviderUnavailable
 from nextarget.model import Identity, Millis, Provider, Secret
-from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType
+from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, with_parameters
 from nextarget.providers.jwks import JwksCache
 from nextarget.telemetry import scrubbed
 from nextarget.tokens.foreign import (
@@ -43,7 +43,8 @@ _SUBJECT = re.compile(r"[0-9]{1,32}")
 
 @dataclass(frozen=True, slots=True)
 class FacebookConfig:
-    """Our app at Facebook, and where Facebook is. `pkce` has it bind each code to its login."""
+    """Our app at Facebook, and where Facebook is. `pkce` has it bind each code to its login; `config_id` is a
+    configuration of Facebook Login for Business, and excludes it."""
 
     client_id: str
     client_secret: Secret = field(repr=False)
@@ -53,6 +54,7 @@ class FacebookConfig:
     authorization_endpoint: str
     jwks_uri: str
     pkce: bool = False
+    config_id: str | None = None
 
 
 class Facebook:
@@ -64,24 +66,25 @@ class Facebook:
         self._config = config
         self.http = http
         self._keys = JwksCache(http, config.jwks_uri)
-        self._graph = f"{config.graph_url}/{config.graph_version}"
+        self._dialog = with_parameters(
+            config.authorization_endpoint,
+            {
+                "client_id": config.client_id,
+                "redirect_uri": config.redirect_uri,
+                "response_type": "code",
+                **_permissions(config),
+            },
+        )
 
     def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool) -> str:
-        query = {
-            "client_id": self._config.client_id,
-            "redirect_uri": self._config.redirect_uri,
-            "response_type": "code",
-            "scope": SCOPE,
-            "state": secrets.state,
-        }
+        query = {"state": secrets.state}
         if self._config.pkce:
             query |= {
-                "scope": f"openid,{SCOPE}",
                 "nonce": secrets.nonce,
                 "code_challenge": secrets.code_challenge,
                 "code_challenge_method": "S256",
             }
-        return f"{self._config.authorization_endpoint}?{urlencode(query)}"
+        return with_parameters(self._dialog, query)
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
         answer = await self._redeem(code, secrets)
@@ -130,7 +133,7 @@ class Facebook:
         """
         app_token = f"{self._config.client_id}|{self._config.client_secret.reveal()}"
         answer = await self.http.get(
-            f"{self._graph}/debug_token",
+            self._graph("debug_token"),
             operation="debug_token",
             params={"input_token": token},
             headers={"Authorization": f"Bearer {app_token}"},
@@ -152,7 +155,7 @@ class Facebook:
     async def _profile(self, access_token: str) -> Identity:
         # The token goes into a header: a query string ends up in logs on the way.
         answer = await self.http.get(
-            f"{self._graph}/me",
+            self._graph("me"),
             params={"fields": "id,email", "appsecret_proof": self._appsecret_proof(access_token)},
             headers={"Authorization": f"Bearer {access_token}"},
         )
@@ -175,14 +178,32 @@ class Facebook:
         }
         if self._config.pkce:
             form["code_verifier"] = secrets.code_verifier
-        answer = await self.http.post(f"{self._graph}/oauth/access_token", form)
+        answer = await self.http.post(self._graph("oauth/access_token"), form)
         if not answer.ok:
             raise _failure(answer, "oauth/access_token", refused_by=_CODE_REFUSED)
         return answer
 
+    def _graph(self, path: str) -> str:
+        """The address of one of Graph's questions; a query of the setting stays behind the path."""
+        base, mark, query = self._config.graph_url.partition("?")
+        return f"{base.rstrip('/')}/{self._config.graph_version}/{path}{mark}{query}"
+
     def _appsecret_proof(self, access_token: str) -> str:
         """Proof that the caller holds the app secret. https://developers.facebook.com/docs/graph-api/securing-requests"""
         return hmac.new(self._config.client_secret.encode(), access_token.encode(), hashlib.sha256).hexdigest()
+
+
+def _permissions(config: FacebookConfig) -> dict[str, str]:
+    """What the dialog is asked for: permissions, or a configuration that holds them in place of `scope`.
+
+    https://developers.facebook.com/docs/facebook-login/facebook-login-for-business: there `response_type` counts only
+    with its override. A configuration may also be named in the query of the endpoint.
+    """
+    if "config_id" in parse_qs(urlsplit(config.authorization_endpoint).query):
+        return {"override_default_response_type": "true"}
+    if config.config_id is not None:
+        return {"config_id": config.config_id, "override_default_response_type": "true"}
+    return {"scope": f"openid,{SCOPE}" if config.pkce else SCOPE}
 
 
 def _access_token_in(answer: Answer) -> str:

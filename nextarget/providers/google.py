@@ -6,11 +6,10 @@ https://developers.google.com/identity/openid-connect/openid-connect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
 
 from nextarget.errors import InvalidRequest, ProviderFailed, ProviderRefused
 from nextarget.model import Identity, Millis, Provider, Secret
-from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, oauth_note
+from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, oauth_note, with_parameters
 from nextarget.providers.jwks import JwksCache
 from nextarget.tokens.foreign import (
     MAX_TOKEN_LENGTH,
@@ -54,7 +53,7 @@ class Google:
             "scope": SCOPE,
             "code_challenge_method": "S256",
         }
-        self._authorize = f"{config.authorization_endpoint}?{urlencode(query)}"
+        self._authorize = with_parameters(config.authorization_endpoint, query)
         self._keys = JwksCache(http, config.jwks_uri)
         # Google's page on validating an id_token allows both spellings.
         self.issuers: tuple[str, ...] = (config.issuer, config.issuer.partition("://")[2])

@@ -116,6 +116,8 @@ class StandInFacebook:
         if params.get("response_type", "code") != "code":
             raise RefusedError("Invalid response_type", "The sandbox knows response_type=code alone.")
         scopes = frozenset(params.get("scope", "").replace(",", " ").split())
+        if "config_id" in params:
+            return _configured(params)
         if scopes - _PERMISSIONS:
             raise RefusedError("Invalid Scopes", "The sandbox knows the permissions public_profile, email and openid.")
         if "code_challenge" in params:
@@ -182,6 +184,20 @@ class StandInFacebook:
         """Limited Login's, in issuer, audience and keys; without a nonce when the dialog was told none."""
         claims = limited_login_claims(self._config, grant.person, nonce=grant.nonce)
         return await self._id_tokens.issue(claims, grant.fault, int(self._now()))
+
+
+def _configured(params: Mapping[str, str]) -> frozenset[str]:
+    """The permissions of a configuration of Facebook Login for Business: any number names one, for user access tokens,
+    with `email`. A code has to be asked for (docs/facebook-login/facebook-login-for-business)."""
+    if not params["config_id"].isdecimal():
+        raise RefusedError("Invalid config_id", "The provided configuration ID does not look like a valid one.")
+    if params.get("scope"):
+        raise RefusedError("Invalid Scopes", "Here a configuration takes the place of scope.")
+    if params.get("override_default_response_type") != "true":
+        raise RefusedError(
+            "Invalid response_type", "Only override_default_response_type=true lets response_type count."
+        )
+    return frozenset({"public_profile", "email"})
 
 
 def _check_challenge(params: Mapping[str, str]) -> None:

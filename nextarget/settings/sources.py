@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from dotenv.parser import parse_stream
 from pydantic import TypeAdapter, ValidationError
@@ -31,6 +32,7 @@ _REMEDIES = {
     "REFRESH_REUSE_WINDOW_SECONDS": "Write whole seconds, from 1 to 600.",
     "ACCESS_TOKEN_EXP_MINUTES": "Write whole minutes, from 1 to 1440.",
     "REFRESH_TOKEN_EXP_DAYS": "Write whole days, from 1 to 180.",
+    "FACEBOOK_CONFIG_ID": "Copy the Configuration ID, a number, from the app's dashboard, or leave it out.",
     "FACEBOOK_GRAPH_VERSION": "Write it as v26.0.",
     "AUDIT_RETENTION_DAYS": "Write whole days, from 1 to 3650.",
     "TRUSTED_PROXIES": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
@@ -40,6 +42,20 @@ _REMEDIES = {
     "LOG_LEVEL": "Write debug, info, warning or error.",
     "LOG_FORMAT": "Write console or json.",
 }
+
+
+_SENT = frozenset(
+    {
+        *("client_id", "redirect_uri", "response_type", "response_mode", "scope", "state"),
+        *("nonce", "code_challenge", "code_challenge_method"),
+    }
+)
+_ALSO_SENT = {
+    "GOOGLE_AUTHORIZATION_ENDPOINT": frozenset({"prompt", "login_hint"}),
+    "FACEBOOK_AUTHORIZATION_ENDPOINT": frozenset({"auth_type", "override_default_response_type"}),
+}
+"""What a browser brings to a provider, so that the setting's own query must not have it."""
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +122,7 @@ class Values:
                     "does not lead to this server.",
                     f"Write PUBLIC_URL followed by {path}.",
                 )
+        yield from self._query_checks()
         if self.text("ENVIRONMENT") == Environment.PRODUCTION:
             for name in ("PUBLIC_URL", "GOOGLE_REDIRECT_URI", "FACEBOOK_REDIRECT_URI"):
                 text = self.text(name) or ("" if name != "PUBLIC_URL" else Settings.model_fields["public_url"].default)
@@ -118,6 +135,24 @@ class Values:
             if "*" in (self.text("CORS_ALLOW_ORIGINS") or ""):
                 remedy = "Name the origins, such as https://app.example.com."
                 yield SettingProblem("CORS_ALLOW_ORIGINS", "lets every origin in, which production forbids.", remedy)
+
+    def _query_checks(self) -> Iterator[SettingProblem]:
+        """A parameter must not come twice (RFC 6749, 3.1), nor PKCE without the scope that it takes at Facebook."""
+        config_id = frozenset({"config_id"}) if self.text("FACEBOOK_CONFIG_ID") else frozenset()
+        queries = {name: self._parameters(name) for name in _ALSO_SENT}
+        for name, also_sent in _ALSO_SENT.items():
+            sent = _SENT | also_sent | (config_id if name.startswith("FACEBOOK") else frozenset())
+            if twice := sorted(queries[name] & sent):
+                problem = f"has {', '.join(map(repr, twice))} in its query, which the server sends itself."
+                yield SettingProblem(name, problem, "Leave that out; the rest of the query is kept.")
+        business = config_id or "config_id" in queries["FACEBOOK_AUTHORIZATION_ENDPOINT"]
+        if business and (self.text("FACEBOOK_PKCE") or "").lower() in _TRUE:
+            problem = "needs the scope openid, for which Facebook Login for Business has no place."
+            yield SettingProblem("FACEBOOK_PKCE", problem, "Leave it out, or FACEBOOK_CONFIG_ID.")
+
+    def _parameters(self, name: str) -> frozenset[str]:
+        query = (self.text(name) or "").partition("?")[2]
+        return frozenset(parameter for parameter, _ in parse_qsl(query, keep_blank_values=True))
 
 
 def _problems_of(error: ValidationError, setting: str | None = None) -> Iterator[SettingProblem]:
