@@ -135,6 +135,14 @@ class InvalidScope(ProblemError):
     sentence = "The scope is malformed. Send names with single spaces between them, or leave it out."
 
 
+class LoginRequired(ProblemError):
+    """The app asked that nobody be asked, and nobody is ever signed in here (OpenID Connect Core, 3.1.2.6)."""
+
+    code, status, title = "login_required", 400, "Sign-in needs the person"
+    oauth_error = "login_required"
+    sentence = "Nobody can be signed in without being asked. Send the request without prompt=none."
+
+
 class RedirectRefused(ProblemError):
     """The client or its redirect is not one of ours, so the answer cannot be sent there (RFC 6749, 4.1.2.1)."""
 

@@ -108,6 +108,28 @@ class User:
         }
 
 
+class Prompt(StrEnum):
+    """What an app may have a person do at the provider (OpenID Connect Core, 3.1.2.1)."""
+
+    LOGIN = "login"
+    CONSENT = "consent"
+    SELECT_ACCOUNT = "select_account"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How an app would have the person asked; a provider does what it can of it.
+
+    `login_hint` is personal, an email as a rule: it goes into the provider's address, and is neither kept nor logged.
+    """
+
+    prompts: frozenset[Prompt] = frozenset()
+    login_hint: str | None = field(default=None, repr=False)
+
+
+NO_WISHES = Wishes()
+
+
 class LoginMode(StrEnum):
     """How a login was begun, and so how its callback answers."""
 

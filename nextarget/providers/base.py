@@ -14,7 +14,7 @@ import orjson
 
 from nextarget import __version__
 from nextarget.errors import ProviderFailed, ProviderUnavailable
-from nextarget.model import Identity, Millis, Provider
+from nextarget.model import NO_WISHES, Identity, Millis, Provider, Wishes
 from nextarget.providers.breaker import Breaker
 from nextarget.providers.resolver import Resolver
 from nextarget.telemetry import metrics, scrubbed
@@ -69,8 +69,8 @@ class IdentityProvider(Protocol):
     asks_person: bool
     """Whether it can be told to ask the person even when it knows them already."""
 
-    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool) -> str:
-        """Where the person's browser goes to sign in; `ask_person` as far as the provider can."""
+    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
+        """Where the person's browser goes to sign in; `ask_person`, and what the app wishes, as far as it can."""
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
         """Who signed in, for the code that came back.

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from nextarget.errors import IdentityRejected, ProviderFailed, ProviderRefused, ProviderUnavailable
-from nextarget.model import Identity, Millis, Provider, Secret
+from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
 from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, with_parameters
 from nextarget.providers.jwks import JwksCache
 from nextarget.telemetry import scrubbed
@@ -32,6 +32,7 @@ from nextarget.tokens.foreign import (
 from nextarget.tokens.login import LoginSecrets
 
 SCOPE = "email"
+_AUTH_TYPES = {Prompt.LOGIN: "reauthenticate", Prompt.CONSENT: "rerequest"}
 
 _TEMPORARY = frozenset({2, 4, 17, 32, 341, 613})
 """Graph error codes that mean: later. https://developers.facebook.com/docs/graph-api/guides/error-handling"""
@@ -66,18 +67,22 @@ class Facebook:
         self._config = config
         self.http = http
         self._keys = JwksCache(http, config.jwks_uri)
-        self._dialog = with_parameters(
-            config.authorization_endpoint,
-            {
-                "client_id": config.client_id,
-                "redirect_uri": config.redirect_uri,
-                "response_type": "code",
-                **_permissions(config),
-            },
-        )
+        permissions = _permissions(config)
+        # A configuration's permissions are all granted or none: there is nothing to ask for again.
+        self._prompts = tuple(_AUTH_TYPES) if "scope" in permissions else (Prompt.LOGIN,)
+        query = {"client_id": config.client_id, "redirect_uri": config.redirect_uri, "response_type": "code"}
+        self._dialog = with_parameters(config.authorization_endpoint, query | permissions)
 
-    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool) -> str:
+    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
+        """Facebook asks for the password again, or for a permission that was refused; it has neither a choice of
+        accounts nor a hint.
+
+        https://developers.facebook.com/docs/facebook-login/guides/advanced/re-authentication
+        https://developers.facebook.com/docs/facebook-login/guides/permissions/request-revoke
+        """
         query = {"state": secrets.state}
+        if asked := [_AUTH_TYPES[prompt] for prompt in self._prompts if prompt in wishes.prompts]:
+            query["auth_type"] = ",".join(asked)
         if self._config.pkce:
             query |= {
                 "nonce": secrets.nonce,

@@ -26,6 +26,7 @@ from nextarget.sandbox.workspace import SandboxConfig
 
 JWKS_CACHE_SECONDS = 3600
 _PERMISSIONS = frozenset({"public_profile", "email", "openid"})
+_AUTH_TYPES = frozenset({"reauthenticate", "rerequest"})
 _FRAGMENT = "#_=_"
 _ERROR_500 = {
     "error": {
@@ -115,6 +116,8 @@ class StandInFacebook:
             )
         if params.get("response_type", "code") != "code":
             raise RefusedError("Invalid response_type", "The sandbox knows response_type=code alone.")
+        if set(params.get("auth_type", "rerequest").split(",")) - _AUTH_TYPES:
+            raise RefusedError("Invalid auth_type", "The sandbox knows reauthenticate and rerequest, comma-separated.")
         scopes = frozenset(params.get("scope", "").replace(",", " ").split())
         if "config_id" in params:
             return _configured(params)

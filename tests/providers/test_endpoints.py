@@ -7,16 +7,18 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 
-from nextarget.errors import ProblemError
-from nextarget.model import Identity, Millis
+from nextarget.errors import ConfigurationError, ProblemError
+from nextarget.model import Identity, Millis, Prompt, Wishes
 from nextarget.model import Provider as Name
 from nextarget.providers.base import ProviderHttp, SubjectTokenType
 from nextarget.providers.facebook import Facebook
 from nextarget.providers.google import Google
+from nextarget.settings import read_values
 from nextarget.tokens.login import LoginSecrets
 from tests.apps import App
 from tests.providers.conftest import FACEBOOK, GOOGLE, Provider
 from tests.running import free_listener, open_browser, query_of, running
+from tests.serving import SECRET
 
 NOW = Millis(1_900_000_000_000)
 SUBJECT = "10224601733318501"
@@ -123,3 +125,22 @@ async def test_people_sign_in_by_login_for_business(tmp_path: Path) -> None:
         assert query_of(await app.begin(provider="facebook"))["config_id"] == "987654321"
         redeemed = await app.redeem(await app.code(provider="facebook"))
         assert redeemed.json["email"] == "ada@lovelace.example"
+
+
+async def test_settings_know_everything_that_a_provider_is_sent(
+    http: aiohttp.ClientSession, secrets: LoginSecrets, tmp_path: Path
+) -> None:
+    """None of it may come in the query of an endpoint setting, where it would come twice."""
+    wishes = Wishes(frozenset(Prompt), "ada@lovelace.example")
+    business = replace(FACEBOOK, config_id="1")
+    bound = replace(FACEBOOK, pkce=True)
+    for provider in (
+        Google(GOOGLE, ProviderHttp(http, Name.GOOGLE)),
+        Facebook(bound, ProviderHttp(http, Name.FACEBOOK)),
+        Facebook(business, ProviderHttp(http, Name.FACEBOOK)),
+    ):
+        setting = f"{provider.name.upper()}_AUTHORIZATION_ENDPOINT"
+        for sent in asked_for(provider.authorization_url(secrets, ask_person=True, wishes=wishes)):
+            environ = {"JWT_SECRET_KEY": SECRET, setting: f"https://idp.example/?{sent}=x", "FACEBOOK_CONFIG_ID": "1"}
+            with pytest.raises(ConfigurationError, match=f"{setting}: has '{sent}' in its query"):
+                read_values(tmp_path, environ=environ).settings()

@@ -12,6 +12,7 @@ from nextarget.web import cookies, parameters
 from nextarget.web.answers import ReturnAddress, code_answer, error_answer
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.negotiation import wants_page
+from nextarget.web.pages import chosen_language
 from nextarget.web.problems import json_response
 from nextarget.web.rate_limits import BEGIN_PER_MINUTE, FINISH_PER_MINUTE, limited
 
@@ -33,7 +34,8 @@ async def start(request: web.Request) -> web.Response:
         return json_response({"auth_url": begun.auth_url, "state": begun.state, "expires_in": begun.expires_in})
     response = web.Response(status=302, headers={"Location": begun.auth_url})
     secure = request.app[RUNTIME].secure_cookies
-    cookies.set_login_cookie(request, response, begun.state, begun.cookie, secure=secure)
+    language = chosen_language(request)
+    cookies.set_login_cookie(request, response, begun.state, begun.cookie, language=language, secure=secure)
     return response
 
 
