@@ -366,6 +366,26 @@ async def test_a_state_of_two_thousand_characters_comes_back(app: App) -> None:
     assert (await app.redeem(answer["code"])).status == 200
 
 
+async def test_a_long_state_and_a_long_redirect_fit_together_up_to_the_cookies_size(tmp_path: Path) -> None:
+    """2000 characters of JSON fit beside a usual redirect; beside the longest one the app is told to shorten."""
+    state = ('{"return_to":"/orders/17?tab=2","nonce":"' + "n0" * 1000)[:1998] + '"}'
+    longest = "https://app.example/" + "x" * 1004
+    usual = "https://app.example/users/auth/callback?tenant=example"
+    listed = f"{longest},{usual}"
+    async with running(tmp_path, APP_REDIRECT_URIS=listed) as server, open_browser(server.url) as browser:
+        for provider in Provider:
+            app = App(browser, usual)
+            app.state = state
+            assert query_of(await app.authorize(provider=provider))["state"] == state
+            app = App(browser, longest)
+            app.state = state
+            answer = await browser.get(app.request(provider=provider))
+            assert told(answer, app)["error"] == "invalid_request"
+            assert "Set-Cookie" not in answer.headers
+            app.state = state[:500]
+            assert query_of(await app.authorize(provider=provider))["state"] == state[:500]
+
+
 async def test_a_provider_that_is_not_configured_is_told_to_the_app(tmp_path: Path) -> None:
     """The page to choose offers only those that are."""
     off = {f"FACEBOOK_{name}": "" for name in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")}
