@@ -28,7 +28,9 @@ def add(app: web.Application) -> None:
 
 @limited("start", BEGIN_PER_MINUTE)
 async def start(request: web.Request) -> web.Response:
-    mode = LoginMode(parameters.of_query(request).optional("mode", _MODE) or LoginMode.JSON)
+    query = parameters.of_query(request)
+    query.optional("ui_locales", parameters.UI_LOCALES)
+    mode = LoginMode(query.optional("mode", _MODE) or LoginMode.JSON)
     begun = request.app[ONLINE].sign_in.begin(_provider(request), mode)
     if begun.cookie is None:
         return json_response({"auth_url": begun.auth_url, "state": begun.state, "expires_in": begun.expires_in})

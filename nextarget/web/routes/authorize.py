@@ -105,7 +105,7 @@ def _code_challenge(query: Parameters) -> str:
     RFC 7636, 4.4.1: without a challenge, or with `plain`, it is `invalid_request`.
     """
     query.optional("state", _STATE)
-    query.optional("ui_locales", _ANYTHING)
+    query.optional("ui_locales", parameters.UI_LOCALES)
     if (scope := query.optional("scope", _ANYTHING)) is not None and not _SCOPE.fullmatch(scope):
         raise InvalidScope
     if query.required("response_type", _NAME) != "code":
