@@ -285,8 +285,9 @@ class IdentityRejected(ProviderFailed):
     sentence = "The provider's statement of who signed in could not be verified. Start the sign-in again."
     reason: str
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(note=reason)
+    def __init__(self, reason: str, *, note: str | None = None) -> None:
+        """`note` is what the log learns beyond the reason."""
+        super().__init__(note=f"{reason}; {note}" if note else reason)
         self.reason = reason  # an app that presented a token may see it
 
 
@@ -298,6 +299,12 @@ class ProviderUnavailable(ProblemError):
     oauth_error = "temporarily_unavailable"
     retryable = True
     retry_after = 30
+
+    def __init__(self, detail: str | None = None, *, note: str | None = None, retry_after: int | None = None) -> None:
+        """`retry_after` is what the provider said itself, in seconds."""
+        super().__init__(detail, note=note)
+        if retry_after is not None:
+            self.retry_after = retry_after
 
 
 class DatabaseUnavailable(ProblemError):

@@ -122,15 +122,18 @@ class Runtime:
 
     @asynccontextmanager
     async def _pools(self) -> "AsyncIterator[dict[Provider, ProviderHttp]]":
-        """For each provider a session of its own, so that one that hangs delays no other."""
+        """For each provider a session of its own, so that one that hangs delays no other; the way out is the same."""
         from nextarget.providers.base import ProviderHttp, open_session
+        from nextarget.providers.proxy import Proxy
 
+        settings = self.settings
+        proxy = Proxy(settings.https_proxy, settings.no_proxy) if settings.https_proxy else None
         async with AsyncExitStack() as stack:
             pools = {}
             for provider in self.settings.providers:
                 traces = [self.tracing.trace_config()] if self.tracing else []
                 session = await stack.enter_async_context(open_session(*traces))
-                pools[provider] = ProviderHttp(session, provider)
+                pools[provider] = ProviderHttp(session, provider, proxy=proxy)
             yield pools
 
     def _providers(self, asking: "Mapping[Provider, ProviderHttp]") -> "dict[Provider, IdentityProvider]":

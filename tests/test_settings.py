@@ -46,70 +46,6 @@ def problems(directory, environ):
     return {}
 
 
-@pytest.mark.parametrize(
-    ("name", "query", "twice"),
-    [
-        ("GOOGLE_AUTHORIZATION_ENDPOINT", "hd=example.org&prompt=consent", ["prompt"]),
-        ("GOOGLE_AUTHORIZATION_ENDPOINT", "scope=profile&state=", ["scope", "state"]),
-        ("FACEBOOK_AUTHORIZATION_ENDPOINT", "client%5Fid=1", ["client_id"]),
-        ("FACEBOOK_AUTHORIZATION_ENDPOINT", "auth_type=rerequest", ["auth_type"]),
-    ],
-)
-def test_the_query_of_an_endpoint_holds_nothing_that_the_server_sends(tmp_path, name, query, twice):
-    """RFC 6749, 3.1: a parameter comes once, so a provider would refuse every sign-in."""
-    found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, name: f"https://idp.example/auth?{query}"})
-    assert set(found) == {name}
-    assert all(f"'{parameter}'" in found[name].problem for parameter in twice)
-    url = "https://idp.example/auth?hd=example.org&display=page"
-    assert getattr(settings(tmp_path, **{name: url}), name.lower()) == url
-
-
-@pytest.mark.parametrize("value", ["987654321", "9"])
-def test_a_configuration_of_login_for_business_is_a_number(tmp_path, value):
-    """As the dashboard shows it; anything else was copied from another place."""
-    assert settings(tmp_path, FACEBOOK_CONFIG_ID=value).facebook_config_id == value
-    for wrong in (f"{value}x", "your-config-id", f"https://x.example/?config_id={value}", "9" * 41):
-        assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "FACEBOOK_CONFIG_ID": wrong})) == {
-            "FACEBOOK_CONFIG_ID"
-        }
-
-
-def test_a_configuration_of_login_for_business_comes_once_and_without_openid(tmp_path):
-    """It takes the place of `scope`, and without the scope `openid` Facebook heeds no PKCE (its page on OIDC)."""
-    endpoint = {"FACEBOOK_AUTHORIZATION_ENDPOINT": "https://idp.example/dialog/oauth?config_id=1"}
-    secret, config_id = {"JWT_SECRET_KEY": SECRET}, {"FACEBOOK_CONFIG_ID": "1"}
-    assert set(problems(tmp_path, secret | endpoint | config_id)) == {"FACEBOOK_AUTHORIZATION_ENDPOINT"}
-    for business in (endpoint, config_id):
-        assert problems(tmp_path, secret | business) == {}
-        for on in ("true", "1", "Yes", "ON"):
-            assert set(problems(tmp_path, secret | business | {"FACEBOOK_PKCE": on})) == {"FACEBOOK_PKCE"}
-        assert problems(tmp_path, secret | business | {"FACEBOOK_PKCE": "false"}) == {}
-
-
-@pytest.mark.parametrize(
-    "uri", ["http://localhost/callback", "http://localhost", "http://localhost:3000/callback?x=1", "http://LOCALHOST/"]
-)
-def test_localhost_may_be_a_redirect_in_development_alone(tmp_path, uri):
-    """RFC 8252, 8.3: a name may lead elsewhere, so production wants the address; the remedy says which."""
-    listed = f"nextarget://callback, {uri}"
-    assert settings(tmp_path, APP_REDIRECT_URIS=listed).app_redirect_uris == ("nextarget://callback", uri)
-    production = {"ENVIRONMENT": "production", "PUBLIC_URL": "https://auth.example.org", "JWT_SECRET_KEY": SECRET}
-    found = problems(tmp_path, production | {"APP_REDIRECT_URIS": listed})
-    assert set(found) == {"APP_REDIRECT_URIS"}
-    assert "http://127.0.0.1" in found["APP_REDIRECT_URIS"].remedy
-    for other in ("https://localhost.example/callback", "http://127.0.0.1/localhost", "localhost://callback"):
-        assert problems(tmp_path, production | {"APP_REDIRECT_URIS": other}) == {}
-
-
-@pytest.mark.parametrize(
-    "uri",
-    ["http://localhost./", "http://app.localhost/", "http://localhost.example/", "http://127.0.0.2/", "http://x/"],
-)
-def test_no_other_name_on_plain_http_may_be_a_redirect(tmp_path, uri):
-    """RFC 8252, 7.3: loopback is all that plain http is for."""
-    assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "APP_REDIRECT_URIS": uri})) == {"APP_REDIRECT_URIS"}
-
-
 def test_a_secret_is_all_that_must_be_set(tmp_path):
     """Everything else has a default that works on a developer's machine."""
     made = settings(tmp_path)
@@ -591,3 +527,57 @@ def test_an_accepted_public_url_is_lower_case_ascii_without_a_path(empty_folder,
     assert rest.isascii()
     assert rest == rest.lower()
     assert not set(rest) & set("/?#@ \t\r\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "proxy"),
+    [
+        ("http://proxy.example.org:3128", None),
+        ("http://proxy.example.org:3128/", "http://proxy.example.org:3128"),
+        ("https://user:pa%40ss@proxy.example.org", None),
+        ("proxy.example.org:3128", "http://proxy.example.org:3128"),
+        ("user:secret@10.0.0.1:3128", "http://user:secret@10.0.0.1:3128"),
+        ("http://[2001:db8::1]:3128", None),
+        *[
+            (wrong, "")
+            for wrong in (
+                "socks5://10.0.0.1:1080", "http://", "http://:3128", "http://proxy:0", "http://proxy:99999",
+                "http://proxy:x", "http://proxy/path", "http://proxy?x", "http://proxy#x", "http://user:a b@proxy",
+                "http://user:s\u00e9cret@proxy", "http://user:50%@proxy", "http://user:x%0d%0ay@proxy", "http://[::1",
+            )
+        ],
+    ],
+)  # fmt: skip
+def test_a_proxy_is_a_url_as_curl_reads_it(tmp_path, text, proxy):
+    """Without a scheme it is http. What is wrong is not quoted: there is a password in it."""
+    if proxy == "":
+        found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "HTTPS_PROXY": text})
+        assert found.keys() == {"HTTPS_PROXY"}
+        assert text not in str(found["HTTPS_PROXY"]) or text == "http://"
+    else:
+        assert settings(tmp_path, HTTPS_PROXY=text).https_proxy == (proxy or text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a.example,10.0.0.0/8, ::1", " a.example  10.0.0.0/8\t::1,", "a.example,,10.0.0.0/8,::1"]
+)
+def test_no_proxy_is_a_list_with_commas_or_spaces(tmp_path, text):
+    """As other programs take it."""
+    assert settings(tmp_path, NO_PROXY=text).no_proxy == ("a.example", "10.0.0.0/8", "::1")
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
+def test_the_proxy_is_read_from_both_places_in_both_spellings(tmp_path, name):
+    """Lower case wins in one place, as with curl; the environment wins over .env, an empty value counts as unset."""
+    (tmp_path / ".env").write_text(f"{name}=http://dotenv:1\n")
+    assert settings(tmp_path).https_proxy == "http://dotenv:1"
+    assert settings(tmp_path, **{name: "http://environment:1"}).https_proxy == "http://environment:1"
+    assert settings(tmp_path, https_proxy="http://low:1", HTTPS_PROXY="http://up:1").https_proxy == "http://low:1"
+    assert settings(tmp_path, https_proxy="", HTTPS_PROXY="http://up:1").https_proxy == "http://up:1"
+    assert not read_values(tmp_path, environ={}).warnings
+
+
+def test_the_proxy_may_come_from_a_file_since_it_may_hold_a_password(tmp_path):
+    """Like the database's URL."""
+    (tmp_path / "proxy").write_text("http://user:secret@proxy:3128\n")
+    assert settings(tmp_path, HTTPS_PROXY_FILE="proxy").https_proxy == "http://user:secret@proxy:3128"

@@ -36,6 +36,8 @@ DATABASE, REDIS, COLLECTOR = "DATABASE_URL", "RATE_LIMIT_STORAGE_URL", "OTEL_EXP
         (REDIS, "redis://cache:6379/1"),
         (REDIS, "rediss://[::1]:6379/1?ssl_cert_reqs=required&ssl_ca_certs=/etc/ca.pem"),
         (COLLECTOR, "http://localhost:4318"),
+        ("HTTPS_PROXY", "http://proxy.example.org:3128"),
+        ("NO_PROXY", "localhost,.example.org,10.0.0.0/8,::1"),
         ("PUBLIC_URL", "https://auth.example.org:8443"),
         ("GOOGLE_REDIRECT_URI", "https://auth.example.org/auth/google/callback"),
         ("GOOGLE_TOKEN_ENDPOINT", "http://127.0.0.1:9/sandbox/google/token"),
@@ -98,6 +100,10 @@ def test_what_is_known_to_be_harmless_is_shown_as_it_is(name: str, text: str) ->
         (REDIS, "unix://p@/run/redis.sock", "***"),
         (COLLECTOR, "https://host/receiver/v1/otlp/p", "https://host/***"),
         (COLLECTOR, "https://u:p@host?token=p", "https://***@host?***"),
+        ("HTTPS_PROXY", "http://u:p@proxy:3128", "http://***@proxy:3128"),
+        ("HTTPS_PROXY", "http://u:p@ss@proxy:3128/", "http://***@proxy:3128/"),
+        ("HTTPS_PROXY", "u:p@proxy:3128", "***"),
+        ("HTTPS_PROXY", "http://u:p/w@proxy", "***"),
         ("GOOGLE_TOKEN_ENDPOINT", "https://host/token;p=p", "https://host/***"),
         ("GOOGLE_JWKS_URI", "https://host/certs?key=p#p", "https://host/certs?***#***"),
         ("PUBLIC_URL", "https:/u:p@host", "***"),
@@ -118,7 +124,7 @@ def test_what_is_not_known_to_be_harmless_is_hidden(name: str, text: str, seen: 
 
 def test_every_setting_that_is_a_url_says_what_of_it_is_harmless() -> None:
     """What nobody thought of shows scheme, host and port."""
-    named = {name for name in NAMES if name.endswith(("_URL", "_URI", "_URIS", "_ENDPOINT", "_ISSUER"))}
+    named = {name for name in NAMES if name.endswith(("_URL", "_URI", "_URIS", "_ENDPOINT", "_ISSUER", "HTTPS_PROXY"))}
     assert named <= URL_SETTINGS <= NAMES.keys()
     defaults = {name: str(Settings.model_fields[field].default) for name, field in NAMES.items()}
     assert {name for name, text in defaults.items() if "://" in text} <= URL_SETTINGS

@@ -168,10 +168,12 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
     if not (port.isascii() and port.isdigit() and len(port) <= 5):
         raise ConfigurationError([SettingProblem("PORT", "cannot be read.", "Write a number from 1 to 65535.")])
     made_up = {name: Value(text, "sandbox") for name, text in sandbox_values(directory, host, int(port)).items()}
-    # Other secrets sign nothing in the sandbox: found first, the empty value hides them and what is wrong with them.
-    hidden = {"JWT_PREVIOUS_SECRET_KEYS": Value("", "sandbox")}
+    # Other secrets sign nothing in the sandbox, and its providers are on this machine: found first, the empty value
+    # hides what is set, and what is wrong with it.
+    hidden = dict.fromkeys(("JWT_PREVIOUS_SECRET_KEYS", "HTTPS_PROXY"), Value("", "sandbox"))
     values = read_values(directory, fixed={**fixed, **made_up, **hidden})
-    del values.found["JWT_PREVIOUS_SECRET_KEYS"]
+    for name in hidden:
+        del values.found[name]
     return values
 
 

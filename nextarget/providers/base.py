@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -13,10 +13,13 @@ import aiohttp
 import orjson
 
 from nextarget import __version__
-from nextarget.errors import ProviderFailed, ProviderUnavailable
+from nextarget.errors import ProblemError, ProviderFailed, ProviderUnavailable
 from nextarget.model import NO_WISHES, Identity, Millis, Provider, Wishes
 from nextarget.providers.breaker import Breaker
+from nextarget.providers.error_words import KNOWN_WORDS
+from nextarget.providers.proxy import Proxy
 from nextarget.providers.resolver import Resolver
+from nextarget.providers.retry_after import retry_after
 from nextarget.telemetry import metrics, scrubbed
 from nextarget.tokens.login import LoginSecrets
 
@@ -28,17 +31,6 @@ MAX_ASKING = 500
 """Questions to one provider that are under way or wait for a connection. A provider that hangs would gather them by the
 thousand, each with a request and a client behind it, for TOTAL_SECONDS."""
 MAX_ANSWER_BYTES = 256 * 1024
-
-_OAUTH_ERRORS = frozenset(
-    {
-        "redirect_uri_mismatch",
-        "temporarily_unavailable",
-        "unauthorized_client",
-        "unsupported_grant_type",
-        "unsupported_response_type",
-    }
-)
-"""Codes of RFC 6749, 4.1.2.1 and 5.2, and one of Google's, that are long enough to be taken for a token."""
 
 
 class SubjectTokenType(StrEnum):
@@ -64,6 +56,9 @@ class IdentityProvider(Protocol):
     name: Provider
     issuers: tuple[str, ...]
     """What it calls itself in the `iss` parameter of a callback (RFC 9207), if it sends one."""
+
+    meanings: Mapping[str, type[ProblemError]]
+    """What words of its own mean with which it sends the person back without a code, beyond those of RFC 6749."""
 
     http: "ProviderHttp"
     asks_person: bool
@@ -100,6 +95,11 @@ class Answer:
     def ok(self) -> bool:
         return self.status == 200
 
+    @property
+    def retry_after(self) -> int | None:
+        """For how many seconds the provider asks to be left alone, if it says so."""
+        return retry_after(self.headers, now=time())
+
     def text(self, name: str, *, length: int = 8192) -> str | None:
         """A member that is text of a sane length, or None."""
         value = self.document.get(name)
@@ -109,14 +109,20 @@ class Answer:
 class ProviderHttp:
     """Asks one provider, unless its breaker is open. Redirects are not followed.
 
-    The session is handed in, and is this provider's alone: one that hangs takes no connection of another. `clock` gives
-    seconds that never go back.
+    The session is handed in, and is this provider's alone: one that hangs takes no connection of another. `proxy` is
+    the way out, if there is one. `clock` gives seconds that never go back.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, provider: Provider, *, clock: Callable[[], float] = monotonic
+        self,
+        session: aiohttp.ClientSession,
+        provider: Provider,
+        *,
+        proxy: Proxy | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._session = session
+        self._proxy = proxy
         self._provider = provider
         self._turns = asyncio.Semaphore(POOL_SIZE)
         self._asking = 0
@@ -185,14 +191,21 @@ class ProviderHttp:
                     return await self._once(method, url, options)
         except TimeoutError:
             raise ProviderUnavailable(note=f"{self._provider}: no answer in time") from None
+        except aiohttp.ClientHttpProxyError as error:
+            raise ProviderUnavailable(note=f"{self._provider}: the proxy answered {error.status}") from None
         except aiohttp.ClientError as error:
             why = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
             raise ProviderUnavailable(note=f"{self._provider}: {type(error).__name__}{scrubbed(why)}") from None
 
     async def _once(self, method: str, url: str, options: dict[str, Any]) -> Answer:
+        if self._proxy is not None:
+            options = options | {"proxy": self._proxy.toward(url)}
         async with self._session.request(method, url, allow_redirects=False, **options) as response:
             if response.status >= 500 or response.status == 429:
-                raise ProviderUnavailable(note=f"{self._provider}: status {response.status}")
+                raise ProviderUnavailable(
+                    note=f"{self._provider}: status {response.status}",
+                    retry_after=retry_after(response.headers, now=time()),
+                )
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk
@@ -213,14 +226,20 @@ def with_parameters(endpoint: str, parameters: Mapping[str, str]) -> str:
     return f"{endpoint}{joint}{urlencode(parameters)}"
 
 
-def oauth_note(error: str | None, description: str | None) -> str:
-    """An OAuth error for the log: scrubbed, save for a code that only looks like a token."""
-    code = error if error in _OAUTH_ERRORS else scrubbed(error or "no error code")
-    return f"{code}: {scrubbed(description or '')}"
+def oauth_note(error: str | None, description: str | None, *more: str | None) -> str:
+    """An OAuth error for the log, `more` words about it included: scrubbed, but for words that are documented."""
+    words = dict.fromkeys(word for word in (error or "no error code", *more) if word)
+    return f"{', '.join(noted(word) for word in words)}: {noted(description or '')}"
+
+
+def noted(text: str) -> str:
+    """What a provider wrote, fit for a note."""
+    return scrubbed(text, known=KNOWN_WORDS)
 
 
 def open_session(*trace_configs: aiohttp.TraceConfig) -> aiohttp.ClientSession:
-    """The HTTP session for asking one provider: no cookies kept, its own connections and time limits."""
+    """The HTTP session for asking one provider: no cookies kept, its own connections and time limits. It reads nothing
+    from the environment (`trust_env`): settings alone do."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=POOL_SIZE + 1, resolver=Resolver()),
         trace_configs=list(trace_configs),

@@ -5,6 +5,7 @@ It knows what this process saw; other processes find out for themselves.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from time import monotonic
 
 from nextarget.errors import ProviderFailed, ProviderUnavailable
@@ -30,6 +31,8 @@ class Breaker:
         self._rested_at = float("-inf")
         """When the present cool-down began."""
         self._on_trial = False
+        self._wanted_back_at = float("-inf")
+        """When the provider, by what it said, may be asked again."""
         metrics.set_breaker(provider, is_open=False)
 
     @property
@@ -50,11 +53,13 @@ class Breaker:
         cancelled says nothing.
         """
         if self.open and (self.cooling or self._on_trial):
-            raise ProviderUnavailable(note=f"{self._provider}: not asked, since it keeps failing")
+            note = f"{self._provider}: not asked, since it keeps failing"
+            raise ProviderUnavailable(note=note, retry_after=self._seconds_left())
         trial = self._on_trial = self.open
         try:
             yield
-        except ProviderUnavailable:
+        except ProviderUnavailable as error:
+            self._wanted_back_at = self._clock() + (error.retry_after or 0)
             self._failed(trial)
             raise
         except ProviderFailed:
@@ -65,6 +70,11 @@ class Breaker:
         finally:
             if trial:
                 self._on_trial = False
+
+    def _seconds_left(self) -> int | None:
+        """Of the cool-down, or of what the provider asked for if that is longer; None during the trial."""
+        seconds = max(self._rested_at + COOL_DOWN_SECONDS, self._wanted_back_at) - self._clock()
+        return ceil(seconds) if seconds > 0 else None
 
     def _failed(self, trial: bool) -> None:
         self._failures += 1

@@ -15,11 +15,18 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from nextarget.errors import IdentityRejected, ProviderFailed, ProviderRefused, ProviderUnavailable
+from nextarget.errors import (
+    AccessDenied,
+    IdentityRejected,
+    ProblemError,
+    ProviderFailed,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
 from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, with_parameters
+from nextarget.providers.graph import LATER, TOKEN_ENDED, TokenDebugger, failure, id_text, whole_number
 from nextarget.providers.jwks import JwksCache
-from nextarget.telemetry import scrubbed
 from nextarget.tokens.foreign import (
     MAX_TOKEN_LENGTH,
     check_nonce,
@@ -34,9 +41,10 @@ from nextarget.tokens.login import LoginSecrets
 SCOPE = "email"
 _AUTH_TYPES = {Prompt.LOGIN: "reauthenticate", Prompt.CONSENT: "rerequest"}
 
-_TEMPORARY = frozenset({2, 4, 17, 32, 341, 613})
-"""Graph error codes that mean: later. https://developers.facebook.com/docs/graph-api/guides/error-handling"""
-_CODE_REFUSED = 100
+_CANCELLED = ("4201", "200", "user_denied")
+"""https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow has `error_reason=user_denied` for a
+login that was cancelled, with `error_code=200`; a dialog that was closed comes back as `error_code=4201` alone."""
+_CODE_REFUSED = frozenset({100})
 """At the token endpoint: the code is used, expired or not ours (subcodes 36007, 36008, 36009)."""
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _SUBJECT = re.compile(r"[0-9]{1,32}")
@@ -61,6 +69,10 @@ class FacebookConfig:
 class Facebook:
     name = Provider.FACEBOOK
     asks_person = False
+    meanings: Mapping[str, type[ProblemError]] = {
+        **dict.fromkeys(map(str, LATER), ProviderUnavailable),
+        **dict.fromkeys(_CANCELLED, AccessDenied),
+    }
     issuers: tuple[str, ...] = ("https://www.facebook.com",)
 
     def __init__(self, config: FacebookConfig, http: ProviderHttp) -> None:
@@ -72,6 +84,7 @@ class Facebook:
         self._prompts = tuple(_AUTH_TYPES) if "scope" in permissions else (Prompt.LOGIN,)
         query = {"client_id": config.client_id, "redirect_uri": config.redirect_uri, "response_type": "code"}
         self._dialog = with_parameters(config.authorization_endpoint, query | permissions)
+        self._debugger = TokenDebugger(http, self._graph("debug_token"), config.client_id, config.client_secret)
 
     def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
         """Facebook asks for the password again, or for a permission that was refused; it has neither a choice of
@@ -112,7 +125,10 @@ class Facebook:
         if not _TOKEN.fullmatch(token):
             raise IdentityRejected("access token malformed")
         user_id, issued_at = await self._check_token(token, now)
-        identity = await self._profile(token)
+        try:
+            identity = await self._profile(token)
+        except ProviderRefused as error:
+            raise IdentityRejected("access token not valid any more", note=error.note) from None
         if identity.subject != user_id:
             raise IdentityRejected("access token speaks of two people")
         return NativeIdentity(identity, None, issued_at)
@@ -128,34 +144,27 @@ class Facebook:
 
     async def _verified(self, id_token: str, now: Millis) -> Mapping[str, Any]:
         keys = await self._keys.keys_for(key_id_of(id_token))
-        return verify_id_token(id_token, keys, audiences=(self._config.client_id,), issuers=self.issuers, now=now)
+        claims = verify_id_token(id_token, keys, audiences=(self._config.client_id,), issuers=self.issuers, now=now)
+        subject = claims.get("sub")
+        return {**claims, "sub": id_text(subject) if type(subject) is int else subject}
 
     async def _check_token(self, token: str, now: Millis) -> tuple[str, Millis | None]:
         """Whose access token an app presented, once Facebook says that it was made for us; and when it was made, as
         far as that is said.
 
-        https://developers.facebook.com/docs/facebook-login/guides/access-tokens/debugging
+        Raises as `TokenDebugger.facts`, and IdentityRejected.
         """
-        app_token = f"{self._config.client_id}|{self._config.client_secret.reveal()}"
-        answer = await self.http.get(
-            self._graph("debug_token"),
-            operation="debug_token",
-            params={"input_token": token},
-            headers={"Authorization": f"Bearer {app_token}"},
-        )
-        data = answer.document.get("data")
-        if not answer.ok or not isinstance(data, dict):
-            raise _failure(answer, "debug_token")
-        expires_at, user_id = data.get("expires_at"), data.get("user_id")
-        if data.get("is_valid") is not True or data.get("type") != "USER" or not isinstance(user_id, str):
-            raise IdentityRejected("access token not valid")
+        data = await self._debugger.facts(token)
+        user_id, expires_at = id_text(data.get("user_id")), whole_number(data.get("expires_at"))
+        if data.get("is_valid") is not True or data.get("type") != "USER" or user_id is None:
+            raise IdentityRejected("access token not valid", note=_said_of(data))
         if str(data.get("app_id")) != self._config.client_id:
             raise IdentityRejected("access token made for another app")
-        if type(expires_at) is not int or (expires_at != 0 and expires_at <= now // 1000):  # 0: it does not expire
+        if expires_at is None or 0 < expires_at <= now // 1000:  # 0: it does not expire
             raise IdentityRejected("access token expired")
-        issued_at = data.get("issued_at")
+        issued_at = whole_number(data.get("issued_at"))
         # In whole seconds: as late as it can have been, so that nobody is refused for the fraction.
-        return user_id, Millis(issued_at * 1000 + 999) if type(issued_at) is int else None
+        return user_id, Millis(issued_at * 1000 + 999) if issued_at is not None else None
 
     async def _profile(self, access_token: str) -> Identity:
         # The token goes into a header: a query string ends up in logs on the way.
@@ -165,8 +174,8 @@ class Facebook:
             headers={"Authorization": f"Bearer {access_token}"},
         )
         if not answer.ok:
-            raise _failure(answer, "me")
-        subject = answer.text("id")
+            raise failure(answer, "me", refused_by=TOKEN_ENDED)
+        subject = id_text(answer.document.get("id"))
         if subject is None or not _SUBJECT.fullmatch(subject):
             raise IdentityRejected("facebook: profile without a usable id")
         # Facebook does not say whether it checked the address, so it never counts as verified.
@@ -185,7 +194,7 @@ class Facebook:
             form["code_verifier"] = secrets.code_verifier
         answer = await self.http.post(self._graph("oauth/access_token"), form)
         if not answer.ok:
-            raise _failure(answer, "oauth/access_token", refused_by=_CODE_REFUSED)
+            raise failure(answer, "oauth/access_token", refused_by=_CODE_REFUSED)
         return answer
 
     def _graph(self, path: str) -> str:
@@ -218,18 +227,9 @@ def _access_token_in(answer: Answer) -> str:
     return access_token
 
 
-def _failure(
-    answer: Answer, where: str, *, refused_by: int | None = None
-) -> ProviderRefused | ProviderFailed | ProviderUnavailable:
-    """What a Graph API error object means for us."""
-    error = answer.document.get("error")
-    error = error if isinstance(error, dict) else {}
-    code = error.get("code")
-    code = code if isinstance(code, int) else None
-    text = f"{error.get('type')} {code}/{error.get('error_subcode')}: {error.get('message')}"
-    note = f"facebook {where}: status {answer.status}, {scrubbed(text)}"
-    if code in _TEMPORARY or error.get("is_transient") is True:
-        return ProviderUnavailable(note=note)
-    if code is not None and code == refused_by:
-        return ProviderRefused(note=note)
-    return ProviderFailed(note=note)
+def _said_of(data: Mapping[str, Any]) -> str | None:
+    """What is wrong with a token, by number, as `debug_token` has it beside the facts."""
+    error = data.get("error")
+    if not isinstance(error, dict):
+        return None
+    return f"facebook debug_token: {whole_number(error.get('code'))}/{whole_number(error.get('subcode'))}"

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from nextarget.errors import InvalidRequest, ProviderFailed, ProviderRefused
+from nextarget.errors import (
+    AccessDenied,
+    InvalidRequest,
+    ProblemError,
+    ProviderFailed,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
 from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, oauth_note, with_parameters
 from nextarget.providers.jwks import JwksCache
@@ -23,6 +30,8 @@ from nextarget.tokens.foreign import (
 from nextarget.tokens.login import LoginSecrets
 
 SCOPE = "openid email"
+_LATER = frozenset({"internal_failure", "rate_limit_exceeded", "server_error", "temporarily_unavailable"})
+"""Errors of Google's token endpoint that pass, whatever their status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,10 @@ class GoogleConfig:
 class Google:
     name = Provider.GOOGLE
     asks_person = True
+    meanings: Mapping[str, type[ProblemError]] = dict.fromkeys(
+        ("interaction_required", "login_required", "consent_required", "account_selection_required"), AccessDenied
+    )
+    """OpenID Connect Core, 3.1.2.6: the person was needed. Nothing keeps Google from asking, so they did not answer."""
 
     def __init__(self, config: GoogleConfig, http: ProviderHttp) -> None:
         self._config = config
@@ -111,8 +124,11 @@ class Google:
         return id_token
 
 
-def _refusal(answer: Answer) -> ProviderRefused | ProviderFailed:
-    """The error of RFC 6749, 5.2: only `invalid_grant` is about the code, the rest is about our configuration."""
+def _refusal(answer: Answer) -> ProviderRefused | ProviderFailed | ProviderUnavailable:
+    """The error of RFC 6749, 5.2: only `invalid_grant` is about the code, and some pass; the rest is about our
+    configuration."""
     error = answer.text("error")
     note = f"google: status {answer.status}, {oauth_note(error, answer.text('error_description'))}"
+    if error in _LATER:
+        return ProviderUnavailable(note=note, retry_after=answer.retry_after)
     return ProviderRefused(note=note) if error == "invalid_grant" else ProviderFailed(note=note)

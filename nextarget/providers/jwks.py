@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from math import ceil
 from time import monotonic
 
 from nextarget.errors import ProviderFailed, ProviderUnavailable
@@ -32,6 +33,7 @@ class JwksCache:
         self._fetching = asyncio.Lock()
         self._waiting = 0
         self._fetched_at = self._fresh_until = self._missed_at = self._failed_at = float("-inf")
+        self._wanted_back_at = float("-inf")
 
     async def keys_for(self, kid: str) -> Keys:
         """The current keys; refetched when they have aged, or when `kid` is not among them.
@@ -44,7 +46,7 @@ class JwksCache:
             elif kid not in self._keys:
                 raise ProviderUnavailable(note=f"{MAX_ASKING} sign-ins wait for keys already")
         if not self._can_serve():
-            raise ProviderUnavailable(note="no usable public keys")
+            raise ProviderUnavailable(note="no usable public keys", retry_after=self._seconds_left())
         return self._keys
 
     async def _refetch(self, kid: str) -> None:
@@ -58,6 +60,11 @@ class JwksCache:
                         self._missed_at = self._clock()
         finally:
             self._waiting -= 1
+
+    def _seconds_left(self) -> int | None:
+        """Of what the provider asked for when the keys could not be fetched."""
+        seconds = self._wanted_back_at - self._clock()
+        return ceil(seconds) if seconds > 0 else None
 
     def _can_serve(self) -> bool:
         return bool(self._keys) and self._clock() - self._fetched_at <= MAX_STALE_SECONDS
@@ -76,6 +83,7 @@ class JwksCache:
                 raise ProviderFailed(note=f"status {answer.status}, {len(keys)} usable keys")
         except (ProviderFailed, ProviderUnavailable) as error:
             self._failed_at = self._clock()
+            self._wanted_back_at = self._failed_at + (error.retry_after or 0)
             log.warning("jwks_fetch_failed", reason=error.note, stale_keys=len(self._keys))
             return
         self._keys = keys

@@ -139,6 +139,9 @@ class StandInFacebook:
                 "state": state,
             }
             return redirect(redirect_uri, denied, fragment=_FRAGMENT)
+        if choice.fault is Fault.DIALOG_CLOSED:
+            closed = {"error_code": "4201", "error_message": "User canceled the Dialog flow", "state": state}
+            return redirect(redirect_uri, closed, fragment=_FRAGMENT)
         code = f"AQ{secrets.token_urlsafe(180)}"
         grant = Grant(
             person=choice.person,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from nextarget.sandbox.grants import UserToken, UserTokens
+from nextarget.sandbox.mishaps import BUSY_SECONDS
 from nextarget.sandbox.parameters import RefusedError, form_of, merged, query_of
 from nextarget.sandbox.people import Fault, Person
 from nextarget.sandbox.workspace import SandboxConfig
@@ -26,7 +27,8 @@ _NO_STORE = {"Cache-Control": "private, no-cache, no-store, must-revalidate"}
 
 
 class GraphError(Exception):
-    """An error answer of the Graph API, in Facebook's words. `code` and `subcode` are Facebook's."""
+    """An error answer of the Graph API, in Facebook's words. `code` and `subcode` are Facebook's, `retry_after` is in
+    seconds."""
 
     def __init__(
         self,
@@ -36,8 +38,10 @@ class GraphError(Exception):
         subcode: int | None = None,
         kind: str = "OAuthException",
         status: int = 400,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
+        self.retry_after = retry_after
         self.code = code
         self.subcode = subcode
         self.kind = kind
@@ -50,7 +54,8 @@ def graph_error(error: GraphError) -> web.Response:
     if error.subcode is not None:
         body["error_subcode"] = error.subcode
     body["fbtrace_id"] = f"A{secrets.token_urlsafe(16)}"
-    return web.json_response({"error": body}, status=error.status, headers=_NO_STORE)
+    wait = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return web.json_response({"error": body}, status=error.status, headers=_NO_STORE | wait)
 
 
 async def params_of(request: web.Request) -> dict[str, str]:
@@ -88,8 +93,9 @@ class Graph:
 
     def _check_app_token(self, presented: str, params: Mapping[str, str]) -> None:
         """docs/facebook-login/guides/access-tokens: `app id|app secret` is an app access token."""
-        own = f"{self._config.facebook_client_id}|{self._config.facebook_client_secret.reveal()}"
-        if not hmac.compare_digest(presented.encode(), own.encode()):
+        if not self._is_app_token(presented):
+            if presented.startswith(f"{self._config.facebook_client_id}|"):
+                raise GraphError("Invalid OAuth access token signature.", 190)
             raise GraphError(
                 "(#100) You must provide an app access token, or a user access token that is an owner or "
                 "developer of the app",
@@ -97,6 +103,10 @@ class Graph:
             )
         if "appsecret_proof" in params:
             self._check_proof(presented, params)
+
+    def _is_app_token(self, presented: str) -> bool:
+        own = f"{self._config.facebook_client_id}|{self._config.facebook_client_secret.reveal()}"
+        return hmac.compare_digest(presented.encode(), own.encode())
 
     def _user_token(self, presented: str, params: Mapping[str, str]) -> UserToken:
         token = self._tokens.get(presented)
@@ -117,14 +127,20 @@ class Graph:
             raise GraphError("Invalid appsecret_proof provided in the API argument", 100, kind="GraphMethodException")
 
     def _described(self, input_token: str) -> dict[str, object]:
+        app: dict[str, object] = {"app_id": self._config.facebook_client_id, "application": "NexTarget sandbox"}
+        if self._is_app_token(input_token):
+            return {**app, "type": "APP", "is_valid": True, "scopes": []}
+        if not input_token.startswith("EAA"):
+            raise GraphError("Invalid OAuth access token - Cannot parse access token", 190)
         token = self._tokens.get(input_token)
         if token is None:
             refused = {"code": 190, "message": "Invalid OAuth access token."}
             return {"error": refused, "is_valid": False, "scopes": []}
+        if token.fault is Fault.FOREIGN_APP:
+            raise GraphError("(#100) The App_id in the input_token did not match the Viewing App", 100)
         answer: dict[str, object] = {
-            "app_id": OTHER_APP_ID if token.fault is Fault.OTHER_APP else self._config.facebook_client_id,
+            **app,
             "type": "USER",
-            "application": "NexTarget sandbox",
             "data_access_expires_at": token.expires_at,
             "expires_at": token.expires_at,
             "is_valid": True,
@@ -132,8 +148,13 @@ class Graph:
             "scopes": sorted(token.scopes),
             "user_id": OTHER_USER_ID if token.fault is Fault.OTHER_USER else token.person.facebook_subject,
         }
+        if token.fault is Fault.OTHER_APP:
+            answer |= {"app_id": OTHER_APP_ID}
         if token.fault is Fault.INVALID_TOKEN:
             answer |= {"error": _INVALIDATED, "is_valid": False}
+        if token.fault is Fault.ODD_TYPES:
+            answer |= {name: int(str(answer[name])) for name in ("app_id", "user_id")}
+            answer |= {name: str(answer[name]) for name in ("expires_at", "issued_at")}
         return answer
 
 
@@ -173,6 +194,14 @@ def _profile(token: UserToken, fields: frozenset[str]) -> dict[str, object]:
             raise GraphError(f"Error validating the account of {person.email or person.name}.", 190, subcode=490)
         case Fault.RATE_LIMITED:
             raise GraphError("(#4) Application request limit reached", 4, status=403)
+        case Fault.GRAPH_UNKNOWN:
+            raise GraphError("An unknown error occurred", 1)
+        case Fault.GRAPH_DOWN:
+            raise GraphError("Service temporarily unavailable", 2, status=503, retry_after=BUSY_SECONDS)
+        case Fault.BLOCKED:
+            raise GraphError("The action attempted has been deemed abusive", 368, retry_after=86_400)
+        case Fault.SESSION_ENDED:
+            raise GraphError("Session key invalid or no longer valid", 102)
     profile = _honest_profile(person, token.scopes)
     if token.fault is Fault.MISSING_ID:
         del profile["id"]

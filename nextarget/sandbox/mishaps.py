@@ -8,6 +8,7 @@ from aiohttp import web
 
 from nextarget.sandbox.people import Fault
 
+BUSY_SECONDS = 120
 _STEP_SECONDS = 0.25
 _NOT_JSON = "<!doctype html><title>Sorry</title><p>We are doing some maintenance. Please come back later."
 
@@ -20,6 +21,8 @@ async def mishap(
         await _dawdle(request, slow_seconds)
     elif fault is Fault.ERROR_500:
         return web.json_response(error_body, status=500)
+    elif fault is Fault.BUSY:
+        return web.json_response(error_body, status=503, headers={"Retry-After": str(BUSY_SECONDS)})
     elif fault is Fault.HTML:
         return web.Response(text=_NOT_JSON, content_type="text/html")
     elif fault is Fault.DISCONNECT:

@@ -134,6 +134,7 @@ class Fault(StrEnum):
 
     SLOW = "slow"
     ERROR_500 = "error_500"
+    BUSY = "busy"
     HTML = "html"
     DISCONNECT = "disconnect"
     CODE_USED = "code_used"
@@ -163,6 +164,12 @@ class Fault(StrEnum):
     ODD_TYPES = "odd_types"
     GRAPH_ERROR = "graph_error"
     RATE_LIMITED = "rate_limited"
+    GRAPH_UNKNOWN = "graph_unknown"
+    GRAPH_DOWN = "graph_down"
+    BLOCKED = "blocked"
+    SESSION_ENDED = "session_ended"
+    DIALOG_CLOSED = "dialog_closed"
+    FOREIGN_APP = "foreign_app"
     OTHER_APP = "other_app"
     OTHER_USER = "other_user"
     INVALID_TOKEN = "invalid_token"
@@ -184,6 +191,7 @@ _FACEBOOK = (Provider.FACEBOOK,)
 FAULTS = (
     FaultScript(Fault.SLOW, "The token endpoint answers only after the caller should have given up.", _BOTH),
     FaultScript(Fault.ERROR_500, "The token endpoint answers 500.", _BOTH),
+    FaultScript(Fault.BUSY, "The token endpoint answers 503 and asks to come back in two minutes.", _BOTH),
     FaultScript(Fault.HTML, "The token endpoint answers 200 with a web page instead of JSON.", _BOTH),
     FaultScript(Fault.DISCONNECT, "The token endpoint hangs up without an answer.", _BOTH),
     FaultScript(Fault.CODE_USED, "The authorization code has already been used.", _BOTH),
@@ -210,9 +218,15 @@ FAULTS = (
     FaultScript(Fault.MISSING_ID_TOKEN, "The token answer holds no id_token.", _GOOGLE),
     FaultScript(Fault.MISSING_TOKEN, "The token answer holds no access_token.", _FACEBOOK),
     FaultScript(Fault.MISSING_ID, "The profile holds no id.", _FACEBOOK),
-    FaultScript(Fault.ODD_TYPES, "In the profile the id is a number and the email a list.", _FACEBOOK),
+    FaultScript(Fault.ODD_TYPES, "Ids are numbers, times are text, the email is a list; the sign-in works.", _FACEBOOK),
     FaultScript(Fault.GRAPH_ERROR, "The profile is refused, and the error quotes the email.", _FACEBOOK),
     FaultScript(Fault.RATE_LIMITED, "The profile is refused: too many calls by this app.", _FACEBOOK),
+    FaultScript(Fault.GRAPH_UNKNOWN, "The profile is refused: something unknown went wrong.", _FACEBOOK),
+    FaultScript(Fault.GRAPH_DOWN, "The profile is refused: the Graph API is down for two minutes.", _FACEBOOK),
+    FaultScript(Fault.BLOCKED, "The profile is refused: blocked for a while.", _FACEBOOK),
+    FaultScript(Fault.SESSION_ENDED, "The profile is refused: the token is good no longer.", _FACEBOOK),
+    FaultScript(Fault.DIALOG_CLOSED, "The dialog is closed, which Facebook tells in words of its own.", _FACEBOOK),
+    FaultScript(Fault.FOREIGN_APP, "debug_token refuses the token: it is another app's.", _FACEBOOK),
     FaultScript(Fault.OTHER_APP, "debug_token says that the token belongs to another app.", _FACEBOOK),
     FaultScript(Fault.OTHER_USER, "debug_token says that the token belongs to another person.", _FACEBOOK),
     FaultScript(Fault.INVALID_TOKEN, "debug_token says that the token is not valid any more.", _FACEBOOK),
@@ -245,12 +259,17 @@ ID_TOKEN_FAULTS = (
 ACCESS_TOKEN_FAULTS = (
     Fault.EXPIRED,
     Fault.INVALID_TOKEN,
+    Fault.FOREIGN_APP,
     Fault.OTHER_APP,
     Fault.OTHER_USER,
     Fault.MISSING_ID,
     Fault.ODD_TYPES,
     Fault.GRAPH_ERROR,
     Fault.RATE_LIMITED,
+    Fault.GRAPH_UNKNOWN,
+    Fault.GRAPH_DOWN,
+    Fault.BLOCKED,
+    Fault.SESSION_ENDED,
 )
 """What can be wrong with an access token that Facebook's SDK hands to an app. Of these, `expired` to `other_user` show
 in `debug_token` alone: `/me` answers, so that a server which forgets to ask is found out."""

@@ -87,7 +87,7 @@ class NativeSignIn:
                 presented.token, presented.kind, raw_nonce=presented.raw_nonce, now=self._clock()
             )
         except IdentityRejected as error:
-            raise _refused(error.reason) from None
+            raise _refused(error.reason, note=error.note) from None
         now = self._clock()
         nonce = self._issued(native.nonce, now) if native.nonce is not None else None
         try:
@@ -123,5 +123,5 @@ class _Nonce(NamedTuple):
     expires_at: Millis
 
 
-def _refused(reason: str) -> InvalidRequest:
-    return InvalidRequest(f"The subject_token was refused: {reason}.", note=reason)
+def _refused(reason: str, *, note: str | None = None) -> InvalidRequest:
+    return InvalidRequest(f"The subject_token was refused: {reason}.", note=note or reason)

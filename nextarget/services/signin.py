@@ -90,6 +90,9 @@ class CallbackAnswer:
     error: str | None
     error_description: str | None = field(repr=False)
     issuer: str | None
+    error_reason: str | None = None
+    error_code: str | None = None
+    """Facebook's further words about `error`."""
 
 
 class _AlreadyUsed(Exception):
@@ -242,7 +245,7 @@ class SignIn:
         if answer.issuer is not None and answer.issuer not in provider.issuers:
             raise InvalidState(note="the callback names another issuer (RFC 9207, 2.4)")
         if answer.code is None or answer.error is not None:
-            raise _provider_error(answer)
+            raise _provider_error(provider, answer)
         return await provider.identify(answer.code, login_secrets(opened.key, opened.state), self._clock())
 
     async def _let_in(self, login: Login, identity: Identity) -> TokenPair | AppAnswer:
@@ -301,9 +304,12 @@ def _log_success(login: Login, user: User, **facts: str) -> None:
     log.info("login_succeeded", provider=login.provider.value, user_id=user.id, **facts)
 
 
-def _provider_error(answer: CallbackAnswer) -> ProblemError:
+def _provider_error(provider: IdentityProvider, answer: CallbackAnswer) -> ProblemError:
     """The error that a provider sent back with the person (RFC 6749, 4.1.2.1). Its own words are for the log."""
-    note = oauth_note(answer.error, answer.error_description)
+    note = oauth_note(answer.error, answer.error_description, answer.error_reason, answer.error_code)
+    for word in (answer.error_reason, answer.error_code, answer.error):
+        if word is not None and word in provider.meanings:
+            return provider.meanings[word](note=note)
     match answer.error:
         case "access_denied":
             return AccessDenied(note=note)

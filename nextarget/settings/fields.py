@@ -15,9 +15,11 @@ from nextarget.settings.kinds import (
     Collector,
     DatabaseUrl,
     Endpoint,
+    Hosts,
     Items,
     Network,
     Origin,
+    ProxyUrl,
     RedirectUri,
     SigningSecret,
     StorageUrl,
@@ -120,6 +122,14 @@ class Settings(BaseModel):
         description="Where Facebook publishes the keys of Limited Login.",
     )
 
+    https_proxy: ProxyUrl | None = Field(
+        None,
+        description="The proxy through which providers are asked, `http://user:password@host:port`; none unless set.",
+    )
+    no_proxy: Annotated[tuple[Text, ...], Hosts] = Field(
+        (), description="Hosts, domains, addresses and networks that are asked without the proxy, as curl reads them."
+    )
+
     audit_retention_days: int = Field(365, ge=1, le=3650, description="How long the record of what happened is kept.")
     trusted_proxies: Annotated[tuple[Network, ...], Items] = Field(
         (), description="Addresses or networks of proxies whose `X-Forwarded-For` is believed."
@@ -166,7 +176,10 @@ SECRET_SETTINGS = frozenset(
 )
 """Shown masked."""
 
-FILE_SETTINGS = SECRET_SETTINGS | {"DATABASE_URL", "RATE_LIMIT_STORAGE_URL"}
+FILE_SETTINGS = SECRET_SETTINGS | {"DATABASE_URL", "RATE_LIMIT_STORAGE_URL", "HTTPS_PROXY"}
 """Readable from a file, since they may hold a password: `DATABASE_URL_FILE=/run/secrets/database`."""
+
+LOWER_CASE_TOO = frozenset({"HTTPS_PROXY", "NO_PROXY"})
+"""Known to other programs by these names in lower case as well, which win, as they do with curl."""
 
 NAMES = {name.upper(): name for name in Settings.model_fields}

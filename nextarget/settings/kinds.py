@@ -129,6 +129,24 @@ def _collector(text: str) -> str:
     return _url(text)
 
 
+def _proxy(text: str) -> str:
+    """As curl reads it: without a scheme it is http. A user and a password may stand before the host."""
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname) and parts.port != 0 and parts.path in {"", "/"}
+    except ValueError:
+        whole = False
+    if not whole or parts.scheme not in {"http", "https"} or not re.fullmatch(r"[^?#]+", url):
+        raise ValueError(
+            "is not an HTTP proxy. Write http://proxy.example.org:3128, or http://user:password@… with what is neither "
+            "a letter nor a digit in the password as %XX."
+        )
+    if not re.fullmatch(r"(?:[\x21-\x24\x26-\x7e]|%[0-9A-Fa-f]{2})+", url) or re.search(r"%0[0AaDd]", url):
+        raise ValueError("holds white space or other than ASCII. Write it as %XX.")
+    return url.removesuffix("/")
+
+
 def _browser_origin(text: str) -> str:
     return text if text == "*" else _origin(text)
 
@@ -189,6 +207,11 @@ def _client_secret(secret: Secret) -> Secret:
     return secret
 
 
+def _hosts(value: object) -> object:
+    """A list with commas or white space between its items, as curl takes NO_PROXY."""
+    return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
+
+
 def _items(value: object) -> object:
     """A comma-separated list; white space around items and empty items are dropped."""
     if isinstance(value, str):
@@ -206,6 +229,8 @@ RedirectUri = Annotated[str, AfterValidator(_redirect_uri)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 StorageUrl = Annotated[str, AfterValidator(_storage_url)]
 Collector = Annotated[str, AfterValidator(_collector)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy)]
 BrowserOrigin = Annotated[str, AfterValidator(_browser_origin)]
 Items = BeforeValidator(_items)
+Hosts = BeforeValidator(_hosts)
 Text = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$", max_length=200)]

@@ -62,6 +62,7 @@ _HARMLESS = {
         frozenset({"memory", "redis", "rediss"}), path=True, options=frozenset({"ssl_cert_reqs", "ssl_ca_certs"})
     ),
     "OTEL_EXPORTER_OTLP_ENDPOINT": _Harmless(_WEB),  # collectors that are rented out want their token in the path
+    "HTTPS_PROXY": _Harmless(_WEB),
     "APP_REDIRECT_URIS": _Harmless(path=True, many=True),
     "CORS_ALLOW_ORIGINS": _Harmless(_WEB, many=True),
     "JWT_AUDIENCE": _Harmless(_WEB, path=True, text=True),

@@ -15,7 +15,7 @@ from dotenv.parser import parse_stream
 from pydantic import TypeAdapter, ValidationError
 
 from nextarget.errors import ConfigurationError, SettingProblem
-from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, Environment, Settings
+from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, LOWER_CASE_TOO, NAMES, Environment, Settings
 from nextarget.settings.kinds import MAKE_SECRET, DatabaseUrl, names_localhost
 from nextarget.settings.showing import HIDDEN, shown_file
 
@@ -34,6 +34,7 @@ _REMEDIES = {
     "REFRESH_TOKEN_EXP_DAYS": "Write whole days, from 1 to 180.",
     "FACEBOOK_CONFIG_ID": "Copy the Configuration ID, a number, from the app's dashboard, or leave it out.",
     "FACEBOOK_GRAPH_VERSION": "Write it as v26.0.",
+    "NO_PROXY": "Write hosts, such as internal.example.org, comma-separated.",
     "AUDIT_RETENTION_DAYS": "Write whole days, from 1 to 3650.",
     "TRUSTED_PROXIES": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
     "METRICS_ALLOW": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
@@ -180,7 +181,7 @@ def read_values(
         for name in NAMES:
             if name in values.found:
                 continue
-            text = table.get(name, "").strip()
+            text = _text_of(name, table)
             if name in FILE_SETTINGS and (path := table.get(f"{name}_FILE", "").strip()):
                 if text:
                     problem = f"and {name}_FILE are both set in the {source}."
@@ -191,6 +192,11 @@ def read_values(
             elif text:
                 values.found[name] = Value(text, source)
     return values
+
+
+def _text_of(name: str, table: Mapping[str, str]) -> str:
+    spellings = (name.lower(), name) if name in LOWER_CASE_TOO else (name,)
+    return next((text for spelling in spellings if (text := table.get(spelling, "").strip())), "")
 
 
 def _read_file(name: str, directory: Path, file: str, values: Values) -> str:
@@ -219,7 +225,7 @@ def _read_dotenv(path: Path, values: Values) -> dict[str, str]:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         values.problems.append(SettingProblem(".env", f"cannot be read: {why}.", "Check the file and its permissions."))
         return table
-    known = NAMES.keys() | {f"{name}_FILE" for name in FILE_SETTINGS}
+    known = NAMES.keys() | {f"{name}_FILE" for name in FILE_SETTINGS} | {name.lower() for name in LOWER_CASE_TOO}
     for binding in bindings:
         if binding.error:
             where = f"line {binding.original.line} is not NAME=value."

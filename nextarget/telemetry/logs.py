@@ -9,7 +9,7 @@ import select
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -43,9 +43,13 @@ def new_request_id() -> str:
     return f"{getrandbits(128):032x}"
 
 
-def scrubbed(text: str, *, length: int = 200) -> str:
-    """Text of somebody else's, fit for a log: no email address, nothing long enough to be a token, one line."""
-    return _UNPRINTABLE.sub(" ", _SENSITIVE.sub("[...]", text))[:length]
+def scrubbed(text: str, *, length: int = 200, known: Collection[str] = ()) -> str:
+    """Text of somebody else's, fit for a log: no email address, nothing long enough to be a token, one line.
+
+    `known` are words that stay, however long they are, with or without a full stop behind.
+    """
+    kept = _SENSITIVE.sub(lambda found: found[0] if found[0].rstrip(".") in known else "[...]", text)
+    return _UNPRINTABLE.sub(" ", kept)[:length]
 
 
 def get_logger() -> Any:

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 GOOGLE = {
     "GOOGLE_CLIENT_ID": "1234-abc.apps.googleusercontent.com",
     "GOOGLE_CLIENT_SECRET": "GOCSPX-a-real-looking-value",
@@ -73,6 +75,28 @@ def test_the_sandbox_needs_no_settings_and_ignores_those_of_providers(run, monke
     assert settings["PUBLIC_URL"] == {"name": "PUBLIC_URL", "value": "http://127.0.0.1:9100", "source": "sandbox"}
     assert settings["GOOGLE_CLIENT_ID"]["source"] == "sandbox"
     assert document["providers"] == {"google": "on", "facebook": "on"}
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
+def test_the_proxy_is_shown_without_its_password(run, secret, monkeypatch, name):
+    """Whichever way it is spelt."""
+    monkeypatch.setenv(name, "http://nextarget:hunter2@proxy.example.org:3128")
+    monkeypatch.setenv("NO_PROXY", "internal.example.org,10.0.0.0/8")
+    result = run("check-config")
+    assert result.status == 0
+    assert "HTTPS_PROXY\thttp://***@proxy.example.org:3128\tenvironment" in result.out.splitlines()
+    assert "NO_PROXY\tinternal.example.org,10.0.0.0/8\tenvironment" in result.out.splitlines()
+    assert "hunter2" not in result.out + result.err
+
+
+def test_a_proxy_that_cannot_be_used_stops_a_server_but_not_the_sandbox(run, secret, monkeypatch):
+    """A shell may have one for other programs; the sandbox asks this machine alone."""
+    monkeypatch.setenv("https_proxy", "socks5h://nextarget:hunter2@127.0.0.1:1080")
+    result = run("check-config")
+    assert result.status == 78
+    assert "HTTPS_PROXY" in result.err
+    assert "hunter2" not in result.out + result.err
+    assert run("check-config", "--sandbox").status == 0
 
 
 def test_there_is_no_sandbox_in_production(run, folder):

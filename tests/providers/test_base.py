@@ -262,11 +262,25 @@ def test_the_note_of_an_oauth_error_holds_neither_emails_nor_tokens(text: str, w
 
 @pytest.mark.parametrize(
     "code",
-    ["invalid_grant", "invalid_client", "redirect_uri_mismatch", "unauthorized_client", "temporarily_unavailable"],
+    [
+        *("invalid_grant", "invalid_client", "unauthorized_client", "temporarily_unavailable", "interaction_required"),
+        *("redirect_uri_mismatch", "admin_policy_enforced", "access_not_configured", "disallowed_useragent"),
+        *("org_internal", "rate_limit_exceeded", "user_denied", "4201", "1349048"),
+    ],
 )
 def test_the_note_of_an_oauth_error_names_its_code(code: str) -> None:
-    """What an operator needs to know most is which error it was."""
+    """What an operator needs to know most is which error it was, as code, as Facebook's further words, or told."""
     assert base.oauth_note(code, "Bad Request") == f"{code}: Bad Request"
+    assert base.oauth_note("x", None, code, None) == f"x, {code}: "
+    assert base.oauth_note("x", f"Error 400: {code}.") == f"x: Error 400: {code}."
+
+
+@pytest.mark.parametrize(
+    "code", ["an_error_that_nobody_knows", "admin_policy_enforced=4/0AX4XfWh", "ADMIN_POLICY_ENFORCED"]
+)
+def test_a_code_that_nobody_documents_may_be_a_token(code: str) -> None:
+    """The list is of whole words, letter for letter."""
+    assert base.oauth_note("x", code, code) == "x, [...]: [...]"
 
 
 def test_an_error_without_a_code_says_so() -> None:

@@ -123,16 +123,40 @@ async def test_a_person_without_a_usable_email_signs_in_all_the_same(
 
 @pytest.mark.parametrize(
     "subject",
-    [None, "", 10224601733318501, True, [SUBJECT], "me", "1 2", "-1", "1" * 33, "1\n", "\u0661\u0662", "1\x00"],
+    [
+        None,
+        "",
+        10224601733318501.0,
+        -1,
+        10**32,
+        True,
+        [SUBJECT],
+        "me",
+        "1 2",
+        "-1",
+        "1" * 33,
+        "1\n",
+        "\u0661\u0662",
+        "1\x00",
+    ],
     ids=repr,
 )
 async def test_a_profile_without_a_usable_id_is_rejected(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, subject: object
 ) -> None:
-    """An id is text of ASCII digits: anything else is nobody."""
+    """An id is ASCII digits, as text or as a number: anything else is nobody."""
     provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN})
     provider.answers("GET", ME, {"email": "ada@x.example"} | ({"id": subject} if subject is not None else {}))
     assert type(await failure(facebook, secrets)) is IdentityRejected
+
+
+async def test_an_id_that_is_a_number_is_the_same_person(
+    facebook: Facebook, provider: Provider, secrets: LoginSecrets
+) -> None:
+    """Facebook writes ids as text here and as numbers there."""
+    provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN})
+    provider.answers("GET", ME, {"id": int(SUBJECT)})
+    assert (await facebook.identify(CODE, secrets, NOW)).subject == SUBJECT
 
 
 @pytest.mark.parametrize(
@@ -161,7 +185,7 @@ async def test_a_code_that_facebook_no_longer_takes_is_refused(
     assert "facebook oauth/access_token: status 400, OAuthException 100/" in str(error.note)
 
 
-@pytest.mark.parametrize("code", [1, 101, 190, 191, "100", 100.5, True, None, [100]])
+@pytest.mark.parametrize("code", [101, 102, 190, 191, "100", "1", 100.5, True, None, [100]])
 async def test_another_error_at_the_token_endpoint_is_not_the_persons_fault(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, code: object
 ) -> None:
@@ -170,7 +194,25 @@ async def test_another_error_at_the_token_endpoint_is_not_the_persons_fault(
     assert type(await failure(facebook, secrets)) is ProviderFailed
 
 
-@pytest.mark.parametrize("code", [2, 4, 17, 32, 341, 613])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Error validating client secret.",
+        "Missing client_secret",
+        "code_verifier param is provided without a code_challenge in authorization request.",
+        "Invalid code verifier.",
+        "Missing authorization code",
+    ],
+)
+async def test_error_1_of_our_own_making_is_a_failure(
+    facebook: Facebook, provider: Provider, secrets: LoginSecrets, message: str
+) -> None:
+    """At the token endpoint the code of trouble at Facebook is also that of a wrong secret: only the message tells."""
+    provider.answers("POST", TOKEN, graph_error(1, message), status=400)
+    assert type(await failure(facebook, secrets)) is ProviderFailed
+
+
+@pytest.mark.parametrize("code", [1, 2, 4, 17, 32, 341, 368, 613, 80000, 80014])
 @pytest.mark.parametrize("where", ["token", "me"])
 async def test_an_error_that_passes_means_later(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, where: str, code: int
@@ -204,7 +246,20 @@ async def test_only_true_is_transient(
     assert type(await failure(facebook, secrets)) is ProviderFailed
 
 
-@pytest.mark.parametrize("code", [100, 190, 200])
+@pytest.mark.parametrize("subcode", [None, 458, 459, 460, 463, 464, 467, 492])
+@pytest.mark.parametrize("code", [102, 190])
+async def test_a_token_that_has_ended_right_after_the_exchange_means_to_begin_again(
+    facebook: Facebook, provider: Provider, secrets: LoginSecrets, code: int, subcode: int | None
+) -> None:
+    """Meta's page on errors: get a new access token. There is one for a new sign-in alone."""
+    provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN})
+    provider.answers("GET", ME, graph_error(code, error_subcode=subcode), status=400)
+    error = await failure(facebook, secrets)
+    assert type(error) is ProviderRefused
+    assert f"facebook me: status 400, OAuthException {code}/{subcode}" in str(error.note)
+
+
+@pytest.mark.parametrize("code", [10, 100, 200])
 async def test_a_profile_that_is_refused_failed(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, code: int
 ) -> None:
@@ -223,7 +278,7 @@ async def test_an_error_in_no_known_form_failed(
     assert type(await failure(facebook, secrets)) is ProviderFailed
 
 
-@pytest.mark.parametrize("code", [4, 100, 190])
+@pytest.mark.parametrize("code", [1, 4, 100, 190])
 async def test_what_facebook_quotes_is_not_repeated(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, code: int
 ) -> None:

@@ -1,9 +1,12 @@
 """Facebook's SDK inside an app: Limited Login's id_tokens and classic access tokens, and what is made of them."""
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import sentinel
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -14,8 +17,9 @@ from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
 from nextarget.providers.base import NativeIdentity, ProviderHttp, SubjectTokenType
 from nextarget.providers.facebook import Facebook
+from nextarget.providers.graph import REMEMBER_SECONDS, TokenDebugger
 from tests.providers.conftest import FACEBOOK as CONFIG
-from tests.providers.conftest import Provider
+from tests.providers.conftest import Clock, Provider
 from tests.tokens.forging import contains_part_of, rs256
 
 TOKEN = "EAAGm0PX4ZCpsBAOZCZB-token-of-a-person"
@@ -38,7 +42,7 @@ GOOD: dict[str, Any] = {
     "scopes": ["email", "public_profile"],
     "user_id": SUBJECT,
 }
-MISSING = object()
+MISSING = sentinel.missing
 Signed = Callable[..., str]
 
 
@@ -89,15 +93,22 @@ async def test_the_secret_and_the_proof_travel_in_headers_and_as_a_hash(facebook
     assert not any(CONFIG.client_secret.reveal() in f"{asked.url} {asked.params}" for asked in provider.asked)
 
 
-@pytest.mark.parametrize("app_id", [CONFIG.client_id, int(CONFIG.client_id)])
+@pytest.mark.parametrize("number", [int, str])
 @pytest.mark.parametrize("expires_at", [SECONDS + 1, 0])
 async def test_what_facebook_writes_in_two_ways_is_read_in_both(
-    facebook: Facebook, provider: Provider, app_id: object, expires_at: int
+    facebook: Facebook, provider: Provider, number: type[int] | type[str], expires_at: int
 ) -> None:
-    """The app's id as text or number; 0 for a token that does not expire."""
-    provider.answers("GET", DEBUG, debugged(app_id=app_id, expires_at=expires_at))
-    provider.answers("GET", ME, {"id": SUBJECT})
-    assert (await classic(facebook)).identity.subject == SUBJECT
+    """Ids and times as text or number; 0 for a token that does not expire."""
+    said = debugged(
+        app_id=number(CONFIG.client_id),
+        user_id=number(SUBJECT),
+        expires_at=number(expires_at),
+        issued_at=number(SECONDS),
+    )
+    provider.answers("GET", DEBUG, said)
+    provider.answers("GET", ME, {"id": number(SUBJECT)})
+    found = await classic(facebook)
+    assert (found.identity.subject, found.issued_at) == (SUBJECT, Millis(SECONDS * 1000 + 999))
 
 
 @pytest.mark.parametrize(
@@ -106,10 +117,10 @@ async def test_what_facebook_writes_in_two_ways_is_read_in_both(
         *[({"app_id": value}, "another app") for value in ("999", "", None, MISSING, [CONFIG.client_id], 1.5)],
         *[({"is_valid": value}, "not valid") for value in (False, None, MISSING, "true", 1)],
         *[({"type": value}, "not valid") for value in ("PAGE", "APP", "user", None, MISSING)],
-        *[({"user_id": value}, "not valid") for value in (None, MISSING, int(SUBJECT))],
+        *[({"user_id": value}, "not valid") for value in (None, MISSING, "", "me", True, -1, 1.0, [SUBJECT])],
         *[
             ({"expires_at": value}, "expired")
-            for value in (SECONDS, SECONDS - 1, -1, None, MISSING, str(SECONDS + 60), True, False, SECONDS + 0.5)
+            for value in (SECONDS, str(SECONDS), -1, "-1", "", "soon", None, MISSING, True, False, SECONDS + 0.5)
         ],
     ],
     ids=lambda value: "missing" if value is MISSING else repr(value),
@@ -140,17 +151,117 @@ async def test_text_that_cannot_be_a_token_is_rejected_without_asking(
     assert provider.asked == []
 
 
-@pytest.mark.parametrize("payload", [{}, {"data": None}, {"data": []}, {"data": "text"}, {"error": {"code": 190}}])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"data": None},
+        {"data": []},
+        {"data": "text"},
+        *[{"error": {"code": code}} for code in (10, 101, True, "190")],
+    ],
+)
 @pytest.mark.parametrize("status", [200, 400])
 async def test_an_answer_without_facts_failed(
     facebook: Facebook, provider: Provider, payload: dict[str, Any], status: int
 ) -> None:
-    """Also an error about our own credentials: that is not the person's fault."""
+    """Also an error about our app itself: that is not the person's fault."""
     provider.answers("GET", DEBUG, payload, status=status)
     with pytest.raises(ProviderFailed) as caught:
         await classic(facebook)
     assert not isinstance(caught.value, IdentityRejected)
     assert str(caught.value.note).startswith("facebook debug_token: status ")
+
+
+OWN = f"{CONFIG.client_id}|{CONFIG.client_secret.reveal()}"
+ABOUT_US = f"{GRAPH}/debug_token?input_token={quote(OWN, safe='')}"
+GOOD_APP = {"data": {"app_id": CONFIG.client_id, "type": "APP", "is_valid": True, "scopes": []}}
+
+
+def refuses(provider: Provider, code: int, *, repeat: bool = False) -> None:
+    """Have debug_token answer 400 with an error when it is asked about the token that the app presents."""
+    payload = {"error": {"message": "refused", "type": "OAuthException", "code": code}}
+    provider.answers("GET", DEBUG, payload, status=400, repeat=repeat)
+
+
+@pytest.mark.parametrize(("code", "why"), [(100, "another app"), (190, "not valid"), (102, "not valid")])
+async def test_a_token_that_facebook_refuses_is_the_tokens_fault_while_ours_is_good(
+    facebook: Facebook, provider: Provider, code: int, why: str
+) -> None:
+    """Facebook answers 400 for a token of another app and for text that is none; for a wrong secret of ours too."""
+    refuses(provider, code)
+    provider.answers("GET", ABOUT_US, GOOD_APP)
+    assert why in await rejected(classic(facebook))
+
+
+@pytest.mark.parametrize("code", [100, 190])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"status": 400, "payload": {"error": {"code": 190}}},
+        {"status": 400, "payload": {"error": {"code": 100}}},
+        {"payload": {"data": {"is_valid": False}}},
+        {"payload": {"data": {"is_valid": True, "app_id": "999"}}},
+        {"payload": {}},
+    ],
+    ids=repr,
+)
+async def test_a_token_that_facebook_refuses_is_our_fault_while_it_refuses_ours_too(
+    facebook: Facebook, provider: Provider, code: int, said: dict[str, Any]
+) -> None:
+    """The app is not told to get a new token, and the log names the settings."""
+    refuses(provider, code)
+    provider.answers("GET", ABOUT_US, **said)
+    with pytest.raises(ProviderFailed) as caught:
+        await classic(facebook)
+    assert type(caught.value) is ProviderFailed
+    assert "FACEBOOK_CLIENT_SECRET" in str(caught.value.note)
+    assert not contains_part_of(str(caught.value.note), CONFIG.client_secret.reveal())
+
+
+async def test_nobody_is_at_fault_while_facebook_cannot_say(facebook: Facebook, provider: Provider) -> None:
+    """What cannot be told apart now can be later, and is not remembered."""
+    refuses(provider, 190, repeat=True)
+    provider.answers("GET", ABOUT_US, {"error": {"code": 4}}, status=400)
+    with pytest.raises(ProviderUnavailable):
+        await classic(facebook)
+    provider.answers("GET", ABOUT_US, GOOD_APP)
+    await rejected(classic(facebook))
+
+
+async def test_our_own_token_is_asked_about_once_in_a_while(
+    http: aiohttp.ClientSession, provider: Provider, clock: Clock
+) -> None:
+    """A stranger with made-up tokens causes no second question each; a changed secret is noticed."""
+    debugger = TokenDebugger(
+        ProviderHttp(http, Name.FACEBOOK), f"{GRAPH}/debug_token", CONFIG.client_id, CONFIG.client_secret, clock=clock
+    )
+    refuses(provider, 190, repeat=True)
+    provider.answers("GET", ABOUT_US, GOOD_APP)
+
+    def questions() -> int:
+        return sum(asked.params == {"input_token": OWN} for asked in provider.asked)
+
+    for _ in range(3):
+        found = await asyncio.gather(*(debugger.facts(TOKEN) for _ in range(3)), return_exceptions=True)
+        assert [type(error) for error in found] == [IdentityRejected] * 3
+    assert questions() == 1
+    clock.seconds += REMEMBER_SECONDS
+    provider.answers("GET", ABOUT_US, {"error": {"code": 190}}, status=400)
+    for _ in range(2):
+        with pytest.raises(ProviderFailed):
+            await debugger.facts(TOKEN)
+    assert questions() == 2
+
+
+@pytest.mark.parametrize("code", [102, 190])
+async def test_a_token_that_ends_between_the_two_questions_is_the_tokens_fault(
+    facebook: Facebook, provider: Provider, code: int
+) -> None:
+    """Meta's page on errors: get a new access token, which is the app's to do."""
+    provider.answers("GET", DEBUG, debugged())
+    provider.answers("GET", ME, {"error": {"code": code, "error_subcode": 460}}, status=400)
+    assert "not valid" in await rejected(classic(facebook))
 
 
 async def test_good_facts_with_a_bad_status_are_not_believed(facebook: Facebook, provider: Provider) -> None:
@@ -179,6 +290,7 @@ async def test_what_facebook_quotes_of_a_token_is_not_repeated(facebook: Faceboo
     app_token = f"{CONFIG.client_id}|{CONFIG.client_secret.reveal()}"
     message = f"Cannot parse access token {TOKEN} with {app_token} of ada@lovelace.example"
     provider.answers("GET", DEBUG, {"error": {"message": message, "code": 190}}, status=400)
+    provider.answers("GET", ABOUT_US, {"error": {"message": message, "code": 190}}, status=400)
     with pytest.raises(ProviderFailed) as caught:
         await classic(facebook)
     for text in (TOKEN, CONFIG.client_secret.reveal(), "ada@lovelace.example"):
@@ -215,6 +327,11 @@ async def test_an_id_token_of_limited_login_says_who_is_signed_in(
     assert [asked.url for asked in provider.asked] == [JWKS]
 
 
+async def test_a_sub_that_is_a_number_is_the_same_person(facebook: Facebook, signed: Signed) -> None:
+    """As with the ids of the Graph API: its signature holds all the same."""
+    assert (await limited(facebook, signed(sub=int(SUBJECT)))).identity == ADA
+
+
 @pytest.mark.parametrize("said", [True, "true", False, MISSING])
 async def test_an_email_of_limited_login_never_counts_as_verified(
     facebook: Facebook, signed: Signed, said: object
@@ -248,7 +365,8 @@ async def test_a_nonce_that_the_sdk_hashed_needs_the_raw_one(
         ({"nonce": MISSING}, "nonce"),
         ({"nonce": ""}, "nonce"),
         ({"sub": MISSING}, "sub"),
-        ({"sub": int(SUBJECT)}, "sub"),
+        ({"sub": float(SUBJECT)}, "sub"),
+        ({"sub": True}, "sub"),
         ({"events": {}}, "security event"),
     ],
     ids=repr,

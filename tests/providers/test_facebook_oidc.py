@@ -5,6 +5,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import sentinel
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
@@ -33,7 +34,7 @@ NOW = Millis(SECONDS * 1000)
 SUBJECT = "10224601733318501"
 EMAIL = "ada@lovelace.example"
 KID = "a1b2c3"
-MISSING = object()
+MISSING = sentinel.missing
 
 Signed = Callable[..., str]
 Answering = Callable[..., Provider]

@@ -318,10 +318,21 @@ async def test_debug_token_describes_a_token_to_the_app(token_for, debug_token, 
 
 
 async def test_debug_token_calls_an_unknown_token_invalid(debug_token):
-    """The answer is 200 with is_valid false, not an error."""
-    answer = await debug_token("made-up")
+    """The answer is 200 with is_valid false, not an error; but for text that is no token of Facebook's at all."""
+    answer = await debug_token("EAAmade-up")
     assert answer.status == 200
     assert (await answer.json())["data"]["is_valid"] is False
+    assert (await error_of(await debug_token("made-up")))["code"] == 190
+
+
+async def test_debug_token_knows_the_apps_own_token(debug_token, config):
+    """What it says of that tells a server whether its own credentials are good."""
+    own = f"{config.facebook_client_id}|{config.facebook_client_secret.reveal()}"
+    data = (await (await debug_token(own)).json())["data"]
+    assert (data["app_id"], data["type"], data["is_valid"]) == (config.facebook_client_id, "APP", True)
+    wrong = f"{config.facebook_client_id}|another secret"
+    assert (await error_of(await debug_token(own, bearer=wrong)))["code"] == 190
+    assert (await error_of(await debug_token(wrong)))["code"] == 190
 
 
 async def test_debug_token_wants_the_apps_own_token_and_an_input(token_for, debug_token):
@@ -378,6 +389,14 @@ async def test_fault_odd_types_changes_the_types(token_for, me):
     assert profile == {"id": int(PEOPLE["ada"].facebook_subject), "email": [PEOPLE["ada"].email]}
 
 
+async def test_fault_odd_types_changes_the_types_in_debug_token_too(token_for, debug_token, config):
+    """Ids are numbers there, and times are text."""
+    data = (await (await debug_token(await token_for(fault="odd_types"))).json())["data"]
+    assert (data["app_id"], data["user_id"]) == (int(config.facebook_client_id), int(PEOPLE["ada"].facebook_subject))
+    assert data["expires_at"].isdecimal()
+    assert data["issued_at"].isdecimal()
+
+
 async def test_fault_graph_error_quotes_the_email(token_for, me):
     """To prove that nobody passes a provider's text on."""
     answer = await me(await token_for(fault="graph_error"))
@@ -392,6 +411,34 @@ async def test_fault_rate_limited_is_code_4(token_for, me):
     answer = await me(await token_for(fault="rate_limited"))
     assert answer.status == 403
     assert (await error_of(answer))["code"] == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("graph_unknown", (400, 1, None)),
+        ("graph_down", (503, 2, "120")),
+        ("blocked", (400, 368, "86400")),
+        ("session_ended", (400, 102, None)),
+    ],
+)
+async def test_faults_of_the_graph_have_the_codes_of_metas_page(token_for, me, fault, expected):
+    """docs/graph-api/guides/error-handling."""
+    answer = await me(await token_for(fault=fault))
+    assert (answer.status, (await error_of(answer))["code"], answer.headers.get("Retry-After")) == expected
+
+
+async def test_fault_foreign_app_has_debug_token_refuse(token_for, debug_token):
+    """A token that another app got is not described to us."""
+    answer = await debug_token(await token_for(fault="foreign_app"))
+    assert answer.status == 400
+    assert (await error_of(answer))["code"] == 100
+
+
+async def test_fault_busy_asks_to_come_back_later(code_for, exchange):
+    """RFC 9110, 10.2.3 and 15.6.4."""
+    answer = await exchange(await code_for(fault="busy"))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "120")
 
 
 async def test_fault_other_app_and_other_user_lie_in_debug_token(token_for, debug_token, config):

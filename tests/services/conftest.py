@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from nextarget.errors import ProblemError
 from nextarget.model import NO_WISHES, Identity, Millis, Provider, Secret, Wishes
 from nextarget.providers.base import NativeIdentity, SubjectTokenType
 from nextarget.services.sessions import SessionRules, Sessions
@@ -46,6 +47,7 @@ class Vouching:
     says: Identity | Exception = ADA
     issuers: tuple[str, ...] = ("https://accounts.google.com",)
     asks_person: bool = True
+    meanings: dict[str, type[ProblemError]] = field(default_factory=dict)
     http: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(answering=True))
     native_nonce: str | None = None
     """What nonce its native tokens carry."""

@@ -503,6 +503,9 @@ FAILURES = [
     ("facebook", "code_used", "server_error"),
     ("facebook", "missing_id", "server_error"),
     ("facebook", "graph_error", "server_error"),
+    ("facebook", "session_ended", "server_error"),
+    ("facebook", "blocked", "temporarily_unavailable"),
+    ("facebook", "dialog_closed", "access_denied"),
 ]
 """What goes wrong at which provider, and the error it is for the app."""
 

@@ -46,6 +46,29 @@ async def test_the_metadata_is_complete_and_the_same_at_both_addresses(tmp_path:
         }
 
 
+async def test_the_metadata_promises_no_openid_connect_beyond_what_appauth_demands(server: Server) -> None:
+    """OpenID Connect Discovery, 3: a client asks for what is listed, and fails when it is not there."""
+    document = (await server.get(DOCUMENTS[1])).json
+    for name in (
+        "userinfo_endpoint",
+        "end_session_endpoint",
+        "check_session_iframe",
+        "introspection_endpoint",
+        "registration_endpoint",
+        "claims_supported",
+        "claims_parameter_supported",
+        "acr_values_supported",
+        "backchannel_logout_supported",
+        "frontchannel_logout_supported",
+    ):
+        assert name not in document
+    assert "openid" not in document.get("scopes_supported", [])
+    assert document["response_types_supported"] == ["code"]
+    demanded = {"jwks_uri", "subject_types_supported", "id_token_signing_alg_values_supported"}
+    assert demanded <= document.keys()
+    assert {name for name in document if "id_token" in name or "subject" in name} == demanded - {"jwks_uri"}
+
+
 async def test_every_address_in_the_metadata_is_served(server: Server) -> None:
     """A client that follows it finds something: not 404, whatever the method."""
     document = (await server.get(DOCUMENTS[0])).json

@@ -301,16 +301,20 @@ async def test_a_faulty_id_token_is_refused_and_leaves_the_nonce_alone(
 CLASSIC: dict[Fault, tuple[int, str, str]] = {
     Fault.EXPIRED: (400, "invalid_request", "access token expired"),
     Fault.INVALID_TOKEN: (400, "invalid_request", "access token not valid"),
+    Fault.FOREIGN_APP: (400, "invalid_request", "made for another app"),
     Fault.OTHER_APP: (400, "invalid_request", "made for another app"),
     Fault.OTHER_USER: (400, "invalid_request", "two people"),
     Fault.MISSING_ID: (400, "invalid_request", "without a usable id"),
-    Fault.ODD_TYPES: (400, "invalid_request", "without a usable id"),
-    Fault.GRAPH_ERROR: (502, "server_error", "could not be used"),
+    Fault.GRAPH_ERROR: (400, "invalid_request", "not valid any more"),
     Fault.RATE_LIMITED: (503, "temporarily_unavailable", "cannot be reached"),
+    Fault.GRAPH_UNKNOWN: (503, "temporarily_unavailable", "cannot be reached"),
+    Fault.GRAPH_DOWN: (503, "temporarily_unavailable", "cannot be reached"),
+    Fault.BLOCKED: (503, "temporarily_unavailable", "cannot be reached"),
+    Fault.SESSION_ENDED: (400, "invalid_request", "not valid any more"),
 }
 
 
-@pytest.mark.parametrize("fault", ACCESS_TOKEN_FAULTS)
+@pytest.mark.parametrize("fault", [fault for fault in ACCESS_TOKEN_FAULTS if fault is not Fault.ODD_TYPES])
 async def test_a_faulty_access_token_of_facebook_is_refused(server: Server, phone: Phone, fault: Fault) -> None:
     """debug_token is asked first: it alone knows for whom, and of whom, the token is."""
     status, error, why = CLASSIC[fault]
@@ -320,6 +324,44 @@ async def test_a_faulty_access_token_of_facebook_is_refused(server: Server, phon
     assert why in answer.json["error_description"]
     assert token not in answer.text
     assert await server.runtime.database.read(users.page) == []
+
+
+async def test_a_token_whose_ids_are_numbers_signs_in_all_the_same(server: Server, phone: Phone) -> None:
+    """Facebook writes ids and times as numbers or as text, from case to case: the person is the same."""
+    usual, odd = [
+        await phone.exchange("facebook", await phone.access_token(fault=fault), ACCESS_TOKEN)
+        for fault in (None, Fault.ODD_TYPES)
+    ]
+    assert usual.json["user_id"] == odd.json["user_id"]
+    assert await stands(server, odd.json)
+
+
+@pytest.mark.parametrize(("fault", "seconds"), [(Fault.GRAPH_DOWN, "120"), (Fault.BLOCKED, "300")])
+async def test_how_long_the_provider_asks_to_be_left_alone_is_passed_on(
+    phone: Phone, fault: Fault, seconds: str
+) -> None:
+    """RFC 9110, 10.2.3: apps wait as long as Retry-After says; five minutes at most."""
+    answer = await phone.exchange("facebook", await phone.access_token(fault=fault), ACCESS_TOKEN)
+    assert_oauth_error(answer, "temporarily_unavailable", 503)
+    assert answer.headers["Retry-After"] == seconds
+
+
+@pytest.mark.parametrize("token", ["foreign_app", "no token at all"])
+async def test_a_bad_token_is_told_apart_from_a_wrong_secret_of_ours(tmp_path: Path, log: Log, token: str) -> None:
+    """Facebook refuses both alike. While it takes our own app token, the presented one is at fault; else we are."""
+    async with running(tmp_path) as server:
+        phone = Phone(server)
+        presented = await phone.access_token(fault=token) if token == "foreign_app" else "no-token-at-all"
+        for _ in range(3):
+            assert_oauth_error(await phone.exchange("facebook", presented, ACCESS_TOKEN), "invalid_request")
+        asked = [line for line in log.events("request") if str(line["route"]).endswith("/debug_token")]
+        assert len(asked) == 3 + 1, "our own token is asked about once"
+    async with running(tmp_path, FACEBOOK_CLIENT_SECRET="0123456789abcdef0123456789abcdef") as server:
+        phone = Phone(server)
+        presented = await phone.access_token(fault=token) if token == "foreign_app" else "no-token-at-all"
+        for _ in range(3):
+            assert_oauth_error(await phone.exchange("facebook", presented, ACCESS_TOKEN), "server_error", 502)
+        assert "FACEBOOK_CLIENT_SECRET" in log.events("problem")[-1]["reason"]
 
 
 async def test_a_token_of_the_other_provider_or_kind_is_refused(phone: Phone, subtests: pytest.Subtests) -> None:

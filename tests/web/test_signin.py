@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ PEOPLE_BY_PROVIDER = [(provider, person.key) for provider in Provider for person
 OUTCOMES: dict[Fault, type[ProblemError] | None] = {
     Fault.SLOW: ProviderUnavailable,
     Fault.ERROR_500: ProviderUnavailable,
+    Fault.BUSY: ProviderUnavailable,
     Fault.HTML: ProviderFailed,
     Fault.DISCONNECT: ProviderUnavailable,
     Fault.CODE_USED: ProviderRefused,
@@ -58,25 +60,35 @@ OUTCOMES: dict[Fault, type[ProblemError] | None] = {
     Fault.MISSING_ID_TOKEN: ProviderFailed,
     Fault.MISSING_TOKEN: ProviderFailed,
     Fault.MISSING_ID: IdentityRejected,
-    Fault.ODD_TYPES: IdentityRejected,
-    Fault.GRAPH_ERROR: ProviderFailed,
+    Fault.ODD_TYPES: None,
+    Fault.GRAPH_ERROR: ProviderRefused,
     Fault.RATE_LIMITED: ProviderUnavailable,
+    Fault.GRAPH_UNKNOWN: ProviderUnavailable,
+    Fault.GRAPH_DOWN: ProviderUnavailable,
+    Fault.BLOCKED: ProviderUnavailable,
+    Fault.SESSION_ENDED: ProviderRefused,
+    Fault.DIALOG_CLOSED: AccessDenied,
+    Fault.FOREIGN_APP: None,
     Fault.OTHER_APP: None,  # debug_token is for tokens that did not come from our own code exchange
     Fault.OTHER_USER: None,
     Fault.INVALID_TOKEN: None,
 }
 """What a sign-in with each fault ends with; None when it succeeds all the same."""
 
+RETRY_AFTER = {Fault.BUSY: 120, Fault.GRAPH_DOWN: 120, Fault.BLOCKED: 300}
+"""Seconds that the provider asks for, five minutes at most; else they are ours."""
+
 FAULTS_BY_PROVIDER = [(provider, script.fault) for script in FAULTS for provider in script.providers]
 
 
-def assert_is(answer: Answer, kind: type[ProblemError]) -> None:
+def assert_is(answer: Answer, kind: type[ProblemError], *, retry_after: int | None = None) -> None:
     """The answer is the problem document of this error, to the letter: there is nothing else in it."""
     assert answer.code == kind.code
     assert answer.status == kind.status
     error = kind("a reason") if kind in {IdentityRejected, UserDeactivated} else kind()
     assert answer.json == problem_document(error, answer.headers["X-Request-ID"])
-    assert answer.headers.get("Retry-After") == (str(kind.retry_after) if kind.retry_after else None)
+    seconds = retry_after or kind.retry_after
+    assert answer.headers.get("Retry-After") == (str(seconds) if seconds else None)
     assert "Location" not in answer.headers
     assert "WWW-Authenticate" not in answer.headers
 
@@ -140,7 +152,7 @@ async def test_every_fault_ends_as_documented_and_says_nothing_of_the_provider(
         assert answer.status == 200
         assert (await impatient.me(answer.json["access_token"])).status == 200
     else:
-        assert_is(answer, expected)
+        assert_is(answer, expected, retry_after=RETRY_AFTER.get(fault))
         assert await count_users(impatient) == 0
 
 
@@ -268,11 +280,45 @@ async def test_an_error_that_the_provider_sends_back_is_told_in_our_words(
     assert_is(answer, kind)
 
 
-async def test_facebooks_own_way_to_report_an_error_is_understood(server: Server) -> None:
-    """The dialog reports some failures as error_code and error_message alone."""
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("error_code=1349048&error_message=App+not+set+up", ProviderFailed),
+        ("error_code=4201&error_message=User+canceled+the+Dialog+flow", AccessDenied),
+        ("error_code=200&error_message=Permissions+error", AccessDenied),
+        (
+            "error=access_denied&error_code=200&error_reason=user_denied&error_description=Permissions+error",
+            AccessDenied,
+        ),
+        ("error_reason=user_denied", AccessDenied),
+        ("error_code=2&error_message=Service+temporarily+unavailable", ProviderUnavailable),
+        ("error=server_error&error_code=368", ProviderUnavailable),
+    ],
+)
+async def test_facebooks_own_ways_to_report_an_error_are_understood(
+    server: Server, log: Log, said: str, kind: type[ProblemError]
+) -> None:
+    """The dialog reports some failures as error_code and error_message alone; the log has its words."""
     state = (await server.begin("facebook"))["state"]
-    answer = await server.get(f"/auth/facebook/callback?error_code=1349048&error_message=Oops&state={state}")
-    assert_is(answer, ProviderFailed)
+    assert_is(await server.get(f"/auth/facebook/callback?{said}&state={state}"), kind)
+    (failed,) = log.events("login_failed")
+    for word in re.findall(r"=([\w+]+)", said):
+        assert word.replace("+", " ") in failed["reason"]
+
+
+@pytest.mark.parametrize(
+    "error", ["interaction_required", "login_required", "consent_required", "account_selection_required"]
+)
+async def test_google_asking_in_vain_is_a_sign_in_that_was_cancelled(server: Server, error: str) -> None:
+    """OpenID Connect Core, 3.1.2.6: the person was needed, and did not do what Google asked."""
+    state = (await server.begin())["state"]
+    assert_is(await server.get(f"/auth/google/callback?state={state}&error={error}"), AccessDenied)
+
+
+async def test_a_word_of_one_provider_means_nothing_at_the_other(server: Server) -> None:
+    """4201 is Facebook's."""
+    state = (await server.begin())["state"]
+    assert_is(await server.get(f"/auth/google/callback?state={state}&error=4201"), ProviderFailed)
 
 
 async def test_a_callback_with_neither_code_nor_error_is_no_answer_of_a_provider(server: Server) -> None:

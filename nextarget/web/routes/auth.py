@@ -52,13 +52,17 @@ async def callback(request: web.Request) -> web.Response:
 
 def _answer(request: web.Request) -> CallbackAnswer:
     query = parameters.of_query(request)
+    # Facebook's dialog reports some failures in words of its own alone.
+    reason, code = (query.optional(name, parameters.ERROR) for name in ("error_reason", "error_code"))
     answer = CallbackAnswer(
         state=query.required("state", parameters.STATE),
         code=query.optional("code", parameters.CODE),
-        # Facebook's dialog reports some failures as error_code and error_message alone.
-        error=query.optional("error", parameters.ERROR) or query.optional("error_code", parameters.ERROR),
-        error_description=query.optional("error_description", parameters.DESCRIPTION),
+        error=query.optional("error", parameters.ERROR) or code or reason,
+        error_description=query.optional("error_description", parameters.DESCRIPTION)
+        or query.optional("error_message", parameters.DESCRIPTION),
         issuer=query.optional("iss", parameters.ISSUER),
+        error_reason=reason,
+        error_code=code,
     )
     if answer.code is None and answer.error is None:
         raise InvalidRequest("The parameter 'code' is missing, and so is 'error'. The provider sends one of them.")

@@ -1,0 +1,25 @@
+"""Clients and resource servers that others wrote, before the whole server: in Node, in Python, and in a browser."""
+
+import pytest
+
+from tests.clients import packages
+from tests.clients.conversing import CLIENTS
+from tests.conftest import need
+from tests.e2e.conftest import chromium
+
+__all__ = ["chromium"]
+
+
+@pytest.fixture(scope="session")
+def node_packages() -> None:
+    """What package-lock.json names is there."""
+    need(packages.node(), f"no Node from version {packages.OLDEST_NODE} on, with npm, is installed")
+    need(packages.prepare(), "npm could not fetch what tests/clients/package-lock.json names")
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest) -> str:
+    """A library, by its name in CLIENTS. Those in Python run on a machine without Node too."""
+    if CLIENTS[request.param].endswith(".mjs"):
+        request.getfixturevalue("node_packages")
+    return request.param

@@ -1,0 +1,53 @@
+"""The clients in JavaScript: fetched once, as package-lock.json has them, into a folder that git does not see."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MODULES = HERE / "node_modules"
+OLDEST_NODE = 20
+"""jose 6 needs it: no earlier one has `crypto` everywhere."""
+SEARCHED = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+"""Node comes by pip too, into the virtual environment."""
+_STAMP = MODULES / ".of-lock"
+_SECONDS = 300
+
+
+@cache
+def node() -> str | None:
+    """The path of a Node that these clients run on and that has its npm, None if there is none."""
+    program = shutil.which("node", path=SEARCHED)
+    if program is None or shutil.which("npm", path=SEARCHED) is None:
+        return None
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    return program if int(told.removeprefix("v").partition(".")[0]) >= OLDEST_NODE else None
+
+
+@cache
+def prepare() -> bool:
+    """Have what the lock names, and nothing else; False when it could not be fetched."""
+    digest = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
+    with (HERE / "package-lock.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several runs of the tests may come here at once
+        if _STAMP.is_file() and _STAMP.read_text() == digest:
+            return True
+        # No package's own scripts: none of these needs any.
+        npm = shutil.which("npm", path=SEARCHED) or "npm"
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        environment = os.environ | {"PATH": SEARCHED}  # npm looks for its Node there
+        try:
+            subprocess.run(command, cwd=HERE, env=environment, stdout=subprocess.DEVNULL, timeout=_SECONDS, check=True)
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+            return False
+        _STAMP.write_text(digest)
+        return True
+
+
+if __name__ == "__main__":
+    sys.exit(0 if node() and prepare() else "Node 20 with npm is missing, or npm could not fetch the clients.")
