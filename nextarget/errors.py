@@ -17,6 +17,11 @@ class NexTargetError(Exception):
         self.detail = detail
         self.note = note
 
+    @property
+    def for_operator(self) -> str:
+        """What a person at the terminal, or in the log of the start, is told in the place of `detail`."""
+        return self.detail
+
 
 class ProblemError(NexTargetError):
     """An error that HTTP callers see, as an RFC 9457 problem document.
@@ -39,9 +44,15 @@ class ProblemError(NexTargetError):
     """Why, in a fixed sentence of ours that quotes nothing: it may be shown, and kept on record."""
     user_id: str | None = None
     """The user whom it is about, where that is known."""
+    told: bool = False
+    """Whether the log has a line for it already: one failure is one line."""
 
-    def __init__(self, detail: str | None = None, *, note: str | None = None) -> None:
+    def __init__(
+        self, detail: str | None = None, *, note: str | None = None, facts: Mapping[str, str] | None = None
+    ) -> None:
+        """`facts` are what else the log tells, such as ids."""
         super().__init__(detail or self.sentence, note=note)
+        self.facts = facts or {}
 
 
 class InvalidRequest(ProblemError):
@@ -168,6 +179,13 @@ class UserDeactivated(ProblemError):
         self.user_id = user_id
 
 
+class PrefetchRefused(ProblemError):
+    """A browser asks ahead of its person (`Sec-Purpose`) for what only the person's visit may begin or use up."""
+
+    code, status, title = "prefetch_refused", 403, "Asked ahead of the visit"
+    sentence = "A browser asked for this before its person did. It is answered when the person opens it."
+
+
 class MetricsForbidden(ProblemError):
     """Whoever asks for the metrics is neither this machine nor in METRICS_ALLOW."""
 
@@ -262,6 +280,13 @@ class RateLimited(ProblemError):
         self.retry_after = seconds
 
 
+class HeaderFieldsTooLarge(ProblemError):
+    """A header field is too large (RFC 6585, 5): in a browser, cookies that other sites of a parent domain have set."""
+
+    code, status, title = "header_fields_too_large", 431, "Request header too large"
+    sentence = "A header field is larger than 8 KiB. Send less, and of cookies only those of this server."
+
+
 class InternalError(ProblemError):
     """Anything that we did not foresee; the log has the traceback under the same request id."""
 
@@ -308,11 +333,22 @@ class ProviderUnavailable(ProblemError):
 
 
 class DatabaseUnavailable(ProblemError):
+    """`problem` names the database and says what is wrong with it, `remedy` what an operator may do: no caller sees
+    them. `cause` is one of `telemetry.metrics.DatabaseCause`."""
+
     code, status, title = "database_unavailable", 503, "Database unavailable"
     sentence = "The database cannot be reached at the moment. Try again in a little while."
     oauth_error = "temporarily_unavailable"
     retryable = True
     retry_after = 5
+
+    def __init__(self, *, note: str | None = None, cause: str = "other", problem: str = "", remedy: str = "") -> None:
+        super().__init__(note=note)
+        self.cause, self.problem, self.remedy = cause, problem, remedy
+
+    @property
+    def for_operator(self) -> str:
+        return f"{self.problem} {self.remedy}".strip() or self.detail
 
 
 class NotReady(ProblemError):

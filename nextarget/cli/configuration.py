@@ -7,10 +7,12 @@ import typer
 
 from nextarget.cli.output import Column, JsonOption, on_terminal, print_json, print_lines, print_table, say
 from nextarget.cli.wiring import SandboxOption, find_values
-from nextarget.errors import ConfigurationError, SettingProblem
+from nextarget.errors import ConfigurationError, DatabaseUnavailable, SettingProblem, UnsafeFile
 from nextarget.model import Provider
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nextarget.settings import Values
 
 _COLUMNS = (Column("setting", 31), Column("value"), Column("source", 20))
@@ -47,7 +49,7 @@ def check_config(sandbox: SandboxOption = False, as_json: JsonOption = False) ->
     values = find_values(sandbox=sandbox)
     problems: tuple[SettingProblem, ...] = ()
     try:
-        values.settings()
+        problems = tuple(_database_problems(values.settings().database_url))
     except ConfigurationError as error:
         problems = error.problems
     settings = list(_settings(values))
@@ -61,6 +63,19 @@ def check_config(sandbox: SandboxOption = False, as_json: JsonOption = False) ->
         _print(settings, providers, problems, warnings)
     if problems:
         raise typer.Exit(ConfigurationError.exit_status)
+
+
+def _database_problems(url: str) -> "Iterator[SettingProblem]":
+    """What is wrong with a file that the server would use, or make. PostgreSQL is not asked."""
+    from nextarget.storage.addresses import SQLITE
+    from nextarget.storage.sqlite import SqliteDatabase
+
+    if not url.startswith(SQLITE):
+        return
+    try:
+        SqliteDatabase(url.removeprefix(SQLITE)).refuse_unusable()
+    except (DatabaseUnavailable, UnsafeFile) as error:
+        yield SettingProblem("DATABASE_URL", error.problem, error.remedy)
 
 
 def _settings(values: "Values") -> "list[_Setting]":

@@ -109,7 +109,7 @@ def _explain(error: NexTargetError) -> None:
         for problem in error.problems:
             say(f"  {problem}")
         return
-    say(f"Error: {error.detail}")
+    say(f"Error: {error.for_operator}")
     if isinstance(error, UserAmbiguous):
         for choice in error.choices:
             say(f"  {choice}")

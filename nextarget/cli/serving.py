@@ -92,7 +92,7 @@ def _serve(settings: "Settings", options: "Mapping[str, str]", *, sandbox: bool)
     except NexTargetError as error:
         if console:
             raise
-        telemetry.get_logger().error("cannot_serve", detail=error.detail, note=error.note)
+        telemetry.get_logger().error("cannot_serve", detail=error.for_operator, note=error.note)
         raise typer.Exit(error.exit_status if isinstance(error, OperatorError) else 1) from None
 
 

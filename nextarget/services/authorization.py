@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nextarget.errors import InvalidGrant, RedirectRefused
-from nextarget.model import AuditEvent, AuthorizationGrant, Millis, Session, TokenPair, User
+from nextarget.errors import InvalidGrant, RedirectRefused, UserDeactivated
+from nextarget.model import AuditEvent, AuthorizationGrant, Millis, Session, TokenPair, User, iso_time
 from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, logins, sessions, users
 from nextarget.storage.database import Connection, Database
@@ -81,18 +81,24 @@ class CodeRedemption:
         """
         now = self._clock()
         redeemed = await self._database.write(self._redeem, presented, now=now)
-        if redeemed is None:
-            raise InvalidGrant(note="code unknown, expired, used, or not this app's")
+        if isinstance(redeemed, InvalidGrant):
+            login_id.set(redeemed.facts.get("login_id"))
+            raise redeemed
         login, user, session = redeemed
         login_id.set(login)
         log.info("code_redeemed", user_id=user.id, session_id=session.id)
         return self._sessions.pair(user, session, now)
 
-    def _redeem(self, db: Connection, presented: PresentedCode, *, now: Millis) -> tuple[str, User, Session] | None:
+    def _redeem(
+        self, db: Connection, presented: PresentedCode, *, now: Millis
+    ) -> tuple[str, User, Session] | InvalidGrant:
+        """The login, the user and the new session, or why there is none: what that changed is committed."""
         code_digest = digest(presented.code)
         grant = logins.granted(db, code_digest)
-        if grant is None or not _owns(presented, grant):
-            return None
+        if grant is None:
+            return InvalidGrant(note="code unknown")
+        if not _owns(presented, grant):
+            return _refusal("code of another client or redirect, or the code_verifier is wrong", grant)
         user = users.hold(db, grant.user_id)
         alive = grant.session_id is None and grant.expires_at > now
         if alive and user is not None and user.may_begin(grant.begun_at):
@@ -105,7 +111,27 @@ class CodeRedemption:
         if grant.session_id is not None:
             sessions.revoke(db, grant.session_id, now)
             audit.record(db, _event(now, "code_reused", grant, grant.session_id))
-        return None
+            return _refusal("code used already: the session that it made has ended", grant)
+        if user is not None and not user.is_active:
+            deactivated = UserDeactivated(user.id)
+            audit.record(db, _event(now, "login_failed", grant, detail=f"{deactivated.code}: {deactivated.title}"))
+            return _refusal("user deactivated", grant)
+        return _refusal(_why_dead(grant, user, now), grant)
+
+
+def _why_dead(grant: AuthorizationGrant, user: User | None, now: Millis) -> str:
+    if user is None:
+        return "user deleted"
+    if grant.expires_at <= now:
+        return f"code expired at {iso_time(grant.expires_at)}"
+    return "the user's sessions were ended after the sign-in began"
+
+
+def _refusal(reason: str, grant: AuthorizationGrant) -> InvalidGrant:
+    facts = {"login_id": grant.login_id, "user_id": grant.user_id}
+    if grant.session_id is not None:
+        facts["session_id"] = grant.session_id
+    return InvalidGrant(note=reason, facts=facts)
 
 
 def _owns(presented: PresentedCode, grant: AuthorizationGrant) -> bool:
@@ -114,7 +140,9 @@ def _owns(presented: PresentedCode, grant: AuthorizationGrant) -> bool:
     return hmac.compare_digest(code_challenge(presented.code_verifier), grant.app.code_challenge)
 
 
-def _event(now: Millis, event: str, grant: AuthorizationGrant, session_id: str) -> AuditEvent:
+def _event(
+    now: Millis, event: str, grant: AuthorizationGrant, session_id: str | None = None, *, detail: str | None = None
+) -> AuditEvent:
     return AuditEvent(
         now,
         event,
@@ -122,4 +150,5 @@ def _event(now: Millis, event: str, grant: AuthorizationGrant, session_id: str) 
         request_id=request_id.get(),
         user_id=grant.user_id,
         session_id=session_id,
+        detail=detail,
     )

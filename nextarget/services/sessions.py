@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
-from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User
+from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User, iso_time
 from nextarget.storage import audit, sessions, users
 from nextarget.storage.database import Connection, Database
 from nextarget.storage.sessions import Asked, Move
@@ -131,10 +131,12 @@ class Sessions:
         moved = await self._database.write_together(self._move_on, _Presented(token, request_id.get(), now))
         metrics.count_refresh(moved.outcome if moved else "refused")
         if moved is None:
-            raise InvalidGrant(note="session or user ended")
+            raise await self._database.read(_why_ended, token.session_id, now=now)
         if moved.generation is None:
             log.warning("refresh_reused", session_id=moved.session.id, user_id=moved.user.id)
-            raise InvalidGrant(note="refresh token reused: two hold it, so the session ended")
+            reused = InvalidGrant(note="refresh token reused: two hold it, so the session ended")
+            reused.told = True
+            raise reused
         return self.pair(moved.user, moved.session, now, generation=moved.generation)
 
     def _move_on(self, db: Connection, presented: Sequence[_Presented]) -> list[_Moved | None]:
@@ -228,6 +230,22 @@ class Sessions:
             return False
         audit.record(db, _event(now, event, owner, session_id, request))
         return True
+
+
+def _why_ended(db: Connection, session_id: str, *, now: Millis) -> InvalidGrant:
+    """Why a session cannot be refreshed, for the log."""
+    found = sessions.find(db, session_id)
+    if found is None:
+        reason = "session unknown: purged after its end, or its user deleted"
+        return InvalidGrant(note=reason, facts={"session_id": session_id})
+    session, user = found
+    if session.revoked_at is not None:
+        reason = f"session ended at {iso_time(session.revoked_at)}"
+    elif session.expires_at <= now:
+        reason = f"session expired at {iso_time(session.expires_at)}"
+    else:
+        reason = "user deactivated" if not user.is_active else "session moved on at the same moment"
+    return InvalidGrant(note=reason, facts={"session_id": session_id, "user_id": user.id})
 
 
 def end_all(db: Connection, user: User, *, now: Millis, but: str | None = None) -> int:

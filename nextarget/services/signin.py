@@ -36,6 +36,7 @@ from nextarget.model import (
     TokenPair,
     User,
     Wishes,
+    iso_time,
 )
 from nextarget.providers.base import IdentityProvider, oauth_note
 from nextarget.services import accounts
@@ -82,6 +83,17 @@ class AppAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class FinishedAlready:
+    """A callback that came again after its login had succeeded, in the browser that began it.
+
+    `app` is what the app asked for, None where none did; `reason` is for the log.
+    """
+
+    app: AppRequest | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallbackAnswer:
     """What the provider sent the browser back with (RFC 6749, 4.1.2; RFC 9207): a code, or an error."""
 
@@ -96,7 +108,11 @@ class CallbackAnswer:
 
 
 class _AlreadyUsed(Exception):
-    """A login with this state has succeeded already."""
+    """A login with this state has succeeded already: at `used_at`, or, where that is None, at this very moment."""
+
+    def __init__(self, used_at: Millis | None = None) -> None:
+        super().__init__()
+        self.reason = f"state used already, {f'at {iso_time(used_at)}' if used_at else 'at the same moment'}"
 
 
 class SignIn:
@@ -158,43 +174,55 @@ class SignIn:
         cookie = seal(key, state, app) if mode is not LoginMode.JSON else None
         return BegunLogin(auth_url, state, LOGIN_SECONDS, cookie)
 
-    async def finish(self, name: Provider, answer: CallbackAnswer, *, cookie: str | None) -> TokenPair | AppAnswer:
+    async def finish(
+        self, name: Provider, answer: CallbackAnswer, *, cookie: str | None, absence: str = "cookie missing"
+    ) -> TokenPair | AppAnswer | FinishedAlready:
         """Finish a login with what the provider sent back: recognise it, learn who it is, let them in.
 
-        Only success uses the login up. Where an app began, it is also told the error. Raises InvalidState, without a
-        word to the app, when the login is not this browser's, is over, or has succeeded already.
+        Only success uses the login up, and what comes after it changes nothing. Where an app began, it is also told the
+        error. Raises InvalidState, without a word to the app, when the login is not this browser's, or is bound to
+        none and has succeeded already; `absence` is why there is no cookie, for the log.
         """
         provider = self._provider(name)
-        opened = self._recognise(name, answer.state, cookie)
-        login_id.set(opened.login.id)
+        opened = self._recognise(name, answer.state, cookie, absence)
         async with self._turn_of(opened.login):
             try:
                 return await self._finish(provider, opened, answer)
-            except _AlreadyUsed:
-                raise InvalidState(note="state used already") from None
+            except _AlreadyUsed as used:
+                if opened.login.mode is LoginMode.JSON:
+                    raise InvalidState(note=used.reason) from None
+                return FinishedAlready(opened.login.app, used.reason)
 
     def _provider(self, name: Provider) -> IdentityProvider:
         if name not in self._providers:
             raise ProviderNotConfigured
         return self._providers[name]
 
-    def _recognise(self, name: Provider, state: str, cookie: str | None) -> OpenedState:
+    def _recognise(self, name: Provider, state: str, cookie: str | None, absence: str) -> OpenedState:
         """The login that a state names, in the browser that began it. Raises InvalidState or JsonFlowOff."""
         opened = open_state(self._keyring, state, name)
         if opened is None:
-            elsewhere = any(open_state(self._keyring, state, other) for other in Provider if other is not name)
-            raise InvalidState(note="state of another provider" if elsewhere else "state not made here")
+            raise InvalidState(note=self._why_unknown(name, state))
+        login_id.set(opened.login.id)
         if opened.login.mode is LoginMode.JSON:
             if not self._json_flow:
                 raise JsonFlowOff
             return opened
         if cookie is None:
-            raise InvalidState(note="the login's cookie is missing")
+            raise InvalidState(note=absence)
         try:
             app = unseal(opened, cookie)
         except ValueError:
-            raise InvalidState(note="the cookie is not this login's") from None
+            note = "cookie of another login, or of a secret that is no longer listed"
+            raise InvalidState(note=note) from None
         return replace(opened, login=replace(opened.login, app=app))
+
+    def _why_unknown(self, name: Provider, state: str) -> str:
+        for other in Provider:
+            if other is not name and (opened := open_state(self._keyring, state, other)) is not None:
+                login_id.set(opened.login.id)
+                return f"state of another provider: {other}"
+        return "state unknown: not made here, or its secret is not listed"
 
     def _turn_of(self, login: Login) -> asyncio.Lock:
         """Callbacks of one login have their turns: the later ones see what became of the first."""
@@ -220,10 +248,11 @@ class SignIn:
 
     async def _check_unused(self, login: Login) -> None:
         """Raises _AlreadyUsed or, only then, LoginExpired."""
-        if await self._database.read(logins.is_used, login.state_digest):
-            raise _AlreadyUsed
+        used_at = await self._database.read(logins.used_at, login.state_digest)
+        if used_at is not None:
+            raise _AlreadyUsed(used_at)
         if login.expires_at <= self._clock():
-            raise LoginExpired
+            raise LoginExpired(note=f"state expired at {iso_time(login.expires_at)}")
 
     async def _check_not_overtaken(self, login: Login, error: ProblemError) -> None:
         """Raises _AlreadyUsed when the login has failed here since another node finished it.
@@ -235,11 +264,11 @@ class SignIn:
         for pause in (0.0, *(_OVERTAKING_SECONDS if isinstance(error, ProviderRefused) else ())):
             await asyncio.sleep(pause)
             try:
-                used = await self._database.read(logins.is_used, login.state_digest)
+                used_at = await self._database.read(logins.used_at, login.state_digest)
             except NexTargetError:
                 return  # nobody knows: the failure is told as it is
-            if used:
-                raise _AlreadyUsed
+            if used_at is not None:
+                raise _AlreadyUsed(used_at)
 
     async def _identify(self, provider: IdentityProvider, opened: OpenedState, answer: CallbackAnswer) -> Identity:
         if answer.issuer is not None and answer.issuer not in provider.issuers:
@@ -281,11 +310,14 @@ class SignIn:
 
     async def _record_failure(self, login: Login, error: ProblemError) -> None:
         """In the log with all that is known; on record with words of ours alone, since strangers can cause it."""
-        user = {"user_id": error.user_id} if error.user_id else {}
-        reason = error.note or error.title
-        log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason, **user)
         if isinstance(error, DatabaseUnavailable):
-            return
+            return  # the database tells by itself, once for all who meet it
+        facts = {"user_id": error.user_id} if error.user_id else {}
+        if login.app is not None:
+            facts["client_id"] = login.app.client_id
+        reason = error.note or error.title
+        log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason, **facts)
+        error.told = True
         event = AuditEvent(
             self._clock(),
             "login_failed",
@@ -296,8 +328,8 @@ class SignIn:
         )
         try:
             await self._database.write(audit.record, event)
-        except NexTargetError as failure:
-            log.warning("audit_failed", reason=failure.note)
+        except DatabaseUnavailable:
+            return  # it has told by itself
 
 
 def _log_success(login: Login, user: User, **facts: str) -> None:

@@ -64,7 +64,9 @@ def back_up(database: SqliteDatabase, destination: Path) -> int:
                 _carry(descriptor, destination)
         _sync(destination.parent)
     except DatabaseUnavailable as error:
-        raise CopyFailed(f"{database} could not be backed up to {destination}.", note=error.note) from error
+        # What is wrong with its disk may be wrong with the backup's instead.
+        told = f" {error.for_operator}" if error.cause in {"not_a_database", "corrupt"} else ""
+        raise CopyFailed(f"{database} could not be backed up to {destination}.{told}", note=error.note) from error
     return destination.stat().st_size
 
 

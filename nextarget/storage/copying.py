@@ -198,7 +198,8 @@ def _naming(database: Database) -> Iterator[None]:
         yield
     except (DatabaseUnavailable, SchemaError) as error:
         name = str(database)
-        detail = error.detail if name in error.detail else f"{name}: {error.detail}"
+        told = error.for_operator
+        detail = told if name in told else f"{name}: {told}"
         raise CopyFailed(detail, note=error.note) from error
 
 

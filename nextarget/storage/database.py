@@ -1,11 +1,15 @@
 """The doors to a database, whichever kind it is. `sqlite` and `postgres` are what is behind them."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import peewee as pw
+
+from nextarget.storage import probe
+from nextarget.storage.trouble import Trouble
 
 P = ParamSpec("P")
 K = TypeVar("K")
@@ -22,12 +26,15 @@ Together = Callable[[Connection, Sequence[K]], list[R]]
 class Database(ABC):
     """One database. Open it in the process that uses it: neither connections nor threads survive a fork.
 
-    Every door raises DatabaseUnavailable when the database cannot be used. What a storage function raises rolls
-    its own changes back and reaches the caller. `str(database)` names it for people, without a password.
+    Every door raises DatabaseUnavailable when the database cannot be used; those of the event loop have `trouble` tell
+    of it. What a storage function raises rolls its own changes back and reaches the caller. `str(database)` names it
+    for people, without a password.
     """
 
     shared: bool
     """Whether tables of other programs may stand beside ours."""
+    trouble: Trouble
+    """What went wrong of late."""
 
     @abstractmethod
     def __str__(self) -> str: ...
@@ -61,6 +68,14 @@ class Database(ABC):
     @abstractmethod
     def write_together(self, fn: Together[K, R], key: K) -> Awaitable[R]:
         """As `write`, of one key, in the same way: they share a transaction, or are done again one by one."""
+
+    async def try_writing(self) -> None:
+        """Write something for the sake of it, if there is a doubt that it works; raises DatabaseUnavailable if not."""
+        if self.trouble.suspected:
+            began = time.monotonic()
+            await self.write(probe.fill)
+            await self.write(probe.clear)
+            self.trouble.worked(since=began)
 
     @abstractmethod
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

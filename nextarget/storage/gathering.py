@@ -26,11 +26,13 @@ Ask = Callable[[Together[Any, Any], Sequence[Any]], Awaitable[list[Any]]]
 
 
 class Gathering:
-    """Before one door: asks it once for all the keys that one function is asked for meanwhile."""
+    """Before one door: asks it once for all the keys that one function is asked for meanwhile. `note` is told of each
+    that failed."""
 
-    def __init__(self, kind: Literal["read", "write"], door: Ask) -> None:
+    def __init__(self, kind: Literal["read", "write"], door: Ask, note: Callable[[DatabaseUnavailable], None]) -> None:
         self._kind = kind
         self._door = door
+        self._note = note
         self._groups: dict[Together[Any, Any], _Group] = {}
         self._asking: set[asyncio.Task[None]] = set()
         self._waiting = 0
@@ -42,7 +44,9 @@ class Gathering:
         done, so each is asked for by itself, all at once. That may take as long again.
         """
         if self._waiting >= MAX_WAITING:
-            raise DatabaseUnavailable(note=f"{MAX_WAITING} requests wait for the database already")
+            error = DatabaseUnavailable(note=f"{MAX_WAITING} requests wait for the database already", cause="crowded")
+            self._note(error)
+            raise error
         self._waiting += 1
         loop = asyncio.get_running_loop()
         group = self._groups.get(fn)
@@ -84,6 +88,8 @@ class Gathering:
         seconds = perf_counter() - group.began
         for answer, outcome in zip(group.answers, outcomes, strict=True):
             metrics.observe_database(self._kind, seconds)
+            if isinstance(outcome, DatabaseUnavailable):
+                self._note(outcome)
             if answer.done():
                 continue  # whoever asked has gone away
             if isinstance(outcome, BaseException):

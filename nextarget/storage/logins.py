@@ -30,7 +30,7 @@ _FILLED = (
 )
 _NO_KEY = ""
 _USE = insert_or_nothing(LoginTable, _FILLED)
-_IS_USED = Statement('SELECT 1 FROM "login" WHERE "state_digest" = {0} AND "consumed_at" IS NOT NULL')
+_USED_AT = Statement('SELECT "consumed_at" FROM "login" WHERE "state_digest" = {0} AND "consumed_at" IS NOT NULL')
 _GRANTED = Statement(
     'SELECT "id", "user_id", "client_id", "redirect_uri", "code_challenge", "app_state", "created_at", '
     '"code_expires_at", "session_id" FROM "login" WHERE "code_digest" = {0}'
@@ -59,9 +59,10 @@ def use(
     return bool(_USE.run(db, (*values, user_id, session_id)).rowcount == 1)
 
 
-def is_used(db: pw.Database, state_digest: str) -> bool:
-    """Whether a login with this state has succeeded."""
-    return bool(_IS_USED.rows(db, (state_digest,)))
+def used_at(db: pw.Database, state_digest: str) -> Millis | None:
+    """When a login with this state succeeded; None if none has."""
+    rows = _USED_AT.rows(db, (state_digest,))
+    return Millis(rows[0][0]) if rows else None
 
 
 def granted(db: pw.Database, code_digest: str) -> AuthorizationGrant | None:

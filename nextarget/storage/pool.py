@@ -63,18 +63,18 @@ class _Job:
     def look(self) -> None:
         """Give it up unless a thread has it; runs on the event loop, as does all that follows."""
         if self.thread is None:
-            self._refuse(f"no connection was free within {WAITING_SECONDS:g} s")
+            self._refuse("crowded", f"no connection was free within {WAITING_SECONDS:g} s")
         if self.thread is not None:  # asked only now: a thread that takes it from here on finds it given up
             self._call_later(ANSWER_SECONDS - WAITING_SECONDS, self.expire, self.thread)
 
     def expire(self, thread: "_Thread") -> None:
         """Tell the caller that it took too long, and free the thread once it has been at it for as long."""
-        self._refuse(f"no answer within {ANSWER_SECONDS:g} s")
+        self._refuse("timeout", f"no answer within {ANSWER_SECONDS:g} s")
         self._call_later(self.began + ANSWER_SECONDS - time.monotonic(), thread.cut, self)
 
-    def _refuse(self, note: str) -> None:
+    def _refuse(self, cause: str, note: str) -> None:
         if not self.future.done():
-            self.future.set_exception(DatabaseUnavailable(note=note))
+            self.future.set_exception(DatabaseUnavailable(note=note, cause=cause))
 
     def _call_later(self, seconds: float, step: Callable[..., None], *arguments: object) -> None:
         self.timer = self.future.get_loop().call_later(seconds, step, *arguments)
@@ -117,9 +117,9 @@ class Pool:
         """
         queue = self._queue
         if self._closed:
-            raise DatabaseUnavailable(note="the database is not open")
+            raise DatabaseUnavailable(note="the database is not open", cause="closed")
         if queue.qsize() >= MAX_WAITING:
-            raise DatabaseUnavailable(note=f"{MAX_WAITING} jobs wait for the database already")
+            raise DatabaseUnavailable(note=f"{MAX_WAITING} jobs wait for the database already", cause="crowded")
         job = _Job(work, asyncio.get_running_loop(), writes=writes)
         queue.put(job)
         threads = self._threads
@@ -145,7 +145,7 @@ class Pool:
         with suppress(Empty):
             while True:
                 if (job := self._queue.get_nowait()) is not None:
-                    job.error = DatabaseUnavailable(note="closed before its turn came")
+                    job.error = DatabaseUnavailable(note="closed before its turn came", cause="closed")
                     job.done()
         for thread in self._threads:
             self._queue.put(None)

@@ -22,7 +22,8 @@ from nextarget.errors import ConfigurationError, DatabaseUnavailable, SchemaErro
 from nextarget.storage.database import Database, K, P, R, Together, Work
 from nextarget.storage.gathering import Gathering
 from nextarget.storage.pool import Pool
-from nextarget.storage.postgres_errors import UNDONE, UNUSABLE, is_broken_rule, remedy, sqlstate, unavailable
+from nextarget.storage.postgres_errors import UNDONE, UNUSABLE, is_broken_rule, sqlstate, unavailable
+from nextarget.storage.trouble import Trouble
 from nextarget.telemetry import metrics
 
 CONNECT_SECONDS = 4
@@ -57,9 +58,10 @@ class PostgresDatabase(Database):
         self._parameters = _parameters(url)
         self._pool_size = pool_size
         self._pool: Pool | None = None
-        self._now = _Session(_Peewee(self._parameters))  # a connection for each thread that asks
-        self._reads = Gathering("read", partial(self._perform, False))
-        self._writes = Gathering("write", partial(self._perform, True))
+        self._now = _Session(_Peewee(self._parameters), str(self))  # a connection for each thread that asks
+        self.trouble = Trouble(str(self))
+        self._reads = Gathering("read", partial(self._perform, False), self.trouble.note)
+        self._writes = Gathering("write", partial(self._perform, True), self.trouble.note)
 
     def __str__(self) -> str:
         host = str(self._parameters.get("host") or "localhost")
@@ -79,9 +81,10 @@ class PostgresDatabase(Database):
             self._pool.close()
             self._pool = None
         self._now.close()
+        self.trouble.close()
 
     def _worker(self) -> "_Session":
-        return _Session(_Peewee(self._parameters, statement_seconds=STATEMENT_SECONDS, thread_safe=False))
+        return _Session(_Peewee(self._parameters, statement_seconds=STATEMENT_SECONDS, thread_safe=False), str(self))
 
     async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._timed("read", self._perform(False, fn, *args, **kwargs))
@@ -99,26 +102,25 @@ class PostgresDatabase(Database):
         began = perf_counter()
         try:
             return await work
+        except DatabaseUnavailable as error:
+            self.trouble.note(error)
+            raise
         finally:
             metrics.observe_database(kind, perf_counter() - began)
 
     async def _perform(self, writes: bool, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._pool is None:
-            raise DatabaseUnavailable(note="the database is not open")
+            raise DatabaseUnavailable(note="the database is not open", cause="closed")
         # In the caller's context, so that what is recorded there names the caller's request.
         context = copy_context()
         result: R = await self._pool.perform(lambda db: context.run(fn, db, *args, **kwargs), writes=writes)
         return result
 
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._for_operator():
-            result: R = self._now.perform(lambda db: fn(db, *args, **kwargs), writes=False)
-        return result
+        return self._now.perform(lambda db: fn(db, *args, **kwargs), writes=False)
 
     def write_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._for_operator():
-            result: R = self._now.perform(lambda db: fn(db, *args, **kwargs), writes=True)
-        return result
+        return self._now.perform(lambda db: fn(db, *args, **kwargs), writes=True)
 
     def exists(self) -> bool:
         """Always: one that does not is an error when it is asked, which says how to make it."""
@@ -128,16 +130,15 @@ class PostgresDatabase(Database):
     def untouched(self) -> Iterator[pw.Database]:
         """A connection that is closed again."""
         looking = _Peewee(self._parameters, thread_safe=False)
-        with self._for_operator():
-            try:
-                looking.connect()
-                yield looking
-            except UNUSABLE as error:
-                if is_broken_rule(error):
-                    raise
-                raise unavailable(error, self._parameters) from error
-            finally:
-                _disconnect(looking)
+        try:
+            looking.connect()
+            yield looking
+        except UNUSABLE as error:
+            if is_broken_rule(error):
+                raise
+            raise unavailable(error, self._parameters, str(self)) from error
+        finally:
+            _disconnect(looking)
 
     schema_changes = untouched
 
@@ -170,21 +171,13 @@ class PostgresDatabase(Database):
         """Each batch asks for its turn itself: a lock for longer than a transaction takes a session of its own."""
         return nullcontext(True)
 
-    @contextmanager
-    def _for_operator(self) -> Iterator[None]:
-        """On the terminal and at the start, say which database it is and what may be done."""
-        try:
-            yield
-        except DatabaseUnavailable as error:
-            reason = error.note or ""
-            raise DatabaseUnavailable(f"{self} cannot be used. {remedy(reason)}", note=reason) from error
-
 
 class _Session:
     """One connection, made when it is needed and again when it was lost. What a thread of the pool works with."""
 
-    def __init__(self, db: "_Peewee") -> None:
+    def __init__(self, db: "_Peewee", place: str) -> None:
         self._db = db
+        self._place = place
 
     def perform(self, work: Callable[[pw.Database], R], *, writes: bool) -> R:
         return self._write(work) if writes else self._read(work)
@@ -226,7 +219,7 @@ class _Session:
         if is_broken_rule(error):
             raise error
         _disconnect(self._db)
-        return unavailable(error, self._db.parameters)
+        return unavailable(error, self._db.parameters, self._place)
 
     def cut(self) -> None:
         if self._db.latest is not None:
@@ -338,6 +331,11 @@ class _Peewee(pw.PostgresqlDatabase):
             _disconnect(self)
             connection = self.connection()  # type: ignore[no-untyped-call]
             connection.execute(connection.begin)
+
+    def rollback(self) -> None:
+        """On a connection that is lost there is nothing to undo: to say so would hide how it was lost."""
+        with suppress(pw.DatabaseError, pw.InterfaceError, psycopg.Error):
+            super().rollback()
 
 
 def _parameters(url: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import peewee as pw
 import psycopg
 
 from nextarget.errors import DatabaseUnavailable
+from nextarget.telemetry.metrics import DatabaseCause
 
 UNUSABLE = (pw.DatabaseError, pw.InterfaceError, psycopg.Error)
 """What Peewee and the driver raise."""
@@ -37,12 +38,13 @@ def is_broken_rule(error: Exception) -> bool:
     return isinstance(error, _BROKEN_RULES) and sqlstate(error) not in _NOT_OURS
 
 
-def unavailable(error: Exception, parameters: Mapping[str, Any]) -> DatabaseUnavailable:
-    """What a caller is told; the note is for the log, and quotes none of the connection's `parameters` but those that
-    may be seen."""
-    return DatabaseUnavailable(
-        note=f"{type(error).__name__}: {_without_secrets(' '.join(str(error).split()), parameters)}"
-    )
+def unavailable(error: Exception, parameters: Mapping[str, Any], place: str) -> DatabaseUnavailable:
+    """What a caller is told. `place` names the database for operators; the note, which quotes none of the connection's
+    `parameters` but those that may be seen, and the cause are for the log."""
+    note = f"{type(error).__name__}: {_without_secrets(' '.join(str(error).split()), parameters)}"
+    cause, remedy = _judged(error, note)
+    problem = f"{place} {_PROBLEMS.get(cause, 'cannot be used.')}"
+    return DatabaseUnavailable(note=note, cause=cause, problem=problem, remedy=remedy)
 
 
 def _without_secrets(text: str, parameters: Mapping[str, Any]) -> str:
@@ -63,25 +65,72 @@ def is_held(error: DatabaseUnavailable) -> bool:
     return isinstance(error.__cause__, Exception) and sqlstate(error.__cause__) == _HELD
 
 
-_REMEDIES = (
-    (("database", "does not exist"), "Create the database first, with `createdb`, or check its name in DATABASE_URL."),
-    (("authentication failed",), "Check the user and the password in DATABASE_URL."),
-    (("no password supplied",), "DATABASE_URL has no password, and the server wants one."),
-    (("role", "does not exist"), "Check the user in DATABASE_URL."),
-    (("pg_hba.conf",), "Allow this user, database and address in pg_hba.conf, or check DATABASE_URL."),
-    (("resolve host",), "Check the host in DATABASE_URL."),
-    (("translate host",), "Check the host in DATABASE_URL."),
-    (("refused",), "Start PostgreSQL, or check host and port in DATABASE_URL."),
-    (("timeout",), "Check that PostgreSQL runs and answers at the host and port in DATABASE_URL."),
-    (("too many clients",), "Lower DATABASE_POOL_SIZE or WORKERS, or raise the server's max_connections."),
-    (("remaining connection slots",), "Lower DATABASE_POOL_SIZE or WORKERS, or raise the server's max_connections."),
-    (("permission denied",), "Grant the user of DATABASE_URL its rights: the database had best be its own."),
+_BY_STATE: dict[str, DatabaseCause] = {
+    "53100": "disk_full",
+    "25006": "read_only",
+    "58030": "io_error",
+    "XX001": "corrupt",
+    "XX002": "corrupt",
+    "53300": "too_many_connections",
+    "28000": "refused",
+    "28P01": "refused",
+    "3D000": "refused",
+    "42501": "refused",
+    **dict.fromkeys(("42P01", "42703", "3F000"), "schema"),
+    **dict.fromkeys((_HELD, *UNDONE), "locked"),
+    **dict.fromkeys(("57014", "25P03", "25P04"), "timeout"),
+    **dict.fromkeys(("57P01", "57P02", "57P03", "57P05"), "unreachable"),
+}
+"""By SQLSTATE (PostgreSQL's manual, appendix A). What fails before there is a connection has none."""
+_BY_CLASS: dict[str, DatabaseCause] = {"08": "unreachable"}
+_PROBLEMS: dict[DatabaseCause, str] = {
+    "disk_full": "cannot be written to: its disk is full.",
+    "read_only": "cannot be written to: it is read-only.",
+    "io_error": "cannot be used: its disk fails.",
+    "corrupt": "is damaged.",
+}
+_REMEDIES_BY_CAUSE: dict[DatabaseCause, str] = {
+    "disk_full": "Make room on the disk of PostgreSQL's server.",
+    "read_only": "Let DATABASE_URL name the primary, or see why it takes no writes: default_transaction_read_only.",
+    "io_error": "Look for the disk's errors in PostgreSQL's log and in the system's.",
+    "corrupt": "Look into PostgreSQL's log, and restore a backup.",
+    "schema": "Run `nextarget init-db`.",
+    "locked": "Find who holds the rows, in pg_stat_activity.",
+    "timeout": "Look at what PostgreSQL's server is busy with, and at the network between.",
+}
+
+_CONNECTIONS = "Lower DATABASE_POOL_SIZE or WORKERS, or raise the server's max_connections."
+_BY_WORDS: tuple[tuple[tuple[str, ...], DatabaseCause, str], ...] = (
+    (
+        ("database", "does not exist"),
+        "refused",
+        "Create the database first, with `createdb`, or check its name in DATABASE_URL.",
+    ),
+    (("authentication failed",), "refused", "Check the user and the password in DATABASE_URL."),
+    (("no password supplied",), "refused", "DATABASE_URL has no password, and the server wants one."),
+    (("role", "does not exist"), "refused", "Check the user in DATABASE_URL."),
+    (("pg_hba.conf",), "refused", "Allow this user, database and address in pg_hba.conf, or check DATABASE_URL."),
+    (("resolve host",), "unreachable", "Check the host in DATABASE_URL."),
+    (("translate host",), "unreachable", "Check the host in DATABASE_URL."),
+    (("refused",), "unreachable", "Start PostgreSQL, or check host and port in DATABASE_URL."),
+    (("statement timeout",), "timeout", _REMEDIES_BY_CAUSE["timeout"]),
+    (("timeout",), "unreachable", "Check that PostgreSQL runs and answers at the host and port in DATABASE_URL."),
+    (("too many clients",), "too_many_connections", _CONNECTIONS),
+    (("remaining connection slots",), "too_many_connections", _CONNECTIONS),
+    (("permission denied",), "refused", "Grant the user of DATABASE_URL its rights: the database had best be its own."),
 )
+"""By the server's or the driver's own words, and what an operator may do."""
 
 
-def remedy(reason: str) -> str:
-    """What an operator may do, from the driver's own words."""
-    for words, known in _REMEDIES:
-        if all(word in reason for word in words):
-            return known
-    return "Check DATABASE_URL."
+def _judged(error: Exception, note: str) -> tuple[DatabaseCause, str]:
+    """The cause of an error, and what to do about it."""
+    state = sqlstate(error)
+    cause = (_BY_STATE.get(state) or _BY_CLASS.get(state[:2])) if state else None
+    known = next((entry for entry in _BY_WORDS if all(word in note for word in entry[0])), None)
+    if cause in _REMEDIES_BY_CAUSE:
+        return cause, _REMEDIES_BY_CAUSE[cause]
+    if known is not None:
+        return cause or known[1], known[2]
+    # A connection that ends in the midst of it has neither a code nor always the same words.
+    lost = isinstance(getattr(error, "orig", error), psycopg.OperationalError) and state is None
+    return cause or ("unreachable" if lost else "other"), "Check DATABASE_URL."

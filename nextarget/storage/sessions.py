@@ -48,6 +48,8 @@ _USER_OF = Statement(
 _USERS_OF = StatementForMany(
     f'SELECT s."id", s."expires_at", {_USER_SQL} {_WITH_USER} WHERE s."id" IN ({{many}}) AND s."revoked_at" IS NULL'
 )
+_SESSION_SQL = ", ".join(f's."{column.column_name}"' for column in _COLUMNS)
+_FIND = Statement(f'SELECT {_SESSION_SQL}, {_USER_SQL} {_WITH_USER} WHERE s."id" = {{0}}')
 _ALL_STANDING = StatementForMany(
     f'SELECT s."id", {_FACTS_SQL}, {_USER_SQL} {_WITH_USER} WHERE s."id" IN ({{many}}) '
     'AND s."revoked_at" IS NULL AND s."expires_at" > {0} AND u."is_active" = {0}'
@@ -115,6 +117,13 @@ def _if_theirs(asked: Asked, found: tuple[Millis, User] | None) -> User | None:
         return None
     expires_at, user = found
     return user if user.id == asked.user_id and expires_at > asked.now else None
+
+
+def find(db: pw.Database, session_id: str) -> tuple[Session, User] | None:
+    """A session, whatever became of it, and its user."""
+    for row in _FIND.rows(db, (session_id,)):
+        return _to_session(row[: len(_COLUMNS)]), to_user(row[len(_COLUMNS) :])
+    return None
 
 
 def all_standing(db: pw.Database, session_ids: Sequence[str], now: Millis) -> dict[str, tuple[Session, User]]:

@@ -5,6 +5,7 @@ thread would; a write waits for the disk, so it never runs on the event loop.
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 import sqlite3
@@ -25,6 +26,15 @@ from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.database import Database, K, P, R, Together, Work
 from nextarget.storage.files import open_private, place_of, prepare_database, refuse_prepared
 from nextarget.storage.pool import MAX_WAITING
+from nextarget.storage.sqlite_errors import (
+    BROKEN_RULES,
+    UNUSABLE,
+    refuse_read_only,
+    translated,
+    unavailable,
+    unavailable_file,
+)
+from nextarget.storage.trouble import Trouble
 from nextarget.telemetry import metrics
 
 BUSY_TIMEOUT_MS = 10_000
@@ -44,14 +54,16 @@ class SqliteDatabase(Database):
         self._reading = _Peewee(self.path)
         self._writing = _Peewee(self.path, waits_ms=ASKING_MS)
         self._writer: _Writer | None = None
+        self.trouble = Trouble(str(self), self.path.parent)
 
     def __str__(self) -> str:
         return str(self.path)
 
     def open(self) -> None:
-        """Connect this thread and start the writer. Raises DatabaseUnavailable."""
-        with _translated():
+        """Connect this thread and start the writer. Raises DatabaseUnavailable, also when the file is read-only."""
+        with translated(self.path):
             self._reading.connect(reuse_if_open=True)
+        refuse_read_only(self.path)
         if self._writer is None:
             self._writer = _Writer(self._writing)
             self._writer.start()
@@ -63,6 +75,7 @@ class SqliteDatabase(Database):
             self._writer = None
         self._reading.close()
         self._writing.close()
+        self.trouble.close()
 
     async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function that only reads, on the event loop's own connection."""
@@ -75,20 +88,25 @@ class SqliteDatabase(Database):
     def _ask(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return fn(self._reading, *args, **kwargs)
-        except _BROKEN_RULES:
-            raise
-        except _UNUSABLE as error:
-            raise _unavailable(error) from error
+        except UNUSABLE as error:
+            if isinstance(error, BROKEN_RULES):
+                raise
+            failure = unavailable(error, self.path)
+            self.trouble.note(failure)
+            raise failure from error
 
     async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function in a transaction; returns once its changes are on the disk."""
-        if self._writer is None:
-            raise DatabaseUnavailable(note="the database is not open")
         # In the caller's context, so that what is recorded there names the caller's request.
         context = copy_context()
         began = perf_counter()
         try:
+            if self._writer is None:
+                raise DatabaseUnavailable(note="the database is not open", cause="closed")
             result: R = await self._writer.submit(lambda: context.run(fn, self._writing, *args, **kwargs))
+        except DatabaseUnavailable as error:
+            self.trouble.note(error)
+            raise
         finally:
             metrics.observe_database("write", perf_counter() - began)
         return result
@@ -99,31 +117,38 @@ class SqliteDatabase(Database):
 
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """As `read`, on this thread: for the terminal, which has no event loop."""
-        with _translated():
+        with translated(self.path):
             return fn(self._reading, *args, **kwargs)
 
     def write_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """As `write`, on this thread."""
-        with _translated(), self._writing.atomic():
+        with translated(self.path), self._writing.atomic():
             return fn(self._writing, *args, **kwargs)
 
     def exists(self) -> bool:
         """Whether there is a file."""
         return self.path.exists()
 
+    def refuse_unusable(self) -> None:
+        """Raises DatabaseUnavailable or UnsafeFile when serving from this file, or making it, would fail."""
+        if self.exists():
+            with self.untouched() as looking:
+                looking.get_tables()
+            refuse_read_only(self.path)
+        elif not self.path.parent.is_dir():
+            raise unavailable_file(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), self.path)
+        elif not os.access(self.path.parent, os.W_OK):
+            raise unavailable_file(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), self.path)
+
     @contextmanager
     def migration_lock(self) -> Iterator[None]:
         """A file lock beside the database."""
-        path = self.path
         try:
             with self._lock_file(".lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
         except OSError as error:
-            raise DatabaseUnavailable(
-                f"{path} cannot be opened: {error.strerror}. Check DATABASE_URL and the permissions of its folder.",
-                note=f"{path}: {error.strerror}",
-            ) from None
+            raise unavailable_file(error, self.path) from None
 
     @contextmanager
     def sole_purger(self) -> Iterator[bool]:
@@ -137,7 +162,7 @@ class SqliteDatabase(Database):
                 else:
                     yield True
         except OSError as error:
-            raise DatabaseUnavailable(note=f"{self.path}: {error.strerror}") from error
+            raise unavailable_file(error, self.path) from error
 
     @contextmanager
     def _lock_file(self, end: str) -> Iterator[int]:
@@ -150,7 +175,7 @@ class SqliteDatabase(Database):
     @contextmanager
     def schema_changes(self) -> Iterator[pw.SqliteDatabase]:
         """This thread's own connection."""
-        with _translated():
+        with translated(self.path):
             self._reading.connect(reuse_if_open=True)
             yield self._reading
 
@@ -173,7 +198,7 @@ class SqliteDatabase(Database):
     def _looking(self, mode: str) -> Iterator[pw.SqliteDatabase]:
         uri = f"{self.path.as_uri()}?mode={mode}"
         looking = pw.SqliteDatabase(uri, uri=True, pragmas=[("busy_timeout", BUSY_TIMEOUT_MS)])
-        with _translated():
+        with translated(self.path):
             refuse_prepared(self.path)
             try:
                 looking.connect()
@@ -211,6 +236,12 @@ class _Peewee(pw.SqliteDatabase):
         connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
         return connection
 
+    def rollback(self) -> None:
+        """A full disk has SQLite undo the transaction by itself (sqlite.org/lang_transaction.html, 3). That there is
+        none left to undo is no error: it would hide the first one."""
+        if self.connection().in_transaction:  # type: ignore[no-untyped-call]
+            super().rollback()
+
     def begin(self, lock_type: str | None = None) -> None:
         until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
         while True:
@@ -247,9 +278,10 @@ class _Job:
 class _Writer(threading.Thread):
     """Takes queued writes and commits as many at once as have gathered meanwhile."""
 
-    def __init__(self, database: pw.SqliteDatabase) -> None:
+    def __init__(self, database: "_Peewee") -> None:
         super().__init__(name="nextarget-writer", daemon=True)
         self._database = database
+        self._path = Path(database.database)
         self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
         self._gathered: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
         self._waiting: deque[_Job] = deque()  # handed over, and this thread's own
@@ -263,7 +295,7 @@ class _Writer(threading.Thread):
         A write is done even if nobody waits for it any more: a sign-out is not lost because somebody hung up.
         """
         if self._submitted - self._taken >= MAX_WAITING:
-            raise DatabaseUnavailable(note=f"{MAX_WAITING} writes wait for the database already")
+            raise DatabaseUnavailable(note=f"{MAX_WAITING} writes wait for the database already", cause="crowded")
         self._submitted += 1
         loop = asyncio.get_running_loop()
         job = _Job(work, loop.create_future())
@@ -311,7 +343,7 @@ class _Writer(threading.Thread):
     def _commit(self, batch: list[_Job]) -> None:
         try:
             if not self._all_together(batch):
-                with _translated(), self._database.atomic():
+                with translated(self._path), self._database.atomic():
                     self._each_by_itself(batch)
         except Exception as error:  # noqa: BLE001 - nothing was committed: every job of the batch learns it
             for job in batch:
@@ -321,7 +353,7 @@ class _Writer(threading.Thread):
         """Do every job in one transaction. When one of several raises, nothing has happened, and it is False."""
         begun = False
         try:
-            with _translated(), self._database.atomic():
+            with translated(self._path), self._database.atomic():
                 begun = True
                 for job in batch:
                     job.result = job.work()
@@ -337,7 +369,7 @@ class _Writer(threading.Thread):
         for job in batch:
             connection.execute("SAVEPOINT job")
             try:
-                with _translated():
+                with translated(self._path):
                     job.result = job.work()
             except Exception as error:
                 job.error = error  # handed to whoever waits for this job
@@ -350,25 +382,3 @@ class _Writer(threading.Thread):
 def _settle(batch: list[_Job]) -> None:
     for job in batch:
         job.settle()
-
-
-_UNUSABLE = (pw.DatabaseError, pw.InterfaceError, sqlite3.DatabaseError, sqlite3.InterfaceError)
-_BROKEN_RULES: tuple[type[Exception], ...] = (
-    *(pw.IntegrityError, pw.ProgrammingError, pw.DataError),
-    *(sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError),
-)
-
-
-def _unavailable(error: Exception) -> DatabaseUnavailable:
-    return DatabaseUnavailable(note=f"{type(error).__name__}: {error}")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what Peewee or the driver raises when the database cannot be used into ours; broken rules stay."""
-    try:
-        yield
-    except _BROKEN_RULES:
-        raise
-    except _UNUSABLE as error:
-        raise _unavailable(error) from error

@@ -9,6 +9,8 @@ from nextarget.telemetry.logs import (
     request_answered,
     request_id,
     scrubbed,
+    scrubbed_client_id,
+    scrubbed_uri,
     trace_id,
 )
 
@@ -21,5 +23,7 @@ __all__ = [
     "request_answered",
     "request_id",
     "scrubbed",
+    "scrubbed_client_id",
+    "scrubbed_uri",
     "trace_id",
 ]

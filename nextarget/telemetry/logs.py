@@ -35,6 +35,9 @@ work, each finds the processor's cache cold, and costs twice as much."""
 
 # Words with an at sign, and runs long enough to be a token. The look-behind keeps it linear: it reads a word once.
 _SENSITIVE = re.compile(r"(?<!\S)[^\s@]*+@\S*|[\w\-.~+/=|%]{16,}", re.ASCII)
+_LONG = re.compile(r"[\w\-~+=|%]{32,}", re.ASCII)
+_BETWEEN_SEGMENTS = re.compile(r"([/:])")
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
@@ -50,6 +53,24 @@ def scrubbed(text: str, *, length: int = 200, known: Collection[str] = ()) -> st
     """
     kept = _SENSITIVE.sub(lambda found: found[0] if found[0].rstrip(".") in known else "[...]", text)
     return _UNPRINTABLE.sub(" ", kept)[:length]
+
+
+def scrubbed_uri(uri: str, *, length: int = 200) -> str:
+    """Of a URI of somebody else's what is fit for a log: scheme, host, port and path, one line. No query, no fragment,
+    no user, and no segment that holds an email address or is long enough to be a token."""
+    start = re.split(r"[?#]", uri[: 5 * length], maxsplit=1)[0]
+    scheme, joint, rest = start.partition("://")
+    if joint:
+        authority, slash, path = rest.partition("/")
+        start = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    segments = _BETWEEN_SEGMENTS.split(start)
+    start = "".join("[...]" if _LONG.search(each) or "@" in each or "%40" in each else each for each in segments)
+    return _UNPRINTABLE.sub(" ", start)[:length]
+
+
+def scrubbed_client_id(client_id: str) -> str:
+    """A client id of somebody else's, if it looks like one."""
+    return client_id if not client_id or _CLIENT_ID.fullmatch(client_id) else "[...]"
 
 
 def get_logger() -> Any:

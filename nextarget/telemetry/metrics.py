@@ -44,6 +44,13 @@ Refreshed = Literal["rotated", "repeated", "recovered", "rewound", "reused", "re
 Operation = Literal["token", "keys", "profile", "debug_token"]
 """What a provider is asked for."""
 
+DatabaseCause = Literal[
+    "disk_full", "read_only", "io_error", "corrupt", "not_a_database", "cannot_open",
+    "unreachable", "refused", "too_many_connections", "schema", "locked", "timeout", "crowded", "closed", "other",
+]  # fmt: skip
+"""Why a database cannot be used. `locked` is a lock that another holds for too long; `crowded` that too many wait for
+the database already, which says nothing of the database itself; `closed` that this process closed it."""
+
 disable_created_metrics()  # type: ignore[no-untyped-call] # a second series beside each, which nobody reads
 
 _REQUEST_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
@@ -77,6 +84,9 @@ _database = Histogram(
     "Time that a request waited for the database; reads of SQLite are not timed.",
     ["kind"],
     buckets=_DATABASE_BUCKETS,
+)
+_database_failures = Counter(
+    "nextarget_database_failures_total", "Reads and writes that the database could not do, by cause.", ["cause"]
 )
 _pool_size = Gauge(
     "nextarget_database_pool_connections_max",
@@ -113,6 +123,7 @@ _build.labels(__version__).set(1)
 _request_children: dict[tuple[str, str | None, int], Histogram] = {}
 _refresh_children = {outcome: _refreshes.labels(outcome) for outcome in Refreshed.__args__}  # type: ignore[attr-defined]
 _database_children = {kind: _database.labels(kind) for kind in ("read", "write")}
+_failure_children = {cause: _database_failures.labels(cause) for cause in DatabaseCause.__args__}  # type: ignore[attr-defined]
 _cut_children = {reason: _cut.labels(reason) for reason in ("header", "body", "answer", "room")}
 for _provider in Provider:  # what has not happened yet is 0, not absent: a rate can be taken from the first on
     _logins.labels(_provider.value, "succeeded")
@@ -162,6 +173,11 @@ def set_breaker(provider: Provider, *, is_open: bool) -> None:
 def observe_database(kind: Literal["read", "write"], seconds: float) -> None:
     """Count what the database did for one request, the wait for its turn included."""
     _database_children[kind].observe(seconds)
+
+
+def count_database_failure(cause: str) -> None:
+    """Count a read or a write that the database could not do. `cause` is a DatabaseCause."""
+    _failure_children[cause].inc()
 
 
 def set_pool_size(connections: int) -> None:

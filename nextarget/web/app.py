@@ -39,18 +39,20 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
         from nextarget.web import cors
 
         cors.open_to(app, settings.cors_allow_origins)
-    app.cleanup_ctx.extend((_online, _purging))
+    app.cleanup_ctx.extend((_online, _in_the_background))
     return app
 
 
-async def _purging(app: web.Application) -> AsyncIterator[None]:
+async def _in_the_background(app: web.Application) -> AsyncIterator[None]:
     runtime = app[RUNTIME]
     days = runtime.settings.audit_retention_days
-    task = asyncio.create_task(purge_for_ever(runtime.database, clock=runtime.clock, audit_days=days))
+    works = purge_for_ever(runtime.database, clock=runtime.clock, audit_days=days), app[READINESS].watch_for_ever()
+    tasks = [asyncio.create_task(work) for work in works]
     yield
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _online(app: web.Application) -> AsyncIterator[None]:

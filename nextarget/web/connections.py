@@ -13,10 +13,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from nextarget import telemetry
-from nextarget.errors import InternalError, InvalidRequest
+from nextarget.errors import HeaderFieldsTooLarge, InternalError, InvalidRequest, ProblemError
 from nextarget.telemetry import metrics
 from nextarget.web import parameters
 from nextarget.web.problems import fixed_answer
@@ -33,6 +34,8 @@ KEEPALIVE_SECONDS = 75
 LOOK_SECONDS = 1
 MAX_HEADER_BYTES = 64 * 1024
 """Of one header in all, as far as it has come in more than one piece: aiohttp bounds each field, and how many."""
+MAX_READ_FIELD_BYTES = 56 * 1024
+"""Of one field. The boundary refuses much less, and knows by then whether a person asks; above, nobody does."""
 MAX_PIPELINED = 8
 """So many requests may wait behind the one that is answered before no more is read; of one piece, aiohttp's 32."""
 
@@ -172,11 +175,13 @@ class GuardedConnection(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what failed outside the application, a malformed request above all, with a fixed document."""
         malformed = status < 500
-        error = InvalidRequest() if malformed else InternalError()
+        error: ProblemError = InvalidRequest() if malformed else InternalError()
+        if isinstance(exc, LineTooLong) and exc.args[1] == MAX_READ_FIELD_BYTES:
+            error = HeaderFieldsTooLarge()
         response = fixed_answer(error, https_only=self._server.terms.https_only)
         if malformed:
             metrics.count_malformed()
-            log.info("malformed_request", status=status, reason=type(exc).__name__)
+            log.info("malformed_request", status=error.status, reason=type(exc).__name__)
         else:
             log.error("unforeseen_error", status=status, exc_info=exc)
         if request.writer.output_size > 0:

@@ -57,6 +57,17 @@ def set_login_cookie(
     )
 
 
+def absence(request: web.Request, state: str, *, secure: bool) -> str:
+    """Why there is no cookie of this login's that counts, for the log."""
+    name = _name(state, secure=secure)
+    cookies = list(_cookies(request))
+    values = [value for other, value in cookies if other == name]
+    if values:
+        return "cookie came twice" if len(values) > 1 else "cookie malformed"
+    others = sum(1 for other, _ in cookies if other.startswith(_prefix(secure=secure)))
+    return f"cookie missing, though {others} of other logins came" if others else "cookie missing"
+
+
 def login_cookie(request: web.Request, state: str, *, secure: bool) -> str | None:
     """What is sealed in this login's cookie, if this browser holds it, and one of that name alone."""
     found = _held(request, state, secure=secure)

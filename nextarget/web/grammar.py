@@ -13,10 +13,18 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 OWS = " \t"
 """White space of HTTP (RFC 9110, 5.6.3); Python's `strip()` knows more."""
 
+MAX_FIELD_BYTES = 8 * 1024
+"""Of a header field, name and value. The parser reads more, so that what is too large has an answer of ours."""
+COOKIES_TOO_LARGE = "cookies too large"
+FIELD_TOO_LARGE = "header field too large"
+_STATIC = "/static/"
+"""What a page is made of: it reads no header, and the page that tells of large cookies needs its style sheet."""
+
 _TEXT = frozenset(
     {
         *(b"accept", b"accept-language", b"expect"),
         *(b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"),
+        *(b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"),
     }
 )
 _ONCE = frozenset(
@@ -41,6 +49,7 @@ and `Content-Type` are judged where they are read, if they are."""
 
 def flaw(request: web.BaseRequest) -> str | None:
     """What is wrong with a request, for the log; None when it is well-formed. It quotes nothing of the request."""
+    large: str | None = None
     if request.version not in (HttpVersion11, HttpVersion10):
         return "version"  # RFC 9110, 2.5: another major version is another protocol
     if "#" in request.raw_path:
@@ -48,6 +57,8 @@ def flaw(request: web.BaseRequest) -> str | None:
     once: set[bytes] = set()
     for spelling, value in request.raw_headers:
         name = spelling.lower()
+        if len(name) + len(value) > MAX_FIELD_BYTES:
+            large = COOKIES_TOO_LARGE if name == b"cookie" else FIELD_TOO_LARGE
         if name not in _READ:
             continue
         form = _FORMS.get(name)
@@ -55,4 +66,4 @@ def flaw(request: web.BaseRequest) -> str | None:
             return name.decode()
         if name not in _TEXT:
             once.add(name)
-    return None
+    return None if large is None or request.raw_path.startswith(_STATIC) else large

@@ -12,18 +12,22 @@ from aiohttp.typedefs import Handler
 from nextarget import telemetry
 from nextarget.errors import (
     CrossOriginRefused,
+    DatabaseUnavailable,
     ExpectationFailed,
+    HeaderFieldsTooLarge,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
+    PrefetchRefused,
     ProblemError,
+    RateLimited,
 )
 from nextarget.telemetry import metrics
 from nextarget.web import pages
-from nextarget.web.answers import ANSWER_TO, error_answer
-from nextarget.web.grammar import flaw
+from nextarget.web.answers import ANSWER_TO, ASKING_APP, error_answer
+from nextarget.web.grammar import COOKIES_TOO_LARGE, FIELD_TOO_LARGE, flaw
 from nextarget.web.keys import RUNTIME
 from nextarget.web.negotiation import wants_page
 from nextarget.web.problems import (
@@ -77,7 +81,7 @@ async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.
     telemetry.request_id.set(request_id)
     request[TERMS] = terms
     if (found := flaw(request)) is not None:
-        return _refused(found, terms)
+        return _refused(request, found, terms)
     if hdrs.EXPECT in request.headers and (refused := _refused_expectation(request, terms)) is not None:
         return refused
     try:
@@ -102,10 +106,17 @@ def finish(request: web.BaseRequest, response: web.StreamResponse) -> None:
         response.force_close()
 
 
-def _refused(flaw: str, terms: Terms) -> web.Response:
+def _refused(request: web.Request, flaw: str, terms: Terms) -> web.Response:
     """What is not well-formed is answered like what the parser refuses; the connection ends, since nobody knows what
-    else was meant by it."""
-    response = fixed_answer(InvalidRequest(), https_only=terms.https_only)
+    else was meant by it. Cookies that are too large are nobody's mistake: a person gets a page that says what to do."""
+    too_large = flaw in {COOKIES_TOO_LARGE, FIELD_TOO_LARGE}
+    error = HeaderFieldsTooLarge() if too_large else InvalidRequest()
+    if too_large and wants_page(request):
+        request_id = telemetry.request_id.get() or ""
+        response = pages.error_page(error, request, request_id)
+        finish_headers(response, request_id, https_only=terms.https_only)
+    else:
+        response = fixed_answer(error, https_only=terms.https_only)
     response.force_close()
     metrics.count_malformed()
     log.info("malformed_request", status=response.status, reason=flaw)
@@ -143,14 +154,34 @@ def _answer(request: web.Request, error: ProblemError, request_id: str) -> web.R
 
 
 def _error_response(request: web.Request, error: ProblemError, request_id: str) -> web.Response:
-    if error.status >= 500 or error.note:
-        log.info("problem", code=error.code, reason=error.note)
+    name = request.match_info.route.name
+    _tell(request, error, name)
     if (app := request.get(ANSWER_TO)) is not None:
         return error_answer(app, error, request.app[RUNTIME].settings.public_url)
-    name = request.match_info.route.name
     if name in PAGE_ROUTES and wants_page(request):
         return with_error_headers(pages.error_page(error, request, request_id), error)
     return oauth_error(error) if name in OAUTH_ROUTES else problem_response(error, request_id)
+
+
+def _tell(request: web.Request, error: ProblemError, name: str | None) -> None:
+    """Say in one line why a request failed: always where people sign in, else where there is more to say than its
+    status does. 429 says all, and a database tells by itself why it cannot be used, once for all who meet it."""
+    if error.told or isinstance(error, RateLimited | DatabaseUnavailable):
+        return
+    if not (error.note or error.status >= 500 or name in PAGE_ROUTES | OAUTH_ROUTES):
+        return
+    facts: dict[str, str] = {"code": error.code, "reason": error.note or error.detail}
+    if error.user_id is not None:
+        facts["user_id"] = error.user_id
+    if (app := request.get(ASKING_APP)) is not None:
+        facts |= app.facts()
+    facts |= error.facts
+    if name not in PAGE_ROUTES or isinstance(error, PrefetchRefused):
+        log.info("problem", **facts)
+    elif name == "callback":
+        log.warning("login_failed", provider=request.match_info["provider"], **facts)
+    else:
+        log.warning("problem", **facts)
 
 
 def _translated(error: web.HTTPException) -> ProblemError:

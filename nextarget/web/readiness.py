@@ -12,6 +12,8 @@ CHECK_SECONDS = 2
 """How long the database may take to answer."""
 FRESH_SECONDS = 1
 """How long one look at the database answers everybody who asks."""
+WATCH_SECONDS = 15
+"""How often a database that failed is looked at when nobody asks: its end is told, and until then it is counted."""
 
 
 class Readiness:
@@ -38,11 +40,23 @@ class Readiness:
         except TimeoutError:
             return "database"
 
+    async def watch_for_ever(self) -> None:
+        """Look by oneself at a database that has failed, until cancelled."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self._database.trouble.suspected:
+                await self.failing()
+
     async def _look_at_database(self) -> str | None:
+        """It must be readable, migrated and, where there is a doubt, writable."""
         try:
-            return "migrations" if await self._database.read(lacking) else None
+            if await self._database.read(lacking):
+                return "migrations"
+            await self._database.try_writing()
         except DatabaseUnavailable:
             return "database"
+        else:
+            return None
         finally:
             self._fresh_until = asyncio.get_running_loop().time() + FRESH_SECONDS
 

@@ -17,13 +17,13 @@ from nextarget import telemetry
 from nextarget.errors import OperatorError
 from nextarget.settings import Environment
 from nextarget.web.accepting import GuardedServer, Site, most_connections
-from nextarget.web.connections import KEEPALIVE_SECONDS, GuardedConnection
+from nextarget.web.connections import KEEPALIVE_SECONDS, MAX_READ_FIELD_BYTES, GuardedConnection
 from nextarget.web.keys import RUNTIME
 from nextarget.web.middleware import Terms
 from nextarget.web.parameters import BODY_SECONDS, MAX_BODY_BYTES
 from nextarget.web.readiness import READINESS
 
-MAX_LINE_BYTES = MAX_FIELD_BYTES = 8 * 1024
+MAX_LINE_BYTES = 8 * 1024
 MAX_HEADERS = 64
 GC_THRESHOLD = (20_000, 20, 20)
 """Python's own is 700 new objects, a dozen requests: a twentieth of the server's time."""
@@ -48,7 +48,7 @@ class GuardedRunner(web.AppRunner):
             access_log=None,  # the boundary logs what is answered
             keepalive_timeout=KEEPALIVE_SECONDS,
             max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_FIELD_BYTES,
+            max_field_size=MAX_READ_FIELD_BYTES,
             max_headers=MAX_HEADERS,
             read_bufsize=MAX_BODY_BYTES,
             lingering_time=BODY_SECONDS,

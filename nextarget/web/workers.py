@@ -118,7 +118,7 @@ class Worker(GunicornWebWorker):
 
     def _fail(self, error: Exception) -> NoReturn:
         if isinstance(error, NexTargetError):
-            log.error("worker_failed", pid=self.pid, detail=error.detail, note=error.note)
+            log.error("worker_failed", pid=self.pid, detail=error.for_operator, note=error.note)
         else:
             log.error("worker_failed", pid=self.pid, exc_info=error)
         if not self.booted and self.age <= self.app.first_workers:
@@ -232,7 +232,7 @@ class _Workers(BaseApplication):  # type: ignore[misc]
             settings = self._load()
             prepare(settings, before=before)
         except NexTargetError as error:
-            log.error("reload_refused", detail=error.detail, note=error.note)  # noqa: TRY400 - no fault of ours
+            log.error("reload_refused", detail=error.for_operator, note=error.note)  # noqa: TRY400 - no fault of ours
             return False
         self.settings = settings
         changed = [name.upper() for name in _NEED_RESTART if getattr(before, name) != getattr(settings, name)]

@@ -26,11 +26,11 @@ def test_a_state_is_used_once(database: Database) -> None:
 
 def test_a_state_is_unused_until_a_login_has_succeeded(database: Database) -> None:
     """Neither a made-up state nor the digest of its digest was used."""
-    assert database.read_now(logins.is_used, digest_of("state")) is False
+    assert database.read_now(logins.used_at, digest_of("state")) is None
     database.write_now(add_login, "state")
-    assert database.read_now(logins.is_used, digest_of("state")) is True
+    assert database.read_now(logins.used_at, digest_of("state")) == NOW
     for other in ("another state", digest_of("state"), ""):
-        assert database.read_now(logins.is_used, digest_of(other)) is False
+        assert database.read_now(logins.used_at, digest_of(other)) is None
 
 
 def test_a_state_belongs_to_one_login_whatever_else_it_says(database: Database) -> None:
@@ -49,7 +49,7 @@ def test_a_use_that_is_rolled_back_uses_nothing_up(database: Database) -> None:
     login = begun("state")
     with pytest.raises(LookupError):
         database.write_now(use_and_fail, login)
-    assert database.read_now(logins.is_used, login.state_digest) is False
+    assert database.read_now(logins.used_at, login.state_digest) is None
     assert database.write_now(use, login) is True
 
 
@@ -62,8 +62,8 @@ def test_a_login_that_an_earlier_version_began_is_not_used(database: Database) -
     for state, consumed_at in (("under way", "NULL"), ("over", "3")):
         statement = add.format(state, digest_of(state), consumed_at)
         database.write_now(lambda db, sql: db.execute_sql(sql), statement)
-    assert database.read_now(logins.is_used, digest_of("under way")) is False
-    assert database.read_now(logins.is_used, digest_of("over")) is True
+    assert database.read_now(logins.used_at, digest_of("under way")) is None
+    assert database.read_now(logins.used_at, digest_of("over")) == 3
 
 
 async def test_of_many_callbacks_at_once_one_wins(database: Database) -> None:

@@ -38,6 +38,19 @@ def test_a_session_of_another_user_names_nobody(database: Database) -> None:
     assert database.read_now(sessions.user_of, "unknown", ada.id, NOW) is None
 
 
+def test_a_session_is_found_whatever_became_of_it(database: Database) -> None:
+    """Standing, ended, or its user deactivated: why it cannot be refreshed is to be told."""
+    user = database.write_now(admit)
+    session = database.write_now(add_session, user, label="Ada's phone")
+    assert database.read_now(sessions.find, session.id) == (session, user)
+    database.write_now(sessions.revoke, session.id, later(1))
+    database.write_now(users.set_active, user.id, active=False)
+    found = database.read_now(sessions.find, session.id)
+    assert found is not None
+    assert (found[0].revoked_at, found[1].is_active) == (later(1), False)
+    assert database.read_now(sessions.find, "unknown") is None
+
+
 @pytest.mark.parametrize("text", ["", "' OR '1'='1", '" OR 1=1 --', "%", "{0}", "?", "\x00"])
 def test_an_id_of_any_text_names_nobody(database: Database, text: str) -> None:
     """Ids come out of tokens: they are values, never part of the query."""

@@ -165,3 +165,22 @@ async def test_a_header_that_is_too_large_is_refused_and_not_repeated(visitor: B
     answer: Answer = await visitor.get(path, headers=headers)
     assert answer.status in (400, 414, 431)
     assert MARK not in answer.text
+
+
+@pytest.mark.parametrize("size", [9_000, 40_000])
+async def test_who_brings_too_many_cookies_is_told_by_the_server(visitor: Browser, size: int) -> None:
+    """The proxy lets pass what is above the server's own limit, so that a person reads what to do, on a page."""
+    headers = {"Cookie": f"{MARK}={'x' * size}", "Accept": "text/html"}
+    answer = await visitor.get("/auth/authorize", headers=headers)
+    assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (431, "text/html")
+    assert "Delete the cookies" in answer.text
+    assert MARK not in answer.text
+
+
+async def test_a_header_too_large_for_the_proxy_is_431_too(site: Site, visitor: Browser) -> None:
+    """RFC 6585, 5: nginx's document has the form of the server's."""
+    answer = await visitor.get("/auth/authorize", headers={"Cookie": f"{MARK}={'x' * 80_000}"})
+    assert answer.status == 431
+    assert MARK not in answer.text
+    if site.proxy.name == "nginx":
+        assert answer.code == "header_fields_too_large"

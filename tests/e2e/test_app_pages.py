@@ -17,6 +17,7 @@ from tests.e2e.conftest import Person, sit_down
 from tests.running import Server, running
 
 SEEN_BY_PEOPLE = {
+    "login_expired", "sign_in_ended", "rate_limited", "prefetch_refused", "header_fields_too_large",
     "invalid_request", "invalid_state", "provider_refused", "access_denied", "user_deactivated",
     "provider_not_configured", "provider_failed", "identity_rejected", "provider_unavailable",
     "database_unavailable", "redirect_refused", "internal_error", "payload_too_large", "request_timeout",
@@ -124,6 +125,7 @@ async def test_a_person_signs_in_to_an_app(
         await page.click("text=Ada Lovelace")
         await expect(page.get_by_role("heading")).to_have_text("Back in the app")
         assert page.url.startswith(redirect_uri + "?code=")
+        assert page.url.endswith("#"), "Facebook's fragment (#_=_) goes no further"
         [answer] = answers
         assert (answer["state"], answer["iss"]) == (app.state, server.url)
         tokens = await app.redeem(answer["code"])

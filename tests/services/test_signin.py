@@ -20,10 +20,10 @@ from nextarget.errors import (
     ProviderUnavailable,
     UserDeactivated,
 )
-from nextarget.model import AppRequest, AuditEvent, Identity, LoginMode, Provider
+from nextarget.model import AppRequest, AuditEvent, Identity, LoginMode, Provider, iso_time
 from nextarget.services import accounts
 from nextarget.services.sessions import SignedInUser
-from nextarget.services.signin import LOGIN_SECONDS, AppAnswer, CallbackAnswer, SignIn
+from nextarget.services.signin import LOGIN_SECONDS, AppAnswer, CallbackAnswer, FinishedAlready, SignIn
 from nextarget.storage import audit, sessions, users
 from nextarget.storage.addresses import database_at
 from nextarget.storage.database import Connection, Database
@@ -127,7 +127,7 @@ async def test_used_is_judged_before_expired(signin: SignIn, clock: Clock) -> No
     await signin.finish(Provider.GOOGLE, answer(state), cookie=None)
     clock.advance(3000)
     error = await fails(signin, answer(state))
-    assert (type(error), error.note) == (InvalidState, "state used already")
+    assert (type(error), error.note) == (InvalidState, f"state used already, at {iso_time(START)}")
 
 
 async def test_beginning_writes_nothing(signin: SignIn, database: Database) -> None:
@@ -218,14 +218,15 @@ async def test_a_database_that_is_away_is_asked_once(
     monkeypatch.setattr(database, "read", away)
     monkeypatch.setattr(database, "write", away)
     assert type(await fails(signin, answer(state))) is DatabaseUnavailable
-    assert asked == ["is_used"]
+    assert asked == ["used_at"]
 
 
 async def test_a_state_of_another_provider_is_told_apart_in_the_log(node: Making) -> None:
     """Whoever reads why a sign-in failed learns which of the two it was."""
     state = new_state(Keyring(SECRET).current, Provider.FACEBOOK, LoginMode.JSON, now=START)
     notes = [(await fails(node(SECRET).signin, answer(text))).note for text in (state, "made up")]
-    assert notes == ["state of another provider", "state not made here"]
+    unknown = "state unknown: not made here, or its secret is not listed"
+    assert notes == ["state of another provider: facebook", unknown]
 
 
 async def test_a_node_that_was_refused_waits_for_the_one_that_was_not(
@@ -247,7 +248,7 @@ async def test_a_node_that_was_refused_waits_for_the_one_that_was_not(
     for _ in range(5):  # it looks once, in vain
         await asyncio.sleep(0)
     assert await other.finish(Provider.GOOGLE, answer(state), cookie=None)
-    assert (await failing).note == "state used already"
+    assert (await failing).note == f"state used already, at {iso_time(START)}"
     assert [event.event for event in events(database)] == ["login_succeeded"]
 
 
@@ -265,8 +266,8 @@ async def test_a_callback_that_another_node_overtook_undoes_nothing(
         raise ProviderRefused(note="used")
 
     identify, google.identify = google.identify, overtaken
-    error = await fails(one, answer(login.state), login.cookie)
-    assert (type(error), error.note) == (InvalidState, "state used already")
+    again = await one.finish(Provider.GOOGLE, answer(login.state), cookie=login.cookie)
+    assert again == FinishedAlready(APP, f"state used already, at {iso_time(START)}")
     assert [event.event for event in events(database)] == ["login_succeeded"]
 
 
@@ -354,7 +355,7 @@ async def test_a_login_of_a_secret_that_is_gone_is_refused(node: Making, google:
     state = await begun(node(SECRET).signin)
     error = await fails(node(OTHER).signin, answer(state))
     assert type(error) is InvalidState
-    assert error.note == "state not made here"
+    assert error.note == "state unknown: not made here, or its secret is not listed"
     assert google.asked == []
 
 

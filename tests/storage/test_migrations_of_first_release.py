@@ -129,8 +129,8 @@ def test_an_orphan_is_refused_after_migrating(database: SqliteDatabase) -> None:
 def test_a_login_under_way_at_the_upgrade_counts_as_begun_and_not_used(database: SqliteDatabase) -> None:
     """Its person begins again; what was over stays over."""
     under_way, over = ("c1", "c2"), "c3"
-    assert not any(database.read_now(logins.is_used, state_digest) for state_digest in under_way)
-    assert database.read_now(logins.is_used, over)
+    assert not any(database.read_now(logins.used_at, state_digest) for state_digest in under_way)
+    assert database.read_now(logins.used_at, over)
 
 
 async def test_an_access_token_of_before_outlives_the_upgrade(tmp_path: Path) -> None:

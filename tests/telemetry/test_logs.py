@@ -26,6 +26,8 @@ from nextarget.telemetry import (
     request_answered,
     request_id,
     scrubbed,
+    scrubbed_client_id,
+    scrubbed_uri,
 )
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -44,6 +46,32 @@ def test_no_base64_survives(before: str, octets: bytes, after: str) -> None:
     """Neither alphabet of base64, padded or not."""
     for text in (base64.b64encode(octets).decode(), base64.urlsafe_b64encode(octets).decode().rstrip("=")):
         assert text not in scrubbed(f"{before}{text}{after}", length=10_000)
+
+
+@given(around, url_safe, st.sampled_from("?#"), url_safe)
+def test_of_a_uri_neither_query_nor_fragment_survives(before: str, path: str, mark: str, secret: str) -> None:
+    """Wherever the first mark comes, and whatever comes before it."""
+    start = f"{before}/{path}"
+    told = scrubbed_uri(f"{start}{mark}{secret}")
+    assert told == scrubbed_uri(start)
+    assert "?" not in told
+    assert "#" not in told
+
+
+@given(url_safe, st.sampled_from(["@", "%40"]))
+def test_of_a_uri_no_user_and_no_email_survives(user: str, sign: str) -> None:
+    """Neither before the host nor in the path, nor encoded."""
+    for uri in (f"https://{user}@host/x", f"https://host/{user}{sign}x", f"mailto:{user}{sign}x"):
+        assert user not in scrubbed_uri(uri, length=10_000)
+
+
+@given(st.text())
+def test_a_uri_and_a_client_id_are_one_printable_line(text: str) -> None:
+    """Of at most 200 characters, whatever they hold."""
+    for told in (scrubbed_uri(text), scrubbed_client_id(text)):
+        assert told.isprintable()
+        assert told.isascii()
+        assert len(told) <= 200
 
 
 words = st.text(st.characters(categories=["L", "N"]), min_size=3, max_size=20)

@@ -103,12 +103,14 @@ async def test_a_failed_login_says_why_in_the_log_alone(
 
 
 async def test_cancelled_and_unknown_logins_are_logged(log: Log, server: Server) -> None:
-    """A cancelled login is a failed one; a callback that belongs to none is an access line without login id."""
+    """A cancelled login is a failed one; so is a callback that belongs to none, which has no login id."""
     begun = await server.begin()
     await server.get(await server.approve(begun["auth_url"], person="cancel"))
     await server.get(f"/auth/google/callback?state={'A' * 43}&code={MARK}")
-    (failed,) = log.events("login_failed")
+    failed, stray = log.events("login_failed")
     assert failed["code"] == "access_denied"
+    assert stray["code"] == "invalid_state"
+    assert "login_id" not in stray
     cancelled, unknown = log.requests("/auth/{provider}/callback")
     assert cancelled["login_id"] == failed["login_id"]
     assert "login_id" not in unknown

@@ -5,6 +5,7 @@ import string
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
@@ -208,6 +209,7 @@ async def test_every_label_has_a_value_from_a_list(server: Server) -> None:
         "operation": {"token", "keys", "profile", "debug_token"},
         "kind": {"read", "write"},
         "reason": {"header", "body", "answer", "room"},
+        "cause": set(get_args(metrics.DatabaseCause)),
         "policy": {"start", "authorize", "nonce", "callback", "token", "refresh", "data", "sessions"},
         "outcome": {
             *codes,

@@ -57,6 +57,7 @@ MEANINGFUL = (
     *(b"Origin", b"Access-Control-Request-Method", b"Access-Control-Request-Headers"),
     *(b"If-Modified-Since", b"If-Unmodified-Since", b"If-Range", b"Range"),
     *(b"Forwarded", b"X-Forwarded-For", b"X-Real-IP", b"Via"),
+    *(b"Sec-Purpose", b"Purpose", b"X-Purpose", b"X-Moz"),
 )
 ODD = (b"\xff", b"\xc2\xa0", "\u2000".encode(), "\u0661".encode(), "\u212a".encode(), b"\xc2\x85", b"\xed\xb2\x80")
 

@@ -30,6 +30,9 @@ class SlowDatabase:
         await self.lets.wait()
         return self.answer()
 
+    async def try_writing(self) -> None:
+        """It works."""
+
 
 @pytest.fixture
 async def slow() -> AsyncIterator[tuple[Readiness, SlowDatabase]]:

@@ -21,6 +21,20 @@ TEXTS = {
         "en": "You did not ask to sign in? Then close this page: nothing has happened.",
         "fr": "Vous n'avez pas demandé à vous connecter\u00a0? Fermez cette page\u00a0: rien ne s'est passé.",
     },
+    "finished_title": {"en": "Sign-in finished", "fr": "Connexion terminée"},
+    "finished_lead": {
+        "en": "This sign-in is finished. You can close this page.",
+        "fr": "Cette connexion est terminée. Vous pouvez fermer cette page.",
+    },
+    "back_to_app": {"en": "Back to the app", "fr": "Retour à l'application"},
+    "finished_app": {
+        "en": "The app still waits? Then go back to it here, and sign in again.",
+        "fr": "L'application attend encore\u00a0? Alors revenez-y par ici, et reconnectez-vous.",
+    },
+    "finished_site": {
+        "en": "You are not signed in where you came from? Then go back there, and sign in again.",
+        "fr": "Vous n'êtes pas connecté là d'où vous venez\u00a0? Alors retournez-y, et reconnectez-vous.",
+    },
     "code": {"en": "Code", "fr": "Code"},
     "technical": {"en": "For developers", "fr": "Pour les développeurs"},
     "request": {"en": "Request", "fr": "Requête"},
@@ -39,6 +53,13 @@ NEXT_STEPS = {
         "en": "Go back to the app or site you came from, and choose another way to sign in.",
         "fr": "Retournez à l'application ou au site d'où vous venez, et choisissez un autre moyen de connexion.",
     },
+    "cookies": {
+        "en": "Delete the cookies of this site and of its parent domain in your browser, or open a private window. "
+        "Then go back to the app or site you came from, and sign in again.",
+        "fr": "Supprimez les cookies de ce site et de son domaine parent dans votre navigateur, ou ouvrez une fenêtre "
+        "privée. Puis retournez à l'application ou au site d'où vous venez, et reconnectez-vous.",
+    },
+    "open": {"en": "Load this page again.", "fr": "Rechargez cette page."},
     "close": {"en": "You can close this page.", "fr": "Vous pouvez fermer cette page."},
     "beware": {
         "en": "Close this page. If you came from an app that you trust, tell whoever makes it.",
@@ -53,6 +74,8 @@ NEXT_STEPS = {
 _STEPS = {
     "provider_not_configured": "other",
     "user_deactivated": "close",
+    "prefetch_refused": "open",
+    "header_fields_too_large": "cookies",
     "redirect_refused": "beware",
     "internal_error": "help",
 }
@@ -63,6 +86,11 @@ FRENCH = {
         "Tentative de connexion inconnue",
         "Cette tentative de connexion a expiré, a déjà servi, ou a commencé dans un autre navigateur.",
     ),
+    "login_expired": ("Connexion trop longue", "Cette connexion a pris plus de dix minutes."),
+    "sign_in_ended": (
+        "Connexion interrompue",
+        "Toutes les sessions de ce compte ont été fermées après le début de cette connexion.",
+    ),
     "provider_refused": (
         "Connexion refusée par le fournisseur",
         "Le fournisseur n'accepte plus cette tentative de connexion.",
@@ -71,6 +99,10 @@ FRENCH = {
     "user_deactivated": (
         "Compte désactivé",
         "Ce compte a été désactivé. Demandez au responsable de ce service de le réactiver.",
+    ),
+    "prefetch_refused": (
+        "Demandé avant votre visite",
+        "Votre navigateur a demandé cette page avant que vous ne l'ouvriez.",
     ),
     "provider_not_configured": (
         "Moyen de connexion indisponible",
@@ -90,8 +122,26 @@ FRENCH = {
         "Application inconnue",
         "L'application qui vous a envoyé ici n'est pas connue de ce service\u00a0: personne n'a été connecté.",
     ),
+    "rate_limited": (
+        "Trop de tentatives",
+        "Trop de connexions ont été demandées depuis votre réseau en une minute.",
+    ),
+    "header_fields_too_large": (
+        "Trop de cookies",
+        "Votre navigateur envoie plus de cookies que ce service n'en accepte. D'autres sites du même domaine les ont "
+        "déposés.",
+    ),
     "internal_error": ("Erreur interne", "Quelque chose a échoué de notre côté."),
 }
+_ENGLISH = {
+    "rate_limited": ("Too many attempts", "Too many sign-ins were asked for from your network within one minute."),
+    "header_fields_too_large": (
+        "Too many cookies",
+        "Your browser sends more cookies than this service takes. Other sites of the same domain have set them.",
+    ),
+}
+"""Where the error's own sentence speaks to a developer, and a person can get it without any mistake of an app's."""
+
 _FOR_PROGRAMS = {
     "en": ("Invalid request", "The address that led here is wrong or incomplete."),
     "fr": ("Requête incorrecte", "L'adresse qui a mené ici est incorrecte ou incomplète."),
@@ -121,5 +171,5 @@ def error_texts(error: ProblemError, language: str) -> ErrorTexts:
     elif language == "fr":
         title, explanation = FRENCH[error.code]
     else:
-        title, explanation = error.title, error.detail
+        title, explanation = _ENGLISH.get(error.code, (error.title, error.detail))
     return ErrorTexts(title, explanation, NEXT_STEPS[step][language], technical)

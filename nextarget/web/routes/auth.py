@@ -4,20 +4,23 @@ import re
 
 from aiohttp import web
 
-from nextarget.errors import InvalidRequest
+from nextarget import telemetry
+from nextarget.errors import InvalidRequest, InvalidState
 from nextarget.model import LoginMode, Provider, TokenPair
 from nextarget.sandbox.app import profile_page
-from nextarget.services.signin import AppAnswer, CallbackAnswer
-from nextarget.web import cookies, parameters
-from nextarget.web.answers import ReturnAddress, code_answer, error_answer
+from nextarget.services.signin import AppAnswer, CallbackAnswer, FinishedAlready
+from nextarget.web import cookies, pages, parameters
+from nextarget.web.answers import ReturnAddress, code_answer, error_answer, lost_answer_link
 from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.negotiation import wants_page
-from nextarget.web.pages import chosen_language
+from nextarget.web.prefetching import in_person
 from nextarget.web.problems import json_response
 from nextarget.web.rate_limits import BEGIN_PER_MINUTE, FINISH_PER_MINUTE, limited
 
 _MODE = re.compile(r"json|redirect")
 _PROVIDERS = "|".join(Provider)
+
+log = telemetry.get_logger()
 
 
 def add(app: web.Application) -> None:
@@ -26,6 +29,7 @@ def add(app: web.Application) -> None:
     app.router.add_get(f"/auth/{{provider:{_PROVIDERS}}}/callback", callback, name="callback", allow_head=False)
 
 
+@in_person
 @limited("start", BEGIN_PER_MINUTE)
 async def start(request: web.Request) -> web.Response:
     query = parameters.of_query(request)
@@ -36,18 +40,27 @@ async def start(request: web.Request) -> web.Response:
         return json_response({"auth_url": begun.auth_url, "state": begun.state, "expires_in": begun.expires_in})
     response = web.Response(status=302, headers={"Location": begun.auth_url})
     secure = request.app[RUNTIME].secure_cookies
-    language = chosen_language(request)
+    language = pages.chosen_language(request)
     cookies.set_login_cookie(request, response, begun.state, begun.cookie, language=language, secure=secure)
     return response
 
 
+@in_person
 @limited("callback", FINISH_PER_MINUTE)
 async def callback(request: web.Request) -> web.Response:
     secure = request.app[RUNTIME].secure_cookies
     answer = _answer(request)
     cookie = cookies.login_cookie(request, answer.state, secure=secure)
-    finished = await request.app[ONLINE].sign_in.finish(_provider(request), answer, cookie=cookie)
-    return _to_app(request, finished) if isinstance(finished, AppAnswer) else _signed_in(request, finished)
+    absence = cookies.absence(request, answer.state, secure=secure) if cookie is None else ""
+    sign_in = request.app[ONLINE].sign_in
+    finished = await sign_in.finish(_provider(request), answer, cookie=cookie, absence=absence)
+    match finished:
+        case AppAnswer():
+            return _to_app(request, finished)
+        case FinishedAlready():
+            return _finished_already(request, finished)
+        case TokenPair():
+            return _signed_in(request, finished)
 
 
 def _answer(request: web.Request) -> CallbackAnswer:
@@ -75,6 +88,18 @@ def _to_app(request: web.Request, finished: AppAnswer) -> web.Response:
     if isinstance(finished.outcome, str):
         return code_answer(address, finished.outcome, issuer)
     return error_answer(address, finished.outcome, issuer)
+
+
+def _finished_already(request: web.Request, finished: FinishedAlready) -> web.Response:
+    """For a person who loaded the callback again, a page. A program has its answer, or begins again: InvalidState."""
+    if not wants_page(request):
+        raise InvalidState(note=finished.reason)
+    log.info("login_repeated", provider=_provider(request).value, reason=finished.reason)
+    link = None
+    if finished.app is not None:
+        address = ReturnAddress(finished.app.redirect_uri, finished.app.state)
+        link = lost_answer_link(address, request.app[RUNTIME].settings.public_url)
+    return pages.page("finished.html", request, link=link)
 
 
 def _signed_in(request: web.Request, pair: TokenPair) -> web.Response:

@@ -10,9 +10,10 @@ from nextarget.model import AppRequest, LoginMode, Prompt, Provider, Wishes
 from nextarget.services.authorization import needs_person
 from nextarget.services.signin import BegunLogin
 from nextarget.web import cookies, pages, parameters
-from nextarget.web.answers import ANSWER_TO, ReturnAddress
+from nextarget.web.answers import ANSWER_TO, ASKING_APP, AskingApp, ReturnAddress
 from nextarget.web.keys import ONLINE, RUNTIME
 from nextarget.web.parameters import Parameters
+from nextarget.web.prefetching import in_person
 from nextarget.web.rate_limits import BEGIN_PER_MINUTE, limited
 
 _CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -34,8 +35,10 @@ def add(app: web.Application) -> None:
     app.router.add_get("/auth/authorize", authorize, name="authorize", allow_head=False)
 
 
+@in_person
 @limited("authorize", BEGIN_PER_MINUTE)
 async def authorize(request: web.Request) -> web.Response:
+    request[ASKING_APP] = AskingApp(request.query.get("client_id", ""), request.query.get("redirect_uri", ""))
     query = parameters.of_query(request)
     address = _return_address(request, query)
     request[ANSWER_TO] = address  # from here on every error goes to the app

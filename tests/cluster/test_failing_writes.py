@@ -1,0 +1,152 @@
+"""Nodes whose database takes no writes: what their operators are told, and what load balancers are."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import aiohttp
+import pytest
+from psycopg import sql
+
+from tests.conftest import need_postgres
+from tests.disks import SmallDisk, small_disk
+from tests.nodes import PATIENCE_SECONDS, Node, Service, service
+from tests.postgres import Cluster, name_of
+from tests.running import Answer
+
+MOST_LINES = 3
+"""Of one cause and process in a test: one at once, one at its end, and one for a minute that a slow machine takes."""
+
+
+async def readiness(node: Node) -> Answer:
+    """On a connection of its own, as a load balancer asks: whichever worker takes it."""
+    async with aiohttp.ClientSession() as session, session.get(f"{node.url}/health/ready") as answer:
+        return Answer(answer.status, answer.headers, await answer.text())
+
+
+async def until_ready(node: Node) -> None:
+    """Ask for readiness, and for nothing else, until it is there."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await readiness(node)).status != 200:
+            pass
+
+
+async def until_it_fails(node: Node) -> None:
+    for _ in range(1000):
+        if (await node.sign_in()).status != 200:
+            return
+    pytest.fail("the disk never was full")
+
+
+async def test_a_database_that_became_read_only_is_told_and_takes_no_requests(
+    nodes: Service, postgres: Cluster, url: str
+) -> None:
+    """As a primary that was demoted: sign-ins fail, hundreds of them with one line, and the node is not ready until a
+    write has succeeded, which it finds out by itself."""
+    node = await nodes.start(RATE_LIMIT_ENABLED="false")
+    assert (await node.sign_in()).status == 200
+    assert (await readiness(node)).status == 200
+    database = sql.Identifier(name_of(url))
+    postgres.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(database))
+    postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", name_of(url))
+    answers = await asyncio.gather(*(node.sign_in() for _ in range(200)))
+    assert {(answer.status, answer.code) for answer in answers} == {(503, "database_unavailable")}
+    assert {(await readiness(node)).status for _ in range(5)} == {503}
+    postgres.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(database))
+    await until_ready(node)
+    assert await node.stop() == 0
+    told = [line for line in node.events("database_unavailable") if line["cause"] == "read_only"]
+    assert (told[0]["level"], told[0]["failures"]) == ("error", 1)
+    assert sum(line["failures"] for line in told) >= 200
+    assert len(told) <= MOST_LINES
+    assert "cannot execute INSERT in a read-only transaction" in told[0]["reason"]
+    assert node.events("database_available")
+    assert not node.events("login_failed")
+
+
+async def test_a_database_that_is_away_is_told_at_a_level_that_is_seen(
+    nodes: Service, cluster: Cluster, tmp_path: Path
+) -> None:
+    """A warning: it may be restarting. One line for a hundred sign-ins, and one for the end."""
+    node = await nodes.start(DATABASE_URL=cluster.create_database(), RATE_LIMIT_ENABLED="false")
+    tokens = (await node.sign_in()).json
+    cluster.stop()
+    answers = await asyncio.gather(*(node.me(tokens["access_token"]) for _ in range(100)))
+    assert {answer.status for answer in answers} == {503}
+    assert (await readiness(node)).status == 503
+    cluster.start()
+    await until_ready(node)
+    assert await node.stop() == 0
+    told = node.events("database_unavailable")
+    assert {(line["level"], line["cause"]) for line in told} == {("warning", "unreachable")}
+    assert len(told) <= MOST_LINES
+    assert sum(line["failures"] for line in told) >= 100
+    assert node.events("database_available")
+    assert {line["code"] for line in node.events("problem")} == {"not_ready"}
+    assert node.complaints() == []
+
+
+@pytest.fixture
+async def on_a_small_disk(tmp_path: Path) -> AsyncIterator[tuple[Service, SmallDisk]]:
+    """Nodes whose SQLite file is on a disk that can be filled."""
+    with small_disk(tmp_path / "disk") as disk:
+        url = f"sqlite:///{disk.folder}/shared.db"
+        async with service(tmp_path, DATABASE_URL=url, RATE_LIMIT_ENABLED="false") as nodes:
+            yield nodes, disk
+
+
+async def test_all_workers_know_that_a_disk_is_full(on_a_small_disk: tuple[Service, SmallDisk]) -> None:
+    """One worker's write has failed, and none of them is ready, whichever a load balancer meets; each tells of it once.
+    All are ready again when there is room, without any other request."""
+    nodes, disk = on_a_small_disk
+    node = await nodes.start(WORKERS="3")
+    assert {(await readiness(node)).status for _ in range(30)} == {200}
+    disk.fill()
+    await until_it_fails(node)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while {(await readiness(node)).status for _ in range(30)} != {503}:
+            pass  # what a worker saw a moment ago holds for a second
+    disk.empty()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while {(await readiness(node)).status for _ in range(30)} != {200}:
+            pass
+    assert (await node.sign_in()).status == 200
+    assert await node.stop() == 0
+    told = node.events("database_unavailable")
+    assert 1 <= len(told) <= 3 * MOST_LINES
+    assert {(line["level"], line["cause"]) for line in told} == {("error", "disk_full")}
+
+
+@pytest.fixture
+def postgres_on_a_small_disk() -> Iterator[tuple[Cluster, SmallDisk]]:
+    """In a folder that PostgreSQL's own user may enter, which pytest's is not."""
+    need_postgres()
+    with TemporaryDirectory(prefix="nextarget-") as folder:
+        Path(folder).chmod(0o755)
+        with small_disk(Path(folder) / "disk", "160m") as disk:
+            (disk.folder / "server").mkdir()
+            with Cluster(disk.folder / "server") as cluster:
+                yield cluster, disk
+
+
+async def test_the_disk_of_postgresql_is_told_by_its_name(
+    postgres_on_a_small_disk: tuple[Cluster, SmallDisk], tmp_path: Path
+) -> None:
+    """PostgreSQL itself says that it cannot extend a file; the node says it once, and comes back."""
+    cluster, disk = postgres_on_a_small_disk
+    async with service(tmp_path, DATABASE_URL=cluster.create_database(), RATE_LIMIT_ENABLED="false") as nodes:
+        node = await nodes.start()
+        assert (await node.sign_in()).status == 200
+        disk.fill()
+        await until_it_fails(node)
+        assert (await readiness(node)).status == 503
+        disk.empty()
+        await until_ready(node)
+        assert (await node.sign_in()).status == 200
+        assert await node.stop() == 0
+    told = node.events("database_unavailable")
+    assert len(told) <= MOST_LINES
+    assert {(line["level"], line["cause"]) for line in told} == {("error", "disk_full")}
+    assert "No space left on device" in told[0]["reason"]
+    assert "the disk of PostgreSQL's server" in told[0]["remedy"]

@@ -1,0 +1,228 @@
+"""What a failing database is told by: its first cause, once a minute, with a number, until a write succeeds."""
+
+import asyncio
+import resource
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from nextarget.errors import DatabaseUnavailable
+from nextarget.model import AuditEvent, Millis
+from nextarget.services import purging
+from nextarget.storage import audit, probe, sqlite, trouble
+from nextarget.storage.database import Connection
+from nextarget.storage.sqlite import SqliteDatabase
+from tests.contract.rows import admit
+from tests.web.conftest import Log, log
+
+__all__ = ["log"]
+
+Failing = Callable[[SqliteDatabase], "asynccontextmanager[None]"]
+
+
+def pragma(text: str) -> Callable[[Connection], None]:
+    def work(db: Connection) -> None:
+        db.execute_sql(f"PRAGMA {text}").fetchall()
+
+    return work
+
+
+@asynccontextmanager
+async def disk_full(database: SqliteDatabase) -> AsyncIterator[None]:
+    """Not one page can be added."""
+    ((pages,),) = database.read_now(lambda db: db.execute_sql("PRAGMA page_count").fetchall())
+    await database.write(pragma(f"max_page_count = {pages}"))
+    yield
+    await database.write(pragma("max_page_count = 1000000"))
+
+
+@asynccontextmanager
+async def read_only(database: SqliteDatabase) -> AsyncIterator[None]:
+    """SQLite's own switch, which has the same code as a file that cannot be written to; it lasts while the connection
+    does."""
+    await database.write(pragma("query_only = 1"))
+    yield
+    database.close()
+    database.open()
+
+
+@asynccontextmanager
+async def io_error(database: SqliteDatabase) -> AsyncIterator[None]:
+    """No file of this process may grow (setrlimit(2)): what is too large for a file is no full disk to SQLite."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = database.path.with_name(f"{database.path.name}-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@asynccontextmanager
+async def locked(database: SqliteDatabase) -> AsyncIterator[None]:
+    """Another program is in a transaction of its own."""
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.close()
+
+
+@asynccontextmanager
+async def schema(database: SqliteDatabase) -> AsyncIterator[None]:
+    """A table has another name."""
+    await database.write(lambda db: db.execute_sql('ALTER TABLE "audit_event" RENAME TO "moved"'))
+    yield
+    await database.write(lambda db: db.execute_sql('ALTER TABLE "moved" RENAME TO "audit_event"'))
+
+
+@pytest.fixture(params=[disk_full, read_only, io_error, locked, schema], ids=lambda failing: failing.__name__)
+def failing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Failing:
+    """A way to fail, named as the cause that it must be told by."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    return request.param
+
+
+async def test_a_failing_write_is_told_by_its_cause(database: SqliteDatabase, failing: Failing, log: Log) -> None:
+    """At error level what does not pass by itself, and a warning what may; with SQLite's own words for the first error,
+    and what to do. The end is told too, once a write has succeeded."""
+    async with failing(database):
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable) as caught:
+                await database.write(probe.fill)
+            assert caught.value.cause == failing.__name__
+        (told,) = log.events("database_unavailable")
+        assert told["cause"] == failing.__name__
+        assert told["level"] == ("warning" if failing in (locked, schema) else "error")
+        assert "rollback" not in told["reason"]
+        assert told["reason"].endswith(")"), "SQLite's name for it"
+        assert told["remedy"]
+        assert told["database"] == str(database.path)
+        with pytest.raises(DatabaseUnavailable):
+            await database.try_writing()
+        assert database.trouble.suspected
+    await database.try_writing()
+    assert not database.trouble.suspected
+    (over,) = log.events("database_available")
+    assert (over["level"], over["failures"]) == ("warning", 4)
+
+
+async def test_in_a_batch_too_the_first_error_is_told(database: SqliteDatabase, log: Log) -> None:
+    """Many writes share a commit, which a full disk has SQLite undo by itself: that is not what any of them is told."""
+    async with disk_full(database):
+        writes = (database.write(probe.fill) for _ in range(200))
+        outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert {(type(each), each.cause) for each in outcomes} == {(DatabaseUnavailable, "disk_full")}
+    assert len(log.events("database_unavailable")) == 1
+
+
+async def test_on_the_terminal_too_the_first_error_is_told(database: SqliteDatabase) -> None:
+    """A command's write is a transaction like any other."""
+    database._writing.execute_sql("PRAGMA query_only = 1").fetchall()
+    with pytest.raises(DatabaseUnavailable) as caught:
+        database.write_now(admit)
+    assert caught.value.cause == "read_only"
+    assert caught.value.for_operator.startswith(f"{database.path} cannot be written to: it is read-only. Let the user")
+
+
+async def turns(count: int = 10) -> None:
+    """Let the loop do what is due."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_repeated_failures_are_told_once_a_minute_with_their_number(
+    database: SqliteDatabase, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first at once; the others together when the minute is over, though nothing more fails; then it is over."""
+    monkeypatch.setattr(trouble, "MINUTE_SECONDS", 0)
+    for note in ("first", "second", "third"):
+        database.trouble.note(DatabaseUnavailable(note=note, cause="disk_full"))
+    assert [line["failures"] for line in log.events("database_unavailable")] == [1]
+    await turns()
+    told = [(line["failures"], line["reason"]) for line in log.events("database_unavailable")]
+    assert told == [(1, "first"), (2, "third")]
+    database.trouble.note(DatabaseUnavailable(note="fourth", cause="disk_full"))
+    assert len(log.events("database_unavailable")) == 3
+
+
+async def test_another_cause_has_a_line_of_its_own(database: SqliteDatabase, log: Log) -> None:
+    """A disk that is full hides no disk that fails."""
+    for cause in ("disk_full", "io_error", "disk_full", "io_error"):
+        database.trouble.note(DatabaseUnavailable(note="", cause=cause))
+    assert [line["cause"] for line in log.events("database_unavailable")] == ["disk_full", "io_error"]
+
+
+async def test_what_was_only_counted_is_told_at_the_end(database: SqliteDatabase, log: Log) -> None:
+    """A server that is stopped within the minute has told of all its failures."""
+    for _ in range(5):
+        database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
+    database.close()
+    assert [line["failures"] for line in log.events("database_unavailable")] == [1, 4]
+
+
+async def test_a_database_that_comes_and_goes_fills_no_log(database: SqliteDatabase, log: Log) -> None:
+    """Failing, working and failing again within the minute is told once."""
+    for _ in range(50):
+        database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
+        await database.try_writing()
+    assert [line["event"] for line in log.lines] == ["database_unavailable", "database_available"]
+
+
+async def test_a_crowd_is_no_reason_to_doubt_the_database(database: SqliteDatabase, log: Log) -> None:
+    """It is told, as everything that answers 503 is; the node stays ready for those that it can serve."""
+    await database.try_writing()
+    database.trouble.note(DatabaseUnavailable(note="1000 writes wait", cause="crowded"))
+    assert not database.trouble.suspected
+    assert [line["level"] for line in log.events("database_unavailable")] == ["warning"]
+
+
+async def test_trying_to_write_leaves_nothing_behind(database: SqliteDatabase) -> None:
+    """Nor does a try whose process was killed, once there is another."""
+    await database.write(probe.fill)
+    assert database.trouble.suspected
+    await database.try_writing()
+    assert database.read_now(lambda db: db.execute_sql("SELECT count(*) FROM audit_event").fetchall()) == [(0,)]
+
+
+async def test_a_purge_that_fails_tells_the_cause(database: SqliteDatabase, log: Log) -> None:
+    """The background's writes go through the same door as everybody's."""
+    await database.write(audit.record, AuditEvent(Millis(1), "login_succeeded"))
+    async with read_only(database):
+        with pytest.raises(DatabaseUnavailable):
+            await purging.purge_now(database, now=Millis(10**15), audit_days=1)
+        assert [line["cause"] for line in log.events("database_unavailable")] == ["read_only"]
+
+
+@contextmanager
+def looked_at(path: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(path)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+async def test_a_file_that_is_no_database_is_told_by_its_name(database: SqliteDatabase, path: Path) -> None:
+    """Whatever opens it."""
+    database.close()
+    path.write_bytes(b"This is a letter to my aunt. " * 1000)
+    for ask in (SqliteDatabase.open, SqliteDatabase.refuse_unusable):
+        with looked_at(path) as letter, pytest.raises(DatabaseUnavailable) as caught:
+            ask(letter)
+        assert caught.value.cause == "not_a_database"
+        assert caught.value.for_operator.startswith(f"{path} is not an SQLite database")
+        assert str(path) not in caught.value.detail
+
+
+async def test_a_damaged_file_is_told_by_its_name(database: SqliteDatabase, path: Path) -> None:
+    """Its first page is whole, and the others are not."""
+    database.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\x7f" * (len(whole) - 4096))
+    with looked_at(path) as damaged, pytest.raises(DatabaseUnavailable) as caught:
+        damaged.write_now(admit)
+    assert caught.value.cause == "corrupt"
+    assert "is damaged. Stop the servers and put the newest backup in its place" in caught.value.for_operator

@@ -1,0 +1,105 @@
+"""What a person is shown whose sign-in was late, was ended meanwhile, or came too often."""
+
+from pathlib import Path
+
+import pytest
+
+from nextarget.model import Millis, Provider
+from nextarget.services.sessions import end_all
+from nextarget.storage import users
+from nextarget.tokens.login import LOGIN_SECONDS
+from nextarget.web.keys import ONLINE
+from tests.apps import App
+from tests.running import Browser, Server, open_browser, query_of, running
+
+HTML = {"Accept": "text/html"}
+WORDS = {
+    "en": ("Sign-in took too long", "longer than ten minutes", "sign in again"),
+    "fr": ("Connexion trop longue", "plus de dix minutes", "reconnectez-vous"),
+}
+
+
+async def came_back(browser: Browser, provider: Provider = Provider.GOOGLE) -> str:
+    """The callback's URL of a login with mode=redirect, approved at the provider."""
+    begun = await browser.get(f"/auth/{provider}/start?mode=redirect")
+    return await browser.approve(begun.headers["Location"])
+
+
+def make_late(server: Server, back: str, *, seconds: float = 0) -> None:
+    """Let it be so long after the moment at which a login expires."""
+    expires_at = int(query_of(back.partition("#")[0])["state"].split(".")[1])
+    server.app[ONLINE].sign_in._clock = lambda: Millis(expires_at + int(seconds * 1000))
+
+
+@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("language", WORDS)
+async def test_who_took_too_long_without_an_app_reads_what_to_do(
+    server: Server, provider: Provider, language: str
+) -> None:
+    """After ten minutes at the provider a page says so, in the reader's language, and says to sign in again."""
+    async with open_browser(server.url) as browser:
+        back = await came_back(browser, provider)
+        make_late(server, back)
+        page = await browser.get(back, headers=HTML | {"Accept-Language": language})
+        assert page.status == 400
+        assert page.headers["Content-Language"] == language
+        for words in WORDS[language]:
+            assert words in page.text
+        assert (await browser.get(back)).code == "login_expired"
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_an_app_hears_that_it_took_too_long_from_its_own_browser_alone(
+    server: Server, provider: Provider
+) -> None:
+    """RFC 6749, 4.1.2.1: temporarily_unavailable, with state and iss, for as long as the cookie lasts; no code is
+    asked for. Without the cookie nobody is told but the person."""
+    async with open_browser(server.url) as browser, open_browser(server.url) as stranger:
+        app = App(browser)
+        back = await app.approve(provider=provider)
+        make_late(server, back, seconds=3600 - LOGIN_SECONDS - 1)
+        answer = await browser.get(back, headers=HTML)
+        assert answer.status == 302
+        told = query_of(answer.headers["Location"])
+        assert told.pop("error_description")
+        assert told == {"error": "temporarily_unavailable", "state": app.state, "iss": server.url}
+        assert (await stranger.get(back)).code == "invalid_state"
+
+
+async def test_used_is_told_before_expired(server: Server) -> None:
+    """A callback that succeeded and is loaded again an hour later took nobody too long."""
+    begun = await server.begin()
+    back = await server.approve(begun["auth_url"])
+    assert (await server.get(back)).status == 200
+    make_late(server, back, seconds=1)
+    assert (await server.get(back)).code == "invalid_state"
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "sessions of this account were ended"), ("fr", "sessions de ce compte")]
+)
+async def test_whose_sessions_were_ended_meanwhile_reads_so(server: Server, language: str, words: str) -> None:
+    """The page speaks of what happened, not of a wrong address."""
+    await server.sign_in()
+    async with open_browser(server.url) as browser:
+        back = await came_back(browser)
+        [user] = await server.runtime.database.read(users.page)
+        await server.runtime.database.write(end_all, user, now=server.runtime.clock())
+        page = await browser.get(back, headers=HTML | {"Accept-Language": language})
+        assert page.status == 400
+        assert words in page.text
+        assert "Invalid request" not in page.text
+        assert "Requête incorrecte" not in page.text
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", "from your network"), ("fr", "depuis votre réseau")])
+async def test_who_shares_an_address_with_many_reads_that_it_is_too_many(
+    tmp_path: Path, language: str, words: str
+) -> None:
+    """429 on a page is no mistake of the person's, nor of the address that led there."""
+    html = HTML | {"Accept-Language": language}
+    async with running(tmp_path, RATE_LIMIT_ENABLED="true") as server:
+        pages = [await server.get("/auth/google/start?mode=redirect", headers=html) for _ in range(31)]
+    assert pages[-1].status == 429
+    assert words in pages[-1].text
+    assert "minute" in pages[-1].text
