@@ -123,7 +123,7 @@ class InvalidClient(ProblemError):
 
     code, status, title = "invalid_client", 401, "Unknown client"
     oauth_error = "invalid_client"
-    sentence = "The client_id is not the app's, or credentials were sent. Send client_id alone, in the body."
+    sentence = "The client_id is not the app's, or a secret was sent. Send client_id alone: the app has no secret."
 
 
 class UnsupportedGrantType(ProblemError):
@@ -136,6 +136,22 @@ class UnsupportedResponseType(ProblemError):
     code, status, title = "unsupported_response_type", 400, "Response type not supported"
     oauth_error = "unsupported_response_type"
     sentence = "Only response_type=code is supported."
+
+
+class InvalidScope(ProblemError):
+    """The scope is not a list of scopes. One that is not known here is no error: it is left out (RFC 6749, 3.3)."""
+
+    code, status, title = "invalid_scope", 400, "Scope malformed"
+    oauth_error = "invalid_scope"
+    sentence = "The scope is malformed. Send names with single spaces between them, or leave it out."
+
+
+class LoginRequired(ProblemError):
+    """The app asked that nobody be asked, and nobody is ever signed in here (OpenID Connect Core, 3.1.2.6)."""
+
+    code, status, title = "login_required", 400, "Sign-in needs the person"
+    oauth_error = "login_required"
+    sentence = "Nobody can be signed in without being asked. Send the request without prompt=none."
 
 
 class RedirectRefused(ProblemError):

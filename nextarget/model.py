@@ -108,6 +108,28 @@ class User:
         }
 
 
+class Prompt(StrEnum):
+    """What an app may have a person do at the provider (OpenID Connect Core, 3.1.2.1)."""
+
+    LOGIN = "login"
+    CONSENT = "consent"
+    SELECT_ACCOUNT = "select_account"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How an app would have the person asked; a provider does what it can of it.
+
+    `login_hint` is personal, an email as a rule: it goes into the provider's address, and is neither kept nor logged.
+    """
+
+    prompts: frozenset[Prompt] = frozenset()
+    login_hint: str | None = field(default=None, repr=False)
+
+
+NO_WISHES = Wishes()
+
+
 class LoginMode(StrEnum):
     """How a login was begun, and so how its callback answers."""
 
@@ -201,6 +223,10 @@ class AccessToken:
     expires_in: int
 
 
+GRANTED_SCOPE = "email"
+"""What every token of ours is good for, whatever the app asked for (RFC 6749, 3.3)."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenPair:
     """What an app gets for a session: an access token for now, a refresh token for later, and whose they are."""
@@ -221,6 +247,7 @@ class TokenPair:
             "email_verified": self.user.email_verified,
             "provider": self.user.provider.value,
             "user_id": self.user.id,
+            "scope": GRANTED_SCOPE,
         }
 
 

@@ -167,6 +167,7 @@ class Runtime:
                 or f"https://www.facebook.com/{settings.facebook_graph_version}/dialog/oauth",
                 jwks_uri=settings.facebook_jwks_uri,
                 pkce=settings.facebook_pkce,
+                config_id=settings.facebook_config_id,
             )
             providers[Provider.FACEBOOK] = Facebook(facebook, asking[Provider.FACEBOOK])
         return providers

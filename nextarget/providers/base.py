@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic, time
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
 
 from nextarget import __version__
 from nextarget.errors import ProblemError, ProviderFailed, ProviderUnavailable
-from nextarget.model import Identity, Millis, Provider
+from nextarget.model import NO_WISHES, Identity, Millis, Provider, Wishes
 from nextarget.providers.breaker import Breaker
 from nextarget.providers.error_words import KNOWN_WORDS
 from nextarget.providers.proxy import Proxy
@@ -63,8 +64,8 @@ class IdentityProvider(Protocol):
     asks_person: bool
     """Whether it can be told to ask the person even when it knows them already."""
 
-    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool) -> str:
-        """Where the person's browser goes to sign in; `ask_person` as far as the provider can."""
+    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
+        """Where the person's browser goes to sign in; `ask_person`, and what the app wishes, as far as it can."""
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
         """Who signed in, for the code that came back.
@@ -217,6 +218,12 @@ class ProviderHttp:
             if not isinstance(document, dict):
                 raise ProviderFailed(note=f"{self._provider}: status {response.status}, not a JSON object")
             return Answer(response.status, document, response.headers)
+
+
+def with_parameters(endpoint: str, parameters: Mapping[str, str]) -> str:
+    """The address of an endpoint with parameters behind those that it has of its own, which stay (RFC 6749, 3.1)."""
+    joint = "?" if "?" not in endpoint else "" if endpoint.endswith(("?", "&")) else "&"
+    return f"{endpoint}{joint}{urlencode(parameters)}"
 
 
 def oauth_note(error: str | None, description: str | None, *more: str | None) -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlsplit
 
 from nextarget.errors import (
     AccessDenied,
@@ -23,8 +23,8 @@ from nextarget.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from nextarget.model import Identity, Millis, Provider, Secret
-from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType
+from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
+from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, with_parameters
 from nextarget.providers.graph import LATER, TOKEN_ENDED, TokenDebugger, failure, id_text, whole_number
 from nextarget.providers.jwks import JwksCache
 from nextarget.tokens.foreign import (
@@ -39,6 +39,7 @@ from nextarget.tokens.foreign import (
 from nextarget.tokens.login import LoginSecrets
 
 SCOPE = "email"
+_AUTH_TYPES = {Prompt.LOGIN: "reauthenticate", Prompt.CONSENT: "rerequest"}
 
 _CANCELLED = ("4201", "200", "user_denied")
 """https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow has `error_reason=user_denied` for a
@@ -51,7 +52,8 @@ _SUBJECT = re.compile(r"[0-9]{1,32}")
 
 @dataclass(frozen=True, slots=True)
 class FacebookConfig:
-    """Our app at Facebook, and where Facebook is. `pkce` has it bind each code to its login."""
+    """Our app at Facebook, and where Facebook is. `pkce` has it bind each code to its login; `config_id` is a
+    configuration of Facebook Login for Business, and excludes it."""
 
     client_id: str
     client_secret: Secret = field(repr=False)
@@ -61,6 +63,7 @@ class FacebookConfig:
     authorization_endpoint: str
     jwks_uri: str
     pkce: bool = False
+    config_id: str | None = None
 
 
 class Facebook:
@@ -76,25 +79,30 @@ class Facebook:
         self._config = config
         self.http = http
         self._keys = JwksCache(http, config.jwks_uri)
-        self._graph = f"{config.graph_url}/{config.graph_version}"
-        self._debugger = TokenDebugger(http, self._graph, config.client_id, config.client_secret)
+        permissions = _permissions(config)
+        # A configuration's permissions are all granted or none: there is nothing to ask for again.
+        self._prompts = tuple(_AUTH_TYPES) if "scope" in permissions else (Prompt.LOGIN,)
+        query = {"client_id": config.client_id, "redirect_uri": config.redirect_uri, "response_type": "code"}
+        self._dialog = with_parameters(config.authorization_endpoint, query | permissions)
+        self._debugger = TokenDebugger(http, self._graph("debug_token"), config.client_id, config.client_secret)
 
-    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool) -> str:
-        query = {
-            "client_id": self._config.client_id,
-            "redirect_uri": self._config.redirect_uri,
-            "response_type": "code",
-            "scope": SCOPE,
-            "state": secrets.state,
-        }
+    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
+        """Facebook asks for the password again, or for a permission that was refused; it has neither a choice of
+        accounts nor a hint.
+
+        https://developers.facebook.com/docs/facebook-login/guides/advanced/re-authentication
+        https://developers.facebook.com/docs/facebook-login/guides/permissions/request-revoke
+        """
+        query = {"state": secrets.state}
+        if asked := [_AUTH_TYPES[prompt] for prompt in self._prompts if prompt in wishes.prompts]:
+            query["auth_type"] = ",".join(asked)
         if self._config.pkce:
             query |= {
-                "scope": f"openid,{SCOPE}",
                 "nonce": secrets.nonce,
                 "code_challenge": secrets.code_challenge,
                 "code_challenge_method": "S256",
             }
-        return f"{self._config.authorization_endpoint}?{urlencode(query)}"
+        return with_parameters(self._dialog, query)
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
         answer = await self._redeem(code, secrets)
@@ -161,7 +169,7 @@ class Facebook:
     async def _profile(self, access_token: str) -> Identity:
         # The token goes into a header: a query string ends up in logs on the way.
         answer = await self.http.get(
-            f"{self._graph}/me",
+            self._graph("me"),
             params={"fields": "id,email", "appsecret_proof": self._appsecret_proof(access_token)},
             headers={"Authorization": f"Bearer {access_token}"},
         )
@@ -184,14 +192,32 @@ class Facebook:
         }
         if self._config.pkce:
             form["code_verifier"] = secrets.code_verifier
-        answer = await self.http.post(f"{self._graph}/oauth/access_token", form)
+        answer = await self.http.post(self._graph("oauth/access_token"), form)
         if not answer.ok:
             raise failure(answer, "oauth/access_token", refused_by=_CODE_REFUSED)
         return answer
 
+    def _graph(self, path: str) -> str:
+        """The address of one of Graph's questions; a query of the setting stays behind the path."""
+        base, mark, query = self._config.graph_url.partition("?")
+        return f"{base.rstrip('/')}/{self._config.graph_version}/{path}{mark}{query}"
+
     def _appsecret_proof(self, access_token: str) -> str:
         """Proof that the caller holds the app secret. https://developers.facebook.com/docs/graph-api/securing-requests"""
         return hmac.new(self._config.client_secret.encode(), access_token.encode(), hashlib.sha256).hexdigest()
+
+
+def _permissions(config: FacebookConfig) -> dict[str, str]:
+    """What the dialog is asked for: permissions, or a configuration that holds them in place of `scope`.
+
+    https://developers.facebook.com/docs/facebook-login/facebook-login-for-business: there `response_type` counts only
+    with its override. A configuration may also be named in the query of the endpoint.
+    """
+    if "config_id" in parse_qs(urlsplit(config.authorization_endpoint).query):
+        return {"override_default_response_type": "true"}
+    if config.config_id is not None:
+        return {"config_id": config.config_id, "override_default_response_type": "true"}
+    return {"scope": f"openid,{SCOPE}" if config.pkce else SCOPE}
 
 
 def _access_token_in(answer: Answer) -> str:

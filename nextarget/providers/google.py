@@ -6,7 +6,7 @@ https://developers.google.com/identity/openid-connect/openid-connect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 from nextarget.errors import (
     AccessDenied,
@@ -16,8 +16,8 @@ from nextarget.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from nextarget.model import Identity, Millis, Provider, Secret
-from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, oauth_note
+from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
+from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, oauth_note, with_parameters
 from nextarget.providers.jwks import JwksCache
 from nextarget.tokens.foreign import (
     MAX_TOKEN_LENGTH,
@@ -67,16 +67,24 @@ class Google:
             "scope": SCOPE,
             "code_challenge_method": "S256",
         }
-        self._authorize = f"{config.authorization_endpoint}?{urlencode(query)}"
+        self._authorize = with_parameters(config.authorization_endpoint, query)
         self._keys = JwksCache(http, config.jwks_uri)
         # Google's page on validating an id_token allows both spellings.
         self.issuers: tuple[str, ...] = (config.issuer, config.issuer.partition("://")[2])
 
-    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool) -> str:
-        prompt = "&prompt=select_account" if ask_person else ""
+    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
+        """Google knows `consent` and `select_account`, and no `login`: to choose the account is the most that it can
+        have a person do."""
+        asked = []
+        if ask_person or wishes.prompts & {Prompt.SELECT_ACCOUNT, Prompt.LOGIN}:
+            asked.append(Prompt.SELECT_ACCOUNT)
+        if Prompt.CONSENT in wishes.prompts:
+            asked.append(Prompt.CONSENT)
+        prompt = f"&prompt={'%20'.join(asked)}" if asked else ""
+        hint = f"&login_hint={quote(wishes.login_hint, safe='')}" if wishes.login_hint else ""
         # These three are base64url and need no encoding.
         own = f"&state={secrets.state}&nonce={secrets.nonce}&code_challenge={secrets.code_challenge}"
-        return f"{self._authorize}{own}{prompt}"
+        return f"{self._authorize}{own}{prompt}{hint}"
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
         id_token = await self._redeem(code, secrets)

@@ -75,16 +75,16 @@ class _Said:
 
 
 class TokenDebugger:
-    """Asks Facebook what an access token is, as the app itself. `clock` gives seconds that never go back.
+    """Asks Facebook what an access token is, as the app itself, at `url`. `clock` gives seconds that never go back.
 
     https://developers.facebook.com/docs/facebook-login/guides/access-tokens/debugging
     """
 
     def __init__(
-        self, http: ProviderHttp, graph: str, app_id: str, secret: Secret, *, clock: Callable[[], float] = monotonic
+        self, http: ProviderHttp, url: str, app_id: str, secret: Secret, *, clock: Callable[[], float] = monotonic
     ) -> None:
         self._http = http
-        self._url = f"{graph}/debug_token"
+        self._url = url
         self._app_id = app_id
         self._own_token = Secret(f"{app_id}|{secret.reveal()}")
         self._clock = clock

@@ -60,11 +60,16 @@ def account_page(
         stand_in=provider.display_name,
         action=request.path,
         fields=[(name, value) for name, value in params.items() if name not in {"person", "fault"}],
-        people=people_of(provider),
+        people=sorted(people_of(provider), key=lambda person: not _is_hinted(person, params.get("login_hint"))),
         faults=faults_of(provider, with_id_token=with_id_token),
         chosen=params.get("fault", ""),
         cancel=CANCEL,
     )
+
+
+def _is_hinted(person: Person, hint: str | None) -> bool:
+    """Google takes an email or its own id of the person for a hint."""
+    return hint is not None and hint in {person.email, person.google_subject}
 
 
 def refusal_page(provider: Provider, refusal: RefusedError) -> web.Response:

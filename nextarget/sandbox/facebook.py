@@ -26,6 +26,7 @@ from nextarget.sandbox.workspace import SandboxConfig
 
 JWKS_CACHE_SECONDS = 3600
 _PERMISSIONS = frozenset({"public_profile", "email", "openid"})
+_AUTH_TYPES = frozenset({"reauthenticate", "rerequest"})
 _FRAGMENT = "#_=_"
 _ERROR_500 = {
     "error": {
@@ -115,7 +116,11 @@ class StandInFacebook:
             )
         if params.get("response_type", "code") != "code":
             raise RefusedError("Invalid response_type", "The sandbox knows response_type=code alone.")
+        if set(params.get("auth_type", "rerequest").split(",")) - _AUTH_TYPES:
+            raise RefusedError("Invalid auth_type", "The sandbox knows reauthenticate and rerequest, comma-separated.")
         scopes = frozenset(params.get("scope", "").replace(",", " ").split())
+        if "config_id" in params:
+            return _configured(params)
         if scopes - _PERMISSIONS:
             raise RefusedError("Invalid Scopes", "The sandbox knows the permissions public_profile, email and openid.")
         if "code_challenge" in params:
@@ -185,6 +190,20 @@ class StandInFacebook:
         """Limited Login's, in issuer, audience and keys; without a nonce when the dialog was told none."""
         claims = limited_login_claims(self._config, grant.person, nonce=grant.nonce)
         return await self._id_tokens.issue(claims, grant.fault, int(self._now()))
+
+
+def _configured(params: Mapping[str, str]) -> frozenset[str]:
+    """The permissions of a configuration of Facebook Login for Business: any number names one, for user access tokens,
+    with `email`. A code has to be asked for (docs/facebook-login/facebook-login-for-business)."""
+    if not params["config_id"].isdecimal():
+        raise RefusedError("Invalid config_id", "The provided configuration ID does not look like a valid one.")
+    if params.get("scope"):
+        raise RefusedError("Invalid Scopes", "Here a configuration takes the place of scope.")
+    if params.get("override_default_response_type") != "true":
+        raise RefusedError(
+            "Invalid response_type", "Only override_default_response_type=true lets response_type count."
+        )
+    return frozenset({"public_profile", "email"})
 
 
 def _check_challenge(params: Mapping[str, str]) -> None:

@@ -13,7 +13,9 @@ from nextarget.storage.database import Connection, Database
 from nextarget.telemetry import get_logger, login_id, request_id
 from nextarget.tokens.encoding import code_challenge, digest
 
-_LOOPBACK = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|\[::1\]))(?::(?P<port>[1-9][0-9]{0,4}))?(?P<path>(?:/.*)?)")
+_LOOPBACK = re.compile(
+    r"(?P<host>http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::(?P<port>[1-9][0-9]{0,4}))?(?P<path>(?:/.*)?)"
+)
 log = get_logger()
 
 
@@ -28,7 +30,8 @@ class Redirects:
     def check(self, client_id: str | None, redirect_uri: str | None) -> str:
         """The redirect, if client and redirect are ours. Raises RedirectRefused.
 
-        A loopback address that is listed may have any port (RFC 8252, 7.3).
+        A loopback address that is listed may have any port (RFC 8252, 7.3), and so may `localhost`, which production
+        does not list.
         """
         if client_id != self._client_id:
             raise RedirectRefused(note="unknown client_id")
@@ -53,7 +56,7 @@ def _without_port(redirect_uri: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class PresentedCode:
-    """What an app sends to the token endpoint with its code."""
+    """What an app sends to the token endpoint with its code; the redirect if it likes (OAuth 2.1, 4.1.3)."""
 
     code: str = field(repr=False)
     client_id: str
@@ -132,8 +135,9 @@ def _refusal(reason: str, grant: AuthorizationGrant) -> InvalidGrant:
 
 
 def _owns(presented: PresentedCode, grant: AuthorizationGrant) -> bool:
-    same_app = (presented.client_id, presented.redirect_uri) == (grant.app.client_id, grant.app.redirect_uri)
-    return same_app and hmac.compare_digest(code_challenge(presented.code_verifier), grant.app.code_challenge)
+    if presented.client_id != grant.app.client_id or presented.redirect_uri not in {None, grant.app.redirect_uri}:
+        return False
+    return hmac.compare_digest(code_challenge(presented.code_verifier), grant.app.code_challenge)
 
 
 def _event(

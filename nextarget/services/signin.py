@@ -23,6 +23,7 @@ from nextarget.errors import (
     ProviderUnavailable,
 )
 from nextarget.model import (
+    NO_WISHES,
     AppRequest,
     AuditEvent,
     AuthorizationCode,
@@ -34,6 +35,7 @@ from nextarget.model import (
     Session,
     TokenPair,
     User,
+    Wishes,
     iso_time,
 )
 from nextarget.providers.base import IdentityProvider, oauth_note
@@ -149,9 +151,16 @@ class SignIn:
         return self._provider(name).asks_person
 
     def begin(
-        self, name: Provider, mode: LoginMode, *, app: AppRequest | None = None, ask_person: bool = False
+        self,
+        name: Provider,
+        mode: LoginMode,
+        *,
+        app: AppRequest | None = None,
+        ask_person: bool = False,
+        wishes: Wishes = NO_WISHES,
     ) -> BegunLogin:
-        """Begin a login, for an app if it asks. With `ask_person`, a provider that can always asks the person.
+        """Begin a login, for an app if it asks. With `ask_person`, a provider that can always asks the person, whatever
+        the app `wishes`.
 
         Raises ProviderNotConfigured or JsonFlowOff.
         """
@@ -161,7 +170,7 @@ class SignIn:
         key = self._keyring.current
         state = new_state(key, name, mode, now=self._clock())
         login_id.set(id_of(state))
-        auth_url = provider.authorization_url(login_secrets(key, state), ask_person=ask_person)
+        auth_url = provider.authorization_url(login_secrets(key, state), ask_person=ask_person, wishes=wishes)
         cookie = seal(key, state, app) if mode is not LoginMode.JSON else None
         return BegunLogin(auth_url, state, LOGIN_SECONDS, cookie)
 

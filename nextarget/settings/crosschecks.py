@@ -1,20 +1,33 @@
 """What is wrong with settings together, though each is right by itself; and what is right, and still surprises."""
 
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from nextarget.errors import SettingProblem
 from nextarget.model import Provider
 from nextarget.settings.fields import CREDENTIALS, Environment, Settings
-from nextarget.settings.kinds import is_safe_origin
+from nextarget.settings.kinds import is_safe_origin, names_localhost
 
 _REDIRECT_URIS = tuple(f"{provider.upper()}_REDIRECT_URI" for provider in Provider)
+_SENT = frozenset(
+    {
+        *("client_id", "redirect_uri", "response_type", "response_mode", "scope", "state"),
+        *("nonce", "code_challenge", "code_challenge_method"),
+    }
+)
+_ALSO_SENT = {
+    "GOOGLE_AUTHORIZATION_ENDPOINT": frozenset({"prompt", "login_hint"}),
+    "FACEBOOK_AUTHORIZATION_ENDPOINT": frozenset({"auth_type", "override_default_response_type"}),
+}
+"""What a browser brings to a provider, so that the setting's own query must not have it."""
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
 def contradictions(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
     """Of settings as they were found, since others of them may not be understood; `text` is of a setting's name."""
     yield from _half_configured(text)
     yield from _elsewhere(text)
+    yield from _sent_twice(text)
     if (text("ENVIRONMENT") or "").lower() == Environment.PRODUCTION:
         yield from _too_open(text)
 
@@ -81,12 +94,36 @@ def _place(url: str) -> tuple[str, str] | None:
     return (parts.scheme, parts.hostname) if parts.scheme and parts.hostname else None
 
 
+def _sent_twice(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
+    """A parameter must not come twice (RFC 6749, 3.1), nor PKCE without the scope that it takes at Facebook."""
+    config_id = frozenset({"config_id"}) if text("FACEBOOK_CONFIG_ID") else frozenset()
+    queries = {name: _parameters(text(name)) for name in _ALSO_SENT}
+    for name, also_sent in _ALSO_SENT.items():
+        sent = _SENT | also_sent | (config_id if name.startswith("FACEBOOK") else frozenset())
+        if twice := sorted(queries[name] & sent):
+            problem = f"has {', '.join(map(repr, twice))} in its query, which the server sends itself."
+            yield SettingProblem(name, problem, "Leave that out; the rest of the query is kept.")
+    business = config_id or "config_id" in queries["FACEBOOK_AUTHORIZATION_ENDPOINT"]
+    if business and (text("FACEBOOK_PKCE") or "").lower() in _TRUE:
+        problem = "needs the scope openid, for which Facebook Login for Business has no place."
+        yield SettingProblem("FACEBOOK_PKCE", problem, "Leave it out, or FACEBOOK_CONFIG_ID.")
+
+
+def _parameters(url: str | None) -> frozenset[str]:
+    query = (url or "").partition("?")[2]
+    return frozenset(parameter for parameter, _ in parse_qsl(query, keep_blank_values=True))
+
+
 def _too_open(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
     """What production forbids."""
     for name in ("PUBLIC_URL", *_REDIRECT_URIS):
         url = text(name) or ("" if name != "PUBLIC_URL" else Settings.model_fields["public_url"].default)
         if url and not url.startswith("https://"):
             yield SettingProblem(name, "is not https, which production demands.", "Write its https:// URL.")
+    if any(names_localhost(uri.strip()) for uri in (text("APP_REDIRECT_URIS") or "").split(",")):
+        problem = "lists http://localhost, which is for development alone."
+        remedy = "Write http://127.0.0.1 and http://[::1], which may have any port, or an https link."
+        yield SettingProblem("APP_REDIRECT_URIS", problem, remedy)
     if "*" in (text("CORS_ALLOW_ORIGINS") or ""):
         remedy = "Name the origins, such as https://app.example.com."
         yield SettingProblem("CORS_ALLOW_ORIGINS", "lets every origin in, which production forbids.", remedy)

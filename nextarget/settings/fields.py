@@ -103,6 +103,11 @@ class Settings(BaseModel):
     facebook_client_id: ClientId | None = Field(None, description="The *App ID*.")
     facebook_client_secret: ClientSecret | None = Field(None, description="The *App secret*.")
     facebook_redirect_uri: Endpoint | None = Field(None, description="`PUBLIC_URL` + `/auth/facebook/callback`.")
+    facebook_config_id: str | None = Field(
+        None,
+        pattern=r"^[0-9]{1,40}$",
+        description="The *Configuration ID* of Facebook Login for Business, if it is used.",
+    )
     facebook_pkce: bool = Field(
         False, description="Whether Facebook binds each code to its login, by `openid`, nonce and PKCE; recommended."
     )

@@ -76,7 +76,8 @@ def _endpoint(text: str) -> str:
 
 
 def _redirect_uri(text: str) -> str:
-    """RFC 6749, 3.1.2, and RFC 8252, 7: https, a loopback address by number, or a scheme of the app's own."""
+    """RFC 6749, 3.1.2, and RFC 8252, 7: https, loopback, or a scheme of the app's own. By the name `localhost` in
+    development alone, which is known where all settings are."""
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -92,7 +93,7 @@ def _redirect_uri(text: str) -> str:
         raise ValueError("holds a wildcard, and is compared byte for byte. List each redirect in full.")
     if parts.scheme in {"javascript", "data", "file", "about", "blob", "vbscript"}:
         raise ValueError("has a scheme that browsers run or refuse. Use https, or a scheme of the app's own.")
-    if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1"}:
+    if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
         raise ValueError("is plain http. Only http://127.0.0.1 and http://[::1] may be; elsewhere use https.")
     return text
 
@@ -100,6 +101,11 @@ def _redirect_uri(text: str) -> str:
 def install(extra: str) -> str:
     """How to get what an extra brings. No registry has this package: its sources are where it was installed from."""
     return f"Install it, in the folder of this program's sources, with: pip install '.[{extra}]'"
+
+
+def names_localhost(redirect_uri: str) -> bool:
+    """Whether a redirect is on `localhost`, a name that may lead elsewhere than to loopback (RFC 8252, 8.3)."""
+    return re.match(r"http://localhost(?:[:/?]|$)", redirect_uri, re.I) is not None
 
 
 def _database_url(text: str) -> str:

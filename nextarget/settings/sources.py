@@ -30,6 +30,7 @@ _REMEDIES = {
     "REFRESH_REUSE_WINDOW_SECONDS": "Write whole seconds, from 1 to 600.",
     "ACCESS_TOKEN_EXP_MINUTES": "Write whole minutes, from 1 to 1440.",
     "REFRESH_TOKEN_EXP_DAYS": "Write whole days, from 1 to 180.",
+    "FACEBOOK_CONFIG_ID": "Copy the Configuration ID, a number, from the app's dashboard, or leave it out.",
     "FACEBOOK_GRAPH_VERSION": "Write it as v26.0.",
     "NO_PROXY": "Write hosts, such as internal.example.org, comma-separated.",
     "AUDIT_RETENTION_DAYS": "Write whole days, from 1 to 3650.",

@@ -22,7 +22,8 @@ MAX_LOGIN_COOKIES_BYTES = 6 * 1024
 else this host has set, and lock the person out."""
 
 _NAME = b"nextarget-login-"
-_VALUE = re.compile(rb"[A-Za-z0-9_-]+")
+_VALUE = re.compile(rb"(?P<sealed>[A-Za-z0-9_-]+)(?:\.(?P<language>[a-z]{2,3}))?")
+"""Behind what is sealed, the language that the login's pages speak, if the app chose one: any may be written there."""
 
 
 def _prefix(*, secure: bool) -> bytes:
@@ -34,9 +35,12 @@ def _name(state: str, *, secure: bool) -> bytes:
     return _prefix(secure=secure) + digest(state)[:16].encode()
 
 
-def set_login_cookie(request: web.Request, response: web.Response, state: str, value: str, *, secure: bool) -> None:
+def set_login_cookie(
+    request: web.Request, response: web.Response, state: str, sealed: str, *, language: str | None, secure: bool
+) -> None:
     """Bind a login to the browser; its oldest logins make room. Raises InvalidRequest for what does not fit."""
     name = _name(state, secure=secure)
+    value = f"{sealed}.{language}" if language else sealed
     size = len(name) + len(value)
     if size > MAX_COOKIE_BYTES:
         raise InvalidRequest("What the app asks for does not fit into a cookie. Shorten state or redirect_uri.")
@@ -65,12 +69,21 @@ def absence(request: web.Request, state: str, *, secure: bool) -> str:
 
 
 def login_cookie(request: web.Request, state: str, *, secure: bool) -> str | None:
-    """The value of this login's cookie, if this browser holds it, and one of that name alone."""
+    """What is sealed in this login's cookie, if this browser holds it, and one of that name alone."""
+    found = _held(request, state, secure=secure)
+    return found["sealed"].decode() if found else None
+
+
+def login_language(request: web.Request, state: str, *, secure: bool) -> str | None:
+    """The language that this login's pages speak, if its cookie says so."""
+    found = _held(request, state, secure=secure)
+    return found["language"].decode() if found and found["language"] else None
+
+
+def _held(request: web.Request, state: str, *, secure: bool) -> re.Match[bytes] | None:
     name = _name(state, secure=secure)
     values = [value for other, value in _cookies(request) if other == name]
-    if len(values) != 1 or not _VALUE.fullmatch(values[0]):
-        return None
-    return values[0].decode()
+    return _VALUE.fullmatch(values[0]) if len(values) == 1 else None
 
 
 def _cookies(request: web.Request) -> Iterator[tuple[bytes, bytes]]:

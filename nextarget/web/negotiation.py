@@ -39,6 +39,16 @@ def preferred_language(request: web.BaseRequest, spoken: tuple[str, ...]) -> str
     return best
 
 
+def first_spoken(ui_locales: str, spoken: tuple[str, ...]) -> str | None:
+    """The first language of a list of tags that we speak (OpenID Connect Core, 3.1.2.1: `ui_locales`). None, and no
+    error, where there is none."""
+    for tag in ui_locales.lower().split(" ", _MOST_ITEMS)[:_MOST_ITEMS]:
+        language = tag.replace("_", "-").partition("-")[0]
+        if language in spoken:
+            return language
+    return None
+
+
 def _weighted(fields: Iterable[str]) -> Iterator[tuple[str, float]]:
     """The first items of a list, each with its weight, in lower case. An item whose weight has no weight's form is
     passed over, and so is a field with quotation marks, in which a comma may part nothing: nothing that we speak is

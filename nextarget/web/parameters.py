@@ -20,6 +20,8 @@ CODE = re.compile(r"[\x20-\x7e]{1,2048}")
 ERROR = re.compile(r"[\x20-\x7e]{1,200}")
 DESCRIPTION = re.compile(r".{1,2048}", re.S)
 URI = re.compile(r"[\x21-\x7e]{1,1024}")
+UI_LOCALES = re.compile(r".+", re.S)
+"""Whatever it holds, it is no error: what is no tag of a language is passed over."""
 ISSUER = re.compile(r"[\x21-\x7e]{1,255}")
 
 MAX_BODY_BYTES = 64 * 1024

@@ -115,6 +115,7 @@ def test_json_is_the_whole_token_response_and_the_session(run, runtime, admit):
         "email_verified": True,
         "provider": "google",
         "user_id": user.id,
+        "scope": "email",
         "session_id": claims.session_id,
     }
     assert token == refresh.RefreshToken(claims.session_id, 1)

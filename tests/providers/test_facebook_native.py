@@ -234,7 +234,7 @@ async def test_our_own_token_is_asked_about_once_in_a_while(
 ) -> None:
     """A stranger with made-up tokens causes no second question each; a changed secret is noticed."""
     debugger = TokenDebugger(
-        ProviderHttp(http, Name.FACEBOOK), GRAPH, CONFIG.client_id, CONFIG.client_secret, clock=clock
+        ProviderHttp(http, Name.FACEBOOK), f"{GRAPH}/debug_token", CONFIG.client_id, CONFIG.client_secret, clock=clock
     )
     refuses(provider, 190, repeat=True)
     provider.answers("GET", ABOUT_US, GOOD_APP)

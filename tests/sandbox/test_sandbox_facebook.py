@@ -215,6 +215,11 @@ async def test_without_a_person_a_page_offers_everybody_every_fault_and_cancel(d
         {"redirect_uri": None},
         {"response_type": "token"},
         {"scope": "email,user_birthday"},
+        {"auth_type": "login"},
+        {"auth_type": ""},
+        {"config_id": "1", "override_default_response_type": "true"},
+        {"config_id": "1", "scope": None},
+        {"config_id": "x", "scope": None, "override_default_response_type": "true"},
         {"person": "grace"},
         {"fault": "bad_signature"},
         {"state": "x" * 2049},
@@ -226,6 +231,18 @@ async def test_a_wrong_diarequest_answered_gets_a_page_and_no_redirect(dialog, c
     assert answer.status == 400
     assert answer.content_type == "text/html"
     assert "Location" not in answer.headers
+
+
+async def test_a_configuration_takes_the_place_of_permissions(token_for, me):
+    """docs/facebook-login/facebook-login-for-business: it has the email here, and a code has to be asked for."""
+    token = await token_for(config_id="987654321", scope=None, override_default_response_type="true")
+    assert set(await (await me(token)).json()) == {"id", "email"}
+
+
+@pytest.mark.parametrize("auth_type", ["rerequest", "reauthenticate", "reauthenticate,rerequest"])
+async def test_the_dialog_takes_what_it_may_be_told_to_ask(code_for, auth_type):
+    """docs/facebook-login/guides/advanced/re-authentication: a comma-separated list."""
+    assert await code_for(auth_type=auth_type)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from nextarget.errors import ProblemError
-from nextarget.model import Identity, Millis, Provider, Secret
+from nextarget.model import NO_WISHES, Identity, Millis, Provider, Secret, Wishes
 from nextarget.providers.base import NativeIdentity, SubjectTokenType
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signin import SignIn
@@ -57,10 +57,12 @@ class Vouching:
     asked_natively: list[tuple[str, SubjectTokenType, str | None, Millis]] = field(default_factory=list)
     sent: list[LoginSecrets] = field(default_factory=list)
     asked_person: list[bool] = field(default_factory=list)
+    wishes: list[Wishes] = field(default_factory=list)
 
-    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool) -> str:
+    def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
         self.sent.append(secrets)
         self.asked_person.append(ask_person)
+        self.wishes.append(wishes)
         return f"https://provider.example/authorize?state={secrets.state}"
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:

@@ -15,7 +15,7 @@ from nextarget.errors import (
     ProviderUnavailable,
     UserDeactivated,
 )
-from nextarget.model import AppRequest, LoginMode, Millis, Provider
+from nextarget.model import AppRequest, LoginMode, Millis, Prompt, Provider, Wishes
 from nextarget.providers.base import SubjectTokenType
 from nextarget.services import accounts
 from nextarget.services.native import NONCE_SECONDS, NativeSignIn, PresentedToken
@@ -121,6 +121,15 @@ async def test_whether_the_person_is_asked_is_handed_on(server: Node, google: Vo
     server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP, ask_person=ask)
     assert google.asked_person == [ask]
     assert server.signin.asks_person(Provider.GOOGLE) is google.asks_person
+
+
+async def test_what_the_app_wishes_is_handed_on(server: Node, google: Vouching) -> None:
+    """Each provider makes of it what it can; nothing of it is kept, nor shown by accident."""
+    wishes = Wishes(frozenset({Prompt.LOGIN}), "ada@lovelace.example")
+    server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP, wishes=wishes)
+    server.signin.begin(Provider.GOOGLE, LoginMode.JSON)
+    assert google.wishes == [wishes, Wishes()]
+    assert "ada" not in repr(wishes)
 
 
 def test_a_provider_is_offered_while_it_answers(server: Node, google: Vouching) -> None:

@@ -263,6 +263,29 @@ async def test_an_app_on_this_machine_is_answered_at_its_port(app: App, uri: str
     assert (await app.redeem(query_of(location)["code"])).status == 200
 
 
+async def test_localhost_that_is_listed_may_have_any_port_and_needs_the_person(tmp_path: Path) -> None:
+    """What development servers of browser apps are called; production lists no such redirect."""
+    listed = "http://localhost/callback,http://localhost:3000/other"
+    async with running(tmp_path, APP_REDIRECT_URIS=listed) as server, open_browser(server.url) as browser:
+        for port in ("", ":1", ":5173", ":65535"):
+            app = App(browser, f"http://localhost{port}/callback")
+            begun = await browser.get(app.request())
+            assert query_of(begun.headers["Location"])["prompt"] == "select_account"
+            location = await app.authorize(provider="facebook")
+            assert location.startswith(f"{app.redirect_uri}?code=")
+            assert (await app.redeem(query_of(location)["code"])).status == 200
+        assert (await browser.get(App(browser, "http://localhost:8080/other").request())).status == 302
+        for uri in (
+            *("http://localhost:0/callback", "http://localhost:65536/callback", "http://localhost:x/callback"),
+            *("http://localhost.evil.example/callback", "http://localhost@evil.example/callback"),
+            *("http://localhost:80@evil.example/callback", "http://localhost./callback", "http://LOCALHOST/callback"),
+            *("http://127.0.0.1/callback", "http://[::1]/callback", "https://localhost/callback"),
+            *("http://localhost/other/", "http://localhost"),
+        ):
+            refused = await browser.get(App(browser, uri).request())
+            assert_oauth_error(refused, "invalid_request")
+
+
 MISTAKES: list[tuple[dict[str, str | None], str]] = [
     ({"code_challenge": None}, "invalid_request"),
     ({"code_challenge": "", "code_challenge_method": ""}, "invalid_request"),
@@ -341,6 +364,26 @@ async def test_a_state_of_two_thousand_characters_comes_back(app: App) -> None:
     answer = query_of(await app.authorize())
     assert answer["state"] == app.state
     assert (await app.redeem(answer["code"])).status == 200
+
+
+async def test_a_long_state_and_a_long_redirect_fit_together_up_to_the_cookies_size(tmp_path: Path) -> None:
+    """2000 characters of JSON fit beside a usual redirect; beside the longest one the app is told to shorten."""
+    state = ('{"return_to":"/orders/17?tab=2","nonce":"' + "n0" * 1000)[:1998] + '"}'
+    longest = "https://app.example/" + "x" * 1004
+    usual = "https://app.example/users/auth/callback?tenant=example"
+    listed = f"{longest},{usual}"
+    async with running(tmp_path, APP_REDIRECT_URIS=listed) as server, open_browser(server.url) as browser:
+        for provider in Provider:
+            app = App(browser, usual)
+            app.state = state
+            assert query_of(await app.authorize(provider=provider))["state"] == state
+            app = App(browser, longest)
+            app.state = state
+            answer = await browser.get(app.request(provider=provider))
+            assert told(answer, app)["error"] == "invalid_request"
+            assert "Set-Cookie" not in answer.headers
+            app.state = state[:500]
+            assert query_of(await app.authorize(provider=provider))["state"] == state[:500]
 
 
 async def test_a_provider_that_is_not_configured_is_told_to_the_app(tmp_path: Path) -> None:

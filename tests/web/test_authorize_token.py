@@ -1,13 +1,17 @@
 """The token endpoint's manners: what it reads, what it refuses, and how it says so (RFC 6749, 3.2 and 5)."""
 
+from base64 import b64encode
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import pytest
+from multidict import CIMultiDict
 
+from nextarget.model import Provider
 from tests.apps import App, assert_oauth_error, stands
-from tests.running import Answer, Server, open_browser
+from tests.running import Answer, Server, open_browser, running
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -150,14 +154,110 @@ async def test_a_parameter_without_value_counts_as_absent_and_unknown_ones_are_i
         assert_oauth_error(await token.send(**{name: ""}), "invalid_request")
 
 
+def basic(text: str) -> str:
+    return "Basic " + b64encode(text.encode()).decode()
+
+
 @pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
-@pytest.mark.parametrize("authorization", ["Basic bmV4dGFyZ2V0LWFwcDo=", "Basic x", "Bearer x", "x", ""])
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        basic("nextarget-app:secret"),
+        basic("nextarget-app: "),
+        basic("nextarget-app:%20"),
+        basic("nextarget-app::"),
+        basic("another-app:"),
+        basic("NEXTARGET-APP:"),
+        basic("nextarget-app"),
+        basic("nextarget%2Dapp%00:"),
+        basic("nextarget-app\n:"),
+        basic(":"),
+        basic(""),
+        basic("\u00e9:"),
+        "Basic bmV4dGFyZ2V0LWFwcDr/",
+        "Basic bmV4dGFyZ2V0LWFwcDo",
+        "Basic bmV4dGFy Z2V0LWFwcDo=",
+        "Basic x",
+        "Basic",
+        "Basic " + "x" * 6000,
+        "Digest x",
+        "x",
+        "",
+    ],
+)
 async def test_who_authenticates_is_refused(token: Token, path: str, authorization: str) -> None:
     """RFC 6749, 5.2: the app is a public client and has no credentials; 401 in the scheme of client credentials."""
     body = token.form | {"token": token.tokens["refresh_token"]}
     answer = await token.server.ask("POST", path, data=body, headers={"Authorization": authorization})
     assert_oauth_error(answer, "invalid_client", 401)
     assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+    assert await stands(token.server, token.tokens)
+
+
+NAMES = [
+    basic("nextarget-app:"),
+    basic("nextarget-app:").lower().replace("basic", "bAsIc", 1).partition(" ")[0] + " bmV4dGFyZ2V0LWFwcDo=",
+    basic("nextarget%2Dapp:"),
+]
+"""The app's name without a password, as it is, with the scheme in other letters, and form-urlencoded."""
+
+
+@pytest.mark.parametrize("authorization", NAMES)
+async def test_a_public_client_may_name_itself_by_basic_with_an_empty_password(
+    token: Token, app: App, authorization: str
+) -> None:
+    """RFC 6749, 2.3.1: how libraries send a client without a secret; no `client_id` is needed in the body then."""
+    headers = {"Authorization": authorization}
+    code = {"grant_type": "authorization_code", "redirect_uri": app.redirect_uri, "code_verifier": app.verifier}
+    for client_id in ({}, {"client_id": ""}, {"client_id": "nextarget-app"}):
+        form = code | client_id | {"code": await app.code()}
+        redeemed = await token.server.ask("POST", "/auth/token", data=form, headers=headers)
+        assert redeemed.status == 200, redeemed.text
+        form = client_id | {"grant_type": "refresh_token", "refresh_token": redeemed.json["refresh_token"]}
+        assert (await token.server.ask("POST", "/auth/token", data=form, headers=headers)).status == 200
+        form = client_id | {"token": redeemed.json["refresh_token"]}
+        assert (await token.server.ask("POST", "/auth/revoke", data=form, headers=headers)).status == 200
+        assert not await stands(token.server, redeemed.json)
+
+
+@pytest.mark.parametrize("client_id", ["nextarget-app", "my app", "a:b+c%", "app/\u007e"])
+async def test_a_client_id_in_basic_is_read_as_a_form_writes_it(tmp_path: Path, client_id: str) -> None:
+    """RFC 6749, 2.3.1 and appendix B: name and password are each form-urlencoded before they are joined."""
+    async with running(tmp_path, APP_CLIENT_ID=client_id) as server, open_browser(server.url) as browser:
+        app = App(browser)
+        form = {"grant_type": "authorization_code", "code": await app.code(client_id=client_id)}
+        form["code_verifier"] = app.verifier
+        headers = {"Authorization": basic(f"{quote_plus(client_id)}:")}
+        assert (await server.ask("POST", "/auth/token", data=form, headers=headers)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
+async def test_basic_and_the_body_must_name_the_same_client(token: Token, path: str) -> None:
+    """RFC 6749, 2.3: a request speaks for one client, in one way."""
+    body = token.form | {"token": token.tokens["refresh_token"], "client_id": "another-app"}
+    headers = {"Authorization": basic("nextarget-app:")}
+    assert_oauth_error(await token.server.ask("POST", path, data=body, headers=headers), "invalid_client", 401)
+    body |= {"client_id": "nextarget-app", "client_secret": "x"}
+    assert_oauth_error(await token.server.ask("POST", path, data=body, headers=headers), "invalid_client", 401)
+    twice = CIMultiDict([("Authorization", headers["Authorization"])] * 2)
+    body = token.form | {"token": token.tokens["refresh_token"]}
+    assert_oauth_error(await token.server.ask("POST", path, data=body, headers=twice), "invalid_client", 401)
+    assert await stands(token.server, token.tokens)
+
+
+@pytest.mark.parametrize("authorization", ["Bearer {}", "bearer x", "Bearer null", "Bearer", "Bearer \t"])
+async def test_an_access_token_beside_a_token_request_is_ignored(token: Token, app: App, authorization: str) -> None:
+    """An app's HTTP client adds it to whatever it sends, when it has expired above all."""
+    headers = {"Authorization": authorization.format(token.tokens["access_token"])}
+    answer = await token.server.ask("POST", "/auth/token", data=token.form, headers=headers)
+    assert answer.status == 200, answer.text
+    code = {"grant_type": "authorization_code", "client_id": "nextarget-app", "code_verifier": app.verifier}
+    form = code | {"redirect_uri": app.redirect_uri, "code": await app.code()}
+    redeemed = await token.server.ask("POST", "/auth/token", data=form, headers=headers)
+    assert redeemed.status == 200, redeemed.text
+    form = {"token": redeemed.json["refresh_token"]}
+    assert (await token.server.ask("POST", "/auth/revoke", data=form, headers=headers)).status == 200
+    assert not await stands(token.server, redeemed.json)
     assert await stands(token.server, token.tokens)
 
 
@@ -189,10 +289,23 @@ async def test_a_grant_that_is_not_supported_is_refused(token: Token, subtests: 
 
 
 async def test_a_code_is_refused_without_everything_that_binds_it(app: App) -> None:
-    """RFC 6749, 4.1.3; RFC 7636, 4.5; nothing is left out with impunity, and what is missing is named."""
+    """RFC 6749, 4.1.3; RFC 7636, 4.5; neither client nor verifier may be left out, and what is missing is named."""
     code = await app.code()
-    for name in ("client_id", "redirect_uri", "code_verifier"):
+    for name in ("client_id", "code_verifier"):
         answer = await app.redeem(code, **{name: ""})
         assert_oauth_error(answer, "invalid_request")
         assert f"'{name}'" in answer.json["error_description"]
     assert (await app.redeem(code)).status == 200
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_code_may_be_redeemed_without_its_redirect(app: App, provider: Provider) -> None:
+    """OAuth 2.1, 4.1.3, has no `redirect_uri` there: PKCE binds the code. One that is sent must fit."""
+    code = await app.code(provider=provider)
+    assert_oauth_error(await app.redeem(code, redirect_uri="nextarget://elsewhere"), "invalid_grant")
+    form = {"grant_type": "authorization_code", "client_id": "nextarget-app", "code": code}
+    wrong = form | {"code_verifier": "x" * 43}
+    assert_oauth_error(await app.browser.ask("POST", "/auth/token", data=wrong), "invalid_grant")
+    answer = await app.browser.ask("POST", "/auth/token", data=form | {"code_verifier": app.verifier})
+    assert answer.status == 200, answer.text
+    assert (await app.redeem(await app.code(provider=provider), redirect_uri="")).status == 200

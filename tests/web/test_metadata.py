@@ -26,6 +26,7 @@ async def test_the_metadata_is_complete_and_the_same_at_both_addresses(tmp_path:
             "token_endpoint": f"{url}/auth/token",
             "revocation_endpoint": f"{url}/auth/revoke",
             "jwks_uri": f"{url}/.well-known/jwks.json",
+            "scopes_supported": ["email"],
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
             "grant_types_supported": [
@@ -37,6 +38,7 @@ async def test_the_metadata_is_complete_and_the_same_at_both_addresses(tmp_path:
             "token_endpoint_auth_methods_supported": ["none"],
             "revocation_endpoint_auth_methods_supported": ["none"],
             "authorization_response_iss_parameter_supported": True,
+            "prompt_values_supported": ["none", "login", "consent", "select_account"],
             "ui_locales_supported": ["en", "fr"],
             "service_documentation": f"{url}/docs",
             "subject_types_supported": ["public"],

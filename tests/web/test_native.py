@@ -136,7 +136,7 @@ async def test_an_id_token_of_the_sdk_signs_the_person_in(server: Server, phone:
     tokens = answer.json
     assert tokens.keys() == {
         "access_token", "issued_token_type", "token_type", "expires_in", "refresh_token",
-        "email", "email_verified", "provider", "user_id",
+        "email", "email_verified", "provider", "user_id", "scope",
     }  # fmt: skip
     assert (tokens["issued_token_type"], tokens["token_type"], tokens["expires_in"]) == (ACCESS_TOKEN, "bearer", 3600)
     assert (tokens["provider"], tokens["email"]) == (provider, PEOPLE["ada"].email)

@@ -113,6 +113,7 @@ async def test_everybody_signs_in_and_reads_the_own_profile(server: Server, prov
     token = answer.json
     assert token.keys() == {
         "access_token", "token_type", "expires_in", "refresh_token", "email", "email_verified", "provider", "user_id",
+        "scope",
     }  # fmt: skip
     assert (token["token_type"], token["expires_in"], token["provider"]) == ("bearer", 3600, provider)
 

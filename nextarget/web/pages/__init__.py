@@ -6,7 +6,9 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nextarget.errors import ProblemError
-from nextarget.web.negotiation import preferred_language
+from nextarget.web import cookies, parameters
+from nextarget.web.keys import RUNTIME
+from nextarget.web.negotiation import first_spoken, preferred_language
 from nextarget.web.pages import texts
 
 PAGE_POLICY = (
@@ -25,8 +27,8 @@ def _environment() -> Environment:
 def page(
     template: str, request: web.BaseRequest, *, status: int = 200, policy: str = PAGE_POLICY, **facts: object
 ) -> web.Response:
-    """Render a template of this folder, in the reader's language, with its own Content-Security-Policy."""
-    language = preferred_language(request, texts.LANGUAGES)
+    """Render a template of this folder, in the language of login or reader, with its own Content-Security-Policy."""
+    language = _language(request)
     say = partial(texts.text, language=language)
     rendered = _environment().get_template(template).render(language=language, say=say, **facts)
     response = web.Response(text=rendered, status=status, content_type="text/html")
@@ -40,5 +42,24 @@ def page(
 
 def error_page(error: ProblemError, request: web.BaseRequest, request_id: str) -> web.Response:
     """What went wrong and what to do next, for a person."""
-    said = texts.error_texts(error, preferred_language(request, texts.LANGUAGES))
+    said = texts.error_texts(error, _language(request))
     return page("error.html", request, status=error.status, error=error, said=said, request_id=request_id)
+
+
+def chosen_language(request: web.BaseRequest) -> str | None:
+    """The language that the app chose with `ui_locales`, if it is one of ours."""
+    chosen = request.query.getall("ui_locales", [])
+    return first_spoken(chosen[0], texts.LANGUAGES) if len(chosen) == 1 else None
+
+
+def _language(request: web.BaseRequest) -> str:
+    """What the app chose, now or when the login began, else what the browser prefers."""
+    language = chosen_language(request) or _language_of_login(request)
+    return language if language in texts.LANGUAGES else preferred_language(request, texts.LANGUAGES)
+
+
+def _language_of_login(request: web.BaseRequest) -> str | None:
+    states = request.query.getall("state", [])
+    if not isinstance(request, web.Request) or len(states) != 1 or not parameters.STATE.fullmatch(states[0]):
+        return None
+    return cookies.login_language(request, states[0], secure=request.app[RUNTIME].secure_cookies)

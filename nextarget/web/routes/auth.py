@@ -32,13 +32,16 @@ def add(app: web.Application) -> None:
 @in_person
 @limited("start", "begin")
 async def start(request: web.Request) -> web.Response:
-    mode = LoginMode(parameters.of_query(request).optional("mode", _MODE) or LoginMode.JSON)
+    query = parameters.of_query(request)
+    query.optional("ui_locales", parameters.UI_LOCALES)
+    mode = LoginMode(query.optional("mode", _MODE) or LoginMode.JSON)
     begun = request.app[ONLINE].sign_in.begin(_provider(request), mode)
     if begun.cookie is None:
         return json_response({"auth_url": begun.auth_url, "state": begun.state, "expires_in": begun.expires_in})
     response = web.Response(status=302, headers={"Location": begun.auth_url})
     secure = request.app[RUNTIME].secure_cookies
-    cookies.set_login_cookie(request, response, begun.state, begun.cookie, secure=secure)
+    language = pages.chosen_language(request)
+    cookies.set_login_cookie(request, response, begun.state, begun.cookie, language=language, secure=secure)
     return response
 
 

@@ -5,8 +5,8 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from nextarget.errors import InvalidRequest, RedirectRefused, UnsupportedResponseType
-from nextarget.model import AppRequest, LoginMode, Provider
+from nextarget.errors import InvalidRequest, InvalidScope, LoginRequired, RedirectRefused, UnsupportedResponseType
+from nextarget.model import AppRequest, LoginMode, Prompt, Provider, Wishes
 from nextarget.services.authorization import needs_person
 from nextarget.services.signin import BegunLogin
 from nextarget.web import cookies, pages, parameters
@@ -20,7 +20,15 @@ _CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
 _STATE = re.compile(r"[\x20-\x7e]{1,4096}")
 """RFC 6749, appendix A.5: VSCHAR. How long it may be depends on what else has to fit into the login's cookie."""
+_SCOPE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,4096}")
+"""RFC 6749, 3.3, but for how many spaces part two scopes."""
+_ANYTHING = re.compile(r".+", re.S)
 _PROVIDER = re.compile("|".join(Provider))
+_LOGIN_HINT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,254}")
+"""As long as an email may be."""
+_NOBODY = "none"
+PROMPTS = (_NOBODY, *Prompt)
+"""What `prompt` may hold (OpenID Connect Core, 3.1.2.1)."""
 
 
 def add(app: web.Application) -> None:
@@ -37,11 +45,12 @@ async def authorize(request: web.Request) -> web.Response:
     client_id = request.app[RUNTIME].settings.app_client_id
     app = AppRequest(client_id, address.redirect_uri, _code_challenge(query), address.state)
     chosen = query.optional("provider", _PROVIDER)
+    wishes = _wishes(query)
     if chosen is None:
-        return _choose(request, app)
+        return _choose(request, app, wishes)
     name = Provider(chosen)
     ask_person = needs_person(app.redirect_uri)
-    begun = request.app[ONLINE].sign_in.begin(name, LoginMode.APP, app=app, ask_person=ask_person)
+    begun = request.app[ONLINE].sign_in.begin(name, LoginMode.APP, app=app, ask_person=ask_person, wishes=wishes)
     if ask_person and not request.app[ONLINE].sign_in.asks_person(name):
         # The provider may send the person straight back, so a page of ours asks first. Its link holds the state of
         # a login that only this browser can finish: nobody else can click it for the person.
@@ -51,7 +60,7 @@ async def authorize(request: web.Request) -> web.Response:
     return _bound(request, response, begun)
 
 
-def _choose(request: web.Request, app: AppRequest) -> web.Response:
+def _choose(request: web.Request, app: AppRequest, wishes: Wishes) -> web.Response:
     """A page to choose a provider from."""
     sign_in = request.app[ONLINE].sign_in
     # Without `provider`: it may be there without a value, and may not be there twice.
@@ -60,7 +69,7 @@ def _choose(request: web.Request, app: AppRequest) -> web.Response:
     links: dict[Provider, str] = {}
     for name in sign_in.configured:
         if needs_person(app.redirect_uri) and not sign_in.asks_person(name):
-            begun = sign_in.begin(name, LoginMode.APP, app=app, ask_person=True)
+            begun = sign_in.begin(name, LoginMode.APP, app=app, ask_person=True, wishes=wishes)
             links[name] = begun.auth_url
         else:
             links[name] = f"{request.path}?{urlencode([*asked, ('provider', name.value)])}"
@@ -75,7 +84,8 @@ def _page(request: web.Request, links: dict[Provider, str]) -> web.Response:
 def _bound(request: web.Request, response: web.Response, begun: BegunLogin) -> web.Response:
     if begun.cookie is not None:
         secure = request.app[RUNTIME].secure_cookies
-        cookies.set_login_cookie(request, response, begun.state, begun.cookie, secure=secure)
+        language = pages.chosen_language(request)
+        cookies.set_login_cookie(request, response, begun.state, begun.cookie, language=language, secure=secure)
     return response
 
 
@@ -98,6 +108,9 @@ def _code_challenge(query: Parameters) -> str:
     RFC 7636, 4.4.1: without a challenge, or with `plain`, it is `invalid_request`.
     """
     query.optional("state", _STATE)
+    query.optional("ui_locales", parameters.UI_LOCALES)
+    if (scope := query.optional("scope", _ANYTHING)) is not None and not _SCOPE.fullmatch(scope):
+        raise InvalidScope
     if query.required("response_type", _NAME) != "code":
         raise UnsupportedResponseType
     if query.optional("response_mode", _NAME) not in {None, "query"}:
@@ -106,3 +119,17 @@ def _code_challenge(query: Parameters) -> str:
     if query.optional("code_challenge_method", _NAME) != "S256":
         raise InvalidRequest("PKCE with code_challenge_method=S256 is required.")
     return challenge
+
+
+def _wishes(query: Parameters) -> Wishes:
+    """How the app would have the person asked. Raises LoginRequired when nobody is to be asked at all.
+
+    OpenID Connect Core, 3.1.2.1: `none` stands alone. Prompt Create, 4.1: what is not known is `invalid_request`.
+    """
+    asked = {prompt for prompt in (query.optional("prompt", _NAME) or "").split(" ") if prompt}
+    login_hint = query.optional("login_hint", _LOGIN_HINT)
+    if not asked <= set(PROMPTS) or (_NOBODY in asked and len(asked) > 1):
+        raise InvalidRequest("The parameter 'prompt' can be none, or some of login, consent and select_account.")
+    if _NOBODY in asked:
+        raise LoginRequired
+    return Wishes(frozenset(map(Prompt, asked)), login_hint)

@@ -3,9 +3,11 @@
 import orjson
 from aiohttp import web
 
-from nextarget.model import Provider
+from nextarget.model import GRANTED_SCOPE, Provider
 from nextarget.web.keys import ONLINE, RUNTIME
+from nextarget.web.pages.texts import LANGUAGES
 from nextarget.web.problems import json_response
+from nextarget.web.routes.authorize import PROMPTS
 from nextarget.web.routes.token import GRANT_TYPES
 
 _PUBLIC = {"Cache-Control": "public, max-age=300"}
@@ -29,6 +31,7 @@ async def metadata(request: web.Request) -> web.Response:
         "token_endpoint": f"{issuer}/auth/token",
         "revocation_endpoint": f"{issuer}/auth/revoke",
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
+        "scopes_supported": [GRANTED_SCOPE],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GRANT_TYPES),
@@ -36,7 +39,8 @@ async def metadata(request: web.Request) -> web.Response:
         "token_endpoint_auth_methods_supported": ["none"],
         "revocation_endpoint_auth_methods_supported": ["none"],
         "authorization_response_iss_parameter_supported": True,
-        "ui_locales_supported": ["en", "fr"],
+        "prompt_values_supported": list(PROMPTS),
+        "ui_locales_supported": list(LANGUAGES),
         "service_documentation": f"{issuer}/docs",
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": [runtime.keyring.jwt_key.algorithm],

@@ -5,9 +5,11 @@ parameters and calls its service.
 """
 
 import re
+from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
+from urllib.parse import unquote_plus
 
 from aiohttp import hdrs, web
 
@@ -17,6 +19,7 @@ from nextarget.providers.base import SubjectTokenType
 from nextarget.services.authorization import PresentedCode
 from nextarget.services.native import NONCE_SECONDS, PresentedToken
 from nextarget.web import parameters
+from nextarget.web.grammar import OWS
 from nextarget.web.keys import ONLINE, RUNTIME
 from nextarget.web.parameters import Parameters
 from nextarget.web.problems import json_response
@@ -45,9 +48,9 @@ def add(app: web.Application) -> None:
 
 async def token(request: web.Request) -> web.Response:
     async with _reading(request):
-        form = await _client_form(request)
+        form, client_id = await _client_form(request)
         grant = _GRANTS.get(form.optional("grant_type", _NAME) or "", _unsupported)
-    pair, extra = await grant(request, form)
+    pair, extra = await grant(request, form, client_id)
     response = json_response(pair.document() | extra)
     response.headers[hdrs.PRAGMA] = "no-cache"  # RFC 6749, 5.1
     show_allowance(request, response)
@@ -57,7 +60,7 @@ async def token(request: web.Request) -> web.Response:
 async def revoke(request: web.Request) -> web.Response:
     """Text that is no token of ours counts against its address, so that nobody guesses for ever."""
     async with _reading(request):
-        form = await _client_form(request)
+        form, _ = await _client_form(request)
         text = form.required("token", _ANYTHING)
     if not await request.app[RUNTIME].sessions.revoke_token(text):
         await _count_address(request)
@@ -82,38 +85,62 @@ async def _reading(request: web.Request, *, told: bool = True) -> AsyncIterator[
         raise
 
 
-async def _client_form(request: web.Request) -> Parameters:
-    """The form of a public client: it names itself, if at all, in the body, and has no credentials."""
-    if hdrs.AUTHORIZATION in request.headers:
-        raise InvalidClient
+async def _client_form(request: web.Request) -> tuple[Parameters, str | None]:
+    """The form of a public client, and how it names itself, if it does: in the body, or by Basic without a password.
+
+    Raises InvalidClient for another client, for two names that differ, and for credentials: the app has none.
+    """
+    by_header = _basic_client_id(request.headers.getall(hdrs.AUTHORIZATION, []))
     form = await parameters.read_form(request)
-    client_id = form.optional("client_id", _NAME)
-    if client_id is not None and client_id != request.app[RUNTIME].settings.app_client_id:
+    client_id = form.optional("client_id", _NAME) or by_header
+    if not {client_id, by_header} <= {None, request.app[RUNTIME].settings.app_client_id}:
         raise InvalidClient
     if form.optional("client_secret", _TOKEN) is not None:
         raise InvalidClient
-    return form
+    return form, client_id
 
 
-async def _unsupported(request: web.Request, form: Parameters) -> _Granted:
+def _basic_client_id(fields: list[str]) -> str | None:
+    """The client that Basic names, both of its parts written as in a form (RFC 6749, 2.3.1); None without Basic.
+
+    A Bearer token does not authenticate a client: apps add theirs to whatever they send. Raises InvalidClient.
+    """
+    if not fields:
+        return None
+    scheme, _, credentials = fields[0].partition(" ")
+    if len(fields) > 1 or scheme.lower() not in {"basic", "bearer"}:
+        raise InvalidClient
+    if scheme.lower() == "bearer":
+        return None
+    try:
+        name, colon, password = b64decode(credentials.strip(OWS), validate=True).decode().partition(":")
+        client_id = unquote_plus(name, errors="strict")
+    except ValueError:
+        raise InvalidClient from None
+    if not client_id or not colon or password:
+        raise InvalidClient
+    return client_id
+
+
+async def _unsupported(request: web.Request, form: Parameters, _client_id: str | None) -> _Granted:
     await _count_address(request)
     form.required("grant_type", _NAME)
     raise UnsupportedGrantType
 
 
-async def _authorization_code(request: web.Request, form: Parameters) -> _Granted:
+async def _authorization_code(request: web.Request, form: Parameters, client_id: str | None) -> _Granted:
     await _count_address(request)
     presented = PresentedCode(
         code=form.required("code", _CODE),
-        client_id=form.required("client_id", _NAME),
-        redirect_uri=form.required("redirect_uri", parameters.URI),
+        client_id=client_id or form.required("client_id", _NAME),
+        redirect_uri=form.optional("redirect_uri", parameters.URI),
         code_verifier=form.required("code_verifier", _CODE_VERIFIER),
         label=form.optional("device_name", _LABEL),
     )
     return await request.app[RUNTIME].codes.redeem(presented), {}
 
 
-async def _refresh_token(request: web.Request, form: Parameters) -> _Granted:
+async def _refresh_token(request: web.Request, form: Parameters, _client_id: str | None) -> _Granted:
     """A refresh with a valid MAC counts against its session and its client's address together: one bad client blocks
     nobody else behind its address, and whoever holds a copied token does not use up what the app may ask.
 
@@ -134,7 +161,7 @@ async def _refresh_token(request: web.Request, form: Parameters) -> _Granted:
     return await sessions.refresh(presented), {}
 
 
-async def _token_exchange(request: web.Request, form: Parameters) -> _Granted:
+async def _token_exchange(request: web.Request, form: Parameters, _client_id: str | None) -> _Granted:
     await _count_address(request)
     if form.optional("requested_token_type", _NAME) not in {None, _ISSUED_TYPE}:
         raise InvalidRequest(f"The parameter 'requested_token_type' can only be {_ISSUED_TYPE}.")
@@ -159,7 +186,7 @@ async def _count_address(request: web.Request, *, told: bool = True) -> None:
         await limits.count_address(request, "token", limits.quotas.finish, told=told)
 
 
-_Grant = Callable[[web.Request, Parameters], Awaitable[_Granted]]
+_Grant = Callable[[web.Request, Parameters, str | None], Awaitable[_Granted]]
 _GRANTS: dict[str, _Grant] = {
     "authorization_code": _authorization_code,
     "refresh_token": _refresh_token,
