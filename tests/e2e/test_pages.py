@@ -78,7 +78,7 @@ async def test_a_fault_that_is_chosen_goes_wrong_on_a_page(person: Person) -> No
 
 
 async def test_going_back_after_signing_in_starts_afresh(person: Person) -> None:
-    """The browser's back button leads to the account page again, and its login is used up: a page says so."""
+    """The browser's back button leads to the account page again, and its login is finished: a page says so."""
     page = person.page
     await person.open("/")
     await page.click("text=Continue with Google")
@@ -87,7 +87,7 @@ async def test_going_back_after_signing_in_starts_afresh(person: Person) -> None
     await page.go_back()
     await expect(page.get_by_role("note")).to_have_text("Sandbox: not Google")
     await page.click("text=Grace Hopper")
-    await expect(page.get_by_role("heading")).to_have_text("Sign-in attempt not recognised")
+    await expect(page.get_by_role("heading")).to_have_text("Sign-in finished")
 
 
 async def test_the_documentation_shows_every_operation_and_asks_nobody_else(person: Person) -> None:
