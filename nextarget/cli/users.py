@@ -199,7 +199,10 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
 
 
 def deactivate_user(user: UserArgument, sandbox: SandboxOption = False) -> None:
-    """Deactivate a user: every session ends at once, and signing in is refused until the user is activated."""
+    """Deactivate a user: end every session, refuse sign-ins.
+
+    Both hold from the next request on, until the user is activated.
+    """
     _set_active(user, sandbox=sandbox, active=False)
 
 
@@ -238,7 +241,10 @@ def _switch(db: "Connection", user_id: str, active: bool, now: Millis) -> User:
 
 
 def revoke_sessions(user: UserArgument, sandbox: SandboxOption = False) -> None:
-    """End every session of a user: each device has to sign in again. Holds from the next request on."""
+    """End every session of a user: each device signs in again.
+
+    Holds from the next request on.
+    """
     with opened(sandbox=sandbox) as runtime:
         found = runtime.database.read_now(_find, user)
         ended = runtime.database.write_now(_revoke_sessions, found.id, runtime.clock())
