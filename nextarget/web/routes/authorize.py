@@ -23,6 +23,7 @@ _PROVIDER = re.compile("|".join(Provider))
 
 
 def add(app: web.Application) -> None:
+    # No HEAD: it would begin a login that nobody sees.
     app.router.add_get("/auth/authorize", authorize, name="authorize", allow_head=False)
 
 
