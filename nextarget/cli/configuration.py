@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nextarget.cli.output import Column, JsonOption, on_terminal, print_json, print_lines, print_table, say
+from nextarget.cli.output import JsonOption, on_terminal, print_json, print_lines, say
+from nextarget.cli.tables import Column, print_table
 from nextarget.cli.wiring import SandboxOption, find_values
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Provider

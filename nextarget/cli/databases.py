@@ -42,7 +42,7 @@ def copy_db(
     target: Annotated[str, typer.Argument(metavar="TO", help="URL of an empty database; a SQLite file is created.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Copy everything from one database into another, and read every row back.
+    """Copy a database into an empty one, and read every row back.
 
     Stop the servers first: what they write to FROM meanwhile is not copied. TO takes everything or nothing, so that a
     copy that failed or was stopped can simply be made again. Tokens of both kinds stay valid, with the same
@@ -79,12 +79,13 @@ def backup(
     sandbox: SandboxOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a backup of the SQLite database of DATABASE_URL into one file, while servers go on.
+    """Write a backup of the SQLite database into one file.
 
-    It is as of one moment, checked, and readable by its owner alone. In a folder it is named nextarget-TIME.db, by the
-    time in UTC. With --keep the newest N files of such names stay there, and the others are removed once the new one is
-    whole; nothing else is touched. To restore a backup, stop the server and put the file in the place of the database.
-    No setting but DATABASE_URL is needed. PostgreSQL has `pg_dump` for this.
+    It is of the database that DATABASE_URL names, as of one moment, while servers go on; checked, and readable by its
+    owner alone. In a folder it is named nextarget-TIME.db, by the time in UTC. With --keep the newest N files of such
+    names stay there, and the others are removed once the new one is whole; nothing else is touched. To restore a
+    backup, stop the server and put the file in the place of the database. No setting but DATABASE_URL is needed.
+    PostgreSQL has `pg_dump` for this.
 
     Prints nothing; with --json an object with "database", "file", "bytes" and "removed", the files that were.
     """

@@ -1,4 +1,4 @@
-"""How results reach standard output: a table on a terminal, tab-separated lines elsewhere, JSON when asked.
+"""How results reach standard output: tab-separated lines, JSON when asked; tables for a terminal are in `tables`.
 
 What a database or a setting holds is shown, never interpreted, by whatever reads it: a terminal, a program that cuts
 lines at tabs, a spreadsheet. What would be is written as an escape, and a backslash as two, so that no text can pass
@@ -10,16 +10,12 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
 from typing import Annotated
 
 import typer
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-_ROWS_AT_ONCE = 200
-_NARROWEST = 14
 _MARKS = frozenset({"Mn", "Me"})
 _MOST_MARKS = 3
 """On one letter. Scripts that need marks get by with so many."""
@@ -34,14 +30,6 @@ _UNSEEN = frozenset(
 """What Python calls printable and nobody sees: fillers, joiners, and selectors of a variant."""
 _CELL_ENDS = frozenset(',;"')
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table; one without `width` (in characters) shares what the others leave."""
-
-    title: str
-    width: int | None = None
 
 
 def say(text: str) -> None:
@@ -115,35 +103,6 @@ def print_json_array(items: Iterable[Mapping[str, object]]) -> None:
 def _json(document: object, *, indent: int | None = None) -> str:
     # The one control character that JSON, when it is ASCII, leaves as it is.
     return json.dumps(document, indent=indent).replace("\x7f", "\\u007f")
-
-
-def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """A table for people, written in parts as its rows are read, so that its length does not matter."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    widths = _widths(columns, console.width)
-    remaining = iter(rows)
-    part = list(islice(remaining, _ROWS_AT_ONCE))
-    first = True
-    while first or part:
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=first)
-        for column, width in zip(columns, widths, strict=True):
-            table.add_column(column.title, width=width, overflow="fold")
-        for row in part:
-            table.add_row(*(Text(printable(cell)) for cell in row))
-        console.print(table)
-        first = False
-        part = list(islice(remaining, _ROWS_AT_ONCE))
-
-
-def _widths(columns: Sequence[Column], total: int) -> list[int]:
-    taken = sum(column.width or 0 for column in columns) + len(columns) - 1
-    flexible = sum(column.width is None for column in columns)
-    share = max(_NARROWEST, (total - taken) // flexible) if flexible else 0
-    return [column.width or share for column in columns]
 
 
 @contextmanager

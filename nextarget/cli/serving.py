@@ -62,8 +62,10 @@ def serve(
         typer.Option("--sandbox", help="Serve a Google and a Facebook of our own too. Needs no account and no .env."),
     ] = False,
 ) -> None:
-    """Run the server until Ctrl-C or SIGTERM; requests in flight are finished. With several workers, SIGHUP reads the
-    settings again and replaces the workers, and no request is lost.
+    """Run the server until Ctrl-C or SIGTERM.
+
+    Requests in flight are finished. With several workers, SIGHUP reads the settings again and replaces the workers, and
+    no request is lost.
 
     The database is created or migrated first. Log lines go to standard error: readable ones on a terminal, JSON
     elsewhere, or as LOG_FORMAT says.
@@ -205,8 +207,10 @@ def init_db(
 
 
 def purge(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
-    """Delete what is over: used logins and nonces, expired sessions, and events older than AUDIT_RETENTION_DAYS; failed
-    sign-ins go after a week.
+    """Delete what is over: old logins, nonces, sessions, events.
+
+    That is used logins and nonces, expired sessions, and events older than AUDIT_RETENTION_DAYS; failed sign-ins go
+    after a week.
 
     The server does the same every ten minutes or so. It goes in small batches with pauses between them, so it may run
     beside servers and other purges. Prints how many rows were deleted; with --json an object with "deleted".

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nextarget.cli.output import (
-    Column,
     JsonOption,
     on_terminal,
     print_json,
     print_json_array,
     print_lines,
-    print_table,
     printable,
     say,
 )
+from nextarget.cli.tables import Column, print_facts, print_table
 from nextarget.cli.wiring import SandboxOption, opened
 from nextarget.errors import OperatorError
 from nextarget.model import AuditEvent, Millis, Provider, Session, User, iso_time
@@ -32,16 +31,21 @@ UserArgument = Annotated[
 
 _PAGE = 500
 _LIST_COLUMNS = (
-    Column("id", 36), Column("email"), Column("provider", 8), Column("state", 8), Column("created", 10)
-)  # fmt: skip
+    Column("email", least=44),
+    Column("provider", 8),
+    Column("state", 8),
+    Column("created", 10),
+    Column("id", 36, below=True),
+)
 _EVENT_COLUMNS = (Column("time", 24), Column("event", 18), Column("detail"))
 
-_SESSION_COLUMNS = (Column("session", 36), Column("created", 24), Column("expires", 24), Column("label"))
+_SESSION_COLUMNS = (Column("session", 36, below=True), Column("created", 24), Column("expires", 24), Column("label"))
 
 _LIST_EPILOG = """
 \b
 Examples:
-  nextarget list-users --provider google --limit 20
+  nextarget list-users --newest --limit 20
+  nextarget list-users --provider google
   nextarget list-users --email '*@example.org' --json
   nextarget list-users --inactive | cut -f1 | xargs -n1 nextarget show-user
 """
@@ -92,31 +96,42 @@ def list_users(
         typer.Option(metavar="PATTERN", help="Only users whose email fits; * stands for any text, case is ignored."),
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many users.")] = None,
+    newest: Annotated[bool, typer.Option("--newest", help="Newest first.")] = False,
     sandbox: SandboxOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List users, oldest first.
 
-    On a terminal a table. Elsewhere one user a line, without a header, fields separated by tabs: id, email,
-    provider, "verified" or "unverified", "active" or "inactive", time of creation. With --json one array.
+    On a terminal a table; where that is narrow, the id is whole on the line below its user. Elsewhere one user a
+    line, without a header, fields separated by tabs: id, email, provider, "verified" or "unverified", "active" or
+    "inactive", time of creation. With --json one array.
     """
     with opened(sandbox=sandbox) as runtime:
         found = islice(
-            _every_user(runtime.database, provider=provider, inactive=inactive, email=email, limit=limit), limit
+            _every_user(
+                runtime.database, newest=newest, provider=provider, inactive=inactive, email=email, limit=limit
+            ),
+            limit,
         )
         if as_json:
             print_json_array(user.profile() for user in found)
         elif on_terminal():
             print_table(
                 _LIST_COLUMNS,
-                ((u.id, u.email, u.provider, _state(u), iso_time(u.created_at)[:10]) for u in found),
+                ((u.email, u.provider, _state(u), iso_time(u.created_at)[:10], u.id) for u in found),
             )
         else:
             print_lines((u.id, u.email, u.provider, _verified(u), _state(u), iso_time(u.created_at)) for u in found)
 
 
 def _every_user(
-    database: "Database", *, provider: Provider | None, inactive: bool, email: str | None, limit: int | None
+    database: "Database",
+    *,
+    newest: bool,
+    provider: Provider | None,
+    inactive: bool,
+    email: str | None,
+    limit: int | None,
 ) -> Iterator[User]:
     """Page after page; only one is in memory."""
     from nextarget.storage import users
@@ -124,7 +139,7 @@ def _every_user(
     size = min(limit or _PAGE, _PAGE)
     after: User | None = None
     while found := database.read_now(
-        users.page, after=after, size=size, provider=provider, inactive=inactive, email=email
+        users.page, after=after, size=size, newest=newest, provider=provider, inactive=inactive, email=email
     ):
         yield from found
         if len(found) < size:
@@ -176,8 +191,7 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
         print_lines(("session", *session) for session in standing)
         print_lines(("event", iso_time(event.at), event.event, event.detail or "") for event in record.events)
         return
-    for name, value in facts:
-        print(f"{name:<16}{printable(value)}")
+    print_facts(facts)
     print()
     print_table(_SESSION_COLUMNS, standing)
     print()
@@ -185,7 +199,10 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
 
 
 def deactivate_user(user: UserArgument, sandbox: SandboxOption = False) -> None:
-    """Deactivate a user: every session ends at once, and signing in is refused until the user is activated."""
+    """Deactivate a user: end every session, refuse sign-ins.
+
+    Both hold from the next request on, until the user is activated.
+    """
     _set_active(user, sandbox=sandbox, active=False)
 
 
@@ -224,7 +241,10 @@ def _switch(db: "Connection", user_id: str, active: bool, now: Millis) -> User:
 
 
 def revoke_sessions(user: UserArgument, sandbox: SandboxOption = False) -> None:
-    """End every session of a user: each device has to sign in again. Holds from the next request on."""
+    """End every session of a user: each device signs in again.
+
+    Holds from the next request on.
+    """
     with opened(sandbox=sandbox) as runtime:
         found = runtime.database.read_now(_find, user)
         ended = runtime.database.write_now(_revoke_sessions, found.id, runtime.clock())

@@ -51,22 +51,18 @@ class StandInFacebook:
         self._sdk = FacebookSdk(config, self._id_tokens, self._tokens, now)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """The dialog's and Graph's answer with and without a Graph version in the path, as Facebook's do."""
+        """The dialog's and Graph's answer with and without a Graph version in the path, as Facebook's do. What makes a
+        code or a token answers no HEAD."""
         router.add_get("/sandbox/facebook/limited/jwks", self.jwks, name="sandbox-facebook-jwks")
         router.add_get("/sandbox/facebook/sdk", self._sdk.sign_in, name="sandbox-facebook-sdk", allow_head=False)
         for base, suffix in ((f"/sandbox/facebook/{VERSION}", ""), ("/sandbox/facebook", "-unversioned")):
             names = f"sandbox-facebook-{{}}{suffix}"
-            router.add_get(f"{base}/dialog/oauth", self.dialog, name=names.format("dialog"))
+            router.add_get(f"{base}/dialog/oauth", self.dialog, name=names.format("dialog"), allow_head=False)
             exchange = router.add_resource(f"{base}/oauth/access_token", name=names.format("access-token"))
             exchange.add_route("GET", self.access_token)
             exchange.add_route("POST", self.access_token)
-            router.add_get(f"{base}/me", self._graph.me, name=names.format("me"), allow_head=False)
-            router.add_get(
-                f"{base}/debug_token",
-                self._graph.debug_token,
-                name=names.format("debug-token"),
-                allow_head=False,
-            )
+            router.add_get(f"{base}/me", self._graph.me, name=names.format("me"))
+            router.add_get(f"{base}/debug_token", self._graph.debug_token, name=names.format("debug-token"))
 
     async def dialog(self, request: web.Request) -> web.Response:
         """The Login dialog ("Invoking the Login Dialog and Setting the Redirect URL")."""

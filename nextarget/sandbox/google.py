@@ -51,7 +51,8 @@ class StandInGoogle:
         self._sdk = GoogleSdk(config, self._id_tokens, now)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        router.add_get("/sandbox/google/authorize", self.authorize, name="sandbox-google-authorize")
+        # No HEAD of what makes a code or a token.
+        router.add_get("/sandbox/google/authorize", self.authorize, name="sandbox-google-authorize", allow_head=False)
         router.add_post("/sandbox/google/token", self.token, name="sandbox-google-token")
         router.add_get("/sandbox/google/jwks", self.jwks, name="sandbox-google-jwks")
         router.add_get("/sandbox/google/sdk", self._sdk.sign_in, name="sandbox-google-sdk", allow_head=False)

@@ -97,17 +97,21 @@ def page(
     *,
     after: User | None = None,
     size: int = 500,
+    newest: bool = False,
     provider: Provider | None = None,
     inactive: bool = False,
     email: str | None = None,
 ) -> list[User]:
-    """The next users, oldest first, after the last one of the page before.
+    """The next users, oldest first or `newest` first, after the last one of the page before: one index serves
+    both.
 
     `email` is a pattern in which `*` stands for any text; it ignores case. `inactive` leaves only deactivated ones.
     """
-    query = UserTable.select(*COLUMNS).order_by(UserTable.created_at, UserTable.id).limit(size)
+    order = (UserTable.created_at, UserTable.id)
+    query = UserTable.select(*COLUMNS).order_by(*(key.desc() if newest else key for key in order)).limit(size)
     if after is not None:
-        query = query.where(pw.Tuple(UserTable.created_at, UserTable.id) > (after.created_at, after.id))
+        place, last = pw.Tuple(*order), (after.created_at, after.id)
+        query = query.where(place < last if newest else place > last)
     if provider is not None:
         query = query.where(UserTable.provider == provider.value)
     if inactive:

@@ -17,8 +17,8 @@ async def stream_object(request: web.Request, members: Mapping[str, object], *, 
     """Answer with a JSON object, as a file to keep. A member that is an asynchronous iterator of lists is sent as one
     array, page by page.
 
-    What fails before the first page is there is raised. Later the connection is cut, so that nobody takes what was sent
-    for the whole.
+    To HEAD it is its header. What fails before the first page is there is raised. Later the connection is cut, so that
+    nobody takes what was sent for the whole.
     """
     async with aclosing(_pieces(members)) as pieces:
         first = await anext(pieces)
@@ -30,9 +30,10 @@ async def stream_object(request: web.Request, members: Mapping[str, object], *, 
         finish(request, response)
         try:
             await response.prepare(request)
-            await response.write(first)
-            async for piece in pieces:
-                await response.write(piece)
+            if request.method != hdrs.METH_HEAD:
+                await response.write(first)
+                async for piece in pieces:
+                    await response.write(piece)
             await response.write_eof()
         except ConnectionError:
             _cut(request)  # the client has left

@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -131,13 +132,15 @@ class Terminal:
 
 @pytest.fixture
 def at_terminal(command, environ) -> Iterator[Callable[..., Terminal]]:
-    """Runs the program at a terminal; with `piped`, its standard output is a pipe all the same."""
+    """Runs the program at a terminal, of so many columns; with `piped`, its standard output is a pipe all the same."""
     terminals = []
+    environ = {name: text for name, text in environ.items() if name != "COLUMNS"} | {"TERM": "xterm"}
 
-    def at_terminal(*arguments: str, piped: bool = False) -> Terminal:
+    def at_terminal(*arguments: str, piped: bool = False, columns: int = 120) -> Terminal:
         descriptor, end = pty.openpty()
+        termios.tcsetwinsize(end, (24, columns))
         process = subprocess.Popen(
-            [*command, *arguments], env={**environ, "TERM": "xterm"},
+            [*command, *arguments], env=environ,
             stdin=end, stdout=subprocess.PIPE if piped else end, stderr=end,
         )  # fmt: skip
         os.close(end)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nextarget.cli.output import field, print_lines, print_table, printable, say
+from nextarget.cli.output import field, print_lines, printable, say
+from nextarget.cli.tables import Column, print_table
 from nextarget.model import Provider
 from nextarget.storage import sessions
 
@@ -116,9 +117,6 @@ def test_lines_of_the_operators_own_words_keep_their_commas(capsys) -> None:
 
 def test_a_table_takes_nothing_for_markup(capsys) -> None:
     """Neither Rich's tags, nor its names of pictures, nor what a terminal understands."""
-    print_table((), [])
-    from nextarget.cli.output import Column
-
     print_table((Column("label", 60),), [("[red]a[/red] :smile: [link=x]y\x1b[31m\u202e\\",)])
     assert "[red]a[/red] :smile: [link=x]y\\x1b[31m\\u202e\\\\" in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from nextarget import __version__
 from nextarget.cli import main as program
@@ -48,10 +50,23 @@ def test_help_of_every_command_has_examples_and_imports_nothing_heavy(environ):
         assert answer.stderr == "\n"
 
 
+@pytest.mark.parametrize("columns", ["30", "80", "200"])
+def test_help_tells_every_command_in_a_whole_sentence(execute, columns):
+    """However narrow the terminal: no summary ends in dots."""
+    listed = execute("--help", COLUMNS=columns).out.partition("Commands:\n")[2].partition("\n\n")[0]
+    told = [" ".join(text.split()) for text in re.split(r"^  (?=[a-z])", listed, flags=re.M)[1:]]
+    assert [text.split()[0] for text in told] == list(typer.main.get_group(program.app).commands)
+    for text in told:
+        assert text.endswith(".")
+        assert not text.endswith("..")
+    if columns == "80":
+        assert len(listed.splitlines()) <= len(told) + 3
+
+
 def test_help_lists_these_commands_and_no_others(run):
     """Every command of the README is there, and none that it does not tell of."""
     listed = run("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
-    assert {line.split()[0] for line in listed.splitlines()} == set(COMMANDS)
+    assert set(re.findall(r"^  (\S+)", listed, re.M)) == set(COMMANDS)
 
 
 def test_version_is_printed_alone(run):

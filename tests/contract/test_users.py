@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nextarget.model import Millis, Provider, User
 from nextarget.storage import sessions, users
-from nextarget.storage.database import Database
+from nextarget.storage.database import Connection, Database
 from tests.contract.databases import Place, run_together
 from tests.contract.rows import NOW, add_session, admit, digest_of, identity, later
 
@@ -204,6 +204,50 @@ def test_pages_give_every_user_once_however_many_are_equally_old(database: Datab
     """The key of a page is age and id together: users of the same millisecond are neither lost nor repeated."""
     made = [database.write_now(admit, now=later(number // 4)) for number in range(13)]
     assert pages(database, size) == sorted(made, key=lambda user: (user.created_at, user.id))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_pages_of_the_newest_are_the_same_users_the_other_way_round(database: Database, size: int) -> None:
+    """Users of the same millisecond included."""
+    made = [database.write_now(admit, now=later(number // 4)) for number in range(13)]
+    by_age = sorted(made, key=lambda user: (user.created_at, user.id))
+    assert pages(database, size, newest=True) == by_age[::-1]
+    of_google = [user for user in by_age[::-1] if user.provider == Provider.GOOGLE]
+    assert pages(database, size, newest=True, provider=Provider.GOOGLE) == of_google
+
+
+def test_who_signs_up_meanwhile_shifts_no_page_of_the_newest(database: Database) -> None:
+    """A listing goes on where it was, whoever came or went."""
+    made = [database.write_now(admit, now=later(number)) for number in range(6)]
+    first = database.read_now(users.page, size=3, newest=True)
+    database.write_now(users.delete, made[3].id)
+    database.write_now(admit, now=later(100))
+    assert database.read_now(users.page, after=first[-1], size=3, newest=True) == made[2::-1]
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_a_page_is_read_from_an_index_in_its_order(database: Database, newest: bool) -> None:
+    """From the last user of the page before on, nothing being sorted: a page of a million users costs what it costs of
+    a thousand."""
+    last = database.write_now(admit)
+
+    def plan(db: Connection) -> str:
+        explain, execute = "EXPLAIN QUERY PLAN", db.execute_sql
+        if db.for_update:  # PostgreSQL, which finds one user sooner in other ways
+            explain = "EXPLAIN"
+            for way in ("seqscan", "bitmapscan", "sort"):
+                execute(f"SET LOCAL enable_{way} = off")
+        with pytest.MonkeyPatch.context() as patch:
+            asked: list[tuple[str, object]] = []
+            patch.setattr(db, "execute_sql", lambda *query: asked.append(query) or execute(*query))
+            users.page(db, after=last, newest=newest)
+        ((statement, values),) = asked
+        return " ".join(str(row) for row in execute(f"{explain} {statement}", values).fetchall())
+
+    found = database.write_now(plan)
+    assert "user_created_at_id" in found
+    assert "TEMP B-TREE" not in found
+    assert "Sort" not in found
 
 
 def test_a_page_is_not_shifted_by_users_who_come_or_go(database: Database) -> None:

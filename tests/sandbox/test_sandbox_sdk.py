@@ -261,6 +261,12 @@ async def test_a_parameter_sent_twice_is_refused(client, sdk):
     assert (await answer.json())["error"] == "invalid_request"
 
 
+@pytest.mark.parametrize("path", ["/sandbox/google/authorize", "/sandbox/facebook/v26.0/dialog/oauth"])
+async def test_a_provider_makes_no_code_for_a_head(client, path):
+    """A checker of links would get one for somebody who never decided."""
+    assert (await client.head(path, params={"person": "ada"})).status == 405
+
+
 @BOTH
 async def test_an_sdk_answers_get_alone(client, sdk):
     """Nothing but a token is to be had here."""

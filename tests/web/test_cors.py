@@ -28,6 +28,7 @@ OPEN = {
     ("DELETE", "/users/me/sessions"),
     ("DELETE", "/users/me/sessions/{session_id}"),
 }
+OPEN |= {("HEAD", path) for method, path in OPEN if method == "GET"}
 SHUT = ("/health", "/docs", "/auth/authorize", "/auth/google/start", "/auth/google/callback", "/static/pages.css")
 
 
@@ -224,7 +225,7 @@ async def test_a_star_lets_every_origin_in_but_no_cookie(tmp_path: Path) -> None
 async def test_allow_names_options_where_preflights_are_answered(shared: Server) -> None:
     """RFC 9110, 10.2.1."""
     answer = await shared.ask("PUT", "/users/me")
-    assert (answer.status, answer.headers["Allow"]) == (405, "DELETE,GET,OPTIONS")
+    assert (answer.status, answer.headers["Allow"]) == (405, "DELETE,GET,HEAD,OPTIONS")
 
 
 async def test_without_the_setting_nothing_is_shared(server: Server) -> None:

@@ -184,6 +184,20 @@ async def test_what_fails_midway_is_cut_and_told(server: Server, log: Log) -> No
     assert (await server.me(tokens["access_token"])).status == 200
 
 
+async def test_head_is_told_how_an_export_would_be_sent_and_reads_one_page(server: Server, monkeypatch) -> None:
+    """RFC 9110, 9.3.2. Nobody is sent the rest, so nobody asks the database for it."""
+    tokens = await filled(server)
+    pages = []
+    page_of_user = sessions.page_of_user
+    monkeypatch.setattr(
+        sessions, "page_of_user", lambda *args, **options: pages.append(1) or page_of_user(*args, **options)
+    )
+    monkeypatch.setattr(audit, "page_of_user", lambda *_args, **_options: pytest.fail("events are not wanted"))
+    answer = await server.ask("HEAD", "/users/me/data", headers={"Authorization": f"Bearer {tokens['access_token']}"})
+    assert (answer.status, answer.text, pages) == (200, "", [1])
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="nextarget-data.json"'
+
+
 @pytest.mark.usefixtures("fails_midway")
 async def test_what_fails_midway_is_no_document_without_chunks_either(server: Server) -> None:
     """Who learns the end from the end of the connection has text that is no JSON, or an error."""

@@ -32,6 +32,7 @@ PROMPTS = (_NOBODY, *Prompt)
 
 
 def add(app: web.Application) -> None:
+    # No HEAD: it would begin a login that nobody sees.
     app.router.add_get("/auth/authorize", authorize, name="authorize", allow_head=False)
 
 

@@ -7,8 +7,9 @@ from typing import IO
 
 import orjson
 import yaml
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
 
 from nextarget import __version__
 from nextarget.errors import InvalidRequest
@@ -26,9 +27,9 @@ _CACHED = {"Cache-Control": "public, max-age=3600"}
 
 def add(app: web.Application) -> None:
     router = app.router
-    router.add_get("/openapi.json", openapi, name="openapi", allow_head=False)
-    router.add_get("/docs", docs, name="docs", allow_head=False)
-    router.add_get("/static/{name}", static, name="static", allow_head=False)
+    router.add_get("/openapi.json", openapi, name="openapi")
+    router.add_get("/docs", docs, name="docs")
+    router.add_get("/static/{name}", static, name="static")
 
 
 @cache
@@ -64,6 +65,14 @@ def _static_files() -> dict[str, Path]:
 
 class _File(web.FileResponse):
     """A file that is sent through the connection's own buffer, where it is seen whether its client takes anything."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """A range is for GET alone (RFC 9110, 14.2); aiohttp would answer HEAD with one."""
+        if request.method == hdrs.METH_HEAD and hdrs.RANGE in request.headers:
+            fields = CIMultiDict(request.headers)
+            del fields[hdrs.RANGE]
+            request = request.clone(headers=fields)
+        return await super().prepare(request)
 
     async def _sendfile(
         self, request: web.BaseRequest, fobj: IO[bytes], offset: int, count: int

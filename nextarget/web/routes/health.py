@@ -8,8 +8,8 @@ from nextarget.web.readiness import READINESS
 
 
 def add(app: web.Application) -> None:
-    app.router.add_get("/health", health, name="health", allow_head=False)
-    app.router.add_get("/health/ready", ready, name="ready", allow_head=False)
+    app.router.add_get("/health", health, name="health")
+    app.router.add_get("/health/ready", ready, name="ready")
 
 
 async def health(_request: web.Request) -> web.Response:

@@ -16,9 +16,9 @@ _PUBLIC = {"Cache-Control": "public, max-age=300"}
 def add(app: web.Application) -> None:
     router = app.router
     for name in ("oauth-authorization-server", "openid-configuration"):
-        router.add_get(f"/.well-known/{name}", metadata, name=name, allow_head=False)
-    router.add_get("/.well-known/jwks.json", jwks, name="jwks", allow_head=False)
-    router.add_get("/auth/providers", providers, name="providers", allow_head=False)
+        router.add_get(f"/.well-known/{name}", metadata, name=name)
+    router.add_get("/.well-known/jwks.json", jwks, name="jwks")
+    router.add_get("/auth/providers", providers, name="providers")
 
 
 async def metadata(request: web.Request) -> web.Response:

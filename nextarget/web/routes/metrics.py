@@ -23,7 +23,7 @@ _HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::
 
 
 def add(app: web.Application) -> None:
-    app.router.add_get("/metrics", metrics, name="metrics", allow_head=False)
+    app.router.add_get("/metrics", metrics, name="metrics")
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -20,10 +20,10 @@ _Row = TypeVar("_Row", AuditEvent, Session)
 
 def add(app: web.Application) -> None:
     router = app.router  # routes of one path and name, one after the other, share a resource
-    router.add_get("/users/me", me, name="me", allow_head=False)
+    router.add_get("/users/me", me, name="me")
     router.add_delete("/users/me", delete_me, name="me")
-    router.add_get("/users/me/data", data, name="data", allow_head=False)
-    router.add_get("/users/me/sessions", list_sessions, name="sessions", allow_head=False)
+    router.add_get("/users/me/data", data, name="data")
+    router.add_get("/users/me/sessions", list_sessions, name="sessions")
     router.add_delete("/users/me/sessions", end_other_sessions, name="sessions")
     router.add_delete("/users/me/sessions/{session_id}", end_session, name="session")
 

@@ -1,0 +1,197 @@
+"""Completion for bash, zsh and fish: a script for each, its place, and the answer to what it asks.
+
+The script asks the program whose name was typed, which may be on no path, as in a virtual environment. Typer's own
+scripts ask the `nextarget` of the path, do nothing at the first Tab in zsh, and load Rich and pydantic with each.
+"""
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nextarget.cli.output import say
+from nextarget.errors import OperatorError
+
+if TYPE_CHECKING:
+    from typer.core import TyperGroup
+
+ASK = "--complete"
+"""What the scripts call the program with: then the shell's name, and the words up to the cursor, the last one begun."""
+_HELP = "Show this message and exit."
+_WHOLE = 10_000
+"""Characters, of which no sentence has more."""
+FILES = 1
+"""The exit status that says: no words of ours; the names of files."""
+
+_BASH = """
+# nextarget for bash
+_nextarget() {
+    local IFS=$'\\n' words
+    if words=$("${1/#\\~\\//$HOME/}" --complete bash "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null); then
+        COMPREPLY=($words)
+    else
+        compopt -o default 2>/dev/null || COMPREPLY=($(compgen -f -- "$2"))
+    fi
+}
+complete -F _nextarget nextarget
+"""
+_ZSH = """
+# nextarget for zsh
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }
+_nextarget() {
+    local words_of_ours
+    local -a described
+    if words_of_ours=$(${~${(Q)words[1]}} --complete zsh "${(@Q)words[2,CURRENT-1]}" "$PREFIX" 2>/dev/null); then
+        described=(${(f)words_of_ours})
+        (( $#described )) && _describe nextarget described
+    else
+        _files
+    fi
+}
+compdef _nextarget nextarget
+"""
+_FISH = """
+# nextarget for fish
+function __nextarget
+    set --local words (commandline --current-process --tokenize --cut-at-cursor)
+    set --local begun (commandline --current-token --cut-at-cursor)
+    set --local program $words[1]
+    if string match --quiet '~/*' -- $program
+        set program $HOME/(string sub --start 3 -- $program)
+    end
+    $program --complete fish $words[2..] "$begun" 2>/dev/null
+    or __fish_complete_path "$begun"
+end
+complete --command nextarget --no-files --arguments '(__nextarget)'
+"""
+_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+
+def current_shell() -> str:
+    """The shell that this program was started from, else the person's own. Raises OperatorError for any other."""
+    from shellingham import ShellDetectionFailure, detect_shell
+
+    from nextarget.settings.shells import login_shell
+
+    try:
+        name = str(detect_shell()[0])
+    except (ShellDetectionFailure, RuntimeError, OSError):
+        name = ""
+    for shell in (name, login_shell()):
+        if shell in _SCRIPTS:
+            return shell
+    raise OperatorError(f"There is completion for {', '.join(_SCRIPTS)}. Run this from one of these shells.")
+
+
+def script(shell: str) -> str:
+    return _SCRIPTS[shell].lstrip()
+
+
+def install(shell: str) -> None:
+    """Write the script where it belongs, and have the shell read it when it starts. Done twice, it is done once.
+
+    Raises OSError, or UnsafeFile where somebody else may have prepared a file.
+    """
+    from nextarget.settings import shells
+    from nextarget.storage.files import place_of, written_beside
+
+    path = {
+        "bash": shells.data_folder() / "bash-completion/completions/nextarget",
+        "zsh": shells.data_folder() / "nextarget/completion.zsh",
+        # Not `completions/`, which fish reads for programs on its path alone.
+        "fish": shells.fish_folder() / "conf.d/nextarget.fish",
+    }[shell]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path = place_of(path)
+    with written_beside(path, script(shell)) as part:
+        part.replace(path)
+    say(f"Completion for {shell} is in {path}.")
+    start = {"bash": Path.home() / ".bashrc", "zsh": shells.zsh_folder() / ".zshrc"}.get(shell)
+    if start is not None:
+        _add_line(start, f"[ ! -f {shlex.quote(str(path))} ] || . {shlex.quote(str(path))}")
+        say(f"{start} reads it.")
+    say("It works in every shell that is started from now on.")
+
+
+def _add_line(path: Path, line: str) -> None:
+    """Add it at the end of a file, of whose other bytes none changes, unless it is there."""
+    from nextarget.storage.files import open_private
+
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        os.close(open_private(path, make=True))
+        text = b""
+    if line.encode() in text.splitlines():
+        return
+    unfinished = bool(text) and not text.endswith(b"\n")
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "wb") as file:
+        file.write(b"\n" * unfinished + line.encode() + b"\n")
+
+
+def answer(program: "TyperGroup", arguments: list[str]) -> int:
+    """Print the words that may stand where the cursor is, in the form that a shell's script takes; the exit status."""
+    shell, *words = arguments
+    found = _completed(program, words or [""])
+    if found is None:
+        return FILES
+    for word, about in found:
+        print(_FORMS.get(shell, _plain)(word, about))
+    return 0
+
+
+def _plain(word: str, _about: str) -> str:
+    return word
+
+
+def _for_zsh(word: str, about: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace(":", "\\:")
+    return f"{escaped}:{about}" if about else escaped
+
+
+def _for_fish(word: str, about: str) -> str:
+    return f"{word}\t{about}"
+
+
+_FORMS = {"zsh": _for_zsh, "fish": _for_fish}
+
+
+def _completed(program: "TyperGroup", words: list[str]) -> list[tuple[str, str]] | None:
+    """Words, with what each means; None where the name of a file may stand.
+
+    bash takes `--provider=google` for three words, zsh and fish for one.
+    """
+    *before, begun = words
+    before = [word for word in before if word != "="]
+    begun = "" if begun == "=" else begun
+    name = next((word for word in before if not word.startswith("-")), None)
+    if name is None:
+        of_whom: Any = program
+    elif (of_whom := program.commands.get(name)) is None:
+        return []
+    options = {option: parameter for parameter in of_whom.params for option in parameter.opts if option[0] == "-"}
+    asking, equals, _ = begun.partition("=")
+    awaited = options.get(asking if equals else before[-1] if before else "")
+    if awaited is not None and not awaited.is_flag:
+        joined = f"{asking}=" if equals else ""
+        return [(joined + value, "") for value in _values(awaited) if (joined + value).startswith(begun)]
+    found: Iterator[tuple[str, str]]
+    arguments = [parameter for parameter in of_whom.params if parameter.param_type_name == "argument"]
+    if name is None and not begun.startswith("-"):
+        found = ((each, summary(command)) for each, command in program.commands.items() if not command.hidden)
+    elif arguments and not begun.startswith("-"):
+        return None if arguments[0].metavar == "FILE" else []
+    else:
+        shown = ((option, parameter.help or "") for option, parameter in options.items() if option.startswith("--"))
+        found = ((option, about) for option, about in (*shown, ("--help", _HELP)) if option not in before)
+    return [(word, " ".join(about.split())) for word, about in found if word.startswith(begun)]
+
+
+def summary(command: Any) -> str:
+    """The first sentence of a command's help."""
+    return str(command.get_short_help_str(_WHOLE))
+
+
+def _values(option: Any) -> list[str]:
+    return [str(choice) for choice in option.type_descriptor.choices or ()]

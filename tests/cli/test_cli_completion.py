@@ -1,0 +1,258 @@
+"""Completion with Tab: what the program answers, and real shells that ask it."""
+
+import os
+import pty
+import select
+import shlex
+import shutil
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import shellingham
+import typer.main
+
+from nextarget.cli import completion
+from nextarget.cli.main import app
+from nextarget.model import Provider
+from tests.conftest import need
+
+HANG_SECONDS = 60
+SHELLS = ("bash", "zsh", "fish")
+COMMANDS = typer.main.get_group(app).commands
+AS_TERMINAL = "import os, sys; os.login_tty(0); os.execvp(sys.argv[1], sys.argv[1:])"
+HEAVY = """
+import sys
+from nextarget.cli.main import main
+sys.argv = ["nextarget", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(*sorted({"aiohttp", "peewee", "pydantic", "rich", "structlog"} & sys.modules.keys()), file=sys.stderr)
+"""
+
+
+class Shell:
+    """A shell at a terminal, whose keys are pressed one after the other."""
+
+    def __init__(self, name: str, home: Path, environ: dict[str, str]) -> None:
+        self._descriptor, end = pty.openpty()
+        termios.tcsetwinsize(end, (24, 100))
+        plain = {"HOME": str(home), "TERM": "xterm", "LANG": "C.UTF-8", "SHELL": "/bin/sh"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", AS_TERMINAL, name, "-i"],
+            env=plain | environ, stdin=end, stdout=end, stderr=end, cwd=home,
+        )  # fmt: skip
+        os.close(end)
+        self.press("printf 'read%s\\n' y\n", "ready")
+
+    def press(self, keys: str, until: str) -> str:
+        """Press keys, and read what is shown until some text is; all of it."""
+        os.write(self._descriptor, keys.encode())
+        shown = b""
+        while until.encode() not in shown:
+            readable, _, _ = select.select([self._descriptor], [], [], HANG_SECONDS)
+            assert readable, f"{until!r} was not shown, but {shown!r}"
+            shown += os.read(self._descriptor, 65536)
+        return shown.decode()
+
+    def end(self) -> None:
+        os.write(self._descriptor, b"\x15exit\n")
+        with suppress(OSError):
+            while os.read(self._descriptor, 65536):
+                pass
+        self._process.wait(HANG_SECONDS)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._descriptor)
+
+
+@pytest.fixture
+def home(folder: Path, environ: dict[str, str]) -> Path:
+    """A person's home, with the program in a folder that shells look for programs in."""
+    home = folder / "home of ada"
+    (home / "bin").mkdir(parents=True)
+    program = home / "bin/nextarget"
+    paths = shlex.quote(environ["PYTHONPATH"])
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={paths} exec {shlex.quote(sys.executable)} -m nextarget "$@"\n')
+    program.chmod(0o755)
+    return home
+
+
+@pytest.fixture(params=SHELLS)
+def open_shell(request: pytest.FixtureRequest, home: Path) -> Iterator:
+    """Opens one shell after another in that home; `aside`, where the program is in no folder for programs."""
+    need(shutil.which(request.param), f"{request.param} is not installed")
+    shells = []
+
+    def open_shell(*, aside: bool = False, **environ: str) -> Shell:
+        path = os.environ["PATH"]
+        shells.append(Shell(request.param, home, {"PATH": path if aside else f"{home / 'bin'}:{path}"} | environ))
+        return shells[-1]
+
+    yield open_shell
+    for shell in shells:
+        shell.close()
+
+
+def test_a_shell_completes_commands_options_and_values_once_that_is_installed(open_shell) -> None:
+    """With the first Tab of a new shell, and with nothing but `--install-completion` before."""
+    shell = open_shell()
+    shell.press("nextarget --install-completion\n", "started from now on")
+    shell.end()
+    shell = open_shell()
+    shell.press("nextarget list-u\t", "sers")
+    shell.press("--prov\t", "ider")
+    shell.press("goo\t", "gle")
+    shell.press("--help\n", "Usage: nextarget list-users")
+    shell.press("nextarget list-users --provider=face\t", "book")
+    shell.press("--help\n", "Usage: nextarget list-users")
+    shell.press("nextarget de\t\t", "lete-user")
+
+
+def test_a_program_that_is_called_by_its_path_is_asked_itself(open_shell) -> None:
+    """As in a virtual environment that is not active: no other program of the name is there to ask."""
+    shell = open_shell(aside=True)
+    shell.press("bin/nextarget --install-completion\n", "started from now on")
+    shell.end()
+    shell = open_shell(aside=True)
+    shell.press("bin/nextarget show-u\t", "ser")
+    shell.press("--help\n", "Usage: nextarget show-user")
+    shell.press("~/bin/nextarget activ\t", "ate-user")
+    shell.press("--help\n", "Usage: nextarget activate-user")
+
+
+def test_where_a_file_is_wanted_files_are_completed(open_shell, home: Path) -> None:
+    """`backup` is given one; the shell knows its own."""
+    (home / "yesterday.db").touch()
+    shell = open_shell()
+    shell.press("nextarget --install-completion\n", "started from now on")
+    shell.end()
+    open_shell().press("nextarget backup yester\t", "day.db")
+
+
+def test_the_files_of_a_shell_are_where_the_environment_says(open_shell, home: Path) -> None:
+    """Whoever keeps `.zshrc` or fish's files elsewhere finds completion there."""
+    places = {"ZDOTDIR": "zsh", "XDG_CONFIG_HOME": "settings", "XDG_DATA_HOME": "data"}
+    elsewhere = {name: str(home / place) for name, place in places.items()}
+    (home / "zsh").mkdir()
+    (home / "zsh/.zshrc").touch()
+    shell = open_shell(**elsewhere)
+    shell.press("nextarget --install-completion\n", "started from now on")
+    shell.end()
+    assert not (home / ".zshrc").exists()
+    shell = open_shell(**elsewhere)
+    shell.press("nextarget check-c\t", "onfig")
+    shell.press("--help\n", "Usage: nextarget check-config")
+
+
+@pytest.fixture
+def install(monkeypatch, home: Path, run):
+    """Installs for bash in that home, as many times as it is called."""
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(shellingham, "detect_shell", lambda: ("bash", "/bin/bash"))
+
+    def install() -> None:
+        result = run("--install-completion")
+        assert (result.status, result.out) == (0, "")
+
+    return install
+
+
+def test_installing_again_changes_nothing(install, home: Path) -> None:
+    """An upgrade installs its newer script; the line that reads it is there once."""
+    install()
+    first = (home / ".bashrc").read_bytes()
+    install()
+    assert (home / ".bashrc").read_bytes() == first
+    assert first.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("text", [b"", b"alias l=ls", b"alias l=ls\n", b"# caf\xe9 \xff\n"])
+def test_what_a_start_file_holds_stays_as_it_is(install, home: Path, text: bytes) -> None:
+    """To the byte, in whatever encoding; who may read it, and where a link leads, stay too."""
+    (home / "dotfiles").mkdir()
+    kept = home / "dotfiles/bashrc"
+    kept.write_bytes(text)
+    kept.chmod(0o644)
+    (home / ".bashrc").symlink_to(kept)
+    install()
+    lines = kept.read_bytes().split(b"\n")
+    assert b"\n".join(lines[:-2]) == text.removesuffix(b"\n")
+    assert lines[-2].endswith(b"bash-completion/completions/nextarget'")
+    assert kept.stat().st_mode & 0o777 == 0o644
+    assert (home / ".bashrc").is_symlink()
+
+
+def test_another_shell_is_told_which_ones_there_are(run, monkeypatch) -> None:
+    """A sentence and status 1, and nothing is written."""
+    monkeypatch.setattr(shellingham, "detect_shell", lambda: ("tcsh", "/bin/tcsh"))
+    monkeypatch.setenv("SHELL", "/bin/tcsh")
+    for option in ("--install-completion", "--show-completion"):
+        result = run(option)
+        assert (result.status, result.out) == (1, "")
+        assert "bash, zsh, fish" in result.err
+
+
+def test_a_shell_that_cannot_be_told_is_the_persons_own(run, monkeypatch) -> None:
+    """As under a program that starts others: the environment says which shell the person has."""
+
+    def fail() -> None:
+        raise shellingham.ShellDetectionFailure
+
+    monkeypatch.setattr(shellingham, "detect_shell", fail)
+    monkeypatch.setenv("SHELL", "/usr/bin/fish")
+    assert run("--show-completion").out == completion.script("fish")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_every_command_is_completed(run, name: str) -> None:
+    """Those of commands to come too: they are read from the commands themselves."""
+    options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")}
+    result = run("--complete", "bash", name, "--")
+    assert result.status == 0
+    assert set(result.out.splitlines()) == options | {"--help"}
+
+
+def test_what_is_offered_depends_on_what_is_there(run) -> None:
+    """Commands, then the options not given yet, or the values of the one before; a file where there is one to name."""
+
+    def offered(*words: str) -> list[str] | None:
+        result = run("--complete", "bash", *words)
+        return result.out.split() if result.status == 0 else None
+
+    assert offered() == offered("") == list(COMMANDS)
+    assert offered("list") == ["list-users"]
+    assert offered("bogus", "") == []
+    assert offered("show-user", "") == []
+    assert offered("list-users", "--provider", "") == list(Provider)
+    assert offered("list-users", "--provider", "=", "goo") == ["google"]
+    assert offered("list-users", "--provider=g") == ["--provider=google"]
+    assert offered("list-users", "--limit", "") == []
+    assert "--inactive" not in offered("list-users", "--inactive", "--")
+    assert "--json" in offered("list-users", "")
+    assert offered("backup", "") is None
+    assert offered("--") == ["--version", "--install-completion", "--show-completion", "--help"]
+
+
+def test_zsh_and_fish_are_told_what_each_word_means(run) -> None:
+    """In the form that each takes: a colon between, which a word may not hold, or a tab."""
+    assert run("--complete", "zsh", "list").out == "list-users:List users, oldest first.\n"
+    assert run("--complete", "fish", "list").out == "list-users\tList users, oldest first.\n"
+
+
+@pytest.mark.parametrize("words", [[""], ["list-users", "--"], ["list-users", "--provider", ""]])
+def test_completing_loads_nothing_heavy(environ, words: list[str]) -> None:
+    """A Tab answers as soon as `--help` does."""
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY, "--complete", "fish", *words],
+        env=environ, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout
+    assert done.stderr == "\n"
