@@ -117,7 +117,7 @@ def test_env_example_says_which_secrets_may_come_from_a_file() -> None:
 
 
 def test_readme_lists_every_error_with_its_status_and_whether_to_retry() -> None:
-    """An app can be written against the table: it is the whole of `errors.py`."""
+    """An app can be written against the table: it is the whole of `errors/problems.py`."""
     listed = {tuple(cells[:3]) for cells in rows("Errors")}
     assert listed == {
         (f"`{kind.code}`", str(kind.status), "yes" if kind.retryable else "no") for kind in problem_types()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nextarget.errors import DatabaseUnavailable, NexTargetError, OperatorError
+from nextarget.errors import NexTargetError, OperatorError
 
 if TYPE_CHECKING:
     from nextarget.settings import Settings
@@ -40,10 +40,8 @@ def _within(asked: str, question: Callable[[], str]) -> Answer:
     def run() -> None:
         try:
             answers.append(Answer(asked, True, question()))
-        except DatabaseUnavailable as error:
-            answers.append(Answer(asked, False, error.for_operator))
         except NexTargetError as error:
-            answers.append(Answer(asked, False, error.detail))
+            answers.append(Answer(asked, False, error.for_operator))
         except Exception as error:  # noqa: BLE001 - a fault of ours, for the one place that tells of those
             faults.append(error)
 

@@ -56,7 +56,7 @@ def test_a_database_that_answers_is_said_to(run):
     assert run("init-db").status == 0
     after = run("check-config", "--live")
     assert after.status == 0
-    assert "answers and is up to date" in after.err
+    assert "answers, takes writes and is up to date" in after.err
 
 
 @pytest.mark.sqlite_only("its own kind of database")
@@ -67,15 +67,16 @@ def test_looking_makes_no_file(run, folder):
 
 
 @pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all/nextarget.db", "sqlite:///folder.db", "sqlite:///noise.db"])
-def test_a_file_that_cannot_be_a_database_is_a_sentence_and_1(run, folder, monkeypatch, url):
-    """A folder that is not there, a folder in its place, something else in it."""
+def test_nobody_is_asked_when_a_file_cannot_be_a_database(run, folder, monkeypatch, url):
+    """A folder that is not there, a folder in its place, something else in it: the setting is wrong."""
     (folder / "folder.db").mkdir()
     (folder / "noise.db").write_bytes(b"noise" * 1000)
     monkeypatch.setenv("DATABASE_URL", url)
     result = run("check-config", "--live")
-    assert result.status == 1
-    assert "Error: Database: " in result.err
+    assert result.status == 78
+    assert "DATABASE_URL: " in result.err
     assert url.rpartition("/")[2] in result.err
+    assert "Database: " not in result.err
 
 
 def test_a_database_that_nobody_serves_is_a_sentence_and_1(run, monkeypatch, deaf):
@@ -149,12 +150,12 @@ def test_a_database_that_never_answers_is_given_up(run, monkeypatch):
     over = threading.Event()
     monkeypatch.setattr(live, "ANSWER_SECONDS", 0)
 
-    def hang(_database: object) -> bool:
+    def hang(_database: object) -> list[str]:
         over.wait()
         raise DatabaseUnavailable
 
-    monkeypatch.setattr("nextarget.storage.sqlite.SqliteDatabase.exists", hang)
-    monkeypatch.setenv("DATABASE_URL", "sqlite:///nextarget.db")
+    assert run("init-db").status == 0
+    monkeypatch.setattr("nextarget.storage.schema.pending", hang)
     try:
         result = run("check-config", "--live")
         assert result.status == 1
