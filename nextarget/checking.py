@@ -3,7 +3,7 @@
 Nothing that counts is imported here: several workers are to be known of before that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -18,15 +18,15 @@ R = TypeVar("R")
 
 
 def checked(values: Values) -> Settings:
-    """The settings, when all that depends on them alone can be made of them: the private key loads, the driver reads
-    the database's URL, and a file of SQLite is one. What may surprise is added to `values.warnings`.
+    """The settings, when all that depends on them alone can be made of them: the private key loads, and the driver
+    reads the database's URL. What may surprise is added to `values.warnings`.
 
     Raises ConfigurationError with every problem there is.
     """
     problems: list[SettingProblem] = []
     settings = _tried(values.settings, problems)
     _tried(lambda: _private_key_named(values), problems)
-    _tried(lambda: _database_named(values), problems)
+    _tried(lambda: _read_by_driver(values), problems)
     if problems or settings is None:
         raise ConfigurationError(problems)
     values.warnings.extend(doubts(settings))
@@ -68,23 +68,27 @@ def _private_key_named(values: Values) -> None:
     private_key_of(path, values.word("JWT_ALGORITHM"))
 
 
-def _database_named(values: Values) -> None:
-    """PostgreSQL is not asked; its driver reads the URL. A file of SQLite is looked at, and made by nobody."""
+def file_problems(settings: Settings) -> Iterator[SettingProblem]:
+    """What is wrong with the SQLite file that the server would use, or make; `serve` finds the same when it opens it.
+
+    For commands that serve nothing: it imports what counts.
+    """
+    from nextarget.storage.addresses import SQLITE
+    from nextarget.storage.sqlite import SqliteDatabase
+
+    if not settings.database_url.startswith(SQLITE):
+        return
+    try:
+        SqliteDatabase(settings.database_url.removeprefix(SQLITE)).refuse_unusable()
+    except (DatabaseUnavailable, UnsafeFile) as error:
+        yield SettingProblem("DATABASE_URL", error.problem, error.remedy)
+
+
+def _read_by_driver(values: Values) -> None:
     url = None
     with suppress(ConfigurationError):  # which `values.settings` tells of
         url = values.database_url()
-    if url is None:
-        return
-    from nextarget.storage.addresses import SQLITE
-
-    if not url.startswith(SQLITE):
+    if url is not None and url.startswith("postgresql:"):
         from nextarget.storage.conninfo import parameters_of
 
         parameters_of(url)
-        return
-    from nextarget.storage.sqlite import SqliteDatabase
-
-    try:
-        SqliteDatabase(url.removeprefix(SQLITE)).refuse_unusable()
-    except (DatabaseUnavailable, UnsafeFile) as error:
-        raise ConfigurationError([SettingProblem("DATABASE_URL", error.problem, error.remedy)]) from None

@@ -3,6 +3,7 @@
 What is started here is what `nextarget serve --sandbox` starts: the same runner, limits and log lines.
 """
 
+import dataclasses
 import json
 import random
 import secrets
@@ -19,9 +20,10 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 from aiohttp import web
 
+from nextarget.model import Provider
 from nextarget.runtime import Runtime
 from nextarget.sandbox.workspace import DATABASE_FILE, SECRETS_FILE, sandbox_config, sandbox_values
-from nextarget.settings import Settings, Value, read_values
+from nextarget.settings import Settings, Value, is_loopback, read_values
 from nextarget.web.accepting import Site
 from nextarget.web.app import create_app
 from nextarget.web.server import GuardedRunner
@@ -99,6 +101,10 @@ class Server(Browser):
     app: web.Application
     runner: GuardedRunner
 
+    async def ask(self, method: str, path: str, **options: Any) -> Answer:
+        """The server's own name leads here too, as it would past a proxy."""
+        return await super().ask(method, path.removeprefix(self.runtime.settings.public_url), **options)
+
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
@@ -122,9 +128,16 @@ def free_port() -> int:
             return port
 
 
+def _redirects_below(public_url: str | None) -> dict[str, str]:
+    """Where providers send people back to when the server's name is not this machine's."""
+    if public_url is None or is_loopback(urlsplit(public_url).hostname):
+        return {}
+    return {f"{provider.upper()}_REDIRECT_URI": f"{public_url}/auth/{provider}/callback" for provider in Provider}
+
+
 def sandbox_settings(directory: Path, port: int, **overrides: str) -> Settings:
     """The sandbox's settings; `overrides` are by environment name, and an empty one unsets."""
-    values = sandbox_values(directory, "127.0.0.1", port) | overrides
+    values = sandbox_values(directory, "127.0.0.1", port) | _redirects_below(overrides.get("PUBLIC_URL")) | overrides
     fixed = {name: Value(text, "test") for name, text in values.items() if text}
     return read_values(directory, fixed=fixed, environ={}).settings()
 
@@ -164,7 +177,11 @@ async def running(
     port = listener.getsockname()[1]
     settings = sandbox_settings(directory, port, **{"DATABASE_URL": database_in(directory)} | overrides)
     runtime = Runtime(settings)
-    stand_ins = sandbox_config(directory, "127.0.0.1", port, slow_seconds=slow_seconds) if with_sandbox else None
+    stand_ins = None
+    if with_sandbox:
+        redirects = {name.lower(): url for name, url in _redirects_below(overrides.get("PUBLIC_URL")).items()}
+        config = sandbox_config(directory, "127.0.0.1", port, slow_seconds=slow_seconds)
+        stand_ins = dataclasses.replace(config, **redirects)
     app = create_app(runtime, stand_ins)
     runner = GuardedRunner(app)
     await runner.setup()

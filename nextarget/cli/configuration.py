@@ -53,17 +53,18 @@ def check_config(
     separated by tabs: name, value, source. What is wrong goes to standard error; with --json everything is in one
     object.
     """
-    from nextarget.checking import checked
+    from nextarget.checking import checked, file_problems
 
     values = find_values(sandbox=sandbox)
     problems: tuple[SettingProblem, ...] = ()
     answers: list[Answer] | None = None
     try:
         usable = checked(values)
+        problems = tuple(file_problems(usable))
     except ConfigurationError as error:
         problems = error.problems
     else:
-        if live:
+        if live and not problems:
             from nextarget.cli.live import ask
 
             answers = list(ask(usable))

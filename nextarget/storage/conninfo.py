@@ -1,5 +1,6 @@
 """What PostgreSQL's own client makes of a URL. Apart from the database, so that a URL can be judged without one."""
 
+import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -8,6 +9,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
 from nextarget.errors import ConfigurationError, SettingProblem
+
+_NAME = re.compile(r"[A-Za-z_]{1,40}")
 
 
 def parameters_of(url: str) -> dict[str, Any]:
@@ -32,10 +35,10 @@ def parameters_of(url: str) -> dict[str, Any]:
 
 def _unknown_options(url: str) -> list[str]:
     """Names after the question mark that are none of libpq's. None of a query with an at sign, which may be the end of
-    a password."""
+    a password; and none that looks less like a name than those of any driver do."""
     query = urlsplit(url).query
     if "@" in unquote(query):
         return []
     known = {option.keyword.decode() for option in Conninfo.get_defaults()} | {"ssl"}
     names = [option.partition("=")[0] for option in query.split("&") if "=" in option]
-    return [name for name in dict.fromkeys(names) if name not in known and name.isidentifier() and name.isascii()]
+    return [name for name in dict.fromkeys(names) if name not in known and _NAME.fullmatch(name)]

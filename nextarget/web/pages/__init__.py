@@ -7,7 +7,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nextarget.errors import ProblemError
 from nextarget.web import cookies, parameters
-from nextarget.web.keys import RUNTIME
 from nextarget.web.negotiation import first_spoken, preferred_language
 from nextarget.web.pages import texts
 
@@ -59,7 +58,10 @@ def _language(request: web.BaseRequest) -> str:
 
 
 def _language_of_login(request: web.BaseRequest) -> str | None:
+    """Under either name of its cookie: a request that is refused unread belongs to no application, whose settings would
+    tell which it is."""
     states = request.query.getall("state", [])
     if not isinstance(request, web.Request) or len(states) != 1 or not parameters.STATE.fullmatch(states[0]):
         return None
-    return cookies.login_language(request, states[0], secure=request.app[RUNTIME].secure_cookies)
+    found = (cookies.login_language(request, states[0], secure=secure) for secure in (True, False))
+    return next(filter(None, found), None)
