@@ -53,6 +53,7 @@ def test_no_other_header_of_proxies_is_read(tmp_path, text):
         ("null", False, False),
         ("https://[::1", False, False),
         ("http://[::1", False, False),
+        ("http://[fe80::1%25e]", True, False),
     ],
 )
 def test_origins_are_what_browsers_and_apps_send(tmp_path, origin, accepted, in_production):

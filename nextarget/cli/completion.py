@@ -40,9 +40,10 @@ _ZSH = """
 # nextarget for zsh
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }
 _nextarget() {
-    local words_of_ours
+    local words_of_ours program=${(Q)words[1]}
     local -a described
-    if words_of_ours=$(${~${(Q)words[1]}} --complete zsh "${(@Q)words[2,CURRENT-1]}" "$PREFIX" 2>/dev/null); then
+    [[ $program == '~/'* ]] && program=$HOME/${program#'~/'}
+    if words_of_ours=$("$program" --complete zsh "${(@Q)words[2,CURRENT-1]}" "$PREFIX" 2>/dev/null); then
         described=(${(f)words_of_ours})
         (( $#described )) && _describe nextarget described
     else

@@ -181,6 +181,10 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
     for name in UNUSED:
         del values.found[name]
     values.warnings += _passed_over(outside, inside, fixed)
+    if "JWT_PRIVATE_KEY_FILE" in values.found:
+        values.warnings.append(
+            "The sandbox lets anybody in, and signs with JWT_PRIVATE_KEY_FILE: name a key that nothing else trusts."
+        )
     return values
 
 
@@ -193,6 +197,10 @@ def _passed_over(outside: "Values", inside: Mapping[str, str], fixed: "Mapping[s
 
 
 def _refuse_production(values: "Values") -> None:
+    """A word that is none may have been meant for it. Raises ConfigurationError."""
+    if "ENVIRONMENT" in values.found and values.word("ENVIRONMENT") is None:
+        problem = "is neither development nor production."
+        raise ConfigurationError([SettingProblem("ENVIRONMENT", problem, "Write development, or leave it out.")])
     if values.word("ENVIRONMENT") == "production":
         problem = f"is production (set in: {values.found['ENVIRONMENT'].source}), where there is no sandbox."
         raise ConfigurationError([SettingProblem("ENVIRONMENT", problem, "Leave out --sandbox, or the setting.")])

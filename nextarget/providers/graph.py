@@ -9,7 +9,7 @@ from typing import Any
 
 from nextarget.errors import IdentityRejected, ProviderFailed, ProviderRefused, ProviderUnavailable
 from nextarget.model import Secret
-from nextarget.providers.base import Answer, ProviderHttp, noted
+from nextarget.providers.base import MAX_ASKING, Answer, ProviderHttp, noted
 
 LATER = frozenset({1, 2, 4, 17, 32, 341, 368, 613, *range(80000, 80015)})
 """Error codes that mean: later. 1 and 2 are trouble of Facebook's, 368 is a block that ends, the others are limits.
@@ -26,6 +26,8 @@ _NOT_OURS = 100
 REMEMBER_SECONDS = 60
 """How long we go by what Facebook said of our own app token. After a change of the secret nobody is told the wrong
 thing for longer, and a stranger with made-up tokens causes one more question in that time."""
+RETRY_SECONDS = 5
+"""How long it is not asked again after it could not say: who waits for the answer then waits for one question alone."""
 
 Refusal = ProviderRefused | ProviderFailed | ProviderUnavailable
 
@@ -68,10 +70,12 @@ def id_text(value: object) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What Facebook said of our own app token, and until when we go by it (seconds of the clock)."""
+    """What Facebook said of our own app token, or why it could not say, and until when we go by it (seconds of the
+    clock)."""
 
     good: bool
     until: float
+    trouble: ProviderUnavailable | None = None
 
 
 class TokenDebugger:
@@ -90,6 +94,7 @@ class TokenDebugger:
         self._clock = clock
         self._said = _Said(good=False, until=float("-inf"))
         self._asking = asyncio.Lock()
+        self._waiting = 0
 
     async def facts(self, token: str) -> Mapping[str, Any]:
         """What Facebook says of a token; whether it may be used, the caller decides.
@@ -110,18 +115,35 @@ class TokenDebugger:
         raise IdentityRejected(reason, note=error.note)
 
     async def _own_token_is_good(self) -> bool:
-        """Whether Facebook takes our app token, by what it says of it; remembered for REMEMBER_SECONDS."""
-        async with self._asking:
-            if self._clock() >= self._said.until:
-                answer = await self._ask(self._own_token.reveal())
-                data = answer.document.get("data")
-                facts = data if answer.ok and isinstance(data, dict) else {}
-                error = failure(answer, "debug_token")
-                if not facts and isinstance(error, ProviderUnavailable):
-                    raise error
-                good = facts.get("is_valid") is True and str(facts.get("app_id")) == self._app_id
-                self._said = _Said(good, self._clock() + REMEMBER_SECONDS)
-            return self._said.good
+        """Whether Facebook takes our app token, by what it says of it; remembered for REMEMBER_SECONDS.
+
+        Raises ProviderUnavailable when it cannot say, or when MAX_ASKING sign-ins wait for it already.
+        """
+        if self._waiting >= MAX_ASKING:
+            raise ProviderUnavailable(note=f"facebook: {MAX_ASKING} sign-ins wait for what it says of our own token")
+        self._waiting += 1
+        try:
+            async with self._asking:
+                if self._clock() >= self._said.until:
+                    self._said = await self._ask_about_our_own()
+        finally:
+            self._waiting -= 1
+        if (trouble := self._said.trouble) is not None:
+            raise ProviderUnavailable(note=trouble.note, retry_after=trouble.retry_after)
+        return self._said.good
+
+    async def _ask_about_our_own(self) -> _Said:
+        try:
+            answer = await self._ask(self._own_token.reveal())
+            data = answer.document.get("data")
+            facts = data if answer.ok and isinstance(data, dict) else {}
+            error = failure(answer, "debug_token")
+            if not facts and isinstance(error, ProviderUnavailable):
+                raise error
+        except ProviderUnavailable as trouble:
+            return _Said(good=False, until=self._clock() + RETRY_SECONDS, trouble=trouble)
+        good = facts.get("is_valid") is True and str(facts.get("app_id")) == self._app_id
+        return _Said(good, self._clock() + REMEMBER_SECONDS)
 
     async def _ask(self, token: str) -> Answer:
         return await self._http.get(

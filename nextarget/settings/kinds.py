@@ -172,8 +172,10 @@ def _browser_origin(text: str) -> str:
 def is_safe_origin(text: str) -> bool:
     """Whether nobody on the network can put a page there: an app carries its own, and https proves whose it is. Names
     below localhost are this machine too (RFC 6761, 6.3)."""
+    if not text.strip().startswith("http:"):
+        return True
     found = re.fullmatch(r"http://(?:\[([0-9a-f:.]+)\]|([^:]*))(?::[0-9]*)?", text.strip())
-    host = (found[1] or found[2]) if found else "localhost"
+    host = (found[1] or found[2]) if found else ""
     return is_loopback(host) or host.endswith(".localhost")
 
 

@@ -34,8 +34,8 @@ FLUSH_LINES = 64
 work, each finds the processor's cache cold, and costs twice as much."""
 
 # Words with an at sign, and runs long enough to be a token. The look-behind keeps it linear: it reads a word once.
-_SENSITIVE = re.compile(r"(?<!\S)[^\s@]*+@\S*|[\w\-.~+/=|%]{16,}", re.ASCII)
-_LONG = re.compile(r"[\w\-~+=|%]{32,}", re.ASCII)
+_SENSITIVE = re.compile(r"(?<!\S)(?:(?!%40)[^\s@])*+(?:@|%40)\S*|[\w\-.~+/=|%]{16,}", re.ASCII)
+_LONG = re.compile(r"[\w\-~+=|%]{24,}", re.ASCII)
 _BETWEEN_SEGMENTS = re.compile(r"([/:])")
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
@@ -58,7 +58,7 @@ def scrubbed(text: str, *, length: int = 200, known: Collection[str] = ()) -> st
 def scrubbed_uri(uri: str, *, length: int = 200) -> str:
     """Of a URI of somebody else's what is fit for a log: scheme, host, port and path, one line. No query, no fragment,
     no user, and no segment that holds an email address or is long enough to be a token."""
-    start = re.split(r"[?#]", uri[: 5 * length], maxsplit=1)[0]
+    start = re.split(r"[?#;]", uri[: 5 * length], maxsplit=1)[0]
     scheme, joint, rest = start.partition("://")
     if joint:
         authority, slash, path = rest.partition("/")
@@ -69,8 +69,10 @@ def scrubbed_uri(uri: str, *, length: int = 200) -> str:
 
 
 def scrubbed_client_id(client_id: str) -> str:
-    """A client id of somebody else's, if it looks like one."""
-    return client_id if not client_id or _CLIENT_ID.fullmatch(client_id) else "[...]"
+    """A client id of somebody else's, if it looks like one, and no piece of it like a token."""
+    if not client_id or (_CLIENT_ID.fullmatch(client_id) and not _LONG.search(client_id)):
+        return client_id
+    return "[...]"
 
 
 def get_logger() -> Any:

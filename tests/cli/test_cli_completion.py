@@ -128,6 +128,22 @@ def test_a_program_that_is_called_by_its_path_is_asked_itself(open_shell) -> Non
     shell.press("--help\n", "Usage: nextarget activate-user")
 
 
+@pytest.mark.parametrize("typed", ["'./[ab]/nextarget'", "'./a/nextarget(e:touch pwned:)'"])
+def test_zsh_asks_no_other_program_than_the_one_that_was_typed(home: Path, typed: str) -> None:
+    """What zsh would take for a pattern is a part of the name, and runs nothing else."""
+    need(shutil.which("zsh"), "zsh is not installed")
+    for folder in ("[ab]", "a"):
+        (home / folder).mkdir()
+        (home / folder / "nextarget").write_text(f"#!/bin/sh\ntouch asked-{'it' if folder == '[ab]' else 'another'}\n")
+        (home / folder / "nextarget").chmod(0o700)
+    asks = "compdef() { }; _describe() { }; _files() { }\n" + completion.script("zsh")
+    asks += '\nwords=("$1" list-u) CURRENT=2 PREFIX=list-u; _nextarget'
+    subprocess.run(["zsh", "-f", "-c", asks, "zsh", typed], cwd=home, timeout=HANG_SECONDS, check=False)
+    assert (home / "asked-it").exists() == ("[ab]" in typed)
+    assert not (home / "asked-another").exists()
+    assert not (home / "pwned").exists()
+
+
 def test_where_a_file_is_wanted_files_are_completed(open_shell, home: Path) -> None:
     """`backup` is given one; the shell knows its own."""
     (home / "yesterday.db").touch()

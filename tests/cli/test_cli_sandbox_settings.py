@@ -92,10 +92,11 @@ def test_other_commands_go_by_the_same_settings(team, run):
 def test_what_the_sandbox_does_not_go_by_is_said_once_at_its_start(team):
     """By name alone, however wrong it is; nothing of it keeps the sandbox from starting."""
     with served(team, "--sandbox", "--port", str(free_port()), JWT_SECRET_KEY="") as server:
-        (said,) = warnings(server)
+        said, key = warnings(server)
     listed = said.partition(": ")[2].partition(".")[0].split(", ")
     assert sorted(listed) == sorted(name.removesuffix("_FILE") for name in NOT_USED)
     assert "hunter2" not in said
+    assert "JWT_PRIVATE_KEY_FILE: name a key that nothing else trusts" in key
 
 
 @pytest.mark.sqlite_only("a sandbox has a file of its own")
@@ -103,7 +104,7 @@ def test_check_config_says_the_same_of_the_sandbox(team, run):
     """And shows what is used in their place."""
     document = json.loads(run("check-config", "--sandbox", "--json").out)
     assert document["ok"] is True
-    (said,) = document["warnings"]
+    said, _key = document["warnings"]
     assert "DATABASE_URL" in said
     shown = {setting["name"]: setting for setting in document["settings"]}
     assert shown["APP_REDIRECT_URIS"] == {
@@ -120,3 +121,14 @@ def test_without_settings_of_a_team_nothing_is_said(folder, run):
     assert document["warnings"] == []
     shown = {setting["name"]: setting["value"] for setting in document["settings"]}
     assert "http://127.0.0.1/callback" in shown["APP_REDIRECT_URIS"]
+
+
+@pytest.mark.parametrize("word", ["prodution", "staging"])
+def test_a_word_that_may_have_meant_production_opens_no_sandbox(folder, run, monkeypatch, word):
+    """Anybody could sign in as anybody; outside the sandbox such a word is a mistake, too."""
+    monkeypatch.setenv("ENVIRONMENT", word)
+    for arguments in (["serve", "--sandbox"], ["check-config", "--sandbox"], ["list-users", "--sandbox"]):
+        result = run(*arguments)
+        assert result.status == 78
+        assert "neither development nor production" in result.err
+    assert not list(folder.iterdir())

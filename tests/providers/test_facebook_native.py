@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from aioresponses import CallbackResult
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from nextarget.errors import IdentityRejected, ProviderFailed, ProviderUnavailable
@@ -17,9 +18,9 @@ from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
 from nextarget.providers.base import NativeIdentity, ProviderHttp, SubjectTokenType
 from nextarget.providers.facebook import Facebook
-from nextarget.providers.graph import REMEMBER_SECONDS, TokenDebugger
+from nextarget.providers.graph import REMEMBER_SECONDS, RETRY_SECONDS, TokenDebugger
 from tests.providers.conftest import FACEBOOK as CONFIG
-from tests.providers.conftest import Clock, Provider
+from tests.providers.conftest import Clock, Provider, Response
 from tests.tokens.forging import contains_part_of, rs256
 
 TOKEN = "EAAGm0PX4ZCpsBAOZCZB-token-of-a-person"
@@ -219,39 +220,77 @@ async def test_a_token_that_facebook_refuses_is_our_fault_while_it_refuses_ours_
     assert not contains_part_of(str(caught.value.note), CONFIG.client_secret.reveal())
 
 
-async def test_nobody_is_at_fault_while_facebook_cannot_say(facebook: Facebook, provider: Provider) -> None:
-    """What cannot be told apart now can be later, and is not remembered."""
+async def test_nobody_is_at_fault_while_facebook_cannot_say(
+    http: aiohttp.ClientSession, provider: Provider, clock: Clock
+) -> None:
+    """What cannot be told apart now can be in a few seconds. Until then nobody asks again: whoever waited for the
+    answer would wait once more, and each stranger with a made-up token for longer."""
+    debugger = debugger_at(http, clock)
     refuses(provider, 190, repeat=True)
     provider.answers("GET", ABOUT_US, {"error": {"code": 4}}, status=400)
-    with pytest.raises(ProviderUnavailable):
-        await classic(facebook)
+    found = await asyncio.gather(*(debugger.facts(TOKEN) for _ in range(3)), return_exceptions=True)
+    assert [type(error) for error in found] == [ProviderUnavailable] * 3
+    assert questions_about_us(provider) == 1
+    clock.seconds += RETRY_SECONDS
     provider.answers("GET", ABOUT_US, GOOD_APP)
-    await rejected(classic(facebook))
+    with pytest.raises(IdentityRejected):
+        await debugger.facts(TOKEN)
+    assert questions_about_us(provider) == 2
+
+
+async def test_only_so_many_wait_for_what_facebook_says_of_us(
+    http: aiohttp.ClientSession, provider: Provider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Facebook that hangs gathers no crowd behind one question."""
+    monkeypatch.setattr("nextarget.providers.graph.MAX_ASKING", 2)
+    over = asyncio.Event()
+
+    async def hang(_url: object, **_options: object) -> CallbackResult:
+        await over.wait()
+        return CallbackResult(payload=GOOD_APP, response_class=Response)
+
+    debugger = debugger_at(http, clock)
+    refuses(provider, 190, repeat=True)
+    provider.answers("GET", ABOUT_US, callback=hang)
+    waiting = {asyncio.create_task(debugger.facts(TOKEN)) for _ in range(5)}
+    refused: set[asyncio.Task[Any]] = set()
+    while len(refused) < 3:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        refused |= done
+    assert [type(task.exception()) for task in refused] == [ProviderUnavailable] * 3
+    over.set()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in found] == [IdentityRejected] * 2
+
+
+def debugger_at(http: aiohttp.ClientSession, clock: Clock) -> TokenDebugger:
+    return TokenDebugger(
+        ProviderHttp(http, Name.FACEBOOK), f"{GRAPH}/debug_token", CONFIG.client_id, CONFIG.client_secret, clock=clock
+    )
+
+
+def questions_about_us(provider: Provider) -> int:
+    return sum(asked.params == {"input_token": OWN} for asked in provider.asked)
 
 
 async def test_our_own_token_is_asked_about_once_in_a_while(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock
 ) -> None:
     """A stranger with made-up tokens causes no second question each; a changed secret is noticed."""
-    debugger = TokenDebugger(
-        ProviderHttp(http, Name.FACEBOOK), f"{GRAPH}/debug_token", CONFIG.client_id, CONFIG.client_secret, clock=clock
-    )
+    debugger = debugger_at(http, clock)
     refuses(provider, 190, repeat=True)
     provider.answers("GET", ABOUT_US, GOOD_APP)
-
-    def questions() -> int:
-        return sum(asked.params == {"input_token": OWN} for asked in provider.asked)
 
     for _ in range(3):
         found = await asyncio.gather(*(debugger.facts(TOKEN) for _ in range(3)), return_exceptions=True)
         assert [type(error) for error in found] == [IdentityRejected] * 3
-    assert questions() == 1
+    assert questions_about_us(provider) == 1
     clock.seconds += REMEMBER_SECONDS
     provider.answers("GET", ABOUT_US, {"error": {"code": 190}}, status=400)
     for _ in range(2):
         with pytest.raises(ProviderFailed):
             await debugger.facts(TOKEN)
-    assert questions() == 2
+    assert questions_about_us(provider) == 2
 
 
 @pytest.mark.parametrize("code", [102, 190])

@@ -48,7 +48,7 @@ def test_no_base64_survives(before: str, octets: bytes, after: str) -> None:
         assert text not in scrubbed(f"{before}{text}{after}", length=10_000)
 
 
-@given(around, url_safe, st.sampled_from("?#"), url_safe)
+@given(around, url_safe, st.sampled_from("?#;"), url_safe)
 def test_of_a_uri_neither_query_nor_fragment_survives(before: str, path: str, mark: str, secret: str) -> None:
     """Wherever the first mark comes, and whatever comes before it."""
     start = f"{before}/{path}"
@@ -56,6 +56,29 @@ def test_of_a_uri_neither_query_nor_fragment_survives(before: str, path: str, ma
     assert told == scrubbed_uri(start)
     assert "?" not in told
     assert "#" not in told
+    assert ";" not in told
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["ca959cdf-2a37-4a51-9d0b-4370cb4a3ba7.1.4zLkokYmpNa3JGA9doZ6x5CjD_vZkYWmzVQVUZrg0UM", "dk" * 22, "a-b_c" * 6],
+)
+def test_a_token_that_was_sent_for_something_else_is_not_told(token: str) -> None:
+    """A refresh token or a code in the place of a client id, or in a redirect's path or path parameters."""
+    assert scrubbed_client_id(token) == "[...]"
+    for uri in (f"https://app.example/cb/{token}", f"https://app.example/cb;code={token[:16]};x"):
+        assert token[:16] not in scrubbed_uri(uri)
+
+
+def test_a_client_id_that_looks_like_one_is_told() -> None:
+    """An operator has to see which app asked."""
+    for client_id in ("nextarget-app", "org.example.app", "com.example.app:web", ""):
+        assert scrubbed_client_id(client_id) == client_id
+
+
+def test_an_encoded_email_is_an_email() -> None:
+    """As a query has it."""
+    assert scrubbed("mail a%40ex.org is taken") == "mail [...] is taken"
 
 
 @given(url_safe, st.sampled_from(["@", "%40"]))
