@@ -31,7 +31,7 @@ APP_REDIRECT_URIS = (
 TEAMS_OWN = frozenset({"APP_REDIRECT_URIS"})
 """What is made up only where a team has not set it: its app is to meet here what it will meet elsewhere."""
 UNUSED = (
-    *("JWT_PREVIOUS_SECRET_KEYS", "HTTPS_PROXY", "NO_PROXY"),
+    *("JWT_PREVIOUS_SECRET_KEYS", "HTTPS_PROXY", "NO_PROXY", "FACEBOOK_CONFIG_ID"),
     *("RATE_LIMIT_STORAGE_URL", "RATE_LIMIT_BEGIN", "RATE_LIMIT_FINISH", "RATE_LIMIT_REFRESH"),
 )
 """What has no use here: other secrets sign nothing, providers are on this machine, and there are no limits."""

@@ -32,6 +32,19 @@ def test_every_setting_is_shown_with_value_and_source(run, secret, folder, monke
         assert hidden not in result.out + result.err
 
 
+def test_a_default_is_shown_as_it_would_be_written(run, secret, folder):
+    """What is shown can be put into `.env` as it is, and means the same."""
+    shown = {}
+    for _ in range(2):
+        lines = [line.split("\t") for line in run("check-config").out.splitlines()]
+        shown = {name: value for name, value, source in lines if source in {"default", ".env"} and value != "(not set)"}
+        (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in shown.items()))
+    assert shown["JSON_FLOW"] == "true"
+    assert shown["FACEBOOK_PKCE"] == "false"
+    assert shown["APP_REDIRECT_URIS"] == "nextarget://callback"
+    assert run("check-config").status == 0
+
+
 def test_what_is_wrong_does_not_hide_what_is_there(run, secret, monkeypatch):
     """All values are shown, wrong ones included; the problems are counted; the status is 78."""
     monkeypatch.setenv("PORT", "many")

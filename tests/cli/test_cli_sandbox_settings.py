@@ -32,6 +32,10 @@ NOT_USED = {
     "WORKERS": "4",
     "RATE_LIMIT_STORAGE_URL": "nonsense",
     "RATE_LIMIT_BEGIN": "many",
+    "DRAIN_SECONDS": "5",
+    "FACEBOOK_CONFIG_ID": "1234567890",
+    "HTTPS_PROXY": "http://ada:hunter2@proxy.example.org:3128",
+    "NO_PROXY": "internal.example.org",
 }
 
 

@@ -239,6 +239,12 @@ async def test_basic_and_the_body_must_name_the_same_client(token: Token, path: 
     assert_oauth_error(await token.server.ask("POST", path, data=body, headers=headers), "invalid_client", 401)
     body |= {"client_id": "nextarget-app", "client_secret": "x"}
     assert_oauth_error(await token.server.ask("POST", path, data=body, headers=headers), "invalid_client", 401)
+    other = {"Authorization": basic("another-app:")}
+    body = token.form | {"token": token.tokens["refresh_token"]}
+    for named in ({}, {"client_id": "nextarget-app"}):
+        assert_oauth_error(
+            await token.server.ask("POST", path, data=body | named, headers=other), "invalid_client", 401
+        )
     twice = CIMultiDict([("Authorization", headers["Authorization"])] * 2)
     body = token.form | {"token": token.tokens["refresh_token"]}
     assert_oauth_error(await token.server.ask("POST", path, data=body, headers=twice), "invalid_client", 401)

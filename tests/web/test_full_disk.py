@@ -118,3 +118,18 @@ async def test_a_log_of_warnings_alone_tells_of_a_full_disk(server: Server, disk
     assert (await server.get("/health/ready")).status == 200
     events = [line["event"] for line in quiet_log.lines if line["event"] != "request"]
     assert events == ["database_unavailable", "database_available"]
+
+
+async def test_a_server_that_nobody_asks_finds_out_by_itself_that_there_is_room(
+    disk: SmallDisk, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one request or look of anybody's."""
+    monkeypatch.setattr(readiness, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(readiness, "FRESH_SECONDS", 0)
+    async with running(disk.folder, RATE_LIMIT_ENABLED="false") as server:
+        disk.fill()
+        await until_it_fails(server)
+        disk.empty()
+        async with asyncio.timeout(30):
+            while not log.events("database_available"):
+                await asyncio.sleep(0.01)

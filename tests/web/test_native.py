@@ -17,7 +17,7 @@ from nextarget.model import Millis, Provider
 from nextarget.sandbox.people import ACCESS_TOKEN_FAULTS, ID_TOKEN_FAULTS, PEOPLE, Fault, people_of
 from nextarget.services import accounts
 from nextarget.services.sessions import end_all
-from nextarget.storage import users
+from nextarget.storage import audit, users
 from nextarget.tokens import one_time
 from nextarget.web.keys import ONLINE
 from tests.apps import assert_oauth_error, stands
@@ -457,14 +457,19 @@ async def test_a_provider_that_is_not_configured_is_told(tmp_path: Path) -> None
 
 
 @BOTH
-async def test_a_deactivated_person_is_refused(server: Server, phone: Phone, provider: Provider) -> None:
-    """RFC 8693, 2.2.2: unacceptable by policy is invalid_request; the sentence says what to do."""
+async def test_a_deactivated_person_is_refused(server: Server, phone: Phone, provider: Provider, log: Log) -> None:
+    """RFC 8693, 2.2.2: unacceptable by policy is invalid_request; the sentence says what to do. The attempt is in the
+    log and on the user's record."""
     tokens = await phone.sign_in(provider)
     database = server.runtime.database
     [user] = await database.read(users.page)
     await database.write(accounts.set_active, user, active=False, now=server.runtime.clock())
     assert_refused(await phone.exchange(provider, await phone.id_token(provider)), UserDeactivated.sentence)
     assert not await stands(server, tokens)
+    [line] = [line for line in log.lines if "deactivated" in line.get("reason", "")]
+    assert line["user_id"] == user.id
+    [attempt, *_] = await database.read(audit.latest_of_user, user.id)
+    assert (attempt.event, attempt.detail) == ("login_failed", "user_deactivated: Account deactivated")
 
 
 @BOTH
