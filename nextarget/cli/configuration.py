@@ -154,4 +154,4 @@ def _print(
     for answer in answers or ():
         say(f"{'' if answer.ok else 'Error: '}{answer.asked.capitalize()}: {answer.said}")
     if all(answer.ok for answer in answers or ()):
-        say("No problems found.")
+        say(f"No problems found{', but see the warnings above' if warnings else ''}.")

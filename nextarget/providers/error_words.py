@@ -39,7 +39,7 @@ _GOOGLE = {
 }
 """https://developers.google.com/identity/protocols/oauth2/web-server (authorization errors),
 https://support.google.com/accounts/answer/16668185 and https://support.google.com/a/answer/6301076; in practice
-also `restricted_client` (a consent screen that is not set up), `disabled_client`, `invalid_account`, `immediate_failed`."""
+also `restricted_client` (a consent screen is not set up), `disabled_client`, `invalid_account`, `immediate_failed`."""
 
 _FACEBOOK = {
     "FacebookApiException",
