@@ -143,7 +143,7 @@ def _print(
     answers: "list[Answer] | None",
 ) -> None:
     if on_terminal():
-        print_table(_COLUMNS, ((s.name, s.value or "-", s.source) for s in settings))
+        print_table(_COLUMNS, ((s.name, s.value or "-", s.source) for s in settings), empty="")
     else:
         print_lines(((s.name, s.value or "", s.source) for s in settings), own=True)
     say(", ".join(f"{provider.display_name}: {state}" for provider, state in providers.items()) + ".")
