@@ -25,7 +25,8 @@ def checked(values: Values) -> Settings:
     """
     problems: list[SettingProblem] = []
     settings = _tried(values.settings, problems)
-    _tried(lambda: _private_key_named(values), problems)
+    if all(problem.setting != "JWT_PRIVATE_KEY_FILE" for problem in problems):
+        _tried(lambda: _private_key_named(values), problems)
     _tried(lambda: _read_by_driver(values), problems)
     if problems or settings is None:
         raise ConfigurationError(problems)

@@ -1,5 +1,6 @@
 """README, .env.example, CHANGELOG, OpenAPI document and wheel say what the code does."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -272,3 +273,26 @@ def test_readme_leads_to_every_page_of_the_documentation() -> None:
     pages = [name for name in DOCUMENTS if name.startswith("docs/")]
     assert "docs/apps/emulators-and-phones.md" in pages
     assert all(f"]({name})" in README for name in pages)
+
+
+def _written_in_code() -> set[str]:
+    """Every text in the code, with … for what is only known when it runs."""
+    texts = set()
+    for path in (ROOT / "nextarget").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values]
+                texts.add("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.add(node.value)
+    return texts
+
+
+def test_the_reasons_that_the_readme_lists_are_what_the_log_says() -> None:
+    """Word by word, so that who looks for one in the log finds it."""
+    _, _, about_log = section("Seeing what it does").partition("**The log**")
+    table = [line for line in about_log.splitlines() if line.startswith("| `")]
+    words = [text for line in table for text in re.findall(r"`([^`]+)`", line)]
+    reasons = {re.sub(r"\d+", "…", text) for text in words if " " in text}
+    assert len(reasons) > 15
+    assert reasons - _written_in_code() == set()

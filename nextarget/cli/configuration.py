@@ -143,7 +143,7 @@ def _print(
     answers: "list[Answer] | None",
 ) -> None:
     if on_terminal():
-        print_table(_COLUMNS, ((s.name, s.value or "-", s.source) for s in settings))
+        print_table(_COLUMNS, ((s.name, s.value or "-", s.source) for s in settings), empty="")
     else:
         print_lines(((s.name, s.value or "", s.source) for s in settings), own=True)
     say(", ".join(f"{provider.display_name}: {state}" for provider, state in providers.items()) + ".")
@@ -154,4 +154,4 @@ def _print(
     for answer in answers or ():
         say(f"{'' if answer.ok else 'Error: '}{answer.asked.capitalize()}: {answer.said}")
     if all(answer.ok for answer in answers or ()):
-        say("No problems found.")
+        say(f"No problems found{', but see the warnings above' if warnings else ''}.")

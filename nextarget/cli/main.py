@@ -2,13 +2,15 @@
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from nextarget import __version__
 from nextarget.cli import completion, configuration, databases, serving, tokens, users
@@ -31,8 +33,45 @@ Examples:
 """
 
 
+_INSETS = 2
+"""Characters at the right that help leaves free."""
+_USUAL_LEAST = 50 + _INSETS
+"""Of a terminal for which Typer writes its help."""
+
+
+def _leave_room(formatter: Any) -> None:
+    """On a narrow terminal, names take at most half of a line; a longer one has a line to itself."""
+    if formatter.width < _USUAL_LEAST:
+        formatter.write_dl = partial(formatter.write_dl, col_max=formatter.width // 2 - 2 * _INSETS)
+
+
+class Command(TyperCommand):
+    """One command, whose usage names an argument as its help does."""
+
+    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        _leave_room(formatter)
+        super().format_options(ctx, formatter)
+
+
+class Program(typer.Typer):
+    """Whose commands are of the kind above."""
+
+    def command(self, *names: str, **options: Any) -> Any:  # type: ignore[override]
+        return super().command(*names, **({"cls": Command} | options))
+
+
 class Commands(TyperGroup):
     """Runs a command, and says in a sentence why it failed."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Help fits the terminal: Typer's own is never narrower than fifty columns."""
+        columns = shutil.get_terminal_size().columns
+        if columns < _USUAL_LEAST:
+            options.setdefault("terminal_width", max(columns - _INSETS, 1))
+        return super().make_context(*arguments, **options)
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         with _explained():  # some options are commands
@@ -43,6 +82,10 @@ class Commands(TyperGroup):
             result: object = super().invoke(ctx)
             sys.stdout.flush()
         return result
+
+    def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        _leave_room(formatter)
+        super().format_options(ctx, formatter)
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         """Whole summaries: Typer's own would end in dots where a line has no room for them."""
@@ -56,7 +99,7 @@ class Commands(TyperGroup):
         return option
 
 
-app = typer.Typer(
+app = Program(
     cls=Commands,
     help="Sign-in with Google and Facebook for a mobile app.",
     epilog=_EPILOG,
@@ -139,6 +182,9 @@ def _explained() -> Iterator[None]:
     """Whatever goes wrong becomes a sentence, and typer.Exit with the exit status."""
     try:
         yield
+    except typer.BadParameter as error:
+        error.message = _plain(error.message)
+        raise
     except NexTargetError as error:
         _explain(error)
         raise typer.Exit(error.exit_status if isinstance(error, OperatorError) else 1) from None
@@ -151,6 +197,14 @@ def _explained() -> Iterator[None]:
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def _plain(message: str) -> str:
+    """What pydantic says of a value, for Typer, in the words of this program."""
+    for theirs, ours in (("Value error, ", ""), ("Input should be ", "It must be "), ("a valid integer", "a number")):
+        message = message.replace(theirs, ours, 1)
+    message = message.partition(", unable to parse")[0]
+    return message if message.endswith((".", "?")) else f"{message}."
 
 
 def _explain(error: NexTargetError) -> None:

@@ -85,7 +85,7 @@ def _serve(settings: "Settings", warnings: "list[str]", options: "Mapping[str, s
     from nextarget import telemetry
 
     console = wiring.logs_to_console(settings)
-    telemetry.configure_logging(level=settings.log_level, console=console)
+    telemetry.configure_logging(level=settings.log_level, console=console, colors=wiring.in_colors())
     try:
         for warning in warnings:
             telemetry.get_logger().warning("settings_warning", detail=warning)
@@ -96,7 +96,8 @@ def _serve(settings: "Settings", warnings: "list[str]", options: "Mapping[str, s
     except NexTargetError as error:
         if console:
             raise
-        telemetry.get_logger().error("cannot_serve", detail=error.for_operator, note=error.note)
+        note = {"note": error.note} if error.note else {}
+        telemetry.get_logger().error("cannot_serve", detail=error.for_operator, **note)
         raise typer.Exit(error.exit_status if isinstance(error, OperatorError) else 1) from None
 
 

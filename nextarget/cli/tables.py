@@ -36,12 +36,16 @@ class Column:
         return self.width or self.least
 
 
-def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """A table of rows; where the terminal has no room for one, a line for each cell, with its column's title."""
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, empty: str) -> None:
+    """A table of rows; where the terminal has no room for one, a line for each cell, with its column's title. Without
+    any row it is the sentence `empty`."""
     total = shutil.get_terminal_size(_USUAL_SIZE).columns
     layout = _Lines.fitting(columns, total) or _Cells([column.title for column in columns], total)
     remaining = iter(rows)
     part = list(islice(remaining, ROWS_AT_ONCE))
+    if not part:
+        _write(f"{empty}\n")
+        return
     _write(layout.head(), *(layout.shown([printable(cell) for cell in row]) for row in part))
     while part := list(islice(remaining, ROWS_AT_ONCE)):
         _write(*(layout.shown([printable(cell) for cell in row]) for row in part))

@@ -119,6 +119,7 @@ def list_users(
             print_table(
                 _LIST_COLUMNS,
                 ((u.email, u.provider, _state(u), iso_time(u.created_at)[:10], u.id) for u in found),
+                empty="No user is such." if provider or inactive or email else "There are no users.",
             )
         else:
             print_lines((u.id, u.email, u.provider, _verified(u), _state(u), iso_time(u.created_at)) for u in found)
@@ -193,9 +194,10 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
         return
     print_facts(facts)
     print()
-    print_table(_SESSION_COLUMNS, standing)
+    print_table(_SESSION_COLUMNS, standing, empty="No session stands.")
     print()
-    print_table(_EVENT_COLUMNS, ((iso_time(event.at), event.event, event.detail or "") for event in record.events))
+    events_shown = ((iso_time(event.at), event.event, event.detail or "") for event in record.events)
+    print_table(_EVENT_COLUMNS, events_shown, empty="No event is on record.")
 
 
 def deactivate_user(user: UserArgument, sandbox: SandboxOption = False) -> None:

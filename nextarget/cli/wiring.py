@@ -108,7 +108,7 @@ def opened(*, sandbox: bool) -> Iterator["Runtime"]:
     from nextarget.runtime import Runtime
     from nextarget.telemetry import configure_logging
 
-    configure_logging(level=settings.log_level, console=logs_to_console(settings))
+    configure_logging(level=settings.log_level, console=logs_to_console(settings), colors=in_colors())
     runtime = Runtime(settings)
     try:
         _demand_schema(runtime.database, sandbox=sandbox)
@@ -131,11 +131,18 @@ def logs_to_console(settings: "Settings") -> bool:
     return settings.log_format == "console" or (settings.log_format is None and sys.stderr.isatty())
 
 
+def in_colors() -> bool:
+    """Whether log lines for a person may have colours: on a terminal, unless the person wants none."""
+    from nextarget.settings.shells import wants_no_color
+
+    return sys.stderr.isatty() and not wants_no_color()
+
+
 def log_warnings() -> None:
     """For a command that reads no setting of logs: what is worth a warning goes to standard error."""
     from nextarget.telemetry import configure_logging
 
-    configure_logging(level="warning", console=sys.stderr.isatty())
+    configure_logging(level="warning", console=sys.stderr.isatty(), colors=in_colors())
 
 
 def init_db_command(*, sandbox: bool) -> str:

@@ -142,11 +142,11 @@ class ProviderHttp:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Ask; `operation` is what for, in the metrics."""
-        with self._place(), self.breaker.call():
+        with self._place(operation), self.breaker.call():
             return await self._ask("GET", url, operation, self._turns, params=params, headers=headers)
 
     async def post(self, url: str, form: Mapping[str, str]) -> Answer:
-        with self._place(), self.breaker.call():
+        with self._place("token"), self.breaker.call():
             return await self._ask("POST", url, "token", self._turns, data=form)
 
     async def get_keys(self, url: str) -> Answer:
@@ -158,11 +158,11 @@ class ProviderHttp:
         return await self._ask("GET", url, "keys", nullcontext())
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
+    def _place(self, operation: metrics.Operation) -> Iterator[None]:
         """Surrounds a question. Raises ProviderUnavailable when there are MAX_ASKING, of which the breaker learns
         nothing: the provider may be well."""
         if self._asking >= MAX_ASKING:
-            raise ProviderUnavailable(note=f"{self._provider}: {MAX_ASKING} questions wait for it already")
+            raise ProviderUnavailable(note=f"{self.named(operation)}: {MAX_ASKING} questions wait for it already")
         self._asking += 1
         try:
             yield
@@ -178,45 +178,49 @@ class ProviderHttp:
         **options: Any,
     ) -> Answer:
         with metrics.asking(self._provider, operation):
-            return await self._ask_in_time(method, url, turn, options)
+            return await self._ask_in_time(method, url, self.named(operation), turn, options)
+
+    def named(self, operation: metrics.Operation) -> str:
+        """How a note begins: who was asked, and what for."""
+        return f"{self._provider} {operation}"
 
     async def _ask_in_time(
-        self, method: str, url: str, turn: AbstractAsyncContextManager[None], options: dict[str, Any]
+        self, method: str, url: str, asked: str, turn: AbstractAsyncContextManager[None], options: dict[str, Any]
     ) -> Answer:
         try:
             async with asyncio.timeout(TOTAL_SECONDS), turn:
                 try:
-                    return await self._once(method, url, options)
+                    return await self._once(method, url, asked, options)
                 except aiohttp.ClientConnectorError:  # never reached the provider, so it is safe to repeat
-                    return await self._once(method, url, options)
+                    return await self._once(method, url, asked, options)
         except TimeoutError:
-            raise ProviderUnavailable(note=f"{self._provider}: no answer in time") from None
+            raise ProviderUnavailable(note=f"{asked}: no answer in time") from None
         except aiohttp.ClientHttpProxyError as error:
-            raise ProviderUnavailable(note=f"{self._provider}: the proxy answered {error.status}") from None
+            raise ProviderUnavailable(note=f"{asked}: the proxy answered {error.status}") from None
         except aiohttp.ClientError as error:
             why = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
-            raise ProviderUnavailable(note=f"{self._provider}: {type(error).__name__}{scrubbed(why)}") from None
+            raise ProviderUnavailable(note=f"{asked}: {type(error).__name__}{scrubbed(why)}") from None
 
-    async def _once(self, method: str, url: str, options: dict[str, Any]) -> Answer:
+    async def _once(self, method: str, url: str, asked: str, options: dict[str, Any]) -> Answer:
         if self._proxy is not None:
             options = options | {"proxy": self._proxy.toward(url)}
         async with self._session.request(method, url, allow_redirects=False, **options) as response:
             if response.status >= 500 or response.status == 429:
                 raise ProviderUnavailable(
-                    note=f"{self._provider}: status {response.status}",
+                    note=f"{asked}: status {response.status}",
                     retry_after=retry_after(response.headers, now=time()),
                 )
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
-                    raise ProviderFailed(note=f"{self._provider}: answer too large")
+                    raise ProviderFailed(note=f"{asked}: answer too large")
             try:
                 document = orjson.loads(body)
             except orjson.JSONDecodeError:
                 document = None
             if not isinstance(document, dict):
-                raise ProviderFailed(note=f"{self._provider}: status {response.status}, not a JSON object")
+                raise ProviderFailed(note=f"{asked}: status {response.status}, not a JSON object")
             return Answer(response.status, document, response.headers)
 
 
@@ -229,7 +233,7 @@ def with_parameters(endpoint: str, parameters: Mapping[str, str]) -> str:
 def oauth_note(error: str | None, description: str | None, *more: str | None) -> str:
     """An OAuth error for the log, `more` words about it included: scrubbed, but for words that are documented."""
     words = dict.fromkeys(word for word in (error or "no error code", *more) if word)
-    return f"{', '.join(noted(word) for word in words)}: {noted(description or '')}"
+    return ", ".join(map(noted, words)) + (f": {noted(description)}" if description else "")
 
 
 def noted(text: str) -> str:

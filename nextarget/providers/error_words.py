@@ -13,25 +13,33 @@ _STANDARDS = {
     "request_uri_not_supported",
     "temporarily_unavailable",
     "unauthorized_client",
+    "unmet_authentication_requirements",
     "unsupported_grant_type",
     "unsupported_response_type",
 }
-"""RFC 6749, 4.1.2.1 and 5.2; OpenID Connect Core, 3.1.2.6."""
+"""RFC 6749, 4.1.2.1 and 5.2; OpenID Connect Core, 3.1.2.6; OpenID Connect Unmet Authentication Requirements, 2."""
 
 _GOOGLE = {
     "access_not_configured",
     "admin_policy_enforced",
+    "app_not_configured_for_user",
+    "app_not_enabled_for_user",
     "deleted_client",
+    "disabled_client",
     "disallowed_useragent",
+    "immediate_failed",
     "internal_failure",
+    "invalid_account",
     "org_internal",
     "origin_mismatch",
     "rate_limit_exceeded",
     "redirect_uri_mismatch",
+    "restricted_client",
     "unregistered_origin",
 }
-"""https://developers.google.com/identity/protocols/oauth2/web-server (authorization errors) and
-https://support.google.com/accounts/answer/16668185"""
+"""https://developers.google.com/identity/protocols/oauth2/web-server (authorization errors),
+https://support.google.com/accounts/answer/16668185 and https://support.google.com/a/answer/6301076; in practice
+also `restricted_client` (a consent screen is not set up), `disabled_client`, `invalid_account`, `immediate_failed`."""
 
 _FACEBOOK = {
     "FacebookApiException",

@@ -128,7 +128,7 @@ def _refusal(answer: Answer) -> ProviderRefused | ProviderFailed | ProviderUnava
     """The error of RFC 6749, 5.2: only `invalid_grant` is about the code, and some pass; the rest is about our
     configuration."""
     error = answer.text("error")
-    note = f"google: status {answer.status}, {oauth_note(error, answer.text('error_description'))}"
+    note = f"google token: status {answer.status}, {oauth_note(error, answer.text('error_description'))}"
     if error in _LATER:
         return ProviderUnavailable(note=note, retry_after=answer.retry_after)
     return ProviderRefused(note=note) if error == "invalid_grant" else ProviderFailed(note=note)

@@ -44,9 +44,11 @@ class JwksCache:
             if self._waiting < MAX_ASKING:
                 await self._refetch(kid)
             elif kid not in self._keys:
-                raise ProviderUnavailable(note=f"{MAX_ASKING} sign-ins wait for keys already")
+                raise ProviderUnavailable(
+                    note=f"{self._http.named('keys')}: {MAX_ASKING} sign-ins wait for them already"
+                )
         if not self._can_serve():
-            raise ProviderUnavailable(note="no usable public keys", retry_after=self._seconds_left())
+            raise ProviderUnavailable(note=f"{self._http.named('keys')}: none usable", retry_after=self._seconds_left())
         return self._keys
 
     async def _refetch(self, kid: str) -> None:
@@ -80,7 +82,7 @@ class JwksCache:
             answer = await self._http.get_keys(self._uri)
             keys = keys_of(answer.document)
             if not answer.ok or not keys:
-                raise ProviderFailed(note=f"status {answer.status}, {len(keys)} usable keys")
+                raise ProviderFailed(note=f"{self._http.named('keys')}: status {answer.status}, {len(keys)} usable")
         except (ProviderFailed, ProviderUnavailable) as error:
             self._failed_at = self._clock()
             self._wanted_back_at = self._failed_at + (error.retry_after or 0)

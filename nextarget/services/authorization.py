@@ -10,7 +10,7 @@ from nextarget.model import AuditEvent, AuthorizationGrant, Millis, Session, Tok
 from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, logins, sessions, users
 from nextarget.storage.database import Connection, Database
-from nextarget.telemetry import get_logger, login_id, request_id
+from nextarget.telemetry import get_logger, login_id, request_id, scrubbed_client_id, scrubbed_uri
 from nextarget.tokens.encoding import code_challenge, digest
 
 _LOOPBACK = re.compile(
@@ -97,8 +97,8 @@ class CodeRedemption:
         grant = logins.granted(db, code_digest)
         if grant is None:
             return InvalidGrant(note="code unknown")
-        if not _owns(presented, grant):
-            return _refusal("code of another client or redirect, or the code_verifier is wrong", grant)
+        if mismatch := _mismatch(presented, grant):
+            return mismatch
         user = users.hold(db, grant.user_id)
         alive = grant.session_id is None and grant.expires_at > now
         if alive and user is not None and user.may_begin(grant.begun_at):
@@ -127,17 +127,37 @@ def _why_dead(grant: AuthorizationGrant, user: User | None, now: Millis) -> str:
     return "the user's sessions were ended after the sign-in began"
 
 
-def _refusal(reason: str, grant: AuthorizationGrant) -> InvalidGrant:
-    facts = {"login_id": grant.login_id, "user_id": grant.user_id}
+def _refusal(reason: str, grant: AuthorizationGrant, **facts: str) -> InvalidGrant:
+    facts |= {"login_id": grant.login_id, "user_id": grant.user_id}
     if grant.session_id is not None:
         facts["session_id"] = grant.session_id
     return InvalidGrant(note=reason, facts=facts)
 
 
-def _owns(presented: PresentedCode, grant: AuthorizationGrant) -> bool:
-    if presented.client_id != grant.app.client_id or presented.redirect_uri not in {None, grant.app.redirect_uri}:
-        return False
-    return hmac.compare_digest(code_challenge(presented.code_verifier), grant.app.code_challenge)
+def _mismatch(presented: PresentedCode, grant: AuthorizationGrant) -> InvalidGrant | None:
+    """What of the presented does not belong to the code, all of it, for the log alone. Everything is compared, in
+    constant time, whatever does not fit: no caller learns which it was, by the time it takes neither."""
+    redirect_uri = grant.app.redirect_uri if presented.redirect_uri is None else presented.redirect_uri
+    other_client = not _same(presented.client_id, grant.app.client_id)
+    other_redirect = not _same(redirect_uri, grant.app.redirect_uri)
+    wrong_verifier = not _same(code_challenge(presented.code_verifier), grant.app.code_challenge)
+    if not (other_client | other_redirect | wrong_verifier):
+        return None
+    reasons: list[str] = []
+    facts: dict[str, str] = {}
+    if other_client:
+        reasons.append("the code was given to another client")
+        facts["client_id"] = scrubbed_client_id(presented.client_id)
+    if other_redirect:
+        reasons.append("the redirect_uri is not the one that the code was asked with")
+        facts["redirect_uri"] = scrubbed_uri(redirect_uri)
+    if wrong_verifier:
+        reasons.append("the code_verifier is wrong")
+    return _refusal("; ".join(reasons), grant, **facts)
+
+
+def _same(presented: str, known: str) -> bool:
+    return hmac.compare_digest(presented.encode(), known.encode())
 
 
 def _event(

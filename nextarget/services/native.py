@@ -13,7 +13,7 @@ from nextarget.errors import (
     SignInEnded,
     UserDeactivated,
 )
-from nextarget.model import AuditEvent, Millis, Provider, Session, TokenPair, User
+from nextarget.model import AuditEvent, Millis, Provider, Session, TokenPair, User, iso_time
 from nextarget.providers.base import IdentityProvider, NativeIdentity, SubjectTokenType
 from nextarget.services import accounts
 from nextarget.services.sessions import Sessions
@@ -26,6 +26,7 @@ from nextarget.tokens.keyring import Keyring
 
 NONCE_SECONDS = 600
 _NONCE_USE = "native nonce"
+_FOREIGN_NONCE = "id_token nonce unknown: not made here, or its secret is not listed"
 
 log = get_logger()
 
@@ -118,7 +119,8 @@ class NativeSignIn:
         """What a nonce of ours says. Raises InvalidRequest when it is not ours, or has expired."""
         value = one_time.read(self._keyring, _NONCE_USE, nonce)
         if value is None or value.expires_at <= now:
-            raise _refused("id_token nonce was not issued here, or has expired")
+            why = f"id_token nonce expired at {iso_time(value.expires_at)}" if value else _FOREIGN_NONCE
+            raise _refused("id_token nonce was not issued here, or has expired", note=why)
         return _Nonce(digest(nonce), Millis(value.expires_at - NONCE_SECONDS * 1000), value.expires_at)
 
     def _let_in(

@@ -1,6 +1,6 @@
 """What is wrong with settings together, though each is right by itself; and what is right, and still surprises."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from urllib.parse import parse_qsl, urlsplit
 
 from nextarget.errors import SettingProblem
@@ -23,9 +23,10 @@ _ALSO_SENT = {
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
-def contradictions(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
-    """Of settings as they were found, since others of them may not be understood; `text` is of a setting's name."""
-    yield from _half_configured(text)
+def contradictions(text: Callable[[str], str | None], unread: Collection[str] = ()) -> Iterator[SettingProblem]:
+    """Of settings as they were found, since others of them may not be understood; `text` is of a setting's name.
+    `unread` are set, in files that cannot be read, which is told of by itself."""
+    yield from _half_configured(text, unread)
     yield from _elsewhere(text)
     yield from _sent_twice(text)
     if (text("ENVIRONMENT") or "").lower() == Environment.PRODUCTION:
@@ -49,9 +50,9 @@ def doubts(settings: Settings) -> Iterator[str]:
         yield "No provider is on: nobody can sign in. `nextarget serve --sandbox` needs none."
 
 
-def _half_configured(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
+def _half_configured(text: Callable[[str], str | None], unread: Collection[str]) -> Iterator[SettingProblem]:
     for provider, names in CREDENTIALS.items():
-        missing = [name for name in names if not text(name)]
+        missing = [name for name in names if not text(name) and name not in unread]
         if missing and len(missing) < len(names):
             yield SettingProblem(
                 ", ".join(missing), "missing.",

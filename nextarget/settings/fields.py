@@ -17,6 +17,7 @@ from nextarget.settings.kinds import (
     Collector,
     DatabaseUrl,
     Endpoint,
+    FacebookClientId,
     Hosts,
     Items,
     Network,
@@ -100,7 +101,7 @@ class Settings(BaseModel):
         "https://www.googleapis.com/oauth2/v3/certs", description="Where Google publishes its keys."
     )
 
-    facebook_client_id: ClientId | None = Field(None, description="The *App ID*.")
+    facebook_client_id: FacebookClientId | None = Field(None, description="The *App ID*.")
     facebook_client_secret: ClientSecret | None = Field(None, description="The *App secret*.")
     facebook_redirect_uri: Endpoint | None = Field(None, description="`PUBLIC_URL` + `/auth/facebook/callback`.")
     facebook_config_id: str | None = Field(

@@ -236,7 +236,7 @@ def _client_id(text: str) -> str:
     return _credential(text)
 
 
-def _app_client_id(text: str) -> str:
+def _one_client_id(text: str) -> str:
     if "," in text:
         raise ValueError("holds a comma, and is one client id. Name one.")
     return text
@@ -263,6 +263,7 @@ ProxyHeader = Literal["X-Forwarded-For", "Forwarded"]
 Origin = Annotated[str, AfterValidator(_origin)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 ClientId = Annotated[str, AfterValidator(_client_id)]
+FacebookClientId = Annotated[str, AfterValidator(_one_client_id), AfterValidator(_credential)]
 ClientSecret = Annotated[Secret, BeforeValidator(_as_secret), AfterValidator(_client_secret)]
 SigningSecret = Annotated[Secret, BeforeValidator(_as_secret), AfterValidator(_signing_secret)]
 Network = IPv4Network | IPv6Network
@@ -275,4 +276,4 @@ BrowserOrigin = Annotated[str, AfterValidator(_browser_origin)]
 Items = BeforeValidator(_items)
 Hosts = BeforeValidator(_hosts)
 Text = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$", max_length=200)]
-AppClientId = Annotated[Text, AfterValidator(_app_client_id)]
+AppClientId = Annotated[Text, AfterValidator(_one_client_id)]

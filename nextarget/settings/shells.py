@@ -9,6 +9,11 @@ def login_shell() -> str:
     return Path(os.environ.get("SHELL", "")).name
 
 
+def wants_no_color() -> bool:
+    """Whether this person wants no colours of any program (https://no-color.org: set, and not empty)."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
 def data_folder() -> Path:
     """Where programs keep what belongs to a person (XDG Base Directory Specification)."""
     return _folder("XDG_DATA_HOME", ".local/share")

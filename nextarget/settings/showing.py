@@ -13,7 +13,7 @@ HIDDEN = "***"
 MIN_SECRET_LENGTH = 32
 """From here on a file name without a slash is rather a secret that was written where its file should be named."""
 
-_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._-]|%2[Ff])*)(?::\d{1,5})?"
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._*-]|%2[Ff])*)(?::\d{1,5})?"
 _URL = re.compile(
     rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?://(?P<user>[^/?#\s]*@)?(?P<hosts>{_HOST}(?:,{_HOST})*))?"
     r"(?P<path>(?(hosts)(?:/[^?#@\s]*)?|(?!//)[^?#@\s]*))(?P<query>\?[^#@\s]*)?(?P<fragment>#[^@\s]*)?"
@@ -22,7 +22,9 @@ _URL = re.compile(
 _URL_MARK = re.compile(r"[?#@]|:/(?!\d)")
 """What gives a URL away where there should be none; a network of IPv6 addresses has a slash and a number."""
 _SQLITE = re.compile(r"sqlite:///(?P<path>[\w./ ~+,()-]+)(?P<rest>[?#].*)?", re.DOTALL)
-_PATH = re.compile(r"[A-Za-z0-9._~/-]*")
+_PATH = re.compile(r"[A-Za-z0-9._~/*-]*")
+"""With the star of a wildcard, which is refused, so that it is seen which one was meant."""
+_HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}/?")
 _ABSOLUTE = re.compile(r"/[\w./ ~+,:@-]*")
 _RELATIVE = re.compile(r"[\w./ ~+-]+")
 _VALUE = re.compile(r"(?:[A-Za-z0-9._~:/,\[\]-]|%2[Ff]|%3[Aa])*")
@@ -40,6 +42,8 @@ class _Harmless:
     """Whether the setting is a list."""
     text: bool = False
     """Whether the setting may hold what is no URL."""
+    bare: bool = False
+    """Whether the setting may do without a scheme."""
 
 
 _WEB = frozenset({"http", "https"})
@@ -62,7 +66,7 @@ _HARMLESS = {
         frozenset({"memory", "redis", "rediss"}), path=True, options=frozenset({"ssl_cert_reqs", "ssl_ca_certs"})
     ),
     "OTEL_EXPORTER_OTLP_ENDPOINT": _Harmless(_WEB),  # collectors that are rented out want their token in the path
-    "HTTPS_PROXY": _Harmless(_WEB),
+    "HTTPS_PROXY": _Harmless(_WEB, bare=True),
     "APP_REDIRECT_URIS": _Harmless(path=True, many=True),
     "CORS_ALLOW_ORIGINS": _Harmless(_WEB | {"capacitor", "ionic", "tauri"}, many=True),
     "JWT_AUDIENCE": _Harmless(_WEB, path=True, text=True),
@@ -115,7 +119,7 @@ def _shown_item(text: str, later: list[str], harmless: _Harmless) -> str:
 
 
 def _shown_url(text: str, harmless: _Harmless) -> str:
-    if text == "*":
+    if text == "*" or (harmless.bare and _HOST_AND_PORT.fullmatch(text)):
         return text
     if "postgresql" in harmless.schemes and (file := _SQLITE.fullmatch(text)):
         return f"sqlite:///{file['path']}{_shown_rest(file['rest'])}"

@@ -6,7 +6,7 @@ default.
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,13 +71,15 @@ class Values:
 
     def settings(self) -> Settings:
         """The typed settings. Raises ConfigurationError with every problem there is."""
-        problems = [*self.problems, *contradictions(self.text)]
+        unread = {problem.setting.removesuffix("_FILE") for problem in self.problems} - self.found.keys()
+        problems = [*self.problems, *contradictions(self.text, unread)]
         try:
             settings = Settings.model_validate(
                 {field_name: text for name, field_name in NAMES.items() if (text := self.text(name))}
             )
         except ValidationError as error:
-            problems = [*_problems_of(error), *problems]
+            unmet = (each for each in _problems_of(error) if each.setting not in unread)
+            problems = [*unmet, *problems]
         if problems:
             raise ConfigurationError(problems)
         return settings
@@ -99,7 +101,12 @@ class Values:
         return str(url)
 
 
-def _problems_of(error: ValidationError, setting: str | None = None) -> Iterator[SettingProblem]:
+def _problems_of(error: ValidationError, setting: str | None = None) -> Iterable[SettingProblem]:
+    """Each problem once: of what may be one thing or another, both are told of, and so are the items of a list."""
+    return dict.fromkeys(_each_problem_of(error, setting))
+
+
+def _each_problem_of(error: ValidationError, setting: str | None) -> Iterator[SettingProblem]:
     for item in error.errors(include_url=False, include_input=False):
         name = setting or str(item["loc"][0]).upper()
         if item["type"] == "missing":
@@ -135,12 +142,11 @@ def read_values(
             text = _text_of(name, table)
             _refuse_quotes(name, text, values)
             if name in FILE_SETTINGS and (path := table.get(f"{name}_FILE", "").strip()):
-                _refuse_quotes(f"{name}_FILE", path, values)
                 if text:
                     problem = f"and {name}_FILE are both set in the {source}."
                     values.problems.append(SettingProblem(name, problem, "Keep one of them."))
                     values.found[name] = Value(text, source)
-                elif text := _read_file(f"{name}_FILE", directory, _unquoted(path), values):
+                elif text := _read_file(f"{name}_FILE", directory, path, values):
                     values.found[name] = Value(text, f"{source}, file {path}")
             elif text:
                 values.found[name] = Value(text, source)
@@ -152,7 +158,11 @@ def _text_of(name: str, table: Mapping[str, str]) -> str:
     return next((text for spelling in spellings if (text := table.get(spelling, "").strip())), "")
 
 
-def _read_file(name: str, directory: Path, file: str, values: Values) -> str:
+def _read_file(name: str, directory: Path, written: str, values: Values) -> str:
+    """What the file holds whose path a setting has. Quotes around the path are told of alone, and not that there is no
+    such file either."""
+    _refuse_quotes(name, written, values)
+    file = _unquoted(written)
     path = directory / file
     try:
         text = path.read_text(encoding="utf-8").strip()
@@ -162,7 +172,8 @@ def _read_file(name: str, directory: Path, file: str, values: Values) -> str:
             problem, remedy = "names no file.", "Write the path of a file that holds the value, or set it directly."
         else:
             problem, remedy = f"{path} cannot be read ({why}).", "Check path and permissions."
-        values.problems.append(SettingProblem(name, problem, remedy))
+        if file == written:
+            values.problems.append(SettingProblem(name, problem, remedy))
         return ""
     if text != _unquoted(text):
         values.problems.append(SettingProblem(name, "holds its value in quotes.", "Take the quotes out of the file."))

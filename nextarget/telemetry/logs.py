@@ -80,8 +80,9 @@ def get_logger() -> Any:
     return structlog.get_logger()
 
 
-def configure_logging(*, level: str, console: bool) -> None:
-    """Send every line, other libraries' included, to standard error: JSON objects, or readable lines.
+def configure_logging(*, level: str, console: bool, colors: bool = False) -> None:
+    """Send every line, other libraries' included, to standard error: JSON objects, or readable lines, if they are to
+    be with `colors`.
 
     `level` is debug, info, warning or error. Call once, before the first line.
     """
@@ -93,7 +94,7 @@ def configure_logging(*, level: str, console: bool) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         _add_exception,
     ]
-    renderer: Processor = structlog.dev.ConsoleRenderer() if console else _to_json
+    renderer: Processor = structlog.dev.ConsoleRenderer(colors=colors) if console else _to_json
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),

@@ -31,6 +31,7 @@ from nextarget.web.grammar import COOKIES_TOO_LARGE, FIELD_TOO_LARGE, flaw
 from nextarget.web.keys import RUNTIME
 from nextarget.web.negotiation import wants_page
 from nextarget.web.problems import (
+    REFRESHING,
     finish_headers,
     fixed_answer,
     oauth_error,
@@ -144,7 +145,9 @@ def answer_to(request: web.Request, error: Exception) -> web.Response:
             response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
         return response
     log.error("unforeseen_error", exc_info=error)
-    return _answer(request, InternalError(), request_id)
+    internal = InternalError()
+    internal.told = True
+    return _answer(request, internal, request_id)
 
 
 def _answer(request: web.Request, error: ProblemError, request_id: str) -> web.Response:
@@ -176,12 +179,19 @@ def _tell(request: web.Request, error: ProblemError, name: str | None) -> None:
     if (app := request.get(ASKING_APP)) is not None:
         facts |= app.facts()
     facts |= error.facts
-    if name not in PAGE_ROUTES or isinstance(error, PrefetchRefused):
-        log.info("problem", **facts)
-    elif name == "callback":
+    if name == "callback" and not isinstance(error, PrefetchRefused):
         log.warning("login_failed", provider=request.match_info["provider"], **facts)
-    else:
+    elif _ends_sign_in(request, error, name):
         log.warning("problem", **facts)
+    else:
+        log.info("problem", **facts)
+
+
+def _ends_sign_in(request: web.Request, error: ProblemError, name: str | None) -> bool:
+    """Whether somebody could not sign in because of it."""
+    if name == "token":
+        return REFRESHING not in request
+    return name in PAGE_ROUTES and not isinstance(error, PrefetchRefused)
 
 
 def _translated(error: web.HTTPException) -> ProblemError:

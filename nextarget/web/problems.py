@@ -8,6 +8,9 @@ from nextarget import telemetry
 from nextarget.errors import ProblemError
 
 PROBLEM_TYPE = "application/problem+json"
+REFRESHING = web.RequestKey("refreshing", bool)
+"""Set on a refresh. One that is refused is what the end of a session looks like; all else that fails at the token
+endpoint is a sign-in that fails."""
 SECURITY_HEADERS = {
     "Server": "nextarget",  # aiohttp would name itself, Python and their versions
     "Cache-Control": "no-store",

@@ -136,11 +136,11 @@ def at_terminal(command, environ) -> Iterator[Callable[..., Terminal]]:
     terminals = []
     environ = {name: text for name, text in environ.items() if name != "COLUMNS"} | {"TERM": "xterm"}
 
-    def at_terminal(*arguments: str, piped: bool = False, columns: int = 120) -> Terminal:
+    def at_terminal(*arguments: str, piped: bool = False, columns: int = 120, **extra: str) -> Terminal:
         descriptor, end = pty.openpty()
         termios.tcsetwinsize(end, (24, columns))
         process = subprocess.Popen(
-            [*command, *arguments], env=environ,
+            [*command, *arguments], env={**environ, **extra},
             stdin=end, stdout=subprocess.PIPE if piped else end, stderr=end,
         )  # fmt: skip
         os.close(end)

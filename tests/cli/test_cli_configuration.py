@@ -90,6 +90,16 @@ def test_the_sandbox_needs_no_settings_and_ignores_those_of_providers(run, monke
     assert document["providers"] == {"google": "on", "facebook": "on"}
 
 
+def test_no_problems_are_not_all_clear_under_a_warning(run, secret, monkeypatch):
+    """The last line is the one that is read."""
+    assert run("check-config").err.splitlines()[-1] == "No problems found, but see the warnings above."  # no provider
+    for name, text in GOOGLE.items():
+        monkeypatch.setenv(name, text)
+    assert run("check-config").err.splitlines()[-1] == "No problems found."
+    monkeypatch.setenv("METRICS_ALLOW", "0.0.0.0/0")
+    assert run("check-config").err.splitlines()[-1] == "No problems found, but see the warnings above."
+
+
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
 def test_the_proxy_is_shown_without_its_password(run, secret, monkeypatch, name):
     """Whichever way it is spelt."""

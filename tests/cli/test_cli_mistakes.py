@@ -23,6 +23,7 @@ POSTGRES = "postgresql://nextarget:hunter2@127.0.0.1:1/nextarget"
 
 MISTAKES = {
     "a private key that is not there": ({"JWT_PRIVATE_KEY_FILE": "nowhere.pem"}, "JWT_PRIVATE_KEY_FILE: cannot"),
+    "a private key with its quotes": ({"JWT_PRIVATE_KEY_FILE": '"nowhere.pem"'}, "JWT_PRIVATE_KEY_FILE: is in quotes"),
     "a private key that is none": ({"JWT_PRIVATE_KEY_FILE": "noise.pem"}, "JWT_PRIVATE_KEY_FILE: does not hold"),
     "a private key of an endless name": ({"JWT_PRIVATE_KEY_FILE": "x" * 5000}, "JWT_PRIVATE_KEY_FILE: cannot"),
     "a folder for a private key": ({"JWT_PRIVATE_KEY_FILE": "."}, "JWT_PRIVATE_KEY_FILE: cannot"),

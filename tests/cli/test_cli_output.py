@@ -117,7 +117,7 @@ def test_lines_of_the_operators_own_words_keep_their_commas(capsys) -> None:
 
 def test_a_table_takes_nothing_for_markup(capsys) -> None:
     """Neither Rich's tags, nor its names of pictures, nor what a terminal understands."""
-    print_table((Column("label", 60),), [("[red]a[/red] :smile: [link=x]y\x1b[31m\u202e\\",)])
+    print_table((Column("label", 60),), [("[red]a[/red] :smile: [link=x]y\x1b[31m\u202e\\",)], empty="")
     assert "[red]a[/red] :smile: [link=x]y\\x1b[31m\\u202e\\\\" in capsys.readouterr().out
 
 

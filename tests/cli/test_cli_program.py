@@ -63,6 +63,40 @@ def test_help_tells_every_command_in_a_whole_sentence(execute, columns):
         assert len(listed.splitlines()) <= len(told) + 3
 
 
+@pytest.mark.parametrize("columns", [40, 49, 51, 60])
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=" ".join)
+def test_help_is_no_wider_than_the_terminal(run, monkeypatch, command, columns):
+    """But for examples and exit statuses, which are to be copied or are lines of their own."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    told = re.split("Example|Exit status", run(*command, "--help").out)[0]
+    assert [line for line in told.splitlines() if len(line.rstrip()) > columns] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [("show-user", "[OPTIONS] USER"), ("backup", "[OPTIONS] FILE"), ("copy-db", "[OPTIONS] FROM TO")],
+)
+def test_usage_names_arguments_without_braces(run, command, usage):
+    """As help and README do."""
+    assert run(command, "--help").out.splitlines()[0] == f"Usage: nextarget {command} {usage}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list-users", "--provider", "twitter"], "'twitter' is not one of 'google', 'facebook'."),
+        (["list-users", "--limit", "x"], "It must be a number."),
+        (["list-users", "--limit", "0"], "It must be greater than or equal to 1."),
+        (["serve", "--port", "70000"], "It must be less than or equal to 65535."),
+    ],
+)
+def test_a_value_that_is_not_understood_is_explained_in_plain_words(run, arguments, said):
+    """And not in those of a library."""
+    result = run(*arguments)
+    assert result.status == 2
+    assert result.err.splitlines()[-1].endswith(f": {said}")
+
+
 def test_help_lists_these_commands_and_no_others(run):
     """Every command of the README is there, and none that it does not tell of."""
     listed = run("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]

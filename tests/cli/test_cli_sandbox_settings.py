@@ -1,6 +1,7 @@
 """The sandbox with a team's own settings: what of them it goes by, and that it says which it does not."""
 
 import json
+import re
 from pathlib import Path
 
 import jwt
@@ -8,6 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+import nextarget
+from nextarget.sandbox.workspace import TEAMS_OWN, UNUSED, sandbox_values
 from tests.apps import App
 from tests.running import free_port, open_browser
 from tests.serving import Served, served
@@ -37,6 +40,14 @@ NOT_USED = {
     "HTTPS_PROXY": "http://ada:hunter2@proxy.example.org:3128",
     "NO_PROXY": "internal.example.org",
 }
+
+
+def test_the_page_on_emulators_lists_what_the_sandbox_does_not_go_by(folder: Path) -> None:
+    """The same names as the line at its start may have."""
+    page = (Path(nextarget.__file__).parents[1] / "docs/apps/emulators-and-phones.md").read_text(encoding="utf-8")
+    listed = page.partition("no use for:")[2].partition("Where one of them")[0]
+    names = re.findall(r"`([A-Z_]+)`", listed)
+    assert sorted(names) == sorted((sandbox_values(folder, "127.0.0.1", 8000).keys() - TEAMS_OWN) | set(UNUSED))
 
 
 @pytest.fixture

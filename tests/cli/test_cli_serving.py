@@ -54,6 +54,36 @@ def test_serve_makes_its_database_and_ends_with_0_when_asked(command, environ, e
     assert execute("init-db", "--check").status == 0
 
 
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_log_lines_in_a_file_have_no_colours(execute, folder, no_color):
+    """Readable ones either: what reads a file shows escapes as they are."""
+    (folder / "nextarget.db").write_text("noise, and no database at all" * 100)
+    refused = execute("init-db")
+    assert refused.status == 1
+    failed = execute("serve", "--port", "0", LOG_FORMAT="console", METRICS_ALLOW="0.0.0.0/0", NO_COLOR=no_color)
+    assert failed.status == 1
+    assert "settings_warning" in failed.err
+    assert "\x1b" not in failed.err
+
+
+@pytest.mark.parametrize(("no_color", "colours"), [("", True), ("1", False)])
+def test_log_lines_on_a_terminal_have_colours_unless_somebody_wants_none(at_terminal, folder, no_color, colours):
+    """https://no-color.org."""
+    (folder / "nextarget.db").write_text("noise, and no database at all" * 100)
+    terminal = at_terminal("serve", "--port", "0", METRICS_ALLOW="0.0.0.0/0", NO_COLOR=no_color)
+    assert terminal.end() == 1
+    assert b"settings_warning" in terminal.shown
+    assert (b"\x1b" in terminal.shown) is colours
+
+
+def test_a_start_that_fails_has_no_empty_note(execute):
+    """What there is nothing to say of is left out."""
+    failed = execute("serve", "--host", "203.0.113.1", "--port", "0")  # an address that is nobody's
+    (told,) = [line for line in map(json.loads, failed.err.splitlines()) if line["event"] == "cannot_serve"]
+    assert told["detail"]
+    assert None not in told.values()
+
+
 def test_a_token_for_the_sandbox_fits_the_port_it_is_served_on(command, environ, execute):
     """`serve --sandbox --port P` and a plain `issue-token --sandbox` agree on who issues tokens."""
     port = str(free_port())

@@ -50,6 +50,20 @@ def test_at_eighty_columns_a_user_is_a_line_with_the_id_below(at_terminal, admit
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+def test_what_there_is_none_of_is_said(at_terminal, execute, admit, columns: int) -> None:
+    """A header alone, or nothing at all, looks like a fault. Pipes get no line, JSON an empty list."""
+    user = admit("ada@example.org")
+    text = shown(at_terminal("show-user", user.id, columns=columns))
+    assert "No session stands.\n" in text
+    assert "expires" not in text
+    assert shown(at_terminal("list-users", "--email", "nobody*", columns=columns)) == "No user is such.\n"
+    for none in (execute("list-users", "--inactive"), execute("list-users", "--inactive", "--json")):
+        assert (none.status, none.out, none.err) in {(0, "", ""), (0, "[]\n", "")}
+    assert execute("delete-user", user.id, "--yes").status == 0
+    assert shown(at_terminal("list-users", columns=columns)) == "There are no users.\n"
+
+
 def test_a_user_can_be_named_by_what_a_narrow_list_shows(at_terminal, execute, admit) -> None:
     """The id that is copied from it is the one that other commands take."""
     user = admit("ada@example.org")
@@ -106,7 +120,7 @@ def test_whatever_the_cells_and_the_width_every_letter_is_shown(capsys, monkeypa
     monkeypatch.setenv("COLUMNS", str(total))
     columns = (Column("email", least=30), Column("state", 8), Column("label"), Column("id", 36, below=True))
     capsys.readouterr()
-    print_table(columns, rows)
+    print_table(columns, rows, empty="")
     out = capsys.readouterr().out
     written = [printable(cell) for row in rows for cell in row]
     assert all(printable(row[0]).rstrip() in out for row in rows)
@@ -151,7 +165,7 @@ def test_a_table_is_written_in_parts_while_its_rows_are_read(monkeypatch, total:
 
     monkeypatch.setattr(tables, "printable", lambda text: laid_out.append(text) or text)
     monkeypatch.setattr(sys, "stdout", Terminal())
-    print_table((Column("id", 36, below=True), Column("email", least=50)), rows())
+    print_table((Column("id", 36, below=True), Column("email", least=50)), rows(), empty="")
     assert max(held) <= tables.ROWS_AT_ONCE
     assert len(parts) == 6
     assert len(laid_out) == 2 * count

@@ -33,7 +33,7 @@ async def fails(asking: ProviderHttp, url: str = URL) -> ProviderFailed | Provid
     error = caught.value
     assert error.detail == type(error).sentence
     assert error.note
-    assert error.note.startswith("google: ")
+    assert error.note.startswith("google token: ")
     assert not any(value in error.note for value in FORM.values())
     return error
 
@@ -72,7 +72,7 @@ async def test_a_provider_that_cannot_right_now_is_unavailable(
     error = await fails(asking)
     assert isinstance(error, ProviderUnavailable)
     assert error.retryable
-    assert error.note == f"google: status {status}"
+    assert error.note == f"google token: status {status}"
     assert len(provider.asked) == 1
 
 
@@ -151,7 +151,7 @@ async def test_an_answer_that_is_no_json_object_failed(
     provider.answers("POST", URL, body=body, status=status)
     error = await fails(asking)
     assert type(error) is ProviderFailed
-    assert error.note == f"google: status {status}, not a JSON object"
+    assert error.note == f"google token: status {status}, not a JSON object"
 
 
 @pytest.mark.parametrize("head", [(), ("Connection: close", "Content-Length: {}")], ids=["to the end", "by length"])
@@ -227,7 +227,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
     wire.answer, wire.hangs_up = answer, False
     error = await fails(asking, wire.url)
     assert isinstance(error, ProviderUnavailable)
-    assert error.note == "google: no answer in time"
+    assert error.note == "google token: no answer in time"
 
 
 async def test_no_cookie_is_kept(http: aiohttp.ClientSession, wire: Wire) -> None:
@@ -266,12 +266,14 @@ def test_the_note_of_an_oauth_error_holds_neither_emails_nor_tokens(text: str, w
         *("invalid_grant", "invalid_client", "unauthorized_client", "temporarily_unavailable", "interaction_required"),
         *("redirect_uri_mismatch", "admin_policy_enforced", "access_not_configured", "disallowed_useragent"),
         *("org_internal", "rate_limit_exceeded", "user_denied", "4201", "1349048"),
+        *("app_not_configured_for_user", "app_not_enabled_for_user", "restricted_client", "immediate_failed"),
+        *("deleted_client", "disabled_client", "invalid_account", "unmet_authentication_requirements"),
     ],
 )
 def test_the_note_of_an_oauth_error_names_its_code(code: str) -> None:
     """What an operator needs to know most is which error it was, as code, as Facebook's further words, or told."""
     assert base.oauth_note(code, "Bad Request") == f"{code}: Bad Request"
-    assert base.oauth_note("x", None, code, None) == f"x, {code}: "
+    assert base.oauth_note("x", None, code, None) == f"x, {code}"
     assert base.oauth_note("x", f"Error 400: {code}.") == f"x: Error 400: {code}."
 
 
@@ -284,5 +286,24 @@ def test_a_code_that_nobody_documents_may_be_a_token(code: str) -> None:
 
 
 def test_an_error_without_a_code_says_so() -> None:
-    """Nothing at all is a sentence too."""
-    assert base.oauth_note(None, None) == "no error code: "
+    """Nothing at all is a sentence too; without a description nothing follows the code."""
+    assert base.oauth_note(None, None) == "no error code"
+    assert base.oauth_note("interaction_required", None) == "interaction_required"
+    assert base.oauth_note("interaction_required", "") == "interaction_required"
+
+
+async def test_every_note_says_which_question_failed(asking: ProviderHttp, provider: Provider) -> None:
+    """Token, keys, profile or debug_token are on different hosts, and fail for different reasons."""
+    provider.answers("GET", URL, status=503, repeat=True)
+    provider.answers("POST", URL, status=503)
+    notes = []
+    for question in (
+        asking.post(URL, {}),
+        asking.get(URL),
+        asking.get(URL, operation="debug_token"),
+        asking.get_keys(URL),
+    ):
+        with pytest.raises(ProviderUnavailable) as caught:
+            await question
+        notes.append(caught.value.note)
+    assert notes == [f"google {what}: status 503" for what in ("token", "profile", "debug_token", "keys")]

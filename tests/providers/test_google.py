@@ -180,7 +180,7 @@ async def test_a_code_that_google_no_longer_takes_is_refused(
     provider.answers("POST", TOKEN, {"error": "invalid_grant", "error_description": "Bad Request"}, status=status)
     error = await failure(google, secrets)
     assert type(error) is ProviderRefused
-    assert error.note == f"google: status {status}, invalid_grant: Bad Request"
+    assert error.note == f"google token: status {status}, invalid_grant: Bad Request"
 
 
 @pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client", "redirect_uri_mismatch", "invalid_request"])

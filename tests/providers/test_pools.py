@@ -122,10 +122,11 @@ async def test_who_comes_when_too_many_wait_is_refused_at_once(
     monkeypatch.setattr(base, "MAX_ASKING", base.POOL_SIZE + 10)
     first, *_ = [asked(google.post(hanging.url, {})) for _ in range(base.MAX_ASKING)]
     await hanging.holds(base.POOL_SIZE)
-    for question in (lambda: google.post(hanging.url, {}), lambda: google.get(answering.url)) * 5:
+    questions = {"token": lambda: google.post(hanging.url, {}), "profile": lambda: google.get(answering.url)}
+    for what, question in [*questions.items()] * 5:
         with pytest.raises(ProviderUnavailable) as caught:
             await question()
-        assert caught.value.note == f"google: {base.MAX_ASKING} questions wait for it already"
+        assert caught.value.note == f"google {what}: {base.MAX_ASKING} questions wait for it already"
     assert not google.breaker.open
     assert (await google.get_keys(answering.url)).ok
     first.cancel()
@@ -144,7 +145,7 @@ async def test_who_gives_up_makes_room(hanging: Hanging, google: ProviderHttp, m
     for _ in range(4):
         with pytest.raises(ProviderUnavailable, match=ProviderUnavailable.sentence) as caught:
             await google.post(hanging.url, {})
-        assert caught.value.note == "google: no answer in time"
+        assert caught.value.note == "google token: no answer in time"
 
 
 async def test_not_everybody_waits_for_keys_that_do_not_come(
@@ -157,7 +158,7 @@ async def test_not_everybody_waits_for_keys_that_do_not_come(
     await hanging.holds(1)
     with pytest.raises(ProviderUnavailable) as caught:
         await cache.keys_for("key-1")
-    assert caught.value.note == "5 sign-ins wait for keys already"
+    assert caught.value.note == "google keys: 5 sign-ins wait for them already"
     assert not any(task.done() for task in waiting)
     waiting[-1].cancel()
     await asyncio.wait([waiting[-1]])

@@ -217,7 +217,7 @@ async def test_a_proxy_that_refuses_us_is_named_in_the_log(outside: Outside, tmp
         answer = await outside.sign_in(server, Provider.GOOGLE)
         assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
         (failed,) = server.wait_for("login_failed")
-        assert failed["reason"] == "google: the proxy answered 407"
+        assert failed["reason"] == "google token: the proxy answered 407"
         assert outside.tunnel.asked_for == []
         assert_secret(server, wrong, quote(wrong))
 
@@ -228,7 +228,7 @@ async def test_a_proxy_that_nobody_listens_on_is_named_in_the_log(outside: Outsi
     with outside.server(tmp_path, HTTPS_PROXY=f"http://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{port}") as server:
         assert (await outside.sign_in(server, Provider.FACEBOOK)).status == 503
         (failed,) = server.wait_for("login_failed")
-        assert failed["reason"].startswith("facebook: ClientProxyConnectionError: Connect")
+        assert failed["reason"].startswith("facebook token: ClientProxyConnectionError: Connect")
         assert_secret(server)
 
 

@@ -18,11 +18,12 @@ from nextarget.model import Provider, TokenPair
 from nextarget.providers.base import SubjectTokenType
 from nextarget.services.authorization import PresentedCode
 from nextarget.services.native import NONCE_SECONDS, PresentedToken
+from nextarget.telemetry import scrubbed_client_id
 from nextarget.web import parameters
 from nextarget.web.grammar import OWS
 from nextarget.web.keys import ONLINE, RUNTIME
 from nextarget.web.parameters import Parameters
-from nextarget.web.problems import json_response
+from nextarget.web.problems import REFRESHING, json_response
 from nextarget.web.rate_limits import LIMITS, limited, show_allowance
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -92,12 +93,21 @@ async def _client_form(request: web.Request) -> tuple[Parameters, str | None]:
     """
     by_header = _basic_client_id(request.headers.getall(hdrs.AUTHORIZATION, []))
     form = await parameters.read_form(request)
-    client_id = form.optional("client_id", _NAME) or by_header
-    if not {client_id, by_header} <= {None, request.app[RUNTIME].settings.app_client_id}:
-        raise InvalidClient
+    in_body = form.optional("client_id", _NAME)
+    client_id = in_body or by_header
+    ours = {None, request.app[RUNTIME].settings.app_client_id}
+    if in_body not in ours:
+        raise _invalid_client("unknown client_id", in_body)
+    if by_header not in ours:
+        raise _invalid_client("unknown client_id in Basic", by_header)
     if form.optional("client_secret", _TOKEN) is not None:
-        raise InvalidClient
+        raise _invalid_client("client_secret was sent", client_id)
     return form, client_id
+
+
+def _invalid_client(reason: str, client_id: str | None = None) -> InvalidClient:
+    """With the one cause, and the client as it names itself, for the log; the caller hears one sentence for all."""
+    return InvalidClient(note=reason, facts={"client_id": scrubbed_client_id(client_id)} if client_id else None)
 
 
 def _basic_client_id(fields: list[str]) -> str | None:
@@ -108,17 +118,23 @@ def _basic_client_id(fields: list[str]) -> str | None:
     if not fields:
         return None
     scheme, _, credentials = fields[0].partition(" ")
-    if len(fields) > 1 or scheme.lower() not in {"basic", "bearer"}:
-        raise InvalidClient
+    if len(fields) > 1:
+        raise _invalid_client("Authorization came twice")
+    if scheme.lower() not in {"basic", "bearer"}:
+        raise _invalid_client("Authorization is neither Basic nor Bearer")
     if scheme.lower() == "bearer":
         return None
     try:
         name, colon, password = b64decode(credentials.strip(OWS), validate=True).decode().partition(":")
         client_id = unquote_plus(name, errors="strict")
     except ValueError:
-        raise InvalidClient from None
-    if not client_id or not colon or password:
-        raise InvalidClient
+        raise _invalid_client("Basic malformed") from None
+    if not colon:
+        raise _invalid_client("Basic malformed")  # what stands there may be a secret
+    if password:
+        raise _invalid_client("a password was sent by Basic", client_id)
+    if not client_id:
+        raise _invalid_client("Basic without client_id")
     return client_id
 
 
@@ -147,6 +163,7 @@ async def _refresh_token(request: web.Request, form: Parameters, _client_id: str
     No answer says what is left, and where the limit lies is not to be known: whoever asks from the app's address would
     learn whether the app has refreshed.
     """
+    request[REFRESHING] = True
     sessions = request.app[RUNTIME].sessions
     async with _reading(request, told=False):
         text = form.optional("refresh_token", _ANYTHING) or ""

@@ -1,0 +1,42 @@
+"""What is wrong with a setting is told once, with the remedy that mends it, and none that would do harm."""
+
+import pytest
+
+from nextarget.errors import ConfigurationError
+from nextarget.settings import FILE_SETTINGS, read_values
+from tests.serving import SECRET
+from tests.test_settings import FACEBOOK, GOOGLE, OURS, problems, settings
+
+
+@pytest.mark.parametrize("name", sorted(FILE_SETTINGS))
+@pytest.mark.parametrize("written", ["nowhere", '"nowhere"'])
+def test_a_file_that_cannot_be_read_is_one_problem(tmp_path, name, written):
+    """It is not missing too: a new secret, made as the remedy for that has it, would sign everybody out."""
+    environ = {"JWT_SECRET_KEY": SECRET, **OURS, **GOOGLE, **FACEBOOK}
+    environ.pop(name, None)
+    with pytest.raises(ConfigurationError) as caught:
+        read_values(tmp_path, environ={**environ, f"{name}_FILE": written}).settings()
+    assert [problem.setting for problem in caught.value.problems] == [f"{name}_FILE"]
+
+
+def test_what_else_a_provider_lacks_is_told_beside_a_file_that_cannot_be_read(tmp_path):
+    """But not what the file was to bring."""
+    environ = {"JWT_SECRET_KEY": SECRET, "GOOGLE_CLIENT_ID": "1234-abc", "GOOGLE_CLIENT_SECRET_FILE": "nowhere"}
+    assert problems(tmp_path, environ).keys() == {"GOOGLE_CLIENT_SECRET_FILE", "GOOGLE_REDIRECT_URI"}
+
+
+@pytest.mark.parametrize("name", ["TRUSTED_PROXIES", "METRICS_ALLOW", "APP_REDIRECT_URIS", "CORS_ALLOW_ORIGINS"])
+@pytest.mark.parametrize("text", ["http://*.a", "http://*.a,http://*.b"])
+def test_the_same_problem_of_one_setting_is_told_once(tmp_path, name, text):
+    """Though an address may be one of two kinds, and a list may have it twice."""
+    with pytest.raises(ConfigurationError) as caught:
+        settings(tmp_path, **{name: text})
+    assert [problem.setting for problem in caught.value.problems] == [name]
+
+
+def test_a_list_of_googles_client_ids_is_no_remedy_for_facebooks(tmp_path):
+    """Facebook has one, and no setting for more."""
+    found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **OURS, **FACEBOOK, "FACEBOOK_CLIENT_ID": "1,2"})
+    assert found["FACEBOOK_CLIENT_ID"].remedy == "Name one."
+    found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **OURS, **GOOGLE, "GOOGLE_CLIENT_ID": "1,2"})
+    assert "GOOGLE_CLIENT_IDS" in found["GOOGLE_CLIENT_ID"].remedy
