@@ -17,6 +17,7 @@ from nextarget.errors import (
     HeaderFieldsTooLarge,
     InternalError,
     InvalidRequest,
+    LoginRequired,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
@@ -168,8 +169,9 @@ def _error_response(request: web.Request, error: ProblemError, request_id: str) 
 
 def _tell(request: web.Request, error: ProblemError, name: str | None) -> None:
     """Say in one line why a request failed: always where people sign in, else where there is more to say than its
-    status does. 429 says all, and a database tells by itself why it cannot be used, once for all who meet it."""
-    if error.told or isinstance(error, RateLimited | DatabaseUnavailable):
+    status does. 429 and what was asked ahead say all, and a database tells by itself why it cannot be used, once for
+    all who meet it."""
+    if error.told or isinstance(error, RateLimited | PrefetchRefused | DatabaseUnavailable):
         return
     if not (error.note or error.status >= 500 or name in PAGE_ROUTES | OAUTH_ROUTES):
         return
@@ -179,7 +181,7 @@ def _tell(request: web.Request, error: ProblemError, name: str | None) -> None:
     if (app := request.get(ASKING_APP)) is not None:
         facts |= app.facts()
     facts |= error.facts
-    if name == "callback" and not isinstance(error, PrefetchRefused):
+    if name == "callback":
         log.warning("login_failed", provider=request.match_info["provider"], **facts)
     elif _ends_sign_in(request, error, name):
         log.warning("problem", **facts)
@@ -188,10 +190,11 @@ def _tell(request: web.Request, error: ProblemError, name: str | None) -> None:
 
 
 def _ends_sign_in(request: web.Request, error: ProblemError, name: str | None) -> bool:
-    """Whether somebody could not sign in because of it."""
+    """Whether somebody could not sign in because of it. An app that asks whether its person is signed in, with
+    `prompt=none`, has its answer."""
     if name == "token":
         return REFRESHING not in request
-    return name in PAGE_ROUTES and not isinstance(error, PrefetchRefused)
+    return name in PAGE_ROUTES and not isinstance(error, LoginRequired)
 
 
 def _translated(error: web.HTTPException) -> ProblemError:

@@ -339,10 +339,17 @@ async def test_a_token_that_is_reused_is_one_line(log: Log, server: Server) -> N
 
 
 async def test_what_is_asked_ahead_is_no_failure(log: Log, server: Server) -> None:
-    """It is explained all the same, at level info."""
+    """It counts against no limit, so that a line of its own would be one that anybody can have as often as they like."""
     await server.get("/auth/google/callback?state=x&code=y", headers={"Sec-Purpose": "prefetch"})
+    assert [line["status"] for line in log.requests("/auth/{provider}/callback")] == [403]
+    assert log.events("login_failed") == log.events("problem") == []
+
+
+async def test_an_app_that_asks_whether_anybody_is_signed_in_has_its_answer(log: Log, server: Server) -> None:
+    """Browser apps ask with `prompt=none` each time they are opened: at level info."""
+    await server.get(App(server).request(prompt="none"))
     line = only_line(log)
-    assert (line["event"], line["level"], line["code"]) == ("problem", "info", "prefetch_refused")
+    assert (line["event"], line["level"], line["code"]) == ("problem", "info", "login_required")
 
 
 @pytest.mark.parametrize("provider", ["google", "facebook"])
