@@ -339,7 +339,7 @@ async def test_a_token_that_is_reused_is_one_line(log: Log, server: Server) -> N
 
 
 async def test_what_is_asked_ahead_is_no_failure(log: Log, server: Server) -> None:
-    """It counts against no limit, so that a line of its own would be one that anybody can have as often as they like."""
+    """It counts against no limit, so anybody could have a line of its own as often as they like."""
     await server.get("/auth/google/callback?state=x&code=y", headers={"Sec-Purpose": "prefetch"})
     assert [line["status"] for line in log.requests("/auth/{provider}/callback")] == [403]
     assert log.events("login_failed") == log.events("problem") == []
