@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from nextarget.errors import ConfigurationError, DatabaseUnavailable, SettingProblem, UnsafeFile
+from nextarget.errors import ConfigurationError, DatabaseUnavailable, SchemaError, SettingProblem, UnsafeFile
 from nextarget.settings import Settings, Values, doubts
 
 if TYPE_CHECKING:
@@ -70,18 +70,22 @@ def _private_key_named(values: Values) -> None:
 
 
 def file_problems(settings: Settings) -> Iterator[SettingProblem]:
-    """What is wrong with the SQLite file that the server would use, or make; `serve` finds the same when it opens it.
+    """What is wrong with the SQLite file that the server would use, or make, or with whose it is; `serve` finds the
+    same when it opens it.
 
     For commands that serve nothing: it imports what counts.
     """
     from nextarget.storage.addresses import SQLITE
+    from nextarget.storage.schema import pending
     from nextarget.storage.sqlite import SqliteDatabase
 
     if not settings.database_url.startswith(SQLITE):
         return
     try:
-        SqliteDatabase(settings.database_url.removeprefix(SQLITE)).refuse_unusable()
-    except (DatabaseUnavailable, UnsafeFile) as error:
+        database = SqliteDatabase(settings.database_url.removeprefix(SQLITE))
+        database.refuse_unusable()
+        pending(database)
+    except (DatabaseUnavailable, SchemaError, UnsafeFile) as error:
         yield SettingProblem("DATABASE_URL", error.problem, error.remedy)
 
 

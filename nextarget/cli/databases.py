@@ -9,7 +9,7 @@ import typer
 from nextarget.cli import wiring
 from nextarget.cli.output import JsonOption, print_json, print_lines, progress_bar, say
 from nextarget.cli.wiring import SandboxOption
-from nextarget.errors import OperatorError
+from nextarget.errors import ConfigurationError, OperatorError
 
 if TYPE_CHECKING:
     from nextarget.storage.database import Database
@@ -125,3 +125,6 @@ def _database(url: str, argument: str) -> "Database":
     except ValidationError as error:  # which quotes the URL, and so perhaps a password
         (found,) = error.errors(include_url=False, include_input=False)
         raise typer.BadParameter(str(found["ctx"]["error"]), param_hint=argument) from None
+    except ConfigurationError as error:  # which calls it by the setting
+        (problem,) = error.problems
+        raise typer.BadParameter(f"{problem.problem} {problem.remedy}", param_hint=argument) from None

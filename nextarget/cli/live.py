@@ -1,10 +1,12 @@
 """What `check-config --live` asks: whether the database and Redis answer to what the server will ask of them."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from nextarget.errors import NexTargetError, OperatorError
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 15
 """How long one question may take in all: longer than what it asks waits for by itself."""
+
+_MOST_CHARACTERS = 300
+"""Of a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,8 @@ def _within(asked: str, question: Callable[[], str]) -> Answer:
         try:
             answers.append(Answer(asked, True, question()))
         except NexTargetError as error:
-            answers.append(Answer(asked, False, error.for_operator))
+            reason = f" Reason: {error.note}" if error.note else ""
+            answers.append(Answer(asked, False, error.for_operator + reason))
         except Exception as error:  # noqa: BLE001 - a fault of ours, for the one place that tells of those
             faults.append(error)
 
@@ -57,13 +63,15 @@ def _database(settings: "Settings") -> str:
     """Raises DatabaseUnavailable or SchemaError."""
     from nextarget.storage import probe
     from nextarget.storage.addresses import database_at
-    from nextarget.storage.schema import pending
+    from nextarget.storage.schema import pending, try_changing
 
     database = database_at(settings.database_url)
     try:
         if not database.exists():
             return f"{database} is not there yet; `serve` and `init-db` make it."
         if names := pending(database):
+            if database.shared:  # of a file it is known already
+                try_changing(database)
             count = f"{len(names)} migration{'s' if len(names) != 1 else ''}"
             return f"{database} answers; `serve` and `init-db` apply {count}."
         database.write_now(probe.fill)
@@ -83,6 +91,16 @@ def _redis(url: str) -> str:
         asyncio.run(try_counting(url))
     except Unavailable as error:
         raise OperatorError(
-            f"{place} does not count ({error}). Check RATE_LIMIT_STORAGE_URL, and that Redis runs and lets it in."
+            f"{place} does not count ({error}). Check RATE_LIMIT_STORAGE_URL, and that Redis runs and lets it in.",
+            note=_without_secrets(error.__cause__, url),
         ) from error
     return f"{place} answers and counts."
+
+
+def _without_secrets(error: BaseException | None, url: str) -> str | None:
+    """What Redis, or the system, says, without what the URL holds before its host. Not the whole of a long answer: who
+    knows what answers there."""
+    parts = urlsplit(url)
+    words = {word for part in (parts.username, parts.password) for word in re.findall(r"\w+", unquote(part or ""))}
+    text = " ".join(str(error or "").split())[:_MOST_CHARACTERS]
+    return re.sub(r"\w+", lambda found: "***" if found[0] in words else found[0], text) or None

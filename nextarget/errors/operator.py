@@ -28,6 +28,11 @@ class UserAmbiguous(OperatorError):
 class SchemaError(OperatorError):
     """The database cannot be used as it is: not ours, newer than this program, or migrations pending."""
 
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem} {remedy}".strip())
+
 
 class CopyFailed(OperatorError):
     """A copy or a backup could not be made; nothing was left where it was to go."""

@@ -298,6 +298,10 @@ class DatabaseUnavailable(ProblemError):
     def for_operator(self) -> str:
         return f"{self.problem} {self.remedy}".strip() or self.detail
 
+    def for_operator_of(self, argument: str) -> str:
+        """As `for_operator`, where not the setting named the database but an argument of a command."""
+        return self.for_operator.replace("DATABASE_URL", argument)
+
 
 class NotReady(ProblemError):
     """This process should not be sent requests; `check` says why: draining, database or migrations."""

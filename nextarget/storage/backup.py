@@ -4,14 +4,18 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import gettempdir
 
 import peewee as pw
 
 from nextarget.errors import CopyFailed, DatabaseUnavailable
 from nextarget.storage.files import may_be_replaced, place_of, temporary
 from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.sqlite_errors import unavailable_file
 
 _NAME = re.compile(r"nextarget-\d{8}T\d{6}\.\d{6}Z\.db")
 
@@ -52,27 +56,55 @@ def back_up(database: SqliteDatabase, destination: Path) -> int:
         raise CopyFailed(f"There is no database at {database}. Check DATABASE_URL.")
     if destination.exists() or destination.is_symlink():
         raise CopyFailed(f"{destination} exists already, and a backup replaces nothing. Give it another name.")
-    staging = database.path.parent if may_be_replaced(destination.parent) else destination.parent
+    folder = destination.parent
     try:
-        with temporary(staging, f".{destination.name}.") as (part, descriptor):
+        staging = _staging(database.path, folder)
+        with _writing_to(staging), temporary(staging, f".{destination.name}.") as (part, descriptor):
             database.write_whole_file(part)
             _check(part)
-            if staging == destination.parent:
+            if staging == folder:
                 os.fsync(descriptor)
                 part.rename(destination)
             else:
                 _carry(descriptor, destination)
-        _sync(destination.parent)
+            with _writing_to(folder):
+                _sync(folder)
     except DatabaseUnavailable as error:
-        # What is wrong with its disk may be wrong with the backup's instead.
-        told = f" {error.for_operator}" if error.cause in {"not_a_database", "corrupt"} else ""
-        raise CopyFailed(f"{database} could not be backed up to {destination}.{told}", note=error.note) from error
+        problem = f"{database} could not be backed up to {destination}."
+        raise CopyFailed(f"{problem} {error.for_operator}", note=error.note) from error
     return destination.stat().st_size
+
+
+def _staging(database: Path, folder: Path) -> Path:
+    """Where SQLite may write a backup for this folder by its name. Where others may put a link in the place of that
+    name, it is beside the database; if that is on a disk that is full or read-only, where temporary files go."""
+    if not _may_be_replaced(folder):
+        return folder
+    for place in (database.parent, Path(gettempdir())):
+        enough = shutil.disk_usage(place).free > database.stat().st_size
+        if enough and os.access(place, os.W_OK) and not _may_be_replaced(place):
+            return place
+    return database.parent
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    with _writing_to(folder):
+        return may_be_replaced(folder)
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """Turns what the system refuses into DatabaseUnavailable, which names the folder instead of a passing file."""
+    try:
+        yield
+    except OSError as error:
+        raise unavailable_file(error, folder, named="FILE") from error
 
 
 def _carry(whole: int, destination: Path) -> None:
     """From where SQLite could write by name to where a name may mean another file the next moment."""
     with (
+        _writing_to(destination.parent),
         temporary(destination.parent, f".{destination.name}.") as (part, descriptor),
         os.fdopen(whole, "rb", closefd=False) as reading,
         os.fdopen(descriptor, "wb", closefd=False) as writing,

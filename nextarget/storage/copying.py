@@ -32,17 +32,17 @@ def copy(source: Database, target: Database, *, progress: Progress = lambda _don
     The target is created or migrated first. The source must be migrated already, and is never changed. Servers may go
     on writing to it meanwhile, but what they write after the copy began is not in it.
 
-    Raises CopyFailed, and leaves the target without any row, when the source cannot be used, when the target has rows
-    already, or cannot be used, or gives back anything else than was written.
+    Raises CopyFailed, which calls them FROM and TO, and leaves the target without any row, when the source cannot be
+    used, when the target has rows already, or cannot be used, or gives back anything else than was written.
     """
     if str(source) == str(target):
         raise CopyFailed(f"{source} cannot be copied into itself. Name another database to copy into.")
     if not source.exists():
-        raise CopyFailed(f"There is no database at {source}. Check the first argument.")
-    with _naming(source), source.snapshot() as reading:
+        raise CopyFailed(f"There is no database at {source}. Check FROM.")
+    with _naming(source, "FROM"), source.snapshot() as reading:
         _demand_current(source, reading)
         rows = {table: _count(reading, table) for table in TABLES}
-        with _naming(target):
+        with _naming(target, "TO"):
             schema.migrate(target)
             target.write_now(_fill, _Pages(reading, str(source)), str(target), _Steps(progress, 2 * sum(rows.values())))
     return {_name(table): count for table, count in rows.items()}
@@ -119,7 +119,7 @@ def _set_sequence(db: pw.Database, table: type[pw.Model]) -> None:
 
 
 def _demand_current(source: Database, reading: pw.Database) -> None:
-    if names := schema.pending_on(reading):
+    if names := schema.pending_on(source, reading):
         raise CopyFailed(
             f"{source} lacks {len(names)} migration{'s' if len(names) != 1 else ''}, and a copy never changes its "
             "source. Run `nextarget init-db` with DATABASE_URL naming it, then copy again."
@@ -192,13 +192,13 @@ class _Steps:
 
 
 @contextmanager
-def _naming(database: Database) -> Iterator[None]:
+def _naming(database: Database, argument: str) -> Iterator[None]:
     """With two databases at hand, every error says which one it is about."""
     try:
         yield
     except (DatabaseUnavailable, SchemaError) as error:
         name = str(database)
-        told = error.for_operator
+        told = error.for_operator_of(argument) if isinstance(error, DatabaseUnavailable) else error.for_operator
         detail = told if name in told else f"{name}: {told}"
         raise CopyFailed(detail, note=error.note) from error
 

@@ -8,6 +8,7 @@ from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import peewee as pw
 
+from nextarget.errors import DatabaseUnavailable
 from nextarget.storage import probe
 from nextarget.storage.trouble import Trouble
 
@@ -76,6 +77,10 @@ class Database(ABC):
             await self.write(probe.fill)
             await self.write(probe.clear)
             self.trouble.worked(since=began)
+
+    @abstractmethod
+    def unavailable(self, error: Exception) -> DatabaseUnavailable:
+        """What an error of Peewee's means, if it means that the database cannot be used."""
 
     @abstractmethod
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -116,6 +116,9 @@ class PostgresDatabase(Database):
         result: R = await self._pool.perform(lambda db: context.run(fn, db, *args, **kwargs), writes=writes)
         return result
 
+    def unavailable(self, error: Exception) -> DatabaseUnavailable:
+        return unavailable(error, self._parameters, str(self))
+
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return self._now.perform(lambda db: fn(db, *args, **kwargs), writes=False)
 
@@ -136,7 +139,7 @@ class PostgresDatabase(Database):
         except UNUSABLE as error:
             if is_broken_rule(error):
                 raise
-            raise unavailable(error, self._parameters, str(self)) from error
+            raise self.unavailable(error) from error
         finally:
             _disconnect(looking)
 

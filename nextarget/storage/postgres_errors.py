@@ -112,6 +112,12 @@ _BY_WORDS: tuple[tuple[tuple[str, ...], DatabaseCause, str], ...] = (
     (("pg_hba.conf",), "refused", "Allow this user, database and address in pg_hba.conf, or check DATABASE_URL."),
     (("resolve host",), "unreachable", "Check the host in DATABASE_URL."),
     (("translate host",), "unreachable", "Check the host in DATABASE_URL."),
+    (
+        ("does not support SSL",),
+        "refused",
+        "Turn TLS on in PostgreSQL's server (`ssl = on`), or ask for none with sslmode in DATABASE_URL.",
+    ),
+    (("certificate",), "refused", "Check sslmode and sslrootcert in DATABASE_URL, and the server's certificate."),
     (("refused",), "unreachable", "Start PostgreSQL, or check host and port in DATABASE_URL."),
     (("statement timeout",), "timeout", _REMEDIES_BY_CAUSE["timeout"]),
     (("timeout",), "unreachable", "Check that PostgreSQL runs and answers at the host and port in DATABASE_URL."),

@@ -32,6 +32,7 @@ from nextarget.storage.sqlite_errors import (
     refuse_read_only,
     translated,
     unavailable,
+    unavailable_copy,
     unavailable_file,
 )
 from nextarget.storage.trouble import Trouble
@@ -115,6 +116,9 @@ class SqliteDatabase(Database):
         """Of this key alone: what is written together shares a commit anyway."""
         return (await self.write(fn, (key,)))[0]
 
+    def unavailable(self, error: Exception) -> DatabaseUnavailable:
+        return unavailable(error, self.path)
+
     def read_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """As `read`, on this thread: for the terminal, which has no event loop."""
         with translated(self.path):
@@ -186,9 +190,13 @@ class SqliteDatabase(Database):
             yield reading
 
     def write_whole_file(self, path: Path) -> None:
-        """Everything as of one moment into another file, which must be empty."""
+        """Everything as of one moment into another file, which must be empty. The error says on which side it was."""
         with self._looking("ro") as reading:
-            reading.execute_sql("VACUUM INTO ?", (str(path),))  # type: ignore[no-untyped-call]
+            reading.get_tables()  # from here on this side can be read
+            try:
+                reading.execute_sql("VACUUM INTO ?", (str(path),))  # type: ignore[no-untyped-call]
+            except UNUSABLE as error:
+                raise unavailable_copy(error, self.path, path) from error
 
     def untouched(self) -> AbstractContextManager[pw.SqliteDatabase]:
         """A connection that neither creates the file nor switches its journal."""

@@ -4,7 +4,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import peewee as pw
@@ -30,6 +30,13 @@ _CAUSES: dict[int, DatabaseCause] = {
     sqlite3.SQLITE_PROTOCOL: "locked",
 }
 """By the primary result code (sqlite.org/rescode.html)."""
+_READING = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
+"""What takes no room on a disk."""
+_NO_ROOM_BYTES = 64 * 1024
+"""With less than this left a disk is full. Even who only reads makes a file of 32 KiB beside the database, which SQLite
+shares between processes (sqlite.org/walformat.html, 2.1), and says SQLITE_IOERR_SHMSIZE when that does not fit."""
+_OF_TARGET: frozenset[DatabaseCause] = frozenset({"disk_full", "read_only", "io_error", "cannot_open"})
+"""What fails on the side that is written to, when one file is written into another."""
 _OF_SYSTEM: dict[int | None, DatabaseCause] = {
     errno.ENOSPC: "disk_full",
     errno.EDQUOT: "disk_full",
@@ -37,14 +44,17 @@ _OF_SYSTEM: dict[int | None, DatabaseCause] = {
     errno.EIO: "io_error",
 }
 _WORDS: dict[DatabaseCause, tuple[str, str]] = {
-    "disk_full": ("cannot be written to: its disk is full.", "Make room on the disk, or raise the quota."),
+    "disk_full": (
+        "cannot be written to: its disk is full.",
+        "Make room on the disk, of bytes (`df`) or of files (`df -i`), or raise the quota.",
+    ),
     "read_only": (
         "cannot be written to: it is read-only.",
         "Let the user that this runs as write to the file and to its folder, on a disk that is not mounted read-only.",
     ),
     "io_error": (
         "cannot be used: its disk fails.",
-        "Look for the disk's errors in the system's log, and whether it is full or a quota is used up.",
+        "Look for the disk's errors in the system's log, and whether a quota is used up.",
     ),
     "corrupt": (
         "is damaged.",
@@ -66,17 +76,23 @@ _WORDS: dict[DatabaseCause, tuple[str, str]] = {
 def unavailable(error: Exception, path: Path) -> DatabaseUnavailable:
     """What an error means that says that the database cannot be used; its note is SQLite's own words."""
     original = _original(error)
-    cause = _cause(original)
-    if cause == "cannot_open" and path.exists() and not _writable(path):
-        cause = "read_only"  # SQLite wants to make files beside it, to read as well
-    name = getattr(original, "sqlite_errorname", None)
-    note = f"{original}{f' ({name})' if name else ''}"
-    return _told(cause, path, note)
+    return _told(_judged(original, path), path, _words(original))
 
 
-def unavailable_file(error: OSError, path: Path) -> DatabaseUnavailable:
-    """What it means that the system refused us the file, or one beside it."""
-    return _told(_OF_SYSTEM.get(error.errno, "cannot_open"), path, f"{path}: {error.strerror}")
+def unavailable_copy(error: Exception, path: Path, target: Path) -> DatabaseUnavailable:
+    """As `unavailable`, while a database that can be read is written into a file, which is called by its folder."""
+    original = _original(error)
+    cause = _judged(original, target)
+    if cause in _OF_TARGET and _code(original) not in _READING:
+        return _told(cause, target.parent, _words(original))
+    return unavailable(error, path)
+
+
+def unavailable_file(error: OSError, path: Path, *, named: str = "DATABASE_URL") -> DatabaseUnavailable:
+    """What it means that the system refused us the file, or one beside it. `named` is what an operator names it by."""
+    failure = _told(_OF_SYSTEM.get(error.errno, "cannot_open"), path, f"{path}: {error.strerror}")
+    failure.remedy = failure.remedy.replace("DATABASE_URL", named)
+    return failure
 
 
 def refuse_read_only(path: Path) -> None:
@@ -111,10 +127,39 @@ def _original(error: Exception) -> Exception:
     return original if isinstance(original, Exception) else error
 
 
+def _words(error: Exception) -> str:
+    name = getattr(error, "sqlite_errorname", None)
+    return f"{error}{f' ({name})' if name else ''}"
+
+
+def _code(error: Exception) -> int:
+    """SQLite's extended result code, or 0."""
+    return getattr(error, "sqlite_errorcode", 0)
+
+
+def _judged(error: Exception, path: Path) -> DatabaseCause:
+    """The cause, by what SQLite says and by what its file system is like: SQLite itself does not look."""
+    cause = _cause(error)
+    if cause == "cannot_open" and path.exists() and not _writable(path):
+        return "read_only"  # SQLite wants to make files beside it, to read as well
+    makes_files = cause == "cannot_open" and os.access(path.parent, os.W_OK) and not path.is_dir()
+    if (makes_files or (cause == "io_error" and _code(error) not in _READING)) and _is_full(path.parent):
+        return "disk_full"
+    return cause
+
+
+def _is_full(folder: Path) -> bool:
+    with suppress(OSError):
+        disk = os.statvfs(folder)
+        no_files = disk.f_files > 0 and disk.f_favail == 0  # where there is such a number
+        return no_files or disk.f_bavail * disk.f_frsize < _NO_ROOM_BYTES
+    return False
+
+
 def _cause(error: Exception) -> DatabaseCause:
     if isinstance(error.__cause__, OSError):
         return _OF_SYSTEM.get(error.__cause__.errno, "cannot_open")
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = _code(error) & 0xFF
     if code == sqlite3.SQLITE_ERROR and "no such " in str(error):
         return "schema"
     return _CAUSES.get(code, "other")

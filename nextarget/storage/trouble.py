@@ -1,8 +1,9 @@
 """What goes wrong with a database: told in the log once a minute, counted, and tried again until it works.
 
-However many requests fail, the log has a line for the first, and one a minute with their number. A database is under
-suspicion from its first failure, in any process of this server, until a write of ours has succeeded: a node that gets
-no requests must find that out by itself.
+However many requests fail, the log has a line for the first, and one a minute with their number. Once it is over, the
+line that says so has the number of all, and no later one says that it fails. A database is under suspicion from its
+first failure, in any process of this server, until a write of ours has succeeded: a node that gets no requests must
+find that out by itself.
 """
 
 import asyncio
@@ -29,13 +30,15 @@ _ON_DISK: frozenset[str] = frozenset({"disk_full", "io_error"})
 _failed_at = memoryview(mmap(-1, 8)).cast("d")
 """When a question last failed, by the clock that all processes of a machine share. Workers share this memory, which is
 older than they: one whose own requests were lucky learns of it."""
+_worked_at = memoryview(mmap(-1, 8)).cast("d")
+"""When the newest write that succeeded on purpose was begun, in whichever worker."""
 
 log = telemetry.get_logger()
 
 
 @dataclass(slots=True)
 class _Spell:
-    """Failures for one cause since its last line; `latest` is what the next line tells."""
+    """Failures for one cause that no line has told of yet; `latest` is what the next line tells."""
 
     latest: DatabaseUnavailable
     timer: asyncio.TimerHandle
@@ -53,6 +56,8 @@ class Trouble:
         self._worked_at = -1.0
         self._since: float | None = None
         self._failures = 0
+        self._told = False
+        """Whether a line since the last end says that it fails."""
 
     @property
     def suspected(self) -> bool:
@@ -65,23 +70,26 @@ class Trouble:
         if error.cause not in _NO_SUSPICION:
             _failed_at[0] = time.monotonic()
         self._failures += 1
+        if self._since is None:
+            self._since = time.monotonic()
         if (spell := self._spells.get(error.cause)) is not None:
             spell.latest = error
             spell.count += 1
             return
-        if self._since is None:
-            self._since = time.monotonic()
         self._tell(error, 1)
         self._spells[error.cause] = _Spell(error, self._in_a_minute(error.cause))
 
     def worked(self, *, since: float) -> None:
         """A write that was begun then, by `time.monotonic()`, has succeeded."""
         self._worked_at = since
-        if not self.suspected:
+        _worked_at[0] = max(_worked_at[0], since)
+        if not self.suspected and self._told:  # what no line tells of can wait until the minute is over
             self._tell_end()
 
     def close(self) -> None:
         """Tell what has only been counted so far."""
+        if self._over:
+            self._tell_end()
         for spell in self._spells.values():
             with suppress(RuntimeError):  # its loop has ended
                 spell.timer.cancel()
@@ -89,20 +97,27 @@ class Trouble:
                 self._tell(spell.latest, spell.count)
         self._spells.clear()
 
+    @property
+    def _over(self) -> bool:
+        """Whether a write has succeeded since the last failure, in any worker."""
+        return _failed_at[0] < max(self._worked_at, _worked_at[0])
+
     def _in_a_minute(self, cause: str) -> asyncio.TimerHandle:
         # In no request's context: what is told then is not of one.
         return asyncio.get_running_loop().call_later(MINUTE_SECONDS, self._minute_over, cause, context=Context())
 
     def _minute_over(self, cause: str) -> None:
         spell = self._spells[cause]
-        if not spell.count:
-            del self._spells[cause]
-            return
-        self._tell(spell.latest, spell.count)
-        spell.count = 0
-        spell.timer = self._in_a_minute(cause)
-        if not self.suspected:
+        counted = spell.count
+        if counted and (cause in _NO_SUSPICION or not self._over):
+            self._tell(spell.latest, counted)
+            spell.count = 0
+        elif self._over:
             self._tell_end()
+        if counted:
+            spell.timer = self._in_a_minute(cause)
+        else:
+            del self._spells[cause]
 
     def _tell(self, error: DatabaseUnavailable, count: int) -> None:
         facts = {"cause": error.cause, "reason": error.note, "database": self._name, "failures": count}
@@ -114,9 +129,10 @@ class Trouble:
                 facts["free_bytes"] = disk.f_bavail * disk.f_frsize
         tell = log.error if error.cause in _ERRORS else log.warning
         tell("database_unavailable", **facts)
+        self._told = True
 
     def _tell_end(self) -> None:
-        """Once for what was told of, and as loud."""
+        """Once for all that failed, told or only counted, and as loud."""
         if self._since is None:
             return
         log.warning(
@@ -125,4 +141,6 @@ class Trouble:
             failures=self._failures,
             seconds=round(time.monotonic() - self._since),
         )
-        self._since, self._failures = None, 0
+        self._since, self._failures, self._told = None, 0, False
+        for spell in self._spells.values():
+            spell.count = 0

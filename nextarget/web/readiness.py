@@ -11,13 +11,14 @@ from nextarget.storage.schema import lacking
 CHECK_SECONDS = 2
 """How long the database may take to answer."""
 FRESH_SECONDS = 1
-"""How long one look at the database answers everybody who asks."""
+"""How long one look at the database answers everybody who asks, unless something has failed since."""
 WATCH_SECONDS = 15
 """How often a database that failed is looked at when nobody asks: its end is told, and until then it is counted."""
 
 
 class Readiness:
-    """However many ask and however slow the database is, it is asked one thing at a time, at most once a second."""
+    """However many ask and however slow the database is, it is asked one thing at a time, at most once a second, and
+    once for each failure of somebody's that comes in between."""
 
     def __init__(self, database: Database) -> None:
         self.draining = False
@@ -30,15 +31,28 @@ class Readiness:
         """The check that fails: draining, database or migrations; None when requests are welcome."""
         if self.draining:
             return "draining"
-        loop = asyncio.get_running_loop()
-        look = self._look
-        if look is None or (look.done() and loop.time() >= self._fresh_until):
-            look = self._look = loop.create_task(self._look_at_database())
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                return await asyncio.shield(look)  # whoever gives up waiting leaves it to the others
+                for _ in range(2):  # a question may fail while the first look is under way
+                    # Whoever gives up waiting leaves it to the others.
+                    failing = await asyncio.shield(self._latest_look())
+                    if failing is not None or not self._database.trouble.suspected:
+                        return failing
         except TimeoutError:
-            return "database"
+            pass
+        return "database"
+
+    def _latest_look(self) -> "asyncio.Task[str | None]":
+        """The one that is under way, or was made a moment ago; a new one where that found nothing and a question has
+        failed since."""
+        loop = asyncio.get_running_loop()
+        look = self._look
+        if look is None or (look.done() and (loop.time() >= self._fresh_until or self._is_outdated(look))):
+            look = self._look = loop.create_task(self._look_at_database())
+        return look
+
+    def _is_outdated(self, look: "asyncio.Task[str | None]") -> bool:
+        return look.result() is None and self._database.trouble.suspected
 
     async def watch_for_ever(self) -> None:
         """Look by oneself at a database that has failed, until cancelled."""

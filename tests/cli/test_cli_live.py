@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from nextarget.cli import live
 from nextarget.errors import DatabaseUnavailable
 from tests.conftest import need
-from tests.postgres import Cluster
+from tests.postgres import Cluster, name_of
 from tests.running import free_listener
 
 pytestmark = pytest.mark.usefixtures("secret")
@@ -99,6 +101,67 @@ def test_a_database_that_is_not_there_is_a_sentence_and_1(run, monkeypatch, post
     assert "createdb" in result.err
 
 
+def test_a_postgresql_without_tls_is_said_to_have_none(run, monkeypatch, postgres: Cluster):
+    """The reason is the client library's own, and nothing secret."""
+    monkeypatch.setenv("DATABASE_URL", f"{postgres.create_database()}?sslmode=require")
+    result = run("check-config", "--live")
+    assert result.status == 1
+    assert "server does not support SSL, but SSL was required" in result.err
+    assert "sslmode in DATABASE_URL" in result.err
+
+
+def test_a_postgresql_database_of_others_is_no_place_to_apply_migrations(run, execute, monkeypatch, postgres: Cluster):
+    """A table with a name of ours that is not ours: `serve`, `list-users` and --live say the same."""
+    url = postgres.create_database()
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute('CREATE TABLE "user" (a text)')
+    for command in (("check-config", "--live"), ("list-users",), ("serve", "--port", "0"), ("init-db",)):
+        result = execute(*command, DATABASE_URL=url)
+        assert result.status == 1, command
+        assert "has tables of another program (user). Name a database of its own." in result.err, command
+
+
+def test_a_postgresql_database_of_a_newer_version_does_not_pass(run, monkeypatch, postgres: Cluster):
+    """It answers, and this program cannot use it."""
+    url = postgres.create_database()
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert run("init-db").status == 0
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '2030-01-01')")
+    result = run("check-config", "--live")
+    assert result.status == 1
+    assert "migrated by a newer version (9999_later). Upgrade this program" in result.err
+
+
+@pytest.mark.parametrize("migrated", [True, False])
+def test_a_postgresql_database_that_takes_no_writes_does_not_pass(run, execute, postgres: Cluster, migrated):
+    """As a standby: neither when it is up to date nor when migrations would have to be applied, which `serve` and
+    `init-db` say too. Nothing is left behind."""
+    url = postgres.create_database()
+    if migrated:
+        assert execute("init-db", DATABASE_URL=url).status == 0
+    name = sql.Identifier(name_of(url))
+    postgres.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    live = execute("check-config", "--live", DATABASE_URL=url)
+    assert live.status == 1
+    said = "cannot be written to: it is read-only. Let DATABASE_URL name the primary"
+    assert said in live.err
+    assert "read-only transaction" in live.err
+    for command in () if migrated else (("serve", "--port", "0"), ("init-db",)):
+        result = execute(*command, DATABASE_URL=url)
+        assert (result.status, said in result.err) == (1, True), result.err
+
+
+def test_looking_at_an_empty_postgresql_database_leaves_it_empty(run, monkeypatch, postgres: Cluster):
+    """The table that was tried is gone."""
+    monkeypatch.setenv("DATABASE_URL", url := postgres.create_database())
+    result = run("check-config", "--live")
+    assert result.status == 0
+    assert "`serve` and `init-db` apply 6 migrations" in result.err
+    with psycopg.connect(url) as db:
+        assert db.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
 def test_redis_is_asked_what_the_server_will_ask(run, monkeypatch, redis):
     """One that counts, one that wants a password first."""
     monkeypatch.setenv("RATE_LIMIT_STORAGE_URL", redis.replace("//", "//:hunter2@"))
@@ -110,6 +173,9 @@ def test_redis_is_asked_what_the_server_will_ask(run, monkeypatch, redis):
     assert refused.status == 1
     assert "Error: Redis: " in refused.err
     assert "RATE_LIMIT_STORAGE_URL" in refused.err
+    assert "authenticat" in refused.err.partition("Reason: ")[2]
+    monkeypatch.setenv("RATE_LIMIT_STORAGE_URL", redis.replace("//", "//password:wrong@"))
+    assert "Reason: invalid username-*** pair" in run("check-config", "--live").err
     assert "hunter2" not in result.out + result.err
 
 
@@ -150,12 +216,12 @@ def test_a_database_that_never_answers_is_given_up(run, monkeypatch):
     over = threading.Event()
     monkeypatch.setattr(live, "ANSWER_SECONDS", 0)
 
-    def hang(_database: object) -> list[str]:
+    def hang(_db: object) -> None:
         over.wait()
         raise DatabaseUnavailable
 
     assert run("init-db").status == 0
-    monkeypatch.setattr("nextarget.storage.schema.pending", hang)
+    monkeypatch.setattr("nextarget.storage.probe.fill", hang)
     try:
         result = run("check-config", "--live")
         assert result.status == 1

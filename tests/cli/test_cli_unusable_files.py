@@ -1,6 +1,7 @@
 """What commands say of a database file that cannot be used: what is wrong with it, and never only to try again."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,3 +123,149 @@ def test_a_full_disk_is_called_that_on_the_terminal(run, secret, tmp_path: Path,
     assert "disk is full" in result.err
     assert "Try again in a little while" not in result.err
     assert "rollback" not in result.err
+
+
+@pytest.fixture
+def full(run, secret, tmp_path: Path, monkeypatch) -> Iterator[Path]:
+    """A database with a user, on a disk without one free byte, which no server has open."""
+    with small_disk(tmp_path / "disk") as disk:
+        path = disk.folder / "nextarget.db"
+        monkeypatch.setenv("DATABASE_URL", f"sqlite:///{path}")
+        assert run("init-db").status == 0
+        assert run("issue-token", "--email", "ada@example.org", "--provider", "google", "--create").status == 0
+        disk.fill()
+        yield path
+
+
+@pytest.mark.parametrize("command", [("list-users",), ("init-db",), ("init-db", "--check"), *WRITING], ids=" ".join)
+def test_a_database_on_a_full_disk_is_called_that(run, full, command):
+    """SQLite finds no room for the file that it makes to read, and calls that a disk that fails."""
+    result = run(*command)
+    assert result.status == 1
+    assert f"{full} cannot be written to: its disk is full. Make room" in result.err
+    assert "SQLITE_" in result.err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_server_starts_on_a_full_disk(execute, full, workers):
+    """Its log says to make room."""
+    result = execute("serve", "--port", "0", "--workers", workers, DATABASE_URL=f"sqlite:///{full}")
+    assert result.status == 1
+    failed = json.loads(result.err.splitlines()[-1])
+    assert f"{full} cannot be written to: its disk is full. Make room" in failed["detail"]
+
+
+@pytest.mark.parametrize("live", [(), ("--live",)], ids=["", "live"])
+def test_check_config_finds_a_full_disk(run, full, live):
+    """As `serve` does."""
+    result = run("check-config", *live)
+    assert result.status == 78
+    assert f"DATABASE_URL: {full} cannot be written to: its disk is full. Make room" in result.err
+
+
+def test_a_database_on_a_full_disk_is_no_source(run, full, folder):
+    """Of a backup or a copy; both say that it is its disk, though where they were to go there is room."""
+    for command in (("backup", str(folder / "b.db")), ("copy-db", f"sqlite:///{full}", f"sqlite:///{folder}/c.db")):
+        result = run(*command)
+        assert (result.status, result.out) == (1, "")
+        assert f"{full} cannot be written to: its disk is full. Make room" in result.err
+    assert not (folder / "b.db").exists()
+
+
+@pytest.mark.parametrize("room", [0, 64 * 1024])
+def test_a_full_disk_is_no_target(run, secret, folder, tmp_path, room):
+    """Of a backup or a copy, whether it has no room at all or too little; both name it."""
+    assert run("init-db").status == 0
+    with small_disk(tmp_path / "disk") as disk:
+        disk.fill(up_to=room)
+        backup = run("backup", str(disk.folder / "b.db"))
+        copy = run("copy-db", f"sqlite:///{folder}/nextarget.db", f"sqlite:///{disk.folder}/c.db")
+        assert not list(disk.folder.glob("*b.db*"))
+    assert backup.status == copy.status == 1
+    assert f"could not be backed up to {disk.folder / 'b.db'}." in backup.err
+    assert f"{disk.folder} cannot be written to: its disk is full. Make room" in backup.err
+    assert f"{disk.folder / 'c.db'} cannot be written to: its disk is full. Make room" in copy.err
+
+
+def test_a_database_that_cannot_be_opened_where_it_is_read_only_is_no_source(run, read_only, folder):
+    """SQLite needs files beside it that it cannot make; the way out is told, and the target is not blamed."""
+    for command in (
+        ("backup", str(folder / "b.db")),
+        ("copy-db", f"sqlite:///{read_only}", f"sqlite:///{folder}/c.db"),
+    ):
+        result = run(*command)
+        assert result.status == 1
+        assert f"{read_only} cannot be written to: it is read-only. Let the user" in result.err
+
+
+def test_a_folder_that_is_read_only_is_no_target_of_a_backup(run, read_only, folder, monkeypatch):
+    """It says which, and no name of a file that nobody has heard of."""
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{folder}/own.db")
+    assert run("init-db").status == 0
+    result = run("backup", str(read_only.parent / "b.db"))
+    assert result.status == 1
+    assert f"{read_only.parent} cannot be written to: it is read-only." in result.err
+    assert ".b.db." not in result.err
+
+
+def test_a_backup_does_not_need_to_write_beside_the_database(run, secret, folder, tmp_path, monkeypatch):
+    """Where others may put anything in its place it is written elsewhere first: beside the database, or where
+    temporary files go when that is read-only."""
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/disk/nextarget.db")
+    shared = folder / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with small_disk(tmp_path / "disk") as disk:
+        assert run("init-db").status == 0
+        with sqlite3.connect(disk.folder / "nextarget.db") as db:
+            db.execute("PRAGMA journal_mode = delete")  # so that it can be read there
+        db.close()
+        disk.make_read_only()
+        result = run("backup", str(shared / "b.db"))
+    assert result.status == 0, result.err
+    assert [path.name for path in shared.iterdir()] == ["b.db"]
+
+
+@pytest.mark.parametrize(("arguments", "named"), [(("letter.db", "new.db"), "FROM"), (("old.db", "letter.db"), "TO")])
+@pytest.mark.usefixtures("secret")
+def test_a_copy_names_its_arguments_and_no_setting(run, folder, letter, arguments, named):
+    """It does not go by DATABASE_URL."""
+    letter.rename(folder / "letter.db")
+    assert run("init-db").status == 0
+    (folder / "nextarget.db").rename(folder / "old.db")
+    result = run("copy-db", *(f"sqlite:///{folder}/{name}" for name in arguments))
+    assert result.status == 1
+    assert f"{folder}/letter.db is not an SQLite database" in result.err
+    assert f"Let {named} name another file" in result.err
+    assert "DATABASE_URL" not in result.err
+
+
+def test_a_database_of_another_program_is_called_that_by_every_command(run, execute, secret, folder):
+    """What `serve` says, all say, also who would only be sent to `init-db` otherwise; the file stays as it was."""
+    path = folder / "nextarget.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE user (a)")
+    db.close()
+    before = path.read_bytes()
+    said = f"{path} has tables of another program (user). Name a database of its own."
+    for command in (("list-users",), ("init-db",), ("init-db", "--check"), ("purge",), ("serve", "--port", "0")):
+        result = execute(*command)
+        assert (result.status, said in result.err) == (1, True), command
+    for live in ((), ("--live",)):
+        result = run("check-config", *live)
+        assert result.status == 78
+        assert f"DATABASE_URL: {said}" in result.err
+    for arguments in (("nextarget.db", "new.db"), ("nextarget.db", "nextarget2.db")):
+        assert said in run("copy-db", *(f"sqlite:///{folder}/{name}" for name in arguments)).err
+    assert path.read_bytes() == before
+
+
+def test_check_config_finds_a_database_of_a_newer_version(run, secret, folder):
+    """As `serve` does."""
+    assert run("init-db").status == 0
+    with sqlite3.connect(folder / "nextarget.db") as db:
+        db.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '2030-01-01')")
+    db.close()
+    result = run("check-config")
+    assert result.status == 78
+    assert "migrated by a newer version (9999_later). Upgrade this program" in result.err

@@ -107,7 +107,7 @@ def test_asking_what_is_pending_never_creates_the_file(path: Path) -> None:
 
 
 def test_asking_what_is_pending_changes_no_file(path: Path) -> None:
-    """An empty file, or one that another program made, is looked at and left as it was."""
+    """An empty file is looked at and left as it was; so is one that another program made, and it is called that."""
     path.write_bytes(b"")
     assert pending(SqliteDatabase(path)) == NAMES
     assert path.read_bytes() == b""
@@ -115,7 +115,8 @@ def test_asking_what_is_pending_changes_no_file(path: Path) -> None:
     connection.execute("CREATE TABLE recipe (title TEXT)")
     connection.close()
     before = path.read_bytes()
-    assert pending(SqliteDatabase(path)) == NAMES
+    with pytest.raises(SchemaError, match=r"another program \(recipe\)"):
+        pending(SqliteDatabase(path))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 

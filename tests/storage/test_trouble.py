@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -93,13 +94,13 @@ async def test_a_failing_write_is_told_by_its_cause(database: SqliteDatabase, fa
             with pytest.raises(DatabaseUnavailable) as caught:
                 await database.write(probe.fill)
             assert caught.value.cause == failing.__name__
-        (told,) = log.events("database_unavailable")
-        assert told["cause"] == failing.__name__
-        assert told["level"] == ("warning" if failing in (locked, schema) else "error")
-        assert "rollback" not in told["reason"]
-        assert told["reason"].endswith(")"), "SQLite's name for it"
-        assert told["remedy"]
-        assert told["database"] == str(database.path)
+        (line,) = log.events("database_unavailable")
+        assert line["cause"] == failing.__name__
+        assert line["level"] == ("warning" if failing in (locked, schema) else "error")
+        assert "rollback" not in line["reason"]
+        assert line["reason"].endswith(")"), "SQLite's name for it"
+        assert line["remedy"]
+        assert line["database"] == str(database.path)
         with pytest.raises(DatabaseUnavailable):
             await database.try_writing()
         assert database.trouble.suspected
@@ -142,8 +143,8 @@ async def test_repeated_failures_are_told_once_a_minute_with_their_number(
         database.trouble.note(DatabaseUnavailable(note=note, cause="disk_full"))
     assert [line["failures"] for line in log.events("database_unavailable")] == [1]
     await turns()
-    told = [(line["failures"], line["reason"]) for line in log.events("database_unavailable")]
-    assert told == [(1, "first"), (2, "third")]
+    reasons = [(line["failures"], line["reason"]) for line in log.events("database_unavailable")]
+    assert reasons == [(1, "first"), (2, "third")]
     database.trouble.note(DatabaseUnavailable(note="fourth", cause="disk_full"))
     assert len(log.events("database_unavailable")) == 3
 
@@ -163,12 +164,75 @@ async def test_what_was_only_counted_is_told_at_the_end(database: SqliteDatabase
     assert [line["failures"] for line in log.events("database_unavailable")] == [1, 4]
 
 
+def told(log: Log) -> list[tuple[str, int]]:
+    """What was told, in its order, each with its number of failures."""
+    return [(line["event"].removeprefix("database_"), line["failures"]) for line in log.lines]
+
+
+async def test_once_it_is_over_nothing_more_says_that_it_fails(
+    database: SqliteDatabase, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was only counted until then is in the line of the end, for every cause; the minute's end adds nothing."""
+    monkeypatch.setattr(trouble, "MINUTE_SECONDS", 0)
+    for cause in ("disk_full", "io_error") * 3:
+        database.trouble.note(DatabaseUnavailable(note="", cause=cause))
+    began = time.monotonic()
+    database.trouble.worked(since=began)
+    await turns()
+    database.close()
+    assert told(log) == [("unavailable", 1), ("unavailable", 1), ("available", 6)]
+
+
+async def test_a_server_that_stops_once_it_is_over_says_nothing_more(database: SqliteDatabase, log: Log) -> None:
+    """Its last word of the database is that it works, also when it failed and worked again without a line."""
+    for number in (3, 2):
+        for _ in range(number):
+            database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
+        await database.try_writing()
+    database.close()
+    assert told(log) == [("unavailable", 1), ("available", 3), ("available", 2)]
+
+
+async def test_a_worker_that_has_not_tried_yet_knows_that_it_is_over(database: SqliteDatabase, log: Log) -> None:
+    """Another process's write has succeeded since: stopped then, this one tells of no failure any more."""
+    for _ in range(6):
+        database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
+    trouble.Trouble("of another process").worked(since=time.monotonic())
+    assert database.trouble.suspected
+    database.close()
+    assert told(log) == [("unavailable", 1), ("available", 6)]
+
+
 async def test_a_database_that_comes_and_goes_fills_no_log(database: SqliteDatabase, log: Log) -> None:
     """Failing, working and failing again within the minute is told once."""
     for _ in range(50):
         database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
         await database.try_writing()
     assert [line["event"] for line in log.lines] == ["database_unavailable", "database_available"]
+
+
+async def test_what_came_and_went_within_a_minute_is_told_as_over(
+    database: SqliteDatabase, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the minute is over, in one line with the number of failures."""
+    monkeypatch.setattr(trouble, "MINUTE_SECONDS", 0)
+    for _ in range(3):
+        database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
+        database.trouble.worked(since=time.monotonic())
+    await turns()
+    assert told(log) == [("unavailable", 1), ("available", 1), ("available", 2)]
+
+
+async def test_a_crowd_that_goes_on_is_told_and_its_end_too(
+    database: SqliteDatabase, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute with more of it is no end; one without is."""
+    monkeypatch.setattr(trouble, "MINUTE_SECONDS", 0)
+    await database.try_writing()
+    for _ in range(4):
+        database.trouble.note(DatabaseUnavailable(note="1000 writes wait", cause="crowded"))
+    await turns()
+    assert told(log) == [("unavailable", 1), ("unavailable", 3), ("available", 4)]
 
 
 async def test_a_crowd_is_no_reason_to_doubt_the_database(database: SqliteDatabase, log: Log) -> None:

@@ -75,6 +75,17 @@ async def test_a_full_disk_is_not_ready_until_there_is_room(server: Server, disk
     assert (await server.sign_in()).status == 200
 
 
+async def test_from_the_first_failure_on_a_full_disk_is_not_ready(
+    server: Server, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look from just before does not answer for what happened since."""
+    monkeypatch.setattr(readiness, "FRESH_SECONDS", 60)
+    assert (await server.get("/health/ready")).status == 200
+    disk.fill()
+    await until_it_fails(server)
+    assert (await server.get("/health/ready")).status == 503
+
+
 async def test_a_disk_with_some_room_left_is_not_ready_when_sign_ins_fail(server: Server, disk: SmallDisk) -> None:
     """What a failed sign-in leaves free would do for a small write: one that says nothing about sign-ins."""
     disk.fill(up_to=64 * 1024)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ from nextarget.web.readiness import READINESS, Readiness
 from tests.running import Server, running
 
 
+@dataclass
+class Doubt:
+    """Whether a question has failed since the last look."""
+
+    suspected: bool = False
+
+
 class SlowDatabase:
     """A database as far as readiness knows it: it answers when it is let, and counts how often it was asked."""
 
@@ -23,6 +31,7 @@ class SlowDatabase:
         self.asked = 0
         self.lets = asyncio.Event()
         self.answer: Callable[[], list[str]] = list
+        self.trouble = Doubt()
 
     async def read(self, fn: Any) -> list[str]:
         assert fn is lacking
@@ -32,6 +41,7 @@ class SlowDatabase:
 
     async def try_writing(self) -> None:
         """It works."""
+        self.trouble.suspected = False
 
 
 @pytest.fixture
@@ -146,3 +156,31 @@ async def test_a_look_is_repeated_when_it_is_no_longer_fresh(
     assert await ready.failing() == "database"
     database.answer = list
     assert await ready.failing() is None
+
+
+async def test_a_failure_voids_the_look_that_is_remembered(slow: tuple[Readiness, SlowDatabase]) -> None:
+    """From the first failure on nobody is told that it is ready for what was seen before."""
+    ready, database = slow
+    database.lets.set()
+    assert await ready.failing() is None
+    database.trouble.suspected = True
+
+    async def fail() -> None:
+        raise DatabaseUnavailable
+
+    database.try_writing = fail  # type: ignore[method-assign]
+    assert [await ready.failing() for _ in range(3)] == ["database"] * 3
+    assert database.asked == 2, "a look that failed is remembered"
+
+
+async def test_a_failure_during_a_look_has_it_repeated(slow: tuple[Readiness, SlowDatabase]) -> None:
+    """What the look saw before that failure is no answer; one that fails all the time is not looked at for ever."""
+    ready, database = slow
+    database.lets.set()
+
+    async def try_writing() -> None:
+        database.trouble.suspected = True  # as if a request of somebody's had failed just after
+
+    database.try_writing = try_writing  # type: ignore[method-assign]
+    assert await ready.failing() == "database"
+    assert database.asked == 2
