@@ -5,19 +5,33 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import Conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo, PGconn
 
 from nextarget.errors import ConfigurationError, SettingProblem
 
 _NAME = re.compile(r"[A-Za-z_]{1,40}")
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,9}\s*", re.ASCII)
+_NUMBERS = {
+    *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+    "tcp_user_timeout",
+}
+"""Parameters that libpq reads as whole numbers, once it has a host (PostgreSQL's manual, 34.1.2)."""
+_JUDGED = (
+    *("sslmode", "sslnegotiation", "sslcertmode", "sslrootcert", "ssl_min_protocol_version"),
+    *("ssl_max_protocol_version", "gssencmode", "channel_binding", "require_auth", "target_session_attrs"),
+    "load_balance_hosts",
+)
+"""Parameters that libpq judges before it looks for any host. A version knows some of them, and its own words."""
+_NOWHERE = "/dev/null/nowhere"
+"""A folder for sockets that cannot be: whoever connects there fails at once, and asks nobody."""
 
 
 def parameters_of(url: str) -> dict[str, Any]:
     """The parameters of a connection, as libpq names them (PostgreSQL's manual, 34.1.2).
 
-    Raises ConfigurationError, which names the options that libpq does not know and quotes nothing else: what the
-    driver says may hold the password.
+    Raises ConfigurationError, which names the options that libpq does not know, or whose values it refuses, and quotes
+    nothing else: what the driver says may hold the password. No host is asked or looked up.
     """
     try:
         given = conninfo_to_dict(url)
@@ -30,7 +44,45 @@ def parameters_of(url: str) -> dict[str, Any]:
                 "Leave that out; it is for other programs, and a pooler such as PgBouncer needs no word of it here."
             )
         raise ConfigurationError([SettingProblem("DATABASE_URL", problem, remedy)]) from None
-    return {name: value for name, value in given.items() if value is not None}
+    parameters = {name: value for name, value in given.items() if value is not None}
+    if refused := _refused(parameters):
+        problem = f"has a value that PostgreSQL's client does not take: of {', '.join(refused)}."
+        raise ConfigurationError(
+            [
+                SettingProblem(
+                    "DATABASE_URL", problem, "Write one that PostgreSQL's manual has, in 34.1.2, or leave it out."
+                )
+            ]
+        )
+    return parameters
+
+
+def _refused(parameters: dict[str, Any]) -> list[str]:
+    """Names of the parameters whose values libpq would refuse; where only some together are wrong, all of those."""
+    hosts = max(len(str(parameters.get(name) or "").split(",")) for name in ("host", "hostaddr"))
+    ports = str(parameters.get("port") or "").split(",")
+    refused = [name for name in parameters if name in _NUMBERS and not _WHOLE.fullmatch(str(parameters[name]))]
+    if len(ports) not in {1, hosts} or not all(map(_is_port, ports)):
+        refused.append("port")
+    judged = {name: parameters[name] for name in _JUDGED if name in parameters}
+    fine = _words_on({})
+    if _words_on(judged) != fine:
+        refused += [name for name in judged if _words_on({name: judged[name]}) != fine] or judged
+    return refused
+
+
+def _is_port(text: str) -> bool:
+    """Nothing is PostgreSQL's own port."""
+    return not text or bool(_WHOLE.fullmatch(text) and 0 < int(text) < 65536)
+
+
+def _words_on(parameters: dict[str, Any]) -> bytes:
+    """What libpq says when it is to connect nowhere in this way: other words than usual are about the parameters."""
+    connection = PGconn.connect_start(make_conninfo(host=_NOWHERE, port="5432", **parameters).encode())
+    try:
+        return connection.error_message
+    finally:
+        connection.finish()
 
 
 def _unknown_options(url: str) -> list[str]:

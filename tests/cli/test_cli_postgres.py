@@ -135,3 +135,54 @@ def test_check_config_masks_the_password_wherever_it_stands(strict, execute):
         assert shown.status == 0
         assert "***" in shown.out
         assert PASSWORD not in shown.out + shown.err
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("sslmode=s3cret", "sslmode"),
+        ("target_session_attrs=s3cret", "target_session_attrs"),
+        ("channel_binding=s3cret", "channel_binding"),
+        ("gssencmode=s3cret", "gssencmode"),
+        ("ssl_min_protocol_version=s3cret", "ssl_min_protocol_version"),
+        ("connect_timeout=s3cret", "connect_timeout"),
+        ("keepalives_idle=s3cret", "keepalives_idle"),
+        ("tcp_user_timeout=s3cret", "tcp_user_timeout"),
+        ("port=s3cret", "port"),
+        ("port=5432,5433,5434", "port"),
+        ("port=70000", "port"),
+        ("sslmode=s3cret&connect_timeout=s3cret", "connect_timeout, sslmode"),
+    ],
+)
+def test_a_value_that_the_client_refuses_is_a_wrong_setting(run, monkeypatch, secret, option, named):
+    """Found without a connection, by `check-config` as by `serve`; the value is not repeated."""
+    url = f"postgresql://ada:hunter2@no-such-host.invalid/kept?{option}"
+    monkeypatch.setenv("DATABASE_URL", url)
+    for command in (("check-config",), ("serve", "--port", "0"), ("list-users",)):
+        result = run(*command)
+        assert result.status == 78
+        assert f"has a value that PostgreSQL's client does not take: of {named}." in result.err
+        assert "s3cret" not in result.err
+        assert "hunter2" not in result.err
+    copied = run("copy-db", "sqlite:///nextarget.db", url)
+    assert copied.status == 2
+    assert named in copied.err
+    assert "s3cret" not in copied.err
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "h/x?sslmode=verify-full&sslrootcert=/nowhere/ca.pem&connect_timeout=3&keepalives=1",
+        "h/x?sslmode=require&gssencmode=disable&channel_binding=prefer&target_session_attrs=read-write",
+        "a:5432,b:5433/x?target_session_attrs=primary&load_balance_hosts=random",
+        "a,b/x?port=5432,",
+        "/x?host=/var/run/postgresql&user=ada",
+        "h/x?ssl_min_protocol_version=TLSv1.3&require_auth=scram-sha-256&options=-c%20work_mem%3D1",
+    ],
+)
+def test_values_that_the_client_takes_are_no_problem(run, monkeypatch, secret, address):
+    """Whether the server takes them is for --live to find."""
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://{address}")
+    result = run("check-config")
+    assert result.status == 0, result.err
