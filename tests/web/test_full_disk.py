@@ -143,4 +143,4 @@ async def test_a_server_that_nobody_asks_finds_out_by_itself_that_there_is_room(
         disk.empty()
         async with asyncio.timeout(30):
             while not log.events("database_available"):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
