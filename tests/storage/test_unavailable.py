@@ -58,24 +58,24 @@ def test_opening_says_that_the_database_is_unavailable(database: SqliteDatabase)
     assert caught.value.note
 
 
-def test_migrating_says_that_the_database_is_unavailable(database: SqliteDatabase) -> None:
+def test_migrating_says_that_the_database_is_unavailable(database: SqliteDatabase, tmp_path: Path) -> None:
     """Migrating fails in the same way, and makes neither folders nor files where there were none."""
-    before = sorted(database.path.parent.parent.rglob("*"))
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DatabaseUnavailable):
         migrate(database)
-    made = set(database.path.parent.parent.rglob("*")) - set(before)
+    made = set(tmp_path.rglob("*")) - set(before)
     assert made <= {database.path.with_name(database.path.name + ".lock")}
 
 
-def test_looking_for_migrations_creates_nothing(database: SqliteDatabase) -> None:
+def test_looking_for_migrations_creates_nothing(database: SqliteDatabase, tmp_path: Path) -> None:
     """What is pending is either known without the file, or the file cannot be read; nothing is made."""
-    before = sorted(database.path.parent.parent.rglob("*"))
+    before = sorted(tmp_path.rglob("*"))
     if database.path.exists():
         with pytest.raises(DatabaseUnavailable):
             pending(database)
     else:
         assert pending(database)
-    assert sorted(database.path.parent.parent.rglob("*")) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 async def test_every_door_says_that_the_database_is_unavailable(database: SqliteDatabase) -> None:
