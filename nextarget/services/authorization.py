@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nextarget.errors import InvalidGrant, RedirectRefused, UserDeactivated
 from nextarget.model import AuditEvent, AuthorizationGrant, Millis, Session, TokenPair, User, iso_time
+from nextarget.services.refusals import refusal
 from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, logins, sessions, users
 from nextarget.storage.database import Connection, Database
@@ -113,8 +114,7 @@ class CodeRedemption:
             audit.record(db, _event(now, "code_reused", grant, grant.session_id))
             return _refusal("code used already: the session that it made has ended", grant)
         if user is not None and not user.is_active:
-            deactivated = UserDeactivated(user.id)
-            audit.record(db, _event(now, "login_failed", grant, detail=f"{deactivated.code}: {deactivated.title}"))
+            audit.record(db, refusal(UserDeactivated(user.id), now, login_id=grant.login_id))
             return _refusal("user deactivated", grant)
         return _refusal(_why_dead(grant, user, now), grant)
 
@@ -160,9 +160,7 @@ def _same(presented: str, known: str) -> bool:
     return hmac.compare_digest(presented.encode(), known.encode())
 
 
-def _event(
-    now: Millis, event: str, grant: AuthorizationGrant, session_id: str | None = None, *, detail: str | None = None
-) -> AuditEvent:
+def _event(now: Millis, event: str, grant: AuthorizationGrant, session_id: str) -> AuditEvent:
     return AuditEvent(
         now,
         event,
@@ -170,5 +168,4 @@ def _event(
         request_id=request_id.get(),
         user_id=grant.user_id,
         session_id=session_id,
-        detail=detail,
     )

@@ -7,19 +7,19 @@ from typing import NamedTuple
 from nextarget.errors import (
     IdentityRejected,
     InvalidRequest,
-    NexTargetError,
     ProblemError,
     ProviderNotConfigured,
     SignInEnded,
     UserDeactivated,
 )
-from nextarget.model import AuditEvent, Millis, Provider, Session, TokenPair, User, iso_time
+from nextarget.model import Millis, Provider, Session, TokenPair, User, iso_time
 from nextarget.providers.base import IdentityProvider, NativeIdentity, SubjectTokenType
 from nextarget.services import accounts
+from nextarget.services.refusals import record_refusal
 from nextarget.services.sessions import Sessions
-from nextarget.storage import audit, nonces
+from nextarget.storage import nonces
 from nextarget.storage.database import Connection, Database
-from nextarget.telemetry import get_logger, metrics, request_id
+from nextarget.telemetry import get_logger, metrics
 from nextarget.tokens import one_time
 from nextarget.tokens.encoding import digest
 from nextarget.tokens.keyring import Keyring
@@ -96,24 +96,11 @@ class NativeSignIn:
         try:
             user, session = await self._database.write(self._let_in, native, nonce, presented.label, now=now)
         except (UserDeactivated, SignInEnded) as error:
-            await self._record_failure(error, now)
+            # The provider has vouched for the person, so no stranger can cause it.
+            await record_refusal(self._database, error, now)
             raise InvalidRequest(error.detail, note=error.title, facts={"user_id": str(error.user_id)}) from None
         log.info("login_succeeded", provider=presented.provider.value, user_id=user.id, session_id=session.id)
         return self._sessions.pair(user, session, now)
-
-    async def _record_failure(self, error: ProblemError, now: Millis) -> None:
-        """On the user's record: the provider has vouched for the person, so no stranger can cause it."""
-        event = AuditEvent(
-            now,
-            "login_failed",
-            request_id=request_id.get(),
-            user_id=error.user_id,
-            detail=f"{error.code}: {error.title}",
-        )
-        try:
-            await self._database.write(audit.record, event)
-        except NexTargetError as failure:
-            log.warning("audit_failed", reason=failure.note)
 
     def _issued(self, nonce: str, now: Millis) -> "_Nonce":
         """What a nonce of ours says. Raises InvalidRequest when it is not ours, or has expired."""

@@ -40,6 +40,7 @@ from nextarget.model import (
 )
 from nextarget.providers.base import IdentityProvider, oauth_note
 from nextarget.services import accounts
+from nextarget.services.refusals import record_refusal
 from nextarget.services.sessions import Sessions
 from nextarget.storage import audit, logins
 from nextarget.storage.database import Connection, Database
@@ -318,18 +319,7 @@ class SignIn:
         reason = error.note or error.title
         log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason, **facts)
         error.told = True
-        event = AuditEvent(
-            self._clock(),
-            "login_failed",
-            login_id=login.id,
-            request_id=request_id.get(),
-            user_id=error.user_id,
-            detail=f"{error.code}: {error.reason or error.title}",
-        )
-        try:
-            await self._database.write(audit.record, event)
-        except DatabaseUnavailable:
-            return  # it has told by itself
+        await record_refusal(self._database, error, self._clock(), login_id=login.id)
 
 
 def _log_success(login: Login, user: User, **facts: str) -> None:
