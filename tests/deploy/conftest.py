@@ -90,3 +90,10 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         yield site
         for server in site.servers:
             await server.end(signal.SIGKILL)  # nobody is left to drain for
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visitor(site: Site) -> AsyncIterator[Browser]:
+    """Somebody at a site that a module of tests shares."""
+    async with site.visitor() as visitor:
+        yield visitor

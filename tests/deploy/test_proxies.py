@@ -4,12 +4,10 @@ import asyncio
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from aiohttp import hdrs
 from yarl import URL
 
@@ -21,12 +19,6 @@ from tests.running import Answer, Browser
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MARK = "hush-7rq2-do-not-repeat"
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def visitor(site: Site) -> AsyncIterator[Browser]:
-    async with site.visitor() as visitor:
-        yield visitor
 
 
 async def test_nginx_takes_the_example(tmp_path: Path) -> None:

@@ -3,11 +3,9 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
 from nextarget.errors import (
@@ -27,12 +25,6 @@ from tests.running import Browser
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MARK = "hush-7rq2-do-not-repeat"
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def visitor(site: Site) -> AsyncIterator[Browser]:
-    async with site.visitor() as visitor:
-        yield visitor
 
 
 async def modern(site: Site, method: str, path: str, **options: Any) -> Answer2:

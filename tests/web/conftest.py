@@ -16,8 +16,10 @@ import uvloop
 from nextarget import telemetry
 from nextarget.telemetry import configure_logging
 from nextarget.web import connections
-from tests.running import Server, running
+from tests.running import Browser, Server, open_browser, running
 from tests.web.guarding import Run
+
+FAILURES = ("login_failed", "problem", "refresh_reused", "unforeseen_error")
 
 
 class Log:
@@ -44,6 +46,17 @@ class Log:
 
     def events(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["event"] == event]
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """The lines that tell of failures."""
+        return [line for line in self.lines if line["event"] in FAILURES]
+
+    @property
+    def only_failure(self) -> dict[str, Any]:
+        """The one line that tells of a failure."""
+        (line,) = self.failures
+        return line
 
     def requests(self, route: str | None) -> list[dict[str, Any]]:
         """The access log of one route."""
@@ -81,6 +94,13 @@ def _forget_streams() -> None:
         logger = getattr(module, "log", None) if name.startswith("nextarget.") else None
         if logger is not None:
             vars(logger).pop("bind", None)
+
+
+@pytest.fixture
+async def browser(server: Server) -> AsyncIterator[Browser]:
+    """A browser with cookies of its own."""
+    async with open_browser(server.url) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The log explains every sign-in that fails: one line for each, with the reason, and nothing that must stay inside."""
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,21 +15,8 @@ from tests.apps import App, refresh
 from tests.running import Browser, Server, open_browser, query_of
 from tests.web.conftest import Log
 
-FAILURES = ("login_failed", "problem", "refresh_reused")
 TIME = r"20[0-9-]{8}T[0-9:.]{12}Z"
 BOTH = pytest.mark.parametrize("provider", Provider)
-
-
-@pytest.fixture
-async def browser(server: Server) -> AsyncIterator[Browser]:
-    async with open_browser(server.url) as browser:
-        yield browser
-
-
-def only_line(log: Log) -> dict[str, Any]:
-    """The one line that tells of a failure."""
-    (line,) = [line for line in log.lines if line["event"] in FAILURES]
-    return line
 
 
 async def come_back(browser: Browser, provider: str = "google", *, person: str = "ada") -> tuple[str, str]:
@@ -45,7 +31,7 @@ async def test_a_cookie_that_is_missing_is_told(log: Log, server: Server, provid
     """With the login's id, under which its beginning is found too."""
     back, _ = await come_back(server, provider)
     assert (await server.get(back, headers={"Cookie": "other=1"})).status == 400
-    line = only_line(log)
+    line = log.only_failure
     assert line["event"] == "login_failed"
     assert line["level"] == "warning"
     assert (line["provider"], line["code"], line["reason"]) == (provider, "invalid_state", "cookie missing")
@@ -107,7 +93,7 @@ async def test_a_state_that_was_used_is_told_with_the_moment(log: Log, server: S
     back = await server.approve((await server.begin())["auth_url"])
     await server.get(back)
     assert (await server.get(back)).status == 400
-    line = only_line(log)
+    line = log.only_failure
     assert (line["event"], line["code"]) == ("login_failed", "invalid_state")
     assert re.fullmatch(f"state used already, at {TIME}", line["reason"])
     assert line["login_id"] == log.events("login_succeeded")[0]["login_id"]
@@ -124,7 +110,7 @@ async def test_a_state_that_was_used_is_told_with_the_moment(log: Log, server: S
 async def test_a_callback_that_is_malformed_is_told(log: Log, server: Server, query: str, reason: str) -> None:
     """Such as one that a proxy has cut off."""
     assert (await server.get(f"/auth/google/callback?{query}")).status == 400
-    line = only_line(log)
+    line = log.only_failure
     assert (line["event"], line["code"], line["reason"]) == ("login_failed", "invalid_request", reason)
 
 
@@ -135,9 +121,9 @@ async def test_a_failure_at_the_provider_is_one_line(
 ) -> None:
     """Whether an app is told or a person is."""
     assert (await server.sign_in(provider, fault=fault)).status >= 400
-    one = only_line(log)
+    one = log.only_failure
     assert (await browser.get(await App(browser).approve(fault=fault, provider=provider))).status == 302
-    assert [line["event"] for line in log.lines if line["event"] in FAILURES] == ["login_failed"] * 2
+    assert [line["event"] for line in log.failures] == ["login_failed"] * 2
     assert log.events("login_failed")[1]["code"] == one["code"]
 
 
@@ -164,7 +150,7 @@ async def test_a_redirect_that_is_refused_is_told_without_its_query(
     characters at the most."""
     answer = await server.get(App(server).request(redirect_uri=sent))
     assert answer.status == 400
-    line = only_line(log)
+    line = log.only_failure
     assert (line["event"], line["level"], line["code"]) == ("problem", "warning", "redirect_refused")
     assert line["client_id"] == "nextarget-app"
     assert line["redirect_uri"] == told
@@ -191,14 +177,14 @@ async def test_a_client_that_is_refused_is_told_if_it_looks_like_one(
 ) -> None:
     """A client id is letters, digits and a few signs; of anything else only that it came."""
     assert (await server.get(App(server).request(client_id=sent))).status == 400
-    line = only_line(log)
+    line = log.only_failure
     assert (line["code"], line["client_id"], line["redirect_uri"]) == ("redirect_refused", told, "nextarget://callback")
 
 
 async def test_what_goes_back_to_an_app_is_told_too(log: Log, server: Server) -> None:
     """The app's developer asks the operator why."""
     assert (await server.get(App(server).request(code_challenge=None))).status == 302
-    line = only_line(log)
+    line = log.only_failure
     assert (line["event"], line["code"]) == ("problem", "invalid_request")
     assert "code_challenge" in line["reason"]
     assert line["client_id"] == "nextarget-app"
@@ -229,7 +215,7 @@ async def test_a_deactivated_person_is_named_in_the_log_and_on_record(
     user_id = (await server.sign_in(provider)).json["user_id"]
     await deactivate(server, user_id)
     assert (await server.sign_in(provider)).status == 403
-    line = only_line(log)
+    line = log.only_failure
     assert (line["event"], line["code"], line["user_id"]) == ("login_failed", "user_deactivated", user_id)
     assert query_of(await App(browser).authorize(provider=provider))["error"] == "access_denied"
     assert [line["user_id"] for line in log.events("login_failed")] == [user_id] * 2
@@ -246,7 +232,7 @@ async def test_who_is_deactivated_before_the_code_is_redeemed_is_named_too(
     code = await app.code()
     await deactivate(server, user_id)
     assert (await app.redeem(code)).status == 400
-    line = only_line(log)
+    line = log.only_failure
     assert (line["code"], line["reason"], line["user_id"]) == ("invalid_grant", "user deactivated", user_id)
     assert line["login_id"] == log.events("login_succeeded")[-1]["login_id"]
     assert await recorded(server, user_id) == [("login_failed", "user_deactivated: Account deactivated")]
@@ -258,9 +244,9 @@ async def test_a_code_that_is_refused_is_told_with_its_reason(log: Log, server: 
     app = App(browser)
 
     async def refused(code: str, **changes: str) -> dict[str, Any]:
-        before = len([line for line in log.lines if line["event"] in FAILURES])
+        before = len(log.failures)
         assert (await app.redeem(code, **changes)).status == 400
-        (line,) = [line for line in log.lines if line["event"] in FAILURES][before:]
+        (line,) = log.failures[before:]
         assert (line["event"], line["level"], line["code"]) == ("problem", "warning", "invalid_grant")
         return line
 
@@ -294,9 +280,9 @@ async def test_a_refresh_that_is_refused_is_told_with_its_reason(log: Log, serve
     """Whose session it was and how it ended, if it is known: `never kicked off` is looked up by it."""
 
     async def refused(token: str) -> dict[str, Any]:
-        before = len([line for line in log.lines if line["event"] in FAILURES])
+        before = len(log.failures)
         assert (await refresh(server, token)).status == 400
-        (line,) = [line for line in log.lines if line["event"] in FAILURES][before:]
+        (line,) = log.failures[before:]
         assert line["code"] == "invalid_grant"
         return line
 
@@ -332,7 +318,7 @@ async def test_a_token_that_is_reused_is_one_line(log: Log, server: Server) -> N
         tokens.append((await refresh(server, tokens[-1])).json["refresh_token"])
     await server.runtime.database.write(lambda db: db.execute_sql(query).rowcount)
     assert (await refresh(server, tokens[0])).status == 400
-    line = only_line(log)
+    line = log.only_failure
     succeeded = log.events("login_succeeded")[0]
     assert (line["event"], line["level"]) == ("refresh_reused", "warning")
     assert (line["user_id"], line["session_id"]) == (succeeded["user_id"], succeeded["session_id"])
@@ -348,7 +334,7 @@ async def test_what_is_asked_ahead_is_no_failure(log: Log, server: Server) -> No
 async def test_an_app_that_asks_whether_anybody_is_signed_in_has_its_answer(log: Log, server: Server) -> None:
     """Browser apps ask with `prompt=none` each time they are opened: at level info."""
     await server.get(App(server).request(prompt="none"))
-    line = only_line(log)
+    line = log.only_failure
     assert (line["event"], line["level"], line["code"]) == ("problem", "info", "login_required")
 
 

@@ -2,36 +2,21 @@
 
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nextarget.model import Provider
 from nextarget.services.native import NONCE_SECONDS
 from tests.apps import App, refresh
-from tests.running import Answer, Browser, Server, open_browser, running
+from tests.running import Answer, Browser, Server, running
 from tests.web.conftest import Log
 from tests.web.test_native import Phone, seconds_later
 from tests.web.test_why_signins_fail import TIME
 
-FAILURES = ("login_failed", "problem", "refresh_reused", "unforeseen_error")
 ROUTES = pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
 CLIENT_SENTENCE = "The client_id is not the app's, or a secret was sent. Send client_id alone: the app has no secret."
 GRANT_SENTENCE = "The code or token is not valid, or no longer. Sign in again."
-
-
-@pytest.fixture
-async def browser(server: Server) -> AsyncIterator[Browser]:
-    async with open_browser(server.url) as browser:
-        yield browser
-
-
-def only_line(log: Log) -> dict[str, Any]:
-    """The one line that tells of a failure."""
-    (line,) = [line for line in log.lines if line["event"] in FAILURES]
-    return line
 
 
 def basic(client_id: str, password: str = "") -> dict[str, str]:
@@ -69,7 +54,7 @@ async def test_a_client_that_is_refused_is_told_with_the_one_cause(
     form, headers, reason, told = client
     answer = await ask(server, path, headers, **form)
     assert (answer.status, answer.json["error_description"]) == (401, CLIENT_SENTENCE)
-    line = only_line(log)
+    line = log.only_failure
     assert (line["code"], line["reason"], line.get("client_id")) == ("invalid_client", reason, told)
     assert line["level"] == ("warning" if path == "/auth/token" else "info")
     assert "hush" not in log.text
@@ -96,7 +81,7 @@ async def test_what_does_not_fit_a_code_is_told(log: Log, server: Server, browse
     app = App(browser)
     answer = await app.redeem(await app.code(), **changes)
     assert (answer.status, answer.json["error_description"]) == (400, GRANT_SENTENCE)
-    line = only_line(log)
+    line = log.only_failure
     assert (line["level"], line["code"], line["reason"]) == ("warning", "invalid_grant", reason)
     assert line.get("redirect_uri") == ("https://evil.example/cb" if "redirect_uri" in changes else None)
     assert line["login_id"] == log.events("login_succeeded")[0]["login_id"]
@@ -111,7 +96,7 @@ async def test_a_code_of_another_client_is_told(log: Log, server: Server, browse
         app.browser = second
         answer = await app.redeem(code, client_id="team-app")
     assert (answer.status, answer.json["error_description"]) == (400, GRANT_SENTENCE)
-    line = only_line(log)
+    line = log.only_failure
     assert (line["reason"], line["client_id"]) == ("the code was given to another client", "team-app")
 
 
@@ -124,7 +109,7 @@ async def test_a_native_sign_in_that_fails_is_a_warning(log: Log, server: Server
         "subject_token": "hush",
     }
     assert (await server.ask("POST", "/auth/token", data=form)).status == 400
-    line = only_line(log)
+    line = log.only_failure
     assert (line["event"], line["level"], line["provider"]) == ("problem", "warning", "google")
     assert "hush" not in log.text
 
@@ -146,7 +131,7 @@ async def test_a_nonce_that_is_refused_is_told_with_the_one_cause(log: Log, serv
 async def test_a_refresh_that_is_refused_is_no_warning(log: Log, server: Server) -> None:
     """Sessions end every day, and whoever was signed out asks once more."""
     assert (await refresh(server, "made up")).status == 400
-    assert only_line(log)["level"] == "info"
+    assert log.only_failure["level"] == "info"
 
 
 async def test_a_stranger_writes_no_more_lines_than_the_limit_allows(log: Log, tmp_path: Path) -> None:
@@ -154,4 +139,4 @@ async def test_a_stranger_writes_no_more_lines_than_the_limit_allows(log: Log, t
     async with running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_FINISH="3") as server:
         answers = [await ask(server, "/auth/token", client_id="another-app") for _ in range(6)]
     assert [answer.status for answer in answers] == [401] * 3 + [429] * 3
-    assert len([line for line in log.lines if line["event"] in FAILURES]) == 3
+    assert len(log.failures) == 3
