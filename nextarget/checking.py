@@ -75,9 +75,9 @@ def file_problems(settings: Settings) -> Iterator[SettingProblem]:
 
     For commands that serve nothing: it imports what counts.
     """
-    from nextarget.storage.addresses import SQLITE
-    from nextarget.storage.schema import pending
-    from nextarget.storage.sqlite import SqliteDatabase
+    from nextarget.storage.engines.addresses import SQLITE
+    from nextarget.storage.engines.sqlite import SqliteDatabase
+    from nextarget.storage.upkeep.schema import pending
 
     if not settings.database_url.startswith(SQLITE):
         return
@@ -94,6 +94,6 @@ def _read_by_driver(values: Values) -> None:
     with suppress(ConfigurationError):  # which `values.settings` tells of
         url = values.database_url()
     if url is not None and url.startswith("postgresql:"):
-        from nextarget.storage.conninfo import parameters_of
+        from nextarget.storage.engines.conninfo import parameters_of
 
         parameters_of(url)

@@ -14,8 +14,8 @@ from nextarget.services.authorization import CodeRedemption, Redirects
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signing import first_use_of_any
 from nextarget.settings import Settings
-from nextarget.storage.addresses import database_at
-from nextarget.storage.schema import migrate
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.upkeep.schema import migrate
 from nextarget.telemetry import get_logger
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring

@@ -24,9 +24,9 @@ from nextarget.model import Provider
 from nextarget.runtime import Runtime
 from nextarget.sandbox.workspace import DATABASE_FILE, SECRETS_FILE, sandbox_config, sandbox_values
 from nextarget.settings import Settings, Value, is_loopback, read_values
-from nextarget.web.accepting import Site
 from nextarget.web.app import create_app
-from nextarget.web.server import GuardedRunner
+from nextarget.web.server.accepting import Site
+from nextarget.web.server.runner import GuardedRunner
 
 
 @dataclass

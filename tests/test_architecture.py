@@ -205,7 +205,7 @@ def test_the_search_for_files_that_are_made_finds_them(source: str) -> None:
 def test_one_module_makes_every_file() -> None:
     """So that one place decides who may read it, and which links are followed."""
     found = {name_of(path) for path in MODULES if any(files_made(tree_of(path)))}
-    assert found == {"nextarget/storage/files.py"}
+    assert found == {"nextarget/storage/engines/files.py"}
 
 
 def test_errors_and_model_need_nothing_but_the_standard_library() -> None:

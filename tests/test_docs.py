@@ -21,7 +21,7 @@ import nextarget
 from nextarget.cli.main import app
 from nextarget.errors import problem_types
 from nextarget.settings import FILE_SETTINGS, Settings
-from nextarget.settings.kinds import install
+from nextarget.settings.validators import install
 from tests.conftest import need
 
 ROOT = Path(__file__).parents[1]

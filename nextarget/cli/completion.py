@@ -95,7 +95,7 @@ def install(shell: str) -> None:
     Raises OSError, or UnsafeFile where somebody else may have prepared a file.
     """
     from nextarget.settings import shells
-    from nextarget.storage.files import place_of, written_beside
+    from nextarget.storage.engines.files import place_of, written_beside
 
     path = {
         "bash": shells.data_folder() / "bash-completion/completions/nextarget",
@@ -117,7 +117,7 @@ def install(shell: str) -> None:
 
 def _add_line(path: Path, line: str) -> None:
     """Add it at the end of a file, of whose other bytes none changes, unless it is there."""
-    from nextarget.storage.files import open_private
+    from nextarget.storage.engines.files import open_private
 
     try:
         text = path.read_bytes()

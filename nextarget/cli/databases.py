@@ -12,7 +12,7 @@ from nextarget.cli.wiring import SandboxOption
 from nextarget.errors import ConfigurationError, OperatorError
 
 if TYPE_CHECKING:
-    from nextarget.storage.database import Database
+    from nextarget.storage.engines.database import Database
 
 _COPY_EXAMPLES = """
 \b
@@ -50,7 +50,7 @@ def copy_db(
 
     Prints each table with its number of rows, separated by a tab; with --json an object with "from", "to" and "rows".
     """
-    from nextarget.storage.copying import copy
+    from nextarget.storage.upkeep.copying import copy
 
     wiring.log_warnings()
     databases = _database(source, "FROM"), _database(target, "TO")
@@ -89,9 +89,9 @@ def backup(
 
     Prints nothing; with --json an object with "database", "file", "bytes" and "removed", the files that were.
     """
-    from nextarget.storage.addresses import database_at
-    from nextarget.storage.backup import back_up, name_at, remove_older
-    from nextarget.storage.sqlite import SqliteDatabase
+    from nextarget.storage.engines.addresses import database_at
+    from nextarget.storage.engines.sqlite import SqliteDatabase
+    from nextarget.storage.upkeep.backup import back_up, name_at, remove_older
 
     path = Path(file).absolute()
     in_folder = file.endswith("/") or path.is_dir()
@@ -117,8 +117,8 @@ def backup(
 def _database(url: str, argument: str) -> "Database":
     from pydantic import TypeAdapter, ValidationError
 
-    from nextarget.settings.kinds import DatabaseUrl
-    from nextarget.storage.addresses import database_at
+    from nextarget.settings.validators import DatabaseUrl
+    from nextarget.storage.engines.addresses import database_at
 
     try:
         return database_at(TypeAdapter(DatabaseUrl).validate_python(url))

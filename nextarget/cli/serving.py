@@ -107,7 +107,7 @@ def _run(settings: "Settings", *, sandbox: bool, console: bool) -> None:
     from nextarget.runtime import Runtime
     from nextarget.sandbox.workspace import sandbox_config
     from nextarget.web.app import create_app
-    from nextarget.web.server import serve as serve_app
+    from nextarget.web.server.runner import serve as serve_app
 
     stand_ins = sandbox_config(Path.cwd(), settings.host, settings.port) if sandbox else None
     app = create_app(Runtime(settings), stand_ins)
@@ -125,7 +125,7 @@ def _run(settings: "Settings", *, sandbox: bool, console: bool) -> None:
 
 def _run_workers(settings: "Settings", options: "Mapping[str, str]", *, console: bool) -> None:
     from nextarget.checking import checked
-    from nextarget.web.workers import serve as serve_with_workers
+    from nextarget.web.server.workers import serve as serve_with_workers
 
     def load() -> "Settings":
         return checked(wiring.find_values(sandbox=False, options=options))
@@ -182,8 +182,8 @@ def init_db(
     path = wiring.sandbox_database() if sandbox and check else None
     url = None if path else wiring.load_settings(sandbox=sandbox).database_url
 
-    from nextarget.storage.addresses import SQLITE, database_at
-    from nextarget.storage.schema import migrate, pending
+    from nextarget.storage.engines.addresses import SQLITE, database_at
+    from nextarget.storage.upkeep.schema import migrate, pending
 
     wiring.log_warnings()
     database = database_at(url or f"{SQLITE}{path}")

@@ -13,7 +13,7 @@ from nextarget.model import MAX_EMAIL_LENGTH, Provider, TokenPair
 
 if TYPE_CHECKING:
     from nextarget.runtime import Runtime
-    from nextarget.storage.database import Connection
+    from nextarget.storage.engines.database import Connection
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 LONGEST_SECONDS = 24 * 3600
@@ -125,7 +125,7 @@ def _issue(
     db: "Connection", runtime: "Runtime", wanted: _Wanted, user_id: str | None, lifetime: int | None
 ) -> TokenPair:
     from nextarget.services import accounts
-    from nextarget.storage import users
+    from nextarget.storage.rows import users
 
     now = runtime.clock()
     if user_id is None and wanted.email is not None and wanted.provider is not None:

@@ -23,7 +23,7 @@ from nextarget.errors import OperatorError
 from nextarget.model import AuditEvent, Millis, Provider, Session, User, iso_time
 
 if TYPE_CHECKING:
-    from nextarget.storage.database import Connection, Database
+    from nextarget.storage.engines.database import Connection, Database
 
 UserArgument = Annotated[
     str, typer.Argument(metavar="USER", help="A user's id, or email if only one user has it, in whatever case.")
@@ -135,7 +135,7 @@ def _every_user(
     limit: int | None,
 ) -> Iterator[User]:
     """Page after page; only one is in memory."""
-    from nextarget.storage import users
+    from nextarget.storage.rows import users
 
     size = min(limit or _PAGE, _PAGE)
     after: User | None = None
@@ -159,7 +159,7 @@ class _Record:
 
 def _read_record(db: "Connection", id_or_email: str, now: Millis) -> _Record:
     from nextarget.services import accounts
-    from nextarget.storage import audit, sessions
+    from nextarget.storage.rows import audit, sessions
 
     user = accounts.find_one(db, id_or_email)
     return _Record(user, sessions.of_user(db, user.id, standing_at=now), audit.latest_of_user(db, user.id))

@@ -18,7 +18,7 @@ from nextarget.errors import ConfigurationError, SchemaError, SettingProblem
 if TYPE_CHECKING:
     from nextarget.runtime import Runtime
     from nextarget.settings import Settings, Value, Values
-    from nextarget.storage.database import Database
+    from nextarget.storage.engines.database import Database
 
 ADDRESS_FILE = "nextarget-sandbox.address.json"
 """Where the sandbox of a folder listened last. Tokens name their issuer, so other commands must know it."""
@@ -69,7 +69,7 @@ def database_url(*, sandbox: bool) -> str:
     """Where the database is, for a command that needs no other setting. Makes up nothing, and raises
     ConfigurationError for what is wrong with that setting alone."""
     if sandbox:
-        from nextarget.storage.addresses import SQLITE
+        from nextarget.storage.engines.addresses import SQLITE
 
         return f"{SQLITE}{sandbox_database()}"
     from nextarget.settings import share_metrics
@@ -151,7 +151,7 @@ def init_db_command(*, sandbox: bool) -> str:
 
 def remember_address(host: str, port: int) -> None:
     """Keep where the sandbox of this folder listens, for the other commands. Raises UnsafeFile."""
-    from nextarget.storage.files import place_of, written_beside
+    from nextarget.storage.engines.files import place_of, written_beside
 
     with contextlib.suppress(OSError):  # then they go by the settings HOST and PORT
         path = place_of(Path(ADDRESS_FILE))
@@ -160,7 +160,7 @@ def remember_address(host: str, port: int) -> None:
 
 
 def _last_address(directory: Path) -> dict[str, str]:
-    from nextarget.storage.files import open_private
+    from nextarget.storage.engines.files import open_private
 
     try:
         with os.fdopen(open_private(directory / ADDRESS_FILE), encoding="utf-8") as file:
@@ -214,7 +214,7 @@ def _refuse_production(values: "Values") -> None:
 
 
 def _demand_schema(database: "Database", *, sandbox: bool) -> None:
-    from nextarget.storage.schema import pending
+    from nextarget.storage.upkeep.schema import pending
 
     if not database.exists():
         raise _no_database(database, sandbox=sandbox)

@@ -1,7 +1,7 @@
 """The one tree of errors.
 
 Each carries a stable code, a sentence that is safe to show, and its status. How an error becomes a problem
-document, an OAuth error, a page or an exit status is decided once, in `web.middleware` and in `cli.main`.
+document, an OAuth error, a page or an exit status is decided once, in `web.boundary` and in `cli.main`.
 """
 
 from nextarget.errors.base import (

@@ -27,7 +27,8 @@ from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secre
 from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, with_parameters
 from nextarget.providers.graph import LATER, TOKEN_ENDED, TokenDebugger, failure, id_text, whole_number
 from nextarget.providers.jwks import JwksCache
-from nextarget.tokens.foreign import (
+from nextarget.tokens.login import LoginSecrets
+from nextarget.tokens.provider_tokens import (
     MAX_TOKEN_LENGTH,
     check_nonce,
     identity_of,
@@ -36,7 +37,6 @@ from nextarget.tokens.foreign import (
     usable_email,
     verify_id_token,
 )
-from nextarget.tokens.login import LoginSecrets
 
 SCOPE = "email"
 _AUTH_TYPES = {Prompt.LOGIN: "reauthenticate", Prompt.CONSENT: "rerequest"}

@@ -19,7 +19,8 @@ from nextarget.errors import (
 from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
 from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, oauth_note, with_parameters
 from nextarget.providers.jwks import JwksCache
-from nextarget.tokens.foreign import (
+from nextarget.tokens.login import LoginSecrets
+from nextarget.tokens.provider_tokens import (
     MAX_TOKEN_LENGTH,
     check_nonce,
     identity_of,
@@ -27,7 +28,6 @@ from nextarget.tokens.foreign import (
     key_id_of,
     verify_id_token,
 )
-from nextarget.tokens.login import LoginSecrets
 
 SCOPE = "openid email"
 _LATER = frozenset({"internal_failure", "rate_limit_exceeded", "server_error", "temporarily_unavailable"})

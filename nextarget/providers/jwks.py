@@ -9,7 +9,7 @@ from time import monotonic
 from nextarget.errors import ProviderFailed, ProviderUnavailable
 from nextarget.providers.base import MAX_ASKING, ProviderHttp
 from nextarget.telemetry import get_logger
-from nextarget.tokens.foreign import Keys, keys_of
+from nextarget.tokens.provider_tokens import Keys, keys_of
 
 REFETCH_SECONDS = 60
 """At the least between two fetches for an unknown `kid`, and after a fetch that failed."""

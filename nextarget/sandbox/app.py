@@ -5,11 +5,11 @@ import time
 
 from aiohttp import web
 
-from nextarget.sandbox.facebook import StandInFacebook
-from nextarget.sandbox.google import StandInGoogle
-from nextarget.sandbox.grants import Clock
 from nextarget.sandbox.guard import guard
 from nextarget.sandbox.rendering import page, style_sheet
+from nextarget.sandbox.standins.facebook import StandInFacebook
+from nextarget.sandbox.standins.google import StandInGoogle
+from nextarget.sandbox.standins.grants import Clock
 from nextarget.sandbox.workspace import SandboxConfig
 
 _PROFILE_ROWS = (

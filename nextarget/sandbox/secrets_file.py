@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from nextarget.errors import ConfigurationError, SettingProblem, UnsafeFile
-from nextarget.storage.files import open_private, place_of, written_beside
+from nextarget.storage.engines.files import open_private, place_of, written_beside
 
 _RSA_BITS = 2048
 _PEM = re.compile(r"-----BEGIN PRIVATE KEY-----\n.{1000,8000}", re.DOTALL)

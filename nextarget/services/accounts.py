@@ -5,8 +5,8 @@ import uuid
 from nextarget.errors import SignInEnded, UserAmbiguous, UserDeactivated, UserNotFound
 from nextarget.model import AuditEvent, Identity, Millis, Provider, Session, User
 from nextarget.services.sessions import Sessions
-from nextarget.storage import audit, nonces, sessions, users
-from nextarget.storage.database import Connection
+from nextarget.storage.engines.database import Connection
+from nextarget.storage.rows import audit, nonces, sessions, users
 from nextarget.telemetry import request_id
 from nextarget.tokens.encoding import digest
 

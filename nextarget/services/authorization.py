@@ -9,8 +9,8 @@ from nextarget.errors import InvalidGrant, RedirectRefused, UserDeactivated
 from nextarget.model import AuditEvent, AuthorizationGrant, Millis, Session, TokenPair, User, iso_time
 from nextarget.services.refusals import refusal
 from nextarget.services.sessions import Sessions
-from nextarget.storage import audit, logins, sessions, users
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, logins, sessions, users
 from nextarget.telemetry import get_logger, login_id, request_id, scrubbed_client_id, scrubbed_uri
 from nextarget.tokens.encoding import code_challenge, digest
 

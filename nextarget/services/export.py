@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 
 from nextarget.model import AuditEvent, Millis, Session, User
 from nextarget.services.sessions import DAY_MS
-from nextarget.storage import audit, sessions
-from nextarget.storage.database import Database
+from nextarget.storage.engines.database import Database
+from nextarget.storage.rows import audit, sessions
 
 REFRESHING = audit.REFRESHING
 PAGE = 100

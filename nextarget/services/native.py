@@ -17,8 +17,8 @@ from nextarget.providers.base import IdentityProvider, NativeIdentity, SubjectTo
 from nextarget.services import accounts
 from nextarget.services.refusals import record_refusal
 from nextarget.services.sessions import Sessions
-from nextarget.storage import nonces
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import nonces
 from nextarget.telemetry import get_logger, metrics
 from nextarget.tokens import one_time
 from nextarget.tokens.encoding import digest

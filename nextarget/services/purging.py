@@ -8,8 +8,8 @@ from random import uniform
 from nextarget.errors import NexTargetError
 from nextarget.model import Millis
 from nextarget.services.sessions import DAY_MS
-from nextarget.storage import purge
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.upkeep import purge
 from nextarget.telemetry import get_logger, metrics
 
 PERIOD_SECONDS = 600

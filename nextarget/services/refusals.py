@@ -2,8 +2,8 @@
 
 from nextarget.errors import DatabaseUnavailable, ProblemError
 from nextarget.model import AuditEvent, Millis
-from nextarget.storage import audit
-from nextarget.storage.database import Database
+from nextarget.storage.engines.database import Database
+from nextarget.storage.rows import audit
 from nextarget.telemetry import request_id
 
 

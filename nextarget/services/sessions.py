@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
 from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User, iso_time
-from nextarget.storage import audit, sessions, users
-from nextarget.storage.database import Connection, Database
-from nextarget.storage.sessions import Asked, Move
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, sessions, users
+from nextarget.storage.rows.sessions import Asked, Move
 from nextarget.telemetry import get_logger, metrics, request_id
 from nextarget.tokens import refresh
 from nextarget.tokens.access import AccessTokens

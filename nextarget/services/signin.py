@@ -42,8 +42,8 @@ from nextarget.providers.base import IdentityProvider, oauth_note
 from nextarget.services import accounts
 from nextarget.services.refusals import record_refusal
 from nextarget.services.sessions import Sessions
-from nextarget.storage import audit, logins
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, logins
 from nextarget.telemetry import get_logger, login_id, metrics, request_id
 from nextarget.tokens.encoding import digest
 from nextarget.tokens.keyring import Keyring

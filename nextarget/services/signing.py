@@ -1,8 +1,8 @@
 """Since when private keys sign: the same for every node, and whatever is restarted."""
 
 from nextarget.model import Millis
-from nextarget.storage import signing_keys
-from nextarget.storage.database import Database
+from nextarget.storage.engines.database import Database
+from nextarget.storage.rows import signing_keys
 
 
 async def first_use_of_any(database: Database, key_id: str, *, now: Millis) -> Millis:

@@ -5,10 +5,10 @@ Lower rooms never see this one: `runtime` hands them plain arguments.
 
 from nextarget.settings.crosschecks import doubts
 from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
-from nextarget.settings.kinds import Network, ProxyHeader, is_loopback
 from nextarget.settings.shared import metrics_folder, share_metrics
 from nextarget.settings.showing import shown
 from nextarget.settings.sources import Value, Values, read_values
+from nextarget.settings.validators import Network, ProxyHeader, is_loopback
 
 __all__ = [
     "CREDENTIALS",

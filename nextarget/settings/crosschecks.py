@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 from nextarget.errors import SettingProblem
 from nextarget.model import Provider
 from nextarget.settings.fields import CREDENTIALS, Environment, Settings
-from nextarget.settings.kinds import is_safe_origin, names_localhost
+from nextarget.settings.validators import is_safe_origin, names_localhost
 
 _REDIRECT_URIS = tuple(f"{provider.upper()}_REDIRECT_URI" for provider in Provider)
 _SENT = frozenset(

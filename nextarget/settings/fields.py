@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from nextarget.model import Provider
-from nextarget.settings.kinds import (
+from nextarget.settings.validators import (
     AppClientId,
     BrowserOrigin,
     ClientId,

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.settings.crosschecks import contradictions
 from nextarget.settings.fields import FILE_SETTINGS, LOWER_CASE_TOO, NAMES, Settings, words_of
-from nextarget.settings.kinds import MAKE_SECRET, DatabaseUrl
 from nextarget.settings.showing import HIDDEN, shown_file
+from nextarget.settings.validators import MAKE_SECRET, DatabaseUrl
 
 _REMEDIES = {
     "HOST": "Write an address such as 127.0.0.1 or 0.0.0.0.",

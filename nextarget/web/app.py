@@ -10,11 +10,11 @@ from nextarget.runtime import Runtime
 from nextarget.sandbox.app import attach
 from nextarget.sandbox.workspace import SandboxConfig
 from nextarget.services.purging import purge_for_ever
-from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
-from nextarget.web.parameters import MAX_BODY_BYTES
+from nextarget.web.app_keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.rate_limits import LIMITS, Quotas, RateLimits
-from nextarget.web.readiness import READINESS, Readiness
+from nextarget.web.requests.parameters import MAX_BODY_BYTES
 from nextarget.web.routes import auth, authorize, documents, health, metadata, metrics, token, users
+from nextarget.web.server.readiness import READINESS, Readiness
 
 
 def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Application:

@@ -16,7 +16,7 @@ from aiohttp import web
 from nextarget.errors import RateLimited
 from nextarget.settings import Network, ProxyHeader
 from nextarget.telemetry import get_logger, metrics
-from nextarget.web.client_address import client_networks
+from nextarget.web.requests.client_address import client_networks
 
 LISTING_PER_MINUTE = 10
 """How often one user may have sessions listed, and data exported: no other answer costs as much."""

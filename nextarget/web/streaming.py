@@ -8,7 +8,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from nextarget import telemetry
 from nextarget.errors import NexTargetError
-from nextarget.web.middleware import finish
+from nextarget.web.boundary import finish
 
 log = telemetry.get_logger()
 

@@ -5,7 +5,7 @@ from aiohttp.typedefs import Handler
 
 from nextarget import telemetry
 from nextarget.telemetry.tracing import Tracing, current_trace_id
-from nextarget.web.middleware import answer_to
+from nextarget.web.boundary import answer_to
 
 _NOT_FOLLOWED = frozenset({"health", "ready", "metrics"})
 """Names of the routes that machines ask every few seconds."""

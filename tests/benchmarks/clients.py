@@ -16,8 +16,8 @@ from nextarget.model import AppRequest, AuthorizationCode, Login, LoginMode, Mil
 from nextarget.runtime import Runtime
 from nextarget.services import accounts
 from nextarget.settings import Settings
-from nextarget.storage import logins, sessions
-from nextarget.storage.database import Connection
+from nextarget.storage.engines.database import Connection
+from nextarget.storage.rows import logins, sessions
 from nextarget.tokens.encoding import code_challenge, digest
 from tests.benchmarks.load import CONNECTIONS, addresses, ask_each, form_request, get_request
 from tests.benchmarks.servers import production_settings, production_values

@@ -17,10 +17,10 @@ from statistics import median
 from nextarget.model import Millis, Session
 from nextarget.runtime import Runtime, utc_now
 from nextarget.services.sessions import DAY_MS
-from nextarget.storage import sessions as store
-from nextarget.storage.database import Connection
-from nextarget.storage.schema import migrate
-from nextarget.storage.tables import LoginTable, UserTable
+from nextarget.storage.engines.database import Connection
+from nextarget.storage.rows import sessions as store
+from nextarget.storage.rows.tables import LoginTable, UserTable
+from nextarget.storage.upkeep.schema import migrate
 from nextarget.tokens.encoding import digest
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.benchmarks.load import ask_each, get_request

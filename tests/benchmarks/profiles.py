@@ -9,9 +9,9 @@ from pathlib import Path
 
 from nextarget.runtime import Runtime
 from nextarget.telemetry import configure_logging
-from nextarget.web.accepting import Site
 from nextarget.web.app import create_app
-from nextarget.web.server import GuardedRunner, listen
+from nextarget.web.server.accepting import Site
+from nextarget.web.server.runner import GuardedRunner, listen
 from tests.benchmarks.servers import ROOT, free_port, production_settings, production_values
 
 WORKS = ("me", "start", "refresh", "redeem")

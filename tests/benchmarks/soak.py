@@ -15,8 +15,8 @@ from pathlib import Path
 import uvloop
 
 from nextarget.services.sessions import DAY_MS
-from nextarget.storage.addresses import database_at
-from nextarget.storage.database import Connection
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Connection
 from tests.benchmarks.servers import NEXTARGET, ROOT, ServerProcess
 from tests.nodes import Node, service
 from tests.running import Browser

@@ -8,9 +8,9 @@ import subprocess
 import psycopg
 import pytest
 
-from nextarget.storage import audit
-from nextarget.storage.addresses import database_at
-from nextarget.storage.schema import migrate
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.rows import audit
+from nextarget.storage.upkeep.schema import migrate
 from tests.contract.rows import event
 
 pytestmark = pytest.mark.sqlite_only("moves from and to databases of its own")

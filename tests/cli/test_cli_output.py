@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nextarget.cli.output import field, print_lines, printable, say
 from nextarget.cli.tables import Column, print_table
 from nextarget.model import Provider
-from nextarget.storage import sessions
+from nextarget.storage.rows import sessions
 
 ESCAPES = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 

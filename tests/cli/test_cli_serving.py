@@ -14,7 +14,7 @@ import pytest
 
 from nextarget.cli.wiring import ADDRESS_FILE
 from nextarget.model import Millis
-from nextarget.storage import nonces
+from nextarget.storage.rows import nonces
 from tests.running import free_port
 
 

@@ -15,7 +15,7 @@ from nextarget.cli import tables
 from nextarget.cli.output import printable
 from nextarget.cli.tables import Column, print_facts, print_table
 from nextarget.model import Provider, iso_time
-from nextarget.storage import sessions, users
+from nextarget.storage.rows import sessions, users
 
 LONG = "christopher.robin.milne@hundred-acre.wood.example"
 """As long as an address of somebody's work may be."""

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from nextarget.model import Provider
-from nextarget.storage import signing_keys
+from nextarget.storage.rows import signing_keys
 from nextarget.tokens import refresh
 from nextarget.tokens.keyring import load_private_key
 

@@ -6,7 +6,7 @@ import pytest
 
 from nextarget.cli import users as commands
 from nextarget.model import Provider
-from nextarget.storage import sessions
+from nextarget.storage.rows import sessions
 
 
 def test_piped_users_are_tab_separated_lines_oldest_first(run, admit):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nextarget.storage.database import Database
-from nextarget.storage.schema import migrate
+from nextarget.storage.engines.database import Database
+from nextarget.storage.upkeep.schema import migrate
 from tests.contract.databases import Place
 
 

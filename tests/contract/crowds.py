@@ -4,8 +4,8 @@ import uuid
 from dataclasses import replace
 
 from nextarget.model import Millis, Session, User
-from nextarget.storage import audit, sessions, users
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, sessions, users
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.contract.rows import HOUR, NOW, later
 

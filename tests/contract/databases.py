@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nextarget
-from nextarget.storage.addresses import database_at
-from nextarget.storage.database import Database
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Database
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from nextarget.model import (
     Session,
     User,
 )
-from nextarget.storage import logins, sessions, users
-from nextarget.storage.database import Connection
+from nextarget.storage.engines.database import Connection
+from nextarget.storage.rows import logins, sessions, users
 from nextarget.tokens.refresh import NEW_SESSION
 
 NOW = Millis(1_900_000_000_000)

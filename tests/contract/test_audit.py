@@ -3,8 +3,8 @@
 import pytest
 
 from nextarget.model import AuditEvent
-from nextarget.storage import audit
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit
 from tests.contract.rows import NOW, event, later
 
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nextarget.model import AppRequest, AuthorizationCode, AuthorizationGrant
-from nextarget.storage import logins
-from nextarget.storage.database import Database
+from nextarget.storage.engines.database import Database
+from nextarget.storage.rows import logins
 from tests.contract.databases import Place, run_together
 from tests.contract.rows import HOUR, NOW, add_code, add_login, begun, digest_of, later
 
@@ -105,8 +105,8 @@ def test_of_many_threads_that_redeem_one_does(place: Place, database: Database) 
 
 REDEEM = """
 import sys
-from nextarget.storage import logins
-from nextarget.storage.addresses import database_at
+from nextarget.storage.rows import logins
+from nextarget.storage.engines.addresses import database_at
 
 address, session_id, *login_ids = sys.argv[1:]
 database = database_at(address)

@@ -10,9 +10,9 @@ from nextarget.model import AppRequest, AuthorizationCode, Generations, Secret
 from nextarget.services import accounts
 from nextarget.services.authorization import CodeRedemption, PresentedCode
 from nextarget.services.sessions import SessionRules, Sessions
-from nextarget.storage import audit, logins, sessions, users
-from nextarget.storage.database import Connection, Database
-from nextarget.storage.sessions import MOST_ENDED, MOST_STANDING
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, logins, sessions, users
+from nextarget.storage.rows.sessions import MOST_ENDED, MOST_STANDING
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.encoding import code_challenge, digest
 from nextarget.tokens.keyring import Keyring
@@ -25,7 +25,7 @@ VERIFIER = "v" * 43
 
 BEGIN_MANY = f"""
 import sys
-from nextarget.storage import users
+from nextarget.storage.rows import users
 from tests.contract.databases import Place
 from tests.contract.crowds import begin
 

@@ -9,9 +9,10 @@ from types import ModuleType
 import pytest
 
 from nextarget.model import Millis, User
-from nextarget.storage import audit, logins, nonces, purge, sessions, users
-from nextarget.storage.database import Connection, Database
-from nextarget.storage.sessions import Asked
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, logins, nonces, sessions, users
+from nextarget.storage.rows.sessions import Asked
+from nextarget.storage.upkeep import purge
 from tests.contract.rows import HOUR, NOW, add_code, add_login, add_session, admit, digest_of, event, identity, later
 
 CODE = digest_of("the code")

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nextarget.model import Login, Provider
-from nextarget.storage import logins
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import logins
 from tests.contract.databases import Place, run_together
 from tests.contract.rows import NOW, add_login, begun, digest_of
 
@@ -91,8 +91,8 @@ def test_of_many_threads_at_once_one_wins(place: Place, database: Database) -> N
 USE = """
 import asyncio, sys
 from nextarget.model import Login, LoginMode, Provider
-from nextarget.storage import logins
-from nextarget.storage.addresses import database_at
+from nextarget.storage.rows import logins
+from nextarget.storage.engines.addresses import database_at
 
 async def main(address, digest):
     database = database_at(address)

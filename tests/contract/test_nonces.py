@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nextarget.storage import nonces
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import nonces
 from tests.contract.databases import Place, run_together
 from tests.contract.rows import HOUR, digest_of, later
 
@@ -58,8 +58,8 @@ def test_of_many_threads_that_use_it_one_wins(place: Place, database: Database) 
 
 USE = """
 import sys
-from nextarget.storage import nonces
-from nextarget.storage.addresses import database_at
+from nextarget.storage.rows import nonces
+from nextarget.storage.engines.addresses import database_at
 
 database = database_at(sys.argv[1])
 print("ready", flush=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from nextarget.model import AppRequest, AuthorizationGrant
-from nextarget.storage import audit, logins, schema, users
-from nextarget.storage.database import Connection, Database
-from nextarget.storage.schema import migrate
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, logins, users
+from nextarget.storage.upkeep import schema
+from nextarget.storage.upkeep.schema import migrate
 from tests.contract.databases import Place
 from tests.contract.rows import NOW, digest_of, later
 

@@ -9,8 +9,9 @@ import pytest
 from nextarget.model import AuditEvent, Millis
 from nextarget.services import purging
 from nextarget.services.sessions import DAY_MS
-from nextarget.storage import audit, nonces, purge
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, nonces
+from nextarget.storage.upkeep import purge
 from tests.contract.databases import Place, run_together, start
 from tests.contract.rows import HOUR, NOW, later
 
@@ -22,7 +23,7 @@ BEGIN = """
 import asyncio, sys
 from nextarget.model import Millis
 from nextarget.services import purging
-from nextarget.storage import purge
+from nextarget.storage.upkeep import purge
 from tests.contract.databases import Place
 
 database, now = Place(sys.argv[1]).connect(), Millis(int(sys.argv[2]))

@@ -8,9 +8,10 @@ import pytest
 
 from nextarget.errors import SchemaError
 from nextarget.model import Generations, Millis
-from nextarget.storage import schema, sessions
-from nextarget.storage.database import Connection, Database
-from nextarget.storage.schema import migrate
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import sessions
+from nextarget.storage.upkeep import schema
+from nextarget.storage.upkeep.schema import migrate
 from tests.contract.databases import Place
 from tests.contract.rows import HOUR, NOW, later
 

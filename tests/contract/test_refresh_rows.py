@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from nextarget.model import Generations, Identity, Millis, Provider, Session, User
-from nextarget.storage import sessions, users
-from nextarget.storage.database import Connection, Database
-from nextarget.storage.sessions import Move
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import sessions, users
+from nextarget.storage.rows.sessions import Move
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.contract.databases import Place, run_together
 from tests.contract.rows import standing
@@ -155,8 +155,8 @@ async def test_of_32_queued_swaps_exactly_one_wins(database: Database) -> None:
 SWAP = """
 import sys
 from nextarget.model import Generations
-from nextarget.storage import sessions
-from nextarget.storage.addresses import database_at
+from nextarget.storage.rows import sessions
+from nextarget.storage.engines.addresses import database_at
 
 address, session_id, now = sys.argv[1], sys.argv[2], int(sys.argv[3])
 database = database_at(address)

@@ -9,10 +9,11 @@ import pytest
 from nextarget.errors import DatabaseUnavailable, InvalidGrant
 from nextarget.model import Millis, Secret, Session, TokenPair, User
 from nextarget.services.sessions import SessionRules, Sessions
-from nextarget.storage import audit, postgres, sessions
-from nextarget.storage.addresses import database_at
-from nextarget.storage.database import Database
-from nextarget.storage.schema import migrate
+from nextarget.storage.engines import postgres
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Database
+from nextarget.storage.rows import audit, sessions
+from nextarget.storage.upkeep.schema import migrate
 from nextarget.telemetry import request_id
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring

@@ -6,8 +6,8 @@ import uuid
 import pytest
 
 from nextarget.model import Session
-from nextarget.storage import sessions, users
-from nextarget.storage.database import Database
+from nextarget.storage.engines.database import Database
+from nextarget.storage.rows import sessions, users
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.contract.rows import HOUR, NOW, add_session, admit, later, standing
 

@@ -3,8 +3,8 @@
 import asyncio
 
 from nextarget.services.signing import first_use_of_any
-from nextarget.storage import signing_keys
-from nextarget.storage.database import Database
+from nextarget.storage.engines.database import Database
+from nextarget.storage.rows import signing_keys
 from tests.contract.rows import HOUR, NOW, later
 
 

@@ -1,9 +1,9 @@
 """Storage functions that are about several at once: they answer each as if it had been alone, on every database."""
 
 from nextarget.model import Generations, Session, User
-from nextarget.storage import sessions, users
-from nextarget.storage.database import Database
-from nextarget.storage.sessions import Asked, Move
+from nextarget.storage.engines.database import Database
+from nextarget.storage.rows import sessions, users
+from nextarget.storage.rows.sessions import Asked, Move
 from tests.contract.rows import HOUR, NEVER, NOW, add_session, admit, later
 
 MOVED_ON = Generations(1, 2, 2, floor=0, rotated_at=NOW, recovered_at=NEVER)

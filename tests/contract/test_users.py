@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nextarget.model import Millis, Provider, User
-from nextarget.storage import sessions, users
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import sessions, users
 from tests.contract.databases import Place, run_together
 from tests.contract.rows import NOW, add_session, admit, digest_of, identity, later
 
@@ -108,8 +108,8 @@ def test_first_sign_ins_on_many_threads_make_one_user(place: Place, database: Da
 SIGN_IN = """
 import asyncio, sys, uuid
 from nextarget.model import Identity, Provider
-from nextarget.storage import users
-from nextarget.storage.addresses import database_at
+from nextarget.storage.rows import users
+from nextarget.storage.engines.addresses import database_at
 
 async def main(address):
     database = database_at(address)

@@ -26,9 +26,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from nextarget.runtime import Runtime
 from nextarget.sandbox.workspace import sandbox_config, sandbox_values
-from nextarget.web.accepting import Site
 from nextarget.web.app import create_app
-from nextarget.web.server import GuardedRunner
+from nextarget.web.server.accepting import Site
+from nextarget.web.server.runner import GuardedRunner
 from tests.running import Browser, free_listener, furnish, sandbox_settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -9,8 +9,8 @@ import yaml
 from aiohttp.test_utils import make_mocked_request
 
 from nextarget.settings import NAMES, read_values
-from nextarget.web.client_address import client_networks
-from nextarget.web.server import SHUTDOWN_SECONDS
+from nextarget.web.requests.client_address import client_networks
+from nextarget.web.server.runner import SHUTDOWN_SECONDS
 from tests.deploy.documents import README, environment, section, stages, texts
 from tests.deploy.site import DEPLOY
 from tests.serving import SECRET
@@ -45,7 +45,7 @@ def test_every_setting_that_the_page_names_exists() -> None:
 
 def test_what_the_page_quotes_is_what_the_program_says() -> None:
     """Somebody searches for the sentence that they see."""
-    schema = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nextarget/storage").glob("*.py"))
+    schema = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nextarget/storage").rglob("*.py"))
     assert "The database was migrated by a newer version" in schema
     assert "The database was migrated by a newer version" in README
     assert "cannot_serve" in "".join(path.read_text() for path in (ROOT / "nextarget/cli").glob("*.py"))

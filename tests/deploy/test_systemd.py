@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nextarget.settings import FILE_SETTINGS, NAMES, Settings
-from nextarget.web.server import SHUTDOWN_SECONDS
+from nextarget.web.server.runner import SHUTDOWN_SECONDS
 from tests.conftest import need
 from tests.deploy.documents import unit, unit_environment, values
 from tests.deploy.site import DEPLOY

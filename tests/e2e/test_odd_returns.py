@@ -9,10 +9,10 @@ from aiohttp import web
 from playwright.async_api import Browser, expect
 
 from nextarget.model import Millis
-from nextarget.web import prefetching
-from nextarget.web.keys import ONLINE
+from nextarget.web.app_keys import ONLINE
 from nextarget.web.pages import texts
-from nextarget.web.prefetching import is_ahead
+from nextarget.web.requests import prefetching
+from nextarget.web.requests.prefetching import is_ahead
 from tests.apps import App, stands
 from tests.e2e.conftest import Person, sit_down
 from tests.e2e.test_app_pages import assert_readable, assert_well_formed, listening_app, other_complaints

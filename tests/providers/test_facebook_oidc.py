@@ -17,8 +17,8 @@ from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
 from nextarget.providers.base import ProviderHttp
 from nextarget.providers.facebook import Facebook
-from nextarget.tokens.foreign import MAX_TOKEN_LENGTH
 from nextarget.tokens.login import LoginSecrets
+from nextarget.tokens.provider_tokens import MAX_TOKEN_LENGTH
 from tests.providers.conftest import FACEBOOK, Provider
 from tests.tokens.forging import contains_part_of, rs256, unsigned
 

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from nextarget.model import MAX_EMAIL_LENGTH, Provider
 from nextarget.sandbox.app import attach, profile_page
-from nextarget.sandbox.grants import BoundedStore
 from nextarget.sandbox.people import CAST, FAULTS, PEOPLE, Fault
+from nextarget.sandbox.standins.grants import BoundedStore
 
 PROFILE = {
     "id": "0b3c6f9e-3d0f-4a53-9b7e-0d9f4f1a2b3c",

@@ -12,9 +12,9 @@ from nextarget.model import NO_WISHES, Identity, Millis, Provider, Secret, Wishe
 from nextarget.providers.base import NativeIdentity, SubjectTokenType
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signin import SignIn
-from nextarget.storage.addresses import database_at
-from nextarget.storage.database import Database
-from nextarget.storage.schema import migrate
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Database
+from nextarget.storage.upkeep.schema import migrate
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.login import LoginSecrets

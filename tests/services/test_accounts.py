@@ -6,8 +6,8 @@ from nextarget.errors import UserAmbiguous, UserNotFound
 from nextarget.model import Identity, Provider, Secret
 from nextarget.services import accounts
 from nextarget.services.sessions import SignedInUser
-from nextarget.storage import audit, sessions
-from nextarget.storage.database import Database
+from nextarget.storage.engines.database import Database
+from nextarget.storage.rows import audit, sessions
 from tests.services.conftest import ADA, SECRET, Clock
 
 

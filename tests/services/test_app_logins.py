@@ -21,8 +21,8 @@ from nextarget.services import accounts
 from nextarget.services.native import NONCE_SECONDS, NativeSignIn, PresentedToken
 from nextarget.services.sessions import end_all
 from nextarget.services.signin import CODE_SECONDS, AppAnswer, CallbackAnswer, SignIn
-from nextarget.storage import logins, sessions, users
-from nextarget.storage.database import Database
+from nextarget.storage.engines.database import Database
+from nextarget.storage.rows import logins, sessions, users
 from nextarget.tokens.keyring import Keyring
 from tests.services.conftest import ADA, SECRET, Clock, Node, Vouching
 

@@ -9,8 +9,8 @@ from nextarget.model import Identity, LoginMode, Millis, Provider, User
 from nextarget.services import accounts
 from nextarget.services.sessions import end_all
 from nextarget.services.signin import AppAnswer
-from nextarget.storage import sessions, users
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import sessions, users
 from tests.services.conftest import ADA, SECRET, Clock, Vouching
 from tests.services.test_signin import APP, Making, answer, begun, fails
 

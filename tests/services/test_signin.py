@@ -24,9 +24,9 @@ from nextarget.model import AppRequest, AuditEvent, Identity, LoginMode, Provide
 from nextarget.services import accounts
 from nextarget.services.sessions import SignedInUser
 from nextarget.services.signin import LOGIN_SECONDS, AppAnswer, CallbackAnswer, FinishedAlready, SignIn
-from nextarget.storage import audit, sessions, users
-from nextarget.storage.addresses import database_at
-from nextarget.storage.database import Connection, Database
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, sessions, users
 from nextarget.telemetry import request_id
 from nextarget.tokens.encoding import digest
 from nextarget.tokens.keyring import Keyring

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nextarget.storage.schema import migrate
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.upkeep.schema import migrate
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from nextarget.errors import CopyFailed, DatabaseUnavailable
-from nextarget.storage import audit
-from nextarget.storage.addresses import database_at
-from nextarget.storage.backup import back_up, name_at, remove_older
-from nextarget.storage.copying import copy
-from nextarget.storage.database import Database
-from nextarget.storage.schema import migrate, pending
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Database
+from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.rows import audit
+from nextarget.storage.upkeep.backup import back_up, name_at, remove_older
+from nextarget.storage.upkeep.copying import copy
+from nextarget.storage.upkeep.schema import migrate, pending
 from tests.contract.rows import admit, event, identity
 from tests.postgres import Cluster, program
 from tests.storage.test_copying import fill, rows

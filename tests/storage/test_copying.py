@@ -14,13 +14,14 @@ import pytest
 
 from nextarget.errors import CopyFailed
 from nextarget.model import AuditEvent, Generations, LoginMode, Millis
-from nextarget.storage import audit, copying, logins, nonces, sessions, signing_keys
-from nextarget.storage.addresses import database_at
-from nextarget.storage.copying import BATCH, copy
-from nextarget.storage.database import Connection, Database
-from nextarget.storage.schema import migrate
-from nextarget.storage.tables import TABLES
-from nextarget.storage.users import set_active
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, logins, nonces, sessions, signing_keys
+from nextarget.storage.rows.tables import TABLES
+from nextarget.storage.rows.users import set_active
+from nextarget.storage.upkeep import copying
+from nextarget.storage.upkeep.copying import BATCH, copy
+from nextarget.storage.upkeep.schema import migrate
 from tests.conftest import need_pgbouncer
 from tests.contract.rows import (
     NOW,

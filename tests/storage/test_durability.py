@@ -4,15 +4,15 @@ import signal
 import sqlite3
 from pathlib import Path
 
-from nextarget.storage import users
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.rows import users
 from tests.contract.databases import run_together, start
 
 WRITE_FOREVER = """
 import asyncio, sys, uuid
 from nextarget.model import Identity, Provider
-from nextarget.storage import users
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.rows import users
+from nextarget.storage.engines.sqlite import SqliteDatabase
 
 async def write(database):
     while True:
@@ -63,8 +63,8 @@ async def test_the_writer_keeps_the_same_rules(database: SqliteDatabase) -> None
 WRITE_MANY = """
 import asyncio, sys, uuid
 from nextarget.model import Identity, Provider
-from nextarget.storage import users
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.rows import users
+from nextarget.storage.engines.sqlite import SqliteDatabase
 
 async def main(address, name):
     database = SqliteDatabase(address)

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from nextarget.errors import CopyFailed, UnsafeFile
-from nextarget.storage import files
-from nextarget.storage.addresses import database_at
-from nextarget.storage.backup import back_up, name_at, remove_older
-from nextarget.storage.copying import copy
-from nextarget.storage.files import open_private, place_of, written_beside
-from nextarget.storage.schema import migrate
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.engines import files
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.files import open_private, place_of, written_beside
+from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.upkeep.backup import back_up, name_at, remove_older
+from nextarget.storage.upkeep.copying import copy
+from nextarget.storage.upkeep.schema import migrate
 from tests.contract.rows import admit
 from tests.serving import environ_for
 
@@ -44,11 +44,11 @@ WORK = """
 import asyncio, os, sys
 os.umask(int(sys.argv[1], 8))
 from pathlib import Path
-from nextarget.storage.backup import back_up
-from nextarget.storage.copying import copy
-from nextarget.storage.files import written_beside
-from nextarget.storage.schema import migrate
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.upkeep.backup import back_up
+from nextarget.storage.upkeep.copying import copy
+from nextarget.storage.engines.files import written_beside
+from nextarget.storage.upkeep.schema import migrate
+from nextarget.storage.engines.sqlite import SqliteDatabase
 
 database = SqliteDatabase("nextarget.db")
 migrate(database)

@@ -8,10 +8,11 @@ import peewee as pw
 import pytest
 
 from nextarget.errors import SchemaError
-from nextarget.storage import schema, sessions, users
-from nextarget.storage.schema import migrate, pending
-from nextarget.storage.sqlite import SqliteDatabase
-from nextarget.storage.tables import TABLES
+from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.rows import sessions, users
+from nextarget.storage.rows.tables import TABLES
+from nextarget.storage.upkeep import schema
+from nextarget.storage.upkeep.schema import migrate, pending
 from tests.contract.databases import run_together
 from tests.contract.rows import NOW, add_session, admit
 
@@ -123,8 +124,8 @@ def test_asking_what_is_pending_changes_no_file(path: Path) -> None:
 
 MIGRATE = """
 import sys
-from nextarget.storage.sqlite import SqliteDatabase
-from nextarget.storage.schema import migrate
+from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.upkeep.schema import migrate
 
 print("ready", flush=True)
 sys.stdin.readline()

@@ -8,9 +8,10 @@ import pytest
 
 from nextarget.model import Millis
 from nextarget.sandbox.workspace import DATABASE_FILE
-from nextarget.storage import logins, schema, sessions, users
-from nextarget.storage.schema import migrate, pending
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.rows import logins, sessions, users
+from nextarget.storage.upkeep import schema
+from nextarget.storage.upkeep.schema import migrate, pending
 from nextarget.tokens.refresh import NEW_SESSION, RefreshToken, mint
 from tests.apps import refresh
 from tests.contract.rows import standing

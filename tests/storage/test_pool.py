@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage import pool as pool_module
-from nextarget.storage.pool import ANSWER_SECONDS, WAITING_SECONDS, Pool
+from nextarget.storage.engines import pool as pool_module
+from nextarget.storage.engines.pool import ANSWER_SECONDS, WAITING_SECONDS, Pool
 
 
 @dataclass(eq=False)

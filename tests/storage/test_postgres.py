@@ -13,10 +13,12 @@ import pytest
 from nextarget.errors import DatabaseUnavailable, SchemaError
 from nextarget.model import AuditEvent, Generations, Millis, User
 from nextarget.services import accounts
-from nextarget.storage import audit, postgres, purge, sessions, users
-from nextarget.storage.addresses import database_at
-from nextarget.storage.database import Connection, Database
-from nextarget.storage.schema import migrate, pending
+from nextarget.storage.engines import postgres
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, sessions, users
+from nextarget.storage.upkeep import purge
+from nextarget.storage.upkeep.schema import migrate, pending
 from tests.conftest import need_pgbouncer
 from tests.contract import crowds
 from tests.contract.rows import NEVER, NOW, add_session, admit, identity, later, standing
@@ -79,13 +81,13 @@ async def test_a_server_that_answers_nothing_is_given_up_in_time(
     """Neither statement timeouts nor closed sockets help when the machine itself stands still."""
     async with opened(cluster.create_database(), pool_size=2) as database:
         await busy(database, 2)
-        monkeypatch.setattr("nextarget.storage.pool.ANSWER_SECONDS", 0.2)
-        monkeypatch.setattr("nextarget.storage.pool.WAITING_SECONDS", 0.1)
+        monkeypatch.setattr("nextarget.storage.engines.pool.ANSWER_SECONDS", 0.2)
+        monkeypatch.setattr("nextarget.storage.engines.pool.WAITING_SECONDS", 0.1)
         cluster.freeze()
         outcomes = await asyncio.gather(*(database.read(users.page) for _ in range(6)), return_exceptions=True)
         assert all(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes)
-        monkeypatch.setattr("nextarget.storage.pool.ANSWER_SECONDS", 30)
-        monkeypatch.setattr("nextarget.storage.pool.WAITING_SECONDS", 30)
+        monkeypatch.setattr("nextarget.storage.engines.pool.ANSWER_SECONDS", 30)
+        monkeypatch.setattr("nextarget.storage.engines.pool.WAITING_SECONDS", 30)
         await busy(database, 2, connected=False)  # its threads are free, though it says nothing still
         cluster.thaw()
         await busy(database, 2)

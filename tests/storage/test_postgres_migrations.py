@@ -9,11 +9,12 @@ import psycopg
 import pytest
 
 from nextarget.errors import SchemaError
-from nextarget.storage import schema, users
-from nextarget.storage.addresses import database_at
-from nextarget.storage.database import Database
-from nextarget.storage.schema import migrate, pending
-from nextarget.storage.tables import TABLES
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Database
+from nextarget.storage.rows import users
+from nextarget.storage.rows.tables import TABLES
+from nextarget.storage.upkeep import schema
+from nextarget.storage.upkeep.schema import migrate, pending
 from tests.contract.databases import run_together, start
 from tests.contract.rows import admit
 from tests.postgres import Cluster
@@ -75,8 +76,8 @@ def test_migrating_makes_what_tables_py_declares(
 
 MIGRATE = """
 import sys
-from nextarget.storage.addresses import database_at
-from nextarget.storage.schema import migrate
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.upkeep.schema import migrate
 
 print("ready", flush=True)
 sys.stdin.readline()
@@ -93,7 +94,7 @@ def test_ten_nodes_that_start_at_once_migrate_once(postgres_url: str) -> None:
 
 HOLD = """
 import sys
-from nextarget.storage.addresses import database_at
+from nextarget.storage.engines.addresses import database_at
 
 with database_at(sys.argv[1]).migration_lock():
     print("locked", flush=True)

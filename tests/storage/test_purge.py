@@ -11,10 +11,11 @@ from nextarget.model import AuditEvent, Identity, Login, LoginMode, Millis, Prov
 from nextarget.services import accounts, purging
 from nextarget.services.purging import HOUR_MS
 from nextarget.services.sessions import DAY_MS
-from nextarget.storage import audit, logins, nonces, purge, sessions
-from nextarget.storage.database import Connection
-from nextarget.storage.schema import migrate
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.engines.database import Connection
+from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.rows import audit, logins, nonces, sessions
+from nextarget.storage.upkeep import purge
+from nextarget.storage.upkeep.schema import migrate
 from nextarget.telemetry import get_logger
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.running import Server, running

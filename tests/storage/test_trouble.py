@@ -13,9 +13,10 @@ import pytest
 from nextarget.errors import DatabaseUnavailable
 from nextarget.model import AuditEvent, Millis
 from nextarget.services import purging
-from nextarget.storage import audit, probe, sqlite, trouble
-from nextarget.storage.database import Connection
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.engines import sqlite, trouble, write_probe
+from nextarget.storage.engines.database import Connection
+from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.rows import audit
 from tests.contract.rows import admit
 from tests.web.conftest import Log, log
 
@@ -92,7 +93,7 @@ async def test_a_failing_write_is_told_by_its_cause(database: SqliteDatabase, fa
     async with failing(database):
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable) as caught:
-                await database.write(probe.fill)
+                await database.write(write_probe.fill)
             assert caught.value.cause == failing.__name__
         (line,) = log.events("database_unavailable")
         assert line["cause"] == failing.__name__
@@ -113,7 +114,7 @@ async def test_a_failing_write_is_told_by_its_cause(database: SqliteDatabase, fa
 async def test_in_a_batch_too_the_first_error_is_told(database: SqliteDatabase, log: Log) -> None:
     """Many writes share a commit, which a full disk has SQLite undo by itself: that is not what any of them is told."""
     async with disk_full(database):
-        writes = (database.write(probe.fill) for _ in range(200))
+        writes = (database.write(write_probe.fill) for _ in range(200))
         outcomes = await asyncio.gather(*writes, return_exceptions=True)
     assert {(type(each), each.cause) for each in outcomes} == {(DatabaseUnavailable, "disk_full")}
     assert len(log.events("database_unavailable")) == 1
@@ -245,7 +246,7 @@ async def test_a_crowd_is_no_reason_to_doubt_the_database(database: SqliteDataba
 
 async def test_trying_to_write_leaves_nothing_behind(database: SqliteDatabase) -> None:
     """Nor does a try whose process was killed, once there is another."""
-    await database.write(probe.fill)
+    await database.write(write_probe.fill)
     assert database.trouble.suspected
     await database.try_writing()
     assert database.read_now(lambda db: db.execute_sql("SELECT count(*) FROM audit_event").fetchall()) == [(0,)]

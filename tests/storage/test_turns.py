@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.engines.sqlite import SqliteDatabase
 from tests.contract.databases import run_together
 
 GREEDY = """
 import sys, time
-from nextarget.storage import sqlite
+from nextarget.storage.engines import sqlite
 
 sqlite.BUSY_TIMEOUT_MS = 3000  # a third of what is given them in earnest
 database = sqlite.SqliteDatabase(sys.argv[1])

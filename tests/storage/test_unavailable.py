@@ -9,11 +9,11 @@ import pytest
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.model import User
-from nextarget.storage import sqlite as database_module
-from nextarget.storage import users
-from nextarget.storage.database import Connection
-from nextarget.storage.schema import migrate, pending
-from nextarget.storage.sqlite import SqliteDatabase
+from nextarget.storage.engines import sqlite as database_module
+from nextarget.storage.engines.database import Connection
+from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.rows import users
+from nextarget.storage.upkeep.schema import migrate, pending
 from tests.contract.rows import admit
 
 

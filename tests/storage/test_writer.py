@@ -8,9 +8,10 @@ import pytest
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.model import User
-from nextarget.storage import sqlite, users
-from nextarget.storage.database import Connection
-from nextarget.storage.sqlite import MAX_BATCH, SqliteDatabase
+from nextarget.storage.engines import sqlite
+from nextarget.storage.engines.database import Connection
+from nextarget.storage.engines.sqlite import MAX_BATCH, SqliteDatabase
+from nextarget.storage.rows import users
 from tests.contract.rows import admit, identity
 
 

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextarget.tokens.foreign import keys_of
+from nextarget.tokens.provider_tokens import keys_of
 from tests.tokens.forging import encoded
 
 

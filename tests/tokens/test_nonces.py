@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextarget.errors import IdentityRejected
-from nextarget.tokens.foreign import check_nonce, issued_nonce
+from nextarget.tokens.provider_tokens import check_nonce, issued_nonce
 
 nonces = st.text(min_size=1, max_size=60)
 plain_nonces = st.text(st.characters(codec="ascii"), min_size=1, max_size=60)

@@ -15,7 +15,7 @@ import uvloop
 
 from nextarget import telemetry
 from nextarget.telemetry import configure_logging
-from nextarget.web import connections
+from nextarget.web.server import connections
 from tests.running import Browser, Server, open_browser, running
 from tests.web.guarding import Run
 

@@ -8,8 +8,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from nextarget.web.accepting import GuardedServer
-from nextarget.web.connections import GuardedConnection
+from nextarget.web.server.accepting import GuardedServer
+from nextarget.web.server.connections import GuardedConnection
 from tests.running import Server
 from tests.web.wire import HANG_SECONDS
 

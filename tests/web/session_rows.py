@@ -4,8 +4,8 @@ import dataclasses
 from typing import Any
 
 from nextarget.model import AuditEvent, Generations
-from nextarget.storage import audit
-from nextarget.storage.database import Connection
+from nextarget.storage.engines.database import Connection
+from nextarget.storage.rows import audit
 from tests.running import Server
 
 DAY_MS = 24 * 3600 * 1000

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from multidict import CIMultiDict
 
-from nextarget.web.negotiation import preferred_language, wants_page
+from nextarget.web.requests.negotiation import preferred_language, wants_page
 from nextarget.web.routes.documents import openapi_document
 from tests.running import Server
 from tests.web.wire import exchange

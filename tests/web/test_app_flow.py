@@ -8,7 +8,7 @@ import pytest
 from nextarget.model import Provider
 from nextarget.services import accounts
 from nextarget.services.sessions import end_all
-from nextarget.storage import users
+from nextarget.storage.rows import users
 from tests.apps import REDIRECT, App, assert_oauth_error, events, refresh, stands
 from tests.running import Server, open_browser, query_of
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, MultiDict
 
 from nextarget.errors import InvalidRequest
-from nextarget.web import parameters
-from nextarget.web.negotiation import wants_page
-from nextarget.web.parameters import MAX_BODY_BYTES, Parameters
+from nextarget.web.requests import parameters
+from nextarget.web.requests.negotiation import wants_page
+from nextarget.web.requests.parameters import MAX_BODY_BYTES, Parameters
 from nextarget.web.routes.documents import openapi_document
 from tests.apps import REDIRECT, assert_oauth_error, is_error_text
 from tests.running import Answer, Server
@@ -232,7 +232,7 @@ async def test_a_form_that_never_ends_does_not_fill_the_memory(server: Server) -
 @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
 async def test_a_slow_form_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch, framing: str) -> None:
     """A form that does not arrive is answered 408, and holds up nobody."""
-    monkeypatch.setattr("nextarget.web.parameters.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("nextarget.web.requests.parameters.BODY_SECONDS", 0.2)
     async with wire(server) as connection:
         await connection.send(
             f"POST /auth/token HTTP/1.1\r\nHost: localhost\r\n{FORM_TYPE}\r\n{framing}\r\n\r\n".encode()
@@ -315,8 +315,8 @@ async def test_what_is_not_a_request_is_refused_and_not_repeated(
 ) -> None:
     """A 4xx with a request id, or the connection's end; nothing of the request comes back or is logged, and each
     answer is told in one line."""
-    monkeypatch.setattr("nextarget.web.connections.HEADER_SECONDS", 1)
-    monkeypatch.setattr("nextarget.web.parameters.BODY_SECONDS", 1)
+    monkeypatch.setattr("nextarget.web.server.connections.HEADER_SECONDS", 1)
+    monkeypatch.setattr("nextarget.web.requests.parameters.BODY_SECONDS", 1)
     answers: list[RawAnswer] = []
     async with wire(server) as connection:
         await connection.send(MALFORMED[name])
@@ -345,7 +345,7 @@ async def test_what_is_not_a_request_is_refused_and_not_repeated(
 
 async def test_the_cases_above_reach_both_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Most malformed requests are answered, so that the test above does not pass on silence."""
-    monkeypatch.setattr("nextarget.web.connections.HEADER_SECONDS", 1)
+    monkeypatch.setattr("nextarget.web.server.connections.HEADER_SECONDS", 1)
     answered = [await exchange(server, MALFORMED[name]) for name in ("nonsense", "huge header", "TLS hello", "dots")]
     assert all(answer is not None for answer in answered)
 
@@ -364,7 +364,7 @@ async def test_a_body_that_turns_out_malformed_does_no_harm(
     """Also when it comes after its header: where it is read, refused or given up; no traceback, and nothing of it in
     the log."""
     field, body, refused = sent
-    monkeypatch.setattr("nextarget.web.parameters.BODY_SECONDS", 1)
+    monkeypatch.setattr("nextarget.web.requests.parameters.BODY_SECONDS", 1)
     async with wire(server) as connection:
         await connection.send(f"{start} HTTP/1.1\r\nHost: localhost\r\n{FORM_TYPE}\r\n{field}\r\n\r\n".encode())
         assert (await server.get("/health")).status == 200
@@ -437,7 +437,7 @@ async def test_half_sent_headers_hold_up_nobody_and_are_dropped(
     log: Log, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three hundred clients that never finish their header cost no honest one anything, and lose their connections."""
-    monkeypatch.setattr("nextarget.web.connections.HEADER_SECONDS", 1)
+    monkeypatch.setattr("nextarget.web.server.connections.HEADER_SECONDS", 1)
 
     async with AsyncExitStack() as stack:
         dawdlers = [await stack.enter_async_context(wire(server)) for _ in range(300)]
@@ -453,7 +453,7 @@ async def test_a_client_that_trickles_its_header_is_dropped_too(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time is for the whole header: a byte now and then does not prolong it."""
-    monkeypatch.setattr("nextarget.web.connections.HEADER_SECONDS", 0.5)
+    monkeypatch.setattr("nextarget.web.server.connections.HEADER_SECONDS", 0.5)
     async with wire(server) as connection:
         await connection.send(b"GET /health HTTP/1.1\r\n")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nextarget.web import accepting
-from nextarget.web.accepting import most_connections
+from nextarget.web.server import accepting
+from nextarget.web.server.accepting import most_connections
 from tests.running import Server, free_listener, running
 from tests.web.conftest import Log
 from tests.web.guarding import Run, client_with_little_room, connections_of, get, guarded, post, until, watched

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextarget.settings import ProxyHeader
-from nextarget.web import client_address as module
-from nextarget.web.client_address import client_address, client_networks
+from nextarget.web.requests import client_address as module
+from nextarget.web.requests.client_address import client_address, client_networks
 from tests.running import Server, running
 from tests.web.wire import exchange
 

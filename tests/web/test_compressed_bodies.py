@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from nextarget.web.parameters import MAX_BODY_BYTES
+from nextarget.web.requests.parameters import MAX_BODY_BYTES
 from tests.apps import assert_oauth_error
 from tests.running import Server
 from tests.web.guarding import post

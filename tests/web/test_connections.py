@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from nextarget.web import connections, parameters
-from nextarget.web.accepting import SPARE_SECONDS
-from nextarget.web.connections import ANSWER_SECONDS, HEADER_SECONDS, KEEPALIVE_SECONDS, GuardedConnection
-from nextarget.web.parameters import BODY_SECONDS
+from nextarget.web.requests import parameters
+from nextarget.web.requests.parameters import BODY_SECONDS
+from nextarget.web.server import connections
+from nextarget.web.server.accepting import SPARE_SECONDS
+from nextarget.web.server.connections import ANSWER_SECONDS, HEADER_SECONDS, KEEPALIVE_SECONDS, GuardedConnection
 from tests.running import Server, running
 from tests.web.guarding import (
     FORM_TYPE,
@@ -256,7 +257,9 @@ def test_a_body_that_nobody_reads_has_ten_seconds(
 ) -> None:
     """Whatever it does not end with: the answer comes at once, and the connection's end in time."""
     field, body = BODIES[framing]
-    monkeypatch.setattr("nextarget.web.server.BODY_SECONDS", 10**6)  # aiohttp's own timer, which would cut it as well
+    monkeypatch.setattr(
+        "nextarget.web.server.runner.BODY_SECONDS", 10**6
+    )  # aiohttp's own timer, which would cut it as well
 
     async def test() -> None:
         async with running(tmp_path) as server, wire(server) as client:
@@ -282,7 +285,7 @@ def test_a_form_that_was_given_up_holds_its_connection_no_longer(
 ) -> None:
     """Once its time is over and 408 is answered, aiohttp would wait for the rest of it for ten seconds more."""
     monkeypatch.setattr(parameters, "BODY_SECONDS", 0.2)
-    monkeypatch.setattr("nextarget.web.server.BODY_SECONDS", 10**6)
+    monkeypatch.setattr("nextarget.web.server.runner.BODY_SECONDS", 10**6)
 
     async def test() -> None:
         async with running(tmp_path) as server, wire(server) as client:

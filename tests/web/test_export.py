@@ -14,10 +14,10 @@ import pytest
 from nextarget.errors import DatabaseUnavailable
 from nextarget.model import Millis
 from nextarget.services import export
-from nextarget.storage import audit, sessions
-from nextarget.storage.database import Connection
+from nextarget.storage.engines.database import Connection
+from nextarget.storage.rows import audit, sessions
 from nextarget.web.problems import SECURITY_HEADERS
-from nextarget.web.server import GuardedServer
+from nextarget.web.server.runner import GuardedServer
 from tests.contract.crowds import session_at
 from tests.running import Answer, Server, running
 from tests.web.conftest import Log

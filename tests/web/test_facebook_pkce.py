@@ -96,7 +96,7 @@ async def test_the_nonce_refuses_an_injected_code_where_the_challenge_does_not(
     bound: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should Facebook take any verifier, the id_token still says which login the code was made for."""
-    monkeypatch.setattr("nextarget.sandbox.facebook.verifies", lambda _verifier, _challenge: True)
+    monkeypatch.setattr("nextarget.sandbox.standins.facebook.verifies", lambda _verifier, _challenge: True)
     async with open_browser(bound.url) as attacker, open_browser(bound.url) as victim:
         plain = await injected_without_an_app(attacker, victim)
         assert (plain.status, plain.code) == (IdentityRejected.status, IdentityRejected.code)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from nextarget.web import readiness
+from nextarget.web.server import readiness
 from tests.disks import SmallDisk, small_disk
 from tests.running import Answer, Server, running
 from tests.web.conftest import Log

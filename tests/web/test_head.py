@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nextarget.web.rate_limits import LISTING_PER_MINUTE
-from nextarget.web.readiness import READINESS
+from nextarget.web.server.readiness import READINESS
 from tests.running import Server, running
 from tests.web.wire import RawAnswer, wire
 

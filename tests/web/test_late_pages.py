@@ -6,9 +6,9 @@ import pytest
 
 from nextarget.model import Millis, Provider
 from nextarget.services.sessions import end_all
-from nextarget.storage import users
+from nextarget.storage.rows import users
 from nextarget.tokens.login import LOGIN_SECONDS
-from nextarget.web.keys import ONLINE
+from nextarget.web.app_keys import ONLINE
 from tests.apps import App
 from tests.running import Browser, Server, open_browser, query_of, running
 

@@ -10,7 +10,7 @@ import pytest
 from nextarget.model import Provider
 from nextarget.sandbox.people import PEOPLE, faults_of
 from nextarget.services import accounts
-from nextarget.storage import users
+from nextarget.storage.rows import users
 from nextarget.tokens.login import login_secrets
 from tests.running import Server, open_browser, query_of
 from tests.web.conftest import Log

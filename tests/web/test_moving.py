@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nextarget.storage.addresses import database_at
-from nextarget.storage.copying import copy
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.upkeep.copying import copy
 from tests.apps import App, refresh
 from tests.running import free_listener, open_browser, running
 

@@ -17,9 +17,9 @@ from nextarget.model import Millis, Provider
 from nextarget.sandbox.people import ACCESS_TOKEN_FAULTS, ID_TOKEN_FAULTS, PEOPLE, Fault, people_of
 from nextarget.services import accounts
 from nextarget.services.sessions import end_all
-from nextarget.storage import audit, users
+from nextarget.storage.rows import audit, users
 from nextarget.tokens import one_time
-from nextarget.web.keys import ONLINE
+from nextarget.web.app_keys import ONLINE
 from tests.apps import assert_oauth_error, stands
 from tests.running import Answer, Server, running
 from tests.web.conftest import Log

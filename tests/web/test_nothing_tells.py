@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nextarget.storage import audit
+from nextarget.storage.rows import audit
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.apps import refresh
 from tests.contract.rows import HOUR

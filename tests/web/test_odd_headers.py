@@ -12,8 +12,8 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from nextarget.sandbox import guard
-from nextarget.web.client_address import client_address, client_networks
-from nextarget.web.negotiation import preferred_language, wants_page
+from nextarget.web.requests.client_address import client_address, client_networks
+from nextarget.web.requests.negotiation import preferred_language, wants_page
 from tests.running import Server, running
 from tests.web.wire import REFUSED, asked, exchange
 

@@ -11,7 +11,7 @@ import pytest
 from nextarget.errors import InvalidToken, MissingToken
 from nextarget.model import Millis, User
 from nextarget.services import accounts
-from nextarget.storage import sessions, users
+from nextarget.storage.rows import sessions, users
 from tests.running import Answer, Server, running
 from tests.web.wire import exchange
 

@@ -11,7 +11,7 @@ from nextarget.model import Provider
 from nextarget.providers import base, breaker
 from nextarget.providers.base import POOL_SIZE
 from nextarget.providers.breaker import FAILURES
-from nextarget.web.keys import ONLINE
+from nextarget.web.app_keys import ONLINE
 from tests.running import Server, running
 from tests.web.test_native import Phone
 

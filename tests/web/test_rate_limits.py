@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from redis import Redis
 
 from nextarget.errors import RateLimited
-from nextarget.settings.kinds import StorageUrl
+from nextarget.settings.validators import StorageUrl
 from nextarget.web import rate_limits
 from nextarget.web.rate_limits import ALLOWANCE, RateLimits, Share, Verdict
 from tests.apps import App, refresh

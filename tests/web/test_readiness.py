@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.database import Connection
-from nextarget.storage.schema import lacking, migrate
-from nextarget.storage.sqlite import SqliteDatabase
-from nextarget.web import readiness
-from nextarget.web.readiness import READINESS, Readiness
+from nextarget.storage.engines.database import Connection
+from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.upkeep.schema import lacking, migrate
+from nextarget.web.server import readiness
+from nextarget.web.server.readiness import READINESS, Readiness
 from tests.running import Server, running
 
 

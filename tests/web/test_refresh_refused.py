@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nextarget.model import Provider, User
 from nextarget.services import accounts
-from nextarget.storage import users
+from nextarget.storage.rows import users
 from nextarget.tokens.refresh import RefreshToken, mint
 from tests.apps import refresh
 from tests.running import Server, running

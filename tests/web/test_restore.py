@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nextarget.storage.backup import back_up
+from nextarget.storage.upkeep.backup import back_up
 from tests.apps import App, events, refresh, stands
 from tests.running import free_listener, open_browser, running
 from tests.web.session_rows import generation_of, leave_the_window

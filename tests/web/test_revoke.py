@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import nextarget
-from nextarget.storage.addresses import database_at
+from nextarget.storage.engines.addresses import database_at
 from nextarget.tokens.refresh import RefreshToken, mint
 from tests.apps import refresh, stands
 from tests.running import Answer, Server, running

@@ -8,7 +8,7 @@ import pytest
 
 from nextarget.model import AuditEvent, iso_time
 from nextarget.services import accounts
-from nextarget.storage import sessions, users
+from nextarget.storage.rows import sessions, users
 from tests.apps import App, refresh
 from tests.running import Answer, Server, open_browser, query_of
 from tests.web.session_rows import DAY_MS, change, everything, recorded, row, session_of

@@ -22,7 +22,7 @@ from nextarget.errors import (
 from nextarget.model import Provider
 from nextarget.sandbox.people import FAULTS, PEOPLE, Fault, people_of
 from nextarget.services import accounts
-from nextarget.storage import users
+from nextarget.storage.rows import users
 from nextarget.web.problems import problem_document
 from tests.apps import App, stands
 from tests.running import Answer, Server, free_listener, open_browser, query_of, running
@@ -96,7 +96,7 @@ def assert_is(answer: Answer, kind: type[ProblemError], *, retry_after: int | No
 def give_email(monkeypatch: pytest.MonkeyPatch, key: str, email: str | None) -> None:
     """From now on this person's email is another one at the providers."""
     changed = dataclasses.replace(PEOPLE[key], email=email)
-    monkeypatch.setattr("nextarget.sandbox.chooser.PEOPLE", {**PEOPLE, key: changed})
+    monkeypatch.setattr("nextarget.sandbox.standins.chooser.PEOPLE", {**PEOPLE, key: changed})
 
 
 async def count_users(server: Server) -> int:

@@ -12,7 +12,7 @@ from nextarget.errors import InvalidState, LoginExpired
 from nextarget.model import Millis, Provider
 from nextarget.sandbox.workspace import sandbox_values
 from nextarget.tokens.encoding import digest
-from nextarget.web.keys import ONLINE
+from nextarget.web.app_keys import ONLINE
 from tests.apps import App
 from tests.running import Answer, Browser, Server, free_listener, open_browser, query_of, running
 from tests.web.wire import exchange

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nextarget.web.readiness import READINESS
+from nextarget.web.server.readiness import READINESS
 from tests.running import Server
 from tests.serving import Line
 
@@ -19,7 +19,7 @@ POST = (
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not waited for is over at once."""
-    monkeypatch.setattr("nextarget.web.server._LOOK_SECONDS", 0)
+    monkeypatch.setattr("nextarget.web.server.runner._LOOK_SECONDS", 0)
 
 
 async def stop(server: Server, **how: float) -> None:

@@ -9,8 +9,8 @@ import pytest
 from nextarget.model import Millis, Provider
 from nextarget.services import accounts
 from nextarget.services.sessions import end_all
-from nextarget.storage import users
-from nextarget.web.keys import ONLINE
+from nextarget.storage.rows import users
+from nextarget.web.app_keys import ONLINE
 from tests.apps import App, refresh
 from tests.running import Browser, Server, open_browser, query_of
 from tests.web.conftest import Log

@@ -6,9 +6,9 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nextarget.errors import ProblemError
-from nextarget.web import cookies, parameters
-from nextarget.web.negotiation import first_spoken, preferred_language
 from nextarget.web.pages import texts
+from nextarget.web.requests import cookies, parameters
+from nextarget.web.requests.negotiation import first_spoken, preferred_language
 
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; "

@@ -9,13 +9,14 @@ from nextarget.errors import InvalidRequest, InvalidState
 from nextarget.model import LoginMode, Provider, TokenPair
 from nextarget.sandbox.app import profile_page
 from nextarget.services.signin import AppAnswer, CallbackAnswer, FinishedAlready
-from nextarget.web import cookies, pages, parameters
-from nextarget.web.answers import ReturnAddress, code_answer, error_answer, lost_answer_link
-from nextarget.web.keys import ONLINE, RUNTIME, SANDBOX
-from nextarget.web.negotiation import wants_page
-from nextarget.web.prefetching import in_person
+from nextarget.web import pages
+from nextarget.web.app_keys import ONLINE, RUNTIME, SANDBOX
+from nextarget.web.app_redirects import ReturnAddress, code_answer, error_answer, lost_answer_link
 from nextarget.web.problems import json_response
 from nextarget.web.rate_limits import limited
+from nextarget.web.requests import cookies, parameters
+from nextarget.web.requests.negotiation import wants_page
+from nextarget.web.requests.prefetching import in_person
 
 _MODE = re.compile(r"json|redirect")
 _PROVIDERS = "|".join(Provider)

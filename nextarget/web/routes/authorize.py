@@ -9,12 +9,13 @@ from nextarget.errors import InvalidRequest, InvalidScope, LoginRequired, Redire
 from nextarget.model import AppRequest, LoginMode, Prompt, Provider, Wishes
 from nextarget.services.authorization import needs_person
 from nextarget.services.signin import BegunLogin
-from nextarget.web import cookies, pages, parameters
-from nextarget.web.answers import ANSWER_TO, ASKING_APP, AskingApp, ReturnAddress
-from nextarget.web.keys import ONLINE, RUNTIME
-from nextarget.web.parameters import Parameters
-from nextarget.web.prefetching import in_person
+from nextarget.web import pages
+from nextarget.web.app_keys import ONLINE, RUNTIME
+from nextarget.web.app_redirects import ANSWER_TO, ASKING_APP, AskingApp, ReturnAddress
 from nextarget.web.rate_limits import limited
+from nextarget.web.requests import cookies, parameters
+from nextarget.web.requests.parameters import Parameters
+from nextarget.web.requests.prefetching import in_person
 
 _CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from nextarget.errors import NotReady
 from nextarget.web.problems import json_response
-from nextarget.web.readiness import READINESS
+from nextarget.web.server.readiness import READINESS
 
 
 def add(app: web.Application) -> None:

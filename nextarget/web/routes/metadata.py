@@ -4,7 +4,7 @@ import orjson
 from aiohttp import web
 
 from nextarget.model import GRANTED_SCOPE, Provider
-from nextarget.web.keys import ONLINE, RUNTIME
+from nextarget.web.app_keys import ONLINE, RUNTIME
 from nextarget.web.pages.texts import LANGUAGES
 from nextarget.web.problems import json_response
 from nextarget.web.routes.authorize import PROMPTS

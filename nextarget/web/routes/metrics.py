@@ -15,8 +15,8 @@ from nextarget.errors import MetricsForbidden
 from nextarget.settings import Network, ProxyHeader, is_loopback, metrics_folder
 from nextarget.telemetry import flush
 from nextarget.telemetry import metrics as collected
-from nextarget.web.client_address import address_of, client_address, hops, in_any
-from nextarget.web.keys import RUNTIME
+from nextarget.web.app_keys import RUNTIME
+from nextarget.web.requests.client_address import address_of, client_address, hops, in_any
 
 _PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]+)?")

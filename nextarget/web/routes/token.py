@@ -19,12 +19,12 @@ from nextarget.providers.base import SubjectTokenType
 from nextarget.services.authorization import PresentedCode
 from nextarget.services.native import NONCE_SECONDS, PresentedToken
 from nextarget.telemetry import scrubbed_client_id
-from nextarget.web import parameters
-from nextarget.web.grammar import OWS
-from nextarget.web.keys import ONLINE, RUNTIME
-from nextarget.web.parameters import Parameters
+from nextarget.web.app_keys import ONLINE, RUNTIME
 from nextarget.web.problems import REFRESHING, json_response
 from nextarget.web.rate_limits import LIMITS, limited, show_allowance
+from nextarget.web.requests import parameters
+from nextarget.web.requests.grammar import OWS
+from nextarget.web.requests.parameters import Parameters
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ISSUED_TYPE = SubjectTokenType.ACCESS_TOKEN.value

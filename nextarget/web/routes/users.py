@@ -10,7 +10,7 @@ from nextarget.model import AuditEvent, Millis, Session, iso_time
 from nextarget.services import accounts, export
 from nextarget.services.export import REFRESHING
 from nextarget.services.sessions import ABSOLUTE_DAYS, DAY_MS, SignedInUser
-from nextarget.web.keys import RUNTIME
+from nextarget.web.app_keys import RUNTIME
 from nextarget.web.problems import json_response
 from nextarget.web.rate_limits import LISTING_PER_MINUTE, count_user
 from nextarget.web.streaming import stream_object

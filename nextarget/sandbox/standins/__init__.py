@@ -1,0 +1,1 @@
+"""One stand-in a provider, and what they share."""

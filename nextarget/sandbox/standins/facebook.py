@@ -1,0 +1,231 @@
+"""The stand-in Facebook: the Login dialog and the code exchange of
+https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow, for one app, and the keys of
+Limited Login. Asked for `openid`, it also speaks https://developers.facebook.com/docs/facebook-login/guides/advanced/oidc-token.
+The Graph API is next door in `graph.py`, what the SDK does inside an app in `sdk.py`.
+
+A program appends `&person=KEY[&fault=NAME]` to the dialog's URL and is redirected without a page.
+"""
+
+import hmac
+import secrets
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from nextarget.model import Provider
+from nextarget.sandbox.mishaps import mishap
+from nextarget.sandbox.parameters import RefusedError, query_of
+from nextarget.sandbox.people import Fault, faults_of
+from nextarget.sandbox.standins.chooser import Choice, account_page, choice_in, redirect, refusal_page
+from nextarget.sandbox.standins.grants import CODE_SECONDS, USER_TOKEN_SECONDS, BoundedStore, Clock, Grant, UserTokens
+from nextarget.sandbox.standins.graph import OTHER_APP_ID, VERSION, Graph, GraphError, graph_error, params_of
+from nextarget.sandbox.standins.id_tokens import IdTokens, limited_login_claims
+from nextarget.sandbox.standins.pkce import CHALLENGE, verifies
+from nextarget.sandbox.standins.sdk import FacebookSdk
+from nextarget.sandbox.workspace import SandboxConfig
+
+JWKS_CACHE_SECONDS = 3600
+_PERMISSIONS = frozenset({"public_profile", "email", "openid"})
+_AUTH_TYPES = frozenset({"reauthenticate", "rerequest"})
+_FRAGMENT = "#_=_"
+_ERROR_500 = {
+    "error": {
+        "message": "An unknown error has occurred.",
+        "type": "OAuthException",
+        "code": 1,
+        "fbtrace_id": "Asandboxsandboxsandbox1",
+    }
+}
+
+
+class StandInFacebook:
+    """Login dialog, code exchange, the Graph API's `/me` and `/debug_token`, and Limited Login's published keys."""
+
+    def __init__(self, config: SandboxConfig, *, now: Clock) -> None:
+        self._config = config
+        self._now = now
+        self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
+        self._tokens = UserTokens(now)
+        self._graph = Graph(config, self._tokens)
+        self._id_tokens = IdTokens(config.facebook_private_key, other_audience=OTHER_APP_ID)
+        self._sdk = FacebookSdk(config, self._id_tokens, self._tokens, now)
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """The dialog's and Graph's answer with and without a Graph version in the path, as Facebook's do. What makes a
+        code or a token answers no HEAD."""
+        router.add_get("/sandbox/facebook/limited/jwks", self.jwks, name="sandbox-facebook-jwks")
+        router.add_get("/sandbox/facebook/sdk", self._sdk.sign_in, name="sandbox-facebook-sdk", allow_head=False)
+        for base, suffix in ((f"/sandbox/facebook/{VERSION}", ""), ("/sandbox/facebook", "-unversioned")):
+            names = f"sandbox-facebook-{{}}{suffix}"
+            router.add_get(f"{base}/dialog/oauth", self.dialog, name=names.format("dialog"), allow_head=False)
+            exchange = router.add_resource(f"{base}/oauth/access_token", name=names.format("access-token"))
+            exchange.add_route("GET", self.access_token)
+            exchange.add_route("POST", self.access_token)
+            router.add_get(f"{base}/me", self._graph.me, name=names.format("me"))
+            router.add_get(f"{base}/debug_token", self._graph.debug_token, name=names.format("debug-token"))
+
+    async def dialog(self, request: web.Request) -> web.Response:
+        """The Login dialog ("Invoking the Login Dialog and Setting the Redirect URL")."""
+        try:
+            params = query_of(request)
+            scopes = self._requested(params)
+            oidc = "openid" in scopes
+            playable = [script.fault for script in faults_of(Provider.FACEBOOK, with_id_token=oidc)]
+            choice = choice_in(params, Provider.FACEBOOK, faults=playable)
+        except RefusedError as refusal:
+            return refusal_page(Provider.FACEBOOK, refusal)
+        if choice is None:
+            return account_page(Provider.FACEBOOK, request, params, with_id_token=oidc)
+        return self._decided(params, choice, scopes)
+
+    async def access_token(self, request: web.Request) -> web.Response:
+        """The code exchange ("Exchanging Code for an Access Token"), by GET or by POST."""
+        try:
+            params = await params_of(request)
+            self._check_client(params)
+            grant = self._redeemable(params)
+            instead = await mishap(request, grant.fault, slow_seconds=self._config.slow_seconds, error_body=_ERROR_500)
+            if instead is not None:
+                return instead
+            _spend(grant)
+        except GraphError as error:
+            return graph_error(error)
+        answer: dict[str, object] = {"token_type": "bearer", "expires_in": USER_TOKEN_SECONDS}
+        if grant.fault is not Fault.MISSING_TOKEN:
+            answer = {"access_token": self._tokens.issue(grant.person, grant.fault, grant.scopes), **answer}
+        if "openid" in grant.scopes and grant.fault is not Fault.MISSING_ID_TOKEN:
+            answer["id_token"] = await self._id_token(grant)
+        return web.json_response(answer, headers={"Cache-Control": "private, no-cache, no-store"})
+
+    async def jwks(self, _request: web.Request) -> web.Response:
+        """Limited Login's keys (limited.facebook.com/.well-known/oauth/openid/jwks/)."""
+        cache = f"public, max-age={JWKS_CACHE_SECONDS}"
+        return web.json_response(self._id_tokens.jwks(), headers={"Cache-Control": cache})
+
+    def _requested(self, params: Mapping[str, str]) -> frozenset[str]:
+        """The permissions asked for, after Facebook's own checks. `public_profile` is always among them."""
+        if params.get("client_id") != self._config.facebook_client_id:
+            raise RefusedError("Invalid App ID", "The provided app ID does not look like a valid app ID.")
+        if params.get("redirect_uri") != self._config.facebook_redirect_uri:
+            raise RefusedError(
+                "URL Blocked", "This redirect failed because the redirect URI is not among the app's own."
+            )
+        if params.get("response_type", "code") != "code":
+            raise RefusedError("Invalid response_type", "The sandbox knows response_type=code alone.")
+        if set(params.get("auth_type", "rerequest").split(",")) - _AUTH_TYPES:
+            raise RefusedError("Invalid auth_type", "The sandbox knows reauthenticate and rerequest, comma-separated.")
+        scopes = frozenset(params.get("scope", "").replace(",", " ").split())
+        if "config_id" in params:
+            return _configured(params)
+        if scopes - _PERMISSIONS:
+            raise RefusedError("Invalid Scopes", "The sandbox knows the permissions public_profile, email and openid.")
+        if "code_challenge" in params:
+            _check_challenge(params)
+        return scopes | {"public_profile"}
+
+    def _decided(self, params: Mapping[str, str], choice: Choice, scopes: frozenset[str]) -> web.Response:
+        """Back to the app. Facebook appends `#_=_` to the redirect, which a browser keeps through later ones."""
+        redirect_uri, state = params["redirect_uri"], params.get("state")
+        if choice.person is None:
+            denied = {
+                "error": "access_denied",
+                "error_code": "200",
+                "error_description": "Permissions error",
+                "error_reason": "user_denied",
+                "state": state,
+            }
+            return redirect(redirect_uri, denied, fragment=_FRAGMENT)
+        if choice.fault is Fault.DIALOG_CLOSED:
+            closed = {"error_code": "4201", "error_message": "User canceled the Dialog flow", "state": state}
+            return redirect(redirect_uri, closed, fragment=_FRAGMENT)
+        code = f"AQ{secrets.token_urlsafe(180)}"
+        grant = Grant(
+            person=choice.person,
+            fault=choice.fault,
+            redirect_uri=redirect_uri,
+            scopes=scopes,
+            # Facebook forgets the challenge of a request that is not OpenID Connect's.
+            code_challenge=params.get("code_challenge") if "openid" in scopes else None,
+            nonce=params.get("nonce"),
+            spent=choice.fault is Fault.CODE_USED,
+        )
+        self._grants.put(code, grant)
+        return redirect(redirect_uri, {"code": code, "state": state}, fragment=_FRAGMENT)
+
+    def _check_client(self, params: Mapping[str, str]) -> None:
+        if not params.get("client_id"):
+            raise GraphError("Missing client_id parameter.", 101)
+        if params["client_id"] != self._config.facebook_client_id:
+            raise GraphError("Error validating application. Invalid application ID.", 101)
+        secret = self._config.facebook_client_secret.encode()
+        if not hmac.compare_digest(params.get("client_secret", "").encode(), secret):
+            raise GraphError("Error validating client secret.", 1)
+
+    def _redeemable(self, params: Mapping[str, str]) -> Grant:
+        """The grant behind the code. The redirect URI must be that of the dialog, to the letter."""
+        if not params.get("redirect_uri"):
+            raise GraphError("Missing redirect_uri parameter.", 191)
+        if not params.get("code"):
+            raise GraphError("Missing authorization code", 1)
+        grant = self._grants.get(params["code"])
+        if grant is None:
+            raise GraphError("Invalid verification code format.", 100)
+        if params["redirect_uri"] != grant.redirect_uri:
+            raise GraphError(
+                "Error validating verification code. Please make sure your redirect_uri is identical to the one "
+                "you used in the OAuth dialog request",
+                100,
+                subcode=36008,
+            )
+        _check_verifier(params, grant)
+        if grant.spent:
+            raise _used()
+        return grant
+
+    async def _id_token(self, grant: Grant) -> str:
+        """Limited Login's, in issuer, audience and keys; without a nonce when the dialog was told none."""
+        claims = limited_login_claims(self._config, grant.person, nonce=grant.nonce)
+        return await self._id_tokens.issue(claims, grant.fault, int(self._now()))
+
+
+def _configured(params: Mapping[str, str]) -> frozenset[str]:
+    """The permissions of a configuration of Facebook Login for Business: any number names one, for user access tokens,
+    with `email`. A code has to be asked for (docs/facebook-login/facebook-login-for-business)."""
+    if not params["config_id"].isdecimal():
+        raise RefusedError("Invalid config_id", "The provided configuration ID does not look like a valid one.")
+    if params.get("scope"):
+        raise RefusedError("Invalid Scopes", "Here a configuration takes the place of scope.")
+    if params.get("override_default_response_type") != "true":
+        raise RefusedError(
+            "Invalid response_type", "Only override_default_response_type=true lets response_type count."
+        )
+    return frozenset({"public_profile", "email"})
+
+
+def _check_challenge(params: Mapping[str, str]) -> None:
+    """Facebook knows `plain` too, and takes an unknown method for it; the sandbox takes S256 alone."""
+    if params.get("code_challenge_method") != "S256":
+        raise RefusedError("Invalid code_challenge_method", "The sandbox knows code_challenge_method=S256 alone.")
+    if not CHALLENGE.fullmatch(params["code_challenge"]):
+        raise RefusedError("Invalid code_challenge", "code_challenge must be 43 characters of base64url.")
+
+
+def _check_verifier(params: Mapping[str, str], grant: Grant) -> None:
+    """Both or neither: what Facebook says of a verifier without a challenge is known, the rest is made up alike."""
+    verifier = params.get("code_verifier")
+    if grant.code_challenge is None:
+        if verifier is not None:
+            raise GraphError("code_verifier param is provided without a code_challenge in authorization request.", 1)
+    elif verifier is None or not verifies(verifier, grant.code_challenge):
+        raise GraphError("Invalid code verifier.", 1)
+
+
+def _spend(grant: Grant) -> None:
+    """Checked again: while a slow answer was waiting, another request may have used the code."""
+    if grant.spent:
+        raise _used()
+    grant.spent = True
+
+
+def _used() -> GraphError:
+    return GraphError("This authorization code has been used.", 100, subcode=36009)

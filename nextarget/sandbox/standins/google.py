@@ -1,0 +1,230 @@
+"""The stand-in Google: OpenID Connect's authorization code flow as on
+https://developers.google.com/identity/openid-connect/openid-connect, for one registered client. What its SDK does
+inside an app is next door in `sdk.py`.
+
+A program appends `&person=KEY[&fault=NAME]` to the authorization URL and is redirected without a page.
+"""
+
+import hmac
+import secrets
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from nextarget.model import Provider
+from nextarget.sandbox.mishaps import mishap
+from nextarget.sandbox.parameters import RefusedError, form_of, query_of
+from nextarget.sandbox.people import Fault
+from nextarget.sandbox.standins.chooser import Choice, account_page, choice_in, redirect, refusal_page
+from nextarget.sandbox.standins.grants import CODE_SECONDS, BoundedStore, Clock, Grant
+from nextarget.sandbox.standins.id_tokens import (
+    OTHER_CLIENT_ID,
+    OTHER_ISSUER,
+    IdTokens,
+    google_claims,
+    new_access_token,
+)
+from nextarget.sandbox.standins.pkce import CHALLENGE, verifies
+from nextarget.sandbox.standins.sdk import GoogleSdk
+from nextarget.sandbox.workspace import SandboxConfig
+
+ACCESS_TOKEN_SECONDS = 3599
+JWKS_CACHE_SECONDS = 21600
+_EMAIL_SCOPE = "https://www.googleapis.com/auth/userinfo.email"
+_PROMPTS = frozenset({"none", "consent", "select_account"})
+_NO_STORE = {"Cache-Control": "no-cache, no-store, max-age=0, must-revalidate", "Pragma": "no-cache"}
+_ERROR_500 = {"error": "internal_failure", "error_description": "Backend Error"}
+
+
+class TokenError(Exception):
+    """An error answer of the token endpoint (RFC 6749, 5.2), in the words that Google uses."""
+
+    def __init__(self, error: str, description: str, *, status: int = 400) -> None:
+        super().__init__(error)
+        self.error = error
+        self.description = description
+        self.status = status
+
+
+class StandInGoogle:
+    """Authorization endpoint, token endpoint and published keys."""
+
+    def __init__(self, config: SandboxConfig, *, now: Clock) -> None:
+        self._config = config
+        self._now = now
+        self._id_tokens = IdTokens(config.google_private_key, other_audience=OTHER_CLIENT_ID)
+        self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
+        self._sdk = GoogleSdk(config, self._id_tokens, now)
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        # No HEAD of what makes a code or a token.
+        router.add_get("/sandbox/google/authorize", self.authorize, name="sandbox-google-authorize", allow_head=False)
+        router.add_post("/sandbox/google/token", self.token, name="sandbox-google-token")
+        router.add_get("/sandbox/google/jwks", self.jwks, name="sandbox-google-jwks")
+        router.add_get("/sandbox/google/sdk", self._sdk.sign_in, name="sandbox-google-sdk", allow_head=False)
+
+    async def authorize(self, request: web.Request) -> web.Response:
+        """The authorization endpoint ("Send an authentication request to Google").
+
+        Nobody is ever signed in at the sandbox: `prompt=none` without a person ends in `login_required` (OpenID
+        Connect Core, 3.1.2.6); the other prompts ask for the page that is shown anyway.
+        Google shows every mistake in the request on a page of its own and never redirects with it.
+        """
+        try:
+            params = query_of(request)
+            self._check(params)
+            choice = choice_in(params, Provider.GOOGLE)
+        except RefusedError as refusal:
+            return refusal_page(Provider.GOOGLE, refusal)
+        if choice is None and params.get("prompt") == "none":
+            return redirect(params["redirect_uri"], {"error": "login_required", "state": params.get("state")})
+        if choice is None:
+            return account_page(Provider.GOOGLE, request, params)
+        return self._decided(params, choice)
+
+    async def token(self, request: web.Request) -> web.Response:
+        """The token endpoint ("Exchange code for access token and ID token"). The secret comes in the form."""
+        try:
+            form = await form_of(request)
+            self._check_client(form)
+            grant = self._redeemable(form)
+            instead = await mishap(request, grant.fault, slow_seconds=self._config.slow_seconds, error_body=_ERROR_500)
+            if instead is not None:
+                return instead
+            _spend(grant)
+        except RefusedError as refusal:
+            return _error(TokenError(refusal.error, refusal.sentence))
+        except TokenError as error:
+            return _error(error)
+        access_token = new_access_token()
+        now = int(self._now())
+        claims = google_claims(
+            self._config,
+            grant.person,
+            audience=self._config.google_client_id,
+            authorized_party=self._config.google_client_id,
+            nonce=grant.nonce,
+            access_token=access_token,
+            with_email="email" in grant.scopes,
+        )
+        answer = {
+            "access_token": access_token,
+            "expires_in": ACCESS_TOKEN_SECONDS,
+            "scope": _granted(grant.scopes),
+            "token_type": "Bearer",
+        }
+        if grant.fault is not Fault.MISSING_ID_TOKEN:
+            answer["id_token"] = await self._id_tokens.issue(claims, grant.fault, now)
+        return web.json_response(answer, headers=_NO_STORE)
+
+    async def jwks(self, _request: web.Request) -> web.Response:
+        """The published keys. Google says in Cache-Control how long they may be kept."""
+        cache = f"public, max-age={JWKS_CACHE_SECONDS}, must-revalidate, no-transform"
+        return web.json_response(self._id_tokens.jwks(), headers={"Cache-Control": cache})
+
+    def _check(self, params: Mapping[str, str]) -> None:
+        """Google's own checks, and one stricter: Google accepts requests without PKCE, the sandbox does not."""
+        if params.get("client_id") != self._config.google_client_id:
+            raise RefusedError("invalid_client", "The OAuth client was not found.")
+        if params.get("redirect_uri") != self._config.google_redirect_uri:
+            raise RefusedError("redirect_uri_mismatch", "redirect_uri is not the one registered for the client.")
+        if params.get("response_type") != "code":
+            raise RefusedError("unsupported_response_type", "response_type must be code.")
+        if "openid" not in params.get("scope", "").split():
+            raise RefusedError("invalid_scope", "scope must contain openid.")
+        if params.get("code_challenge_method") != "S256":
+            raise RefusedError("invalid_request", "code_challenge_method must be S256 (RFC 7636, 4.3).")
+        if not CHALLENGE.fullmatch(params.get("code_challenge", "")):
+            raise RefusedError("invalid_request", "code_challenge must be 43 characters of base64url.")
+        prompts = params.get("prompt", "").split()
+        if set(prompts) - _PROMPTS or ("none" in prompts and len(prompts) > 1):
+            raise RefusedError("invalid_request", "prompt must be none, or consent, select_account or both.")
+
+    def _decided(self, params: Mapping[str, str], choice: Choice) -> web.Response:
+        redirect_uri, state = params["redirect_uri"], params.get("state")
+        if choice.person is None:
+            return redirect(redirect_uri, {"error": "access_denied", "state": state})
+        code = f"4/0A{secrets.token_urlsafe(48)}"
+        grant = Grant(
+            person=choice.person,
+            fault=choice.fault,
+            redirect_uri=redirect_uri,
+            scopes=frozenset(params["scope"].split()),
+            code_challenge=params["code_challenge"],
+            nonce=params.get("nonce"),
+            spent=choice.fault is Fault.CODE_USED,
+        )
+        self._grants.put(code, grant)
+        return redirect(
+            redirect_uri,
+            {
+                "state": state,
+                "iss": self._iss_parameter(choice.fault),
+                "code": code,
+                "scope": _granted(grant.scopes),
+                "authuser": "0",
+                "prompt": "none",
+            },
+        )
+
+    def _iss_parameter(self, fault: Fault | None) -> str | None:
+        """Google names itself in the redirect (RFC 9207, 2; `authorization_response_iss_parameter_supported` in
+        developers.google.com/identity/openid-connect/reference#discovery-document)."""
+        match fault:
+            case Fault.NO_ISS_PARAMETER:
+                return None
+            case Fault.WRONG_ISS_PARAMETER:
+                return OTHER_ISSUER
+            case _:
+                return self._config.google_issuer
+
+    def _check_client(self, form: Mapping[str, str]) -> None:
+        if not form.get("client_id"):
+            raise TokenError("invalid_request", "Could not determine client ID from request.")
+        if form["client_id"] != self._config.google_client_id:
+            raise TokenError("invalid_client", "The OAuth client was not found.", status=401)
+        if not form.get("client_secret"):
+            raise TokenError("invalid_request", "client_secret is missing.")
+        secret = self._config.google_client_secret.encode()
+        if not hmac.compare_digest(form["client_secret"].encode(), secret):
+            raise TokenError("invalid_client", "Unauthorized", status=401)
+
+    def _redeemable(self, form: Mapping[str, str]) -> Grant:
+        """The grant behind the code, once everything that it is bound to matches (RFC 6749, 4.1.3)."""
+        if "grant_type" not in form:
+            raise TokenError("invalid_request", "Required parameter is missing: grant_type")
+        if form["grant_type"] != "authorization_code":
+            raise TokenError("unsupported_grant_type", "Invalid grant_type")
+        if not form.get("code"):
+            raise TokenError("invalid_request", "Missing required parameter: code")
+        grant = self._grants.get(form["code"])
+        if grant is None:
+            raise TokenError("invalid_grant", "Malformed auth code.")
+        if form.get("redirect_uri") != grant.redirect_uri:
+            raise TokenError("redirect_uri_mismatch", "Bad Request")
+        verifier = form.get("code_verifier")
+        if not verifier:
+            raise TokenError("invalid_grant", "Missing code verifier.")
+        if not verifies(verifier, grant.code_challenge or ""):
+            raise TokenError("invalid_grant", "Invalid code verifier.")
+        if grant.spent:
+            raise TokenError("invalid_grant", "Bad Request")
+        return grant
+
+
+def _spend(grant: Grant) -> None:
+    """Checked again: while a slow answer was waiting, another request may have used the code."""
+    if grant.spent:
+        raise TokenError("invalid_grant", "Bad Request")
+    grant.spent = True
+
+
+def _granted(scopes: frozenset[str]) -> str:
+    """Google answers with `email` spelt out. Scopes that it does not know here are not granted."""
+    email = ("email", _EMAIL_SCOPE) if scopes & {"email", _EMAIL_SCOPE} else ()
+    return " ".join((*email, "openid"))
+
+
+def _error(error: TokenError) -> web.Response:
+    body = {"error": error.error, "error_description": error.description}
+    return web.json_response(body, status=error.status, headers=_NO_STORE)

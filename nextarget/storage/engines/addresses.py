@@ -1,0 +1,18 @@
+"""Which database a DATABASE_URL names."""
+
+from nextarget.storage.engines.database import Database
+from nextarget.storage.engines.sqlite import SqliteDatabase
+
+SQLITE = "sqlite:///"
+
+
+def database_at(url: str, *, pool_size: int = 8) -> Database:
+    """The database with this URL, not opened yet. `pool_size` is the most connections that PostgreSQL is asked for.
+
+    Raises ConfigurationError when PostgreSQL's client library cannot read the URL.
+    """
+    if url.startswith(SQLITE):
+        return SqliteDatabase(url.removeprefix(SQLITE))
+    from nextarget.storage.engines.postgres import PostgresDatabase  # the driver is an extra
+
+    return PostgresDatabase(url, pool_size=pool_size)

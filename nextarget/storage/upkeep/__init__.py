@@ -1,0 +1,1 @@
+"""What keeps a database well: migrations, purging, backups, and copies into another database."""

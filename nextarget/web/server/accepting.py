@@ -1,0 +1,224 @@
+"""Which connections a process takes, and how many: asyncio's own way to accept takes all of them, until no file can be
+opened any more, neither by it nor by the database.
+"""
+
+import asyncio
+import errno
+import heapq
+import os
+import resource
+import select
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_server import Server
+
+from nextarget import telemetry
+from nextarget.telemetry import metrics
+from nextarget.web.boundary import Terms, boundary
+from nextarget.web.server import connections
+from nextarget.web.server.connections import GuardedConnection
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted, as they do while workers change places."""
+USUAL_CONNECTIONS = 10_000
+RESERVED_FILES = 256
+"""Of the files that the process may open, so many are for databases, providers, Redis and the log; half at most."""
+SPARE_SECONDS = 1
+"""So long a connection may be silent, however many others wait for its place."""
+
+_AT_ONCE = 64
+"""Connections accepted in one turn of the loop: others have their turn, and other workers their share."""
+_RETRY_SECONDS = 1
+_TELL_SECONDS = 60
+
+log = telemetry.get_logger()
+
+
+def most_connections(wanted: int | None) -> int:
+    """How many connections this process may have: as many as wanted, if the limit of open files has room for them."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return wanted or USUAL_CONNECTIONS
+    possible = limit - min(RESERVED_FILES, limit // 2)
+    if wanted is not None and wanted > possible:
+        remedy = "raise the limit of open files (LimitNOFILE, ulimits, ulimit -n), or lower MAX_CONNECTIONS"
+        log.warning("max_connections_lowered", wanted=wanted, connections=possible, open_files=limit, remedy=remedy)
+    return min(wanted or USUAL_CONNECTIONS, possible)
+
+
+class GuardedServer(Server):
+    """Makes guarded connections and looks after them, and puts the boundary around the application."""
+
+    def __init__(
+        self,
+        handler: Callable[..., Awaitable[web.StreamResponse]],
+        terms: Terms,
+        *,
+        max_connections: int,
+        **kwargs: Any,
+    ) -> None:
+        self.terms = terms
+        super().__init__(partial(boundary, handler, terms), **kwargs)
+        self.max_connections = max_connections
+        metrics.set_max_connections(max_connections)
+        self.acceptors: set[Acceptor] = set()
+        self._open: set[GuardedConnection] = set()
+        self.opening = 0
+        """Connections that are accepted, and not made yet."""
+        self._told_at = float("-inf")
+        self._made_room_for = 0
+        self._next_look = self._loop.call_later(connections.LOOK_SECONDS, self._look)
+
+    def __call__(self) -> GuardedConnection:
+        return GuardedConnection(self, loop=self._loop, **self._kwargs)
+
+    def pre_shutdown(self) -> None:
+        self._next_look.cancel()  # all of them are closed now
+        super().pre_shutdown()
+
+    def opened(self, connection: GuardedConnection) -> None:
+        self.opening -= 1
+        self._open.add(connection)
+        metrics.connection_opened()
+
+    def closed(self, connection: GuardedConnection) -> None:
+        if connection in self._open:
+            self._open.remove(connection)
+            metrics.connection_closed()
+            for acceptor in self.acceptors:
+                acceptor.resume()
+
+    def has_room(self) -> bool:
+        return len(self._open) + self.opening < self.max_connections
+
+    def _look(self) -> None:
+        self._next_look = self._loop.call_later(connections.LOOK_SECONDS, self._look)
+        now = self._loop.time()
+        for connection in tuple(self._open):
+            connection.look(now)
+        if not self.has_room() and any(acceptor.keeps_waiting() for acceptor in self.acceptors):
+            self._make_room(now)
+
+    def _make_room(self, now: float) -> None:
+        """Close connections that have been silent for longest, and then those that take an answer slowly, so that who
+        opens many keeps nobody out: a sixteenth of all, since this is done once in LOOK_SECONDS."""
+        spare = [each for each in self._open if now - each.spare_since >= SPARE_SECONDS]
+        oldest = heapq.nsmallest(max(1, self.max_connections // 16), spare, key=lambda each: each.spare_since)
+        for connection in oldest:
+            connection.cut("room")
+        self._made_room_for += len(oldest)
+        if now - self._told_at >= _TELL_SECONDS:
+            log.warning("connections_full", max_connections=self.max_connections, closed=self._made_room_for)
+            self._told_at, self._made_room_for = now, 0
+
+
+class Acceptor:
+    """Takes connections from a listening socket while there is room for them.
+
+    Others wait, neither refused nor closed: another worker may have room. A proxy has a time limit of its own and other
+    servers to ask, and a load balancer that asks for /health in vain is right to send nobody here.
+    """
+
+    def __init__(self, listener: socket.socket, server: GuardedServer) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._server = server
+        self._opening: set[asyncio.Task[None]] = set()
+        self._accepts = False
+        self._told_at = float("-inf")
+        self._listener = listener
+        server.acceptors.add(self)
+        self.resume()
+
+    def keeps_waiting(self) -> bool:
+        """Whether it accepts nobody, and there still is somebody: another worker may have been quicker."""
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        return not self._accepts and bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Accept no more, and close the socket."""
+        self._pause()
+        self._server.acceptors.discard(self)
+        self._listener.close()
+
+    def resume(self) -> None:
+        """Accept again, if there is room."""
+        if not self._accepts and self in self._server.acceptors and self._server.has_room():
+            self._accepts = True
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _pause(self) -> None:
+        if self._accepts:
+            self._accepts = False
+            self._loop.remove_reader(self._listener)
+
+    def _accept(self) -> None:
+        if not self._server.has_room():
+            self._pause()
+            return
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._rest(error)
+                return
+            self._server.opening += 1
+            task = self._loop.create_task(self._open(connection))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+            if not self._server.has_room():
+                return
+
+    async def _open(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        guarded = self._server()
+        try:
+            await self._loop.connect_accepted_socket(lambda: guarded, connection)
+        except OSError:  # the client has left already
+            connection.close()
+            if not guarded.made:
+                self._server.opening -= 1
+                self.resume()
+
+    def _rest(self, error: OSError) -> None:
+        """The system has no file, or no memory, for another connection: it would say so without end."""
+        self._pause()
+        self._loop.call_later(_RETRY_SECONDS, self.resume)
+        metrics.count_accept_failure()
+        now = self._loop.time()
+        if now - self._told_at >= _TELL_SECONDS:
+            self._told_at = now
+            log.error(
+                "accept_failed", reason=errno.errorcode.get(error.errno or 0), detail=os.strerror(error.errno or 0)
+            )
+
+
+class Site(web.SockSite):
+    """Where a runner of a guarded server listens: any number of processes may share the socket."""
+
+    _acceptor: Acceptor | None = None
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        listener, server = self._sock, self._runner.server
+        if not isinstance(server, GuardedServer):
+            raise TypeError(f"{server!r} does not limit its connections")
+        listener.setblocking(False)
+        listener.listen(BACKLOG)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # for what a closed connection has left to send; connections inherit it
+            # Long after we would have cut one that is open: the system counts from the last segment that went through,
+            # and a slow reader's window may be shut for longer.
+            milliseconds = int(connections.ANSWER_SECONDS * 1000) * 4
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        self._acceptor = Acceptor(listener, server)
+
+    async def stop(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
+        await super().stop()

@@ -1,0 +1,178 @@
+"""Runs the application in one process, and stops it without losing a request: aiohttp by itself drops idle connections
+at once when it stops.
+"""
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_server import Server
+
+from nextarget import telemetry
+from nextarget.errors import OperatorError
+from nextarget.settings import Environment
+from nextarget.web.app_keys import RUNTIME
+from nextarget.web.boundary import Terms
+from nextarget.web.requests.parameters import BODY_SECONDS, MAX_BODY_BYTES
+from nextarget.web.server.accepting import GuardedServer, Site, most_connections
+from nextarget.web.server.connections import KEEPALIVE_SECONDS, MAX_READ_FIELD_BYTES, GuardedConnection
+from nextarget.web.server.readiness import READINESS
+
+MAX_LINE_BYTES = 8 * 1024
+MAX_HEADERS = 64
+GC_THRESHOLD = (20_000, 20, 20)
+"""Python's own is 700 new objects, a dozen requests: a twentieth of the server's time."""
+SHUTDOWN_SECONDS = 20
+"""How long requests in flight may take to finish once the server is asked to stop."""
+IDLE_SECONDS = 2
+"""How long a connection without a request stays open then: what its client is sending is answered, not reset."""
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LOOK_SECONDS = 0.05
+_CANCEL_SECONDS = 1
+
+log = telemetry.get_logger()
+
+
+class GuardedRunner(web.AppRunner):
+    """An AppRunner whose server is guarded. Used by `serve`, by the tests and by the benchmarks alike."""
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(
+            app,
+            access_log=None,  # the boundary logs what is answered
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_READ_FIELD_BYTES,
+            max_headers=MAX_HEADERS,
+            read_bufsize=MAX_BODY_BYTES,
+            lingering_time=BODY_SECONDS,
+            auto_decompress=False,  # as it arrives, and so before it is known whether anybody will read it
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+
+    async def _make_server(self) -> Server:
+        ready = await super()._make_server()  # starts the application
+        settings = self.app[RUNTIME].settings
+        return GuardedServer(
+            ready.request_handler,
+            Terms(https_only=settings.environment is Environment.PRODUCTION),
+            max_connections=most_connections(settings.max_connections),
+            request_factory=ready.request_factory,
+            loop=ready._loop,
+            **ready._kwargs,
+        )
+
+    async def finish(self, *, drain_seconds: float = 0, idle_seconds: float = 0, ready: bool = False) -> None:
+        """Go on serving for `drain_seconds`, then let whoever is connected finish; `cleanup` ends what is left.
+
+        From now on every answer closes its connection, so that clients connect anew, elsewhere. Unless `ready`, when
+        another process takes this one's place, load balancers learn that this process is going. After listening has
+        ended, requests in flight have SHUTDOWN_SECONDS (aiohttp would drop what is still to come of their bodies), and
+        connections that are idle, or so new that their request is on its way, `idle_seconds`.
+        """
+        server = self.server
+        if not isinstance(server, GuardedServer):
+            return  # was never set up
+        server.terms.stopping = True
+        if READINESS in self.app and not ready:
+            self.app[READINESS].draining = True
+        await asyncio.sleep(drain_seconds)
+        for site in self.sites:
+            await site.stop()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while loop.time() < began + SHUTDOWN_SECONDS:
+            await asyncio.sleep(_LOOK_SECONDS)  # first: a connection just accepted is not counted yet
+            open_ones = server.connections
+            if not open_ones or (loop.time() >= began + idle_seconds and not any(map(_is_busy, open_ones))):
+                break
+        self._shutdown_timeout = _CANCEL_SECONDS  # whoever is still busy has had the time
+
+
+def _is_busy(connection: RequestHandler) -> bool:
+    return isinstance(connection, GuardedConnection) and connection.busy
+
+
+async def serve(
+    app: web.Application, host: str, port: int, *, drain_seconds: float = 0, announce: Callable[[str], None]
+) -> None:
+    """Serve until SIGINT or SIGTERM, then let requests in flight finish; a second signal ends the process at once.
+
+    SIGTERM waits for `drain_seconds` first, and for idle clients; SIGINT, which is a person's, does not. `announce` is
+    told the URL once connections are accepted. Raises OperatorError when the address cannot be had.
+    """
+    asked = _stop_signal()
+    runner = GuardedRunner(app)
+    await runner.setup()
+    freeze()
+    try:
+        listener = listen(host, port)
+        await Site(runner, listener).start()
+        announce(url_of(listener))
+        if await asked == signal.SIGTERM:
+            log.info("stopping", drain_seconds=drain_seconds)
+            await runner.finish(drain_seconds=drain_seconds, idle_seconds=IDLE_SECONDS)
+        else:
+            log.info("stopping")
+            await runner.finish()
+    finally:
+        await runner.cleanup()
+    log.info("stopped")
+
+
+def _stop_signal() -> asyncio.Future[int]:
+    """Done with the first signal that asks this process to stop. From then on the next one kills it."""
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[int] = loop.create_future()
+
+    def stop(number: int) -> None:
+        for each in _STOP_SIGNALS:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        asked.set_result(number)
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    if not sys.stderr.isatty():  # on a terminal it means that the terminal was closed, and ends the process
+        loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("reload_refused", reason="one worker: restart it"))
+    return asked
+
+
+def freeze() -> None:
+    """What start-up made stays: the collector need not look at it again with every few requests, nor, in a parent of
+    workers, write to memory that they share. Requests leave hardly a cycle behind, so it looks seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a listener listens, its port known."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on that address. Raises OperatorError when it cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise OperatorError(
+            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --host and --port."
+        ) from None
+    return listener
