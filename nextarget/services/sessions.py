@@ -1,14 +1,16 @@
 """Sessions: opened when somebody signs in, looked up behind every access token, kept alive by refreshing, ended."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
 from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User, iso_time
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, sessions, users
-from nextarget.storage.rows.sessions import Asked, Move
+from nextarget.storage.rows.refreshing import REFRESH, RefreshRequest, Verdict
+from nextarget.storage.rows.sessions import Asked
 from nextarget.telemetry import get_logger, metrics, request_id
 from nextarget.tokens import refresh
 from nextarget.tokens.access import AccessTokens
@@ -24,6 +26,7 @@ _ADVANCED: dict[str | None, metrics.Refreshed] = {
     "refresh_recovered": "recovered",
     "session_rewound": "rewound",
 }
+"""How the metrics call a refresh, by the event of its `Advance`."""
 log = get_logger()
 
 
@@ -43,25 +46,6 @@ class SignedInUser:
 
     user: User
     session_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Moved:
-    """What a refresh led to: the generation to hand out, or none when the token was reused and the session ended."""
-
-    user: User
-    session: Session
-    generation: int | None
-    outcome: metrics.Refreshed
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Presented:
-    """A refresh token, the request it came with, and when. Each is its own, whatever it says."""
-
-    token: RefreshToken
-    request_id: str | None
-    now: Millis
 
 
 class Sessions:
@@ -113,7 +97,7 @@ class Sessions:
         now = self._clock()
         claims = self._tokens.verify(token, now)
         asked = Asked(claims.session_id, claims.user_id, now)
-        user = await self._database.read_together(sessions.users_of, asked)
+        user = await self._database.read_batched(sessions.USER_OF, asked)
         if user is None or not user.is_active:
             raise InvalidToken(note="session or user ended")
         return SignedInUser(user, claims.session_id)
@@ -128,56 +112,29 @@ class Sessions:
             metrics.count_refresh("refused")
             raise InvalidGrant(note="refresh token malformed or not ours")
         now = self._clock()
-        moved = await self._database.write_together(self._move_on, _Presented(token, request_id.get(), now))
-        metrics.count_refresh(moved.outcome if moved else "refused")
-        if moved is None:
+        request = RefreshRequest(token.session_id, partial(self._judge, token, now), now, request_id.get())
+        refreshed = await self._database.write_batched(REFRESH, request)
+        if refreshed is None:
+            metrics.count_refresh("refused")
             raise await self._database.read(_why_ended, token.session_id, now=now)
-        if moved.generation is None:
-            log.warning("refresh_reused", session_id=moved.session.id, user_id=moved.user.id)
-            reused = InvalidGrant(note="refresh token reused: two hold it, so the session ended")
-            reused.told = True
-            raise reused
-        return self.pair(moved.user, moved.session, now, generation=moved.generation)
+        user, session, decision = refreshed
+        metrics.count_refresh(_outcome(decision))
+        match decision:
+            case Keep(answer):
+                return self.pair(user, session, now, generation=answer)
+            case Advance(generations):
+                return self.pair(user, session, now, generation=generations.current)
+            case Reused():
+                log.warning("refresh_reused", session_id=session.id, user_id=user.id)
+                reused = InvalidGrant(note="refresh token reused: two hold it, so the session ended")
+                reused.told = True
+                raise reused
 
-    def _move_on(self, db: Connection, presented: Sequence[_Presented]) -> list[_Moved | None]:
-        """Judge each token and move its session on, in one transaction; None when session or user ended.
-
-        Those of one session have their turns one after another, as if each had come alone.
-        """
-        moved: dict[_Presented, _Moved | None] = {}
-        while waiting := [each for each in presented if each not in moved]:
-            moved |= self._move_one_each(db, {each.token.session_id: each for each in reversed(waiting)})
-        return [moved[each] for each in presented]
-
-    def _move_one_each(self, db: Connection, turn: dict[str, _Presented]) -> dict[_Presented, _Moved | None]:
-        """One token of each session, by its id. Missing is whose session was moved on elsewhere after it was read: the
-        write is a compare-and-swap, and its loser has to be judged again."""
-        found = sessions.all_standing(db, list(turn), max(each.now for each in turn.values()))
-        moved: dict[_Presented, _Moved | None] = {each: None for id_, each in turn.items() if id_ not in found}
-        moves: list[Move] = []
-        advances: dict[str, Advance] = {}
-        for session, user in found.values():
-            each = turn[session.id]
-            match self._decide(each, session):
-                case Keep(answer):
-                    moved[each] = _Moved(user, session, answer, "repeated")
-                case Advance(generations) as advance:
-                    moves.append(Move(session, generations, self._expiry(session.created_at, each.now)))
-                    advances[session.id] = advance
-                case Reused():
-                    self._end(db, session.id, "refresh_reused", each.request_id, now=each.now)
-                    moved[each] = _Moved(user, session, None, "reused")
-        for session_id in sessions.swap_all(db, moves):
-            each, advance, (session, user) = turn[session_id], advances[session_id], found[session_id]
-            if advance.event is not None:
-                audit.record(db, _event(each.now, advance.event, user.id, session_id, each.request_id))
-            moved[each] = _Moved(user, session, advance.generations.current, _ADVANCED[advance.event])
-        return moved
-
-    def _decide(self, presented: _Presented, session: Session) -> Decision:
+    def _judge(self, token: RefreshToken, now: Millis, session: Session) -> Verdict:
+        """What a refresh token leads to, for its session as storage read it."""
         window_ms = self._rules.reuse_window * 1000
-        generation, now = presented.token.generation, presented.now
-        return refresh.decide(generation, session.generations, now=now, window_ms=window_ms)
+        decision = refresh.decide(token.generation, session.generations, now=now, window_ms=window_ms)
+        return Verdict(decision, self._expiry(session.created_at, now))
 
     def _expiry(self, created_at: Millis, now: Millis) -> Millis:
         """The end of the last day on which it may be refreshed: it moves once a day, and an index with it."""
@@ -230,6 +187,16 @@ class Sessions:
             return False
         audit.record(db, _event(now, event, owner, session_id, request))
         return True
+
+
+def _outcome(decision: Decision) -> metrics.Refreshed:
+    match decision:
+        case Keep():
+            return "repeated"
+        case Advance(event=event):
+            return _ADVANCED[event]
+        case Reused():
+            return "reused"
 
 
 def _why_ended(db: Connection, session_id: str, *, now: Millis) -> InvalidGrant:

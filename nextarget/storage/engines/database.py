@@ -4,7 +4,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
 import peewee as pw
 
@@ -20,8 +21,19 @@ Connection: TypeAlias = pw.Database
 Work = Callable[Concatenate[Connection, P], R]
 """A storage function, or one of `services` that calls several in one transaction."""
 
-Together = Callable[[Connection, Sequence[K]], list[R]]
-"""A storage function that answers several keys, in their order, in as many statements as one takes."""
+Many = Callable[[Connection, Sequence[K]], list[R]]
+"""A storage function for a batch of keys. It answers in their order, and takes as many statements as for one key."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batchable(Generic[K, R]):
+    """A storage function for one key, and the same for a batch of keys. Calling it chooses by their number."""
+
+    one: Callable[[Connection, K], R]
+    many: Many[K, R]
+
+    def __call__(self, db: Connection, keys: Sequence[K]) -> list[R]:
+        return [self.one(db, keys[0])] if len(keys) == 1 else self.many(db, keys)
 
 
 class Database(ABC):
@@ -63,12 +75,12 @@ class Database(ABC):
         """
 
     @abstractmethod
-    def read_together(self, fn: Together[K, R], key: K) -> Awaitable[R]:
-        """As `read`, of one key: where statements travel, keys that are asked for at the same time travel together."""
+    def read_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
+        """As `read`, for one key. On a database across a network, keys of the same time become one batch."""
 
     @abstractmethod
-    def write_together(self, fn: Together[K, R], key: K) -> Awaitable[R]:
-        """As `write`, of one key, in the same way: they share a transaction, or are done again one by one."""
+    def write_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
+        """As `write`, for one key. A batch is one transaction; if it fails, its keys may be written one by one."""
 
     async def try_writing(self) -> None:
         """Write something for the sake of it, if there is a doubt that it works; raises DatabaseUnavailable if not."""

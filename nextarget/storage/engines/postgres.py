@@ -18,9 +18,9 @@ import peewee as pw
 import psycopg
 
 from nextarget.errors import DatabaseUnavailable, SchemaError
-from nextarget.storage.engines.batching import Gathering
+from nextarget.storage.engines.batching import Batcher
 from nextarget.storage.engines.conninfo import parameters_of
-from nextarget.storage.engines.database import Database, K, P, R, Together, Work
+from nextarget.storage.engines.database import Batchable, Database, K, P, R, Work
 from nextarget.storage.engines.pool import Pool
 from nextarget.storage.engines.postgres_errors import UNDONE, UNUSABLE, is_broken_rule, sqlstate, unavailable
 from nextarget.storage.engines.trouble import Trouble
@@ -60,8 +60,8 @@ class PostgresDatabase(Database):
         self._pool: Pool | None = None
         self._now = _Session(_Peewee(self._parameters), str(self))  # a connection for each thread that asks
         self.trouble = Trouble(str(self))
-        self._reads = Gathering("read", partial(self._perform, False), self.trouble.note)
-        self._writes = Gathering("write", partial(self._perform, True), self.trouble.note)
+        self._reads = Batcher("read", partial(self._perform, False), self.trouble.note)
+        self._writes = Batcher("write", partial(self._perform, True), self.trouble.note)
 
     def __str__(self) -> str:
         host = str(self._parameters.get("host") or "localhost")
@@ -92,11 +92,11 @@ class PostgresDatabase(Database):
     async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._timed("write", self._perform(True, fn, *args, **kwargs))
 
-    def read_together(self, fn: Together[K, R], key: K) -> Awaitable[R]:
-        return self._reads.ask(fn, key)
+    def read_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
+        return self._reads.submit(fn, key)
 
-    def write_together(self, fn: Together[K, R], key: K) -> Awaitable[R]:
-        return self._writes.ask(fn, key)
+    def write_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
+        return self._writes.submit(fn, key)
 
     async def _timed(self, kind: Literal["read", "write"], work: Awaitable[R]) -> R:
         began = perf_counter()

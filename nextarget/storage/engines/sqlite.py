@@ -23,7 +23,7 @@ from typing import Any
 import peewee as pw
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.engines.database import Database, K, P, R, Together, Work
+from nextarget.storage.engines.database import Batchable, Database, K, P, R, Work
 from nextarget.storage.engines.files import open_private, place_of, prepare_database, refuse_prepared
 from nextarget.storage.engines.pool import MAX_WAITING
 from nextarget.storage.engines.sqlite_errors import (
@@ -82,9 +82,9 @@ class SqliteDatabase(Database):
         """Run a storage function that only reads, on the event loop's own connection."""
         return self._ask(fn, *args, **kwargs)
 
-    async def read_together(self, fn: Together[K, R], key: K) -> R:
-        """Of this key alone: nothing travels."""
-        return self._ask(fn, (key,))[0]
+    async def read_batched(self, fn: Batchable[K, R], key: K) -> R:
+        """No batching: there is no network."""
+        return self._ask(fn.one, key)
 
     def _ask(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
@@ -112,9 +112,9 @@ class SqliteDatabase(Database):
             metrics.observe_database("write", perf_counter() - began)
         return result
 
-    async def write_together(self, fn: Together[K, R], key: K) -> R:
-        """Of this key alone: what is written together shares a commit anyway."""
-        return (await self.write(fn, (key,)))[0]
+    async def write_batched(self, fn: Batchable[K, R], key: K) -> R:
+        """No batching here: the writer's thread lets writes of the same time share a commit."""
+        return await self.write(fn.one, key)
 
     def unavailable(self, error: Exception) -> DatabaseUnavailable:
         return unavailable(error, self.path)

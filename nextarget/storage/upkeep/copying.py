@@ -85,7 +85,7 @@ def _copy_table(db: pw.Database, table: type[pw.Model], source: "_Pages", steps:
 
 def _insert(db: pw.Database, table: type[pw.Model], rows: list[Row]) -> None:
     """One statement for all: Peewee would take longer to build it than the database to execute it."""
-    insert = insert_many_into(table, table._meta.sorted_fields).about(len(rows))
+    insert = insert_many_into(table).for_count(len(rows))
     db.execute_sql(insert.text(db), [value for row in rows for value in row])  # type: ignore[no-untyped-call]
 
 
