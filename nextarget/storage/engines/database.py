@@ -10,7 +10,7 @@ from typing import Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 import peewee as pw
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.engines import write_probe
+from nextarget.storage.engines import trouble
 from nextarget.storage.engines.trouble import Trouble
 
 P = ParamSpec("P")
@@ -86,9 +86,9 @@ class Database(ABC):
         """Write something for the sake of it, if there is a doubt that it works; raises DatabaseUnavailable if not."""
         if self.trouble.suspected:
             began = time.monotonic()
-            await self.write(write_probe.fill)
-            await self.write(write_probe.clear)
-            self.trouble.worked(since=began)
+            await self.write(trouble.fill_probe)
+            await self.write(trouble.clear_probe)
+            self.trouble.probe_succeeded(since=began)
 
     @abstractmethod
     def unavailable(self, error: Exception) -> DatabaseUnavailable:
@@ -107,8 +107,8 @@ class Database(ABC):
         """Whether there is a database to ask, migrated or not."""
 
     @abstractmethod
-    def untouched(self) -> AbstractContextManager[pw.Database]:
-        """A connection of its own that changes nothing by connecting, to see whose database it is."""
+    def probe(self) -> AbstractContextManager[pw.Database]:
+        """Read-only probe on a connection of its own; never creates or alters the database."""
 
     @abstractmethod
     def snapshot(self) -> AbstractContextManager[pw.Database]:

@@ -73,7 +73,7 @@ class PostgresDatabase(Database):
         """Start the pool, once the database has answered. Raises DatabaseUnavailable."""
         if self._pool is not None:
             return
-        with self.untouched():
+        with self.probe():
             self._pool = Pool(self._worker, self._pool_size)
 
     def close(self) -> None:
@@ -130,7 +130,7 @@ class PostgresDatabase(Database):
         return True
 
     @contextmanager
-    def untouched(self) -> Iterator[pw.Database]:
+    def probe(self) -> Iterator[pw.Database]:
         """A connection that is closed again."""
         looking = _Peewee(self._parameters, thread_safe=False)
         try:
@@ -143,12 +143,12 @@ class PostgresDatabase(Database):
         finally:
             _disconnect(looking)
 
-    schema_changes = untouched
+    schema_changes = probe
 
     @contextmanager
     def snapshot(self) -> Iterator[pw.Database]:
         """A transaction that sees what was committed when its first statement ran (PostgreSQL's manual, 13.2.2)."""
-        with self.untouched() as reading:
+        with self.probe() as reading:
             connection: _Connection = reading.connection()  # type: ignore[no-untyped-call]
             connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY{connection.limits}".encode())
             yield reading
@@ -160,7 +160,7 @@ class PostgresDatabase(Database):
 
         Raises SchemaError behind a connection pooler: it may lend our session, and the lock, to somebody else.
         """
-        with self.untouched() as db:
+        with self.probe() as db:
             if db.connection().pooled:  # type: ignore[no-untyped-call]
                 raise SchemaError(
                     f"{self} is behind a connection pooler such as PgBouncer, through which migrations cannot be "

@@ -136,7 +136,7 @@ class SqliteDatabase(Database):
     def refuse_unusable(self) -> None:
         """Raises DatabaseUnavailable or UnsafeFile when serving from this file, or making it, would fail."""
         if self.exists():
-            with self.untouched() as looking:
+            with self.probe() as looking:
                 looking.get_tables()
             refuse_read_only(self.path)
         elif not self.path.parent.is_dir():
@@ -198,7 +198,7 @@ class SqliteDatabase(Database):
             except UNUSABLE as error:
                 raise unavailable_copy(error, self.path, path) from error
 
-    def untouched(self) -> AbstractContextManager[pw.SqliteDatabase]:
+    def probe(self) -> AbstractContextManager[pw.SqliteDatabase]:
         """A connection that neither creates the file nor switches its journal."""
         return self._looking("rw")
 

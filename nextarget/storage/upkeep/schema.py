@@ -27,7 +27,7 @@ def pending(database: Database) -> list[str]:
     """
     if not database.exists():
         return [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
-    with database.untouched() as db:
+    with database.probe() as db:
         return pending_on(database, db)
 
 
