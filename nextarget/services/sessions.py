@@ -1,4 +1,4 @@
-"""Sessions: opened when somebody signs in, looked up behind every access token, kept alive by refreshing, ended."""
+"""Sessions: begun by a sign-in, looked up for every access token, continued by refresh tokens, and ended."""
 
 import uuid
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from nextarget.tokens.refresh import NEW_SESSION, Advance, Decision, Keep, Refre
 
 DAY_MS = 24 * 3600 * 1000
 ABSOLUTE_DAYS = 180
-"""However often it is refreshed, a session ends so long after the sign-in."""
+"""A session ends so many days after its sign-in, however often it is refreshed."""
 
 _ADVANCED: dict[str | None, metrics.Refreshed] = {
     None: "rotated",
     "refresh_recovered": "recovered",
     "session_rewound": "rewound",
 }
-"""How the metrics call a refresh, by the event of its `Advance`."""
+"""The outcome of an `Advance` for the metrics, by its event."""
 log = get_logger()
 
 
@@ -42,14 +42,14 @@ class SessionRules:
 
 @dataclass(frozen=True, slots=True)
 class SignedInUser:
-    """Whose access token a request carries, and the session it belongs to."""
+    """The user and the session of a request's access token."""
 
     user: User
     session_id: str
 
 
 class Sessions:
-    """`clock` gives UTC milliseconds."""
+    """The service for sessions. `clock` returns UTC milliseconds."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Sessions:
         self._clock = clock
 
     def new(self, user_id: str, *, label: str | None, now: Millis) -> Session:
-        """A session that begins now; it exists once it is stored."""
+        """A new session, which is not stored yet."""
         return Session(
             id=str(uuid.uuid4()),
             user_id=user_id,
@@ -79,7 +79,7 @@ class Sessions:
         )
 
     def access_token(self, session: Session, now: Millis, *, lifetime: int | None = None) -> AccessToken:
-        """An access token for a session, for `lifetime` seconds if that is not the usual."""
+        """An access token for a session. `lifetime` is in seconds, and is the configured one by default."""
         return self._tokens.mint(
             user_id=session.user_id, session_id=session.id, now=now, lifetime=lifetime or self._rules.access_lifetime
         )
@@ -87,13 +87,13 @@ class Sessions:
     def pair(
         self, user: User, session: Session, now: Millis, *, generation: int | None = None, lifetime: int | None = None
     ) -> TokenPair:
-        """Both tokens of a session; the refresh token is its current one unless another `generation` is named."""
+        """Both tokens of a session. The refresh token is of this `generation`, or of the current one by default."""
         token = RefreshToken(session.id, generation or session.generations.current)
         access = self.access_token(session, now, lifetime=lifetime)
         return TokenPair(user, session, access, refresh.mint(self._keyring, token))
 
     async def authenticate(self, token: str) -> SignedInUser:
-        """Whose access token this is. Raises InvalidToken when it, its session or its user no longer stands."""
+        """The user of an access token. Raises InvalidToken when the token, session or user is not valid any more."""
         now = self._clock()
         claims = self._tokens.verify(token, now)
         asked = Asked(claims.session_id, claims.user_id, now)
@@ -103,7 +103,7 @@ class Sessions:
         return SignedInUser(user, claims.session_id)
 
     def presented(self, text: str) -> RefreshToken | None:
-        """What a refresh token says, whether its session stands or not; None when its MAC is not ours."""
+        """What a refresh token says, without looking at its session. None when the MAC is not ours."""
         return refresh.read(self._keyring, text)
 
     async def refresh(self, token: RefreshToken | None) -> TokenPair:
@@ -131,20 +131,20 @@ class Sessions:
                 raise reused
 
     def _judge(self, token: RefreshToken, now: Millis, session: Session) -> Verdict:
-        """What a refresh token leads to, for its session as storage read it."""
+        """What a refresh token leads to, for its session as storage read it. Pure: storage may call it again."""
         window_ms = self._rules.reuse_window * 1000
         decision = refresh.decide(token.generation, session.generations, now=now, window_ms=window_ms)
         return Verdict(decision, self._expiry(session.created_at, now))
 
     def _expiry(self, created_at: Millis, now: Millis) -> Millis:
-        """The end of the last day on which it may be refreshed: it moves once a day, and an index with it."""
+        """When a session expires. The idle limit is rounded up to a whole day, so that its index changes once a day."""
         unused = now + self._rules.idle_days * DAY_MS
         return Millis(min(-(-unused // DAY_MS) * DAY_MS, created_at + ABSOLUTE_DAYS * DAY_MS))
 
     async def revoke_token(self, text: str) -> bool:
-        """End the session of a refresh token, whichever generation, or of an access token, expired or not.
+        """End the session of a refresh token of any generation, or of an access token, expired or not.
 
-        Text that is no token of ours ends nothing, and that is no error (RFC 7009, 2.2). Returns whether it is one.
+        Returns False for text that is not a token of ours. That ends nothing, and is no error (RFC 7009, 2.2).
         """
         token = refresh.read(self._keyring, text)
         if token is not None:
@@ -158,7 +158,7 @@ class Sessions:
         return True
 
     async def standing(self, signed_in: SignedInUser) -> list[Session]:
-        """The user's sessions that neither ended nor expired, oldest first; never more than may stand."""
+        """The user's active sessions, oldest first. There are never more than one user may have."""
         user_id, current = signed_in.user.id, signed_in.session_id
         return await self._database.read(sessions.least_idle, user_id, now=self._clock(), current=current)
 
@@ -169,7 +169,7 @@ class Sessions:
             raise SessionNotFound
 
     async def end_others(self, signed_in: SignedInUser) -> None:
-        """End every session of a user but the one that asks."""
+        """End all sessions of a user except the one of this request."""
         await self._database.write(end_all, signed_in.user, now=self._clock(), but=signed_in.session_id)
 
     def _end(
@@ -200,7 +200,7 @@ def _outcome(decision: Decision) -> metrics.Refreshed:
 
 
 def _why_ended(db: Connection, session_id: str, *, now: Millis) -> InvalidGrant:
-    """Why a session cannot be refreshed, for the log."""
+    """The reason why a session cannot be refreshed, for the log."""
     found = sessions.find(db, session_id)
     if found is None:
         reason = "session unknown: purged after its end, or its user deleted"
@@ -216,10 +216,10 @@ def _why_ended(db: Connection, session_id: str, *, now: Millis) -> InvalidGrant:
 
 
 def end_all(db: Connection, user: User, *, now: Millis, but: str | None = None) -> int:
-    """End a user's sessions, but for one if it is named, and what would become one; how many there were."""
-    users.end_sessions(db, user.id, now)  # first: whoever begins a session holds the user's row, then the sessions'
+    """End all sessions of a user except `but`, and all logins and codes that were begun. Returns how many sessions."""
+    users.end_sessions(db, user.id, now)  # first: a sign-in locks the user's row before its sessions, too
     ended = sessions.revoke_all(db, user.id, now, but=but)
-    if ended:  # else whoever is signed in could fill the table
+    if ended:  # a call that ends nothing is not recorded: a user could fill the table
         what = f"{ended} ended"
         audit.record(db, AuditEvent(now, "sessions_revoked", request_id=request_id.get(), user_id=user.id, detail=what))
     return ended

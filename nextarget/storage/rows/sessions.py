@@ -1,4 +1,7 @@
-"""Sessions: one row for one signed-in device. Without a row that is neither revoked nor expired, no token is valid."""
+"""Sessions: one row for one signed-in device. Tokens are valid only while their session is active.
+
+An active session ("standing" in names) is neither revoked nor expired.
+"""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -220,8 +223,8 @@ def swap(db: pw.Database, session: Session, generations: Generations, *, expires
 def swap_all(db: pw.Database, moves: Sequence[Move]) -> set[str]:
     """As `swap` for a batch, in one statement. Returns the ids of the sessions that were still as they were read.
 
-    A session may be in the batch only once. The rows are in the order of their ids, so that two transactions do not
-    wait for each other's rows.
+    A session may be in the batch only once. The rows are in the order of their ids, so that two transactions cannot
+    deadlock.
     """
     if not moves:
         return set()

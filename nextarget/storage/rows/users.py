@@ -9,7 +9,7 @@ from nextarget.storage.engines.statements import Query, Statement, fields_of, in
 from nextarget.storage.rows.tables import UserTable
 
 FALLBACK_DOMAIN = "users.noreply.invalid"
-"""Nobody can register a name that ends in `.invalid` (RFC 2606, 2), so mail to a fallback address reaches nobody."""
+"""Names that end in `.invalid` cannot be registered (RFC 2606, 2), so mail to a fallback address never arrives."""
 
 
 class UserRow(NamedTuple):
