@@ -61,7 +61,7 @@ def _within(asked: str, question: Callable[[], str]) -> Answer:
 
 def _database(settings: "Settings") -> str:
     """Raises DatabaseUnavailable or SchemaError."""
-    from nextarget.storage.engines import write_probe
+    from nextarget.storage.engines import trouble
     from nextarget.storage.engines.addresses import database_at
     from nextarget.storage.upkeep.schema import pending, try_changing
 
@@ -74,8 +74,8 @@ def _database(settings: "Settings") -> str:
                 try_changing(database)
             count = f"{len(names)} migration{'s' if len(names) != 1 else ''}"
             return f"{database} answers; `serve` and `init-db` apply {count}."
-        database.write_now(write_probe.fill)
-        database.write_now(write_probe.clear)
+        database.write_now(trouble.fill_probe)
+        database.write_now(trouble.clear_probe)
     finally:
         database.close()
     return f"{database} answers, takes writes and is up to date."

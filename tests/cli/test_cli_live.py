@@ -221,7 +221,7 @@ def test_a_database_that_never_answers_is_given_up(run, monkeypatch):
         raise DatabaseUnavailable
 
     assert run("init-db").status == 0
-    monkeypatch.setattr("nextarget.storage.engines.write_probe.fill", hang)
+    monkeypatch.setattr("nextarget.storage.engines.trouble.fill_probe", hang)
     try:
         result = run("check-config", "--live")
         assert result.status == 1

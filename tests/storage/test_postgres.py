@@ -193,7 +193,7 @@ def test_the_terminal_takes_its_time_whatever_the_roles_limits_are(postgres: Clu
     assert migrate(database)
     assert database.read_now(limits) == {"0"}
     assert database.write_now(limits) == {"0"}
-    for opening in (database.untouched, database.schema_changes, database.snapshot):
+    for opening in (database.probe, database.schema_changes, database.snapshot):
         with opening() as db:
             assert limits(db) == {"0"}
     database.close()
