@@ -9,20 +9,14 @@ import pytest
 from aiohttp import web
 from playwright.async_api import Browser, Page, expect
 
-from nextarget.errors import ProblemError, problem_types
 from nextarget.model import Provider
 from nextarget.web.pages import texts
 from tests.apps import App, stands
 from tests.e2e.conftest import Person, sit_down
 from tests.running import Server, running
 
-SEEN_BY_PEOPLE = {
-    "login_expired", "sign_in_ended", "rate_limited", "prefetch_refused", "header_fields_too_large",
-    "invalid_request", "invalid_state", "provider_refused", "access_denied", "user_deactivated",
-    "provider_not_configured", "provider_failed", "identity_rejected", "provider_unavailable",
-    "database_unavailable", "redirect_refused", "internal_error", "payload_too_large", "request_timeout",
-}  # fmt: skip
-"""Codes that can end on a page: a browser can get them on the routes that browsers open."""
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 BACK = '<link rel="icon" href="data:,"><h1>Back in the app</h1>'
 LANGUAGES = pytest.mark.parametrize("language", texts.LANGUAGES)
 SCHEMES = pytest.mark.parametrize("color_scheme", ["light", "dark"])
@@ -270,32 +264,3 @@ async def test_without_any_provider_the_page_says_so(tmp_path: Path, chromium: B
         await assert_well_formed(reader, "en")
         await assert_readable(reader.page)
         await reader.context.close()
-
-
-@pytest.mark.parametrize("kind", tuple(problem_types()))
-def test_every_error_has_words_for_a_person(kind: type[ProblemError]) -> None:
-    """In both languages: what happened and what to do. A developer's sentence is never all that a person is told."""
-    error = kind.__new__(kind)
-    ProblemError.__init__(error)
-    english, french = (texts.error_texts(error, language) for language in ("en", "fr"))
-    for said in (english, french):
-        assert said.title
-        assert said.explanation.endswith(".")
-        assert said.next_step.endswith(".")
-        assert said.technical in {None, error.detail}
-    assert english.title != french.title
-    assert english.explanation != french.explanation
-    assert english.next_step != french.next_step
-    for technical in ("parameter", "/openapi.json", "header", "GET "):
-        assert technical not in english.explanation
-    if kind.retryable:
-        assert "minute" in english.next_step
-        assert "minute" in french.next_step
-
-
-def test_every_error_that_people_see_is_one_that_there_is() -> None:
-    """A code that is renamed would fall back to words for something else."""
-    codes = {kind.code for kind in problem_types()}
-    assert codes >= SEEN_BY_PEOPLE
-    assert texts.FRENCH.keys() <= SEEN_BY_PEOPLE
-    assert SEEN_BY_PEOPLE - texts.FRENCH.keys() == {"invalid_request", "payload_too_large", "request_timeout"}

@@ -12,6 +12,8 @@ from nextarget.web.routes.documents import openapi_document
 from tests.e2e.conftest import Person
 from tests.running import Server
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 OPERATIONS = [
     f"operations-{operation['tags'][0]}-{operation['operationId']}"
     for item in json.loads(openapi_document())["paths"].values()
