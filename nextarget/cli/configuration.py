@@ -12,7 +12,7 @@ from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Provider
 
 if TYPE_CHECKING:
-    from nextarget.cli.live import Answer
+    from nextarget.services.live_checks import Answer
     from nextarget.settings import Values
 
 _COLUMNS = (Column("setting", 31), Column("value"), Column("source", 20))
@@ -65,9 +65,11 @@ def check_config(
         problems = error.problems
     else:
         if live and not problems:
-            from nextarget.cli.live import ask
+            from nextarget.services.live_checks import ask
 
-            answers = list(ask(usable))
+            redis = usable.rate_limit_enabled and usable.rate_limit_storage_url.startswith("redis")
+            redis_url = usable.rate_limit_storage_url if redis else None
+            answers = list(ask(database_url=usable.database_url, redis_url=redis_url))
     settings = list(_settings(values))
     providers = {provider: _state(values, provider) for provider in Provider}
     if as_json:
