@@ -9,7 +9,7 @@ import typer
 from nextarget.cli import wiring
 from nextarget.cli.output import JsonOption, print_json, print_lines, progress_bar, say
 from nextarget.cli.wiring import SandboxOption
-from nextarget.errors import ConfigurationError, OperatorError
+from nextarget.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from nextarget.storage.engines.database import Database
@@ -50,21 +50,18 @@ def copy_db(
 
     Prints each table with its number of rows, separated by a tab; with --json an object with "from", "to" and "rows".
     """
-    from nextarget.storage.upkeep.copying import copy
-
     wiring.log_warnings()
+
+    from nextarget.services.databases import copy
+
     databases = _database(source, "FROM"), _database(target, "TO")
-    try:
-        with progress_bar("Copying") as progress:
-            rows = copy(*databases, progress=progress)
-    finally:
-        for database in databases:
-            database.close()
+    with progress_bar("Copying") as progress:
+        copied = copy(*databases, progress=progress)
     if as_json:
-        print_json({"from": str(databases[0]), "to": str(databases[1]), "rows": rows})
+        print_json({"from": copied.source, "to": copied.target, "rows": copied.rows})
     else:
-        print_lines((table, str(count)) for table, count in rows.items())
-    say(f"Copied {sum(rows.values())} rows from {databases[0]} to {databases[1]}, and read each of them back.")
+        print_lines((table, str(count)) for table, count in copied.rows.items())
+    say(f"Copied {sum(copied.rows.values())} rows from {copied.source} to {copied.target}, and read each of them back.")
 
 
 def backup(
@@ -89,29 +86,25 @@ def backup(
 
     Prints nothing; with --json an object with "database", "file", "bytes" and "removed", the files that were.
     """
-    from nextarget.storage.engines.addresses import database_at
-    from nextarget.storage.engines.sqlite import SqliteDatabase
-    from nextarget.storage.upkeep.backup import back_up, name_at, remove_older
-
-    path = Path(file).absolute()
-    in_folder = file.endswith("/") or path.is_dir()
-    if keep and not in_folder:
+    destination = Path(file).absolute()
+    into_folder = file.endswith("/") or destination.is_dir()
+    if keep and not into_folder:
         raise typer.BadParameter(f"{file} is not a folder.", param_hint="--keep")
+
+    from nextarget.settings import DatabaseSettings
+
+    url = wiring.load(DatabaseSettings, sandbox=sandbox).database_url
     wiring.log_warnings()
-    database = database_at(wiring.database_url(sandbox=sandbox))
-    if not isinstance(database, SqliteDatabase):
-        raise OperatorError(f"{database} is PostgreSQL. Back it up with `pg_dump --format=custom`.")
-    if in_folder:
-        path /= name_at(datetime.now(UTC))
-    size = back_up(database, path)
-    say(f"Backed up {database} to {path}: {size} bytes.")
-    removed = remove_older(database, path, keep=keep) if keep else []
-    for old in removed:
+
+    from nextarget.services.databases import back_up
+
+    made = back_up(url, destination, into_folder=into_folder, keep=keep, now=datetime.now(UTC))
+    say(f"Backed up {made.database} to {made.file}: {made.size} bytes.")
+    for old in made.removed:
         say(f"Removed {old}.")
     if as_json:
-        print_json(
-            {"database": str(database), "file": str(path), "bytes": size, "removed": [str(old) for old in removed]}
-        )
+        removed = [str(old) for old in made.removed]
+        print_json({"database": made.database, "file": str(made.file), "bytes": made.size, "removed": removed})
 
 
 def _database(url: str, argument: str) -> "Database":

@@ -178,33 +178,27 @@ def init_db(
     Prints the name of each migration applied (with --check: pending), one a line. With --json an object with
     "database" and "applied" (with --check: "pending").
     """
-    # With --check, not even the sandbox's secrets are made up.
-    path = wiring.sandbox_database() if sandbox and check else None
-    url = None if path else wiring.load_settings(sandbox=sandbox).database_url
+    from nextarget.settings import DatabaseSettings
 
-    from nextarget.storage.engines.addresses import SQLITE, database_at
-    from nextarget.storage.upkeep.schema import migrate, pending
-
+    url = wiring.load(DatabaseSettings, sandbox=sandbox).database_url
     wiring.log_warnings()
-    database = database_at(url or f"{SQLITE}{path}")
-    try:
-        names = pending(database) if check else migrate(database)
-    finally:
-        database.close()
+
+    from nextarget.services import databases
+
+    done = databases.pending(url) if check else databases.migrate(url)
     if as_json:
-        print_json({"database": str(database), "pending" if check else "applied": names})
+        print_json({"database": done.database, "pending" if check else "applied": done.names})
     else:
-        print_lines([name] for name in names)
-    count = f"{len(names)} migration{'s' if len(names) != 1 else ''}"
-    if not names:
-        say(f"{database} is up to date.")
+        print_lines([name] for name in done.names)
+    count = f"{len(done.names)} migration{'s' if len(done.names) != 1 else ''}"
+    if not done.names:
+        say(f"{done.database} is up to date.")
     elif check:
         sys.stdout.flush()
-        say(f"{count} pending in {database}. Run `{wiring.init_db_command(sandbox=sandbox)}`.")
+        say(f"{count} pending in {done.database}. Run `{wiring.init_db_command(sandbox=sandbox)}`.")
         raise typer.Exit(1)
     else:
-        did = "Created" if names[0].startswith("0001_") else "Migrated"
-        say(f"{did} {database}: {count} applied.")
+        say(f"{'Created' if done.created else 'Migrated'} {done.database}: {count} applied.")
 
 
 def purge(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
@@ -216,11 +210,14 @@ def purge(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
     The server does the same every ten minutes or so. It goes in small batches with pauses between them, so it may run
     beside servers and other purges. Prints how many rows were deleted; with --json an object with "deleted".
     """
-    with wiring.opened(sandbox=sandbox) as runtime:
+    from nextarget.settings import PurgeSettings
+
+    settings = wiring.load(PurgeSettings, sandbox=sandbox)
+    with wiring.opened(settings, sandbox=sandbox) as database:
         from nextarget.services.purging import due, purge_here
 
-        database, now, days = runtime.database, runtime.clock(), runtime.settings.audit_retention_days
-        # Counting may take long, and only the bar has use for it.
+        now, days = wiring.now(), settings.audit_retention_days
+        # Only the progress bar needs the total, and counting can take long.
         total = database.read_now(due, now=now, audit_days=days) if sys.stderr.isatty() else 0
         done = 0
         with progress_bar("Deleting") as progress:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -16,9 +16,11 @@ from nextarget.cli.output import say
 from nextarget.errors import ConfigurationError, SchemaError, SettingProblem
 
 if TYPE_CHECKING:
-    from nextarget.runtime import Runtime
-    from nextarget.settings import Settings, Value, Values
+    from nextarget.model import Millis
+    from nextarget.settings import DatabaseSettings, Settings, Value, Values
     from nextarget.storage.engines.database import Database
+
+S = TypeVar("S", bound="DatabaseSettings")
 
 ADDRESS_FILE = "nextarget-sandbox.address.json"
 """Where the sandbox of a folder listened last. Tokens name their issuer, so other commands must know it."""
@@ -46,36 +48,57 @@ def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "
     return _sandbox_values(directory, fixed)
 
 
-def load_settings(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Settings":
-    """The checked settings. Raises ConfigurationError with every problem, after saying what looks like a typo."""
-    return checked_settings(find_values(sandbox=sandbox, options=options))
-
-
 def checked_settings(values: "Values") -> "Settings":
-    """As `load_settings`, of what was found."""
+    """Every setting, for the server. Raises ConfigurationError with every problem."""
     from nextarget.checking import checked
+
+    _count_alone()
+    with _warnings_beside_problems(values):
+        return checked(values)
+
+
+def load(subset: "type[S]", *, sandbox: bool) -> "S":
+    """The settings that a command reads. Raises ConfigurationError with every problem with these settings.
+
+    In the sandbox, commands on the database need no setting that it makes up. Nor does it make up secrets before there
+    is a database.
+    """
+    from nextarget.checking import checked_subset
+    from nextarget.settings import TokenSettings, Value, read_values
+
+    _count_alone()
+    if not sandbox:
+        values = find_values(sandbox=False)
+    elif issubclass(subset, TokenSettings):
+        if not (path := sandbox_database()).exists():
+            raise _no_database(path, sandbox=True)
+        values = find_values(sandbox=True)
+    else:
+        from nextarget.storage.engines.addresses import SQLITE
+
+        url = f"{SQLITE}{sandbox_database()}"
+        values = read_values(Path.cwd(), fixed={"DATABASE_URL": Value(url, "sandbox")})
+    with _warnings_beside_problems(values):
+        return checked_subset(values, subset)
+
+
+def _count_alone() -> None:
+    """Ignore a folder for metrics that the environment names: `serve` names one itself when it has several workers.
+    Call it before the metrics are imported."""
     from nextarget.settings import share_metrics
 
-    share_metrics(None)  # whatever the environment names: `serve` alone shares, once it knows of several workers
+    share_metrics(None)
+
+
+@contextlib.contextmanager
+def _warnings_beside_problems(values: "Values") -> Iterator[None]:
+    """When settings are wrong, show the warnings too: a misspelt name may be the reason why a setting is missing."""
     try:
-        return checked(values)
+        yield
     except ConfigurationError:
         for warning in values.warnings:
             say(f"Warning: {warning}")
         raise
-
-
-def database_url(*, sandbox: bool) -> str:
-    """Where the database is, for a command that needs no other setting. Makes up nothing, and raises
-    ConfigurationError for what is wrong with that setting alone."""
-    if sandbox:
-        from nextarget.storage.engines.addresses import SQLITE
-
-        return f"{SQLITE}{sandbox_database()}"
-    from nextarget.settings import share_metrics
-
-    share_metrics(None)
-    return find_values(sandbox=False).database_url()
 
 
 @contextlib.contextmanager
@@ -99,22 +122,32 @@ def counting_together(workers: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(*, sandbox: bool) -> Iterator["Runtime"]:
-    """Everything that a command on users needs. Raises SchemaError unless the database is there and up to date."""
-    if sandbox and not (path := sandbox_database()).exists():
-        raise _no_database(path, sandbox=True)
-    settings = load_settings(sandbox=sandbox)
+def opened(settings: "DatabaseSettings | None" = None, *, sandbox: bool) -> Iterator["Database"]:
+    """The database of the settings, which are read unless they are given. It is closed at the end.
 
-    from nextarget.runtime import Runtime
-    from nextarget.telemetry import configure_logging
+    Raises ConfigurationError, or SchemaError unless the database exists and has every migration.
+    """
+    from nextarget.settings import DatabaseSettings
 
-    configure_logging(level=settings.log_level, console=logs_to_console(settings), colors=in_colors())
-    runtime = Runtime(settings)
+    if settings is None:
+        settings = load(DatabaseSettings, sandbox=sandbox)
+
+    from nextarget.storage.engines.addresses import database_at
+
+    log_warnings()
+    database = database_at(settings.database_url)
     try:
-        _demand_schema(runtime.database, sandbox=sandbox)
-        yield runtime
+        _demand_schema(database, sandbox=sandbox)
+        yield database
     finally:
-        runtime.database.close()
+        database.close()
+
+
+def now() -> "Millis":
+    """The time for what a command does."""
+    from nextarget.runtime import utc_now
+
+    return utc_now()
 
 
 def sandbox_database() -> Path:

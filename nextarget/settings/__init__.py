@@ -8,6 +8,7 @@ from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, SECRET_
 from nextarget.settings.shared import metrics_folder, share_metrics
 from nextarget.settings.showing import shown
 from nextarget.settings.sources import Value, Values, read_values
+from nextarget.settings.subsets import DatabaseSettings, PurgeSettings, TokenSettings
 from nextarget.settings.validators import Network, ProxyHeader, is_loopback
 
 __all__ = [
@@ -15,10 +16,13 @@ __all__ = [
     "FILE_SETTINGS",
     "NAMES",
     "SECRET_SETTINGS",
+    "DatabaseSettings",
     "Environment",
     "Network",
     "ProxyHeader",
+    "PurgeSettings",
     "Settings",
+    "TokenSettings",
     "Value",
     "Values",
     "doubts",
