@@ -18,9 +18,9 @@ from nextarget.telemetry import get_logger, metrics
 from nextarget.web.requests.client_address import client_networks
 
 LISTING_PER_MINUTE = 10
-"""How often one user may have sessions listed, and data exported: no other answer costs as much."""
+"""How often one user may list sessions and export data: these are the most expensive answers."""
 _WIDER = 16
-"""How often the quota of one client a network has from which a client can take many addresses."""
+"""A network in which one client can take many addresses has this many times the quota of a client."""
 _COMPLAIN_SECONDS = 60
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -28,8 +28,8 @@ log = get_logger()
 
 
 class Quotas(NamedTuple):
-    """How often a minute one client may begin a login or ask for a nonce, finish a login or ask for tokens, and refresh
-    one session."""
+    """Requests in a minute: one client may begin logins or ask for nonces (`begin`), finish logins or ask for tokens
+    (`finish`), and refresh one session (`refresh`)."""
 
     begin: int = 30
     finish: int = 60
@@ -40,7 +40,7 @@ _USUAL = Quotas()
 
 
 class Allowance(NamedTuple):
-    """What is left to a client: shown in the `RateLimit` headers (draft-ietf-httpapi-ratelimit-headers)."""
+    """A client's quota and what is left of it, for the `RateLimit` headers (draft-ietf-httpapi-ratelimit-headers)."""
 
     policy: str
     quota: int
@@ -48,11 +48,11 @@ class Allowance(NamedTuple):
 
 
 ALLOWANCE = web.RequestKey("allowance", Allowance)
-"""Set on a request that was counted, if its client is to be told."""
+"""Set on a counted request, if the client may know its quota."""
 
 
 class RateLimits:
-    """`storage_url` is memory:// or redis://…; addresses are taken from `trusted` proxies alone, out of one `header`.
+    """`storage_url` is memory:// or redis://…. A client's address is read from `header`, if a `trusted` proxy sent it.
 
     `seed` is secret, and the same on every node. `clock` gives seconds that never go back.
     """
@@ -76,20 +76,21 @@ class RateLimits:
         self._complained_at = float("-inf")
 
     async def close(self) -> None:
-        """Let go of the connections to Redis, if there are any."""
+        """Close the connections to Redis, if there are any."""
         await self._storage.close()
 
     async def count_address(
         self, request: web.Request, policy: str, per_minute: int, *, about: str = "", told: bool = True
     ) -> None:
-        """Count a request against its client's address; `about` something, against address and that together.
+        """Count a request of its client's address, or with `about` of the address and this text together.
 
-        Raises RateLimited. Unless `told`, the answer says nothing of what is left, nor when the minute began. Where it
-        is about something, the limit is drawn anew each minute, up to twice as high: who knew it would spend all but
-        the last, and be told by that one whether somebody else at the same address had asked.
+        Raises RateLimited. Unless `told`, the answer shows neither what is left nor when the minute began. With
+        `about`, a random number is added to the quota every minute, up to the quota itself. A thief who knew the exact
+        limit could use up all requests but one, and learn from the last one whether another client at the address had
+        asked.
         """
         networks = client_networks(request, self._trusted, self._header)
-        # In braces what all keys of a request have in common: a cluster of Redis keeps those in one place.
+        # All keys of a request have the same text in braces, so that a Redis cluster keeps them on one node.
         place = f"nextarget/{policy}/{{{about}{networks[-1]}}}"
         shares = [Share(place + each, per_minute * (_WIDER if width else 1)) for width, each in enumerate(networks)]
         if about:
@@ -97,12 +98,12 @@ class RateLimits:
         await self._count(request, policy, shares, told=told)
 
     def _drawn(self, key: str, below: int) -> int:
-        """A number that nobody else can know, the same for a key on every node during one minute."""
+        """A secret random number below `below`. During one minute it is the same for a key on every node."""
         message = f"{key} {time.time() // WINDOW_SECONDS}".encode()
         return int.from_bytes(hmac.digest(self._seed, message, "sha256")[:8]) % below
 
     async def count(self, request: web.Request, policy: str, per_minute: int, key: str, *, told: bool = True) -> None:
-        """Count a request against `key`; `told` as above. Raises RateLimited."""
+        """Count a request of `key`; `told` as above. Raises RateLimited."""
         await self._count(request, policy, [Share(f"nextarget/{policy}/{key}", per_minute)], told=told)
 
     async def _count(self, request: web.Request, policy: str, shares: Sequence[Share], *, told: bool = True) -> None:
@@ -119,7 +120,7 @@ class RateLimits:
             raise RateLimited(seconds=max(1, round(refused_for)) if told else WINDOW_SECONDS)
 
     def _complain(self, reason: str) -> None:
-        """One line a minute, however many requests pass uncounted."""
+        """Log that requests are not counted, at most once a minute."""
         now = self._clock()
         if now - self._complained_at >= _COMPLAIN_SECONDS:
             self._complained_at = now
@@ -131,7 +132,7 @@ LIMITS = web.AppKey("rate_limits", RateLimits)
 
 
 def limited(policy: str, step: Literal["begin", "finish"]) -> Callable[[Handler], Handler]:
-    """A handler that one client may call as often as the quota of this step of a login says."""
+    """Limit how often a client may call the handler: by the quota of this step of a login."""
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
@@ -148,16 +149,16 @@ def limited(policy: str, step: Literal["begin", "finish"]) -> Callable[[Handler]
 
 
 def show_allowance(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell a counted client what is left."""
+    """Show the client what is left of its quota, if the request was counted."""
     if (allowance := request.get(ALLOWANCE)) is not None:
         response.headers["RateLimit-Policy"] = f'"{allowance.policy}";q={allowance.quota};w=60'
         response.headers["RateLimit"] = f'"{allowance.policy}";r={allowance.left}'
 
 
 async def count_user(request: web.Request, policy: str, per_minute: int, user_id: str) -> None:
-    """Count a request against whoever is signed in, wherever they ask from. Raises RateLimited.
+    """Count a request of the signed-in user, from whatever address. Raises RateLimited.
 
-    The answer tells nothing of it: who holds a copied token would learn when the person's own app asks.
+    The answer does not show the count: the holder of a stolen token would learn when the user's own app asks.
     """
     if LIMITS in request.app:
         await request.app[LIMITS].count(request, policy, per_minute, user_id, told=False)
