@@ -1,4 +1,4 @@
-"""`copy-db` and `backup`: what is kept, moved to another database or into a file."""
+"""`copy-db` and `backup`: copy the data into another database, or into a file."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,11 +44,11 @@ def copy_db(
 ) -> None:
     """Copy a database into an empty one, and read every row back.
 
-    Stop the servers first: what they write to FROM meanwhile is not copied. TO takes everything or nothing, so that a
-    copy that failed or was stopped can simply be made again. Tokens of both kinds stay valid, with the same
-    JWT_SECRET_KEY.
+    Stop the servers first: what they write to FROM during the copy is not copied. TO gets all rows or none, so a copy
+    that failed or was stopped can be repeated. Access and refresh tokens stay valid with the same JWT_SECRET_KEY.
 
-    Prints each table with its number of rows, separated by a tab; with --json an object with "from", "to" and "rows".
+    Prints a line for every table: its name, a tab, and its number of rows. With --json, prints an object with "from",
+    "to" and "rows".
     """
     wiring.log_warnings()
 
@@ -78,13 +78,13 @@ def backup(
 ) -> None:
     """Write a backup of the SQLite database into one file.
 
-    It is of the database that DATABASE_URL names, as of one moment, while servers go on; checked, and readable by its
-    owner alone. In a folder it is named nextarget-TIME.db, by the time in UTC. With --keep the newest N files of such
-    names stay there, and the others are removed once the new one is whole; nothing else is touched. To restore a
-    backup, stop the server and put the file in the place of the database. No setting but DATABASE_URL is needed.
-    PostgreSQL has `pg_dump` for this.
+    DATABASE_URL names the database; no other setting is read. Servers can go on meanwhile: the backup has the data of
+    one moment. It is checked, and only its owner can read it. In a folder, its name is nextarget-TIME.db, with the time
+    in UTC. With --keep, the newest N files with such names stay; older ones are removed once the new one is complete,
+    and no other file is touched. To restore a backup, stop the server and replace the database by the file. For
+    PostgreSQL use `pg_dump`.
 
-    Prints nothing; with --json an object with "database", "file", "bytes" and "removed", the files that were.
+    Prints nothing. With --json, prints an object with "database", "file", "bytes" and "removed", the removed files.
     """
     destination = Path(file).absolute()
     into_folder = file.endswith("/") or destination.is_dir()
@@ -115,9 +115,9 @@ def _database(url: str, argument: str) -> "Database":
 
     try:
         return database_at(TypeAdapter(DatabaseUrl).validate_python(url))
-    except ValidationError as error:  # which quotes the URL, and so perhaps a password
+    except ValidationError as error:  # its text may quote a password
         (found,) = error.errors(include_url=False, include_input=False)
         raise typer.BadParameter(str(found["ctx"]["error"]), param_hint=argument) from None
-    except ConfigurationError as error:  # which calls it by the setting
+    except ConfigurationError as error:  # it names the setting, and here the URL is an argument
         (problem,) = error.problems
         raise typer.BadParameter(f"{problem.problem} {problem.remedy}", param_hint=argument) from None

@@ -1,4 +1,4 @@
-"""`issue-token`: tokens for a test or a script, without a browser."""
+"""`issue-token`: a token for a test or a script, without a browser."""
 
 import re
 from typing import Annotated
@@ -38,7 +38,7 @@ def issue_token(
     ] = False,
     ttl: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="How long it lives: 90s, 15m, 2h or 1d; as the setting says unless given."),
+        typer.Option(metavar="TIME", help="How long it is valid: 90s, 15m, 2h or 1d; otherwise as the setting says."),
     ] = None,
     allow_production: Annotated[
         bool, typer.Option("--allow-production", help="Allow it where ENVIRONMENT is production.")
@@ -48,9 +48,9 @@ def issue_token(
 ) -> None:
     """Print an access token for a user, and nothing else.
 
-    The token belongs to a session of its own, recorded as issued from the terminal. It is signed with the settings
-    found here, so the server must run with the same. With --json the whole token response, refresh token
-    included, and the session's id.
+    The token belongs to a new session, which is recorded as issued from the terminal. It is signed with the settings of
+    this command, so the server must have the same settings. With --json, prints the whole token response, with a
+    refresh token and the id of the session.
     """
     _check_user_options(email, provider, user_id, create=create)
     lifetime = _seconds(ttl) if ttl is not None else None
@@ -61,8 +61,8 @@ def issue_token(
     with opened(settings, sandbox=sandbox) as database:
         if settings.environment == "production" and not allow_production:
             raise OperatorError(
-                "No token is issued: ENVIRONMENT is production. Add --allow-production if you mean to; whoever holds "
-                "the token is that user."
+                "No token is issued: ENVIRONMENT is production. Add --allow-production if you mean to: with the token, "
+                "anyone can act as that user."
             )
 
         from nextarget.runtime import signing
@@ -92,7 +92,7 @@ def _check_user_options(email: str | None, provider: Provider | None, user_id: s
 
 
 def _seconds(text: str) -> int:
-    """The length of a time such as 90s, 15m, 2h or 1d, in seconds. Raises BadParameter."""
+    """Seconds of a duration such as 90s, 15m, 2h or 1d. Raises BadParameter."""
     match = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip())
     seconds = int(match[1]) * _UNITS[match[2]] if match else 0
     if not 1 <= seconds <= LONGEST_SECONDS:

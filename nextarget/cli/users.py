@@ -1,4 +1,4 @@
-"""Commands about users: list, show, deactivate, activate, delete, end their sessions."""
+"""Commands about users: list, show, deactivate, activate and delete them, and end their sessions."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -120,10 +120,10 @@ def list_users(
 
 
 def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
-    """Show a user: profile, sessions that stand, latest events.
+    """Show a user: profile, active sessions, latest events.
 
-    Without a terminal one fact a line: its name, a tab, its value; sessions as
-    "session", id, time of creation, time of expiry, label; events as "event", time, name, detail.
+    Without a terminal one fact a line: its name, a tab, its value. A session is a line with "session", id, time of
+    creation, time of expiry and label; an event is a line with "event", time, name and detail.
     """
     with opened(sandbox=sandbox) as database:
         from nextarget.services import administration
@@ -150,7 +150,7 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
         return
     print_facts(facts)
     print()
-    print_table(_SESSION_COLUMNS, standing, empty="No session stands.")
+    print_table(_SESSION_COLUMNS, standing, empty="There is no active session.")
     print()
     events_shown = ((iso_time(event.at), event.event, event.detail or "") for event in record.events)
     print_table(_EVENT_COLUMNS, events_shown, empty="No event is on record.")
@@ -159,7 +159,7 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
 def deactivate_user(user: UserArgument, sandbox: SandboxOption = False) -> None:
     """Deactivate a user: end every session, refuse sign-ins.
 
-    Both hold from the next request on, until the user is activated.
+    This takes effect with the next request, and lasts until the user is activated.
     """
     _set_active(user, sandbox=sandbox, active=False)
 
@@ -184,7 +184,7 @@ def _set_active(id_or_email: str, *, sandbox: bool, active: bool) -> None:
 def revoke_sessions(user: UserArgument, sandbox: SandboxOption = False) -> None:
     """End every session of a user: each device signs in again.
 
-    Holds from the next request on.
+    This takes effect with the next request.
     """
     with opened(sandbox=sandbox) as database:
         from nextarget.services import administration
@@ -198,7 +198,7 @@ def delete_user(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     sandbox: SandboxOption = False,
 ) -> None:
-    """Delete a user and every session. Whoever signs in with the same account later is a new user.
+    """Delete a user and every session. A later sign-in with the same account makes a new user.
 
     Asks first; without a terminal to ask on, --yes is needed.
     """

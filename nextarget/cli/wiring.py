@@ -1,4 +1,4 @@
-"""From options to settings to an open database: how every command begins."""
+"""How a command begins: it reads its options, its settings, and opens the database."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="DatabaseSettings")
 
 ADDRESS_FILE = "nextarget-sandbox.address.json"
-"""Where the sandbox of a folder listened last. Tokens name their issuer, so other commands must know it."""
+"""Has the address where the folder's sandbox last listened. It is the issuer of tokens, so other commands need it."""
 
 SandboxOption = Annotated[
     bool, typer.Option("--sandbox", help="Work on the sandbox of this folder, which `serve --sandbox` runs.")
@@ -31,11 +31,11 @@ SandboxOption = Annotated[
 
 
 def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Values":
-    """What the settings are, unchecked; `options` win.
+    """The settings as they are found, not checked. `options` come first.
 
-    In the sandbox it makes up every setting that it depends on, whatever the environment and `.env` say; a warning
-    names those that it passes over. Without `options` its host and port are those that it was last served on. Raises
-    ConfigurationError when there can be no sandbox.
+    The sandbox makes up the settings that it depends on, and a warning names settings of the environment and `.env`
+    that it does not use. Without `options`, its host and port are those of the last `serve --sandbox`. Raises
+    ConfigurationError where a sandbox is not allowed.
     """
     from nextarget.settings import Value, read_values
 
@@ -103,9 +103,9 @@ def _warnings_beside_problems(values: "Values") -> Iterator[None]:
 
 @contextlib.contextmanager
 def counting_together(workers: int) -> Iterator[None]:
-    """A folder in which several workers count together, empty and theirs alone, for as long as they serve.
+    """A temporary folder in which several workers keep their metrics together, until they end.
 
-    Nothing that counts may have been imported before.
+    The metrics must not be imported before.
     """
     if workers == 1:
         yield
@@ -117,7 +117,7 @@ def counting_together(workers: int) -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == own:  # and not a worker that ends
+        if os.getpid() == own:  # not in a worker, which is a fork of this process
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -151,7 +151,7 @@ def now() -> "Millis":
 
 
 def sandbox_database() -> Path:
-    """Where the sandbox of this folder keeps its database. Makes up nothing, unlike the settings of the sandbox."""
+    """The database of this folder's sandbox. Creates no file, and reads no settings but ENVIRONMENT."""
     from nextarget.sandbox.workspace import DATABASE_FILE
     from nextarget.settings import read_values
 
@@ -160,19 +160,19 @@ def sandbox_database() -> Path:
 
 
 def logs_to_console(settings: "Settings") -> bool:
-    """Whether log lines are for a person rather than for a program."""
+    """Whether log lines are written for people, and not as JSON."""
     return settings.log_format == "console" or (settings.log_format is None and sys.stderr.isatty())
 
 
 def in_colors() -> bool:
-    """Whether log lines for a person may have colours: on a terminal, unless the person wants none."""
+    """Whether log lines have colours: on a terminal, unless the user asks for none."""
     from nextarget.settings.shells import wants_no_color
 
     return sys.stderr.isatty() and not wants_no_color()
 
 
 def log_warnings() -> None:
-    """For a command that reads no setting of logs: what is worth a warning goes to standard error."""
+    """Log warnings and errors to standard error. Only `serve` reads the settings of logs."""
     from nextarget.telemetry import configure_logging
 
     configure_logging(level="warning", console=sys.stderr.isatty(), colors=in_colors())
@@ -183,10 +183,10 @@ def init_db_command(*, sandbox: bool) -> str:
 
 
 def remember_address(host: str, port: int) -> None:
-    """Keep where the sandbox of this folder listens, for the other commands. Raises UnsafeFile."""
+    """Store the address of this folder's sandbox for the other commands. Raises UnsafeFile."""
     from nextarget.storage.engines.files import place_of, written_beside
 
-    with contextlib.suppress(OSError):  # then they go by the settings HOST and PORT
+    with contextlib.suppress(OSError):  # the other commands then use the settings HOST and PORT
         path = place_of(Path(ADDRESS_FILE))
         with written_beside(path, json.dumps({"HOST": host, "PORT": str(port)})) as part:
             part.replace(path)
@@ -215,7 +215,7 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
     made_up = sandbox_values(directory, host, int(port))
     for name in TEAMS_OWN & outside.found.keys():
         del made_up[name]
-    # Found first, an empty value hides a setting and what is wrong with it.
+    # An empty value in `fixed` hides the setting of the environment, with its mistakes.
     inside = made_up | dict.fromkeys(UNUSED, "")
     values = read_values(directory, fixed={**fixed, **{n: Value(text, "sandbox") for n, text in inside.items()}})
     for name in UNUSED:
@@ -229,7 +229,7 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
 
 
 def _passed_over(outside: "Values", inside: Mapping[str, str], fixed: "Mapping[str, Value]") -> Iterator[str]:
-    """Which settings of the operator's the sandbox does not go by, in one sentence, if there are any."""
+    """A sentence that names the settings which the sandbox does not use, if there are any."""
     given = {name for name, value in outside.found.items() if name in inside and value.text != inside[name]}
     given |= {name for problem in outside.problems if (name := problem.setting.removesuffix("_FILE")) in inside}
     if names := [name for name in inside if name in given - fixed.keys()]:
@@ -237,7 +237,7 @@ def _passed_over(outside: "Values", inside: Mapping[str, str], fixed: "Mapping[s
 
 
 def _refuse_production(values: "Values") -> None:
-    """A word that is none may have been meant for it. Raises ConfigurationError."""
+    """Refuse the sandbox in production, and where ENVIRONMENT may be a misspelt "production"."""
     if "ENVIRONMENT" in values.found and values.word("ENVIRONMENT") is None:
         problem = "is neither development nor production."
         raise ConfigurationError([SettingProblem("ENVIRONMENT", problem, "Write development, or leave it out.")])

@@ -1,6 +1,6 @@
-"""The only reader of the environment and of `.env`; every problem is reported at once, with its remedy.
+"""Reads the environment and `.env`; nothing else does. All problems are reported together, each with its remedy.
 
-Lower rooms never see this one: `runtime` hands them plain arguments.
+Services and the packages below them get plain arguments from `runtime`.
 """
 
 from nextarget.settings.crosschecks import doubts

@@ -1,6 +1,6 @@
-"""Where settings are found, and what is wrong with them, all at once.
+"""Finds the settings, and reports all problems with them together.
 
-For each setting the first of these wins: what the caller fixes (options, the sandbox), the environment, `.env`, the
+A setting comes from the first of these that has it: the caller (options, the sandbox), the environment, `.env`, the
 default.
 """
 
@@ -50,7 +50,7 @@ _QUOTES = frozenset("\"'")
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The text of one setting and where it was found."""
+    """The text of a setting, and where it was found."""
 
     text: str = field(repr=False)
     source: str
@@ -58,19 +58,20 @@ class Value:
 
 @dataclass(slots=True)
 class Values:
-    """All that was found, before it is checked; `check-config` shows it even when it is wrong."""
+    """The settings as they were found, not yet checked. `check-config` shows them even if they are wrong."""
 
     found: dict[str, Value]
     problems: list[SettingProblem]
     warnings: list[str]
 
     def text(self, name: str) -> str | None:
-        """What a setting is meant to be: without the quotes around it, which are a problem by themselves."""
+        """The text of a setting, without quotes around it. The quotes are reported as a problem, and the text inside is
+        checked all the same."""
         value = self.found.get(name)
         return _unquoted(value.text) or None if value else None
 
     def word(self, name: str) -> str | None:
-        """One of the words that a setting takes, as they are written; None for any other text, which is a problem."""
+        """The setting's text as one of the words that it accepts, in their spelling; None for any other text."""
         text = self.text(name) or ""
         return next((word for word in words_of(NAMES[name]) if word.lower() == text.lower()), None)
 
@@ -140,9 +141,9 @@ def _remedy(name: str) -> str:
 def read_values(
     directory: Path, *, fixed: Mapping[str, Value] | None = None, environ: Mapping[str, str] | None = None
 ) -> Values:
-    """Collect every setting's text from `fixed`, the environment and `directory/.env`; nothing is checked yet.
+    """Find the text of every setting in `fixed`, the environment and `directory/.env`, without checking it.
 
-    An empty value counts as unset. `environ` is the process environment unless given.
+    An empty value counts as not set. `environ` is the environment of the process unless it is given.
     """
     environ = os.environ if environ is None else environ
     values = Values(dict(fixed or {}), [], [])
@@ -170,14 +171,14 @@ def _text_of(name: str, table: Mapping[str, str]) -> str:
 
 
 def _read_file(name: str, directory: Path, written: str, values: Values) -> str:
-    """What the file holds whose path a setting has. Quotes around the path are told of alone, and not that there is no
-    such file either."""
+    """The content of the file that a setting names. If the path has quotes around it, only the quotes are reported, and
+    not also that the file does not exist."""
     _refuse_quotes(name, written, values)
     file = _unquoted(written)
     path = directory / file
     try:
         text = path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError: the file is not UTF-8, or the path has a NUL
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         if shown_file(file) == HIDDEN:
             problem, remedy = "names no file.", "Write the path of a file that holds the value, or set it directly."
@@ -203,7 +204,7 @@ def _refuse_quotes(name: str, text: str, values: Values) -> None:
 
 
 def _read_dotenv(path: Path, values: Values) -> dict[str, str]:
-    """Names and values of a .env file; unreadable lines are problems, unknown names that look like ours warnings."""
+    """The settings in a .env file. A line that cannot be read is a problem, a misspelt name of a setting a warning."""
     table: dict[str, str] = {}
     try:
         with path.open(encoding="utf-8") as stream:

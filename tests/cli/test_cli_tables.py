@@ -55,9 +55,9 @@ def test_what_there_is_none_of_is_said(at_terminal, execute, admit, columns: int
     """A header alone, or nothing at all, looks like a fault. Pipes get no line, JSON an empty list."""
     user = admit("ada@example.org")
     text = shown(at_terminal("show-user", user.id, columns=columns))
-    assert "No session stands.\n" in text
+    assert "There is no active session.\n" in text
     assert "expires" not in text
-    assert shown(at_terminal("list-users", "--email", "nobody*", columns=columns)) == "No user is such.\n"
+    assert shown(at_terminal("list-users", "--email", "nobody*", columns=columns)) == "No user fits these options.\n"
     for none in (execute("list-users", "--inactive"), execute("list-users", "--inactive", "--json")):
         assert (none.status, none.out, none.err) in {(0, "", ""), (0, "[]\n", "")}
     assert execute("delete-user", user.id, "--yes").status == 0
