@@ -19,6 +19,7 @@ ANSWER_SECONDS = 15
 
 _MAX_REASON = 300
 """Characters of an error message that are shown."""
+_WORD = re.compile(r"[0-9A-Za-z_\x80-\U0010ffff]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,6 @@ def _without_secrets(error: BaseException | None, url: str) -> str | None:
     """The error's text without words of the URL's user name and password. A long text is cut: an unknown server may
     have written it."""
     parts = urlsplit(url)
-    words = {word for part in (parts.username, parts.password) for word in re.findall(r"\w+", unquote(part or ""))}
-    text = " ".join(str(error or "").split())[:_MAX_REASON]
-    return re.sub(r"\w+", lambda found: "***" if found[0] in words else found[0], text) or None
+    words = {word for part in (parts.username, parts.password) for word in _WORD.findall(unquote(part or ""))}
+    text = re.sub(r"[ \t\r\n]+", " ", str(error or ""))[:_MAX_REASON].strip(" ")
+    return _WORD.sub(lambda found: "***" if found[0] in words else found[0], text) or None
