@@ -1,6 +1,6 @@
-"""The only reader of the environment and of `.env`; every problem is reported at once, with its remedy.
+"""Reads the environment and `.env`; nothing else does. All problems are reported together, each with its remedy.
 
-Lower rooms never see this one: `runtime` hands them plain arguments.
+Services and the packages below them get plain arguments from `runtime`.
 """
 
 from nextarget.settings.crosschecks import doubts
@@ -8,6 +8,7 @@ from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, SECRET_
 from nextarget.settings.shared import metrics_folder, share_metrics
 from nextarget.settings.showing import shown
 from nextarget.settings.sources import Value, Values, read_values
+from nextarget.settings.subsets import DatabaseSettings, PurgeSettings, TokenSettings
 from nextarget.settings.validators import Network, ProxyHeader, is_loopback
 
 __all__ = [
@@ -15,10 +16,13 @@ __all__ = [
     "FILE_SETTINGS",
     "NAMES",
     "SECRET_SETTINGS",
+    "DatabaseSettings",
     "Environment",
     "Network",
     "ProxyHeader",
+    "PurgeSettings",
     "Settings",
+    "TokenSettings",
     "Value",
     "Values",
     "doubts",

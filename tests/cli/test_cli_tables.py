@@ -55,9 +55,9 @@ def test_what_there_is_none_of_is_said(at_terminal, execute, admit, columns: int
     """A header alone, or nothing at all, looks like a fault. Pipes get no line, JSON an empty list."""
     user = admit("ada@example.org")
     text = shown(at_terminal("show-user", user.id, columns=columns))
-    assert "No session stands.\n" in text
+    assert "There is no active session.\n" in text
     assert "expires" not in text
-    assert shown(at_terminal("list-users", "--email", "nobody*", columns=columns)) == "No user is such.\n"
+    assert shown(at_terminal("list-users", "--email", "nobody*", columns=columns)) == "No user fits these options.\n"
     for none in (execute("list-users", "--inactive"), execute("list-users", "--inactive", "--json")):
         assert (none.status, none.out, none.err) in {(0, "", ""), (0, "[]\n", "")}
     assert execute("delete-user", user.id, "--yes").status == 0
@@ -173,9 +173,9 @@ def test_a_table_is_written_in_parts_while_its_rows_are_read(monkeypatch, total:
 
 def test_the_newest_users_come_first_when_asked(run, admit, monkeypatch) -> None:
     """Page after page, with every filter, and as many as are wanted."""
-    from nextarget.cli import users as commands
+    from nextarget.services import administration
 
-    monkeypatch.setattr(commands, "_PAGE", 2)
+    monkeypatch.setattr(administration, "PAGE", 2)
     made = [admit(f"user{number}@example.org", list(Provider)[number % 2]) for number in range(7)]
 
     def listed(*options: str) -> list[str]:
@@ -192,9 +192,9 @@ def test_the_newest_users_come_first_when_asked(run, admit, monkeypatch) -> None
 
 def test_listing_the_newest_reads_one_page_for_each_page(run, runtime, admit, monkeypatch) -> None:
     """No more is read than is shown, from either end."""
-    from nextarget.cli import users as commands
+    from nextarget.services import administration
 
-    monkeypatch.setattr(commands, "_PAGE", 2)
+    monkeypatch.setattr(administration, "PAGE", 2)
     for number in range(5):
         admit(f"user{number}@example.org")
     sizes = []
