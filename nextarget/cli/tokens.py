@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nextarget.cli.output import JsonOption, print_json
+from nextarget.cli.provider_names import ProviderName
 from nextarget.cli.wiring import SandboxOption, opened
 from nextarget.errors import OperatorError, UserNotFound
 from nextarget.model import MAX_EMAIL_LENGTH, Provider, TokenPair
@@ -46,7 +47,7 @@ def issue_token(
     email: Annotated[
         str | None, typer.Option(metavar="EMAIL", help="The user with this email; needs --provider.")
     ] = None,
-    provider: Annotated[Provider | None, typer.Option(help="The provider of the user with this email.")] = None,
+    provider: Annotated[ProviderName | None, typer.Option(help="The provider of the user with this email.")] = None,
     user_id: Annotated[str | None, typer.Option(metavar="ID", help="The user with this id.")] = None,
     create: Annotated[
         bool, typer.Option("--create", help="Make a test user with this email, unless there is one already.")

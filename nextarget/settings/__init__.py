@@ -3,25 +3,28 @@
 Lower rooms never see this one: `runtime` hands them plain arguments.
 """
 
+from nextarget.settings.catalogue import Setting, credentials_of, every_setting, file_settings
 from nextarget.settings.crosschecks import doubts
-from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
+from nextarget.settings.fields import Environment, Settings
+from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.shared import metrics_folder, share_metrics
 from nextarget.settings.showing import shown
 from nextarget.settings.sources import Value, Values, read_values
 from nextarget.settings.validators import Network, ProxyHeader, is_loopback
 
 __all__ = [
-    "CREDENTIALS",
-    "FILE_SETTINGS",
-    "NAMES",
-    "SECRET_SETTINGS",
     "Environment",
     "Network",
+    "ProviderSettings",
     "ProxyHeader",
+    "Setting",
     "Settings",
     "Value",
     "Values",
+    "credentials_of",
     "doubts",
+    "every_setting",
+    "file_settings",
     "is_loopback",
     "metrics_folder",
     "read_values",

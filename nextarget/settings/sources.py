@@ -14,8 +14,12 @@ from dotenv.parser import parse_stream
 from pydantic import TypeAdapter, ValidationError
 
 from nextarget.errors import ConfigurationError, SettingProblem
+from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
+from nextarget.settings.catalogue import every_setting, file_settings, name_of, settings_of
 from nextarget.settings.crosschecks import contradictions
-from nextarget.settings.fields import FILE_SETTINGS, LOWER_CASE_TOO, NAMES, Settings, words_of
+from nextarget.settings.fields import Settings
+from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.showing import HIDDEN, shown_file
 from nextarget.settings.validators import MAKE_SECRET, DatabaseUrl
 
@@ -30,8 +34,6 @@ _REMEDIES = {
     "REFRESH_REUSE_WINDOW_SECONDS": "Write whole seconds, from 1 to 600.",
     "ACCESS_TOKEN_EXP_MINUTES": "Write whole minutes, from 1 to 1440.",
     "REFRESH_TOKEN_EXP_DAYS": "Write whole days, from 1 to 180.",
-    "FACEBOOK_CONFIG_ID": "Copy the Configuration ID, a number, from the app's dashboard, or leave it out.",
-    "FACEBOOK_GRAPH_VERSION": "Write it as v26.0.",
     "NO_PROXY": "Write hosts, such as internal.example.org, comma-separated.",
     "AUDIT_RETENTION_DAYS": "Write whole days, from 1 to 3650.",
     "TRUSTED_PROXIES": "Write addresses or networks, such as 10.0.0.0/8, comma-separated.",
@@ -40,6 +42,8 @@ _REMEDIES = {
     "RATE_LIMIT_FINISH": "Write a number from 1 to 100000.",
     "RATE_LIMIT_REFRESH": "Write a number from 1 to 100000.",
 }
+_LOWER_CASE_TOO = frozenset({"HTTPS_PROXY", "NO_PROXY"})
+"""Known to other programs by these names in lower case as well, which win, as they do with curl."""
 _QUOTES = frozenset("\"'")
 
 
@@ -67,22 +71,43 @@ class Values:
     def word(self, name: str) -> str | None:
         """One of the words that a setting takes, as they are written; None for any other text, which is a problem."""
         text = self.text(name) or ""
-        return next((word for word in words_of(NAMES[name]) if word.lower() == text.lower()), None)
+        return next((word for word in every_setting()[name].words if word.lower() == text.lower()), None)
 
     def settings(self) -> Settings:
         """The typed settings. Raises ConfigurationError with every problem there is."""
         unread = {problem.setting.removesuffix("_FILE") for problem in self.problems} - self.found.keys()
-        problems = [*self.problems, *contradictions(self.text, unread)]
+        unmet: list[SettingProblem] = []
+        own: dict[str, object] = dict(self._texts(None))
+        own["providers"] = {
+            provider: declared
+            for provider in PROVIDERS
+            if (declared := self._provider_settings(provider, unmet)) is not None
+        }
+        settings: Settings | None = None
         try:
-            settings = Settings.model_validate(
-                {field_name: text for name, field_name in NAMES.items() if (text := self.text(name))}
-            )
+            settings = Settings.model_validate(own)
         except ValidationError as error:
-            unmet = (each for each in _problems_of(error) if each.setting not in unread)
-            problems = [*unmet, *problems]
-        if problems:
+            unmet = [*_problems_of(error), *unmet]
+        told = (problem for problem in unmet if problem.setting not in unread)
+        problems = [*told, *self.problems, *contradictions(self.text, unread)]
+        if problems or settings is None:
             raise ConfigurationError(problems)
         return settings
+
+    def _texts(self, provider: Provider | None) -> Iterator[tuple[str, str]]:
+        """The texts that are set of a provider's settings, or of the server's own, by field."""
+        for name, setting in every_setting().items():
+            if setting.provider == provider and (text := self.text(name)):
+                yield setting.field_name, text
+
+    def _provider_settings(self, provider: Provider, problems: list[SettingProblem]) -> ProviderSettings | None:
+        """The typed settings of a provider that is on. What is wrong is added to `problems`, even if the provider is
+        off; which of its credentials are missing is for `contradictions` to tell."""
+        try:
+            return settings_of(provider).model_validate(dict(self._texts(provider)))
+        except ValidationError as error:
+            problems += _problems_of(error, provider=provider)
+            return None
 
     def database_url(self) -> str:
         """That setting alone, for who needs no other: a secret that is missing or cannot be read is no problem here.
@@ -101,16 +126,25 @@ class Values:
         return str(url)
 
 
-def _problems_of(error: ValidationError, setting: str | None = None) -> Iterable[SettingProblem]:
-    """Each problem once: of what may be one thing or another, both are told of, and so are the items of a list."""
-    return dict.fromkeys(_each_problem_of(error, setting))
+def _problems_of(
+    error: ValidationError, setting: str | None = None, *, provider: Provider | None = None
+) -> Iterable[SettingProblem]:
+    """Each problem once: of what may be one thing or another, both are told of, and so are the items of a list.
+
+    `setting` is what was validated, unless it was all settings of the server, or of a provider.
+    """
+    return dict.fromkeys(_each_problem_of(error, setting, provider))
 
 
-def _each_problem_of(error: ValidationError, setting: str | None) -> Iterator[SettingProblem]:
+def _each_problem_of(
+    error: ValidationError, setting: str | None, provider: Provider | None
+) -> Iterator[SettingProblem]:
     for item in error.errors(include_url=False, include_input=False):
-        name = setting or str(item["loc"][0]).upper()
+        field_name = str(item["loc"][0]) if item["loc"] else ""
+        name = setting or (name_of(provider, field_name) if provider else field_name.upper())
         if item["type"] == "missing":
-            yield SettingProblem(name, "missing.", _REMEDIES[name])
+            if provider is None:
+                yield SettingProblem(name, "missing.", _REMEDIES[name])
         elif item["type"] == "value_error":
             problem, _, remedy = str(item["ctx"]["error"]).partition(". ")
             yield SettingProblem(name, f"{problem}.", remedy)
@@ -119,11 +153,11 @@ def _each_problem_of(error: ValidationError, setting: str | None) -> Iterator[Se
 
 
 def _remedy(name: str) -> str:
-    words = words_of(NAMES[name])
-    if not words:
-        return _REMEDIES.get(name, "Write plain ASCII text.")
-    optional = Settings.model_fields[NAMES[name]].default is None
-    return f"Write {', '.join(words[:-1])} or {words[-1]}{', or leave it out' if optional else ''}."
+    setting = every_setting()[name]
+    if not (words := setting.words):
+        remedies = settings_of(setting.provider).remedies if setting.provider else {}
+        return remedies.get(setting.field_name) or _REMEDIES.get(name, "Write plain ASCII text.")
+    return f"Write {', '.join(words[:-1])} or {words[-1]}{', or leave it out' if setting.default is None else ''}."
 
 
 def read_values(
@@ -136,12 +170,12 @@ def read_values(
     environ = os.environ if environ is None else environ
     values = Values(dict(fixed or {}), [], [])
     for source, table in (("environment", environ), (".env", _read_dotenv(directory / ".env", values))):
-        for name in NAMES:
+        for name, setting in every_setting().items():
             if name in values.found:
                 continue
             text = _text_of(name, table)
             _refuse_quotes(name, text, values)
-            if name in FILE_SETTINGS and (path := table.get(f"{name}_FILE", "").strip()):
+            if setting.may_be_file and (path := table.get(f"{name}_FILE", "").strip()):
                 if text:
                     problem = f"and {name}_FILE are both set in the {source}."
                     values.problems.append(SettingProblem(name, problem, "Keep one of them."))
@@ -154,7 +188,7 @@ def read_values(
 
 
 def _text_of(name: str, table: Mapping[str, str]) -> str:
-    spellings = (name.lower(), name) if name in LOWER_CASE_TOO else (name,)
+    spellings = (name.lower(), name) if name in _LOWER_CASE_TOO else (name,)
     return next((text for spelling in spellings if (text := table.get(spelling, "").strip())), "")
 
 
@@ -203,7 +237,8 @@ def _read_dotenv(path: Path, values: Values) -> dict[str, str]:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         values.problems.append(SettingProblem(".env", f"cannot be read: {why}.", "Check the file and its permissions."))
         return table
-    known = NAMES.keys() | {f"{name}_FILE" for name in FILE_SETTINGS} | {name.lower() for name in LOWER_CASE_TOO}
+    files = {f"{name}_FILE" for name in file_settings()}
+    known = every_setting().keys() | files | {name.lower() for name in _LOWER_CASE_TOO}
     for binding in bindings:
         if binding.error:
             where = f"line {binding.original.line} is not NAME=value."

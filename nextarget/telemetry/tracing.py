@@ -5,7 +5,7 @@ codes and states, host and user agent. Hence every span is copied on its way out
 go along; nothing that a client or a provider wrote is on it.
 
 No trace context is taken over from requests, nor handed to providers: requests come from strangers, who would choose
-what is recorded, and Google and Facebook need not know our traces.
+what is recorded, and providers need not know our traces.
 """
 
 import logging

@@ -52,7 +52,7 @@ def use(
     One conditional statement decides, so that of several callbacks with one state one makes something.
     """
     app = login.app
-    values: tuple[object, ...] = (login.id, login.state_digest, login.provider.value, login.mode.value, _NO_KEY)
+    values: tuple[object, ...] = (login.id, login.state_digest, login.provider, login.mode.value, _NO_KEY)
     values += (login.begun_at, login.expires_at, now)
     values += (app.client_id, app.redirect_uri, app.code_challenge, app.state) if app else (None,) * 4
     values += (code.digest, code.expires_at) if code else (None, None)

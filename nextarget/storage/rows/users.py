@@ -26,13 +26,12 @@ COLUMNS = (
 _NAMES = ", ".join(f'"{column.column_name}"' for column in COLUMNS)
 _GET = Statement(f'SELECT {_NAMES} FROM "user" WHERE "id" = {{0}}')  # noqa: S608 - names of ours
 _HOLD = Statement(f'SELECT {_NAMES} FROM "user" WHERE "id" = {{0}} {{1}}', lock="FOR NO KEY UPDATE")  # noqa: S608
-_PROVIDERS = {provider.value: provider for provider in Provider}
 
 
 def to_user(row: Iterable[Any]) -> User:
     """A user from a row of COLUMNS."""
     user_id, provider, email, email_verified, is_active, *times = row
-    return User(user_id, _PROVIDERS[provider], email, bool(email_verified), bool(is_active), *times)
+    return User(user_id, Provider(provider), email, bool(email_verified), bool(is_active), *times)
 
 
 def fallback_email(provider: Provider, user_id: str) -> str:
@@ -48,7 +47,7 @@ def admit(db: pw.Database, identity: Identity, *, subject_digest: str, new_id: s
     """
     insert = UserTable.insert(
         id=new_id,
-        provider=identity.provider.value,
+        provider=identity.provider,
         subject_digest=subject_digest,
         email=identity.email or fallback_email(identity.provider, new_id),
         email_verified=identity.email_verified,
@@ -87,7 +86,7 @@ def with_email(db: pw.Database, email: str, *, provider: Provider | None = None,
     """Users with this email in whatever case, oldest first. One that fits to the letter hides no other."""
     query = UserTable.select(*COLUMNS).where(_folded(db, UserTable.email) == _folded(db, pw.Value(email)))
     if provider is not None:
-        query = query.where(UserTable.provider == provider.value)
+        query = query.where(UserTable.provider == provider)
     ordered = query.order_by(UserTable.created_at, UserTable.id).limit(limit)
     return [to_user(row) for row in ordered.tuples().execute(db)]
 
@@ -113,7 +112,7 @@ def page(
         place, last = pw.Tuple(*order), (after.created_at, after.id)
         query = query.where(place < last if newest else place > last)
     if provider is not None:
-        query = query.where(UserTable.provider == provider.value)
+        query = query.where(UserTable.provider == provider)
     if inactive:
         query = query.where(UserTable.is_active == False)  # noqa: E712 - Peewee builds SQL of it
     if email is not None:
