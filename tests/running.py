@@ -135,12 +135,10 @@ def _redirects_below(public_url: str | None) -> dict[str, str]:
     return {f"{provider.upper()}_REDIRECT_URI": f"{public_url}/auth/{provider}/callback" for provider in PROVIDERS}
 
 
-def sending_back_to(public_url: str | None, config: SandboxConfig) -> SandboxConfig:
-    """The stand-ins of a server that has another name than this machine's."""
-    if not _redirects_below(public_url):
-        return config
+def sending_back_to(redirect_uris: Mapping[str, str], config: SandboxConfig) -> SandboxConfig:
+    """The stand-ins, where these redirects of ours are registered, by provider."""
     clients = {
-        provider: dataclasses.replace(client, redirect_uri=f"{public_url}/auth/{provider}/callback")
+        provider: dataclasses.replace(client, redirect_uri=redirect_uris.get(provider, client.redirect_uri))
         for provider, client in config.clients.items()
     }
     return dataclasses.replace(config, clients=clients)
@@ -191,7 +189,7 @@ async def running(
     stand_ins = None
     if with_sandbox:
         config = sandbox_config(directory, "127.0.0.1", port, slow_seconds=slow_seconds)
-        stand_ins = sending_back_to(overrides.get("PUBLIC_URL"), config)
+        stand_ins = sending_back_to({name: own.redirect_uri for name, own in settings.providers.items()}, config)
     app = create_app(runtime, stand_ins)
     runner = GuardedRunner(app)
     await runner.setup()

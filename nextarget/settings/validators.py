@@ -266,8 +266,10 @@ ENDPOINT = object()
 """The mark of an `Endpoint`, by which such settings are found."""
 Endpoint = Annotated[str, AfterValidator(_endpoint), ENDPOINT]
 Credential = AfterValidator(_credential)
-ClientSecret = Annotated[Secret, BeforeValidator(_as_secret), AfterValidator(_client_secret)]
-SigningSecret = Annotated[Secret, BeforeValidator(_as_secret), AfterValidator(_signing_secret)]
+SecretText = Annotated[Secret, BeforeValidator(_as_secret)]
+"""Any setting of this type is shown masked, and may come from a file."""
+ClientSecret = Annotated[SecretText, AfterValidator(_client_secret)]
+SigningSecret = Annotated[SecretText, AfterValidator(_signing_secret)]
 Network = IPv4Network | IPv6Network
 RedirectUri = Annotated[str, AfterValidator(_redirect_uri)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]

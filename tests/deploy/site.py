@@ -42,7 +42,8 @@ async def stand_ins(directory: Path, public_url: str) -> AsyncIterator[dict[str,
     furnish(directory)
     listener = free_listener()
     port = listener.getsockname()[1]
-    config = sending_back_to(public_url, sandbox_config(directory, "127.0.0.1", port))
+    redirect_uris = {name: f"{public_url}/auth/{name}/callback" for name in ("google", "facebook")}
+    config = sending_back_to(redirect_uris, sandbox_config(directory, "127.0.0.1", port))
     runner = GuardedRunner(create_app(Runtime(sandbox_settings(directory, port)), config))
     await runner.setup()
     try:
@@ -50,8 +51,8 @@ async def stand_ins(directory: Path, public_url: str) -> AsyncIterator[dict[str,
         yield sandbox_values(directory, "127.0.0.1", port) | {
             "ENVIRONMENT": "production",
             "PUBLIC_URL": public_url,
-            "GOOGLE_REDIRECT_URI": f"{public_url}/auth/google/callback",
-            "FACEBOOK_REDIRECT_URI": f"{public_url}/auth/facebook/callback",
+            "GOOGLE_REDIRECT_URI": redirect_uris["google"],
+            "FACEBOOK_REDIRECT_URI": redirect_uris["facebook"],
             "DATABASE_URL": f"sqlite:///{directory / 'served.db'}",
             "RATE_LIMIT_ENABLED": "true",
             "TRUSTED_PROXIES": "127.0.0.1",
