@@ -59,7 +59,7 @@ def serve(
     ] = None,
     sandbox: Annotated[
         bool,
-        typer.Option("--sandbox", help="Also serve a stand-in Google and Facebook. Needs no account and no .env."),
+        typer.Option("--sandbox", help="Serve stand-ins for the providers too. Needs no account and no .env."),
     ] = False,
 ) -> None:
     """Run the server until Ctrl-C or SIGTERM.
@@ -163,7 +163,7 @@ def _announce_to_log(settings: "Settings", url: str, *, sandbox: bool) -> None:
         url=url,
         public_url=settings.public_url,
         workers=settings.workers,
-        providers=settings.providers,
+        providers=list(settings.providers),
         sandbox=sandbox,
     )
 

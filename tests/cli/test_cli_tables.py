@@ -15,6 +15,7 @@ from nextarget.cli import tables
 from nextarget.cli.output import printable
 from nextarget.cli.tables import Column, print_facts, print_table
 from nextarget.model import Provider, iso_time
+from nextarget.registry import PROVIDERS
 from nextarget.storage.rows import sessions, users
 
 LONG = "christopher.robin.milne@hundred-acre.wood.example"
@@ -30,7 +31,7 @@ def shown(terminal) -> str:
 @pytest.mark.parametrize("columns", [20, 40, 73, 80, 110, 200])
 def test_emails_and_ids_are_whole_however_narrow_the_terminal(at_terminal, admit, columns: int) -> None:
     """Both can be copied: no line break is put into them, and no id is shortened to what other commands refuse."""
-    people = [admit(LONG), admit("ada@example.org"), admit(None, Provider.FACEBOOK)]
+    people = [admit(LONG), admit("ada@example.org"), admit(None, Provider("facebook"))]
     text = shown(at_terminal("list-users", columns=columns))
     for user in people:
         assert user.id in text
@@ -176,7 +177,7 @@ def test_the_newest_users_come_first_when_asked(run, admit, monkeypatch) -> None
     from nextarget.services import administration
 
     monkeypatch.setattr(administration, "PAGE", 2)
-    made = [admit(f"user{number}@example.org", list(Provider)[number % 2]) for number in range(7)]
+    made = [admit(f"user{number}@example.org", list(PROVIDERS)[number % 2]) for number in range(7)]
 
     def listed(*options: str) -> list[str]:
         result = run("list-users", "--newest", *options)
