@@ -28,6 +28,7 @@ def shown(terminal) -> str:
     return terminal.shown.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 73, 80, 110, 200])
 def test_emails_and_ids_are_whole_however_narrow_the_terminal(at_terminal, admit, columns: int) -> None:
     """Both can be copied: no line break is put into them, and no id is shortened to what other commands refuse."""
@@ -38,6 +39,7 @@ def test_emails_and_ids_are_whole_however_narrow_the_terminal(at_terminal, admit
         assert user.email in text
 
 
+@pytest.mark.slow
 def test_at_eighty_columns_a_user_is_a_line_with_the_id_below(at_terminal, admit) -> None:
     """So a screen shows a dozen users, each with everything that the list tells."""
     user = admit(LONG)
@@ -51,6 +53,7 @@ def test_at_eighty_columns_a_user_is_a_line_with_the_id_below(at_terminal, admit
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
 def test_what_there_is_none_of_is_said(at_terminal, execute, admit, columns: int) -> None:
     """A header alone, or nothing at all, looks like a fault. Pipes get no line, JSON an empty list."""
@@ -65,6 +68,7 @@ def test_what_there_is_none_of_is_said(at_terminal, execute, admit, columns: int
     assert shown(at_terminal("list-users", columns=columns)) == "There are no users.\n"
 
 
+@pytest.mark.slow
 def test_a_user_can_be_named_by_what_a_narrow_list_shows(at_terminal, execute, admit) -> None:
     """The id that is copied from it is the one that other commands take."""
     user = admit("ada@example.org")
@@ -72,6 +76,7 @@ def test_a_user_can_be_named_by_what_a_narrow_list_shows(at_terminal, execute, a
     assert f"{user.id} (google, ada@example.org) is inactive now" in execute("deactivate-user", copied).err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 80, 101, 200])
 def test_nothing_of_a_user_vanishes_however_narrow_the_terminal(
     at_terminal, runtime, admit, execute, columns: int
@@ -99,6 +104,7 @@ def test_nothing_of_a_user_vanishes_however_narrow_the_terminal(
         assert each in text, each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
 def test_no_setting_vanishes_however_narrow_the_terminal(at_terminal, columns: int) -> None:
     """Name, value and source of every setting, in one piece where it has the room."""
