@@ -52,7 +52,7 @@ def copy_db(
     """
     wiring.log_warnings()
 
-    from nextarget.services.databases import copy
+    from nextarget.services.operator.databases import copy
 
     databases = _database(source, "FROM"), _database(target, "TO")
     with progress_bar("Copying") as progress:
@@ -96,7 +96,7 @@ def backup(
     url = wiring.load(DatabaseSettings, sandbox=sandbox).database_url
     wiring.log_warnings()
 
-    from nextarget.services.databases import back_up
+    from nextarget.services.operator.databases import back_up
 
     made = back_up(url, destination, into_folder=into_folder, keep=keep, now=datetime.now(UTC))
     say(f"Backed up {made.database} to {made.file}: {made.size} bytes.")

@@ -183,7 +183,7 @@ def init_db(
     url = wiring.load(DatabaseSettings, sandbox=sandbox).database_url
     wiring.log_warnings()
 
-    from nextarget.services import databases
+    from nextarget.services.operator import databases
 
     done = databases.pending(url) if check else databases.migrate(url)
     if as_json:
