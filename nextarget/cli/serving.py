@@ -59,7 +59,7 @@ def serve(
     ] = None,
     sandbox: Annotated[
         bool,
-        typer.Option("--sandbox", help="Also serve a stand-in Google and Facebook. Needs no account and no .env."),
+        typer.Option("--sandbox", help="Serve stand-ins for the providers too. Needs no account and no .env."),
     ] = False,
 ) -> None:
     """Run the server until Ctrl-C or SIGTERM.
