@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.services import live_checks
+from nextarget.services.operator import live_checks
 from tests.conftest import need
 from tests.postgres import Cluster, name_of
 from tests.running import free_listener

@@ -180,9 +180,9 @@ def test_a_table_is_written_in_parts_while_its_rows_are_read(monkeypatch, total:
 
 def test_the_newest_users_come_first_when_asked(run, admit, monkeypatch) -> None:
     """Page after page, with every filter, and as many as are wanted."""
-    from nextarget.services import administration
+    from nextarget.services.operator import users as operator_users
 
-    monkeypatch.setattr(administration, "PAGE", 2)
+    monkeypatch.setattr(operator_users, "PAGE", 2)
     made = [admit(f"user{number}@example.org", list(PROVIDERS)[number % 2]) for number in range(7)]
 
     def listed(*options: str) -> list[str]:
@@ -199,9 +199,9 @@ def test_the_newest_users_come_first_when_asked(run, admit, monkeypatch) -> None
 
 def test_listing_the_newest_reads_one_page_for_each_page(run, runtime, admit, monkeypatch) -> None:
     """No more is read than is shown, from either end."""
-    from nextarget.services import administration
+    from nextarget.services.operator import users as operator_users
 
-    monkeypatch.setattr(administration, "PAGE", 2)
+    monkeypatch.setattr(operator_users, "PAGE", 2)
     for number in range(5):
         admit(f"user{number}@example.org")
     sizes = []
