@@ -37,7 +37,8 @@ class Environment(StrEnum):
 
 
 class Settings(BaseModel):
-    """Every setting, typed. Field names are the variables' names in lower case; descriptions are the README's."""
+    """Every setting, typed. Field names are the variables' names in lower case. docs/reference/settings.md repeats the
+    descriptions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, regex_engine="python-re")
 
