@@ -275,6 +275,26 @@ def test_readme_leads_to_every_page_of_the_documentation() -> None:
     assert {name for name in pages if f"]({name})" not in page("index.md")} == set()
 
 
+def test_the_documentation_builds_as_a_site_without_a_dead_link(tmp_path: Path) -> None:
+    """The generator's own strict mode: every page and every anchor that a page links to is there."""
+    zensical = Path(sys.executable).with_name("zensical")
+    need(zensical.exists(), "the extra `docs` is not installed")
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    done = subprocess.run([zensical, "build", "--strict"], check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    built = {path.parent.relative_to(tmp_path / "site") for path in (tmp_path / "site").rglob("index.html")}
+    pages = {path.relative_to(DOCS) for path in DOCS.rglob("*.md")}
+    assert built == {path.parent if path.stem == "index" else path.with_suffix("") for path in pages}
+
+
+def test_no_page_links_to_a_file_that_the_site_does_not_have() -> None:
+    """A page names a file of the repository in code type; the site has docs/ alone."""
+    for path in DOCS.rglob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+            assert "://" in target or (path.parent / target).resolve().is_relative_to(DOCS), f"{path}: {target}"
+
+
 def _written_in_code() -> set[str]:
     """Every text in the code, with … for what is only known when it runs."""
     texts = set()
