@@ -295,6 +295,23 @@ def test_no_page_links_to_a_file_that_the_site_does_not_have() -> None:
             assert "://" in target or (path.parent / target).resolve().is_relative_to(DOCS), f"{path}: {target}"
 
 
+def test_every_test_that_the_page_on_standards_names_exists() -> None:
+    """A standard without its test is a claim; a test that is renamed takes the page along."""
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", page("explain/standards.md"))
+    assert len(named) > 40
+    missing = [
+        (file, name)
+        for file, name in named
+        if not re.search(rf"^(async )?def {name}\(", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.M)
+    ]
+    assert missing == []
+
+
+def test_readme_is_short_enough_to_be_read() -> None:
+    """At most eight kilobytes: everything else is in docs/."""
+    assert len(README.encode()) <= 8192
+
+
 def _written_in_code() -> set[str]:
     """Every text in the code, with … for what is only known when it runs."""
     texts = set()
