@@ -31,7 +31,7 @@ NOT_OF_REQUESTS = {
     "users.with_email",
 }
 """The functions that read and write rows for the terminal, at the start or for purging, and not for a request."""
-SLOW_ON_PURPOSE = {"tests/benchmarks/servers.py", "tests/web/test_bad_input.py"}
+SLOW_ON_PURPOSE = {"tests/benchmarks/servers.py", "tests/docs/test_your_api.py", "tests/web/test_bad_input.py"}
 """Waiting for another process's port, and a client that trickles: neither waits for what is under test."""
 SPLITTERS = {"strip", "lstrip", "rstrip", "split", "rsplit"}
 KIND_TESTS = {"isdigit", "isdecimal", "isnumeric", "isalpha", "isalnum", "isspace", "casefold"}

@@ -1,4 +1,4 @@
-"""README, .env.example, CHANGELOG, OpenAPI document and wheel say what the code does."""
+"""README, docs/, .env.example, CHANGELOG, OpenAPI document and wheel say what the code does."""
 
 import ast
 import re
@@ -13,23 +13,22 @@ from pathlib import Path
 
 import pytest
 import typer.main
-import yaml
 from dotenv import dotenv_values
 from typer.testing import CliRunner
 
 import nextarget
 from nextarget.cli.main import app
-from nextarget.errors import problem_types
 from nextarget.settings import every_setting, file_settings
 from nextarget.settings.validators import install
 from tests.conftest import need
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
 ENV_EXAMPLE = ROOT / ".env.example"
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md"),
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
+    *sorted(str(path.relative_to(ROOT)) for path in DOCS.rglob("*.md")),
 ]
 QUICK_START = (
     "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/nextarget serve --sandbox",
@@ -37,17 +36,9 @@ QUICK_START = (
 )
 
 
-def section(title: str) -> str:
-    """The text of one chapter of the README."""
-    _, found, rest = README.partition(f"\n## {title}\n")
-    assert found, f"README has no chapter {title!r}"
-    return rest.partition("\n## ")[0]
-
-
-def rows(title: str) -> list[list[str]]:
-    """The cells of the first table of a chapter, without its head."""
-    lines = [line for line in section(title).splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+def page(name: str) -> str:
+    """The text of one page of docs/."""
+    return (DOCS / name).read_text(encoding="utf-8")
 
 
 def commands() -> list[str]:
@@ -70,21 +61,8 @@ REQUIRED = [name for name, setting in every_setting().items() if setting.require
 
 @pytest.mark.parametrize("command", QUICK_START)
 def test_readme_shows_each_quick_start_command_in_a_code_block_of_its_own(command: str) -> None:
-    """Whoever copies a block runs one whole command."""
+    """A reader who copies a block runs one whole command."""
     assert f"\n```sh\n{command}\n```\n" in README
-
-
-def test_readme_lists_every_setting_with_its_default_and_its_description() -> None:
-    """The table is the catalogue of settings, in its order, word for word."""
-    expected = [
-        [
-            f"`{name}`",
-            "required" if name in REQUIRED else f"`{default(name)}`" if default(name) else "",
-            every_setting()[name].description,
-        ]
-        for name in SETTINGS
-    ]
-    assert rows("Settings") == expected
 
 
 def test_env_example_lists_every_setting_once_with_its_default_or_empty() -> None:
@@ -117,29 +95,14 @@ def test_env_example_says_which_secrets_may_come_from_a_file() -> None:
         assert "May come from a file" in above, name
 
 
-def test_readme_lists_every_error_with_its_status_and_whether_to_retry() -> None:
-    """An app can be written against the table: it is the whole of `errors/problems.py`."""
-    listed = {tuple(cells[:3]) for cells in rows("Errors")}
-    assert listed == {
-        (f"`{kind.code}`", str(kind.status), "yes" if kind.retryable else "no") for kind in problem_types()
-    }
-
-
-def test_readme_lists_every_route_of_the_openapi_document() -> None:
-    """Both documents name the same methods and paths."""
-    document = yaml.safe_load((ROOT / "nextarget/web/openapi.yaml").read_text(encoding="utf-8"))
-    methods = {"get", "put", "post", "delete", "patch", "head", "options"}
-    assert {cells[0].strip("`") for cells in rows("Routes")} == {
-        f"{method.upper()} {path}" for path, item in document["paths"].items() for method in methods & item.keys()
-    }
-
-
-def test_readme_lists_every_command_with_an_example_of_it() -> None:
-    """No command is without an example, and none is listed that does not exist."""
-    listed = {cells[0].strip("`"): cells[2] for cells in rows("Commands")}
-    assert sorted(listed) == commands()
-    for command, example in listed.items():
-        assert example.startswith(f"`nextarget {command}"), command
+def test_the_reference_has_a_chapter_with_an_example_for_every_command() -> None:
+    """No command is without an example, and none is described that does not exist."""
+    chapters = dict(
+        re.findall(r"^#+ `?nextarget ([a-z-]+)`?\n(.*?)(?=^#|\Z)", page("reference/commands.md"), re.S | re.M)
+    )
+    assert sorted(chapters) == commands()
+    for command, chapter in chapters.items():
+        assert re.search(rf"^(.*[ (])?nextarget {command}\b", chapter, re.M), command
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -161,11 +124,10 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("name", ["README.md", "deploy/README.md"])
-def test_every_command_and_option_that_an_example_uses_exists(name: str) -> None:
-    """An example can be pasted: there is such a command, and it takes each of its options."""
+def test_every_command_and_option_that_an_example_uses_exists() -> None:
+    """An example can be pasted: the command exists, and it takes every option of the example."""
     known = typer.main.get_group(app).commands
-    text = (ROOT / name).read_text(encoding="utf-8")
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS)
     lines = re.findall(r"(?<![\w.-])nextarget ((?!-|nextarget )[a-z-]+[^`\n\"&|;)]*)", text)
     used = [(words[0], words[1:]) for words in map(str.split, lines) if words[0] in known or "-" in words[0]]
     assert {command for command, _ in used} >= {"check-config", "init-db", "copy-db", "show-user", "purge", "backup"}
@@ -176,9 +138,10 @@ def test_every_command_and_option_that_an_example_uses_exists(name: str) -> None
 
 
 def test_every_command_that_installs_an_extra_works_in_a_checkout() -> None:
-    """No registry has this package: its extras are installed from its sources, and there are such extras."""
+    """No registry has this package: its extras are installed from its sources, and there are such extras. The pages of
+    docs/your-api/ install packages of the reader's own API."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    documents = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "deploy/README.md")]
+    documents = [ROOT / name for name in DOCUMENTS if not name.startswith("docs/your-api/")]
     modules = sorted((ROOT / "nextarget").rglob("*.py"))
     texts = [path.read_text(encoding="utf-8") for path in (*documents, *modules)]
     named = [each for text in texts for each in re.findall(r"pip install [^`\n]*?'([^']*\[[^']*\])'", text)]
@@ -271,10 +234,48 @@ def _isolation() -> list[str]:
 
 
 def test_readme_leads_to_every_page_of_the_documentation() -> None:
-    """A page that nothing links to is not found."""
-    pages = [name for name in DOCUMENTS if name.startswith("docs/")]
-    assert "docs/apps/emulators-and-phones.md" in pages
-    assert all(f"]({name})" in README for name in pages)
+    """README names docs/index.md, and that page names every other one. A page without a link is not found."""
+    assert "](docs/index.md)" in README
+    pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")} - {"index.md"}
+    assert "apps/emulators-and-phones.md" in pages
+    assert {name for name in pages if f"]({name})" not in page("index.md")} == set()
+
+
+def test_the_documentation_builds_as_a_site_without_a_dead_link(tmp_path: Path) -> None:
+    """The generator's own strict mode: every page and every anchor that a page links to is there."""
+    zensical = Path(sys.executable).with_name("zensical")
+    need(zensical.exists(), "the extra `docs` is not installed")
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    done = subprocess.run([zensical, "build", "--strict"], check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    built = {path.parent.relative_to(tmp_path / "site") for path in (tmp_path / "site").rglob("index.html")}
+    pages = {path.relative_to(DOCS) for path in DOCS.rglob("*.md")}
+    assert built == {path.parent if path.stem == "index" else path.with_suffix("") for path in pages}
+
+
+def test_no_page_links_to_a_file_that_the_site_does_not_have() -> None:
+    """A page names a file of the repository in code type; the site has docs/ alone."""
+    for path in DOCS.rglob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+            assert "://" in target or (path.parent / target).resolve().is_relative_to(DOCS), f"{path}: {target}"
+
+
+def test_every_test_that_the_page_on_standards_names_exists() -> None:
+    """A standard without its test is a claim; a test that is renamed takes the page along."""
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", page("explain/standards.md"))
+    assert len(named) > 40
+    missing = [
+        (file, name)
+        for file, name in named
+        if not re.search(rf"^(async )?def {name}\(", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.M)
+    ]
+    assert missing == []
+
+
+def test_readme_is_short_enough_to_be_read() -> None:
+    """At most eight kilobytes: everything else is in docs/."""
+    assert len(README.encode()) <= 8192
 
 
 def _written_in_code() -> set[str]:
@@ -290,10 +291,9 @@ def _written_in_code() -> set[str]:
     return texts
 
 
-def test_the_reasons_that_the_readme_lists_are_what_the_log_says() -> None:
-    """Word by word, so that who looks for one in the log finds it."""
-    _, _, about_log = section("Seeing what it does").partition("**The log**")
-    table = [line for line in about_log.splitlines() if line.startswith("| `")]
+def test_the_reasons_that_the_page_on_logs_lists_are_what_the_log_says() -> None:
+    """Word by word, so that a search for a reason of the log finds it in the page."""
+    table = [line for line in page("operate/logs.md").splitlines() if line.startswith("| `")]
     words = [text for line in table for text in re.findall(r"`([^`]+)`", line)]
     reasons = {re.sub(r"\d+", "…", text) for text in words if " " in text}
     assert len(reasons) > 15

@@ -33,7 +33,8 @@ class Environment(StrEnum):
 
 
 class Settings(Fields):
-    """Every setting, typed. Field names are the variables' names in lower case; descriptions are the README's."""
+    """Every setting, typed. Field names are the variables' names in lower case; docs/reference/settings.md has
+    the descriptions."""
 
     environment: Environment = Field(Environment.DEVELOPMENT, description="`production` demands https everywhere.")
     public_url: Origin = Field(

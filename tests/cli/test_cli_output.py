@@ -18,7 +18,7 @@ ESCAPES = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def read_back(shown: str) -> str:
-    """The text that was shown so, by the rule of the README."""
+    """The text that was shown so, by the rule of docs/operate/terminal.md."""
 
     def char(found: re.Match[str]) -> str:
         return ESCAPES.get(found[1]) or chr(int(found[1][1:], 16))

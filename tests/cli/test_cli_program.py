@@ -78,7 +78,7 @@ def test_help_is_no_wider_than_the_terminal(run, monkeypatch, command, columns):
     [("show-user", "[OPTIONS] USER"), ("backup", "[OPTIONS] FILE"), ("copy-db", "[OPTIONS] FROM TO")],
 )
 def test_usage_names_arguments_without_braces(run, command, usage):
-    """As help and README do."""
+    """As help and docs/reference/commands.md do."""
     assert run(command, "--help").out.splitlines()[0] == f"Usage: nextarget {command} {usage}"
 
 
@@ -99,7 +99,7 @@ def test_a_value_that_is_not_understood_is_explained_in_plain_words(run, argumen
 
 
 def test_help_lists_these_commands_and_no_others(run):
-    """Every command of the README is there, and none that it does not tell of."""
+    """Every command of docs/reference/commands.md is there, and none that it does not tell of."""
     listed = run("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
     assert set(re.findall(r"^  (\S+)", listed, re.M)) == set(COMMANDS)
 

@@ -1,7 +1,7 @@
 """The secret is changed on two nodes, one after the other, while people sign in and apps go on with what they have.
 
-What an operator does is in deploy/README.md: first the coming secret is listed everywhere, then it takes the place of
-the one that was.
+What an operator does is in docs/operate/secrets-and-keys.md: first the coming secret is listed everywhere, then it
+replaces the old one.
 """
 
 import asyncio

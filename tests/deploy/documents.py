@@ -1,4 +1,4 @@
-"""Reads the files of deploy/ the way their own programs do: the Dockerfile, the units, the blocks of the README."""
+"""Reads the files of deploy/ as their own programs do, and the operators' pages in docs/operate."""
 
 import re
 import subprocess
@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tests.deploy.site import DEPLOY
 
-README = (DEPLOY / "README.md").read_text(encoding="utf-8")
+OPERATING = ("deploy", "workers", "upgrade", "backup", "metrics", "secrets-and-keys", "when-something-is-wrong")
+PAGES = "\n".join((DEPLOY.parent / f"docs/operate/{name}.md").read_text(encoding="utf-8") for name in OPERATING)
+"""What an operator reads and pastes: one page after the other."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,12 @@ def unit_environment(assignments: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def section(title: str) -> str:
-    """A chapter of the README."""
-    _, found, rest = README.partition(f"\n## {title}\n")
-    assert found, f"the README has no chapter {title!r}"
-    return rest.partition("\n## ")[0]
+    """A page with this title, or a chapter of a page, without the lines that only look like headings in code."""
+    prose = re.sub(r"```.*?```", lambda code: "-" * len(code[0]), PAGES, flags=re.S)
+    found = re.search(rf"^(#+) {re.escape(title)}\n", prose, re.M)
+    assert found, f"no page of docs/operate has a chapter {title!r}"
+    following = re.compile(rf"^#{{1,{len(found[1])}}} ", re.M).search(prose, found.end())
+    return PAGES[found.end() : following.start() if following else None]
 
 
 def blocks(title: str, containing: str) -> str:
@@ -70,7 +74,7 @@ def blocks(title: str, containing: str) -> str:
 
 
 def run(script: str, cwd: Path, *, stdin: str = "", environment: dict[str, str] | None = None) -> str:
-    """Run a block of the README as its reader would, and stop at the first command that fails. What it prints."""
+    """Run a block of a page as its reader would, and stop at the first command that fails. What it prints."""
     done = subprocess.run(
         ["sh", "-e", "-u", "-c", script],
         cwd=cwd, env=environment, input=stdin, capture_output=True, text=True, check=False, timeout=600,

@@ -1,4 +1,4 @@
-"""A folder in place of a machine's `/`, on which the README's commands are run by somebody who need not be root."""
+"""A folder in place of a machine's `/`, on which the pages' commands are run by somebody who need not be root."""
 
 import os
 import re
@@ -30,7 +30,7 @@ _STUBS = {"nextarget": 'exec PYTHON -m nextarget "$@"', "python": 'exec PYTHON "
 
 
 class Machine:
-    """A folder in place of `/`, where the README's commands install to, and where the units' paths lead."""
+    """A folder in place of `/`, where the pages' commands install to, and where the units' paths lead."""
 
     PLACES = (
         "/opt/nextarget", "/etc/nextarget", "/etc/systemd/system", "/var/lib/nextarget", "/var/backups/nextarget",
@@ -54,7 +54,7 @@ class Machine:
         return re.sub(rf"(?<![\w.])({'|'.join(self.PLACES)})", lambda found: f"{self.root}{found[0]}", text)
 
     def run(self, script: str, stdin: str = "") -> str:
-        """A block of the README, at the top of the repository, with no file given to another user. Its output."""
+        """A block of a page, at the top of the repository, with no file given to another user. Its output."""
         script = re.sub(r"-o \w+ -g \w+ ", "", script)
         path = f"{self.root}/bin:{self.root}/usr/local/sbin:{os.environ['PATH']}"
         return run(self.place(script), DEPLOY.parent, stdin=stdin, environment={"PATH": path})

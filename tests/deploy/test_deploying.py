@@ -1,4 +1,4 @@
-"""The operators' page, and the files for Fly.io: what they name exists."""
+"""The operators' pages, and the files for Fly.io: what they name exists."""
 
 import re
 import tomllib
@@ -11,18 +11,19 @@ from aiohttp.test_utils import make_mocked_request
 from nextarget.settings import every_setting, read_values
 from nextarget.web.requests.client_address import client_networks
 from nextarget.web.server.runner import SHUTDOWN_SECONDS
-from tests.deploy.documents import README, environment, section, stages, texts
+from tests.deploy.documents import PAGES, environment, section, stages, texts
 from tests.deploy.site import DEPLOY
 from tests.serving import SECRET
 
 ROOT = DEPLOY.parent
 FLY = tomllib.loads((DEPLOY / "fly.toml").read_text(encoding="utf-8"))
 FINAL = stages()[1]
+CHECKED = ("compose.yaml", "fly.toml", "traefik/nextarget.yaml", "nginx/nextarget.conf", "Dockerfile")
 
 
 def test_every_file_that_the_page_takes_from_the_repository_is_there() -> None:
     """Its commands are run at the top of the repository."""
-    named = set(re.findall(r"(?<![\w/])deploy/[\w./-]*\w", README))
+    named = set(re.findall(r"(?<![\w/])deploy/[\w./-]*\w", PAGES))
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
 
@@ -31,7 +32,7 @@ def test_every_file_of_the_folder_is_told_of() -> None:
     """What nobody mentions nobody finds."""
     files = {path.name for path in DEPLOY.rglob("*") if path.is_file() and "secrets" not in path.parts}
     files -= {"nextarget.env"}
-    text = README + "".join(path.read_text(encoding="utf-8") for path in (DEPLOY / "compose.yaml", DEPLOY / "fly.toml"))
+    text = PAGES + "".join(path.read_text(encoding="utf-8") for path in (DEPLOY / "compose.yaml", DEPLOY / "fly.toml"))
     covered = {"README.md", "Dockerfile"}
     text += "provisioning/datasources/prometheus.yaml provisioning/dashboards/nextarget.yaml"  # mounted as one folder
     assert {name for name in files - covered if name not in text} == set()
@@ -39,7 +40,7 @@ def test_every_file_of_the_folder_is_told_of() -> None:
 
 def test_every_setting_that_the_page_names_exists() -> None:
     """A renamed setting is renamed here too."""
-    words = set(re.findall(r"`([A-Z][A-Z]+_[A-Z_]+)\b", README))
+    words = set(re.findall(r"`([A-Z][A-Z]+_[A-Z_]+)\b", PAGES))
     assert words - every_setting().keys() - {f"{name}_FILE" for name in every_setting()} == set()
 
 
@@ -47,17 +48,18 @@ def test_what_the_page_quotes_is_what_the_program_says() -> None:
     """Somebody searches for the sentence that they see."""
     schema = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nextarget/storage").rglob("*.py"))
     assert "The database was migrated by a newer version" in schema
-    assert "The database was migrated by a newer version" in README
+    assert "The database was migrated by a newer version" in PAGES
     assert "cannot_serve" in "".join(path.read_text() for path in (ROOT / "nextarget/cli").glob("*.py"))
 
 
 @pytest.mark.parametrize(
-    "name", ["compose.yaml", "fly.toml", "traefik/nextarget.yaml", "nginx/nextarget.conf", "README.md", "Dockerfile"]
+    "text",
+    [PAGES, *((DEPLOY / name).read_text(encoding="utf-8") for name in CHECKED)],
+    ids=["docs/operate", *CHECKED],
 )
-def test_every_health_route_that_a_file_names_is_a_route(name: str) -> None:
+def test_every_health_route_that_a_file_names_is_a_route(text: str) -> None:
     """A check of a route that does not exist would take every server away."""
     routes = yaml.safe_load((ROOT / "nextarget/web/openapi.yaml").read_text(encoding="utf-8"))["paths"]
-    text = (DEPLOY / name).read_text(encoding="utf-8")
     assert set(re.findall(r"(?<![\w.])/health(?:/\w+)?", text)) <= routes.keys()
 
 

@@ -1,4 +1,4 @@
-"""The lock files: whole, true to pyproject.toml, and what the image, the page and CI install from."""
+"""The lock files: whole, true to pyproject.toml, and what the image, the pages and CI install from."""
 
 import re
 import tomllib
@@ -10,7 +10,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.deploy.documents import README, stages, texts
+from tests.deploy.documents import PAGES, stages, texts
 from tests.deploy.site import DEPLOY
 
 ROOT = DEPLOY.parent
@@ -143,7 +143,7 @@ def pip_commands(text: str) -> list[str]:
     return re.findall(r"^.*?\bpip\b[^\n&|;]*? (?:install|wheel|download) [^\n&|;]*", re.sub(r"&&|;", "\n", whole), re.M)
 
 
-@pytest.mark.parametrize("text", [RUN, README], ids=["Dockerfile", "README.md"])
+@pytest.mark.parametrize("text", [RUN, PAGES], ids=["Dockerfile", "docs/operate"])
 def test_what_is_deployed_comes_from_the_lock_files_or_from_no_index_at_all(text: str) -> None:
     """Each package has a known hash and is a wheel, so that no builder is fetched for it; ours is built by the
     setuptools that is locked, and refuses a dependency that is not."""
@@ -159,14 +159,14 @@ def test_what_is_deployed_comes_from_the_lock_files_or_from_no_index_at_all(text
     assert set(FILES) == {name for name in FILES if re.search(rf"-r {re.escape(name)}(?!\S)", text)}
 
 
-def test_the_page_installs_the_extras_of_the_image() -> None:
+def test_the_pages_install_the_extras_of_the_image() -> None:
     """The lock file holds these and no others."""
-    assert {frozenset(text.split(",")) for text in re.findall(r"'\.\[([a-z,]+)\]'", README)} == {frozenset(extras())}
+    assert {frozenset(text.split(",")) for text in re.findall(r"'\.\[([a-z,]+)\]'", PAGES)} == {frozenset(extras())}
 
 
 def test_what_an_earlier_version_left_in_the_folder_is_not_installed() -> None:
     """setuptools packs whatever is in `build`: a migration that exists no more, say."""
-    lines = README.splitlines()
+    lines = PAGES.splitlines()
     own = [number for number, line in enumerate(lines) if "--no-build-isolation" in line]
     assert own
     assert {lines[number - 1] for number in own} == {"sudo rm -rf build"}

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.apps import App
 from tests.conftest import need
 from tests.running import open_browser, running
-from tests.test_docs import section
+from tests.test_docs import page
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/nextarget.json").read_text(encoding="utf-8"))
@@ -89,10 +89,10 @@ async def test_the_dashboard_shows_everything_that_is_counted(exported: Exported
     assert ours <= shown
 
 
-async def test_the_readme_lists_every_series_with_its_labels(exported: Exported) -> None:
+async def test_the_reference_lists_every_series_with_its_labels(exported: Exported) -> None:
     """The table is the whole of what the server exports of its own."""
     listed = {}
-    for cell in re.findall(r"^\| `(nextarget_[^`]*)`", section("Seeing what it does"), re.M):
+    for cell in re.findall(r"^\| `(nextarget_[^`]*)`", page("reference/metrics.md"), re.M):
         name, _, labels = cell.rstrip("}").partition("{")
         listed[name] = set(filter(None, labels.split(",")))
     expected: Exported = {}

@@ -128,7 +128,7 @@ def test_an_upgrade_backs_up_first_and_the_old_version_stays_for_going_back(used
     assert len(used.backups) == 1
     current = used.root / "opt/nextarget"
     assert current.readlink() == Path("nextarget-0.2.0")
-    assert (used.root / "opt/nextarget-0.1.0/share/README.md").is_file()
+    assert (used.root / "opt/nextarget-0.1.0/share/deploy.md").is_file()
     assert used.asked_of_systemd[-2:] == ["start nextarget-backup.service", "restart nextarget"]
     used.run("sudo ln -sfn nextarget-0.1.0 /opt/nextarget")
     assert "ada@example.org" in used.run("sudo nextarget list-users")

@@ -12,7 +12,9 @@ _OPTIONS = {
     "strict": True,
     "target": "es2023",
     "lib": ["es2023", "dom"],
-    "module": "nodenext",
+    "module": "esnext",
+    "moduleResolution": "bundler",
+    "preserveSymlinks": True,
     "moduleDetection": "force",  # every file is a module: two snippets may use one name
     "types": ["node"],
     "skipLibCheck": True,

@@ -160,7 +160,7 @@ def run(name: str, *arguments: object) -> None:
 def test_a_dump_restores_into_a_new_database_with_its_numbering(
     database: SqliteDatabase, postgres: Cluster, postgres_url: str, tmp_path: Path
 ) -> None:
-    """The commands are those of the README; what is written afterwards goes on behind what was restored."""
+    """The commands are those of docs/operate/backup.md; what is written afterwards goes on behind what was restored."""
     database.write_now(fill)
     source = database_at(postgres_url)
     copy(database, source)

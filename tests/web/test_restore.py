@@ -50,7 +50,7 @@ async def test_nobody_who_had_a_session_then_is_signed_out(tmp_path: Path) -> No
         assert again["user_id"] == later["user_id"], "and leads to the same account again"
         assert not await stands(after, newcomer)
         assert (await after.sign_in(person="alan")).json["user_id"] != newcomer["user_id"]
-        assert await stands(after, ended), "what was ended after the backup is back, as the README warns"
+        assert await stands(after, ended), "what was ended after the backup is back, as docs/operate/backup.md warns"
 
 
 async def test_a_session_that_was_rewound_still_notices_a_copied_token(tmp_path: Path) -> None:

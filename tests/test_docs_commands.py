@@ -1,0 +1,117 @@
+"""What the documents have people run: shell commands against a sandbox."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import free_port
+from tests.serving import ROOT, environ_for, served
+
+DOCS = ROOT / "docs"
+SANDBOX = "http://127.0.0.1:8000"
+"""Where the pages ask; here the sandbox is on a free port."""
+RUN = ("tutorial.md", "explain/sign-in.md", "apps/by-hand.md", "apps/native.md", "operate/terminal.md")
+UNCHECKED = {"kotlin", "swift", "dart", "xml"}
+CHECKED = {"sh", "ts", "json", "ini", "python"}
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / name).read_text(encoding="utf-8"), re.S | re.M)
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The folder of a sandbox that runs, and its address."""
+    folder = tmp_path_factory.mktemp("sandbox")
+    (folder / "bin").mkdir()
+    program = folder / "bin/nextarget"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nextarget "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    with served(folder, "--sandbox", "--port", str(free_port())) as server:
+        yield folder, server.url
+
+
+def run(name: str, sandbox: tuple[Path, str]) -> str:
+    """Every command of a page, one after the other, as its reader pastes them. What they print."""
+    folder, url = sandbox
+    script = "\n".join(blocks(name, "sh")).replace(SANDBOX, url)
+    environ = environ_for(folder) | {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh", "-e", "-u", "-c", script],
+        cwd=folder, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def answers(printed: str) -> list[dict[str, object]]:
+    """The JSON objects in what was printed."""
+    found, decoder, place = [], json.JSONDecoder(), printed.find("{")
+    while place >= 0:
+        answer, place = decoder.raw_decode(printed, place)
+        found.append(answer)
+        place = printed.find("{", place)
+    return found
+
+
+def test_the_tutorial_signs_a_person_in(sandbox: tuple[Path, str]) -> None:
+    """Its commands begin a login, sign Ada in, read her profile, and find her on the terminal."""
+    printed = run("tutorial.md", sandbox)
+    login, tokens, profile = answers(printed)
+    assert login.keys() == {"auth_url", "state", "expires_in"}
+    assert (tokens["email"], tokens["provider"]) == ("ada@lovelace.example", "google")
+    assert profile["id"] == tokens["user_id"]
+    assert f"{sandbox[1]}/auth/google/callback?" in printed
+    assert printed.rpartition("}")[2].count("ada@lovelace.example") >= 2, "list-users and show-user name her"
+
+
+def test_the_tutorial_shows_the_fields_that_the_server_answers(sandbox: tuple[Path, str]) -> None:
+    """The JSON beside its commands has the same members."""
+    shown = [answers(block)[0].keys() for block in blocks("tutorial.md", "json")]
+    assert [answer.keys() for answer in answers(run("tutorial.md", sandbox))] == shown
+
+
+def test_the_commands_by_hand_redeem_refresh_and_sign_out(sandbox: tuple[Path, str]) -> None:
+    """The whole flow of an app in the shell: two token answers, and a second refresh token."""
+    first, second = answers(run("apps/by-hand.md", sandbox))
+    assert first["refresh_token"] != second["refresh_token"]
+    assert first["user_id"] == second["user_id"]
+
+
+def test_the_commands_for_native_sign_in_exchange_a_token(sandbox: tuple[Path, str]) -> None:
+    """RFC 8693, 2.2.1: the answer says which token was issued."""
+    (tokens,) = answers(run("apps/native.md", sandbox))
+    assert tokens["issued_token_type"] == "urn:ietf:params:oauth:token-type:access_token"
+
+
+def test_a_login_by_redirect_begins_with_the_cookie(sandbox: tuple[Path, str]) -> None:
+    """`mode=redirect` answers 302 and sets the login's cookie."""
+    printed = run("explain/sign-in.md", sandbox)
+    assert printed.startswith("HTTP/1.1 302 ")
+    assert re.search(r"^Set-Cookie: .*HttpOnly", printed, re.M)
+
+
+def test_a_token_of_the_terminal_reads_its_profile(sandbox: tuple[Path, str]) -> None:
+    """`issue-token --sandbox` works on the sandbox that runs in the same folder."""
+    (profile,) = answers(run("operate/terminal.md", sandbox))
+    assert profile["email"] == "ada@example.org"
+
+
+def test_every_page_that_is_run_is_there_and_has_commands() -> None:
+    """A page that loses its commands loses its test too, and nobody would see it."""
+    assert {name: bool(blocks(name, "sh")) for name in RUN} == dict.fromkeys(RUN, True)
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: str(path.relative_to(DOCS)))
+def test_a_page_says_which_of_its_snippets_no_compiler_saw(path: Path) -> None:
+    """A reader knows what was tried: languages without a compiler here are marked as not compiled."""
+    text = path.read_text(encoding="utf-8")
+    languages = set(re.findall(r"^```(\w+)$", text, re.M))
+    assert languages <= UNCHECKED | CHECKED
+    assert not languages & UNCHECKED or "not compiled by our tests" in text
