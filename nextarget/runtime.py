@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nextarget.checking import private_key_of
 from nextarget.model import Millis, Provider, iso_time
+from nextarget.registry import PROVIDERS
 from nextarget.services.authorization import CodeRedemption, Redirects
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signing import first_use_of_any
@@ -154,36 +155,5 @@ class Runtime:
             yield pools
 
     def _providers(self, asking: "Mapping[Provider, ProviderHttp]") -> "dict[Provider, IdentityProvider]":
-        """The providers that are configured: all three of their credentials, or none, as `settings` has checked."""
-        from nextarget.providers.facebook import Facebook, FacebookConfig
-        from nextarget.providers.google import Google, GoogleConfig
-
-        settings = self.settings
-        providers: dict[Provider, IdentityProvider] = {}
-        if settings.google_client_id and settings.google_client_secret and settings.google_redirect_uri:
-            google = GoogleConfig(
-                client_id=settings.google_client_id,
-                client_secret=settings.google_client_secret,
-                redirect_uri=settings.google_redirect_uri,
-                issuer=settings.google_issuer,
-                authorization_endpoint=settings.google_authorization_endpoint,
-                token_endpoint=settings.google_token_endpoint,
-                jwks_uri=settings.google_jwks_uri,
-                other_client_ids=settings.google_client_ids,
-            )
-            providers[Provider.GOOGLE] = Google(google, asking[Provider.GOOGLE])
-        if settings.facebook_client_id and settings.facebook_client_secret and settings.facebook_redirect_uri:
-            facebook = FacebookConfig(
-                client_id=settings.facebook_client_id,
-                client_secret=settings.facebook_client_secret,
-                redirect_uri=settings.facebook_redirect_uri,
-                graph_url=settings.facebook_graph_url,
-                graph_version=settings.facebook_graph_version,
-                authorization_endpoint=settings.facebook_authorization_endpoint
-                or f"https://www.facebook.com/{settings.facebook_graph_version}/dialog/oauth",
-                jwks_uri=settings.facebook_jwks_uri,
-                pkce=settings.facebook_pkce,
-                config_id=settings.facebook_config_id,
-            )
-            providers[Provider.FACEBOOK] = Facebook(facebook, asking[Provider.FACEBOOK])
-        return providers
+        """The providers that are on."""
+        return {name: PROVIDERS[name].adapter()(own, asking[name]) for name, own in self.settings.providers.items()}

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
-from nextarget.settings import FILE_SETTINGS, NAMES
+from nextarget.settings import every_setting, file_settings
 from nextarget.telemetry import configure_logging
 from tests import running as servers
 from tests.postgres import Cluster, able
@@ -36,10 +36,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--database", choices=("sqlite", "postgresql"), default="sqlite", help="what the tests' servers keep it all in"
     )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "sqlite_only(reason): left out with --database postgresql")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -79,7 +75,7 @@ def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of whoever runs it."""
-    for name in (*NAMES, *(f"{secret}_FILE" for secret in FILE_SETTINGS)):
+    for name in (*every_setting(), *(f"{secret}_FILE" for secret in file_settings())):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -10,6 +10,7 @@ from nextarget.cli.tables import Column, print_table
 from nextarget.cli.wiring import SandboxOption, find_values
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS, display_name
 
 if TYPE_CHECKING:
     from nextarget.services.operator.live_checks import Answer
@@ -70,7 +71,7 @@ def check_config(
             redis_url = usable.rate_limit_storage_url if redis else None
             answers = list(ask(database_url=usable.database_url, redis_url=redis_url))
     settings = list(_settings(values))
-    providers = {provider: _state(values, provider) for provider in Provider}
+    providers = {provider: _state(values, provider) for provider in PROVIDERS}
     if as_json:
         _print_json(settings, providers, problems, values.warnings, answers)
     else:
@@ -82,19 +83,18 @@ def check_config(
 
 
 def _settings(values: "Values") -> "list[_Setting]":
-    from nextarget.settings import NAMES, Settings, shown
+    from nextarget.settings import every_setting, shown
 
     settings = []
-    for name, field_name in NAMES.items():
+    for name, setting in every_setting().items():
         found = values.found.get(name)
         if found is not None:
             settings.append(_Setting(name, shown(name, found.text), found.source))
             continue
-        field = Settings.model_fields[field_name]
-        if field.is_required():
+        if setting.required:
             settings.append(_Setting(name, None, "missing"))
         else:
-            settings.append(_Setting(name, _written(field.default), "default"))
+            settings.append(_Setting(name, _written(setting.default), "default"))
     return settings
 
 
@@ -108,9 +108,9 @@ def _written(default: object) -> str | None:
 
 
 def _state(values: "Values", provider: Provider) -> str:
-    from nextarget.settings import CREDENTIALS
+    from nextarget.settings import credentials_of
 
-    parts = [values.text(name) for name in CREDENTIALS[provider]]
+    parts = [values.text(name) for name in credentials_of(provider)]
     if all(parts):
         return "on"
     return "incomplete" if any(parts) else "off"
@@ -147,7 +147,7 @@ def _print(
         print_table(_COLUMNS, ((s.name, s.value or "-", s.source) for s in settings), empty="")
     else:
         print_lines(((s.name, s.value or "", s.source) for s in settings), own=True)
-    say(", ".join(f"{provider.display_name}: {state}" for provider, state in providers.items()) + ".")
+    say(", ".join(f"{display_name(provider)}: {state}" for provider, state in providers.items()) + ".")
     for warning in warnings:
         say(f"Warning: {warning}")
     if problems:

@@ -17,6 +17,7 @@ from nextarget.cli import completion, configuration, databases, serving, tokens,
 from nextarget.cli.completion import summary
 from nextarget.cli.output import say
 from nextarget.errors import ConfigurationError, NexTargetError, OperatorError, UserAmbiguous
+from nextarget.registry import display_names
 
 _EPILOG = """
 \b
@@ -101,7 +102,7 @@ class Commands(TyperGroup):
 
 app = Program(
     cls=Commands,
-    help="Sign-in with Google and Facebook for a mobile app.",
+    help=f"Sign-in with {display_names()} for a mobile app.",
     epilog=_EPILOG,
     no_args_is_help=True,
     add_completion=False,  # `completion` replaces it
@@ -155,7 +156,7 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Sign-in with Google and Facebook for a mobile app."""
+    """The options of the program itself; its help is above."""
 
 
 def main() -> None:

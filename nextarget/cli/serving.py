@@ -163,7 +163,7 @@ def _announce_to_log(settings: "Settings", url: str, *, sandbox: bool) -> None:
         url=url,
         public_url=settings.public_url,
         workers=settings.workers,
-        providers=settings.providers,
+        providers=list(settings.providers),
         sandbox=sandbox,
     )
 

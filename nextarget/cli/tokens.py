@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nextarget.cli.output import JsonOption, print_json
+from nextarget.cli.provider_names import ProviderName
 from nextarget.cli.wiring import SandboxOption, load, now, opened
 from nextarget.errors import OperatorError
 from nextarget.model import MAX_EMAIL_LENGTH, Provider
@@ -31,7 +32,7 @@ def issue_token(
     email: Annotated[
         str | None, typer.Option(metavar="EMAIL", help="The user with this email; needs --provider.")
     ] = None,
-    provider: Annotated[Provider | None, typer.Option(help="The provider of the user with this email.")] = None,
+    provider: Annotated[ProviderName | None, typer.Option(help="The provider of the user with this email.")] = None,
     user_id: Annotated[str | None, typer.Option(metavar="ID", help="The user with this id.")] = None,
     create: Annotated[
         bool, typer.Option("--create", help="Make a test user with this email, unless there is one already.")

@@ -14,10 +14,11 @@ from nextarget.cli.output import (
     printable,
     say,
 )
+from nextarget.cli.provider_names import ProviderName
 from nextarget.cli.tables import Column, print_facts, print_table
 from nextarget.cli.wiring import SandboxOption, now, opened
 from nextarget.errors import OperatorError
-from nextarget.model import AuditEvent, Provider, Session, User, iso_time
+from nextarget.model import AuditEvent, Session, User, iso_time
 
 if TYPE_CHECKING:
     from nextarget.services.operator.users import UserRecord
@@ -85,7 +86,7 @@ def add(app: typer.Typer) -> None:
 
 def list_users(
     *,
-    provider: Annotated[Provider | None, typer.Option(help="Only users of this provider.")] = None,
+    provider: Annotated[ProviderName | None, typer.Option(help="Only users of this provider.")] = None,
     inactive: Annotated[bool, typer.Option("--inactive", help="Only deactivated users.")] = False,
     email: Annotated[
         str | None,
@@ -137,7 +138,7 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
     facts = [
         ("id", record.user.id),
         ("email", record.user.email),
-        ("provider", record.user.provider.value),
+        ("provider", record.user.provider),
         ("email_verified", "yes" if record.user.email_verified else "no"),
         ("state", _state(record.user)),
         ("created_at", iso_time(record.user.created_at)),

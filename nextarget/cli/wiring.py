@@ -204,7 +204,7 @@ def _last_address(directory: Path) -> dict[str, str]:
 
 
 def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
-    from nextarget.sandbox.workspace import TEAMS_OWN, UNUSED, sandbox_values
+    from nextarget.sandbox.workspace import TEAMS_OWN, sandbox_values, unused
     from nextarget.settings import Value, read_values
 
     outside = read_values(directory, fixed=fixed)
@@ -216,9 +216,9 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
     for name in TEAMS_OWN & outside.found.keys():
         del made_up[name]
     # An empty value in `fixed` hides the setting of the environment, with its mistakes.
-    inside = made_up | dict.fromkeys(UNUSED, "")
+    inside = made_up | dict.fromkeys(unused(), "")
     values = read_values(directory, fixed={**fixed, **{n: Value(text, "sandbox") for n, text in inside.items()}})
-    for name in UNUSED:
+    for name in unused():
         del values.found[name]
     values.warnings += _warn_of_unused_settings(outside, inside, fixed)
     if "JWT_PRIVATE_KEY_FILE" in values.found:

@@ -7,7 +7,7 @@ cannot be parsed may be a secret with a typing error.
 import re
 from dataclasses import dataclass
 
-from nextarget.settings.fields import SECRET_SETTINGS
+from nextarget.settings.catalogue import Setting, every_setting, settings_of
 
 HIDDEN = "***"
 MIN_SECRET_LENGTH = 32
@@ -71,34 +71,40 @@ _HARMLESS = {
     "CORS_ALLOW_ORIGINS": _Harmless(_WEB | {"capacitor", "ionic", "tauri"}, many=True),
     "JWT_AUDIENCE": _Harmless(_WEB, path=True, text=True),
     "PUBLIC_URL": _PUBLIC,
-    "GOOGLE_REDIRECT_URI": _PUBLIC,
-    "GOOGLE_ISSUER": _PUBLIC,
-    "GOOGLE_AUTHORIZATION_ENDPOINT": _Harmless(_WEB, path=True, options=frozenset({"hd"})),
-    "GOOGLE_TOKEN_ENDPOINT": _PUBLIC,
-    "GOOGLE_JWKS_URI": _PUBLIC,
-    "FACEBOOK_REDIRECT_URI": _PUBLIC,
-    "FACEBOOK_GRAPH_URL": _PUBLIC,
-    "FACEBOOK_AUTHORIZATION_ENDPOINT": _Harmless(_WEB, path=True, options=frozenset({"config_id"})),
-    "FACEBOOK_JWKS_URI": _PUBLIC,
 }
 _OTHERS = _Harmless(_WEB, text=True)
-"""For settings that should contain no URL, and for those that are missing in the list."""
-URL_SETTINGS = frozenset(_HARMLESS)
+"""Settings that should hold no URL, and those that somebody forgot to list here."""
 
 
 def shown(name: str, text: str) -> str:
-    """A setting's text for people: of a secret only the length in characters, of a URL only harmless parts."""
-    if name in SECRET_SETTINGS:
+    """A setting's text: a secret masked, but for its length in characters, and of URLs what is harmless."""
+    setting = every_setting().get(name)
+    if setting is not None and setting.secret:
         return f"{HIDDEN} ({len(text)} characters)"
     if name.endswith("_FILE"):
         return shown_file(text)
-    harmless = _HARMLESS.get(name, _OTHERS)
+    harmless = _harmless(name, setting)
     if harmless.text and not _URL_MARK.search(text):
         return text
     if harmless.many:
         items = text.split(",")
         return ",".join(_shown_item(item, items[number:], harmless) for number, item in enumerate(items, 1))
     return _shown_url(text, harmless)
+
+
+def url_settings() -> frozenset[str]:
+    """Settings that hold URLs."""
+    endpoints = (setting.name for setting in every_setting().values() if setting.endpoint)
+    return frozenset({*_HARMLESS, *endpoints})
+
+
+def _harmless(name: str, setting: Setting | None) -> _Harmless:
+    """Browsers see the endpoints of a provider, and of a query what the provider declares to be harmless."""
+    if setting is None or setting.provider is None or not setting.endpoint:
+        return _HARMLESS.get(name, _OTHERS)
+    if setting.field_name != "authorization_endpoint":
+        return _PUBLIC
+    return _Harmless(_WEB, path=True, options=settings_of(setting.provider).shown_query)
 
 
 def shown_file(text: str) -> str:

@@ -33,6 +33,7 @@ from prometheus_client.registry import Collector
 from nextarget import __version__
 from nextarget.errors import ProblemError
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The content type of what `exposition` returns."""
@@ -122,9 +123,9 @@ _refresh_children = {outcome: _refreshes.labels(outcome) for outcome in Refreshe
 _database_children = {kind: _database.labels(kind) for kind in ("read", "write")}
 _failure_children = {cause: _database_failures.labels(cause) for cause in DatabaseCause.__args__}  # type: ignore[attr-defined]
 _cut_children = {reason: _cut.labels(reason) for reason in ("header", "body", "answer", "room")}
-for _provider in Provider:  # start at 0: a rate needs a value before the first event
-    _logins.labels(_provider.value, "succeeded")
-    _breakers.labels(_provider.value).set(0)
+for _provider in PROVIDERS:  # start at 0: a rate needs a value before the first event
+    _logins.labels(_provider, "succeeded")
+    _breakers.labels(_provider).set(0)
 
 
 def observe_request(method: str, route: str | None, status: int, seconds: float) -> None:
@@ -138,7 +139,7 @@ def observe_request(method: str, route: str | None, status: int, seconds: float)
 
 def count_login(provider: Provider, error: ProblemError | None = None) -> None:
     """Count a sign-in that succeeded or failed."""
-    _logins.labels(provider.value, error.code if error else "succeeded").inc()
+    _logins.labels(provider, error.code if error else "succeeded").inc()
 
 
 def count_refresh(outcome: Refreshed) -> None:
@@ -159,12 +160,12 @@ def asking(provider: Provider, operation: Operation) -> Iterator[None]:
         outcome = "cancelled"
         raise
     finally:
-        _provider_requests.labels(provider.value, operation, outcome).observe(perf_counter() - began)
+        _provider_requests.labels(provider, operation, outcome).observe(perf_counter() - began)
 
 
 def set_breaker(provider: Provider, *, is_open: bool) -> None:
     """Record whether requests to a provider are suspended after failures."""
-    _breakers.labels(provider.value).set(int(is_open))
+    _breakers.labels(provider).set(int(is_open))
 
 
 def observe_database(kind: Literal["read", "write"], seconds: float) -> None:

@@ -4,8 +4,8 @@ It is imported only if an endpoint is set. The instrumentation writes path and q
 codes and states, and also host and user agent. Therefore every span is copied before it is sent, and the copy has only
 the attributes of an allow-list. No text of a client or a provider is on that list.
 
-Trace context is neither read from requests nor sent to providers: strangers could choose what is recorded, and Google
-and Facebook do not need our trace ids.
+Trace context is neither read from requests nor sent to providers: strangers could choose what is recorded, and
+providers do not need our trace ids.
 """
 
 import logging

@@ -23,6 +23,8 @@ from tests import running as servers
 from tests.serving import SECRET
 from tests.templates import put_migrated
 
+GOOGLE = Provider("google")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -169,9 +171,9 @@ def admit(runtime) -> Callable[..., User]:
     """Makes a user; each call is a second later than the one before."""
     seconds = iter(range(1_700_000_000, 1_800_000_000))
 
-    def admit(email: str | None, provider: Provider = Provider.GOOGLE, subject: str | None = None) -> User:
+    def admit(email: str | None, provider: Provider = GOOGLE, subject: str | None = None) -> User:
         now = Millis(next(seconds) * 1000)
-        identity = Identity(provider, subject or f"subject-{now}", email, email_verified=provider == Provider.GOOGLE)
+        identity = Identity(provider, subject or f"subject-{now}", email, email_verified=provider == Provider("google"))
         return runtime.database.write_now(accounts.admit, identity, now=now)
 
     return admit

@@ -148,13 +148,14 @@ def test_emails_and_labels_are_fields_wherever_they_are_listed(run, runtime, adm
 def test_emails_in_sentences_come_after_the_id_and_cannot_pass_for_another(run, admit) -> None:
     """The id is the first word; what an email says comes after it, on the same line."""
     forged = "grace@example.org),\n0000(google"
-    both = [admit(f"{forged}@x.example"), admit(f"{forged}@X.example", Provider.FACEBOOK)]
+    both = [admit(f"{forged}@x.example"), admit(f"{forged}@X.example", Provider("facebook"))]
     refused = run("deactivate-user", both[0].email)
     assert [line.split()[0] for line in refused.err.splitlines()[1:]] == [user.id for user in both]
     done = run("deactivate-user", both[0].id)
     assert done.err == f"{both[0].id} (google, {printable(both[0].email)}) is inactive now; every session has ended.\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_facts_and_sessions_by_the_same_rule(at_terminal, runtime, admit) -> None:
     """An email or a label that would move the cursor is a row of the table like any other."""
     user = admit(f"{HOSTILE}@example.org")

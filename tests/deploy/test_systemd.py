@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nextarget.settings import FILE_SETTINGS, NAMES, Settings
+from nextarget.settings import Settings, every_setting, file_settings
 from nextarget.web.server.runner import SHUTDOWN_SECONDS
 from tests.conftest import need
 from tests.deploy.documents import unit, unit_environment, values
@@ -15,7 +15,11 @@ from tests.deploy.site import DEPLOY
 SERVICE = unit("nextarget.service")
 BACKUP = unit("nextarget-backup.service")
 SERVICES = ("nextarget.service", "nextarget-backup.service")
-KNOWN = NAMES.keys() | {f"{name}_FILE" for name in FILE_SETTINGS} | {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+KNOWN = (
+    every_setting().keys()
+    | {f"{name}_FILE" for name in file_settings()}
+    | {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+)
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,12 +40,14 @@ def units(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_systemd_has_nothing_against_the_units(units: Path) -> None:
     """Every key and value is one that systemd knows."""
     done = analyze("verify", *(str(path) for path in sorted(units.iterdir())))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_held_in_as_tightly_as_its_work_allows(units: Path, name: str) -> None:
     """systemd's own rating, from 0 to 10; an unprotected service has 9.6."""
@@ -89,6 +95,7 @@ def test_the_backup_reads_the_settings_of_the_service_and_none_of_its_secrets() 
     assert command.split()[1:] == ["backup", f"{writable}/", "--keep", "14"]
 
 
+@pytest.mark.slow
 def test_the_timer_starts_the_backup() -> None:
     """By its name, and again after the machine was off at the time."""
     timer = unit("nextarget-backup.timer")

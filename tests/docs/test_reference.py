@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nextarget.settings import every_setting
 from tests.reference import FOLDER, PAGES, Page, markdown, stale, write
 from tests.reference.settings import takes
 
@@ -88,4 +89,4 @@ def test_a_bar_in_a_cell_does_not_end_the_cell() -> None:
 )
 def test_the_settings_page_says_what_a_setting_takes(setting: str, words: str) -> None:
     """From its type alone: the words of a list, the bounds of a number."""
-    assert takes(setting) == words
+    assert takes(every_setting()[setting]) == words

@@ -7,6 +7,7 @@ from playwright.async_api import expect
 
 from nextarget.errors import AccessDenied
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS, display_name
 from nextarget.sandbox.people import PEOPLE, people_of
 from nextarget.web.routes.documents import openapi_document
 from tests.e2e.conftest import Person
@@ -22,20 +23,20 @@ OPERATIONS = [
 ]
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_person_signs_in_with_a_click_on_their_name(person: Person, provider: Provider) -> None:
     """From the home page over the provider's account page to the profile, and the token shown there works."""
     page = person.page
     await person.open("/")
-    await page.click(f"text=Continue with {provider.display_name}")
-    await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {provider.display_name}")
+    await page.click(f"text=Continue with {display_name(provider)}")
+    await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {display_name(provider)}")
     assert await page.locator("button.person").count() == len(people_of(provider))
     await page.click("text=Ada Lovelace")
 
     await expect(page.get_by_role("heading")).to_have_text("You are signed in")
     text = await person.text()
     assert "ada@lovelace.example" in text
-    assert provider.value in text
+    assert provider in text
     await page.click("summary")
     token = await page.inner_text("#access-token")
     answer = await page.request.get(f"{person.url}/users/me", headers={"Authorization": f"Bearer {token}"})
@@ -47,12 +48,13 @@ async def test_a_person_signs_in_with_a_click_on_their_name(person: Person, prov
     assert person.strangers == []
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.slow
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_who_cancels_is_told_what_to_do(person: Person, provider: Provider) -> None:
     """Cancel leads to a page with a sentence and the request id, and starting again works."""
     page = person.page
     await person.open("/")
-    await page.click(f"text=Continue with {provider.display_name}")
+    await page.click(f"text=Continue with {display_name(provider)}")
     async with page.expect_response(lambda response: "/callback" in response.url) as callback:
         await page.click("text=Cancel")
     response = await callback.value
@@ -65,11 +67,12 @@ async def test_who_cancels_is_told_what_to_do(person: Person, provider: Provider
     assert [complaint for complaint in person.complaints if "403" not in complaint] == []
 
     await person.open("/")
-    await page.click(f"text=Continue with {provider.display_name}")
+    await page.click(f"text=Continue with {display_name(provider)}")
     await page.click("text=Ada Lovelace")
     await expect(page.get_by_role("heading")).to_have_text("You are signed in")
 
 
+@pytest.mark.slow
 async def test_a_fault_that_is_chosen_goes_wrong_on_a_page(person: Person) -> None:
     """The account page offers the faults; what comes of one is a page too."""
     page = person.page
@@ -79,6 +82,7 @@ async def test_a_fault_that_is_chosen_goes_wrong_on_a_page(person: Person) -> No
     await expect(page.get_by_role("heading")).to_have_text("Identity could not be verified")
 
 
+@pytest.mark.slow
 async def test_going_back_after_signing_in_starts_afresh(person: Person) -> None:
     """The browser's back button leads to the account page again, and its login is finished: a page says so."""
     page = person.page
@@ -92,6 +96,7 @@ async def test_going_back_after_signing_in_starts_afresh(person: Person) -> None
     await expect(page.get_by_role("heading")).to_have_text("Sign-in finished")
 
 
+@pytest.mark.slow
 async def test_the_documentation_shows_every_operation_and_asks_nobody_else(person: Person) -> None:
     """Swagger UI comes from this server alone, and breaks no policy."""
     await person.open("/docs")
@@ -103,6 +108,7 @@ async def test_the_documentation_shows_every_operation_and_asks_nobody_else(pers
     assert person.strangers == []
 
 
+@pytest.mark.slow
 async def test_an_operation_can_be_tried_out(person: Person) -> None:
     """'Try it out' on /health shows the server's answer."""
     await person.open("/docs")
@@ -116,6 +122,7 @@ async def test_an_operation_can_be_tried_out(person: Person) -> None:
     assert person.strangers == []
 
 
+@pytest.mark.slow
 async def test_every_page_fits_a_phone_and_works_without_javascript(phone_user: Person, server: Server) -> None:
     """360 pixels wide, the longest email included, nothing scrolls sideways, and no page needs a script."""
     page, stops = phone_user.page, ["/", "/auth/google/start?mode=redirect", "/auth/facebook/start?mode=redirect"]
@@ -135,6 +142,7 @@ async def test_every_page_fits_a_phone_and_works_without_javascript(phone_user: 
     assert [complaint for complaint in phone_user.complaints if "400" not in complaint] == []
 
 
+@pytest.mark.slow
 async def test_what_is_on_a_page_can_be_reached_with_the_keyboard(person: Person) -> None:
     """Tab and Enter are enough to sign in."""
     page = person.page

@@ -6,15 +6,13 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Le
 
-from nextarget.settings import FILE_SETTINGS, NAMES, SECRET_SETTINGS, Settings, validators
-from nextarget.settings.fields import words_of
+from nextarget.settings import Setting, Settings, every_setting, validators
+from nextarget.settings.catalogue import settings_of
 from tests.reference.markdown import choice, code, table
 
 _KINDS = {
     "Origin": "a URL of scheme, host and port alone",
     "Endpoint": "a URL; `https`, or `http` on this machine",
-    "ClientId": "a client id, as the provider shows it",
-    "FacebookClientId": "a client id, as the provider shows it",
     "ClientSecret": "a secret, as the provider shows it",
     "SigningSecret": "a secret of at least 32 bytes",
     "Network": "an address or a network",
@@ -29,40 +27,33 @@ _KINDS = {
 
 
 def blocks() -> dict[str, str]:
-    rows = ((code(name), _default(name), takes(name), _description(name)) for name in NAMES)
-    files = "\n".join(f"- `{name}_FILE`" for name in NAMES if name in FILE_SETTINGS)
-    secrets = "\n".join(f"- `{name}`" for name in NAMES if name in SECRET_SETTINGS)
+    settings = every_setting().values()
+    rows = ((code(each.name), _default(each), takes(each), each.description) for each in settings)
     return {
         "settings": table(["setting", "default", "takes", "what it is"], rows),
-        "files": files,
-        "secrets": secrets,
+        "files": "\n".join(f"- `{each.name}_FILE`" for each in settings if each.may_be_file),
+        "secrets": "\n".join(f"- `{each.name}`" for each in settings if each.secret),
     }
 
 
-def _description(name: str) -> str:
-    return Settings.model_fields[NAMES[name]].description or ""
-
-
-def _default(name: str) -> str:
-    field = Settings.model_fields[NAMES[name]]
-    if field.is_required():
+def _default(setting: Setting) -> str:
+    if setting.required:
         return "required"
-    value = field.default
+    value = setting.default
     if isinstance(value, bool):
         return code(str(value).lower())
     text = ",".join(value) if isinstance(value, tuple) else str(value)
     return "" if value is None or not text else code(text)
 
 
-def takes(name: str) -> str:
+def takes(setting: Setting) -> str:
     """What a setting takes, in words, from its type."""
-    if words := words_of(NAMES[name]):
+    if words := setting.words:
         return choice(words)
-    field = Settings.model_fields[NAMES[name]]
-    hints = get_type_hints(Settings, include_extras=True)
-    kind = _in_words(hints.get(NAMES[name], field.annotation))
-    least = next((part.ge for part in field.metadata if isinstance(part, Ge)), None)
-    most = next((part.le for part in field.metadata if isinstance(part, Le)), None)
+    model = settings_of(setting.provider) if setting.provider else Settings
+    kind = _in_words(get_type_hints(model, include_extras=True).get(setting.field_name, setting.field.annotation))
+    least = next((part.ge for part in setting.field.metadata if isinstance(part, Ge)), None)
+    most = next((part.le for part in setting.field.metadata if isinstance(part, Le)), None)
     return kind if least is None or most is None else f"{kind} from {least} to {most}"
 
 

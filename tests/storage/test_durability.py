@@ -4,6 +4,8 @@ import signal
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from nextarget.storage.engines.sqlite import SqliteDatabase
 from nextarget.storage.rows import users
 from tests.contract.databases import run_together, start
@@ -17,7 +19,7 @@ from nextarget.storage.engines.sqlite import SqliteDatabase
 async def write(database):
     while True:
         new_id = str(uuid.uuid4())
-        who = Identity(Provider.GOOGLE, new_id, f"{new_id}@x.example", True)
+        who = Identity(Provider("google"), new_id, f"{new_id}@x.example", True)
         await database.write(users.admit, who, subject_digest=new_id, new_id=new_id, now=1)
         print(new_id, flush=True)
 
@@ -30,6 +32,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_crash_loses_nothing_that_was_acknowledged(database: SqliteDatabase, path: Path) -> None:
     """A process that is killed while it writes leaves a sound file with every write that it had acknowledged."""
     for _ in range(3):
@@ -72,7 +75,7 @@ async def main(address, name):
     print("ready", flush=True)
     sys.stdin.readline()
     for number in range(60):
-        who = Identity(Provider.GOOGLE, name, None, False)
+        who = Identity(Provider("google"), name, None, False)
         digest = f"{name} {number}"
         await database.write(users.admit, who, subject_digest=digest, new_id=str(uuid.uuid4()), now=number)
         database.write_now(users.set_active, "nobody", active=True)
@@ -83,6 +86,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_wait_for_each_other(database: SqliteDatabase, path: Path) -> None:
     """Six processes write to one file from two threads each: nobody ever hears that the database is locked."""
     seen = run_together(WRITE_MANY, [[str(path), name] for name in "abcdef"])

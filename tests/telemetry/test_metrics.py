@@ -27,7 +27,7 @@ for number in (1, 2):
         os.close(leave)
         for _ in range(number * 10):
             request_answered("GET", "/health", 200, 0.0005)
-        metrics.set_breaker(Provider.GOOGLE, is_open=number == 2)
+        metrics.set_breaker(Provider("google"), is_open=number == 2)
         metrics.set_pool_size(8)
         metrics.count_refresh("rotated")
         os.write(tell, b".")
@@ -75,6 +75,7 @@ def test_several_workers_count_as_one_server(tmp_path: Path) -> None:
         assert f'pid="{pid}"' not in gone
 
 
+@pytest.mark.slow
 def test_one_process_counts_for_itself_whatever_the_environment_names(tmp_path: Path) -> None:
     """A folder that was meant for another program's workers stays as it is, or need not exist."""
     script = (

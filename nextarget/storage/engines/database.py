@@ -108,7 +108,7 @@ class Database(ABC):
 
     @abstractmethod
     def probe(self) -> AbstractContextManager[pw.Database]:
-        """Read-only probe on a connection of its own; never creates or alters the database."""
+        """Read-only probe, a connection of its own; never creates or alters the database."""
 
     @abstractmethod
     def snapshot(self) -> AbstractContextManager[pw.Database]:

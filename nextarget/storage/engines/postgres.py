@@ -129,8 +129,14 @@ class PostgresDatabase(Database):
         """Always True: a connection to a missing database fails with an error that says how to create it."""
         return True
 
+    def probe(self) -> AbstractContextManager[pw.Database]:
+        return self._connected()
+
+    def schema_changes(self) -> AbstractContextManager[pw.Database]:
+        return self._connected()
+
     @contextmanager
-    def probe(self) -> Iterator[pw.Database]:
+    def _connected(self) -> Iterator[pw.Database]:
         """A connection that is closed afterwards."""
         db = _Peewee(self._parameters, thread_safe=False)
         try:
@@ -143,12 +149,10 @@ class PostgresDatabase(Database):
         finally:
             _disconnect(db)
 
-    schema_changes = probe
-
     @contextmanager
     def snapshot(self) -> Iterator[pw.Database]:
         """A transaction that sees what was committed when its first statement ran (PostgreSQL's manual, 13.2.2)."""
-        with self.probe() as reading:
+        with self._connected() as reading:
             connection: _Connection = reading.connection()  # type: ignore[no-untyped-call]
             connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY{connection.limits}".encode())
             yield reading
@@ -160,7 +164,7 @@ class PostgresDatabase(Database):
 
         Raises SchemaError behind a connection pooler, which may give our session, and the lock, to another client.
         """
-        with self.probe() as db:
+        with self._connected() as db:
             if db.connection().pooled:  # type: ignore[no-untyped-call]
                 raise SchemaError(
                     f"{self} is behind a connection pooler such as PgBouncer, through which migrations cannot be "

@@ -199,7 +199,7 @@ class SqliteDatabase(Database):
                 raise unavailable_copy(error, self.path, path) from error
 
     def probe(self) -> AbstractContextManager[pw.SqliteDatabase]:
-        """Read-only probe; it neither creates the file nor changes its journal mode."""
+        """Read-only probe. With `rw` SQLite creates no file, but can recover one after a crash."""
         return self._connected("rw")
 
     @contextmanager
