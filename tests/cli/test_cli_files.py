@@ -123,7 +123,7 @@ def test_commands_believe_no_address_that_somebody_else_wrote(run, shared):
     assert run("init-db", "--sandbox").status == 0
     (shared / ADDRESS_FILE).write_text(json.dumps({"HOST": "127.0.0.1", "PORT": "1"}))
     os.chown(shared / ADDRESS_FILE, 12_345, 12_345)
-    result = run("list-users", "--sandbox")
+    result = run("issue-token", "--sandbox", "--email", "ada@example.org", "--provider", "google", "--create")
     assert (result.status, result.out) == (1, "")
     assert f"{shared / ADDRESS_FILE} belongs to another user" in result.err
 
