@@ -1,3 +1,3 @@
-"""NexTarget Server: sign-in with Google and Facebook for a mobile app."""
+"""NexTarget Server: sign-in through providers such as Google for a mobile app."""
 
 __version__ = "0.1.0"

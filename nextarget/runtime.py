@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from nextarget.checking import private_key_of
 from nextarget.model import Millis, Provider, iso_time
+from nextarget.registry import PROVIDERS
 from nextarget.services.authorization import CodeRedemption, Redirects
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signing import first_use_of_any
-from nextarget.settings import Settings
+from nextarget.settings import Settings, TokenSettings
 from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Database
 from nextarget.storage.upkeep.schema import migrate
 from nextarget.telemetry import get_logger
 from nextarget.tokens.access import AccessTokens
@@ -32,6 +34,34 @@ def utc_now() -> Millis:
 
 
 @dataclass(frozen=True, slots=True)
+class Signing:
+    """What signs tokens, and the sessions that tokens belong to: enough for `issue-token`."""
+
+    keyring: Keyring
+    access_tokens: AccessTokens
+    sessions: Sessions
+
+
+def signing(settings: Settings | TokenSettings, database: Database, clock: Callable[[], Millis]) -> Signing:
+    """Raises ConfigurationError when the private key cannot be read."""
+    private_key = private_key_of(settings.jwt_private_key_file, settings.jwt_algorithm)
+    keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys, private_key)
+    access_tokens = AccessTokens(
+        keyring,
+        issuer=settings.public_url,
+        audience=settings.jwt_audience or settings.public_url,
+        client_id=settings.app_client_id,
+    )
+    rules = SessionRules(
+        client_id=settings.app_client_id,
+        access_lifetime=settings.access_token_exp_minutes * 60,
+        idle_days=settings.refresh_token_exp_days,
+        reuse_window=settings.refresh_reuse_window_seconds,
+    )
+    return Signing(keyring, access_tokens, Sessions(database, keyring, access_tokens, rules, clock))
+
+
+@dataclass(frozen=True, slots=True)
 class Online:
     """The services that ask providers over the network."""
 
@@ -40,7 +70,7 @@ class Online:
 
 
 class Runtime:
-    """Everything but the network: enough for the terminal. `online()` adds what sign-in needs."""
+    """Everything that the server needs except the network. `online()` adds what sign-in needs."""
 
     def __init__(self, settings: Settings, *, migrates: bool = True) -> None:
         """`migrates` is false where another process has brought the database to this schema already."""
@@ -48,21 +78,8 @@ class Runtime:
         self._migrates = migrates
         self.clock = utc_now
         self.database = database_at(settings.database_url, pool_size=settings.database_pool_size)
-        private_key = private_key_of(settings.jwt_private_key_file, settings.jwt_algorithm)
-        self.keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys, private_key)
-        self.access_tokens = AccessTokens(
-            self.keyring,
-            issuer=settings.public_url,
-            audience=settings.jwt_audience or settings.public_url,
-            client_id=settings.app_client_id,
-        )
-        rules = SessionRules(
-            client_id=settings.app_client_id,
-            access_lifetime=settings.access_token_exp_minutes * 60,
-            idle_days=settings.refresh_token_exp_days,
-            reuse_window=settings.refresh_reuse_window_seconds,
-        )
-        self.sessions = Sessions(self.database, self.keyring, self.access_tokens, rules, self.clock)
+        signs = signing(settings, self.database, self.clock)
+        self.keyring, self.access_tokens, self.sessions = signs.keyring, signs.access_tokens, signs.sessions
         self.redirects = Redirects(settings.app_client_id, settings.app_redirect_uris)
         self.codes = CodeRedemption(self.database, self.sessions, self.clock)
 
@@ -138,36 +155,5 @@ class Runtime:
             yield pools
 
     def _providers(self, asking: "Mapping[Provider, ProviderHttp]") -> "dict[Provider, IdentityProvider]":
-        """The providers that are configured: all three of their credentials, or none, as `settings` has checked."""
-        from nextarget.providers.facebook import Facebook, FacebookConfig
-        from nextarget.providers.google import Google, GoogleConfig
-
-        settings = self.settings
-        providers: dict[Provider, IdentityProvider] = {}
-        if settings.google_client_id and settings.google_client_secret and settings.google_redirect_uri:
-            google = GoogleConfig(
-                client_id=settings.google_client_id,
-                client_secret=settings.google_client_secret,
-                redirect_uri=settings.google_redirect_uri,
-                issuer=settings.google_issuer,
-                authorization_endpoint=settings.google_authorization_endpoint,
-                token_endpoint=settings.google_token_endpoint,
-                jwks_uri=settings.google_jwks_uri,
-                other_client_ids=settings.google_client_ids,
-            )
-            providers[Provider.GOOGLE] = Google(google, asking[Provider.GOOGLE])
-        if settings.facebook_client_id and settings.facebook_client_secret and settings.facebook_redirect_uri:
-            facebook = FacebookConfig(
-                client_id=settings.facebook_client_id,
-                client_secret=settings.facebook_client_secret,
-                redirect_uri=settings.facebook_redirect_uri,
-                graph_url=settings.facebook_graph_url,
-                graph_version=settings.facebook_graph_version,
-                authorization_endpoint=settings.facebook_authorization_endpoint
-                or f"https://www.facebook.com/{settings.facebook_graph_version}/dialog/oauth",
-                jwks_uri=settings.facebook_jwks_uri,
-                pkce=settings.facebook_pkce,
-                config_id=settings.facebook_config_id,
-            )
-            providers[Provider.FACEBOOK] = Facebook(facebook, asking[Provider.FACEBOOK])
-        return providers
+        """The providers that are on."""
+        return {name: PROVIDERS[name].adapter()(own, asking[name]) for name, own in self.settings.providers.items()}

@@ -4,15 +4,21 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 from hypothesis import settings
 
-from nextarget.settings import FILE_SETTINGS, NAMES
+from nextarget.settings import every_setting, file_settings
 from nextarget.telemetry import configure_logging
 from tests import running as servers
 from tests.postgres import Cluster, able
 from tests.running import Server, running
+from tests.templates import migrated_file
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 configure_logging(level="info", console=False)
 
@@ -44,6 +50,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in left_out]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _template() -> None:
+    """Make the migrated file before any test changes something that it depends on."""
+    migrated_file()
+
+
 @pytest.fixture(autouse=True)
 def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """With --database postgresql, every directory that a server runs in stands for a database of its own there."""
@@ -53,9 +65,9 @@ def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     cluster: Cluster = request.getfixturevalue("postgres")
     urls: dict[Path, str] = {}
 
-    def database_in(directory: Path) -> str:
+    def database_in(directory: Path, *, migrated: bool = True) -> str:
         if directory not in urls:
-            urls[directory] = cluster.create_database()
+            urls[directory] = cluster.create_database(migrated=migrated)
         return urls[directory]
 
     monkeypatch.setattr(servers, "database_in", database_in)
@@ -67,7 +79,7 @@ def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of whoever runs it."""
-    for name in (*NAMES, *(f"{secret}_FILE" for secret in FILE_SETTINGS)):
+    for name in (*every_setting(), *(f"{secret}_FILE" for secret in file_settings())):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -95,11 +107,30 @@ def postgres_url(postgres: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture
+def migrated_url(postgres: Cluster) -> Iterator[str]:
+    """A PostgreSQL database with the newest schema and no rows."""
+    url = postgres.create_database(migrated=True)
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server of a test's own, to be stopped and broken."""
     need_postgres()
     with Cluster() as cluster:
         yield cluster
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator["Browser"]:
+    """A browser for the whole run. Its tests are marked with `asyncio(loop_scope="session")`."""
+    from tests import browsing  # Playwright takes a second to import
+
+    path = browsing.path_of_chromium()
+    need(path, f"none of {', '.join(browsing.NAMES)} is installed")
+    async with browsing.open_chromium(str(path)) as browser:
+        yield browser
 
 
 def need_postgres() -> None:

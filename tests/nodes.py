@@ -20,7 +20,7 @@ from aiohttp import web
 import nextarget
 from nextarget.sandbox.app import attach
 from nextarget.sandbox.workspace import sandbox_config, sandbox_values
-from nextarget.settings import NAMES
+from nextarget.settings import every_setting
 from tests.running import Answer, Browser, free_listener, free_port, furnish
 
 PATIENCE_SECONDS = 60
@@ -58,7 +58,7 @@ class Node(Browser):
         self.process = process = await asyncio.create_subprocess_exec(
             *_ENDS_WITH_THIS_RUN, sys.executable, "-m", "nextarget", "serve", "--port", str(self.port),
             cwd=self._directory,
-            env={name: text for name, text in os.environ.items() if name not in NAMES}
+            env={name: text for name, text in os.environ.items() if name not in every_setting()}
             | {"PYTHONPATH": str(Path(nextarget.__file__).parents[1]), "LOG_FORMAT": "json"}
             | self._settings,
             stdin=asyncio.subprocess.DEVNULL,

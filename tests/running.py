@@ -20,13 +20,14 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 from aiohttp import web
 
-from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from nextarget.runtime import Runtime
-from nextarget.sandbox.workspace import DATABASE_FILE, SECRETS_FILE, sandbox_config, sandbox_values
+from nextarget.sandbox.workspace import DATABASE_FILE, SECRETS_FILE, SandboxConfig, sandbox_config, sandbox_values
 from nextarget.settings import Settings, Value, is_loopback, read_values
 from nextarget.web.app import create_app
 from nextarget.web.server.accepting import Site
 from nextarget.web.server.runner import GuardedRunner
+from tests.templates import put_migrated
 
 
 @dataclass
@@ -132,7 +133,16 @@ def _redirects_below(public_url: str | None) -> dict[str, str]:
     """Where providers send people back to when the server's name is not this machine's."""
     if public_url is None or is_loopback(urlsplit(public_url).hostname):
         return {}
-    return {f"{provider.upper()}_REDIRECT_URI": f"{public_url}/auth/{provider}/callback" for provider in Provider}
+    return {f"{provider.upper()}_REDIRECT_URI": f"{public_url}/auth/{provider}/callback" for provider in PROVIDERS}
+
+
+def sending_back_to(redirect_uris: Mapping[str, str], config: SandboxConfig) -> SandboxConfig:
+    """The stand-ins, where these redirects of ours are registered, by provider."""
+    clients = {
+        provider: dataclasses.replace(client, redirect_uri=redirect_uris.get(provider, client.redirect_uri))
+        for provider, client in config.clients.items()
+    }
+    return dataclasses.replace(config, clients=clients)
 
 
 def sandbox_settings(directory: Path, port: int, **overrides: str) -> Settings:
@@ -156,10 +166,13 @@ def furnish(directory: Path) -> None:
         path.write_text(json.dumps(_made_up_once() | {"jwt_secret_key": secrets.token_urlsafe(64)}), encoding="utf-8")
 
 
-def database_in(directory: Path) -> str:
-    """The URL of the database that servers in a directory share. With --database postgresql, conftest.py puts another
-    function in the place of this one."""
-    return f"sqlite:///{directory / DATABASE_FILE}"
+def database_in(directory: Path, *, migrated: bool = True) -> str:
+    """The URL of the database that servers in a directory share; a new one is migrated already unless told otherwise.
+    With --database postgresql, conftest.py puts another function in the place of this one."""
+    path = directory / DATABASE_FILE
+    if migrated:
+        put_migrated(path)
+    return f"sqlite:///{path}"
 
 
 @asynccontextmanager
@@ -175,13 +188,14 @@ async def running(
     furnish(directory)
     listener = listener or free_listener()
     port = listener.getsockname()[1]
-    settings = sandbox_settings(directory, port, **{"DATABASE_URL": database_in(directory)} | overrides)
+    if "DATABASE_URL" not in overrides:
+        overrides["DATABASE_URL"] = database_in(directory)
+    settings = sandbox_settings(directory, port, **overrides)
     runtime = Runtime(settings)
     stand_ins = None
     if with_sandbox:
-        redirects = {name.lower(): url for name, url in _redirects_below(overrides.get("PUBLIC_URL")).items()}
         config = sandbox_config(directory, "127.0.0.1", port, slow_seconds=slow_seconds)
-        stand_ins = dataclasses.replace(config, **redirects)
+        stand_ins = sending_back_to({name: own.redirect_uri for name, own in settings.providers.items()}, config)
     app = create_app(runtime, stand_ins)
     runner = GuardedRunner(app)
     await runner.setup()

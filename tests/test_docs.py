@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import nextarget
 from nextarget.cli.main import app
 from nextarget.errors import problem_types
-from nextarget.settings import FILE_SETTINGS, Settings
+from nextarget.settings import every_setting, file_settings
 from nextarget.settings.validators import install
 from tests.conftest import need
 
@@ -56,7 +56,7 @@ def commands() -> list[str]:
 
 def default(name: str) -> str:
     """A setting's default as the documents write it; empty when nothing is set."""
-    value = Settings.model_fields[name.lower()].default
+    value = every_setting()[name].default
     if isinstance(value, tuple):
         return ",".join(value)
     if isinstance(value, bool):
@@ -64,8 +64,8 @@ def default(name: str) -> str:
     return "" if value is None else str(value)
 
 
-SETTINGS = [name.upper() for name in Settings.model_fields]
-REQUIRED = [name.upper() for name, field in Settings.model_fields.items() if field.is_required()]
+SETTINGS = list(every_setting())
+REQUIRED = [name for name, setting in every_setting().items() if setting.required]
 
 
 @pytest.mark.parametrize("command", QUICK_START)
@@ -75,12 +75,12 @@ def test_readme_shows_each_quick_start_command_in_a_code_block_of_its_own(comman
 
 
 def test_readme_lists_every_setting_with_its_default_and_its_description() -> None:
-    """The table is `Settings`, in its order, word for word."""
+    """The table is the catalogue of settings, in its order, word for word."""
     expected = [
         [
             f"`{name}`",
             "required" if name in REQUIRED else f"`{default(name)}`" if default(name) else "",
-            Settings.model_fields[name.lower()].description,
+            every_setting()[name].description,
         ]
         for name in SETTINGS
     ]
@@ -110,9 +110,9 @@ def test_env_example_explains_every_setting_on_the_line_above_it() -> None:
 
 
 def test_env_example_says_which_secrets_may_come_from_a_file() -> None:
-    """Each of `FILE_SETTINGS` tells of its `_FILE`."""
+    """Each of these settings tells of its `_FILE`."""
     text = ENV_EXAMPLE.read_text(encoding="utf-8")
-    for name in FILE_SETTINGS:
+    for name in file_settings():
         above = text[: text.index(f"\n{'' if name in REQUIRED else '#'}{name}=")].rpartition("\n\n")[2]
         assert "May come from a file" in above, name
 

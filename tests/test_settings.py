@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from nextarget.errors import ConfigurationError
 from nextarget.settings import (
-    FILE_SETTINGS,
-    NAMES,
     Environment,
     Value,
+    every_setting,
+    file_settings,
     is_loopback,
     read_values,
     shown,
@@ -30,12 +30,18 @@ FACEBOOK = {
     "FACEBOOK_REDIRECT_URI": "https://auth.example.org/auth/facebook/callback",
 }
 OURS = {"PUBLIC_URL": "https://auth.example.org"}
-URLS = sorted(name for name in NAMES if name.endswith(("_URL", "_URI", "_ENDPOINT", "_ISSUER")))
-FILES = [f"{name}_FILE" for name in sorted(FILE_SETTINGS)]
+URLS = sorted(name for name in every_setting() if name.endswith(("_URL", "_URI", "_ENDPOINT", "_ISSUER")))
+FILES = [f"{name}_FILE" for name in sorted(file_settings())]
 
 
 def settings(directory, **environ):
     return read_values(directory, environ={"JWT_SECRET_KEY": SECRET, **environ}).settings()
+
+
+def value_of(made, name):
+    """The value of a setting, of a provider's only while the provider is on."""
+    setting = every_setting()[name]
+    return getattr(made.providers[setting.provider] if setting.provider else made, setting.field_name)
 
 
 def problems(directory, environ):
@@ -53,7 +59,7 @@ def test_a_secret_is_all_that_must_be_set(tmp_path):
     assert made.environment is Environment.DEVELOPMENT
     assert (made.host, made.port, made.public_url) == ("127.0.0.1", 8000, "http://127.0.0.1:8000")
     assert made.database_url == "sqlite:///nextarget.db"
-    assert made.google_client_id is made.facebook_client_id is None
+    assert made.providers == {}
 
 
 def test_every_problem_is_reported_in_one_go_with_a_remedy(tmp_path):
@@ -100,7 +106,7 @@ def test_an_empty_value_counts_as_unset(tmp_path, empty):
     """An empty variable in the environment does not hide .env."""
     (tmp_path / ".env").write_text("PORT=1111\n")
     assert settings(tmp_path, PORT=empty).port == 1111
-    assert settings(tmp_path, GOOGLE_CLIENT_ID=empty).google_client_id is None
+    assert settings(tmp_path, GOOGLE_CLIENT_ID=empty).providers == {}
 
 
 def test_values_never_show_themselves(tmp_path):
@@ -464,7 +470,7 @@ def test_digits_and_letters_are_those_of_ascii(tmp_path, name, text):
 def test_numbers_have_bounds(tmp_path, name, low, high):
     """The bounds themselves are inside; what is no whole number is refused."""
     for text in (low, high):
-        assert getattr(settings(tmp_path, **{name: str(text)}), NAMES[name]) == text
+        assert value_of(settings(tmp_path, **{name: str(text)}), name) == text
     for text in (low - 1, high + 1, "1.5", "one", "0x10", "1e3"):
         assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, name: str(text)})) == {name}
 
@@ -489,7 +495,7 @@ def empty_folder(tmp_path_factory):
 
 @given(
     environ=st.dictionaries(
-        st.sampled_from([*NAMES, *FILES]), st.one_of(ENVIRONMENT_TEXT, URL_TEXT, st.just(SECRET)), max_size=8
+        st.sampled_from([*every_setting(), *FILES]), st.one_of(ENVIRONMENT_TEXT, URL_TEXT, st.just(SECRET)), max_size=8
     )
 )
 @example(environ=dict.fromkeys(URLS, "https://[::1"))
@@ -497,7 +503,7 @@ def empty_folder(tmp_path_factory):
 def test_whatever_the_environment_holds_only_configuration_errors_come_of_it(empty_folder, environ):
     """No text in any setting crashes the program, and each problem names its setting and a remedy."""
     for names, problem in problems(empty_folder, environ).items():
-        assert set(names.split(", ")) <= {*NAMES, *FILES}
+        assert set(names.split(", ")) <= {*every_setting(), *FILES}
         assert problem.problem
         assert problem.remedy
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.serving import SECRET
-from tests.test_settings import problems, settings
+from tests.test_settings import FACEBOOK, GOOGLE, OURS, problems, settings, value_of
 
 
 @pytest.mark.parametrize(
@@ -21,13 +21,14 @@ def test_the_query_of_an_endpoint_holds_nothing_that_the_server_sends(tmp_path, 
     assert set(found) == {name}
     assert all(f"'{parameter}'" in found[name].problem for parameter in twice)
     url = "https://idp.example/auth?hd=example.org&display=page"
-    assert getattr(settings(tmp_path, **{name: url}), name.lower()) == url
+    assert value_of(settings(tmp_path, **OURS, **GOOGLE, **FACEBOOK, **{name: url}), name) == url
 
 
 @pytest.mark.parametrize("value", ["987654321", "9"])
 def test_a_configuration_of_login_for_business_is_a_number(tmp_path, value):
     """As the dashboard shows it; anything else was copied from another place."""
-    assert settings(tmp_path, FACEBOOK_CONFIG_ID=value).facebook_config_id == value
+    made = settings(tmp_path, **OURS, **FACEBOOK, FACEBOOK_CONFIG_ID=value)
+    assert value_of(made, "FACEBOOK_CONFIG_ID") == value
     for wrong in (f"{value}x", "your-config-id", f"https://x.example/?config_id={value}", "9" * 41):
         assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "FACEBOOK_CONFIG_ID": wrong})) == {
             "FACEBOOK_CONFIG_ID"

@@ -2,10 +2,9 @@
 
 import pytest
 
-from nextarget.settings import NAMES, doubts
-from nextarget.settings.fields import words_of
+from nextarget.settings import doubts, every_setting
 from tests.serving import SECRET
-from tests.test_settings import FACEBOOK, GOOGLE, OURS, problems, settings
+from tests.test_settings import FACEBOOK, GOOGLE, OURS, problems, settings, value_of
 
 
 @pytest.mark.parametrize(
@@ -33,19 +32,19 @@ def test_the_person_comes_back_to_the_host_where_the_login_began(tmp_path, provi
     assert set(found) == (set() if fits else {name})
 
 
-@pytest.mark.parametrize("name", [name for name, field in NAMES.items() if words_of(field)])
+@pytest.mark.parametrize("name", [name for name, setting in every_setting().items() if setting.words])
 @pytest.mark.parametrize("case", [str.lower, str.upper, str.capitalize, str.swapcase])
 def test_a_word_out_of_a_list_is_taken_in_any_case(tmp_path, name, case):
     """Every setting whose type is a list of words, booleans among them; and what it becomes does not depend on it."""
-    for word in words_of(NAMES[name]):
-        given = {"PUBLIC_URL": "https://auth.example.org", name: word}
-        as_written = getattr(settings(tmp_path, **given), NAMES[name])
-        assert getattr(settings(tmp_path, **given | {name: case(word)}), NAMES[name]) == as_written
+    for word in every_setting()[name].words:
+        given = {**OURS, **FACEBOOK, name: word}
+        as_written = value_of(settings(tmp_path, **given), name)
+        assert value_of(settings(tmp_path, **given | {name: case(word)}), name) == as_written
 
 
 def test_settings_that_take_words_are_found_by_their_type():
     """Among them those that everybody knows; none that takes other text as well."""
-    words = {name: words_of(field) for name, field in NAMES.items() if words_of(field)}
+    words = {name: setting.words for name, setting in every_setting().items() if setting.words}
     assert words["ENVIRONMENT"] == ("development", "production")
     assert words["LOG_FORMAT"] == ("console", "json")
     assert words["JSON_FLOW"] == words["FACEBOOK_PKCE"] == ("true", "false")
@@ -53,11 +52,11 @@ def test_settings_that_take_words_are_found_by_their_type():
     assert not {"HOST", "PORT", "JWT_AUDIENCE", "APP_REDIRECT_URIS", "TRUSTED_PROXIES"} & words.keys()
 
 
-@pytest.mark.parametrize("name", [name for name, field in NAMES.items() if words_of(field)])
+@pytest.mark.parametrize("name", [name for name, setting in every_setting().items() if setting.words])
 def test_what_is_none_of_the_words_is_told_all_of_them(tmp_path, name):
     """Nobody has to look them up."""
     found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, name: "\u212aind"})
-    assert all(word in found[name].remedy for word in words_of(NAMES[name]))
+    assert all(word in found[name].remedy for word in every_setting()[name].words)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import pytest
 
 from nextarget.errors import ConfigurationError
-from nextarget.settings import FILE_SETTINGS, read_values
+from nextarget.settings import file_settings, read_values
 from tests.serving import SECRET
 from tests.test_settings import FACEBOOK, GOOGLE, OURS, problems, settings
 
 
-@pytest.mark.parametrize("name", sorted(FILE_SETTINGS))
+@pytest.mark.parametrize("name", sorted(file_settings()))
 @pytest.mark.parametrize("written", ["nowhere", '"nowhere"'])
 def test_a_file_that_cannot_be_read_is_one_problem(tmp_path, name, written):
     """It is not missing too: a new secret, made as the remedy for that has it, would sign everybody out."""

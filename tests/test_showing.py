@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from nextarget.cli.main import main
 from nextarget.errors import ConfigurationError
-from nextarget.settings import NAMES, Settings, read_values, shown
-from nextarget.settings.showing import URL_SETTINGS
+from nextarget.settings import every_setting, read_values, shown
+from nextarget.settings.showing import url_settings
 from tests.serving import SECRET
 
 MARKER = "s3cr3tM4rker"
@@ -140,10 +140,14 @@ def test_what_is_not_known_to_be_harmless_is_hidden(name: str, text: str, seen: 
 
 def test_every_setting_that_is_a_url_says_what_of_it_is_harmless() -> None:
     """What nobody thought of shows scheme, host and port."""
-    named = {name for name in NAMES if name.endswith(("_URL", "_URI", "_URIS", "_ENDPOINT", "_ISSUER", "HTTPS_PROXY"))}
-    assert named <= URL_SETTINGS <= NAMES.keys()
-    defaults = {name: str(Settings.model_fields[field].default) for name, field in NAMES.items()}
-    assert {name for name, text in defaults.items() if "://" in text} <= URL_SETTINGS
+    named = {
+        name
+        for name in every_setting()
+        if name.endswith(("_URL", "_URI", "_URIS", "_ENDPOINT", "_ISSUER", "HTTPS_PROXY"))
+    }
+    assert named <= url_settings() <= every_setting().keys()
+    defaults = {name: str(setting.default) for name, setting in every_setting().items()}
+    assert {name for name, text in defaults.items() if "://" in text} <= url_settings()
     assert shown("SOMETHING_NEW", "https://u:p@host/p?p") == "https://***@host/***?***"
 
 
@@ -188,7 +192,7 @@ def assert_hidden(text: str, url: str) -> None:
 
 
 @settings(max_examples=1000)
-@given(url=urls_with_secrets(), name=st.sampled_from(sorted({*URL_SETTINGS, "HOST", "PORT", "APP_CLIENT_ID"})))
+@given(url=urls_with_secrets(), name=st.sampled_from(sorted({*url_settings(), "HOST", "PORT", "APP_CLIENT_ID"})))
 def test_a_secret_in_a_url_is_never_shown_nor_part_of_a_problem(name: str, url: str) -> None:
     """Whichever setting holds it, and whatever is wrong with it."""
     assert_hidden(shown(name, url), url)
@@ -202,7 +206,7 @@ def test_a_secret_in_a_url_is_never_shown_nor_part_of_a_problem(name: str, url: 
 
 @settings(max_examples=200)
 @given(
-    url=urls_with_secrets(), name=st.sampled_from(sorted(URL_SETTINGS)), as_json=st.booleans(), in_file=st.booleans()
+    url=urls_with_secrets(), name=st.sampled_from(sorted(url_settings())), as_json=st.booleans(), in_file=st.booleans()
 )
 @example(url=f"postgresql:///db?sslpassword={MARKER}", name=DATABASE, as_json=False, in_file=False)
 @example(url=f"postgresql:///db?sslpassword={MARKER}", name=DATABASE, as_json=True, in_file=True)

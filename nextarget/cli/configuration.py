@@ -1,4 +1,4 @@
-"""`check-config`: every setting, where it comes from and what is wrong with it."""
+"""`check-config`: shows every setting, where it comes from and what is wrong with it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +10,10 @@ from nextarget.cli.tables import Column, print_table
 from nextarget.cli.wiring import SandboxOption, find_values
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS, display_name
 
 if TYPE_CHECKING:
-    from nextarget.cli.live import Answer
+    from nextarget.services.live_checks import Answer
     from nextarget.settings import Values
 
 _COLUMNS = (Column("setting", 31), Column("value"), Column("source", 20))
@@ -33,7 +34,7 @@ def add(app: typer.Typer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """One setting as it is shown: a secret is masked, `value` is None when nothing is set and nothing is default."""
+    """A setting as it is shown, with secrets masked. `value` is None if the setting has neither value nor default."""
 
     name: str
     value: str | None
@@ -42,16 +43,15 @@ class _Setting:
 
 def check_config(
     live: Annotated[
-        bool, typer.Option("--live", help="Ask the database and Redis too; exit 1 when one does not answer.")
+        bool, typer.Option("--live", help="Check the database and Redis too; exit 1 when one does not answer.")
     ] = False,
     sandbox: SandboxOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show every setting, its value and its source; say what is wrong. Exit status 78 when anything is.
 
-    Secrets are masked, and what of a URL is not known to be harmless. Without a terminal one setting a line, fields
-    separated by tabs: name, value, source. What is wrong goes to standard error; with --json everything is in one
-    object.
+    Secrets are masked, and parts of URLs that may be secret. Without a terminal one setting a line, fields separated by
+    tabs: name, value, source. Problems go to standard error. With --json everything is in one object.
     """
     from nextarget.checking import checked, file_problems
 
@@ -65,11 +65,13 @@ def check_config(
         problems = error.problems
     else:
         if live and not problems:
-            from nextarget.cli.live import ask
+            from nextarget.services.live_checks import ask
 
-            answers = list(ask(usable))
+            redis = usable.rate_limit_enabled and usable.rate_limit_storage_url.startswith("redis")
+            redis_url = usable.rate_limit_storage_url if redis else None
+            answers = list(ask(database_url=usable.database_url, redis_url=redis_url))
     settings = list(_settings(values))
-    providers = {provider: _state(values, provider) for provider in Provider}
+    providers = {provider: _state(values, provider) for provider in PROVIDERS}
     if as_json:
         _print_json(settings, providers, problems, values.warnings, answers)
     else:
@@ -81,24 +83,23 @@ def check_config(
 
 
 def _settings(values: "Values") -> "list[_Setting]":
-    from nextarget.settings import NAMES, Settings, shown
+    from nextarget.settings import every_setting, shown
 
     settings = []
-    for name, field_name in NAMES.items():
+    for name, setting in every_setting().items():
         found = values.found.get(name)
         if found is not None:
             settings.append(_Setting(name, shown(name, found.text), found.source))
             continue
-        field = Settings.model_fields[field_name]
-        if field.is_required():
+        if setting.required:
             settings.append(_Setting(name, None, "missing"))
         else:
-            settings.append(_Setting(name, _written(field.default), "default"))
+            settings.append(_Setting(name, _written(setting.default), "default"))
     return settings
 
 
 def _written(default: object) -> str | None:
-    """A default as it would stand in `.env`; None when there is none."""
+    """A default as it would be written in `.env`; None if there is none."""
     if isinstance(default, tuple):
         return ",".join(map(str, default)) or None
     if isinstance(default, bool):
@@ -107,9 +108,9 @@ def _written(default: object) -> str | None:
 
 
 def _state(values: "Values", provider: Provider) -> str:
-    from nextarget.settings import CREDENTIALS
+    from nextarget.settings import credentials_of
 
-    parts = [values.text(name) for name in CREDENTIALS[provider]]
+    parts = [values.text(name) for name in credentials_of(provider)]
     if all(parts):
         return "on"
     return "incomplete" if any(parts) else "off"
@@ -146,7 +147,7 @@ def _print(
         print_table(_COLUMNS, ((s.name, s.value or "-", s.source) for s in settings), empty="")
     else:
         print_lines(((s.name, s.value or "", s.source) for s in settings), own=True)
-    say(", ".join(f"{provider.display_name}: {state}" for provider, state in providers.items()) + ".")
+    say(", ".join(f"{display_name(provider)}: {state}" for provider, state in providers.items()) + ".")
     for warning in warnings:
         say(f"Warning: {warning}")
     if problems:

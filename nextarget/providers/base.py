@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic, time
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import urlencode
 
 import aiohttp
@@ -16,7 +16,7 @@ from nextarget import __version__
 from nextarget.errors import ProblemError, ProviderFailed, ProviderUnavailable
 from nextarget.model import NO_WISHES, Identity, Millis, Provider, Wishes
 from nextarget.providers.breaker import Breaker
-from nextarget.providers.error_words import KNOWN_WORDS
+from nextarget.providers.error_words import STANDARD_WORDS
 from nextarget.providers.proxy import Proxy
 from nextarget.providers.resolver import Resolver
 from nextarget.providers.retry_after import retry_after
@@ -40,6 +40,15 @@ class SubjectTokenType(StrEnum):
     ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 
 
+class CallbackMethod(StrEnum):
+    """How a provider sends the person's browser back (OAuth 2.0 Multiple Response Types, 2.1; Form Post, 2)."""
+
+    QUERY = "query"
+    FORM_POST = "form_post"
+    """Browsers bring no Lax cookie along with a POST from another site: it is answered with a redirect to the same
+    callback by GET, where the cookie comes along."""
+
+
 @dataclass(frozen=True, slots=True)
 class NativeIdentity:
     """An identity, and the nonce of ours that its token carried. A token without one can be replayed; `issued_at` is
@@ -54,6 +63,10 @@ class IdentityProvider(Protocol):
     """A company that vouches for people."""
 
     name: Provider
+    callback_method: ClassVar[CallbackMethod] = CallbackMethod.QUERY
+    error_words: ClassVar[frozenset[str]] = frozenset()
+    """Words of its errors that it documents, so that the log may show them."""
+
     issuers: tuple[str, ...]
     """What it calls itself in the `iss` parameter of a callback (RFC 9207), if it sends one."""
 
@@ -63,6 +76,9 @@ class IdentityProvider(Protocol):
     http: "ProviderHttp"
     asks_person: bool
     """Whether it can be told to ask the person even when it knows them already."""
+
+    def __init__(self, settings: Any, http: "ProviderHttp") -> None:
+        """`settings` is the provider's own class of settings, made only while the provider is on."""
 
     def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
         """Where the person's browser goes to sign in; `ask_person`, and what the app wishes, as far as it can."""
@@ -230,15 +246,19 @@ def with_parameters(endpoint: str, parameters: Mapping[str, str]) -> str:
     return f"{endpoint}{joint}{urlencode(parameters)}"
 
 
-def oauth_note(error: str | None, description: str | None, *more: str | None) -> str:
-    """An OAuth error for the log, `more` words about it included: scrubbed, but for words that are documented."""
+def oauth_note(
+    error: str | None, description: str | None, *more: str | None, known: frozenset[str] = frozenset()
+) -> str:
+    """An OAuth error for the log, `more` words about it included: scrubbed, but for words that a standard documents, or
+    the provider (`known`)."""
     words = dict.fromkeys(word for word in (error or "no error code", *more) if word)
-    return ", ".join(map(noted, words)) + (f": {noted(description)}" if description else "")
+    told = ", ".join(noted(word, known) for word in words)
+    return f"{told}: {noted(description, known)}" if description else told
 
 
-def noted(text: str) -> str:
+def noted(text: str, known: frozenset[str]) -> str:
     """What a provider wrote, fit for a note."""
-    return scrubbed(text, known=KNOWN_WORDS)
+    return scrubbed(text, known=STANDARD_WORDS | known)
 
 
 def open_session(*trace_configs: aiohttp.TraceConfig) -> aiohttp.ClientSession:

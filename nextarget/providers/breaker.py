@@ -82,7 +82,7 @@ class Breaker:
         if self._opened_at is None and self._failures >= FAILURES:
             self._opened_at = self._rested_at = now
             metrics.set_breaker(self._provider, is_open=True)
-            log.warning("provider_breaker_opened", provider=self._provider.value, failures=self._failures)
+            log.warning("provider_breaker_opened", provider=self._provider, failures=self._failures)
         elif trial:  # others were under way when it opened: what they learn is no news
             self._rested_at = now
 
@@ -92,4 +92,4 @@ class Breaker:
             seconds = round(self._clock() - self._opened_at)
             self._opened_at = None
             metrics.set_breaker(self._provider, is_open=False)
-            log.info("provider_breaker_closed", provider=self._provider.value, open_seconds=seconds)
+            log.info("provider_breaker_closed", provider=self._provider, open_seconds=seconds)

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,10 +22,18 @@ from nextarget.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
-from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, with_parameters
-from nextarget.providers.graph import LATER, TOKEN_ENDED, TokenDebugger, failure, id_text, whole_number
+from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Wishes
+from nextarget.providers.base import (
+    Answer,
+    IdentityProvider,
+    NativeIdentity,
+    ProviderHttp,
+    SubjectTokenType,
+    with_parameters,
+)
+from nextarget.providers.graph import ERROR_WORDS, LATER, TOKEN_ENDED, TokenDebugger, failure, id_text, whole_number
 from nextarget.providers.jwks import JwksCache
+from nextarget.providers.settings.facebook import FacebookSettings
 from nextarget.tokens.login import LoginSecrets
 from nextarget.tokens.provider_tokens import (
     MAX_TOKEN_LENGTH,
@@ -50,32 +57,17 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _SUBJECT = re.compile(r"[0-9]{1,32}")
 
 
-@dataclass(frozen=True, slots=True)
-class FacebookConfig:
-    """Our app at Facebook, and where Facebook is. `pkce` has it bind each code to its login; `config_id` is a
-    configuration of Facebook Login for Business, and excludes it."""
-
-    client_id: str
-    client_secret: Secret = field(repr=False)
-    redirect_uri: str
-    graph_url: str
-    graph_version: str
-    authorization_endpoint: str
-    jwks_uri: str
-    pkce: bool = False
-    config_id: str | None = None
-
-
-class Facebook:
-    name = Provider.FACEBOOK
+class Facebook(IdentityProvider):
+    name = Provider("facebook")
     asks_person = False
+    error_words = ERROR_WORDS
     meanings: Mapping[str, type[ProblemError]] = {
         **dict.fromkeys(map(str, LATER), ProviderUnavailable),
         **dict.fromkeys(_CANCELLED, AccessDenied),
     }
     issuers: tuple[str, ...] = ("https://www.facebook.com",)
 
-    def __init__(self, config: FacebookConfig, http: ProviderHttp) -> None:
+    def __init__(self, config: FacebookSettings, http: ProviderHttp) -> None:
         self._config = config
         self.http = http
         self._keys = JwksCache(http, config.jwks_uri)
@@ -83,7 +75,7 @@ class Facebook:
         # A configuration's permissions are all granted or none: there is nothing to ask for again.
         self._prompts = tuple(_AUTH_TYPES) if "scope" in permissions else (Prompt.LOGIN,)
         query = {"client_id": config.client_id, "redirect_uri": config.redirect_uri, "response_type": "code"}
-        self._dialog = with_parameters(config.authorization_endpoint, query | permissions)
+        self._dialog = with_parameters(config.login_dialog, query | permissions)
         self._debugger = TokenDebugger(http, self._graph("debug_token"), config.client_id, config.client_secret)
 
     def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
@@ -207,13 +199,13 @@ class Facebook:
         return hmac.new(self._config.client_secret.encode(), access_token.encode(), hashlib.sha256).hexdigest()
 
 
-def _permissions(config: FacebookConfig) -> dict[str, str]:
+def _permissions(config: FacebookSettings) -> dict[str, str]:
     """What the dialog is asked for: permissions, or a configuration that holds them in place of `scope`.
 
     https://developers.facebook.com/docs/facebook-login/facebook-login-for-business: there `response_type` counts only
     with its override. A configuration may also be named in the query of the endpoint.
     """
-    if "config_id" in parse_qs(urlsplit(config.authorization_endpoint).query):
+    if "config_id" in parse_qs(urlsplit(config.login_dialog).query):
         return {"override_default_response_type": "true"}
     if config.config_id is not None:
         return {"config_id": config.config_id, "override_default_response_type": "true"}

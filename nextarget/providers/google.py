@@ -4,7 +4,6 @@ https://developers.google.com/identity/openid-connect/openid-connect
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -16,9 +15,18 @@ from nextarget.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
-from nextarget.providers.base import Answer, NativeIdentity, ProviderHttp, SubjectTokenType, oauth_note, with_parameters
+from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Wishes
+from nextarget.providers.base import (
+    Answer,
+    IdentityProvider,
+    NativeIdentity,
+    ProviderHttp,
+    SubjectTokenType,
+    oauth_note,
+    with_parameters,
+)
 from nextarget.providers.jwks import JwksCache
+from nextarget.providers.settings.google import GoogleSettings
 from nextarget.tokens.login import LoginSecrets
 from nextarget.tokens.provider_tokens import (
     MAX_TOKEN_LENGTH,
@@ -34,30 +42,39 @@ _LATER = frozenset({"internal_failure", "rate_limit_exceeded", "server_error", "
 """Errors of Google's token endpoint that pass, whatever their status."""
 
 
-@dataclass(frozen=True, slots=True)
-class GoogleConfig:
-    """Our client at Google, and where Google is asked."""
-
-    client_id: str
-    client_secret: Secret = field(repr=False)
-    redirect_uri: str
-    issuer: str
-    authorization_endpoint: str
-    token_endpoint: str
-    jwks_uri: str
-    other_client_ids: tuple[str, ...] = ()
-    """Of the same project: the apps' own client ids, as their SDKs put them into id_tokens."""
-
-
-class Google:
-    name = Provider.GOOGLE
+class Google(IdentityProvider):
+    name = Provider("google")
     asks_person = True
+    error_words = frozenset(
+        {
+            "access_not_configured",
+            "admin_policy_enforced",
+            "app_not_configured_for_user",
+            "app_not_enabled_for_user",
+            "deleted_client",
+            "disabled_client",
+            "disallowed_useragent",
+            "immediate_failed",
+            "internal_failure",
+            "invalid_account",
+            "org_internal",
+            "origin_mismatch",
+            "rate_limit_exceeded",
+            "redirect_uri_mismatch",
+            "restricted_client",
+            "unregistered_origin",
+        }
+    )
+    """https://developers.google.com/identity/protocols/oauth2/web-server (authorization errors),
+    https://support.google.com/accounts/answer/16668185 and https://support.google.com/a/answer/6301076; in practice
+    also `restricted_client` (a consent screen is not set up), `disabled_client`, `invalid_account`,
+    `immediate_failed`."""
     meanings: Mapping[str, type[ProblemError]] = dict.fromkeys(
         ("interaction_required", "login_required", "consent_required", "account_selection_required"), AccessDenied
     )
     """OpenID Connect Core, 3.1.2.6: the person was needed. Nothing keeps Google from asking, so they did not answer."""
 
-    def __init__(self, config: GoogleConfig, http: ProviderHttp) -> None:
+    def __init__(self, config: GoogleSettings, http: ProviderHttp) -> None:
         self._config = config
         self.http = http
         query = {
@@ -97,7 +114,7 @@ class Google:
     ) -> NativeIdentity:
         if kind is not SubjectTokenType.ID_TOKEN:
             raise InvalidRequest("Of Google, present the id_token: an access token says nothing about its audience.")
-        claims = await self._verified(token, (self._config.client_id, *self._config.other_client_ids), now)
+        claims = await self._verified(token, (self._config.client_id, *self._config.client_ids), now)
         return NativeIdentity(identity_of(self.name, claims), issued_nonce(claims, raw_nonce))
 
     async def _verified(self, id_token: str, audiences: tuple[str, ...], now: Millis) -> Mapping[str, Any]:
@@ -128,7 +145,8 @@ def _refusal(answer: Answer) -> ProviderRefused | ProviderFailed | ProviderUnava
     """The error of RFC 6749, 5.2: only `invalid_grant` is about the code, and some pass; the rest is about our
     configuration."""
     error = answer.text("error")
-    note = f"google token: status {answer.status}, {oauth_note(error, answer.text('error_description'))}"
+    words = oauth_note(error, answer.text("error_description"), known=Google.error_words)
+    note = f"google token: status {answer.status}, {words}"
     if error in _LATER:
         return ProviderUnavailable(note=note, retry_after=answer.retry_after)
     return ProviderRefused(note=note) if error == "invalid_grant" else ProviderFailed(note=note)

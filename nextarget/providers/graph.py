@@ -14,6 +14,20 @@ from nextarget.providers.base import MAX_ASKING, Answer, ProviderHttp, noted
 LATER = frozenset({1, 2, 4, 17, 32, 341, 368, 613, *range(80000, 80015)})
 """Error codes that mean: later. 1 and 2 are trouble of Facebook's, 368 is a block that ends, the others are limits.
 https://developers.facebook.com/docs/graph-api/guides/error-handling and .../docs/graph-api/overview/rate-limiting"""
+ERROR_WORDS = frozenset(
+    {
+        "FacebookApiException",
+        "GraphMethodException",
+        "OAuthException",
+        "authorization_code",
+        "client_credentials",
+        "fb_exchange_token",
+        "redirect_uri_mismatch",
+        "unsupported_grant_type",
+        "user_denied",
+    }
+)
+"""Types of https://developers.facebook.com/docs/graph-api/guides/error-handling, and words of its messages."""
 _UNKNOWN = 1
 _OUR_MISTAKE = re.compile(r"client.secret|code.verifier|authorization code", re.I)
 """What error 1 is at the token endpoint, beside trouble of Facebook's: a wrong secret, or a challenge that it did not
@@ -42,7 +56,7 @@ def failure(answer: Answer, where: str, *, refused_by: Collection[int] = ()) -> 
     """What an answer that is no success means for us: `refused_by` are codes that are about what was presented."""
     error, code = _error_of(answer), error_code(answer)
     text = f"{error.get('type')} {code}/{error.get('error_subcode')}: {error.get('message')}"
-    note = f"facebook {where}: status {answer.status}, {noted(text)}"
+    note = f"facebook {where}: status {answer.status}, {noted(text, ERROR_WORDS)}"
     passes = code in LATER and not (code == _UNKNOWN and _OUR_MISTAKE.search(str(error.get("message"))))
     if passes or error.get("is_transient") is True:
         return ProviderUnavailable(note=note, retry_after=answer.retry_after)

@@ -1,14 +1,15 @@
-"""Mounts the sandbox in a server: its home page, its style sheet and the two stand-in providers."""
+"""Mounts the sandbox in a server: its home page, its style sheet and the stand-in providers."""
 
 import shlex
 import time
 
 from aiohttp import web
 
+from nextarget.model import Provider
+from nextarget.registry import PROVIDERS, display_name, display_names
 from nextarget.sandbox.guard import guard
 from nextarget.sandbox.rendering import page, style_sheet
-from nextarget.sandbox.standins.facebook import StandInFacebook
-from nextarget.sandbox.standins.google import StandInGoogle
+from nextarget.sandbox.standins.base import StandIn
 from nextarget.sandbox.standins.grants import Clock
 from nextarget.sandbox.workspace import SandboxConfig
 
@@ -29,12 +30,17 @@ def attach(app: web.Application, config: SandboxConfig, *, now: Clock = time.tim
     worker.
     """
     app.middlewares.append(guard)
-    StandInGoogle(config, now=now).add_routes(app.router)
-    StandInFacebook(config, now=now).add_routes(app.router)
+    stand_ins: dict[Provider, StandIn] = {
+        provider: PROVIDERS[provider].stand_in()(client, now=now, slow_seconds=config.slow_seconds)
+        for provider, client in config.clients.items()
+    }
+    for stand_in in stand_ins.values():
+        stand_in.add_routes(app.router)
     styles = style_sheet()
 
     async def home(_request: web.Request) -> web.Response:
-        return page("home.html", public_url=config.public_url)
+        providers = [(provider, display_name(provider), stand_in.sdk) for provider, stand_in in stand_ins.items()]
+        return page("home.html", public_url=config.public_url, names=display_names(), providers=providers)
 
     async def style(_request: web.Request) -> web.Response:
         headers = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "nosniff"}
@@ -50,7 +56,7 @@ def profile_page(profile: dict[str, object], access_token: str, public_url: str)
     return page(
         "profile.html",
         rows=[(label, _shown(profile.get(key))) for label, key in _PROFILE_ROWS],
-        provider=str(profile.get("provider", "google")),
+        provider=str(profile.get("provider") or next(iter(PROVIDERS))),
         access_token=access_token,
         command=command,
     )

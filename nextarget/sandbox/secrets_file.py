@@ -6,31 +6,28 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
-
 from nextarget.errors import ConfigurationError, SettingProblem, UnsafeFile
+from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
+from nextarget.sandbox.made_up import MadeUp, StandInClient
 from nextarget.storage.engines.files import open_private, place_of, written_beside
 
-_RSA_BITS = 2048
-_PEM = re.compile(r"-----BEGIN PRIVATE KEY-----\n.{1000,8000}", re.DOTALL)
-_SHAPES = {
-    "jwt_secret_key": re.compile(r"[\w-]{64,128}"),
-    "google_client_id": re.compile(r"[0-9a-z.-]{20,120}"),
-    "google_client_secret": re.compile(r"[\w-]{20,120}"),
-    "google_private_key": _PEM,
-    "google_app_client_id": re.compile(r"[0-9a-z.-]{20,120}"),
-    "facebook_client_id": re.compile(r"[0-9]{15,17}"),
-    "facebook_client_secret": re.compile(r"[0-9a-f]{32}"),
-    "facebook_private_key": _PEM,
-}
-_ADDED_LATER = frozenset({"google_app_client_id", "facebook_private_key"})
-"""What the first files lacked. Only these are added to a file; one that lacks anything else is damaged."""
+
+def _wanted() -> dict[str, MadeUp]:
+    """Everything that is kept: the server's secret, and what our client at every stand-in provider has."""
+    wanted = {"jwt_secret_key": MadeUp(re.compile(r"[\w-]{64,128}"), lambda: secrets.token_urlsafe(64), first=True)}
+    for provider, entry in PROVIDERS.items():
+        client: type[StandInClient] = entry.stand_in_client()
+        wanted |= {kept_name(provider, name): made_up for name, made_up in client.made_up.items()}
+    return wanted
+
+
+def kept_name(provider: Provider, name: str) -> str:
+    """The name in the file of what a stand-in provider's client calls by a name of its own."""
+    return f"{provider}_{name}"
 
 
 def kept_secrets(path: Path) -> dict[str, str]:
@@ -56,40 +53,32 @@ def kept_secrets(path: Path) -> dict[str, str]:
         )
 
 
-@lru_cache(maxsize=8)  # OpenSSL checks a key for a twentieth of a second, and each key is asked for three times
-def rsa_key(pem: str) -> RSAPrivateKey:
-    """The key in the text. Raises ValueError: it is no RSA key, or a short one."""
-    key = serialization.load_pem_private_key(pem.encode(), password=None)
-    if not isinstance(key, RSAPrivateKey) or key.key_size < _RSA_BITS:
-        raise ValueError("not an RSA key of 2048 bits")
-    return key
-
-
 def _read_whole(path: Path) -> dict[str, str]:
     text = _read(path)
     if text is None:
-        _create(path, _made_up())
+        _create(path, {name: made_up.make() for name, made_up in _wanted().items()})
         text = _read(path)
     kept = _checked(text or "")
-    return kept if kept.keys() >= _SHAPES.keys() else _completed(path)
+    return kept if kept.keys() >= _wanted().keys() else _completed(path)
 
 
 def _checked(text: str) -> dict[str, str]:
-    """The secrets in the file's text, those added later only if they are there.
+    """The secrets in the file's text. Those that the first release did not have may be missing.
 
     Raises ValueError, TypeError or RecursionError.
     """
     kept = json.loads(text)
     if not isinstance(kept, dict):
         raise TypeError("not an object")
-    for name, shape in _SHAPES.items():
-        if name not in kept and name in _ADDED_LATER:
+    wanted = _wanted()
+    for name, made_up in wanted.items():
+        if name not in kept and not made_up.first:
             continue
-        if not isinstance(kept.get(name), str) or not shape.fullmatch(kept[name]):
+        if not isinstance(kept.get(name), str) or not made_up.shape.fullmatch(kept[name]):
             raise ValueError("missing or odd value")
-        if shape is _PEM:
-            rsa_key(kept[name])
-    return {name: kept[name] for name in _SHAPES if name in kept}
+        if made_up.check is not None:
+            made_up.check(kept[name])
+    return {name: kept[name] for name in wanted if name in kept}
 
 
 def _read(path: Path) -> str | None:
@@ -112,7 +101,7 @@ def _completed(path: Path) -> dict[str, str]:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         kept = _checked(_read(path) or "")
-        missing = {name: _MAKERS[name]() for name in _SHAPES if name not in kept}
+        missing = {name: made_up.make() for name, made_up in _wanted().items() if name not in kept}
         if missing:
             with written_beside(path, _text(kept | missing)) as part:
                 part.replace(path)
@@ -123,37 +112,6 @@ def _completed(path: Path) -> dict[str, str]:
 
 def _text(values: dict[str, str]) -> str:
     return json.dumps(values, indent=2)
-
-
-def _private_key() -> str:
-    key = generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode("ascii")
-
-
-def _google_client_id() -> str:
-    return f"{_digits(12)}-sandbox{secrets.token_hex(8)}.apps.googleusercontent.com"
-
-
-def _digits(count: int) -> str:
-    return str(10 ** (count - 1) + secrets.randbelow(9 * 10 ** (count - 1)))
-
-
-_MAKERS: dict[str, Callable[[], str]] = {
-    "jwt_secret_key": lambda: secrets.token_urlsafe(64),
-    "google_client_id": _google_client_id,
-    "google_client_secret": lambda: f"GOCSPX-{secrets.token_urlsafe(24)}",
-    "google_private_key": _private_key,
-    "google_app_client_id": _google_client_id,
-    "facebook_client_id": lambda: _digits(16),
-    "facebook_client_secret": lambda: secrets.token_hex(16),
-    "facebook_private_key": _private_key,
-}
-
-
-def _made_up() -> dict[str, str]:
-    return {name: make() for name, make in _MAKERS.items()}
 
 
 def _refuse(problem: str, remedy: str) -> NoReturn:

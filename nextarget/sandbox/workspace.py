@@ -4,19 +4,20 @@ Secrets are made once and kept beside the sandbox's database, so that tokens and
 """
 
 import ipaddress
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-
 from nextarget.errors import ConfigurationError, SettingProblem
-from nextarget.model import Secret
-from nextarget.sandbox.secrets_file import kept_secrets, rsa_key
+from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
+from nextarget.sandbox.made_up import StandInClient
+from nextarget.sandbox.secrets_file import kept_name, kept_secrets
+from nextarget.settings.catalogue import name_of
 
 SECRETS_FILE = "nextarget-sandbox.json"
 DATABASE_FILE = "nextarget-sandbox.db"
-GRAPH_VERSION = "v26.0"
 SLOW_SECONDS = 15.0
 """Longer than the 10 s after which the server gives a provider up."""
 
@@ -30,33 +31,29 @@ APP_REDIRECT_URIS = (
 
 TEAMS_OWN = frozenset({"APP_REDIRECT_URIS"})
 """What is made up only where a team has not set it: its app is to meet here what it will meet elsewhere."""
-UNUSED = (
-    *("JWT_PREVIOUS_SECRET_KEYS", "HTTPS_PROXY", "NO_PROXY", "FACEBOOK_CONFIG_ID"),
+_UNUSED = (
+    *("JWT_PREVIOUS_SECRET_KEYS", "HTTPS_PROXY", "NO_PROXY"),
     *("RATE_LIMIT_STORAGE_URL", "RATE_LIMIT_BEGIN", "RATE_LIMIT_FINISH", "RATE_LIMIT_REFRESH"),
 )
-"""What has no use here: other secrets sign nothing, providers are on this machine, and there are no limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxConfig:
-    """What the stand-in providers know: the one client of each, and the keys that they sign with.
-
-    `google_client_ids` are the apps' own, of the same project as the server's: an SDK names them as `azp`, or as `aud`
-    when the app asked for no token for its server. `slow_seconds` is how long the fault `slow` takes.
-    """
+    """What the stand-in providers know: our client at each. `slow_seconds` is how long the fault `slow` takes."""
 
     public_url: str
-    google_issuer: str
-    google_client_id: str
-    google_client_ids: tuple[str, ...]
-    google_client_secret: Secret
-    google_redirect_uri: str
-    google_private_key: RSAPrivateKey = field(repr=False)
-    facebook_client_id: str
-    facebook_client_secret: Secret
-    facebook_redirect_uri: str
-    facebook_private_key: RSAPrivateKey = field(repr=False)
+    clients: Mapping[Provider, StandInClient]
     slow_seconds: float = SLOW_SECONDS
+
+
+def unused() -> tuple[str, ...]:
+    """Settings that have no use here: other secrets sign nothing, providers are on this machine, and there are no
+    limits."""
+    return _UNUSED + tuple(
+        name_of(provider, field_name)
+        for provider, entry in PROVIDERS.items()
+        for field_name in entry.stand_in_client().unused
+    )
 
 
 def sandbox_config(directory: Path, host: str, port: int, *, slow_seconds: float = SLOW_SECONDS) -> SandboxConfig:
@@ -66,20 +63,15 @@ def sandbox_config(directory: Path, host: str, port: int, *, slow_seconds: float
     """
     url = _public_url(host, port)
     kept = kept_secrets(directory.absolute() / SECRETS_FILE)
-    return SandboxConfig(
-        public_url=url,
-        google_issuer=f"{url}/sandbox/google",
-        google_client_id=kept["google_client_id"],
-        google_client_ids=(kept["google_app_client_id"],),
-        google_client_secret=Secret(kept["google_client_secret"]),
-        google_redirect_uri=f"{url}/auth/google/callback",
-        google_private_key=rsa_key(kept["google_private_key"]),
-        facebook_client_id=kept["facebook_client_id"],
-        facebook_client_secret=Secret(kept["facebook_client_secret"]),
-        facebook_redirect_uri=f"{url}/auth/facebook/callback",
-        facebook_private_key=rsa_key(kept["facebook_private_key"]),
-        slow_seconds=slow_seconds,
-    )
+    return SandboxConfig(url, _clients(url, kept), slow_seconds)
+
+
+def _clients(url: str, kept: Mapping[str, str]) -> dict[Provider, StandInClient]:
+    clients: dict[Provider, StandInClient] = {}
+    for provider, entry in PROVIDERS.items():
+        client: type[StandInClient] = entry.stand_in_client()
+        clients[provider] = client.of(url, {name: kept[kept_name(provider, name)] for name in client.made_up})
+    return clients
 
 
 def sandbox_values(directory: Path, host: str, port: int) -> dict[str, str]:
@@ -97,21 +89,11 @@ def sandbox_values(directory: Path, host: str, port: int) -> dict[str, str]:
         "PUBLIC_URL": url,
         "DATABASE_URL": f"sqlite:///{directory.absolute() / DATABASE_FILE}",
         "JWT_SECRET_KEY": kept["jwt_secret_key"],
-        "GOOGLE_CLIENT_ID": kept["google_client_id"],
-        "GOOGLE_CLIENT_IDS": kept["google_app_client_id"],
-        "GOOGLE_CLIENT_SECRET": kept["google_client_secret"],
-        "GOOGLE_REDIRECT_URI": f"{url}/auth/google/callback",
-        "GOOGLE_ISSUER": f"{url}/sandbox/google",
-        "GOOGLE_AUTHORIZATION_ENDPOINT": f"{url}/sandbox/google/authorize",
-        "GOOGLE_TOKEN_ENDPOINT": f"{url}/sandbox/google/token",
-        "GOOGLE_JWKS_URI": f"{url}/sandbox/google/jwks",
-        "FACEBOOK_CLIENT_ID": kept["facebook_client_id"],
-        "FACEBOOK_CLIENT_SECRET": kept["facebook_client_secret"],
-        "FACEBOOK_REDIRECT_URI": f"{url}/auth/facebook/callback",
-        "FACEBOOK_GRAPH_URL": f"{url}/sandbox/facebook",
-        "FACEBOOK_AUTHORIZATION_ENDPOINT": f"{url}/sandbox/facebook/dialog/oauth",
-        "FACEBOOK_GRAPH_VERSION": GRAPH_VERSION,
-        "FACEBOOK_JWKS_URI": f"{url}/sandbox/facebook/limited/jwks",
+        **{
+            name_of(provider, field_name): text
+            for provider, client in _clients(url, kept).items()
+            for field_name, text in client.settings().items()
+        },
         "APP_REDIRECT_URIS": ",".join(APP_REDIRECT_URIS),
     }
 

@@ -79,7 +79,7 @@ class NativeSignIn:
             pair = await self._exchange(provider, presented)
         except ProblemError as error:
             metrics.count_login(presented.provider, error)
-            error.facts = {"provider": presented.provider.value, **error.facts}
+            error.facts = {"provider": presented.provider, **error.facts}
             raise
         metrics.count_login(presented.provider)
         return pair
@@ -99,7 +99,7 @@ class NativeSignIn:
             # The provider has vouched for the person, so no stranger can cause it.
             await record_refusal(self._database, error, now)
             raise InvalidRequest(error.detail, note=error.title, facts={"user_id": str(error.user_id)}) from None
-        log.info("login_succeeded", provider=presented.provider.value, user_id=user.id, session_id=session.id)
+        log.info("login_succeeded", provider=presented.provider, user_id=user.id, session_id=session.id)
         return self._sessions.pair(user, session, now)
 
     def _issued(self, nonce: str, now: Millis) -> "_Nonce":

@@ -39,6 +39,7 @@ from nextarget.model import (
     iso_time,
 )
 from nextarget.providers.base import IdentityProvider, oauth_note
+from nextarget.registry import PROVIDERS
 from nextarget.services import accounts
 from nextarget.services.refusals import record_refusal
 from nextarget.services.sessions import Sessions
@@ -105,7 +106,7 @@ class CallbackAnswer:
     issuer: str | None
     error_reason: str | None = None
     error_code: str | None = None
-    """Facebook's further words about `error`."""
+    """Further words about `error`, of a provider that has them."""
 
 
 class _AlreadyUsed(Exception):
@@ -219,8 +220,8 @@ class SignIn:
         return replace(opened, login=replace(opened.login, app=app))
 
     def _why_unknown(self, name: Provider, state: str) -> str:
-        for other in Provider:
-            if other is not name and (opened := open_state(self._keyring, state, other)) is not None:
+        for other in PROVIDERS:
+            if other != name and (opened := open_state(self._keyring, state, other)) is not None:
                 login_id.set(opened.login.id)
                 return f"state of another provider: {other}"
         return "state unknown: not made here, or its secret is not listed"
@@ -317,18 +318,19 @@ class SignIn:
         if login.app is not None:
             facts["client_id"] = login.app.client_id
         reason = error.note or error.title
-        log.warning("login_failed", provider=login.provider.value, code=error.code, reason=reason, **facts)
+        log.warning("login_failed", provider=login.provider, code=error.code, reason=reason, **facts)
         error.told = True
         await record_refusal(self._database, error, self._clock(), login_id=login.id)
 
 
 def _log_success(login: Login, user: User, **facts: str) -> None:
-    log.info("login_succeeded", provider=login.provider.value, user_id=user.id, **facts)
+    log.info("login_succeeded", provider=login.provider, user_id=user.id, **facts)
 
 
 def _provider_error(provider: IdentityProvider, answer: CallbackAnswer) -> ProblemError:
     """The error that a provider sent back with the person (RFC 6749, 4.1.2.1). Its own words are for the log."""
-    note = oauth_note(answer.error, answer.error_description, answer.error_reason, answer.error_code)
+    more = (answer.error_reason, answer.error_code)
+    note = oauth_note(answer.error, answer.error_description, *more, known=provider.error_words)
     for word in (answer.error_reason, answer.error_code, answer.error):
         if word is not None and word in provider.meanings:
             return provider.meanings[word](note=note)

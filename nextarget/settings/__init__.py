@@ -1,27 +1,34 @@
-"""The only reader of the environment and of `.env`; every problem is reported at once, with its remedy.
+"""Reads the environment and `.env`; nothing else does. All problems are reported together, each with its remedy.
 
-Lower rooms never see this one: `runtime` hands them plain arguments.
+Services and the packages below them get plain arguments from `runtime`.
 """
 
+from nextarget.settings.catalogue import Setting, credentials_of, every_setting, file_settings
 from nextarget.settings.crosschecks import doubts
-from nextarget.settings.fields import CREDENTIALS, FILE_SETTINGS, NAMES, SECRET_SETTINGS, Environment, Settings
+from nextarget.settings.fields import Environment, Settings
+from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.shared import metrics_folder, share_metrics
 from nextarget.settings.showing import shown
 from nextarget.settings.sources import Value, Values, read_values
+from nextarget.settings.subsets import DatabaseSettings, PurgeSettings, TokenSettings
 from nextarget.settings.validators import Network, ProxyHeader, is_loopback
 
 __all__ = [
-    "CREDENTIALS",
-    "FILE_SETTINGS",
-    "NAMES",
-    "SECRET_SETTINGS",
+    "DatabaseSettings",
     "Environment",
     "Network",
+    "ProviderSettings",
     "ProxyHeader",
+    "PurgeSettings",
+    "Setting",
     "Settings",
+    "TokenSettings",
     "Value",
     "Values",
+    "credentials_of",
     "doubts",
+    "every_setting",
+    "file_settings",
     "is_loopback",
     "metrics_folder",
     "read_values",

@@ -1,23 +1,19 @@
-"""Every setting, typed, with its default."""
+"""Every setting of the server itself, typed, with its default; those of a provider are beside the provider."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from nextarget.model import Provider
+from nextarget.settings.provider_settings import Fields, ProviderSettings
 from nextarget.settings.validators import (
     AppClientId,
     BrowserOrigin,
-    ClientId,
-    ClientSecret,
     Collector,
     DatabaseUrl,
-    Endpoint,
-    FacebookClientId,
     Hosts,
     Items,
     Network,
@@ -36,10 +32,8 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
-class Settings(BaseModel):
+class Settings(Fields):
     """Every setting, typed. Field names are the variables' names in lower case; descriptions are the README's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, regex_engine="python-re")
 
     environment: Environment = Field(Environment.DEVELOPMENT, description="`production` demands https everywhere.")
     public_url: Origin = Field(
@@ -84,47 +78,10 @@ class Settings(BaseModel):
     )
     json_flow: bool = Field(True, description="Whether tools may sign in without an app; `false` refuses `mode=json`.")
 
-    google_client_id: ClientId | None = Field(None, description="OAuth client id of type *Web application*.")
-    google_client_secret: ClientSecret | None = Field(None, description="Its client secret.")
-    google_redirect_uri: Endpoint | None = Field(None, description="`PUBLIC_URL` + `/auth/google/callback`.")
-    google_client_ids: Annotated[tuple[ClientId, ...], Items] = Field(
-        (), description="Client ids of the apps themselves, accepted in native sign-in beside `GOOGLE_CLIENT_ID`."
+    providers: Mapping[Provider, ProviderSettings] = Field(
+        {}, description="The providers that are on, in the order in which people see them."
     )
-    google_issuer: Endpoint = Field("https://accounts.google.com", description="`iss` of Google's id_tokens.")
-    google_authorization_endpoint: Endpoint = Field(
-        "https://accounts.google.com/o/oauth2/v2/auth", description="Where Google asks the person."
-    )
-    google_token_endpoint: Endpoint = Field(
-        "https://oauth2.googleapis.com/token", description="Where Google redeems codes."
-    )
-    google_jwks_uri: Endpoint = Field(
-        "https://www.googleapis.com/oauth2/v3/certs", description="Where Google publishes its keys."
-    )
-
-    facebook_client_id: FacebookClientId | None = Field(None, description="The *App ID*.")
-    facebook_client_secret: ClientSecret | None = Field(None, description="The *App secret*.")
-    facebook_redirect_uri: Endpoint | None = Field(None, description="`PUBLIC_URL` + `/auth/facebook/callback`.")
-    facebook_config_id: str | None = Field(
-        None,
-        pattern=r"^[0-9]{1,40}$",
-        description="The *Configuration ID* of Facebook Login for Business, if it is used.",
-    )
-    facebook_pkce: bool = Field(
-        False, description="Whether Facebook binds each code to its login, by `openid`, nonce and PKCE; recommended."
-    )
-    facebook_graph_version: str = Field(
-        "v26.0", pattern=r"^v[0-9]{1,3}\.[0-9]$", description="Version of the Graph API."
-    )
-    facebook_graph_url: Endpoint = Field("https://graph.facebook.com", description="Where the Graph API is.")
-    facebook_authorization_endpoint: Endpoint | None = Field(
-        None,
-        description="Where Facebook asks the person; the login dialog of `FACEBOOK_GRAPH_VERSION` unless set.",
-    )
-
-    facebook_jwks_uri: Endpoint = Field(
-        "https://limited.facebook.com/.well-known/oauth/openid/jwks/",
-        description="Where Facebook publishes the keys of Limited Login.",
-    )
+    """No setting by itself: made of every provider's own, which `catalogue.py` lists in this place."""
 
     https_proxy: ProxyUrl | None = Field(
         None,
@@ -180,60 +137,3 @@ class Settings(BaseModel):
     log_format: Literal["console", "json"] | None = Field(
         None, description="`console` on a terminal, else `json`, unless set."
     )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _in_any_case(cls, value: object, info: ValidationInfo) -> object:
-        """One of a list of words is that word, however it is written."""
-        if isinstance(value, str) and value.isascii():
-            return next((word for word in words_of(info.field_name or "") if word.lower() == value.lower()), value)
-        return value
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
-        """None: any URL may hold a password. `check-config` shows what may be shown."""
-        yield from ()
-
-    @property
-    def providers(self) -> tuple[Provider, ...]:
-        """Those that are configured: all of their credentials are set, or none is."""
-        return tuple(provider for provider in Provider if getattr(self, f"{provider}_client_id"))
-
-
-@cache
-def words_of(field_name: str) -> tuple[str, ...]:
-    """The words that a setting takes, when it takes no other text: those of its type."""
-    words: list[str] = []
-    kinds: list[object] = [Settings.model_fields[field_name].annotation]
-    while kinds:
-        kind = kinds.pop()
-        if isinstance(kind, str):
-            words.append(kind)
-        elif isinstance(kind, type) and issubclass(kind, StrEnum):
-            words += kind
-        elif kind is bool:
-            words += ("true", "false")
-        elif kind is not type(None):
-            if not (parts := get_args(kind)):
-                return ()
-            kinds += reversed(parts)
-    return tuple(words)
-
-
-CREDENTIALS = {
-    provider: tuple(f"{provider.upper()}_{part}" for part in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI"))
-    for provider in Provider
-}
-"""A provider is on when all of these are set, off when none is."""
-
-SECRET_SETTINGS = frozenset(
-    {"JWT_SECRET_KEY", "JWT_PREVIOUS_SECRET_KEYS", "GOOGLE_CLIENT_SECRET", "FACEBOOK_CLIENT_SECRET"}
-)
-"""Shown masked."""
-
-FILE_SETTINGS = SECRET_SETTINGS | {"DATABASE_URL", "RATE_LIMIT_STORAGE_URL", "HTTPS_PROXY"}
-"""Readable from a file, since they may hold a password: `DATABASE_URL_FILE=/run/secrets/database`."""
-
-LOWER_CASE_TOO = frozenset({"HTTPS_PROXY", "NO_PROXY"})
-"""Known to other programs by these names in lower case as well, which win, as they do with curl."""
-
-NAMES = {name.upper(): name for name in Settings.model_fields}

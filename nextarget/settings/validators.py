@@ -230,13 +230,8 @@ def _credential(text: str) -> str:
     return text
 
 
-def _client_id(text: str) -> str:
-    if "," in text:
-        raise ValueError("holds a comma, and is one client id. Further ones of Google's belong into GOOGLE_CLIENT_IDS.")
-    return _credential(text)
-
-
-def _one_client_id(text: str) -> str:
+def one_client_id(text: str) -> str:
+    """Where no setting takes more of them."""
     if "," in text:
         raise ValueError("holds a comma, and is one client id. Name one.")
     return text
@@ -245,6 +240,12 @@ def _one_client_id(text: str) -> str:
 def _client_secret(secret: Secret) -> Secret:
     _credential(secret.reveal())
     return secret
+
+
+def parameters_in(url: str | None) -> frozenset[str]:
+    """The names of the parameters in a URL's query."""
+    query = (url or "").partition("?")[2]
+    return frozenset(parameter for parameter, _ in parse_qsl(query, keep_blank_values=True))
 
 
 def _hosts(value: object) -> object:
@@ -261,11 +262,14 @@ def _items(value: object) -> object:
 
 ProxyHeader = Literal["X-Forwarded-For", "Forwarded"]
 Origin = Annotated[str, AfterValidator(_origin)]
-Endpoint = Annotated[str, AfterValidator(_endpoint)]
-ClientId = Annotated[str, AfterValidator(_client_id)]
-FacebookClientId = Annotated[str, AfterValidator(_one_client_id), AfterValidator(_credential)]
-ClientSecret = Annotated[Secret, BeforeValidator(_as_secret), AfterValidator(_client_secret)]
-SigningSecret = Annotated[Secret, BeforeValidator(_as_secret), AfterValidator(_signing_secret)]
+ENDPOINT = object()
+"""The mark of an `Endpoint`, by which such settings are found."""
+Endpoint = Annotated[str, AfterValidator(_endpoint), ENDPOINT]
+Credential = AfterValidator(_credential)
+SecretText = Annotated[Secret, BeforeValidator(_as_secret)]
+"""Any setting of this type is shown masked, and may come from a file."""
+ClientSecret = Annotated[SecretText, AfterValidator(_client_secret)]
+SigningSecret = Annotated[SecretText, AfterValidator(_signing_secret)]
 Network = IPv4Network | IPv6Network
 RedirectUri = Annotated[str, AfterValidator(_redirect_uri)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
@@ -276,4 +280,4 @@ BrowserOrigin = Annotated[str, AfterValidator(_browser_origin)]
 Items = BeforeValidator(_items)
 Hosts = BeforeValidator(_hosts)
 Text = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$", max_length=200)]
-AppClientId = Annotated[Text, AfterValidator(_one_client_id)]
+AppClientId = Annotated[Text, AfterValidator(one_client_id)]

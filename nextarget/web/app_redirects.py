@@ -61,7 +61,7 @@ def _redirect(address: ReturnAddress, answer: dict[str, str], issuer: str) -> we
 
 
 def _location(address: ReturnAddress, answer: dict[str, str], issuer: str) -> str:
-    """It ends in an empty fragment, since a browser would take along the one that it has, such as Facebook's `#_=_`
+    """It ends in an empty fragment, since a browser would take along the one that it has, such as a provider's `#_=_`
     (RFC 9110, 10.2.2). No redirect that is listed has one (RFC 6749, 3.1.2)."""
     if address.state is not None:
         answer["state"] = address.state

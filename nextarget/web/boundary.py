@@ -41,7 +41,7 @@ from nextarget.web.rate_limits import show_allowance
 from nextarget.web.requests.grammar import COOKIES_TOO_LARGE, FIELD_TOO_LARGE, flaw
 from nextarget.web.requests.negotiation import wants_page
 
-PAGE_ROUTES = frozenset({"start", "callback", "authorize"})
+PAGE_ROUTES = frozenset({"start", "callback", "posted-callback", "authorize"})
 """Names of the routes that people's browsers open: on these an error may be a page."""
 
 OAUTH_ROUTES = frozenset({"authorize", "token", "revoke"})

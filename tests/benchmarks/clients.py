@@ -43,7 +43,7 @@ class Clients:
 
     def _sign_in(self, db: Connection, count: int) -> tuple[User, list[TokenPair]]:
         now, making = self._runtime.clock(), self._runtime.sessions
-        user = accounts.create_test_user(db, "ada@x.example", Provider.GOOGLE, now=now)
+        user = accounts.create_test_user(db, "ada@x.example", Provider("google"), now=now)
         opened = [making.new(user.id, label=None, now=now) for _ in range(count)]
         for session in opened:
             sessions.add(db, session)
@@ -96,9 +96,9 @@ class Clients:
         codes = [secrets.token_urlsafe(32) for _ in range(count)]
         for number, code in enumerate(codes):
             if number % CODES_OF_USER == 0:  # few people sign in a hundred times, and displace a session with each
-                user = accounts.create_test_user(db, f"{uuid.uuid4()}@x.example", Provider.GOOGLE, now=now)
+                user = accounts.create_test_user(db, f"{uuid.uuid4()}@x.example", Provider("google"), now=now)
             state = digest(f"state of {code}")
-            login = Login(str(uuid.uuid4()), state, Provider.GOOGLE, LoginMode.APP, now, later, app)
+            login = Login(str(uuid.uuid4()), state, Provider("google"), LoginMode.APP, now, later, app)
             logins.use(db, login, user_id=user.id, code=AuthorizationCode(digest(code), later), now=now)
         return codes
 

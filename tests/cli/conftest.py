@@ -21,6 +21,9 @@ from nextarget.services import accounts
 from nextarget.settings import read_values
 from tests import running as servers
 from tests.serving import SECRET
+from tests.templates import put_migrated
+
+GOOGLE = Provider("google")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def folder(tmp_path, monkeypatch, request) -> Path:
     """With --database postgresql, commands work on a database there unless they are told otherwise."""
     monkeypatch.chdir(tmp_path)
     if request.config.getoption("--database") == "postgresql":
-        monkeypatch.setenv("DATABASE_URL", servers.database_in(tmp_path))
+        monkeypatch.setenv("DATABASE_URL", servers.database_in(tmp_path, migrated=False))
     return tmp_path
 
 
@@ -154,7 +157,9 @@ def at_terminal(command, environ) -> Iterator[Callable[..., Terminal]]:
 
 @pytest.fixture
 def runtime(secret, run, folder):
-    """The database of this folder, as the program made it."""
+    """The database of this folder."""
+    if "DATABASE_URL" not in os.environ:
+        put_migrated(folder / "nextarget.db")
     assert run("init-db").status == 0
     runtime = Runtime(read_values(folder).settings())
     yield runtime
@@ -166,9 +171,9 @@ def admit(runtime) -> Callable[..., User]:
     """Makes a user; each call is a second later than the one before."""
     seconds = iter(range(1_700_000_000, 1_800_000_000))
 
-    def admit(email: str | None, provider: Provider = Provider.GOOGLE, subject: str | None = None) -> User:
+    def admit(email: str | None, provider: Provider = GOOGLE, subject: str | None = None) -> User:
         now = Millis(next(seconds) * 1000)
-        identity = Identity(provider, subject or f"subject-{now}", email, email_verified=provider == Provider.GOOGLE)
+        identity = Identity(provider, subject or f"subject-{now}", email, email_verified=provider == Provider("google"))
         return runtime.database.write_now(accounts.admit, identity, now=now)
 
     return admit

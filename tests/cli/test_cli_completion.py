@@ -18,7 +18,7 @@ import typer.main
 
 from nextarget.cli import completion
 from nextarget.cli.main import app
-from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from tests.conftest import need
 
 HANG_SECONDS = 60
@@ -247,7 +247,7 @@ def test_what_is_offered_depends_on_what_is_there(run) -> None:
     assert offered("list") == ["list-users"]
     assert offered("bogus", "") == []
     assert offered("show-user", "") == []
-    assert offered("list-users", "--provider", "") == list(Provider)
+    assert offered("list-users", "--provider", "") == list(PROVIDERS)
     assert offered("list-users", "--provider", "=", "goo") == ["google"]
     assert offered("list-users", "--provider=g") == ["--provider=google"]
     assert offered("list-users", "--limit", "") == []

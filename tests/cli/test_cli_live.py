@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from nextarget.cli import live
 from nextarget.errors import DatabaseUnavailable
+from nextarget.services import live_checks
 from tests.conftest import need
 from tests.postgres import Cluster, name_of
 from tests.running import free_listener
@@ -214,7 +214,7 @@ def test_nobody_is_asked_while_settings_are_wrong(run, monkeypatch):
 def test_a_database_that_never_answers_is_given_up(run, monkeypatch):
     """However it hangs, and wherever: the question has its time, and the answer is that there was none."""
     over = threading.Event()
-    monkeypatch.setattr(live, "ANSWER_SECONDS", 0)
+    monkeypatch.setattr(live_checks, "ANSWER_SECONDS", 0)
 
     def hang(_db: object) -> None:
         over.wait()

@@ -148,7 +148,7 @@ def test_emails_and_labels_are_fields_wherever_they_are_listed(run, runtime, adm
 def test_emails_in_sentences_come_after_the_id_and_cannot_pass_for_another(run, admit) -> None:
     """The id is the first word; what an email says comes after it, on the same line."""
     forged = "grace@example.org),\n0000(google"
-    both = [admit(f"{forged}@x.example"), admit(f"{forged}@X.example", Provider.FACEBOOK)]
+    both = [admit(f"{forged}@x.example"), admit(f"{forged}@X.example", Provider("facebook"))]
     refused = run("deactivate-user", both[0].email)
     assert [line.split()[0] for line in refused.err.splitlines()[1:]] == [user.id for user in both]
     done = run("deactivate-user", both[0].id)

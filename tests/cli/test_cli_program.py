@@ -125,7 +125,7 @@ def test_wrong_settings_are_listed_one_a_line_with_status_78(run, monkeypatch):
     """Every problem is reported in one go, under a heading that counts them."""
     monkeypatch.setenv("PORT", "many")
     monkeypatch.setenv("GOOGLE_CLIENT_ID", "1234.apps.googleusercontent.com")
-    result = run("list-users")
+    result = run("serve")
     assert result.status == 78
     assert result.out == ""
     heading, *problems = result.err.splitlines()
@@ -138,7 +138,7 @@ def test_wrong_settings_are_listed_one_a_line_with_status_78(run, monkeypatch):
 def test_a_misspelt_setting_in_dotenv_is_pointed_out_when_settings_are_wrong(run, folder):
     """Whoever misspells JWT_SECRET_KEY is told so beside being told that it is missing."""
     (folder / ".env").write_text("JWT_SECERT_KEY=whatever\n")
-    result = run("list-users")
+    result = run("issue-token", "--user-id", "x")
     assert result.status == 78
     assert "JWT_SECERT_KEY is not a setting. Was JWT_SECRET_KEY meant?" in result.err
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import nextarget
-from nextarget.sandbox.workspace import TEAMS_OWN, UNUSED, sandbox_values
+from nextarget.sandbox.workspace import TEAMS_OWN, sandbox_values, unused
 from tests.apps import App
 from tests.running import free_port, open_browser
 from tests.serving import Served, served
@@ -47,7 +47,7 @@ def test_the_page_on_emulators_lists_what_the_sandbox_does_not_go_by(folder: Pat
     page = (Path(nextarget.__file__).parents[1] / "docs/apps/emulators-and-phones.md").read_text(encoding="utf-8")
     listed = page.partition("no use for:")[2].partition("Where one of them")[0]
     names = re.findall(r"`([A-Z_]+)`", listed)
-    assert sorted(names) == sorted((sandbox_values(folder, "127.0.0.1", 8000).keys() - TEAMS_OWN) | set(UNUSED))
+    assert sorted(names) == sorted((sandbox_values(folder, "127.0.0.1", 8000).keys() - TEAMS_OWN) | set(unused()))
 
 
 @pytest.fixture

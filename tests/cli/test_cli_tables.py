@@ -15,6 +15,7 @@ from nextarget.cli import tables
 from nextarget.cli.output import printable
 from nextarget.cli.tables import Column, print_facts, print_table
 from nextarget.model import Provider, iso_time
+from nextarget.registry import PROVIDERS
 from nextarget.storage.rows import sessions, users
 
 LONG = "christopher.robin.milne@hundred-acre.wood.example"
@@ -30,7 +31,7 @@ def shown(terminal) -> str:
 @pytest.mark.parametrize("columns", [20, 40, 73, 80, 110, 200])
 def test_emails_and_ids_are_whole_however_narrow_the_terminal(at_terminal, admit, columns: int) -> None:
     """Both can be copied: no line break is put into them, and no id is shortened to what other commands refuse."""
-    people = [admit(LONG), admit("ada@example.org"), admit(None, Provider.FACEBOOK)]
+    people = [admit(LONG), admit("ada@example.org"), admit(None, Provider("facebook"))]
     text = shown(at_terminal("list-users", columns=columns))
     for user in people:
         assert user.id in text
@@ -55,9 +56,9 @@ def test_what_there_is_none_of_is_said(at_terminal, execute, admit, columns: int
     """A header alone, or nothing at all, looks like a fault. Pipes get no line, JSON an empty list."""
     user = admit("ada@example.org")
     text = shown(at_terminal("show-user", user.id, columns=columns))
-    assert "No session stands.\n" in text
+    assert "There is no active session.\n" in text
     assert "expires" not in text
-    assert shown(at_terminal("list-users", "--email", "nobody*", columns=columns)) == "No user is such.\n"
+    assert shown(at_terminal("list-users", "--email", "nobody*", columns=columns)) == "No user fits these options.\n"
     for none in (execute("list-users", "--inactive"), execute("list-users", "--inactive", "--json")):
         assert (none.status, none.out, none.err) in {(0, "", ""), (0, "[]\n", "")}
     assert execute("delete-user", user.id, "--yes").status == 0
@@ -173,10 +174,10 @@ def test_a_table_is_written_in_parts_while_its_rows_are_read(monkeypatch, total:
 
 def test_the_newest_users_come_first_when_asked(run, admit, monkeypatch) -> None:
     """Page after page, with every filter, and as many as are wanted."""
-    from nextarget.cli import users as commands
+    from nextarget.services import administration
 
-    monkeypatch.setattr(commands, "_PAGE", 2)
-    made = [admit(f"user{number}@example.org", list(Provider)[number % 2]) for number in range(7)]
+    monkeypatch.setattr(administration, "PAGE", 2)
+    made = [admit(f"user{number}@example.org", list(PROVIDERS)[number % 2]) for number in range(7)]
 
     def listed(*options: str) -> list[str]:
         result = run("list-users", "--newest", *options)
@@ -192,9 +193,9 @@ def test_the_newest_users_come_first_when_asked(run, admit, monkeypatch) -> None
 
 def test_listing_the_newest_reads_one_page_for_each_page(run, runtime, admit, monkeypatch) -> None:
     """No more is read than is shown, from either end."""
-    from nextarget.cli import users as commands
+    from nextarget.services import administration
 
-    monkeypatch.setattr(commands, "_PAGE", 2)
+    monkeypatch.setattr(administration, "PAGE", 2)
     for number in range(5):
         admit(f"user{number}@example.org")
     sizes = []

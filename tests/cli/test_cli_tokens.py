@@ -144,7 +144,7 @@ def test_without_create_an_unknown_email_is_refused_and_nobody_is_made(run, admi
 def test_an_email_of_several_users_of_a_provider_is_refused_with_their_ids(run, admit):
     """An address can be reassigned: it is no key."""
     both = [admit("ada@example.org"), admit("ada@example.org")]
-    admit("ada@example.org", Provider.FACEBOOK)
+    admit("ada@example.org", Provider("facebook"))
     result = run("issue-token", "--email", "ada@example.org", "--provider", "google")
     assert result.status == 1
     assert all(user.id in result.err for user in both)

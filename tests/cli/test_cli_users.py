@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from nextarget.cli import users as commands
 from nextarget.model import Provider
+from nextarget.services import administration
 from nextarget.storage.rows import sessions
 
 
 def test_piped_users_are_tab_separated_lines_oldest_first(run, admit):
     """One user a line, without header or decoration, fields as the help says."""
     first = admit("ada@example.org")
-    second = admit(None, Provider.FACEBOOK)
+    second = admit(None, Provider("facebook"))
     result = run("list-users")
     assert (result.status, result.err) == (0, "")
     assert [line.split("\t") for line in result.out.splitlines()] == [
@@ -30,7 +30,7 @@ def test_a_tab_or_line_break_in_an_email_does_not_break_the_line(run, admit):
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5])
 def test_listed_json_is_one_array_however_many_users_and_pages(run, admit, monkeypatch, count):
     """The array is valid JSON for no users, for one, and across pages."""
-    monkeypatch.setattr(commands, "_PAGE", 2)
+    monkeypatch.setattr(administration, "PAGE", 2)
     emails = [admit(f"user{number}@example.org").email for number in range(count)]
     listed = json.loads(run("list-users", "--json").out)
     assert [user["email"] for user in listed] == emails
@@ -40,7 +40,7 @@ def test_listed_json_is_one_array_however_many_users_and_pages(run, admit, monke
 
 def test_listing_reads_no_more_pages_than_are_asked_for(run, runtime, admit, monkeypatch):
     """Only one page is held at a time, and what nobody will see is not read."""
-    monkeypatch.setattr(commands, "_PAGE", 2)
+    monkeypatch.setattr(administration, "PAGE", 2)
     for number in range(7):
         admit(f"user{number}@example.org")
     pages = []
@@ -60,7 +60,7 @@ def test_filters_narrow_the_list(run, admit):
     """By provider, by state, by a pattern of the email."""
     admit("ada@example.org")
     admit("grace@example.com")
-    admit("ada@example.org", Provider.FACEBOOK)
+    admit("ada@example.org", Provider("facebook"))
     assert run("deactivate-user", "grace@example.com").status == 0
 
     def emails(*options):
@@ -110,7 +110,7 @@ def test_an_unknown_user_is_a_sentence_and_status_1(run, runtime):
 @pytest.mark.parametrize("name", ["show-user", "deactivate-user", "activate-user", "delete-user", "revoke-sessions"])
 def test_an_email_of_several_users_is_refused_with_their_ids(run, admit, name):
     """The same email at two providers is two users: one must be named by id."""
-    both = [admit("ada@example.org"), admit("ada@example.org", Provider.FACEBOOK)]
+    both = [admit("ada@example.org"), admit("ada@example.org", Provider("facebook"))]
     result = run(name, "ada@example.org")
     assert result.status == 1
     assert all(user.id in result.err for user in both)
@@ -119,7 +119,7 @@ def test_an_email_of_several_users_is_refused_with_their_ids(run, admit, name):
 @pytest.mark.parametrize("name", ["show-user", "deactivate-user", "activate-user", "delete-user", "revoke-sessions"])
 def test_an_email_in_another_case_shadows_nobody(run, admit, name):
     """One user fits to the letter and another in another case: neither is touched, and both are named."""
-    both = [admit("ada@example.org"), admit("Ada@example.org", Provider.FACEBOOK)]
+    both = [admit("ada@example.org"), admit("Ada@example.org", Provider("facebook"))]
     options = ["--yes"] if name == "delete-user" else []
     for email in ("ada@example.org", "Ada@example.org"):
         result = run(name, email, *options)

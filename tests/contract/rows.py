@@ -20,6 +20,8 @@ from nextarget.storage.engines.database import Connection
 from nextarget.storage.rows import logins, sessions, users
 from nextarget.tokens.refresh import NEW_SESSION
 
+GOOGLE = Provider("google")
+
 NOW = Millis(1_900_000_000_000)
 HOUR = 3_600_000
 NEVER = Millis(0)
@@ -35,7 +37,7 @@ def digest_of(text: str) -> str:
 
 
 def identity(subject: str = "1", email: str | None = "ada@x.example", **changed: object) -> Identity:
-    facts = {"provider": Provider.GOOGLE, "email_verified": email is not None} | changed
+    facts = {"provider": Provider("google"), "email_verified": email is not None} | changed
     return Identity(subject=subject, email=email, **facts)
 
 
@@ -56,7 +58,7 @@ def standing(db: Connection, session_id: str, now: Millis) -> tuple[Session, Use
     return sessions.all_standing(db, [session_id], now).get(session_id)
 
 
-def begun(state: str, *, provider: Provider = Provider.GOOGLE, app: AppRequest | None = None) -> Login:
+def begun(state: str, *, provider: Provider = GOOGLE, app: AppRequest | None = None) -> Login:
     """A login that began now, as its state says; nothing of it is stored yet."""
     mode = LoginMode.APP if app else LoginMode.JSON
     return Login(str(uuid.uuid4()), digest_of(state), provider, mode, NOW, later(HOUR), app)

@@ -36,7 +36,7 @@ def test_a_state_is_unused_until_a_login_has_succeeded(database: Database) -> No
 def test_a_state_belongs_to_one_login_whatever_else_it_says(database: Database) -> None:
     """Two logins with one state would be one login: provider and id do not make another of it."""
     database.write_now(add_login, "state")
-    assert database.write_now(use, begun("state", provider=Provider.FACEBOOK)) is False
+    assert database.write_now(use, begun("state", provider=Provider("facebook"))) is False
 
 
 def test_a_use_that_is_rolled_back_uses_nothing_up(database: Database) -> None:
@@ -99,7 +99,7 @@ async def main(address, digest):
     database.open()
     print("ready", flush=True)
     sys.stdin.readline()
-    login = Login("login", digest, Provider.GOOGLE, LoginMode.JSON, 1, 2)
+    login = Login("login", digest, Provider("google"), LoginMode.JSON, 1, 2)
     facts = {"user_id": "user", "session_id": "session", "now": 1}
     for used in await asyncio.gather(*(database.write(logins.use, login, **facts) for _ in range(8))):
         if used:

@@ -25,7 +25,7 @@ READ = Generations(3, 5, 7, floor=2, rotated_at=NOW, recovered_at=Millis(NOW + 1
 
 def open_session(database: Database, generations: Generations = NEW_SESSION) -> tuple[Session, User]:
     """A session of somebody new."""
-    identity = Identity(Provider.GOOGLE, str(uuid.uuid4()), "ada@x.example", email_verified=True)
+    identity = Identity(Provider("google"), str(uuid.uuid4()), "ada@x.example", email_verified=True)
     facts = {"subject_digest": identity.subject, "new_id": str(uuid.uuid4()), "now": NOW}
     user = database.write_now(users.admit, identity, **facts)
     session = Session(str(uuid.uuid4()), user.id, "app", "Ada's phone", NOW, LATER, None, generations)

@@ -13,7 +13,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from nextarget.sandbox.workspace import sandbox_config, sandbox_values
 from nextarget.web.app import create_app
 from nextarget.web.server.accepting import Site
 from nextarget.web.server.runner import GuardedRunner
-from tests.running import Browser, free_listener, furnish, sandbox_settings
+from tests.running import Browser, free_listener, furnish, sandbox_settings, sending_back_to
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NAME = "auth.example.org"
@@ -42,8 +42,8 @@ async def stand_ins(directory: Path, public_url: str) -> AsyncIterator[dict[str,
     furnish(directory)
     listener = free_listener()
     port = listener.getsockname()[1]
-    redirects = {f"{name}_redirect_uri": f"{public_url}/auth/{name}/callback" for name in ("google", "facebook")}
-    config = replace(sandbox_config(directory, "127.0.0.1", port), **redirects)
+    redirect_uris = {name: f"{public_url}/auth/{name}/callback" for name in ("google", "facebook")}
+    config = sending_back_to(redirect_uris, sandbox_config(directory, "127.0.0.1", port))
     runner = GuardedRunner(create_app(Runtime(sandbox_settings(directory, port)), config))
     await runner.setup()
     try:
@@ -51,8 +51,8 @@ async def stand_ins(directory: Path, public_url: str) -> AsyncIterator[dict[str,
         yield sandbox_values(directory, "127.0.0.1", port) | {
             "ENVIRONMENT": "production",
             "PUBLIC_URL": public_url,
-            "GOOGLE_REDIRECT_URI": redirects["google_redirect_uri"],
-            "FACEBOOK_REDIRECT_URI": redirects["facebook_redirect_uri"],
+            "GOOGLE_REDIRECT_URI": redirect_uris["google"],
+            "FACEBOOK_REDIRECT_URI": redirect_uris["facebook"],
             "DATABASE_URL": f"sqlite:///{directory / 'served.db'}",
             "RATE_LIMIT_ENABLED": "true",
             "TRUSTED_PROXIES": "127.0.0.1",

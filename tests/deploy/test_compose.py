@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 import nextarget
-from nextarget.settings import FILE_SETTINGS, NAMES, read_values
+from nextarget.settings import every_setting, file_settings, read_values
 from tests.deploy.documents import blocks, environment, run, stages
 from tests.deploy.site import DEPLOY
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 SERVER = SERVICES["server"]
-KNOWN = NAMES.keys() | {f"{name}_FILE" for name in FILE_SETTINGS}
+KNOWN = every_setting().keys() | {f"{name}_FILE" for name in file_settings()}
 
 
 def test_the_compose_file_has_the_form_of_the_specification() -> None:
@@ -125,6 +125,5 @@ def test_the_readme_makes_every_file_that_the_compose_file_wants(tmp_path: Path)
     inside = {key: text.replace("/run/secrets", str(folder / "secrets")) for key, text in SERVER["environment"].items()}
     settings = read_values(tmp_path, environ=environment(stages()[1]) | given | inside).settings()
     assert settings.database_url.startswith("postgresql://nextarget:")
-    assert settings.google_client_id
-    assert settings.facebook_client_id is None
+    assert list(settings.providers) == ["google"]
     assert str(settings.environment) == "production"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from aiohttp.test_utils import make_mocked_request
 
-from nextarget.settings import NAMES, read_values
+from nextarget.settings import every_setting, read_values
 from nextarget.web.requests.client_address import client_networks
 from nextarget.web.server.runner import SHUTDOWN_SECONDS
 from tests.deploy.documents import README, environment, section, stages, texts
@@ -40,7 +40,7 @@ def test_every_file_of_the_folder_is_told_of() -> None:
 def test_every_setting_that_the_page_names_exists() -> None:
     """A renamed setting is renamed here too."""
     words = set(re.findall(r"`([A-Z][A-Z]+_[A-Z_]+)\b", README))
-    assert words - NAMES.keys() - {f"{name}_FILE" for name in NAMES} == set()
+    assert words - every_setting().keys() - {f"{name}_FILE" for name in every_setting()} == set()
 
 
 def test_what_the_page_quotes_is_what_the_program_says() -> None:
@@ -64,7 +64,7 @@ def test_every_health_route_that_a_file_names_is_a_route(name: str) -> None:
 def test_fly_runs_the_image_with_settings_that_are_settings() -> None:
     """With the secrets that the page sets, nothing is missing."""
     own = environment(FINAL) | FLY["env"]
-    assert set(FLY["env"]) <= NAMES.keys()
+    assert set(FLY["env"]) <= every_setting().keys()
     secrets = set(re.findall(r"fly secrets set .*?([A-Z][A-Z_]+)=", section("Fly.io")))
     assert secrets == {"JWT_SECRET_KEY", "GOOGLE_CLIENT_SECRET", "TRUSTED_PROXIES"}
     given = own | {"JWT_SECRET_KEY": SECRET, "GOOGLE_CLIENT_SECRET": "GOCSPX-not-a-real-one"}

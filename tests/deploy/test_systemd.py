@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nextarget.settings import FILE_SETTINGS, NAMES, Settings
+from nextarget.settings import Settings, every_setting, file_settings
 from nextarget.web.server.runner import SHUTDOWN_SECONDS
 from tests.conftest import need
 from tests.deploy.documents import unit, unit_environment, values
@@ -15,7 +15,11 @@ from tests.deploy.site import DEPLOY
 SERVICE = unit("nextarget.service")
 BACKUP = unit("nextarget-backup.service")
 SERVICES = ("nextarget.service", "nextarget-backup.service")
-KNOWN = NAMES.keys() | {f"{name}_FILE" for name in FILE_SETTINGS} | {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+KNOWN = (
+    every_setting().keys()
+    | {f"{name}_FILE" for name in file_settings()}
+    | {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+)
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,14 +1,18 @@
 """A browser app that is served from elsewhere: what a real browser lets it read, and what not."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page
 
+from tests.e2e.conftest import another_site
 from tests.running import Server, running
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CALL = """async ([url, options]) => {
     try {
@@ -27,25 +31,24 @@ async def call(page: Page, url: str, method: str = "GET", **options: Any) -> dic
     return await page.evaluate(CALL, [url, {"method": method, **options}])
 
 
-@pytest.fixture
-async def app_port(aiohttp_server: Callable[..., Any]) -> int:
+@pytest_asyncio.fixture(loop_scope="session")
+async def app_port() -> AsyncIterator[int]:
     """Serves an empty page at `http://127.0.0.1:port` and `http://localhost:port`, which are two origins."""
 
     async def page(_request: web.Request) -> web.Response:
         return web.Response(text="<!doctype html><title>An app</title>", content_type="text/html")
 
-    app = web.Application()
-    app.router.add_get("/", page)
-    return (await aiohttp_server(app)).port
+    async with another_site(page) as port:
+        yield port
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def shared(tmp_path: Path, app_port: int) -> AsyncIterator[Server]:
     async with running(tmp_path, CORS_ALLOW_ORIGINS=f"http://127.0.0.1:{app_port}") as server:
         yield server
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(chromium: Browser) -> AsyncIterator[Page]:
     context = await chromium.new_context()
     yield await context.new_page()

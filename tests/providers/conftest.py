@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 
 from nextarget.model import Secret
 from nextarget.providers.base import open_session
-from nextarget.providers.facebook import FacebookConfig
-from nextarget.providers.google import GoogleConfig
+from nextarget.providers.settings.facebook import FacebookSettings
+from nextarget.providers.settings.google import GoogleSettings
 from nextarget.tokens.keyring import SigningKey
 from nextarget.tokens.login import LoginSecrets, login_secrets
 from tests.tokens.forging import encoded
 
-GOOGLE = GoogleConfig(
+GOOGLE = GoogleSettings(
     client_id="123456789012-app.apps.googleusercontent.com",
     client_secret=Secret("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"),
     redirect_uri="https://id.example.com/auth/google/callback",
@@ -28,7 +28,7 @@ GOOGLE = GoogleConfig(
     token_endpoint="https://oauth2.google.example/token",
     jwks_uri="https://www.google.example/oauth2/v3/certs",
 )
-FACEBOOK = FacebookConfig(
+FACEBOOK = FacebookSettings(
     client_id="1234567890123999",
     client_secret=Secret("0123456789abcdef0123456789abcdef"),
     redirect_uri="https://id.example.com/auth/facebook/callback",

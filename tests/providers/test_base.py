@@ -10,6 +10,8 @@ from nextarget.errors import ProviderFailed, ProviderUnavailable
 from nextarget.model import Provider as Name
 from nextarget.providers import base
 from nextarget.providers.base import MAX_ANSWER_BYTES, Answer, ProviderHttp
+from nextarget.providers.facebook import Facebook
+from nextarget.providers.google import Google
 from tests.providers.conftest import Provider, Wire, http_answer
 
 URL = "https://provider.example/token"
@@ -18,7 +20,7 @@ FORM = {"code": "a-code-that-nobody-else-may-see", "client_secret": "a-secret-th
 
 @pytest.fixture
 def asking(http: aiohttp.ClientSession) -> ProviderHttp:
-    return ProviderHttp(http, Name.GOOGLE)
+    return ProviderHttp(http, Name("google"))
 
 
 def refused_connection() -> aiohttp.ClientConnectorError:
@@ -232,7 +234,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
 
 async def test_no_cookie_is_kept(http: aiohttp.ClientSession, wire: Wire) -> None:
     """Requests for one person carry nothing over from another's, and say what they want and who asks."""
-    asking = ProviderHttp(http, Name.FACEBOOK)
+    asking = ProviderHttp(http, Name("facebook"))
     wire.answer = http_answer(b"{}", "Set-Cookie: a=b; Path=/", "Content-Length: 2", "Connection: close")
     for _ in range(2):
         assert (await asking.get(wire.url)).ok
@@ -272,9 +274,10 @@ def test_the_note_of_an_oauth_error_holds_neither_emails_nor_tokens(text: str, w
 )
 def test_the_note_of_an_oauth_error_names_its_code(code: str) -> None:
     """What an operator needs to know most is which error it was, as code, as Facebook's further words, or told."""
-    assert base.oauth_note(code, "Bad Request") == f"{code}: Bad Request"
-    assert base.oauth_note("x", None, code, None) == f"x, {code}"
-    assert base.oauth_note("x", f"Error 400: {code}.") == f"x: Error 400: {code}."
+    known = Google.error_words | Facebook.error_words
+    assert base.oauth_note(code, "Bad Request", known=known) == f"{code}: Bad Request"
+    assert base.oauth_note("x", None, code, None, known=known) == f"x, {code}"
+    assert base.oauth_note("x", f"Error 400: {code}.", known=known) == f"x: Error 400: {code}."
 
 
 @pytest.mark.parametrize(
@@ -282,7 +285,8 @@ def test_the_note_of_an_oauth_error_names_its_code(code: str) -> None:
 )
 def test_a_code_that_nobody_documents_may_be_a_token(code: str) -> None:
     """The list is of whole words, letter for letter."""
-    assert base.oauth_note("x", code, code) == "x, [...]: [...]"
+    known = Google.error_words | Facebook.error_words
+    assert base.oauth_note("x", code, code, known=known) == "x, [...]: [...]"
 
 
 def test_an_error_without_a_code_says_so() -> None:

@@ -35,7 +35,7 @@ THERE: list[dict[str, Any]] = [
 
 @pytest.fixture
 def asking(http: aiohttp.ClientSession, clock: Clock) -> ProviderHttp:
-    return ProviderHttp(http, Name.GOOGLE, clock=clock)
+    return ProviderHttp(http, Name("google"), clock=clock)
 
 
 async def ask(asking: ProviderHttp) -> Exception | None:

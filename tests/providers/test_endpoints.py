@@ -1,7 +1,7 @@
 """Endpoint settings with a query of their own, and Facebook Login for Business."""
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
@@ -24,6 +24,10 @@ NOW = Millis(1_900_000_000_000)
 SUBJECT = "10224601733318501"
 
 
+def changed(config: Any, **fields: object) -> Any:
+    return config.model_copy(update=fields)
+
+
 def asked_for(url: str) -> dict[str, list[str]]:
     return parse_qs(urlsplit(url).query, keep_blank_values=True)
 
@@ -33,10 +37,10 @@ async def test_the_authorization_endpoints_keep_their_query(
     http: aiohttp.ClientSession, secrets: LoginSecrets, query: str
 ) -> None:
     """RFC 6749, 3.1: parameters are added behind those that the endpoint has; it is the same request otherwise."""
-    for kind, config, name in ((Google, GOOGLE, Name.GOOGLE), (Facebook, FACEBOOK, Name.FACEBOOK)):
+    for kind, config, name in ((Google, GOOGLE, Name("google")), (Facebook, FACEBOOK, Name("facebook"))):
         asking = ProviderHttp(http, name)
         endpoint = f"{config.authorization_endpoint}?{query}"
-        url = kind(replace(config, authorization_endpoint=endpoint), asking).authorization_url(secrets, ask_person=True)
+        url = kind(changed(config, authorization_endpoint=endpoint), asking).authorization_url(secrets, ask_person=True)
         plain = kind(config, asking).authorization_url(secrets, ask_person=True)
         assert url.startswith(endpoint)
         assert url.count("?") == 1
@@ -47,11 +51,11 @@ async def test_token_and_key_endpoints_keep_their_query(
     http: aiohttp.ClientSession, provider: Provider, secrets: LoginSecrets
 ) -> None:
     """RFC 6749, 3.2: what a stand-in or a gateway is told in its URL, it is told each time."""
-    config = replace(GOOGLE, token_endpoint=f"{GOOGLE.token_endpoint}?tenant=1", jwks_uri=f"{GOOGLE.jwks_uri}?tenant=1")
+    config = changed(GOOGLE, token_endpoint=f"{GOOGLE.token_endpoint}?tenant=1", jwks_uri=f"{GOOGLE.jwks_uri}?tenant=1")
     provider.answers("POST", config.token_endpoint, {"id_token": "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.e30.e30"})
     provider.answers("GET", config.jwks_uri, {"keys": []}, repeat=True)
     with pytest.raises(ProblemError):
-        await Google(config, ProviderHttp(http, Name.GOOGLE)).identify("code", secrets, NOW)
+        await Google(config, ProviderHttp(http, Name("google"))).identify("code", secrets, NOW)
     assert [(asked.method, asked.url) for asked in provider.asked] == [
         ("POST", config.token_endpoint),
         ("GET", config.jwks_uri),
@@ -65,7 +69,7 @@ async def test_the_graph_url_keeps_its_query(
     http: aiohttp.ClientSession, provider: Provider, secrets: LoginSecrets, graph_url: str
 ) -> None:
     """Version and path go before the query, on every question that Graph is asked."""
-    facebook = Facebook(replace(FACEBOOK, graph_url=graph_url), ProviderHttp(http, Name.FACEBOOK))
+    facebook = Facebook(changed(FACEBOOK, graph_url=graph_url), ProviderHttp(http, Name("facebook")))
     base = "https://graph.facebook.example/v26.0"
     proof = facebook._appsecret_proof("token")
     valid = {"is_valid": True, "type": "USER", "user_id": SUBJECT, "app_id": FACEBOOK.client_id, "expires_at": 0}
@@ -73,7 +77,7 @@ async def test_the_graph_url_keeps_its_query(
     me = f"{base}/me?tenant=1&fields=id,email&appsecret_proof={proof}"
     provider.answers("GET", me, {"id": SUBJECT}, repeat=True)
     provider.answers("GET", f"{base}/debug_token?tenant=1&input_token=token", {"data": valid})
-    ada = Identity(Name.FACEBOOK, SUBJECT, None, email_verified=False)
+    ada = Identity(Name("facebook"), SUBJECT, None, email_verified=False)
     assert await facebook.identify("code", secrets, NOW) == ada
     native = await facebook.identify_native("token", SubjectTokenType.ACCESS_TOKEN, raw_nonce=None, now=NOW)
     assert native.identity == ada
@@ -106,8 +110,8 @@ async def test_login_for_business_is_asked_for_its_configuration_alone(
     """Meta's page on it: the configuration has the permissions, in place of `scope`; a code is what we ask for. It may
     be named in the endpoint's query, too."""
     endpoint = f"{FACEBOOK.authorization_endpoint}?config_id=987654321"
-    config = replace(FACEBOOK, **{"authorization_endpoint": endpoint} if in_query else {"config_id": "987654321"})
-    url = Facebook(config, ProviderHttp(http, Name.FACEBOOK)).authorization_url(secrets, ask_person=False)
+    config = changed(FACEBOOK, **{"authorization_endpoint": endpoint} if in_query else {"config_id": "987654321"})
+    url = Facebook(config, ProviderHttp(http, Name("facebook"))).authorization_url(secrets, ask_person=False)
     assert asked_for(url) == {
         "client_id": [FACEBOOK.client_id],
         "redirect_uri": [FACEBOOK.redirect_uri],
@@ -132,12 +136,12 @@ async def test_settings_know_everything_that_a_provider_is_sent(
 ) -> None:
     """None of it may come in the query of an endpoint setting, where it would come twice."""
     wishes = Wishes(frozenset(Prompt), "ada@lovelace.example")
-    business = replace(FACEBOOK, config_id="1")
-    bound = replace(FACEBOOK, pkce=True)
+    business = changed(FACEBOOK, config_id="1")
+    bound = changed(FACEBOOK, pkce=True)
     for provider in (
-        Google(GOOGLE, ProviderHttp(http, Name.GOOGLE)),
-        Facebook(bound, ProviderHttp(http, Name.FACEBOOK)),
-        Facebook(business, ProviderHttp(http, Name.FACEBOOK)),
+        Google(GOOGLE, ProviderHttp(http, Name("google"))),
+        Facebook(bound, ProviderHttp(http, Name("facebook"))),
+        Facebook(business, ProviderHttp(http, Name("facebook"))),
     ):
         setting = f"{provider.name.upper()}_AUTHORIZATION_ENDPOINT"
         for sent in asked_for(provider.authorization_url(secrets, ask_person=True, wishes=wishes)):

@@ -34,7 +34,7 @@ SUBJECT = "10224601733318501"
 
 @pytest.fixture
 def facebook(http: aiohttp.ClientSession) -> Facebook:
-    return Facebook(CONFIG, ProviderHttp(http, Name.FACEBOOK))
+    return Facebook(CONFIG, ProviderHttp(http, Name("facebook")))
 
 
 def graph_error(code: object, message: str = "An error.", **changed: object) -> dict[str, object]:
@@ -74,7 +74,7 @@ async def test_a_code_becomes_an_identity(facebook: Facebook, provider: Provider
     provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN, "token_type": "bearer", "expires_in": 5183944})
     provider.answers("GET", ME, {"id": SUBJECT, "email": "ada@lovelace.example", "verified": True})
     found = await facebook.identify(CODE, secrets, NOW)
-    assert found == Identity(Name.FACEBOOK, SUBJECT, "ada@lovelace.example", email_verified=False)
+    assert found == Identity(Name("facebook"), SUBJECT, "ada@lovelace.example", email_verified=False)
     (token_request,) = [asked for asked in provider.asked if asked.method == "POST"]
     assert token_request.form == {
         "code": CODE,
@@ -118,7 +118,7 @@ async def test_a_person_without_a_usable_email_signs_in_all_the_same(
     provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN})
     provider.answers("GET", ME, {"id": SUBJECT} | ({"email": email} if email is not None else {}))
     found = await facebook.identify(CODE, secrets, NOW)
-    assert found == Identity(Name.FACEBOOK, SUBJECT, None, email_verified=False)
+    assert found == Identity(Name("facebook"), SUBJECT, None, email_verified=False)
 
 
 @pytest.mark.parametrize(

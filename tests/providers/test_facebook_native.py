@@ -33,7 +33,7 @@ SECONDS = 1_900_000_000
 NOW = Millis(SECONDS * 1000)
 SUBJECT = "10224601733318501"
 NONCE = "a-nonce-that-we-issued-to-the-app"
-ADA = Identity(Name.FACEBOOK, SUBJECT, "ada@lovelace.example", email_verified=False)
+ADA = Identity(Name("facebook"), SUBJECT, "ada@lovelace.example", email_verified=False)
 GOOD: dict[str, Any] = {
     "app_id": CONFIG.client_id,
     "type": "USER",
@@ -49,7 +49,7 @@ Signed = Callable[..., str]
 
 @pytest.fixture
 def facebook(http: aiohttp.ClientSession) -> Facebook:
-    return Facebook(CONFIG, ProviderHttp(http, Name.FACEBOOK))
+    return Facebook(CONFIG, ProviderHttp(http, Name("facebook")))
 
 
 async def classic(facebook: Facebook, token: str = TOKEN, *, raw_nonce: str | None = None) -> NativeIdentity:
@@ -265,7 +265,11 @@ async def test_only_so_many_wait_for_what_facebook_says_of_us(
 
 def debugger_at(http: aiohttp.ClientSession, clock: Clock) -> TokenDebugger:
     return TokenDebugger(
-        ProviderHttp(http, Name.FACEBOOK), f"{GRAPH}/debug_token", CONFIG.client_id, CONFIG.client_secret, clock=clock
+        ProviderHttp(http, Name("facebook")),
+        f"{GRAPH}/debug_token",
+        CONFIG.client_id,
+        CONFIG.client_secret,
+        clock=clock,
     )
 
 

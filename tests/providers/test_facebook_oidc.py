@@ -1,6 +1,5 @@
 """Facebook's OIDC code flow with PKCE (FACEBOOK_PKCE): what is sent, and which answers are refused."""
 
-import dataclasses
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from nextarget.tokens.provider_tokens import MAX_TOKEN_LENGTH
 from tests.providers.conftest import FACEBOOK, Provider
 from tests.tokens.forging import contains_part_of, rs256, unsigned
 
-CONFIG = dataclasses.replace(FACEBOOK, pkce=True)
+CONFIG = FACEBOOK.model_copy(update={"pkce": True})
 CODE = "AQDf7code-of-facebook-that-nobody-may-see"
 ACCESS_TOKEN = "EAAGm0PX4ZCpsBAOZCZB-token-of-a-person"
 TOKEN = "https://graph.facebook.example/v26.0/oauth/access_token"
@@ -42,7 +41,7 @@ Answering = Callable[..., Provider]
 
 @pytest.fixture
 def facebook(http: aiohttp.ClientSession) -> Facebook:
-    return Facebook(CONFIG, ProviderHttp(http, Name.FACEBOOK))
+    return Facebook(CONFIG, ProviderHttp(http, Name("facebook")))
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ async def test_the_code_is_redeemed_with_the_verifier(
     """The answer's id_token and its access token speak of one person; the email never counts as verified."""
     provider = answering(signed())
     found = await facebook.identify(CODE, secrets, NOW)
-    assert found == Identity(Name.FACEBOOK, SUBJECT, EMAIL, email_verified=False)
+    assert found == Identity(Name("facebook"), SUBJECT, EMAIL, email_verified=False)
     (exchange,) = [asked for asked in provider.asked if asked.method == "POST"]
     assert exchange.form == {
         "code": CODE,

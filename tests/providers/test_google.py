@@ -38,7 +38,7 @@ Answering = Callable[[str], Provider]
 
 @pytest.fixture
 def google(http: aiohttp.ClientSession) -> Google:
-    return Google(CONFIG, ProviderHttp(http, Name.GOOGLE))
+    return Google(CONFIG, ProviderHttp(http, Name("google")))
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ async def test_a_code_becomes_an_identity(
     """The code is redeemed once with secret and verifier, the keys are fetched, and the token says who it is."""
     provider = answering(signed())
     found = await google.identify(CODE, secrets, NOW)
-    assert found == Identity(Name.GOOGLE, "108204268033311374501", "ada@lovelace.example", email_verified=True)
+    assert found == Identity(Name("google"), "108204268033311374501", "ada@lovelace.example", email_verified=True)
     token_request, keys_request = provider.asked
     assert token_request.form == {
         "grant_type": "authorization_code",

@@ -1,6 +1,5 @@
 """Google's SDK inside an app: which id_tokens it may present, and what is made of them."""
 
-import dataclasses
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -20,11 +19,11 @@ from tests.tokens.forging import contains_part_of, rs256, unsigned
 
 JWKS = "https://www.google.example/oauth2/v3/certs"
 IOS, ANDROID = "123456789012-ios.apps.googleusercontent.com", "123456789012-android.apps.googleusercontent.com"
-CONFIG = dataclasses.replace(GOOGLE, other_client_ids=(IOS, ANDROID))
+CONFIG = GOOGLE.model_copy(update={"client_ids": (IOS, ANDROID)})
 SECONDS = 1_900_000_000
 NOW = Millis(SECONDS * 1000)
 NONCE = "a-nonce-that-we-issued-to-the-app"
-ADA = Identity(Name.GOOGLE, "108204268033311374501", "ada@lovelace.example", email_verified=True)
+ADA = Identity(Name("google"), "108204268033311374501", "ada@lovelace.example", email_verified=True)
 Signed = Callable[..., str]
 
 
@@ -32,7 +31,7 @@ Signed = Callable[..., str]
 def google(http: aiohttp.ClientSession, provider: Provider, jwks_of: Callable[..., Any]) -> Google:
     """Google, with its keys published once."""
     provider.answers("GET", JWKS, jwks_of("key-1"))
-    return Google(CONFIG, ProviderHttp(http, Name.GOOGLE))
+    return Google(CONFIG, ProviderHttp(http, Name("google")))
 
 
 @pytest.fixture
@@ -162,7 +161,7 @@ async def test_without_keys_google_is_unavailable(
 ) -> None:
     """The app may try again later with the same token: its nonce was not used up."""
     provider.answers("GET", JWKS, status=500)
-    google = Google(CONFIG, ProviderHttp(http, Name.GOOGLE))
+    google = Google(CONFIG, ProviderHttp(http, Name("google")))
     with pytest.raises(ProviderUnavailable):
         await present(google, signed())
 

@@ -57,7 +57,7 @@ async def cache(
     app = web.Application()
     app.router.add_get("/certs", published.handle)
     server = await aiohttp_server(app)
-    return JwksCache(ProviderHttp(http, Name.GOOGLE), str(server.make_url("/certs")), clock=clock)
+    return JwksCache(ProviderHttp(http, Name("google")), str(server.make_url("/certs")), clock=clock)
 
 
 async def asking(cache: JwksCache, kid: str, times: int = 1) -> set[str]:

@@ -51,13 +51,13 @@ async def hanging() -> AsyncIterator[Hanging]:
 @pytest.fixture
 async def google() -> AsyncIterator[ProviderHttp]:
     async with open_session() as session:
-        yield ProviderHttp(session, Name.GOOGLE)
+        yield ProviderHttp(session, Name("google"))
 
 
 @pytest.fixture
 async def facebook() -> AsyncIterator[ProviderHttp]:
     async with open_session() as session:
-        yield ProviderHttp(session, Name.FACEBOOK)
+        yield ProviderHttp(session, Name("facebook"))
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ async def test_every_question_passes_it_on(
     http: aiohttp.ClientSession, provider: Provider, operation: str, status: int
 ) -> None:
     """At the token endpoint, at the profile, and where the keys are."""
-    asking = ProviderHttp(http, Name.GOOGLE)
+    asking = ProviderHttp(http, Name("google"))
     method = "POST" if operation == "token" else "GET"
     provider.answers(method, URL, status=status, headers={"Retry-After": "77"})
     questions = {
@@ -90,14 +90,14 @@ async def test_every_question_passes_it_on(
 async def test_without_it_the_wait_is_ours(http: aiohttp.ClientSession, provider: Provider) -> None:
     """Half a minute."""
     provider.answers("POST", URL, status=503)
-    assert await wait_told(ProviderHttp(http, Name.GOOGLE).post(URL, {})) == ProviderUnavailable.retry_after
+    assert await wait_told(ProviderHttp(http, Name("google")).post(URL, {})) == ProviderUnavailable.retry_after
 
 
 async def test_who_waits_for_keys_is_told_what_is_left_of_it(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock
 ) -> None:
     """Not everybody asks: during the pause after a failure the provider's wish still counts."""
-    cache = JwksCache(ProviderHttp(http, Name.GOOGLE), URL, clock=clock)
+    cache = JwksCache(ProviderHttp(http, Name("google")), URL, clock=clock)
     provider.answers("GET", URL, status=503, headers={"Retry-After": "77"})
     assert await wait_told(cache.keys_for("k")) == 77
     clock.seconds += 2
@@ -110,7 +110,7 @@ async def test_the_breaker_tells_what_is_left_of_it_or_of_its_own_pause(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock, asked_for: str, told: int
 ) -> None:
     """Whichever is longer."""
-    asking = ProviderHttp(http, Name.GOOGLE, clock=clock)
+    asking = ProviderHttp(http, Name("google"), clock=clock)
     for _ in range(FAILURES):
         provider.answers("POST", URL, status=503, headers={"Retry-After": asked_for})
         await wait_told(asking.post(URL, {}))
@@ -124,7 +124,7 @@ async def test_a_limit_of_the_graph_passes_it_on_whatever_its_status(
     http: aiohttp.ClientSession, provider: Provider, secrets: LoginSecrets, code: int
 ) -> None:
     """Facebook answers 400 or 403 where others answer 429."""
-    facebook = Facebook(FACEBOOK, ProviderHttp(http, Name.FACEBOOK))
+    facebook = Facebook(FACEBOOK, ProviderHttp(http, Name("facebook")))
     error = {"error": {"code": code}}
     provider.answers("POST", f"{GRAPH}/oauth/access_token", error, status=403, headers={"Retry-After": "77"})
     assert await wait_told(facebook.identify("code", secrets, Millis(NOW * 1000))) == 77
@@ -137,6 +137,6 @@ async def test_an_error_of_googles_token_endpoint_that_passes_means_later(
     http: aiohttp.ClientSession, provider: Provider, secrets: LoginSecrets, error: str
 ) -> None:
     """Whatever its status."""
-    google = Google(GOOGLE, ProviderHttp(http, Name.GOOGLE))
+    google = Google(GOOGLE, ProviderHttp(http, Name("google")))
     provider.answers("POST", GOOGLE.token_endpoint, {"error": error}, status=403, headers={"Retry-After": "77"})
     assert await wait_told(google.identify("code", secrets, Millis(NOW * 1000))) == 77

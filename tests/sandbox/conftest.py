@@ -8,6 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from nextarget.model import Secret
 from nextarget.sandbox.app import attach
+from nextarget.sandbox.clients.facebook import FacebookClient
+from nextarget.sandbox.clients.google import GoogleClient
 from nextarget.sandbox.workspace import SandboxConfig
 
 
@@ -32,20 +34,22 @@ def facebook_key():
 @pytest.fixture
 def config(google_key, facebook_key) -> SandboxConfig:
     url = "http://127.0.0.1:8000"
-    return SandboxConfig(
-        public_url=url,
-        google_issuer=f"{url}/sandbox/google",
-        google_client_id="123456789012-sandbox.apps.googleusercontent.com",
-        google_client_ids=("123456789012-app.apps.googleusercontent.com",),
-        google_client_secret=Secret("GOCSPX-a-secret-of-google"),
-        google_redirect_uri=f"{url}/auth/google/callback",
-        google_private_key=google_key,
-        facebook_client_id="1234567890123999",
-        facebook_client_secret=Secret("0123456789abcdef0123456789abcdef"),
-        facebook_redirect_uri=f"{url}/auth/facebook/callback",
-        facebook_private_key=facebook_key,
-        slow_seconds=0.01,
+    google = GoogleClient(
+        issuer=f"{url}/sandbox/google",
+        client_id="123456789012-sandbox.apps.googleusercontent.com",
+        client_ids=("123456789012-app.apps.googleusercontent.com",),
+        client_secret=Secret("GOCSPX-a-secret-of-google"),
+        redirect_uri=f"{url}/auth/google/callback",
+        private_key=google_key,
     )
+    facebook = FacebookClient(
+        graph_url=f"{url}/sandbox/facebook",
+        client_id="1234567890123999",
+        client_secret=Secret("0123456789abcdef0123456789abcdef"),
+        redirect_uri=f"{url}/auth/facebook/callback",
+        private_key=facebook_key,
+    )
+    return SandboxConfig(url, {"google": google, "facebook": facebook}, slow_seconds=0.01)
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ GRAPH = "/sandbox/facebook/v26.0"
 def asked(config):
     """What the server sends to the Login dialog."""
     return {
-        "client_id": config.facebook_client_id,
-        "redirect_uri": config.facebook_redirect_uri,
+        "client_id": config.clients["facebook"].client_id,
+        "redirect_uri": config.clients["facebook"].redirect_uri,
         "response_type": "code",
         "scope": "email",
         "state": "a state & more",
@@ -32,9 +32,9 @@ def asked(config):
 def presented(config):
     """What the server sends to the code exchange, but for the code."""
     return {
-        "client_id": config.facebook_client_id,
-        "client_secret": config.facebook_client_secret.reveal(),
-        "redirect_uri": config.facebook_redirect_uri,
+        "client_id": config.clients["facebook"].client_id,
+        "client_secret": config.clients["facebook"].client_secret.reveal(),
+        "redirect_uri": config.clients["facebook"].redirect_uri,
     }
 
 
@@ -78,7 +78,7 @@ def token_for(code_for, exchange):
 @pytest.fixture
 def proof(config):
     def of(token):
-        return hmac.digest(config.facebook_client_secret.encode(), token.encode(), "sha256").hex()
+        return hmac.digest(config.clients["facebook"].client_secret.encode(), token.encode(), "sha256").hex()
 
     return of
 
@@ -97,7 +97,7 @@ def me(client, proof):
 @pytest.fixture
 def debug_token(client, config):
     async def call(input_token, *, bearer=None):
-        own = f"{config.facebook_client_id}|{config.facebook_client_secret.reveal()}"
+        own = f"{config.clients['facebook'].client_id}|{config.clients['facebook'].client_secret.reveal()}"
         params = {} if input_token is None else {"input_token": input_token}
         return await client.get(
             f"{GRAPH}/debug_token", params=params, headers={"Authorization": f"Bearer {bearer or own}"}
@@ -122,7 +122,7 @@ async def test_a_person_in_the_query_is_redirected_at_once(dialog, asked, config
     """docs/facebook-login/guides/advanced/manual-flow; Facebook appends #_=_ to the redirect."""
     answer = await dialog(person="ada")
     assert redirected(answer)["state"] == asked["state"]
-    assert answer.headers["Location"].startswith(f"{config.facebook_redirect_uri}?code=")
+    assert answer.headers["Location"].startswith(f"{config.clients['facebook'].redirect_uri}?code=")
     assert answer.headers["Location"].endswith("#_=_")
 
 
@@ -136,11 +136,11 @@ async def test_a_code_becomes_an_access_token_by_get_and_by_post(code_for, excha
     assert body["token_type"] == "bearer"
 
 
-@pytest.mark.parametrize("person", people_of(Provider.FACEBOOK), ids=lambda person: person.key)
+@pytest.mark.parametrize("person", people_of(Provider("facebook")), ids=lambda person: person.key)
 async def test_everybody_with_a_facebook_account_has_a_profile(token_for, me, person):
     """docs/graph-api/reference/user: a person without an email lacks the key."""
     answer = await me(await token_for(person.key))
-    expected = {"id": person.facebook_subject} | ({"email": person.email} if person.email else {})
+    expected = {"id": person.subject("facebook")} | ({"email": person.email} if person.email else {})
     assert await answer.json() == expected
 
 
@@ -199,9 +199,9 @@ async def test_without_a_person_a_page_offers_everybody_every_fault_and_cancel(d
     assert answer.status == 200
     text = await answer.text()
     assert "Sandbox: not Facebook" in text
-    for person in people_of(Provider.FACEBOOK):
+    for person in people_of(Provider("facebook")):
         assert f'name="person" value="{person.key}"' in text
-    for script in faults_of(Provider.FACEBOOK):
+    for script in faults_of(Provider("facebook")):
         assert f'<option value="{script.fault}">' in text
     assert 'name="person" value="cancel"' in text
 
@@ -308,10 +308,10 @@ async def test_a_profile_demands_a_living_token(token_for, me, clock):
 async def test_debug_token_describes_a_token_to_the_app(token_for, debug_token, config, clock):
     """docs/graph-api/reference/debug_token."""
     data = (await (await debug_token(await token_for("katherine"))).json())["data"]
-    assert data["app_id"] == config.facebook_client_id
+    assert data["app_id"] == config.clients["facebook"].client_id
     assert data["type"] == "USER"
     assert data["is_valid"] is True
-    assert data["user_id"] == PEOPLE["katherine"].facebook_subject
+    assert data["user_id"] == PEOPLE["katherine"].subject("facebook")
     assert data["scopes"] == ["email", "public_profile"]
     assert data["issued_at"] == int(clock())
     assert data["expires_at"] == int(clock()) + 60 * 24 * 3600
@@ -327,10 +327,10 @@ async def test_debug_token_calls_an_unknown_token_invalid(debug_token):
 
 async def test_debug_token_knows_the_apps_own_token(debug_token, config):
     """What it says of that tells a server whether its own credentials are good."""
-    own = f"{config.facebook_client_id}|{config.facebook_client_secret.reveal()}"
+    own = f"{config.clients['facebook'].client_id}|{config.clients['facebook'].client_secret.reveal()}"
     data = (await (await debug_token(own)).json())["data"]
-    assert (data["app_id"], data["type"], data["is_valid"]) == (config.facebook_client_id, "APP", True)
-    wrong = f"{config.facebook_client_id}|another secret"
+    assert (data["app_id"], data["type"], data["is_valid"]) == (config.clients["facebook"].client_id, "APP", True)
+    wrong = f"{config.clients['facebook'].client_id}|another secret"
     assert (await error_of(await debug_token(own, bearer=wrong)))["code"] == 190
     assert (await error_of(await debug_token(wrong)))["code"] == 190
 
@@ -386,13 +386,16 @@ async def test_fault_missing_id_leaves_it_out(token_for, me):
 async def test_fault_odd_types_changes_the_types(token_for, me):
     """The id is a number, the email a list."""
     profile = await (await me(await token_for(fault="odd_types"))).json()
-    assert profile == {"id": int(PEOPLE["ada"].facebook_subject), "email": [PEOPLE["ada"].email]}
+    assert profile == {"id": int(PEOPLE["ada"].subject("facebook")), "email": [PEOPLE["ada"].email]}
 
 
 async def test_fault_odd_types_changes_the_types_in_debug_token_too(token_for, debug_token, config):
     """Ids are numbers there, and times are text."""
     data = (await (await debug_token(await token_for(fault="odd_types"))).json())["data"]
-    assert (data["app_id"], data["user_id"]) == (int(config.facebook_client_id), int(PEOPLE["ada"].facebook_subject))
+    assert (data["app_id"], data["user_id"]) == (
+        int(config.clients["facebook"].client_id),
+        int(PEOPLE["ada"].subject("facebook")),
+    )
     assert data["expires_at"].isdecimal()
     assert data["issued_at"].isdecimal()
 
@@ -444,9 +447,9 @@ async def test_fault_busy_asks_to_come_back_later(code_for, exchange):
 async def test_fault_other_app_and_other_user_lie_in_debug_token(token_for, debug_token, config):
     """A token made for another app, or for another person than its profile says."""
     data = (await (await debug_token(await token_for(fault="other_app"))).json())["data"]
-    assert data["app_id"] != config.facebook_client_id
+    assert data["app_id"] != config.clients["facebook"].client_id
     data = (await (await debug_token(await token_for(fault="other_user"))).json())["data"]
-    assert data["user_id"] != PEOPLE["ada"].facebook_subject
+    assert data["user_id"] != PEOPLE["ada"].subject("facebook")
 
 
 VERIFIER = "a-verifier-that-is-as-long-as-one-must-be-43chars"
@@ -468,12 +471,12 @@ async def test_openid_brings_an_id_token_with_the_nonce(code_for, exchange, clie
         answer["id_token"],
         jwt.PyJWK(jwk).key,
         algorithms=["RS256"],
-        audience=config.facebook_client_id,
+        audience=config.clients["facebook"].client_id,
         issuer="https://www.facebook.com",
         options={"verify_exp": False, "verify_iat": False},
     )
     assert claims["nonce"] == OIDC["nonce"]
-    assert claims["sub"] == PEOPLE["ada"].facebook_subject
+    assert claims["sub"] == PEOPLE["ada"].subject("facebook")
 
 
 @pytest.mark.parametrize("scope", ["openid email", "email,openid", "openid"])

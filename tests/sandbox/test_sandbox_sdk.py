@@ -11,7 +11,8 @@ import jwt
 import pytest
 
 from nextarget.model import Provider
-from nextarget.sandbox.people import ACCESS_TOKEN_FAULTS, ID_TOKEN_FAULTS, PEOPLE, Fault, people_of
+from nextarget.sandbox.people import ID_TOKEN_FAULTS, PEOPLE, Fault, people_of
+from nextarget.sandbox.standins.facebook_sdk import ACCESS_TOKEN_FAULTS
 
 GOOGLE, FACEBOOK = "/sandbox/google/sdk", "/sandbox/facebook/sdk"
 KEYS = {GOOGLE: "/sandbox/google/jwks", FACEBOOK: "/sandbox/facebook/limited/jwks"}
@@ -62,11 +63,11 @@ def access_token_of(ask):
 @pytest.fixture
 def graph(client, config):
     """Asks the Graph API as the server does: `me` about the token, `debug_token` with the app's own."""
-    secret = config.facebook_client_secret.reveal()
+    secret = config.clients["facebook"].client_secret.reveal()
 
     async def call(path, token):
         if path == "debug_token":
-            params, bearer = {"input_token": token}, f"{config.facebook_client_id}|{secret}"
+            params, bearer = {"input_token": token}, f"{config.clients['facebook'].client_id}|{secret}"
         else:
             proof = hmac.digest(secret.encode(), token.encode(), "sha256").hex()
             params, bearer = {"fields": "id,email", "appsecret_proof": proof}, token
@@ -98,11 +99,11 @@ async def test_google_hands_the_app_an_id_token_for_its_server(client, ask, conf
     assert set(body) == {"id_token", "access_token"}
     assert body["access_token"].startswith("ya29.")
     half = hashlib.sha256(body["access_token"].encode()).digest()[:16]
-    assert await verified(client, GOOGLE, body["id_token"], audience=config.google_client_id) == {
-        "iss": config.google_issuer,
-        "azp": config.google_client_ids[0],
-        "aud": config.google_client_id,
-        "sub": PEOPLE["ada"].google_subject,
+    assert await verified(client, GOOGLE, body["id_token"], audience=config.clients["google"].client_id) == {
+        "iss": config.clients["google"].issuer,
+        "azp": config.clients["google"].client_ids[0],
+        "aud": config.clients["google"].client_id,
+        "sub": PEOPLE["ada"].subject("google"),
         "email": PEOPLE["ada"].email,
         "email_verified": True,
         "nonce": "a-nonce",
@@ -114,11 +115,11 @@ async def test_google_hands_the_app_an_id_token_for_its_server(client, ask, conf
 
 async def test_google_makes_the_token_for_the_app_itself_when_asked(id_token_of, config):
     """An app that names no server gets a token with its own client id in aud and azp."""
-    [app] = config.google_client_ids
+    [app] = config.clients["google"].client_ids
     claims = claims_of(await id_token_of(GOOGLE, client_id=app))
     assert (claims["aud"], claims["azp"]) == (app, app)
-    claims = claims_of(await id_token_of(GOOGLE, client_id=config.google_client_id))
-    assert (claims["aud"], claims["azp"]) == (config.google_client_id, app)
+    claims = claims_of(await id_token_of(GOOGLE, client_id=config.clients["google"].client_id))
+    assert (claims["aud"], claims["azp"]) == (config.clients["google"].client_id, app)
 
 
 async def test_without_an_app_of_its_own_the_server_is_the_authorized_party(aiohttp_client, config, clock):
@@ -130,9 +131,10 @@ async def test_without_an_app_of_its_own_the_server_is_the_authorized_party(aioh
     from nextarget.sandbox.app import attach
 
     app = web.Application()
-    attach(app, replace(config, google_client_ids=()), now=clock)
+    google = replace(config.clients["google"], client_ids=())
+    attach(app, replace(config, clients={"google": google}), now=clock)
     answer = await (await aiohttp_client(app)).get(GOOGLE, params={"person": "ada"})
-    assert claims_of((await answer.json())["id_token"])["azp"] == config.google_client_id
+    assert claims_of((await answer.json())["id_token"])["azp"] == config.clients["google"].client_id
 
 
 async def test_facebooks_limited_login_hands_the_app_an_id_token(client, ask, config, clock):
@@ -142,12 +144,12 @@ async def test_facebooks_limited_login_hands_the_app_an_id_token(client, ask, co
     assert answer.headers["Cache-Control"] == "no-store"
     body = await answer.json()
     assert set(body) == {"id_token"}
-    claims = await verified(client, FACEBOOK, body["id_token"], audience=config.facebook_client_id)
+    claims = await verified(client, FACEBOOK, body["id_token"], audience=config.clients["facebook"].client_id)
     assert claims.pop("jti") != claims_of((await (await ask(FACEBOOK)).json())["id_token"])["jti"]
     assert claims == {
         "iss": "https://www.facebook.com",
-        "aud": config.facebook_client_id,
-        "sub": PEOPLE["ada"].facebook_subject,
+        "aud": config.clients["facebook"].client_id,
+        "sub": PEOPLE["ada"].subject("facebook"),
         "email": PEOPLE["ada"].email,
         "nonce": "a-nonce",
         "iat": int(clock()),
@@ -171,14 +173,14 @@ async def test_limited_logins_keys_are_its_own_and_hold_nothing_private(client):
     ("sdk", "person"),
     [
         pytest.param(sdk, person, id=f"{provider}-{person.key}")
-        for sdk, provider in ((GOOGLE, Provider.GOOGLE), (FACEBOOK, Provider.FACEBOOK))
+        for sdk, provider in ((GOOGLE, Provider("google")), (FACEBOOK, Provider("facebook")))
         for person in people_of(provider)
     ],
 )
 async def test_everybody_signs_in_as_who_they_are_in_a_browser(id_token_of, sdk, person):
     """The same subject whichever way; without an email there is no email claim at all."""
     claims = claims_of(await id_token_of(sdk, person=person.key))
-    assert claims["sub"] == (person.google_subject if sdk == GOOGLE else person.facebook_subject)
+    assert claims["sub"] == (person.subject("google") if sdk == GOOGLE else person.subject("facebook"))
     assert claims.get("email") == person.email
     assert ("email" in claims) is (person.email is not None)
     assert ("email_verified" in claims) is (sdk == GOOGLE and person.email is not None)
@@ -203,12 +205,12 @@ async def test_classic_login_hands_the_app_an_access_token_that_graph_knows(acce
     """docs/facebook-login/guides/access-tokens/debugging: both permissions, 60 days."""
     token = await access_token_of()
     ada = PEOPLE["ada"]
-    assert await graph("me", token) == {"id": ada.facebook_subject, "email": ada.email}
+    assert await graph("me", token) == {"id": ada.subject("facebook"), "email": ada.email}
     data = (await graph("debug_token", token))["data"]
     assert data["is_valid"] is True
     assert data["type"] == "USER"
-    assert data["app_id"] == config.facebook_client_id
-    assert data["user_id"] == ada.facebook_subject
+    assert data["app_id"] == config.clients["facebook"].client_id
+    assert data["user_id"] == ada.subject("facebook")
     assert data["scopes"] == ["email", "public_profile"]
     assert data["expires_at"] == int(clock()) + 60 * 24 * 3600
 
@@ -304,10 +306,10 @@ async def test_another_audience_looks_like_one_of_the_same_provider(id_token_of,
     """Refused for what it is, not for how it looks: Google's ids are names, Facebook's are numbers."""
     google = claims_of(await id_token_of(GOOGLE, fault="wrong_audience"))["aud"]
     assert google.endswith(".apps.googleusercontent.com")
-    assert google not in {config.google_client_id, *config.google_client_ids}
+    assert google not in {config.clients["google"].client_id, *config.clients["google"].client_ids}
     facebook = claims_of(await id_token_of(FACEBOOK, fault="wrong_audience"))["aud"]
     assert re.fullmatch(r"\d{15,17}", facebook)
-    assert facebook != config.facebook_client_id
+    assert facebook != config.clients["facebook"].client_id
 
 
 @BOTH
@@ -336,8 +338,10 @@ async def test_fault_hs256_public_key_is_keyed_with_facebooks_own_public_key(id_
     from cryptography.hazmat.primitives import serialization
 
     signed, _, signature = (await id_token_of(FACEBOOK, fault="hs256_public_key")).rpartition(".")
-    pem = config.facebook_private_key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    pem = (
+        config.clients["facebook"]
+        .private_key.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     expected = base64.urlsafe_b64encode(hmac.digest(pem, signed.encode(), "sha256")).rstrip(b"=").decode()
     assert signature == expected
@@ -386,7 +390,7 @@ async def test_a_fault_of_an_access_token_shows_in_debug_token_alone(access_toke
     token = await access_token_of(fault=fault)
     data = (await graph("debug_token", token))["data"]
     assert {name for name in honest.keys() | data.keys() if honest.get(name) != data.get(name)} == differing
-    assert str((await graph("me", token))["id"]) == PEOPLE["ada"].facebook_subject
+    assert str((await graph("me", token))["id"]) == PEOPLE["ada"].subject("facebook")
 
 
 async def test_an_expired_access_token_ended_an_hour_ago_and_an_invalid_one_says_why(access_token_of, graph, clock):
@@ -403,7 +407,7 @@ async def test_a_fault_of_the_profile_works_with_an_sdks_token_too(access_token_
     """debug_token is honest then."""
     token = await access_token_of(fault=fault)
     assert (await graph("debug_token", token))["data"]["is_valid"] is True
-    assert (await graph("me", token)).get("id") != PEOPLE["ada"].facebook_subject
+    assert (await graph("me", token)).get("id") != PEOPLE["ada"].subject("facebook")
 
 
 @pytest.mark.parametrize(

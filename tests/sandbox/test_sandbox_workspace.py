@@ -79,14 +79,14 @@ async def test_every_endpoint_in_the_settings_is_a_route(made, aiohttp_client):
 def test_both_halves_hold_the_same_secrets(made):
     """The server's client and the stand-ins' registered client are one."""
     values, config = sandbox_values(made, "::1", 80), sandbox_config(made, "::1", 80)
-    assert config.google_client_id == values["GOOGLE_CLIENT_ID"]
-    assert config.google_client_secret.reveal() == values["GOOGLE_CLIENT_SECRET"]
-    assert config.google_redirect_uri == values["GOOGLE_REDIRECT_URI"]
-    assert ",".join(config.google_client_ids) == values["GOOGLE_CLIENT_IDS"]
-    assert config.google_issuer == values["GOOGLE_ISSUER"]
-    assert config.facebook_client_id == values["FACEBOOK_CLIENT_ID"]
-    assert config.facebook_client_secret.reveal() == values["FACEBOOK_CLIENT_SECRET"]
-    assert config.facebook_redirect_uri == values["FACEBOOK_REDIRECT_URI"]
+    assert config.clients["google"].client_id == values["GOOGLE_CLIENT_ID"]
+    assert config.clients["google"].client_secret.reveal() == values["GOOGLE_CLIENT_SECRET"]
+    assert config.clients["google"].redirect_uri == values["GOOGLE_REDIRECT_URI"]
+    assert ",".join(config.clients["google"].client_ids) == values["GOOGLE_CLIENT_IDS"]
+    assert config.clients["google"].issuer == values["GOOGLE_ISSUER"]
+    assert config.clients["facebook"].client_id == values["FACEBOOK_CLIENT_ID"]
+    assert config.clients["facebook"].client_secret.reveal() == values["FACEBOOK_CLIENT_SECRET"]
+    assert config.clients["facebook"].redirect_uri == values["FACEBOOK_REDIRECT_URI"]
     assert values["GOOGLE_CLIENT_SECRET"] not in repr(config)
 
 
@@ -190,9 +190,11 @@ def test_a_file_of_an_older_release_is_completed_and_keeps_what_it_had(copy):
     assert values["JWT_SECRET_KEY"] == had["jwt_secret_key"]
     assert values["GOOGLE_CLIENT_IDS"] == completed["google_app_client_id"]
     before = copy.read_bytes()
-    key = sandbox_config(copy.parent, "127.0.0.1", 8000).facebook_private_key
+    key = sandbox_config(copy.parent, "127.0.0.1", 8000).clients["facebook"].private_key
     assert copy.read_bytes() == before
-    assert key.private_numbers() != sandbox_config(copy.parent, "::1", 1).google_private_key.private_numbers()
+    assert (
+        key.private_numbers() != sandbox_config(copy.parent, "::1", 1).clients["google"].private_key.private_numbers()
+    )
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert [path.name for path in copy.parent.iterdir()] == [SECRETS_FILE]
 

@@ -14,7 +14,6 @@ from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signin import SignIn
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Database
-from nextarget.storage.upkeep.schema import migrate
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.login import LoginSecrets
@@ -22,7 +21,7 @@ from tests import running
 
 SECRET = Secret("a secret of thirty-two bytes or more")
 OTHER = Secret("another secret of thirty-two bytes or more")
-ADA = Identity(Provider.GOOGLE, "108204268033311374501", "ada@lovelace.example", email_verified=True)
+ADA = Identity(Provider("google"), "108204268033311374501", "ada@lovelace.example", email_verified=True)
 
 
 START = Millis(1_900_000_000_000)
@@ -48,6 +47,7 @@ class Vouching:
     issuers: tuple[str, ...] = ("https://accounts.google.com",)
     asks_person: bool = True
     meanings: dict[str, type[ProblemError]] = field(default_factory=dict)
+    error_words: frozenset[str] = frozenset()
     http: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(answering=True))
     native_nonce: str | None = None
     """What nonce its native tokens carry."""
@@ -93,7 +93,6 @@ def database_url(tmp_path: Path) -> str:
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     database = database_at(database_url)
-    migrate(database)
     database.open()
     yield database
     database.close()
@@ -101,7 +100,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def google() -> Vouching:
-    return Vouching(Provider.GOOGLE)
+    return Vouching(Provider("google"))
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,6 @@ def node(database: Database, clock: Clock, google: Vouching) -> Callable[..., No
         tokens = AccessTokens(ring, issuer="https://id.example", audience="https://id.example", client_id="app")
         rules = SessionRules(client_id="app", access_lifetime=3600, idle_days=30, reuse_window=30)
         sessions = Sessions(database, ring, tokens, rules, clock)
-        return Node(SignIn(database, {Provider.GOOGLE: google}, ring, sessions, clock), sessions)
+        return Node(SignIn(database, {Provider("google"): google}, ring, sessions, clock), sessions)
 
     return node

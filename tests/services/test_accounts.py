@@ -26,7 +26,7 @@ def test_nobody_is_an_error_that_says_what_to_do(database: Database) -> None:
 
 def test_an_email_of_several_users_is_refused_with_their_ids(database: Database, clock: Clock) -> None:
     """Which of them is meant is for the person to say."""
-    facebook = Identity(Provider.FACEBOOK, "1", ADA.email, email_verified=False)
+    facebook = Identity(Provider("facebook"), "1", ADA.email, email_verified=False)
     found = [database.write_now(accounts.admit, who, now=clock.now) for who in (ADA, facebook)]
     with pytest.raises(UserAmbiguous) as caught:
         database.read_now(accounts.find_one, str(ADA.email))
@@ -38,11 +38,13 @@ def test_an_email_that_fits_one_user_to_the_letter_is_refused_where_it_fits_anot
 ) -> None:
     """Case is not how an operator says who is meant; the id is."""
     found = [
-        database.write_now(accounts.admit, Identity(Provider.GOOGLE, email, email, email_verified=True), now=clock.now)
+        database.write_now(
+            accounts.admit, Identity(Provider("google"), email, email, email_verified=True), now=clock.now
+        )
         for email in ("ada@x.example", "Ada@x.example")
     ]
     for email in ("ada@x.example", "Ada@x.example", "ADA@X.EXAMPLE"):
-        for finding in ((accounts.find_one, email), (accounts.find_by_email, email, Provider.GOOGLE)):
+        for finding in ((accounts.find_one, email), (accounts.find_by_email, email, Provider("google"))):
             with pytest.raises(UserAmbiguous) as caught:
                 database.read_now(*finding)
             assert {choice.split()[0] for choice in caught.value.choices} == {user.id for user in found}
@@ -52,9 +54,9 @@ def test_an_email_that_fits_one_user_to_the_letter_is_refused_where_it_fits_anot
 def test_more_users_than_can_be_named_are_not_passed_over_in_silence(database: Database, clock: Clock) -> None:
     """Twenty are named, and the last line says that there are others and how to see them."""
     for number in range(21):
-        who = Identity(Provider.GOOGLE, str(number), ADA.email, email_verified=True)
+        who = Identity(Provider("google"), str(number), ADA.email, email_verified=True)
         database.write_now(accounts.admit, who, now=clock.now)
-    for finding in ((accounts.find_one, str(ADA.email)), (accounts.find_by_email, str(ADA.email), Provider.GOOGLE)):
+    for finding in ((accounts.find_one, str(ADA.email)), (accounts.find_by_email, str(ADA.email), Provider("google"))):
         with pytest.raises(UserAmbiguous) as caught:
             database.read_now(*finding)
         assert len(caught.value.choices) == 21
@@ -66,19 +68,19 @@ def test_users_of_another_provider_neither_hide_nor_confuse_the_one_who_is_meant
 ) -> None:
     """With the provider given, only its users count, however many others have the email."""
     for number in range(30):
-        who = Identity(Provider.GOOGLE, str(number), ADA.email, email_verified=True)
+        who = Identity(Provider("google"), str(number), ADA.email, email_verified=True)
         database.write_now(accounts.admit, who, now=clock.now)
     clock.advance(1)
-    meant = Identity(Provider.FACEBOOK, "1", ADA.email, email_verified=False)
+    meant = Identity(Provider("facebook"), "1", ADA.email, email_verified=False)
     user = database.write_now(accounts.admit, meant, now=clock.now)
-    assert database.read_now(accounts.find_by_email, str(ADA.email), Provider.FACEBOOK) == user
+    assert database.read_now(accounts.find_by_email, str(ADA.email), Provider("facebook")) == user
 
 
 def test_a_test_user_is_made_once_and_is_nobody_elses(database: Database, clock: Clock) -> None:
     """A test user has a subject that no provider gives: the person with that email is another user."""
     email = str(ADA.email)
-    made = database.write_now(accounts.create_test_user, email, Provider.GOOGLE, now=clock.now)
-    again = database.write_now(accounts.create_test_user, email, Provider.GOOGLE, now=clock.now)
+    made = database.write_now(accounts.create_test_user, email, Provider("google"), now=clock.now)
+    again = database.write_now(accounts.create_test_user, email, Provider("google"), now=clock.now)
     person = database.write_now(accounts.admit, ADA, now=clock.now)
     assert made == again
     assert made.email_verified is False

@@ -37,21 +37,21 @@ def server(node: Making) -> Node:
 
 @pytest.fixture
 def native(database: Database, google: Vouching, server: Node, clock: Clock) -> NativeSignIn:
-    return NativeSignIn(database, {Provider.GOOGLE: google}, Keyring(SECRET), server.sessions, clock)
+    return NativeSignIn(database, {Provider("google"): google}, Keyring(SECRET), server.sessions, clock)
 
 
 async def finished(signin: SignIn, **changed: str | None) -> AppAnswer:
     """A login of the app, begun and called back with this answer of the provider."""
-    begun = signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
+    begun = signin.begin(Provider("google"), LoginMode.APP, app=APP)
     facts = {"code": "code", "error": None, "error_description": None, "issuer": None} | changed
-    answer = await signin.finish(Provider.GOOGLE, CallbackAnswer(state=begun.state, **facts), cookie=begun.cookie)
+    answer = await signin.finish(Provider("google"), CallbackAnswer(state=begun.state, **facts), cookie=begun.cookie)
     assert isinstance(answer, AppAnswer)
     assert answer.app == APP
     return answer
 
 
 def presented(nonce: str | None = None) -> PresentedToken:
-    return PresentedToken(Provider.GOOGLE, SubjectTokenType.ID_TOKEN, "a token", nonce, "Ada's phone")
+    return PresentedToken(Provider("google"), SubjectTokenType.ID_TOKEN, "a token", nonce, "Ada's phone")
 
 
 async def test_an_app_is_answered_with_a_code_and_no_session(server: Node, database: Database, clock: Clock) -> None:
@@ -69,11 +69,11 @@ async def test_an_app_is_answered_with_a_code_and_no_session(server: Node, datab
 
 async def test_a_login_of_an_app_is_bound_to_its_browser(server: Node) -> None:
     """As with any redirect: without the cookie there is nobody to answer."""
-    begun = server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
+    begun = server.signin.begin(Provider("google"), LoginMode.APP, app=APP)
     assert begun.cookie is not None
     with pytest.raises(InvalidState):
         await server.signin.finish(
-            Provider.GOOGLE, CallbackAnswer(begun.state, "code", None, None, None), cookie="made up"
+            Provider("google"), CallbackAnswer(begun.state, "code", None, None, None), cookie="made up"
         )
 
 
@@ -106,10 +106,10 @@ async def test_a_deactivated_user_gets_no_code(server: Node, database: Database,
 
 async def test_an_app_is_told_that_it_took_too_long(server: Node, clock: Clock) -> None:
     """RFC 6749, 4.1.2.1: with the login's own cookie it is known whom to tell; the app may simply begin again."""
-    begun = server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
+    begun = server.signin.begin(Provider("google"), LoginMode.APP, app=APP)
     clock.advance(600)
     callback = CallbackAnswer(begun.state, "code", None, None, None)
-    answer = await server.signin.finish(Provider.GOOGLE, callback, cookie=begun.cookie)
+    answer = await server.signin.finish(Provider("google"), callback, cookie=begun.cookie)
     assert isinstance(answer, AppAnswer)
     assert (answer.app, type(answer.outcome)) == (APP, LoginExpired)
     assert answer.outcome.oauth_error == "temporarily_unavailable"
@@ -118,27 +118,27 @@ async def test_an_app_is_told_that_it_took_too_long(server: Node, clock: Clock) 
 @pytest.mark.parametrize("ask", [True, False])
 async def test_whether_the_person_is_asked_is_handed_on(server: Node, google: Vouching, ask: bool) -> None:
     """The route knows where a person has to confirm; the provider knows how."""
-    server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP, ask_person=ask)
+    server.signin.begin(Provider("google"), LoginMode.APP, app=APP, ask_person=ask)
     assert google.asked_person == [ask]
-    assert server.signin.asks_person(Provider.GOOGLE) is google.asks_person
+    assert server.signin.asks_person(Provider("google")) is google.asks_person
 
 
 async def test_what_the_app_wishes_is_handed_on(server: Node, google: Vouching) -> None:
     """Each provider makes of it what it can; nothing of it is kept, nor shown by accident."""
     wishes = Wishes(frozenset({Prompt.LOGIN}), "ada@lovelace.example")
-    server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP, wishes=wishes)
-    server.signin.begin(Provider.GOOGLE, LoginMode.JSON)
+    server.signin.begin(Provider("google"), LoginMode.APP, app=APP, wishes=wishes)
+    server.signin.begin(Provider("google"), LoginMode.JSON)
     assert google.wishes == [wishes, Wishes()]
     assert "ada" not in repr(wishes)
 
 
 def test_a_provider_is_offered_while_it_answers(server: Node, google: Vouching) -> None:
     """One that is not configured never does."""
-    assert server.signin.configured == (Provider.GOOGLE,)
-    assert server.signin.answering(Provider.GOOGLE)
+    assert server.signin.configured == (Provider("google"),)
+    assert server.signin.answering(Provider("google"))
     google.http.answering = False
-    assert not server.signin.answering(Provider.GOOGLE)
-    assert not server.signin.answering(Provider.FACEBOOK)
+    assert not server.signin.answering(Provider("google"))
+    assert not server.signin.answering(Provider("facebook"))
 
 
 async def test_a_native_token_is_exchanged_once(native: NativeSignIn, server: Node, google: Vouching) -> None:
@@ -171,7 +171,7 @@ async def test_a_nonce_that_we_did_not_issue_is_refused(
 
 async def test_a_state_is_no_nonce(native: NativeSignIn, server: Node, google: Vouching) -> None:
     """Each use of a one-time value has a key of its own."""
-    google.native_nonce = server.signin.begin(Provider.GOOGLE, LoginMode.JSON).state
+    google.native_nonce = server.signin.begin(Provider("google"), LoginMode.JSON).state
     with pytest.raises(InvalidRequest, match="was not issued here"):
         await native.exchange(presented())
 

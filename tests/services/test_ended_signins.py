@@ -34,19 +34,19 @@ async def test_what_ends_every_session_ends_what_would_become_one(
 ) -> None:
     """A sign-in that began before is refused, whoever holds its callback; one that begins afterwards goes on."""
     server = node(SECRET)
-    user = (await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)).user
+    user = (await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)).user
     clock.advance(1)
     state = await begun(server.signin)
-    app = server.signin.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
+    app = server.signin.begin(Provider("google"), LoginMode.APP, app=APP)
     database.write_now(end, user, now=clock.now)
     error = await fails(server.signin, answer(state))
     assert (type(error), error.user_id) == (SignInEnded, user.id)
-    told = await server.signin.finish(Provider.GOOGLE, answer(app.state), cookie=app.cookie)
+    told = await server.signin.finish(Provider("google"), answer(app.state), cookie=app.cookie)
     assert isinstance(told, AppAnswer)
     assert type(told.outcome) is SignInEnded
     assert database.read_now(sessions.of_user, user.id, standing_at=clock.now) == []
     clock.advance(0.001)
-    assert await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    assert await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
 
 
 async def test_a_refused_sign_in_changes_nothing_of_the_user(
@@ -54,10 +54,10 @@ async def test_a_refused_sign_in_changes_nothing_of_the_user(
 ) -> None:
     """Not even the email: who may not come in leaves no trace but a line on record."""
     signin = node(SECRET).signin
-    user = (await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)).user
+    user = (await signin.finish(Provider("google"), answer(await begun(signin)), cookie=None)).user
     database.write_now(accounts.set_active, user, active=False, now=clock.now)
     before = database.read_now(users.get, user.id)
-    google.says = Identity(Provider.GOOGLE, ADA.subject, "other@lovelace.example", email_verified=False)
+    google.says = Identity(Provider("google"), ADA.subject, "other@lovelace.example", email_verified=False)
     assert type(await fails(signin, answer(await begun(signin)))) is UserDeactivated
     assert database.read_now(users.get, user.id) == before
 
@@ -67,7 +67,7 @@ async def test_deleting_a_user_ends_the_sign_ins_that_began_before(
 ) -> None:
     """Nobody who had got as far as a callback makes the account anew; neither once its person has begun another."""
     server = node(SECRET)
-    user = (await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)).user
+    user = (await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)).user
     clock.advance(1)
     states = [await begun(server.signin) for _ in range(2)]
     clock.advance(1)
@@ -75,7 +75,7 @@ async def test_deleting_a_user_ends_the_sign_ins_that_began_before(
     assert type(await fails(server.signin, answer(states[0]))) is SignInEnded
     assert database.read_now(users.page) == []
     clock.advance(1)
-    again = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    again = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
     assert type(await fails(server.signin, answer(states[1]))) is SignInEnded
     assert database.read_now(users.page) == [again.user]
     database.write_now(accounts.delete, again.user, now=clock.now)

@@ -49,12 +49,12 @@ def signin(node: Making) -> SignIn:
 
 
 async def begun(signin: SignIn, mode: LoginMode = LoginMode.JSON) -> str:
-    return signin.begin(Provider.GOOGLE, mode).state
+    return signin.begin(Provider("google"), mode).state
 
 
 async def fails(signin: SignIn, given: CallbackAnswer, cookie: str | None = None) -> ProblemError:
     with pytest.raises(ProblemError) as caught:
-        await signin.finish(Provider.GOOGLE, given, cookie=cookie)
+        await signin.finish(Provider("google"), given, cookie=cookie)
     return caught.value
 
 
@@ -90,8 +90,8 @@ def changes(database: Database) -> int:
 async def test_a_login_ends_with_a_user_a_session_and_a_token(node: Making, database: Database, clock: Clock) -> None:
     """The token opens the session that the login made, for the user that the provider vouched for."""
     server = node(SECRET)
-    done = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
-    assert (done.user.email, done.user.provider, done.user.created_at) == (ADA.email, Provider.GOOGLE, clock.now)
+    done = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
+    assert (done.user.email, done.user.provider, done.user.created_at) == (ADA.email, Provider("google"), clock.now)
     assert done.session.user_id == done.user.id
     day = 24 * 3600 * 1000
     assert done.session.expires_at % day == 0
@@ -103,7 +103,7 @@ async def test_a_login_ends_with_a_user_a_session_and_a_token(node: Making, data
 async def test_the_provider_sees_the_secrets_that_were_sent_to_it(signin: SignIn, google: Vouching) -> None:
     """State, nonce and verifier at the end are those of the beginning, and are used for one login only."""
     for _ in range(2):
-        await signin.finish(Provider.GOOGLE, answer(await begun(signin), code="the code"), cookie=None)
+        await signin.finish(Provider("google"), answer(await begun(signin), code="the code"), cookie=None)
     assert [secrets for _, secrets, _ in google.asked] == google.sent
     assert {code for code, _, _ in google.asked} == {"the code"}
     assert google.sent[0] != google.sent[1]
@@ -111,11 +111,11 @@ async def test_the_provider_sees_the_secrets_that_were_sent_to_it(signin: SignIn
 
 async def test_a_login_lives_ten_minutes(signin: SignIn, clock: Clock, google: Vouching) -> None:
     """A person has ten minutes at the provider, to the millisecond; who comes later is told just that."""
-    first = signin.begin(Provider.GOOGLE, LoginMode.JSON)
+    first = signin.begin(Provider("google"), LoginMode.JSON)
     second = await begun(signin)
     assert first.expires_in == LOGIN_SECONDS == 600
     clock.advance(599.999)
-    assert await signin.finish(Provider.GOOGLE, answer(first.state), cookie=None)
+    assert await signin.finish(Provider("google"), answer(first.state), cookie=None)
     clock.advance(0.001)
     assert type(await fails(signin, answer(second))) is LoginExpired
     assert len(google.asked) == 1
@@ -124,7 +124,7 @@ async def test_a_login_lives_ten_minutes(signin: SignIn, clock: Clock, google: V
 async def test_used_is_judged_before_expired(signin: SignIn, clock: Clock) -> None:
     """Who loads an old callback again has signed in: nothing took too long."""
     state = await begun(signin)
-    await signin.finish(Provider.GOOGLE, answer(state), cookie=None)
+    await signin.finish(Provider("google"), answer(state), cookie=None)
     clock.advance(3000)
     error = await fails(signin, answer(state))
     assert (type(error), error.note) == (InvalidState, f"state used already, at {iso_time(START)}")
@@ -134,20 +134,20 @@ async def test_beginning_writes_nothing(signin: SignIn, database: Database) -> N
     """A stranger who begins a thousand logins fills no disk."""
     for mode in LoginMode:
         for _ in range(300):
-            signin.begin(Provider.GOOGLE, mode, app=APP if mode is LoginMode.APP else None)
+            signin.begin(Provider("google"), mode, app=APP if mode is LoginMode.APP else None)
     assert changes(database) == 0
 
 
 async def test_beginning_asks_the_database_nothing(signin: SignIn, database: Database) -> None:
     """The person is on the way to the provider while the database is away."""
     database.close()
-    assert signin.begin(Provider.GOOGLE, LoginMode.REDIRECT).auth_url
+    assert signin.begin(Provider("google"), LoginMode.REDIRECT).auth_url
 
 
 async def test_a_state_is_used_once(signin: SignIn, google: Vouching, database: Database) -> None:
     """The second callback with a state asks the provider nothing and opens no session."""
     state = await begun(signin)
-    done = await signin.finish(Provider.GOOGLE, answer(state), cookie=None)
+    done = await signin.finish(Provider("google"), answer(state), cookie=None)
     assert type(await fails(signin, answer(state))) is InvalidState
     assert len(google.asked) == 1
     assert len(database.read_now(sessions.of_user, done.user.id, standing_at=done.session.created_at)) == 1
@@ -156,7 +156,7 @@ async def test_a_state_is_used_once(signin: SignIn, google: Vouching, database: 
 async def test_of_many_callbacks_with_one_state_one_goes_on(signin: SignIn, google: Vouching) -> None:
     """A callback that is sent many times at once signs in once."""
     state = await begun(signin)
-    callbacks = (signin.finish(Provider.GOOGLE, answer(state), cookie=None) for _ in range(20))
+    callbacks = (signin.finish(Provider("google"), answer(state), cookie=None) for _ in range(20))
     outcomes = await asyncio.gather(*callbacks, return_exceptions=True)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["InvalidState"] * 19 + ["TokenPair"]
     assert len(google.asked) == 1
@@ -178,7 +178,7 @@ async def test_a_callback_that_fails_uses_no_login_up(
     state = await begun(signin)
     await fails(signin, answer(state, **given))
     assert (google.asked, stored(database)) == ([], [])
-    assert await signin.finish(Provider.GOOGLE, answer(state), cookie=None)
+    assert await signin.finish(Provider("google"), answer(state), cookie=None)
 
 
 async def test_a_callback_waits_for_another_of_its_login(signin: SignIn, google: Vouching) -> None:
@@ -193,9 +193,9 @@ async def test_a_callback_waits_for_another_of_its_login(signin: SignIn, google:
 
     google.identify = identify
     state = await begun(signin)
-    first = asyncio.create_task(signin.finish(Provider.GOOGLE, answer(state), cookie=None))
+    first = asyncio.create_task(signin.finish(Provider("google"), answer(state), cookie=None))
     await asked.wait()
-    second = asyncio.create_task(signin.finish(Provider.GOOGLE, answer(state), cookie=None))
+    second = asyncio.create_task(signin.finish(Provider("google"), answer(state), cookie=None))
     await asyncio.sleep(0)
     go_on.set()
     assert (await first).user.email == ADA.email
@@ -223,7 +223,7 @@ async def test_a_database_that_is_away_is_asked_once(
 
 async def test_a_state_of_another_provider_is_told_apart_in_the_log(node: Making) -> None:
     """Whoever reads why a sign-in failed learns which of the two it was."""
-    state = new_state(Keyring(SECRET).current, Provider.FACEBOOK, LoginMode.JSON, now=START)
+    state = new_state(Keyring(SECRET).current, Provider("facebook"), LoginMode.JSON, now=START)
     notes = [(await fails(node(SECRET).signin, answer(text))).note for text in (state, "made up")]
     unknown = "state unknown: not made here, or its secret is not listed"
     assert notes == ["state of another provider: facebook", unknown]
@@ -247,7 +247,7 @@ async def test_a_node_that_was_refused_waits_for_the_one_that_was_not(
     await refused.wait()
     for _ in range(5):  # it looks once, in vain
         await asyncio.sleep(0)
-    assert await other.finish(Provider.GOOGLE, answer(state), cookie=None)
+    assert await other.finish(Provider("google"), answer(state), cookie=None)
     assert (await failing).note == f"state used already, at {iso_time(START)}"
     assert [event.event for event in events(database)] == ["login_succeeded"]
 
@@ -258,15 +258,15 @@ async def test_a_callback_that_another_node_overtook_undoes_nothing(
     """The provider refuses the code that the other node has redeemed. That is no failure of the sign-in: no app is told
     so, and nothing goes on record."""
     one, other = node(SECRET).signin, node(SECRET).signin
-    login = one.begin(Provider.GOOGLE, LoginMode.APP, app=APP)
+    login = one.begin(Provider("google"), LoginMode.APP, app=APP)
 
     async def overtaken(*_: object) -> Identity:
         google.identify = identify
-        assert isinstance(await other.finish(Provider.GOOGLE, answer(login.state), cookie=login.cookie), AppAnswer)
+        assert isinstance(await other.finish(Provider("google"), answer(login.state), cookie=login.cookie), AppAnswer)
         raise ProviderRefused(note="used")
 
     identify, google.identify = google.identify, overtaken
-    again = await one.finish(Provider.GOOGLE, answer(login.state), cookie=login.cookie)
+    again = await one.finish(Provider("google"), answer(login.state), cookie=login.cookie)
     assert again == FinishedAlready(APP, f"state used already, at {iso_time(START)}")
     assert [event.event for event in events(database)] == ["login_succeeded"]
 
@@ -284,7 +284,7 @@ async def test_of_two_nodes_that_both_learn_who_it_is_one_signs_in(
         return ADA
 
     google.identify = identify
-    finishing = (each.finish(Provider.GOOGLE, answer(state), cookie=None) for each in nodes)
+    finishing = (each.finish(Provider("google"), answer(state), cookie=None) for each in nodes)
     outcomes = await asyncio.gather(*finishing, return_exceptions=True)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["InvalidState", "TokenPair"]
     (user,) = database.read_now(users.page)
@@ -294,19 +294,19 @@ async def test_of_two_nodes_that_both_learn_who_it_is_one_signs_in(
 
 async def test_a_login_with_a_cookie_needs_its_cookie(signin: SignIn) -> None:
     """A login that a redirect began is finished in the same browser, and only there."""
-    login = signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
-    other = signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
+    login = signin.begin(Provider("google"), LoginMode.REDIRECT)
+    other = signin.begin(Provider("google"), LoginMode.REDIRECT)
     assert login.cookie != other.cookie
     for cookie in (None, "", "made up", other.cookie):
         assert type(await fails(signin, answer(login.state), cookie)) is InvalidState
-    assert await signin.finish(Provider.GOOGLE, answer(login.state), cookie=login.cookie)
+    assert await signin.finish(Provider("google"), answer(login.state), cookie=login.cookie)
 
 
 async def test_a_login_of_the_json_flow_has_no_cookie(signin: SignIn) -> None:
     """A tool that began a login without a browser finishes it without one, whatever cookie comes along."""
-    login = signin.begin(Provider.GOOGLE, LoginMode.JSON)
+    login = signin.begin(Provider("google"), LoginMode.JSON)
     assert login.cookie is None
-    assert await signin.finish(Provider.GOOGLE, answer(login.state), cookie="of something else")
+    assert await signin.finish(Provider("google"), answer(login.state), cookie="of something else")
 
 
 async def test_the_json_flow_can_be_switched_off(
@@ -315,18 +315,18 @@ async def test_the_json_flow_can_be_switched_off(
     """Then nobody begins a login that no browser is bound to, and nobody finishes one that was begun before."""
     before = node(SECRET)
     state = await begun(before.signin)
-    now = SignIn(database, {Provider.GOOGLE: google}, Keyring(SECRET), before.sessions, clock, json_flow=False)
+    now = SignIn(database, {Provider("google"): google}, Keyring(SECRET), before.sessions, clock, json_flow=False)
     with pytest.raises(JsonFlowOff):
-        now.begin(Provider.GOOGLE, LoginMode.JSON)
+        now.begin(Provider("google"), LoginMode.JSON)
     assert type(await fails(now, answer(state))) is JsonFlowOff
     assert google.asked == []
-    login = now.begin(Provider.GOOGLE, LoginMode.REDIRECT)
-    assert await now.finish(Provider.GOOGLE, answer(login.state), cookie=login.cookie)
+    login = now.begin(Provider("google"), LoginMode.REDIRECT)
+    assert await now.finish(Provider("google"), answer(login.state), cookie=login.cookie)
 
 
 async def test_a_begun_login_does_not_show_its_secrets(signin: SignIn) -> None:
     """State and cookie in a log line are blank."""
-    login = signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
+    login = signin.begin(Provider("google"), LoginMode.REDIRECT)
     assert login.state not in repr(login)
     assert str(login.cookie) not in repr(login)
     assert login.state not in repr(answer(login.state))
@@ -334,8 +334,8 @@ async def test_a_begun_login_does_not_show_its_secrets(signin: SignIn) -> None:
 
 async def test_neither_state_nor_cookie_is_stored(signin: SignIn, database: Database) -> None:
     """The database has the digest of a used state: whoever reads it can finish no login."""
-    login = signin.begin(Provider.GOOGLE, LoginMode.REDIRECT)
-    await signin.finish(Provider.GOOGLE, answer(login.state), cookie=login.cookie)
+    login = signin.begin(Provider("google"), LoginMode.REDIRECT)
+    await signin.finish(Provider("google"), answer(login.state), cookie=login.cookie)
     kept = str(stored(database))
     assert digest(login.state) in kept
     assert login.state not in kept
@@ -345,7 +345,7 @@ async def test_neither_state_nor_cookie_is_stored(signin: SignIn, database: Data
 async def test_a_login_outlives_a_change_of_secrets(node: Making, google: Vouching) -> None:
     """A login begun before the secret was changed is finished after it, while the earlier secret is listed."""
     state = await begun(node(SECRET).signin)
-    assert await node(OTHER, SECRET).signin.finish(Provider.GOOGLE, answer(state), cookie=None)
+    assert await node(OTHER, SECRET).signin.finish(Provider("google"), answer(state), cookie=None)
     (_, secrets, _) = google.asked[0]
     assert secrets == google.sent[0]
 
@@ -364,16 +364,16 @@ async def test_a_provider_that_is_not_configured_begins_and_finishes_nothing(
 ) -> None:
     """Sign-in with a provider that is off is an error of its own, at both ends."""
     with pytest.raises(ProviderNotConfigured):
-        signin.begin(Provider.FACEBOOK, LoginMode.JSON)
+        signin.begin(Provider("facebook"), LoginMode.JSON)
     with pytest.raises(ProviderNotConfigured):
-        await signin.finish(Provider.FACEBOOK, answer(await begun(signin)), cookie=None)
+        await signin.finish(Provider("facebook"), answer(await begun(signin)), cookie=None)
     assert events(database) == []
 
 
 @pytest.mark.parametrize("issuer", [None, "https://accounts.google.com"])
 async def test_the_issuer_of_the_callback_may_be_absent_or_right(signin: SignIn, issuer: str | None) -> None:
     """RFC 9207, 2.4: an issuer that is named must be the provider's own."""
-    assert await signin.finish(Provider.GOOGLE, answer(await begun(signin), issuer=issuer), cookie=None)
+    assert await signin.finish(Provider("google"), answer(await begun(signin), issuer=issuer), cookie=None)
 
 
 @pytest.mark.parametrize("issuer", ["", "https://accounts.google.com/", "https://www.facebook.com"])
@@ -444,7 +444,7 @@ async def test_a_failure_without_a_reason_is_recorded_by_its_title(
 
 async def test_a_success_is_recorded_with_everything_it_made(signin: SignIn, database: Database, clock: Clock) -> None:
     """One event names login, user and session, and is committed together with them."""
-    done = await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)
+    done = await signin.finish(Provider("google"), answer(await begun(signin)), cookie=None)
     assert events(database) == [
         AuditEvent(
             clock.now,
@@ -467,7 +467,7 @@ async def test_a_deactivated_user_is_refused_and_gets_no_session(
 ) -> None:
     """Deactivation holds for tokens that exist and for new sign-ins, and says so only to the person."""
     server = node(SECRET)
-    done = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    done = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
     database.write_now(accounts.set_active, done.user, active=False, now=clock.now)
     with pytest.raises(InvalidToken):
         await server.sessions.authenticate(done.access.token)
@@ -480,20 +480,20 @@ async def test_a_deactivated_user_is_refused_and_gets_no_session(
 async def test_activating_again_revives_no_session(node: Making, database: Database, clock: Clock) -> None:
     """A session that ended stays ended; the person signs in anew."""
     server = node(SECRET)
-    done = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    done = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
     for active in (False, True):
         database.write_now(accounts.set_active, done.user, active=active, now=clock.now)
     with pytest.raises(InvalidToken):
         await server.sessions.authenticate(done.access.token)
     clock.advance(0.001)
-    again = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    again = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
     assert await server.sessions.authenticate(again.access.token) == SignedInUser(again.user, again.session.id)
 
 
 async def test_deleting_a_user_ends_the_token_at_once(node: Making, database: Database, clock: Clock) -> None:
     """Deletion holds from the next request on, and the record keeps that it happened, without an email."""
     server = node(SECRET)
-    done = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    done = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
     database.write_now(accounts.delete, done.user, now=clock.now)
     with pytest.raises(InvalidToken):
         await server.sessions.authenticate(done.access.token)
@@ -501,14 +501,14 @@ async def test_deleting_a_user_ends_the_token_at_once(node: Making, database: Da
         AuditEvent(clock.now, "user_deleted", user_id=done.user.id)
     ]
     clock.advance(0.001)
-    again = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    again = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
     assert again.user.id != done.user.id
 
 
 async def test_a_token_ends_with_its_hour_and_a_session_with_its_month(node: Making, clock: Clock) -> None:
     """The token's own end is checked on every request, although its signature is remembered."""
     server = node(SECRET)
-    done = await server.signin.finish(Provider.GOOGLE, answer(await begun(server.signin)), cookie=None)
+    done = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
     clock.advance(3599)
     assert await server.sessions.authenticate(done.access.token)
     clock.advance(1)
@@ -522,7 +522,7 @@ async def test_a_token_ends_with_its_hour_and_a_session_with_its_month(node: Mak
 
 async def test_the_subject_is_stored_as_its_digest_alone(signin: SignIn, google: Vouching, database: Database) -> None:
     """The provider's own id for a person is nowhere in the database."""
-    await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)
+    await signin.finish(Provider("google"), answer(await begun(signin)), cookie=None)
     rows = str(database.read_now(lambda db: db.execute_sql('SELECT * FROM "user"').fetchall()))
     assert ADA.subject not in rows
     assert str(ADA.email) in rows
@@ -530,9 +530,9 @@ async def test_the_subject_is_stored_as_its_digest_alone(signin: SignIn, google:
 
 async def test_a_new_email_is_seen_at_the_next_sign_in(signin: SignIn, google: Vouching) -> None:
     """The same subject is the same user, under whatever address the provider gives now."""
-    first = await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)
-    google.says = Identity(Provider.GOOGLE, ADA.subject, "countess@lovelace.example", email_verified=False)
-    second = await signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None)
+    first = await signin.finish(Provider("google"), answer(await begun(signin)), cookie=None)
+    google.says = Identity(Provider("google"), ADA.subject, "countess@lovelace.example", email_verified=False)
+    second = await signin.finish(Provider("google"), answer(await begun(signin)), cookie=None)
     assert (second.user.id, second.user.email) == (first.user.id, "countess@lovelace.example")
     assert second.session.id != first.session.id
 
@@ -549,7 +549,7 @@ async def test_no_transaction_is_open_while_the_provider_is_asked(
         return ADA
 
     google.identify = thinks
-    callback = asyncio.create_task(signin.finish(Provider.GOOGLE, answer(await begun(signin)), cookie=None))
+    callback = asyncio.create_task(signin.finish(Provider("google"), answer(await begun(signin)), cookie=None))
     await asked.wait()
     other = database_at(database_url)
     other.write_now(audit.record, AuditEvent(clock.now, "from_elsewhere"))

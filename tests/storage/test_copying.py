@@ -36,6 +36,7 @@ from tests.contract.rows import (
     standing,
 )
 from tests.postgres import Cluster, PgBouncer
+from tests.templates import put_migrated
 
 EMAILS = (
     "ada@lovelace.example",
@@ -121,8 +122,8 @@ def source_path(tmp_path: Path) -> Path:
 @pytest.fixture
 def source(source_path: Path) -> Iterator[Database]:
     """A SQLite database with every kind of row."""
+    put_migrated(source_path)
     database = database_at(f"sqlite:///{source_path}")
-    migrate(database)
     database.write_now(fill)
     yield database
     database.close()

@@ -17,7 +17,7 @@ from nextarget.storage.engines.sqlite import SqliteDatabase
 async def write(database):
     while True:
         new_id = str(uuid.uuid4())
-        who = Identity(Provider.GOOGLE, new_id, f"{new_id}@x.example", True)
+        who = Identity(Provider("google"), new_id, f"{new_id}@x.example", True)
         await database.write(users.admit, who, subject_digest=new_id, new_id=new_id, now=1)
         print(new_id, flush=True)
 
@@ -72,7 +72,7 @@ async def main(address, name):
     print("ready", flush=True)
     sys.stdin.readline()
     for number in range(60):
-        who = Identity(Provider.GOOGLE, name, None, False)
+        who = Identity(Provider("google"), name, None, False)
         digest = f"{name} {number}"
         await database.write(users.admit, who, subject_digest=digest, new_id=str(uuid.uuid4()), now=number)
         database.write_now(users.set_active, "nobody", active=True)

@@ -44,10 +44,10 @@ def counts(database: SqliteDatabase) -> dict[str, int]:
 
 def fill(db: Connection, number: int, when: Millis) -> None:
     """Rows of every kind that expire, or happened, at this moment."""
-    user = accounts.admit(db, Identity(Provider.GOOGLE, "ada", "ada@x.example", email_verified=True), now=NOW)
+    user = accounts.admit(db, Identity(Provider("google"), "ada", "ada@x.example", email_verified=True), now=NOW)
     for index in range(number):
         name = f"{when}-{index}"
-        login = Login(name, name, Provider.GOOGLE, LoginMode.JSON, NOW, when)
+        login = Login(name, name, Provider("google"), LoginMode.JSON, NOW, when)
         logins.use(db, login, user_id=user.id, session_id=name, now=when)
         nonces.use(db, name, purpose=nonces.NATIVE, expires_at=when)
         sessions.add(db, session_at(user.id, name, when))

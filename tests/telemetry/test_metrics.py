@@ -27,7 +27,7 @@ for number in (1, 2):
         os.close(leave)
         for _ in range(number * 10):
             request_answered("GET", "/health", 200, 0.0005)
-        metrics.set_breaker(Provider.GOOGLE, is_open=number == 2)
+        metrics.set_breaker(Provider("google"), is_open=number == 2)
         metrics.set_pool_size(8)
         metrics.count_refresh("rotated")
         os.write(tell, b".")

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from nextarget.services import accounts
 from nextarget.services.sessions import end_all
 from nextarget.storage.rows import users
 from tests.apps import REDIRECT, App, assert_oauth_error, events, refresh, stands
 from tests.running import Server, open_browser, query_of
 
-BOTH = pytest.mark.parametrize("provider", Provider)
+BOTH = pytest.mark.parametrize("provider", PROVIDERS)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nextarget.errors import RedirectRefused
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from nextarget.sandbox.people import PEOPLE
 from nextarget.services.authorization import Redirects
 from tests.apps import REDIRECT, App, assert_oauth_error, is_error_text, links_of
@@ -348,7 +349,7 @@ async def test_a_state_that_cannot_be_returned_is_an_error_without_state(app: Ap
             assert told["error"] == "invalid_request"
 
 
-@pytest.mark.parametrize("provider", [*Provider, None])
+@pytest.mark.parametrize("provider", [*PROVIDERS, None])
 async def test_a_request_that_no_cookie_holds_is_told_to_the_app(app: App, provider: Provider | None) -> None:
     """Everything that the app asks for travels in one cookie, of which browsers keep 4096 bytes (RFC 6265, 6.1)."""
     app.state = "x" * 4000
@@ -373,7 +374,7 @@ async def test_a_long_state_and_a_long_redirect_fit_together_up_to_the_cookies_s
     usual = "https://app.example/users/auth/callback?tenant=example"
     listed = f"{longest},{usual}"
     async with running(tmp_path, APP_REDIRECT_URIS=listed) as server, open_browser(server.url) as browser:
-        for provider in Provider:
+        for provider in PROVIDERS:
             app = App(browser, usual)
             app.state = state
             assert query_of(await app.authorize(provider=provider))["state"] == state
@@ -412,7 +413,7 @@ async def test_parameters_without_value_and_unknown_ones_are_ignored(app: App) -
 async def test_the_page_to_choose_leads_to_each_provider(app: App, redirect_uri: str) -> None:
     """Its links carry the whole request on, or are the provider's own; each ends at the app with a code."""
     app.redirect_uri = redirect_uri
-    for index, provider in enumerate(Provider):
+    for index, provider in enumerate(PROVIDERS):
         page = await app.browser.get(app.request(provider=None))
         assert page.status == 200
         assert page.headers["Content-Type"].startswith("text/html")
@@ -453,7 +454,7 @@ async def test_with_a_claimed_https_link_the_browser_goes_straight_to_the_provid
     assert facebook.headers["Location"].startswith(app.browser.url + "/sandbox/facebook/")
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize(
     "redirect_uri",
     [
@@ -481,7 +482,7 @@ async def test_the_redirect_is_kept_byte_for_byte(tmp_path: Path, provider: Prov
         assert answer.headers["Location"].startswith(f"{start}error=invalid_request&")
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_person_who_says_no_comes_back_to_the_app(server: Server, app: App, provider: Provider) -> None:
     """RFC 6749, 4.1.2.1: access_denied."""
     answer = await app.browser.get(await app.approve("cancel", provider=provider))

@@ -7,10 +7,11 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from tests.apps import REDIRECT, App, assert_oauth_error, events, links_of, stands
 from tests.running import Answer, Server, open_browser, query_of
 
-BOTH = pytest.mark.parametrize("provider", Provider)
+BOTH = pytest.mark.parametrize("provider", PROVIDERS)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ async def injected_without_an_app(attacker: Browser, victim: Browser) -> Answer:
     return await attacker.get("/auth/facebook/callback?" + urlencode({"state": mine["state"], "code": stolen}))
 
 
-@pytest.mark.parametrize("key", [person.key for person in people_of(Provider.FACEBOOK)])
+@pytest.mark.parametrize("key", [person.key for person in people_of(Provider("facebook"))])
 async def test_everybody_signs_in_with_it_on(bound: Server, key: str) -> None:
     """Who has no email has none, and an email is verified with it as little as without."""
     answer = await bound.sign_in("facebook", person=key)

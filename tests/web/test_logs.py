@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from nextarget.sandbox.people import PEOPLE, faults_of
 from nextarget.services import accounts
 from nextarget.storage.rows import users
@@ -67,7 +68,7 @@ async def test_every_line_is_json_and_names_its_request(log: Log, server: Server
         assert line["time"].endswith("Z")
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_login_can_be_followed_by_its_id(log: Log, server: Server, provider: Provider) -> None:
     """Start, outcome and callback carry one login id; the outcome says who signed in, by id."""
     token = (await server.sign_in(provider)).json
@@ -82,7 +83,7 @@ async def test_a_login_can_be_followed_by_its_id(log: Log, server: Server, provi
 
 
 @pytest.mark.parametrize(
-    ("provider", "fault"), [(provider, script.fault) for provider in Provider for script in faults_of(provider)]
+    ("provider", "fault"), [(provider, script.fault) for provider in PROVIDERS for script in faults_of(provider)]
 )
 async def test_a_failed_login_says_why_in_the_log_alone(
     log: Log, impatient: Server, provider: Provider, fault: str
@@ -143,14 +144,18 @@ async def test_no_secret_reaches_the_log(log: Log, impatient: Server) -> None:
     """Everybody signs in and fails to in every way, and no token, code, state, cookie, secret or email is logged."""
     server, ear = impatient, Eavesdropper()
     settings, keyring = server.runtime.settings, server.runtime.keyring
-    for secret in (settings.jwt_secret_key, settings.google_client_secret, settings.facebook_client_secret):
+    for secret in (
+        settings.jwt_secret_key,
+        settings.providers["google"].client_secret,
+        settings.providers["facebook"].client_secret,
+    ):
         assert secret is not None
         ear.hears(secret.reveal())
     assert keyring.current.secret.decode() in ear.secrets
     for person in PEOPLE.values():
-        ear.hears(person.email or "", person.google_subject or "", person.facebook_subject or "")
+        ear.hears(person.email or "", person.subject("google") or "", person.subject("facebook") or "")
 
-    for provider in Provider:
+    for provider in PROVIDERS:
         for person in PEOPLE.values():
             if provider in person.providers:
                 token = await sign_in(server, ear, provider, person.key)

@@ -14,7 +14,9 @@ import pytest
 
 from nextarget.errors import UserDeactivated
 from nextarget.model import Millis, Provider
-from nextarget.sandbox.people import ACCESS_TOKEN_FAULTS, ID_TOKEN_FAULTS, PEOPLE, Fault, people_of
+from nextarget.registry import PROVIDERS
+from nextarget.sandbox.people import ID_TOKEN_FAULTS, PEOPLE, Fault, people_of
+from nextarget.sandbox.standins.facebook_sdk import ACCESS_TOKEN_FAULTS
 from nextarget.services import accounts
 from nextarget.services.sessions import end_all
 from nextarget.storage.rows import audit, users
@@ -27,7 +29,7 @@ from tests.web.conftest import Log
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
-BOTH = pytest.mark.parametrize("provider", Provider)
+BOTH = pytest.mark.parametrize("provider", PROVIDERS)
 
 
 class Phone:
@@ -140,7 +142,7 @@ async def test_an_id_token_of_the_sdk_signs_the_person_in(server: Server, phone:
     }  # fmt: skip
     assert (tokens["issued_token_type"], tokens["token_type"], tokens["expires_in"]) == (ACCESS_TOKEN, "bearer", 3600)
     assert (tokens["provider"], tokens["email"]) == (provider, PEOPLE["ada"].email)
-    assert tokens["email_verified"] is (provider is Provider.GOOGLE)
+    assert tokens["email_verified"] is (provider == Provider("google"))
     assert await stands(server, tokens)
     listed = await server.get("/users/me/sessions", headers={"Authorization": f"Bearer {tokens['access_token']}"})
     assert [session["label"] for session in listed.json["sessions"]] == ["Ada's phone"]
@@ -156,7 +158,7 @@ async def test_a_classic_access_token_of_facebook_signs_the_person_in(server: Se
 
 
 @pytest.mark.parametrize(
-    ("provider", "key"), [(provider, person.key) for provider in Provider for person in people_of(provider)]
+    ("provider", "key"), [(provider, person.key) for provider in PROVIDERS for person in people_of(provider)]
 )
 async def test_natively_and_in_the_browser_a_person_is_the_same_user(
     server: Server, phone: Phone, provider: Provider, key: str
@@ -166,7 +168,7 @@ async def test_natively_and_in_the_browser_a_person_is_the_same_user(
         (await server.sign_in(provider, person=key)).json["user_id"],
         (await phone.sign_in(provider, person=key))["user_id"],
     }
-    if provider is Provider.FACEBOOK:
+    if provider == Provider("facebook"):
         token = await phone.access_token(person=key)
         user_ids.add((await phone.exchange(provider, token, ACCESS_TOKEN)).json["user_id"])
     assert len(user_ids) == 1
@@ -176,14 +178,14 @@ async def test_natively_and_in_the_browser_a_person_is_the_same_user(
 async def test_each_of_our_google_clients_is_an_audience(server: Server, phone: Phone) -> None:
     """An SDK puts the server's client id or the app's own into `aud`, the app's own into `azp`."""
     settings = server.runtime.settings
-    for client_id in (settings.google_client_id, *settings.google_client_ids):
+    for client_id in (settings.providers["google"].client_id, *settings.providers["google"].client_ids):
         assert (await phone.sign_in("google", client_id=client_id))["provider"] == "google"
 
 
 async def test_an_app_that_is_not_listed_is_no_audience(tmp_path: Path) -> None:
     """With GOOGLE_CLIENT_IDS unset, neither as `aud` nor as `azp`."""
     async with running(tmp_path) as server:
-        [app_client_id] = server.runtime.settings.google_client_ids
+        [app_client_id] = server.runtime.settings.providers["google"].client_ids
     async with running(tmp_path, GOOGLE_CLIENT_IDS="") as server:
         phone = Phone(server)
         token = await phone.id_token("google", client_id=app_client_id)
@@ -479,7 +481,7 @@ async def test_unknown_keys_are_not_looked_for_at_every_request(phone: Phone, pr
         token = await phone.id_token(provider, fault="unknown_kid")
         assert_refused(await phone.exchange(provider, token), "not signed by this provider", token)
     assert (await phone.sign_in(provider))["provider"] == provider
-    route = "/sandbox/google/jwks" if provider is Provider.GOOGLE else "/sandbox/facebook/limited/jwks"
+    route = "/sandbox/google/jwks" if provider == Provider("google") else "/sandbox/facebook/limited/jwks"
     assert len(log.requests(route)) == 1
 
 

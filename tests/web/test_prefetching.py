@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from tests.apps import App
 from tests.running import Server, open_browser, query_of, running
 
@@ -28,7 +29,7 @@ async def rows(server: Server) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("headers", AHEAD, ids=lambda headers: "-".join(*headers.items()))
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_prefetched_callback_consumes_nothing_and_the_visit_works(
     server: Server, provider: Provider, headers: dict[str, str]
 ) -> None:

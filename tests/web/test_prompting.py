@@ -6,6 +6,7 @@ from html import escape
 import pytest
 
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from tests.apps import REDIRECT, App, assert_oauth_error, links_of
 from tests.running import Server, open_browser, query_of
 from tests.web.conftest import Log
@@ -77,7 +78,7 @@ async def test_facebook_is_told_in_its_own_words(
     assert (await app.redeem(query_of(location)["code"])).status == 200
 
 
-@pytest.mark.parametrize("provider", [*Provider, None])
+@pytest.mark.parametrize("provider", [*PROVIDERS, None])
 @pytest.mark.parametrize("redirect_uri", [HTTPS, REDIRECT, "http://127.0.0.1:50123/callback"])
 async def test_prompt_none_is_answered_without_asking_anybody(
     app: App, redirect_uri: str, provider: Provider | None
@@ -92,7 +93,7 @@ async def test_prompt_none_is_answered_without_asking_anybody(
     assert "Set-Cookie" not in answer.headers
 
 
-@pytest.mark.parametrize("provider", [*Provider, None])
+@pytest.mark.parametrize("provider", [*PROVIDERS, None])
 async def test_a_prompt_that_makes_no_sense_is_told_to_the_app(app: App, provider: Provider | None) -> None:
     """OpenID Connect Core, 3.1.2.1: `none` stands alone; a value that is not listed is invalid_request (Prompt Create,
     4.1)."""

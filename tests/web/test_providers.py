@@ -7,10 +7,10 @@ import aiohttp
 import pytest
 from aiohttp import TCPConnector
 
-from nextarget.model import Provider
 from nextarget.providers import base, breaker
 from nextarget.providers.base import POOL_SIZE
 from nextarget.providers.breaker import FAILURES
+from nextarget.registry import PROVIDERS
 from nextarget.web.app_keys import ONLINE
 from tests.running import Server, running
 from tests.web.test_native import Phone
@@ -102,6 +102,6 @@ async def test_each_provider_is_asked_over_connections_of_its_own(server: Server
     """What hangs for one holds none that the other needs."""
     sign_in, native = server.app[ONLINE].sign_in, server.app[ONLINE].native
     sessions = [provider.http._session for provider in sign_in._providers.values()]
-    assert len({id(session) for session in sessions}) == len(Provider)
-    assert len({id(session.connector) for session in sessions}) == len(Provider)
+    assert len({id(session) for session in sessions}) == len(PROVIDERS)
+    assert len({id(session.connector) for session in sessions}) == len(PROVIDERS)
     assert [provider.http._session for provider in native._providers.values()] == sessions

@@ -205,5 +205,5 @@ async def test_providers_tokens_and_our_codes_are_no_refresh_tokens(server: Serv
     """Nor is the state of a login, or a nonce."""
     begun = await server.begin()
     nonce = (await server.ask("POST", "/auth/nonce")).json["nonce"]
-    for text in (begun["state"], nonce, Provider.GOOGLE):
+    for text in (begun["state"], nonce, Provider("google")):
         await refused(server, text)

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from tests.apps import App, events, links_of, stands
 from tests.running import Answer, Browser, Server, open_browser, query_of
 from tests.web.conftest import Log
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-BOTH = pytest.mark.parametrize("provider", Provider)
+BOTH = pytest.mark.parametrize("provider", PROVIDERS)
 
 
 @pytest.fixture

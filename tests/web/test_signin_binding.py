@@ -10,6 +10,7 @@ import pytest
 
 from nextarget.errors import InvalidState, LoginExpired
 from nextarget.model import Millis, Provider
+from nextarget.registry import PROVIDERS
 from nextarget.sandbox.workspace import sandbox_values
 from nextarget.tokens.encoding import digest
 from nextarget.web.app_keys import ONLINE
@@ -42,7 +43,7 @@ def assert_refused(answer: Answer) -> None:
     assert (answer.status, answer.code) == (InvalidState.status, InvalidState.code)
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_state_is_good_once(server: Server, provider: Provider) -> None:
     """The same callback again, and the same state with another code, are refused."""
     back = await approved(server, provider)
@@ -60,7 +61,7 @@ async def test_of_many_callbacks_at_the_same_moment_one_signs_in(server: Server)
     assert sorted(answer.status for answer in answers) == [200] + [400] * 9
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_made_up_state_is_refused(server: Server, provider: Provider) -> None:
     """A state that we did not make names no login, whatever comes with it."""
     state = f"{'A' * 43}.{server.runtime.clock() + 60_000}.{'A' * 43}"
@@ -84,7 +85,7 @@ async def test_a_code_of_another_login_is_refused(server: Server) -> None:
     assert (answer.status, answer.code) == (400, "provider_refused")
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_login_older_than_ten_minutes_is_over(server: Server, provider: Provider) -> None:
     """A login lives 600 seconds from its start; its person is told that it took too long."""
     back = await approved(server, provider)
@@ -104,7 +105,7 @@ async def test_a_login_that_an_earlier_version_began_ends_in_a_page_to_begin_aga
     assert_refused(await server.get(f"/auth/google/callback?state={'A' * 43}&code=x"))
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_login_survives_a_restart(tmp_path: Path, provider: Provider) -> None:
     """What was begun before a restart is finished after it: nothing of a login is kept in memory."""
     listener = free_listener()
@@ -132,7 +133,7 @@ async def test_a_login_survives_a_change_of_secrets_while_the_old_one_is_listed(
         assert status == 200 or answer.code == InvalidState.code
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_any_node_finishes_what_another_began(tmp_path: Path, provider: Provider) -> None:
     """Two servers on one database: one begins, the other takes the callback, either accepts the token."""
     async with running(tmp_path) as one:
@@ -147,7 +148,7 @@ async def test_any_node_finishes_what_another_began(tmp_path: Path, provider: Pr
                 assert (await node.me(answer.json["access_token"])).json["id"] == answer.json["user_id"]
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_redirect_carries_a_cookie_for_this_login_alone(server: Server, provider: Provider) -> None:
     """On plain http: HttpOnly, SameSite=Lax, Path=/, an hour, neither Secure nor prefixed, never cached."""
     answer = await server.get(f"/auth/{provider}/start?mode=redirect")
@@ -231,7 +232,7 @@ async def test_a_cookie_that_comes_twice_is_none(server: Server, again: str, joi
     assert (await server.get(back, headers={"Cookie": cookie})).status == 200
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_login_by_redirect_needs_the_browser_that_began_it(server: Server, provider: Provider) -> None:
     """Without the cookie, with another login's or with another value the callback is refused, and costs nothing."""
     answer, back = await begin_redirect(server, provider)

@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from nextarget.sandbox.people import PEOPLE
 from nextarget.tokens.login import login_secrets
 from tests.apps import App, refresh
@@ -94,7 +95,7 @@ async def whole_sign_ins(server: Server, provider: Provider) -> set[str]:
     async with open_browser(server.url) as browser:
         browser.session.headers.update(headers)
         app = App(browser)
-        provider_page = await app.begin(provider=provider.value)
+        provider_page = await app.begin(provider=provider)
         back = await browser.approve(provider_page)
         for url in (provider_page, back.removesuffix("#_=_")):
             secrets |= {
@@ -125,11 +126,15 @@ async def whole_sign_ins(server: Server, provider: Provider) -> set[str]:
         await browser.get(f"/auth/{provider}/callback?state={MARK}&code={MARK}")
         await browser.ask("PROPFIND", f"/{MARK}")
     settings = server.runtime.settings
-    for secret in (settings.jwt_secret_key, settings.google_client_secret, settings.facebook_client_secret):
+    for secret in (
+        settings.jwt_secret_key,
+        settings.providers["google"].client_secret,
+        settings.providers["facebook"].client_secret,
+    ):
         assert secret is not None
         secrets.add(secret.reveal())
     for person in PEOPLE.values():
-        secrets |= {text for text in (person.email, person.google_subject, person.facebook_subject) if text}
+        secrets |= {text for text in (person.email, person.subject("google"), person.subject("facebook")) if text}
     return {secret for secret in secrets if len(secret) > 5}
 
 
@@ -146,7 +151,7 @@ async def test_the_spans_of_a_sign_in_hold_no_secret(
     monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", conventions)
     secrets: set[str] = set()
     async with running(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as server:
-        for provider in Provider:
+        for provider in PROVIDERS:
             secrets |= await whole_sign_ins(server, provider)
     sent = b"\n".join(collector.bodies)
     assert len(secrets) > 50

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from tests.apps import REDIRECT, App, links_of
 from tests.running import Answer, Server, open_browser, query_of, running
 
@@ -81,7 +82,7 @@ async def test_two_lists_of_languages_are_told_to_the_app(app: App) -> None:
     assert query_of(answer.headers["Location"])["error"] == "invalid_request"
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_callbacks_pages_speak_the_language_of_the_login(app: App, provider: Provider) -> None:
     """The provider does not hand it back, so the login's cookie remembers it; without the cookie nobody knows."""
     callback = await app.approve(provider=provider, ui_locales="fr")

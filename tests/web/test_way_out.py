@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from tests.deploy.site import certificate
 from tests.running import Server, free_port, open_browser, running
 from tests.serving import Served, served
@@ -80,24 +81,24 @@ class Outside:
     def server(self, folder: Path, **settings: str) -> Iterator[Served]:
         """A server as a process, whose providers are out there."""
         known, url = self.sandbox.runtime.settings, f"https://{{}}.{DOMAIN}/sandbox"
-        assert known.google_client_secret is not None
-        assert known.facebook_client_secret is not None
+        assert known.providers["google"].client_secret is not None
+        assert known.providers["facebook"].client_secret is not None
         own = {
             "SSL_CERT_FILE": str(self.trusted),
             "HTTPS_PROXY": self.tunnel.url(),
-            "GOOGLE_CLIENT_ID": str(known.google_client_id),
-            "GOOGLE_CLIENT_SECRET": known.google_client_secret.reveal(),
-            "GOOGLE_REDIRECT_URI": str(known.google_redirect_uri),
-            "GOOGLE_ISSUER": known.google_issuer,
-            "GOOGLE_AUTHORIZATION_ENDPOINT": known.google_authorization_endpoint,
+            "GOOGLE_CLIENT_ID": str(known.providers["google"].client_id),
+            "GOOGLE_CLIENT_SECRET": known.providers["google"].client_secret.reveal(),
+            "GOOGLE_REDIRECT_URI": str(known.providers["google"].redirect_uri),
+            "GOOGLE_ISSUER": known.providers["google"].issuer,
+            "GOOGLE_AUTHORIZATION_ENDPOINT": known.providers["google"].authorization_endpoint,
             "GOOGLE_TOKEN_ENDPOINT": f"{url.format('token')}/google/token",
             "GOOGLE_JWKS_URI": f"{url.format('keys')}/google/jwks",
-            "FACEBOOK_CLIENT_ID": str(known.facebook_client_id),
-            "FACEBOOK_CLIENT_SECRET": known.facebook_client_secret.reveal(),
-            "FACEBOOK_REDIRECT_URI": str(known.facebook_redirect_uri),
-            "FACEBOOK_AUTHORIZATION_ENDPOINT": str(known.facebook_authorization_endpoint),
+            "FACEBOOK_CLIENT_ID": str(known.providers["facebook"].client_id),
+            "FACEBOOK_CLIENT_SECRET": known.providers["facebook"].client_secret.reveal(),
+            "FACEBOOK_REDIRECT_URI": str(known.providers["facebook"].redirect_uri),
+            "FACEBOOK_AUTHORIZATION_ENDPOINT": str(known.providers["facebook"].authorization_endpoint),
             "FACEBOOK_GRAPH_URL": f"{url.format('graph')}/facebook",
-            "FACEBOOK_GRAPH_VERSION": known.facebook_graph_version,
+            "FACEBOOK_GRAPH_VERSION": known.providers["facebook"].graph_version,
         }
         with served(folder, **(own | settings)) as server:
             yield server
@@ -172,7 +173,7 @@ def assert_secret(server: Served, *more: str) -> None:
 async def test_every_question_to_providers_goes_through_the_proxy(outside: Outside, tmp_path: Path) -> None:
     """Token, keys, profile and debug_token; the proxy sees hosts and ports, and nobody's log its password."""
     with outside.server(tmp_path) as server:
-        for provider in Provider:
+        for provider in PROVIDERS:
             answer = await outside.sign_in(server, provider)
             assert answer.status == 200
         native = await outside.sandbox.get("/sandbox/facebook/sdk?kind=classic&person=ada")
@@ -188,7 +189,7 @@ async def test_every_question_to_providers_goes_through_the_proxy(outside: Outsi
 async def test_the_proxy_itself_may_speak_tls(outside: Outside, tmp_path: Path) -> None:
     """Then its password crosses no wire in the clear."""
     with outside.server(tmp_path, HTTPS_PROXY=outside.tunnel.tls_url) as server:
-        for provider in Provider:
+        for provider in PROVIDERS:
             assert (await outside.sign_in(server, provider)).status == 200
         assert outside.tunnel.asked_for
         assert_secret(server)
@@ -198,15 +199,15 @@ async def test_the_proxy_may_be_set_in_dotenv(outside: Outside, tmp_path: Path) 
     """As every setting; there in lower case, too."""
     (tmp_path / ".env").write_text(f"https_proxy={outside.tunnel.url()}\n", encoding="utf-8")
     with outside.server(tmp_path, HTTPS_PROXY="") as server:
-        assert (await outside.sign_in(server, Provider.GOOGLE)).status == 200
+        assert (await outside.sign_in(server, Provider("google"))).status == 200
         assert outside.tunnel.asked_for
 
 
 async def test_who_is_exempt_is_asked_directly(outside: Outside, tmp_path: Path) -> None:
     """Their names lead nowhere without it."""
     with outside.server(tmp_path, NO_PROXY=f"keys.{DOMAIN}, elsewhere.example") as server:
-        assert (await outside.sign_in(server, Provider.GOOGLE)).status == 503
-        assert (await outside.sign_in(server, Provider.FACEBOOK)).status == 200
+        assert (await outside.sign_in(server, Provider("google"))).status == 503
+        assert (await outside.sign_in(server, Provider("facebook"))).status == 200
         assert set(outside.tunnel.asked_for) == {f"token.{DOMAIN}:443", f"graph.{DOMAIN}:443"}
 
 
@@ -214,7 +215,7 @@ async def test_a_proxy_that_refuses_us_is_named_in_the_log(outside: Outside, tmp
     """A wrong password, for one: apps are told to come back later, and the password stays ours."""
     wrong = "an old password"
     with outside.server(tmp_path, HTTPS_PROXY=outside.tunnel.url(wrong)) as server:
-        answer = await outside.sign_in(server, Provider.GOOGLE)
+        answer = await outside.sign_in(server, Provider("google"))
         assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
         (failed,) = server.wait_for("login_failed")
         assert failed["reason"] == "google token: the proxy answered 407"
@@ -226,7 +227,7 @@ async def test_a_proxy_that_nobody_listens_on_is_named_in_the_log(outside: Outsi
     """And not its URL."""
     port = free_port()
     with outside.server(tmp_path, HTTPS_PROXY=f"http://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{port}") as server:
-        assert (await outside.sign_in(server, Provider.FACEBOOK)).status == 503
+        assert (await outside.sign_in(server, Provider("facebook"))).status == 503
         (failed,) = server.wait_for("login_failed")
         assert failed["reason"].startswith("facebook token: ClientProxyConnectionError: Connect")
         assert_secret(server)
@@ -240,5 +241,5 @@ async def test_this_machine_is_asked_directly_whatever_the_environment_says(
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, nobody)
     async with running(tmp_path, HTTPS_PROXY=nobody) as server:
-        for provider in Provider:
+        for provider in PROVIDERS:
             assert (await server.sign_in(provider)).status == 200

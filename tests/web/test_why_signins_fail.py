@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import pytest
 
 from nextarget.model import Millis, Provider
+from nextarget.registry import PROVIDERS
 from nextarget.services import accounts
 from nextarget.services.sessions import end_all
 from nextarget.storage.rows import users
@@ -16,7 +17,7 @@ from tests.running import Browser, Server, open_browser, query_of
 from tests.web.conftest import Log
 
 TIME = r"20[0-9-]{8}T[0-9:.]{12}Z"
-BOTH = pytest.mark.parametrize("provider", Provider)
+BOTH = pytest.mark.parametrize("provider", PROVIDERS)
 
 
 async def come_back(browser: Browser, provider: str = "google", *, person: str = "ada") -> tuple[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from nextarget.services.native import NONCE_SECONDS
 from tests.apps import App, refresh
 from tests.running import Answer, Browser, Server, running
@@ -114,7 +115,7 @@ async def test_a_native_sign_in_that_fails_is_a_warning(log: Log, server: Server
     assert "hush" not in log.text
 
 
-@pytest.mark.parametrize("provider", Provider)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_nonce_that_is_refused_is_told_with_the_one_cause(log: Log, server: Server, provider: Provider) -> None:
     """Expired, or none of ours; the app hears one sentence."""
     phone = Phone(server)

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from nextarget.model import Provider
+from nextarget.registry import display_name
 from nextarget.sandbox.parameters import RefusedError
 from nextarget.sandbox.people import PEOPLE, Fault, Person, faults_of, people_of
 from nextarget.sandbox.rendering import page
@@ -57,19 +58,21 @@ def account_page(
     """A page to choose a person, a fault or to cancel. Its form repeats the request, and adds the choice."""
     return page(
         "accounts.html",
-        stand_in=provider.display_name,
+        stand_in=display_name(provider),
         action=request.path,
         fields=[(name, value) for name, value in params.items() if name not in {"person", "fault"}],
-        people=sorted(people_of(provider), key=lambda person: not _is_hinted(person, params.get("login_hint"))),
+        people=sorted(
+            people_of(provider), key=lambda person: not _is_hinted(person, provider, params.get("login_hint"))
+        ),
         faults=faults_of(provider, with_id_token=with_id_token),
         chosen=params.get("fault", ""),
         cancel=CANCEL,
     )
 
 
-def _is_hinted(person: Person, hint: str | None) -> bool:
-    """Google takes an email or its own id of the person for a hint."""
-    return hint is not None and hint in {person.email, person.google_subject}
+def _is_hinted(person: Person, provider: Provider, hint: str | None) -> bool:
+    """A hint is an email, or the provider's own id of the person."""
+    return hint is not None and hint in {person.email, person.subject(provider)}
 
 
 def refusal_page(provider: Provider, refusal: RefusedError) -> web.Response:
@@ -77,7 +80,7 @@ def refusal_page(provider: Provider, refusal: RefusedError) -> web.Response:
     return page(
         "refused.html",
         status=400,
-        stand_in=provider.display_name,
+        stand_in=display_name(provider),
         error=refusal.error,
         sentence=refusal.sentence,
     )

@@ -1,7 +1,7 @@
 """The stand-in Facebook: the Login dialog and the code exchange of
 https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow, for one app, and the keys of
 Limited Login. Asked for `openid`, it also speaks https://developers.facebook.com/docs/facebook-login/guides/advanced/oidc-token.
-The Graph API is next door in `graph.py`, what the SDK does inside an app in `sdk.py`.
+The Graph API is next door in `graph.py`, what the SDK does inside an app in `facebook_sdk.py`.
 
 A program appends `&person=KEY[&fault=NAME]` to the dialog's URL and is redirected without a page.
 """
@@ -9,20 +9,20 @@ A program appends `&person=KEY[&fault=NAME]` to the dialog's URL and is redirect
 import hmac
 import secrets
 from collections.abc import Mapping
+from typing import ClassVar
 
 from aiohttp import web
 
-from nextarget.model import Provider
+from nextarget.sandbox.clients.facebook import FacebookClient
 from nextarget.sandbox.mishaps import mishap
 from nextarget.sandbox.parameters import RefusedError, query_of
-from nextarget.sandbox.people import Fault, faults_of
+from nextarget.sandbox.people import TOKEN_ENDPOINT_FAULTS, Fault, faults_of
 from nextarget.sandbox.standins.chooser import Choice, account_page, choice_in, redirect, refusal_page
+from nextarget.sandbox.standins.facebook_sdk import FACEBOOK, FacebookSdk, limited_login_claims
 from nextarget.sandbox.standins.grants import CODE_SECONDS, USER_TOKEN_SECONDS, BoundedStore, Clock, Grant, UserTokens
 from nextarget.sandbox.standins.graph import OTHER_APP_ID, VERSION, Graph, GraphError, graph_error, params_of
-from nextarget.sandbox.standins.id_tokens import IdTokens, limited_login_claims
+from nextarget.sandbox.standins.id_tokens import IdTokens
 from nextarget.sandbox.standins.pkce import CHALLENGE, verifies
-from nextarget.sandbox.standins.sdk import FacebookSdk
-from nextarget.sandbox.workspace import SandboxConfig
 
 JWKS_CACHE_SECONDS = 3600
 _PERMISSIONS = frozenset({"public_profile", "email", "openid"})
@@ -41,14 +41,43 @@ _ERROR_500 = {
 class StandInFacebook:
     """Login dialog, code exchange, the Graph API's `/me` and `/debug_token`, and Limited Login's published keys."""
 
-    def __init__(self, config: SandboxConfig, *, now: Clock) -> None:
-        self._config = config
+    people: ClassVar[Mapping[str, str]] = {
+        "ada": "10224601733318501",
+        "katherine": "10158844207715503",
+        "augusta": "3917624885011205",
+        "zoe": "2481063305172808",
+        "bobby": "1640287753319909",
+        "max": "4120998316620410",
+    }
+    """Facebook's own id of a person has 15 to 17 digits, and is another one for another app."""
+    faults: ClassVar[tuple[Fault, ...]] = (
+        *TOKEN_ENDPOINT_FAULTS,
+        Fault.MISSING_TOKEN,
+        Fault.MISSING_ID,
+        Fault.ODD_TYPES,
+        Fault.GRAPH_ERROR,
+        Fault.RATE_LIMITED,
+        Fault.GRAPH_UNKNOWN,
+        Fault.GRAPH_DOWN,
+        Fault.BLOCKED,
+        Fault.SESSION_ENDED,
+        Fault.DIALOG_CLOSED,
+        Fault.FOREIGN_APP,
+        Fault.OTHER_APP,
+        Fault.OTHER_USER,
+        Fault.INVALID_TOKEN,
+    )
+    sdk: ClassVar[tuple[str, ...]] = ("person=ada&kind=limited&nonce=$NONCE", "person=ada&kind=classic")
+
+    def __init__(self, client: FacebookClient, *, now: Clock, slow_seconds: float) -> None:
+        self._client = client
         self._now = now
+        self._slow_seconds = slow_seconds
         self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
         self._tokens = UserTokens(now)
-        self._graph = Graph(config, self._tokens)
-        self._id_tokens = IdTokens(config.facebook_private_key, other_audience=OTHER_APP_ID)
-        self._sdk = FacebookSdk(config, self._id_tokens, self._tokens, now)
+        self._graph = Graph(client, self._tokens)
+        self._id_tokens = IdTokens(client.private_key, other_audience=OTHER_APP_ID)
+        self._sdk = FacebookSdk(client, self._id_tokens, self._tokens, now)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """The dialog's and Graph's answer with and without a Graph version in the path, as Facebook's do. What makes a
@@ -70,12 +99,12 @@ class StandInFacebook:
             params = query_of(request)
             scopes = self._requested(params)
             oidc = "openid" in scopes
-            playable = [script.fault for script in faults_of(Provider.FACEBOOK, with_id_token=oidc)]
-            choice = choice_in(params, Provider.FACEBOOK, faults=playable)
+            playable = [script.fault for script in faults_of(FACEBOOK, with_id_token=oidc)]
+            choice = choice_in(params, FACEBOOK, faults=playable)
         except RefusedError as refusal:
-            return refusal_page(Provider.FACEBOOK, refusal)
+            return refusal_page(FACEBOOK, refusal)
         if choice is None:
-            return account_page(Provider.FACEBOOK, request, params, with_id_token=oidc)
+            return account_page(FACEBOOK, request, params, with_id_token=oidc)
         return self._decided(params, choice, scopes)
 
     async def access_token(self, request: web.Request) -> web.Response:
@@ -84,7 +113,7 @@ class StandInFacebook:
             params = await params_of(request)
             self._check_client(params)
             grant = self._redeemable(params)
-            instead = await mishap(request, grant.fault, slow_seconds=self._config.slow_seconds, error_body=_ERROR_500)
+            instead = await mishap(request, grant.fault, slow_seconds=self._slow_seconds, error_body=_ERROR_500)
             if instead is not None:
                 return instead
             _spend(grant)
@@ -104,9 +133,9 @@ class StandInFacebook:
 
     def _requested(self, params: Mapping[str, str]) -> frozenset[str]:
         """The permissions asked for, after Facebook's own checks. `public_profile` is always among them."""
-        if params.get("client_id") != self._config.facebook_client_id:
+        if params.get("client_id") != self._client.client_id:
             raise RefusedError("Invalid App ID", "The provided app ID does not look like a valid app ID.")
-        if params.get("redirect_uri") != self._config.facebook_redirect_uri:
+        if params.get("redirect_uri") != self._client.redirect_uri:
             raise RefusedError(
                 "URL Blocked", "This redirect failed because the redirect URI is not among the app's own."
             )
@@ -155,9 +184,9 @@ class StandInFacebook:
     def _check_client(self, params: Mapping[str, str]) -> None:
         if not params.get("client_id"):
             raise GraphError("Missing client_id parameter.", 101)
-        if params["client_id"] != self._config.facebook_client_id:
+        if params["client_id"] != self._client.client_id:
             raise GraphError("Error validating application. Invalid application ID.", 101)
-        secret = self._config.facebook_client_secret.encode()
+        secret = self._client.client_secret.encode()
         if not hmac.compare_digest(params.get("client_secret", "").encode(), secret):
             raise GraphError("Error validating client secret.", 1)
 
@@ -184,7 +213,7 @@ class StandInFacebook:
 
     async def _id_token(self, grant: Grant) -> str:
         """Limited Login's, in issuer, audience and keys; without a nonce when the dialog was told none."""
-        claims = limited_login_claims(self._config, grant.person, nonce=grant.nonce)
+        claims = limited_login_claims(self._client, grant.person, nonce=grant.nonce)
         return await self._id_tokens.issue(claims, grant.fault, int(self._now()))
 
 

@@ -1,6 +1,6 @@
 """The stand-in Google: OpenID Connect's authorization code flow as on
 https://developers.google.com/identity/openid-connect/openid-connect, for one registered client. What its SDK does
-inside an app is next door in `sdk.py`.
+inside an app is next door in `google_sdk.py`.
 
 A program appends `&person=KEY[&fault=NAME]` to the authorization URL and is redirected without a page.
 """
@@ -8,27 +8,22 @@ A program appends `&person=KEY[&fault=NAME]` to the authorization URL and is red
 import hmac
 import secrets
 from collections.abc import Mapping
+from typing import ClassVar
 
 from aiohttp import web
 
-from nextarget.model import Provider
+from nextarget.sandbox.clients.google import GoogleClient
 from nextarget.sandbox.mishaps import mishap
 from nextarget.sandbox.parameters import RefusedError, form_of, query_of
-from nextarget.sandbox.people import Fault
+from nextarget.sandbox.people import ID_TOKEN_FAULTS, TOKEN_ENDPOINT_FAULTS, Fault
 from nextarget.sandbox.standins.chooser import Choice, account_page, choice_in, redirect, refusal_page
+from nextarget.sandbox.standins.google_sdk import GOOGLE, GoogleSdk, google_claims, new_access_token
 from nextarget.sandbox.standins.grants import CODE_SECONDS, BoundedStore, Clock, Grant
-from nextarget.sandbox.standins.id_tokens import (
-    OTHER_CLIENT_ID,
-    OTHER_ISSUER,
-    IdTokens,
-    google_claims,
-    new_access_token,
-)
+from nextarget.sandbox.standins.id_tokens import OTHER_ISSUER, IdTokens
 from nextarget.sandbox.standins.pkce import CHALLENGE, verifies
-from nextarget.sandbox.standins.sdk import GoogleSdk
-from nextarget.sandbox.workspace import SandboxConfig
 
 ACCESS_TOKEN_SECONDS = 3599
+_OTHER_CLIENT_ID = "999999999999-somebodyelse.apps.googleusercontent.com"
 JWKS_CACHE_SECONDS = 21600
 _EMAIL_SCOPE = "https://www.googleapis.com/auth/userinfo.email"
 _PROMPTS = frozenset({"none", "consent", "select_account"})
@@ -49,12 +44,32 @@ class TokenError(Exception):
 class StandInGoogle:
     """Authorization endpoint, token endpoint and published keys."""
 
-    def __init__(self, config: SandboxConfig, *, now: Clock) -> None:
-        self._config = config
+    people: ClassVar[Mapping[str, str]] = {
+        "ada": "108204268033311374501",
+        "grace": "110559321478230416602",
+        "alan": "103317720945518836704",
+        "adele": "115620099172344805806",
+        "zoe": "101774300825561193307",
+        "bobby": "117003518864209957708",
+        "max": "105881246730017742209",
+    }
+    """Google's own id of a person has up to 255 characters, in practice 21 digits."""
+    faults: ClassVar[tuple[Fault, ...]] = (
+        *TOKEN_ENDPOINT_FAULTS,
+        *ID_TOKEN_FAULTS,
+        Fault.WRONG_ISS_PARAMETER,
+        Fault.NO_ISS_PARAMETER,
+        Fault.MISSING_ID_TOKEN,
+    )
+    sdk: ClassVar[tuple[str, ...]] = ("person=ada&nonce=$NONCE",)
+
+    def __init__(self, client: GoogleClient, *, now: Clock, slow_seconds: float) -> None:
+        self._client = client
         self._now = now
-        self._id_tokens = IdTokens(config.google_private_key, other_audience=OTHER_CLIENT_ID)
+        self._slow_seconds = slow_seconds
+        self._id_tokens = IdTokens(client.private_key, other_audience=_OTHER_CLIENT_ID)
         self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
-        self._sdk = GoogleSdk(config, self._id_tokens, now)
+        self._sdk = GoogleSdk(client, self._id_tokens, now)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         # No HEAD of what makes a code or a token.
@@ -73,13 +88,13 @@ class StandInGoogle:
         try:
             params = query_of(request)
             self._check(params)
-            choice = choice_in(params, Provider.GOOGLE)
+            choice = choice_in(params, GOOGLE)
         except RefusedError as refusal:
-            return refusal_page(Provider.GOOGLE, refusal)
+            return refusal_page(GOOGLE, refusal)
         if choice is None and params.get("prompt") == "none":
             return redirect(params["redirect_uri"], {"error": "login_required", "state": params.get("state")})
         if choice is None:
-            return account_page(Provider.GOOGLE, request, params)
+            return account_page(GOOGLE, request, params)
         return self._decided(params, choice)
 
     async def token(self, request: web.Request) -> web.Response:
@@ -88,7 +103,7 @@ class StandInGoogle:
             form = await form_of(request)
             self._check_client(form)
             grant = self._redeemable(form)
-            instead = await mishap(request, grant.fault, slow_seconds=self._config.slow_seconds, error_body=_ERROR_500)
+            instead = await mishap(request, grant.fault, slow_seconds=self._slow_seconds, error_body=_ERROR_500)
             if instead is not None:
                 return instead
             _spend(grant)
@@ -99,10 +114,10 @@ class StandInGoogle:
         access_token = new_access_token()
         now = int(self._now())
         claims = google_claims(
-            self._config,
+            self._client,
             grant.person,
-            audience=self._config.google_client_id,
-            authorized_party=self._config.google_client_id,
+            audience=self._client.client_id,
+            authorized_party=self._client.client_id,
             nonce=grant.nonce,
             access_token=access_token,
             with_email="email" in grant.scopes,
@@ -124,9 +139,9 @@ class StandInGoogle:
 
     def _check(self, params: Mapping[str, str]) -> None:
         """Google's own checks, and one stricter: Google accepts requests without PKCE, the sandbox does not."""
-        if params.get("client_id") != self._config.google_client_id:
+        if params.get("client_id") != self._client.client_id:
             raise RefusedError("invalid_client", "The OAuth client was not found.")
-        if params.get("redirect_uri") != self._config.google_redirect_uri:
+        if params.get("redirect_uri") != self._client.redirect_uri:
             raise RefusedError("redirect_uri_mismatch", "redirect_uri is not the one registered for the client.")
         if params.get("response_type") != "code":
             raise RefusedError("unsupported_response_type", "response_type must be code.")
@@ -176,16 +191,16 @@ class StandInGoogle:
             case Fault.WRONG_ISS_PARAMETER:
                 return OTHER_ISSUER
             case _:
-                return self._config.google_issuer
+                return self._client.issuer
 
     def _check_client(self, form: Mapping[str, str]) -> None:
         if not form.get("client_id"):
             raise TokenError("invalid_request", "Could not determine client ID from request.")
-        if form["client_id"] != self._config.google_client_id:
+        if form["client_id"] != self._client.client_id:
             raise TokenError("invalid_client", "The OAuth client was not found.", status=401)
         if not form.get("client_secret"):
             raise TokenError("invalid_request", "client_secret is missing.")
-        secret = self._config.google_client_secret.encode()
+        secret = self._client.client_secret.encode()
         if not hmac.compare_digest(form["client_secret"].encode(), secret):
             raise TokenError("invalid_client", "Unauthorized", status=401)
 

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from nextarget.model import Provider
+from nextarget.sandbox.clients.facebook import FacebookClient
 from nextarget.sandbox.mishaps import BUSY_SECONDS
 from nextarget.sandbox.parameters import RefusedError, form_of, merged, query_of
 from nextarget.sandbox.people import Fault, Person
 from nextarget.sandbox.standins.grants import UserToken, UserTokens
-from nextarget.sandbox.workspace import SandboxConfig
 
+FACEBOOK = Provider("facebook")
 VERSION = r"{version:v\d{1,3}\.\d{1,2}}"
 OTHER_APP_ID = "1234567890123456"
 OTHER_USER_ID = "10999999999999999"
@@ -69,8 +71,8 @@ async def params_of(request: web.Request) -> dict[str, str]:
 class Graph:
     """The two reads that sign-in needs."""
 
-    def __init__(self, config: SandboxConfig, tokens: UserTokens) -> None:
-        self._config = config
+    def __init__(self, client: FacebookClient, tokens: UserTokens) -> None:
+        self._client = client
         self._tokens = tokens
 
     async def me(self, request: web.Request) -> web.Response:
@@ -94,7 +96,7 @@ class Graph:
     def _check_app_token(self, presented: str, params: Mapping[str, str]) -> None:
         """docs/facebook-login/guides/access-tokens: `app id|app secret` is an app access token."""
         if not self._is_app_token(presented):
-            if presented.startswith(f"{self._config.facebook_client_id}|"):
+            if presented.startswith(f"{self._client.client_id}|"):
                 raise GraphError("Invalid OAuth access token signature.", 190)
             raise GraphError(
                 "(#100) You must provide an app access token, or a user access token that is an owner or "
@@ -105,7 +107,7 @@ class Graph:
             self._check_proof(presented, params)
 
     def _is_app_token(self, presented: str) -> bool:
-        own = f"{self._config.facebook_client_id}|{self._config.facebook_client_secret.reveal()}"
+        own = f"{self._client.client_id}|{self._client.client_secret.reveal()}"
         return hmac.compare_digest(presented.encode(), own.encode())
 
     def _user_token(self, presented: str, params: Mapping[str, str]) -> UserToken:
@@ -121,13 +123,13 @@ class Graph:
 
     def _check_proof(self, presented: str, params: Mapping[str, str]) -> None:
         """docs/graph-api/guides/secure-requests: HMAC-SHA256 of the token, keyed with the app secret, in hex."""
-        secret = self._config.facebook_client_secret.encode()
+        secret = self._client.client_secret.encode()
         expected = hmac.digest(secret, presented.encode(), "sha256").hex()
         if not hmac.compare_digest(params["appsecret_proof"].encode(), expected.encode()):
             raise GraphError("Invalid appsecret_proof provided in the API argument", 100, kind="GraphMethodException")
 
     def _described(self, input_token: str) -> dict[str, object]:
-        app: dict[str, object] = {"app_id": self._config.facebook_client_id, "application": "NexTarget sandbox"}
+        app: dict[str, object] = {"app_id": self._client.client_id, "application": "NexTarget sandbox"}
         if self._is_app_token(input_token):
             return {**app, "type": "APP", "is_valid": True, "scopes": []}
         if not input_token.startswith("EAA"):
@@ -146,7 +148,7 @@ class Graph:
             "is_valid": True,
             "issued_at": token.issued_at,
             "scopes": sorted(token.scopes),
-            "user_id": OTHER_USER_ID if token.fault is Fault.OTHER_USER else token.person.facebook_subject,
+            "user_id": OTHER_USER_ID if token.fault is Fault.OTHER_USER else token.person.subject(FACEBOOK),
         }
         if token.fault is Fault.OTHER_APP:
             answer |= {"app_id": OTHER_APP_ID}
@@ -206,12 +208,12 @@ def _profile(token: UserToken, fields: frozenset[str]) -> dict[str, object]:
     if token.fault is Fault.MISSING_ID:
         del profile["id"]
     if token.fault is Fault.ODD_TYPES:
-        profile |= {"id": int(person.facebook_subject or 0), "email": [person.email]}
+        profile |= {"id": int(person.subject(FACEBOOK) or 0), "email": [person.email]}
     return {name: value for name, value in profile.items() if name in fields}
 
 
 def _honest_profile(person: Person, scopes: frozenset[str]) -> dict[str, object]:
-    profile: dict[str, object] = {"id": person.facebook_subject, "name": person.name}
+    profile: dict[str, object] = {"id": person.subject(FACEBOOK), "name": person.name}
     if person.email is not None and "email" in scopes:
         profile["email"] = person.email
     return profile

@@ -15,12 +15,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from jwt.algorithms import RSAAlgorithm
 
-from nextarget.sandbox.people import Fault, Person
-from nextarget.sandbox.workspace import SandboxConfig
+from nextarget.sandbox.people import Fault
 
 LIFETIME_SECONDS = 3600
-OTHER_CLIENT_ID = "999999999999-somebodyelse.apps.googleusercontent.com"
-LIMITED_LOGIN_ISSUER = "https://www.facebook.com"
 OTHER_ISSUER = "https://accounts.mixed-up.invalid"
 SKEW_SECONDS = 5
 HUGE_BYTES = 70 * 1024
@@ -102,55 +99,6 @@ class IdTokens:
             case _:
                 extension = {"crit": [_EXTENSION], _EXTENSION: True} if fault is Fault.CRITICAL_HEADER else {}
                 return _rs256(claims, kid, self._key.private, **extension)
-
-
-def google_claims(
-    config: SandboxConfig,
-    person: Person,
-    *,
-    audience: str,
-    authorized_party: str,
-    nonce: str | None,
-    access_token: str,
-    with_email: bool = True,
-) -> Claims:
-    """What Google says of a person, as on
-    developers.google.com/identity/openid-connect/openid-connect#an-id-tokens-payload, but for the times."""
-    claims: Claims = {
-        "iss": config.google_issuer,
-        "azp": authorized_party,
-        "aud": audience,
-        "sub": person.google_subject,
-        "at_hash": at_hash(access_token),
-    }
-    if nonce is not None:
-        claims["nonce"] = nonce
-    if with_email and person.email is not None:
-        claims |= {"email": person.email, "email_verified": person.email_verified}
-    return claims
-
-
-def limited_login_claims(config: SandboxConfig, person: Person, *, nonce: str | None) -> Claims:
-    """What Facebook's Limited Login says of a person, but for the times. It does not say whether an email is verified.
-
-    developers.facebook.com/docs/facebook-login/limited-login/token/validating
-    """
-    claims: Claims = {
-        "iss": LIMITED_LOGIN_ISSUER,
-        "aud": config.facebook_client_id,
-        "sub": person.facebook_subject,
-        "jti": f"{secrets.token_hex(2)}.{secrets.token_hex(32)}",
-    }
-    if nonce is not None:
-        claims["nonce"] = nonce
-    if person.email is not None:
-        claims["email"] = person.email
-    return claims
-
-
-def new_access_token() -> str:
-    """An access token in Google's spelling. Nothing in the sandbox takes it: sign-in never uses it."""
-    return f"ya29.sandbox-{secrets.token_urlsafe(48)}"
 
 
 def at_hash(access_token: str) -> str:

@@ -76,7 +76,7 @@ def use(
     row = _LoginRow(
         id=login.id,
         state_digest=login.state_digest,
-        provider=login.provider.value,
+        provider=login.provider,
         mode=login.mode.value,
         key_id=_NO_KEY,
         created_at=login.begun_at,

@@ -49,14 +49,13 @@ _ADMIT = Query(UserRow, _UPSERT + _EMAIL + " RETURNING {columns}")
 _ADMIT_WITHOUT_EMAIL = Query(UserRow, _UPSERT + _NOTHING + " RETURNING {columns}")
 _END_SESSIONS = Statement('UPDATE "user" SET "sessions_ended_at" = {0} WHERE "id" = {0}')
 _DELETE = Query(_DigestRow, 'DELETE FROM "user" WHERE "id" = {0} RETURNING {columns}')
-_PROVIDERS = {provider.value: provider for provider in Provider}
 
 
 def to_user(row: UserRow) -> User:
     """The user in a row. SQLite's booleans are 0 and 1."""
     return User(
         id=row.id,
-        provider=_PROVIDERS[row.provider],
+        provider=Provider(row.provider),
         email=row.email,
         email_verified=bool(row.email_verified),
         is_active=bool(row.is_active),
@@ -79,7 +78,7 @@ def admit(db: pw.Database, identity: Identity, *, subject_digest: str, new_id: s
     query = _ADMIT if identity.email else _ADMIT_WITHOUT_EMAIL
     new = _NewUserRow(
         id=new_id,
-        provider=identity.provider.value,
+        provider=identity.provider,
         subject_digest=subject_digest,
         email=identity.email or fallback_email(identity.provider, new_id),
         email_verified=identity.email_verified,
@@ -113,7 +112,7 @@ def with_email(db: pw.Database, email: str, *, provider: Provider | None = None,
     """Users with this email, oldest first. Upper and lower case are the same, and an exact match is not preferred."""
     query = UserTable.select(*_FIELDS).where(_folded(db, UserTable.email) == _folded(db, pw.Value(email)))
     if provider is not None:
-        query = query.where(UserTable.provider == provider.value)
+        query = query.where(UserTable.provider == provider)
     ordered = query.order_by(UserTable.created_at, UserTable.id).limit(limit)
     return [to_user(UserRow._make(row)) for row in ordered.tuples().execute(db)]
 
@@ -139,7 +138,7 @@ def page(
         place, last = pw.Tuple(*order), (after.created_at, after.id)
         query = query.where(place < last if newest else place > last)
     if provider is not None:
-        query = query.where(UserTable.provider == provider.value)
+        query = query.where(UserTable.provider == provider)
     if inactive:
         query = query.where(UserTable.is_active == False)  # noqa: E712 - Peewee builds SQL of it
     if email is not None:

@@ -1,12 +1,15 @@
 """Signing in through a provider: where it starts, and where the provider comes back."""
 
 import re
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from nextarget import telemetry
 from nextarget.errors import InvalidRequest, InvalidState
 from nextarget.model import LoginMode, Provider, TokenPair
+from nextarget.providers.base import CallbackMethod
+from nextarget.registry import PROVIDERS, name_pattern
 from nextarget.sandbox.app import profile_page
 from nextarget.services.signin import AppAnswer, CallbackAnswer, FinishedAlready
 from nextarget.web import pages
@@ -16,18 +19,26 @@ from nextarget.web.problems import json_response
 from nextarget.web.rate_limits import limited
 from nextarget.web.requests import cookies, parameters
 from nextarget.web.requests.negotiation import wants_page
+from nextarget.web.requests.parameters import Parameters
 from nextarget.web.requests.prefetching import in_person
 
 _MODE = re.compile(r"json|redirect")
-_PROVIDERS = "|".join(Provider)
 
 log = telemetry.get_logger()
 
 
 def add(app: web.Application) -> None:
     # No HEAD: it would begin or use up a login.
-    app.router.add_get(f"/auth/{{provider:{_PROVIDERS}}}/start", start, name="start", allow_head=False)
-    app.router.add_get(f"/auth/{{provider:{_PROVIDERS}}}/callback", callback, name="callback", allow_head=False)
+    names = name_pattern().pattern
+    app.router.add_get(f"/auth/{{provider:{names}}}/start", start, name="start", allow_head=False)
+    app.router.add_get(f"/auth/{{provider:{names}}}/callback", callback, name="callback", allow_head=False)
+    if posting := "|".join(map(re.escape, providers_that_post())):
+        app.router.add_post(f"/auth/{{provider:{posting}}}/callback", posted_callback, name="posted-callback")
+
+
+def providers_that_post() -> list[Provider]:
+    """Those whose callback comes as a form."""
+    return [name for name, entry in PROVIDERS.items() if entry.adapter().callback_method is CallbackMethod.FORM_POST]
 
 
 @in_person
@@ -50,7 +61,7 @@ async def start(request: web.Request) -> web.Response:
 @limited("callback", "finish")
 async def callback(request: web.Request) -> web.Response:
     secure = request.app[RUNTIME].secure_cookies
-    answer = _answer(request)
+    answer = _answer(parameters.of_query(request))
     cookie = cookies.login_cookie(request, answer.state, secure=secure)
     absence = cookies.absence(request, answer.state, secure=secure) if cookie is None else ""
     sign_in = request.app[ONLINE].sign_in
@@ -64,19 +75,40 @@ async def callback(request: web.Request) -> web.Response:
             return _signed_in(request, finished)
 
 
-def _answer(request: web.Request) -> CallbackAnswer:
-    query = parameters.of_query(request)
-    # Facebook's dialog reports some failures in words of its own alone.
-    reason, code = (query.optional(name, parameters.ERROR) for name in ("error_reason", "error_code"))
+@in_person
+@limited("posted-callback", "finish")
+async def posted_callback(request: web.Request) -> web.Response:
+    """The same callback by GET, to which the browser brings the login's cookie.
+
+    What a provider sends beside the parameters of a callback, such as a name, gets into no URL.
+    """
+    form = await parameters.read_form(request)
+    _answer(form)  # what is malformed is refused here
+    sent = {name: text for name, pattern in _PARAMETERS.items() if (text := form.optional(name, pattern))}
+    return web.Response(status=303, headers={"Location": f"{request.path}?{urlencode(sent)}"})
+
+
+_PARAMETERS = {
+    "state": parameters.STATE,
+    "code": parameters.CODE,
+    "iss": parameters.ISSUER,
+    **dict.fromkeys(("error", "error_reason", "error_code"), parameters.ERROR),
+    **dict.fromkeys(("error_description", "error_message"), parameters.DESCRIPTION),
+}
+"""Of a callback. Some providers tell of failures in `error_reason`, `error_code` and `error_message` alone."""
+
+
+def _answer(sent: Parameters) -> CallbackAnswer:
+    state = sent.required("state", _PARAMETERS["state"])
+    told = {name: sent.optional(name, pattern) for name, pattern in _PARAMETERS.items() if name != "state"}
     answer = CallbackAnswer(
-        state=query.required("state", parameters.STATE),
-        code=query.optional("code", parameters.CODE),
-        error=query.optional("error", parameters.ERROR) or code or reason,
-        error_description=query.optional("error_description", parameters.DESCRIPTION)
-        or query.optional("error_message", parameters.DESCRIPTION),
-        issuer=query.optional("iss", parameters.ISSUER),
-        error_reason=reason,
-        error_code=code,
+        state=state,
+        code=told["code"],
+        error=told["error"] or told["error_code"] or told["error_reason"],
+        error_description=told["error_description"] or told["error_message"],
+        issuer=told["iss"],
+        error_reason=told["error_reason"],
+        error_code=told["error_code"],
     )
     if answer.code is None and answer.error is None:
         raise InvalidRequest("The parameter 'code' is missing, and so is 'error'. The provider sends one of them.")
@@ -95,7 +127,7 @@ def _finished_already(request: web.Request, finished: FinishedAlready) -> web.Re
     """For a person who loaded the callback again, a page. A program has its answer, or begins again: InvalidState."""
     if not wants_page(request):
         raise InvalidState(note=finished.reason)
-    log.info("login_repeated", provider=_provider(request).value, reason=finished.reason)
+    log.info("login_repeated", provider=_provider(request), reason=finished.reason)
     link = None
     if finished.app is not None:
         address = ReturnAddress(finished.app.redirect_uri, finished.app.state)

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from nextarget.errors import InvalidRequest, InvalidScope, LoginRequired, RedirectRefused, UnsupportedResponseType
 from nextarget.model import AppRequest, LoginMode, Prompt, Provider, Wishes
+from nextarget.registry import display_name, name_pattern
 from nextarget.services.authorization import needs_person
 from nextarget.services.signin import BegunLogin
 from nextarget.web import pages
@@ -24,7 +25,6 @@ _STATE = re.compile(r"[\x20-\x7e]{1,4096}")
 _SCOPE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,4096}")
 """RFC 6749, 3.3, but for how many spaces part two scopes."""
 _ANYTHING = re.compile(r".+", re.S)
-_PROVIDER = re.compile("|".join(Provider))
 _LOGIN_HINT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,254}")
 """As long as an email may be."""
 _NOBODY = "none"
@@ -46,7 +46,7 @@ async def authorize(request: web.Request) -> web.Response:
     request[ANSWER_TO] = address  # from here on every error goes to the app
     client_id = request.app[RUNTIME].settings.app_client_id
     app = AppRequest(client_id, address.redirect_uri, _code_challenge(query), address.state)
-    chosen = query.optional("provider", _PROVIDER)
+    chosen = query.optional("provider", name_pattern())
     wishes = _wishes(query)
     if chosen is None:
         return _choose(request, app, wishes)
@@ -74,13 +74,14 @@ def _choose(request: web.Request, app: AppRequest, wishes: Wishes) -> web.Respon
             begun = sign_in.begin(name, LoginMode.APP, app=app, ask_person=True, wishes=wishes)
             links[name] = begun.auth_url
         else:
-            links[name] = f"{request.path}?{urlencode([*asked, ('provider', name.value)])}"
+            links[name] = f"{request.path}?{urlencode([*asked, ('provider', name)])}"
     response = _page(request, links)
     return _bound(request, response, begun) if begun else response
 
 
 def _page(request: web.Request, links: dict[Provider, str]) -> web.Response:
-    return pages.page("choose.html", request, links=links)
+    choices = [(name, display_name(name), link) for name, link in links.items()]
+    return pages.page("choose.html", request, choices=choices)
 
 
 def _bound(request: web.Request, response: web.Response, begun: BegunLogin) -> web.Response:

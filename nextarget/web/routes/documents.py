@@ -13,7 +13,10 @@ from multidict import CIMultiDict
 
 from nextarget import __version__
 from nextarget.errors import InvalidRequest
+from nextarget.model import Provider
+from nextarget.registry import PROVIDERS, display_names
 from nextarget.web import pages
+from nextarget.web.routes.auth import providers_that_post
 
 _OPENAPI_YAML = Path(__file__).parent.parent / "openapi.yaml"
 _SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
@@ -32,11 +35,23 @@ def add(app: web.Application) -> None:
     router.add_get("/static/{name}", static, name="static")
 
 
-@cache
 def openapi_document() -> bytes:
-    """The document as JSON, with this program's version."""
+    """The document as JSON, with this program's version and the providers that are registered."""
+    return _openapi_document(tuple(PROVIDERS), bool(providers_that_post()))
+
+
+@cache
+def _openapi_document(providers: tuple[Provider, ...], posts: bool) -> bytes:
+    """`posts` is whether one of them comes back with a form: what the document says of that is left out else."""
     document = yaml.safe_load(_OPENAPI_YAML.read_text(encoding="utf-8"))
     document["info"]["version"] = __version__
+    document["info"]["summary"] = f"Sign-in with {display_names()} for a mobile app."
+    document["components"]["schemas"]["ProviderName"]["enum"] = list(providers)
+    document["components"]["schemas"]["ChosenProvider"]["enum"] = [*providers, ""]
+    callback = document["paths"]["/auth/{provider}/callback"]
+    posted = callback.pop("x-posted")
+    if posts:
+        callback["post"] = posted
     return orjson.dumps(document)
 
 

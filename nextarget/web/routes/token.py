@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from nextarget.errors import InvalidClient, InvalidRequest, ProblemError, UnsupportedGrantType
 from nextarget.model import Provider, TokenPair
 from nextarget.providers.base import SubjectTokenType
+from nextarget.registry import name_pattern
 from nextarget.services.authorization import PresentedCode
 from nextarget.services.native import NONCE_SECONDS, PresentedToken
 from nextarget.telemetry import scrubbed_client_id
@@ -32,6 +33,7 @@ _CODE = re.compile(r"[\x20-\x7e]{1,256}")
 _CODE_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 """RFC 7636, 4.1."""
 _TOKEN = re.compile(r"[\x20-\x7e]{1,16384}")
+_TOKEN_TYPE = re.compile("|".join(map(re.escape, SubjectTokenType)))
 _ANYTHING = re.compile(r".+", re.S)
 """A token of ours that was garbled is a token that is not valid, not a malformed request: apps must sign in again."""
 _NONCE = re.compile(r"[\x20-\x7e]{1,256}")
@@ -185,17 +187,13 @@ async def _token_exchange(request: web.Request, form: Parameters, _client_id: st
     if form.optional("actor_token", _TOKEN) is not None:
         raise InvalidRequest("The parameter 'actor_token' is not supported. Leave it out.")
     presented = PresentedToken(
-        provider=Provider(form.required("subject_issuer", _one_of(Provider))),
-        kind=SubjectTokenType(form.required("subject_token_type", _one_of(SubjectTokenType))),
+        provider=Provider(form.required("subject_issuer", name_pattern())),
+        kind=SubjectTokenType(form.required("subject_token_type", _TOKEN_TYPE)),
         token=form.required("subject_token", _TOKEN),
         raw_nonce=form.optional("nonce", _NONCE),
         label=form.optional("device_name", _LABEL),
     )
     return await request.app[ONLINE].native.exchange(presented), {"issued_token_type": _ISSUED_TYPE}
-
-
-def _one_of(kind: type[Provider] | type[SubjectTokenType]) -> re.Pattern[str]:
-    return re.compile("|".join(re.escape(member.value) for member in kind))
 
 
 async def _count_address(request: web.Request, *, told: bool = True) -> None:

@@ -1,54 +1,55 @@
-"""What `check-config --live` asks: whether the database and Redis answer to what the server will ask of them."""
+"""Asks what the server depends on: whether the database and Redis do what the server will ask of them."""
 
 import asyncio
 import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from nextarget.errors import NexTargetError, OperatorError
-
-if TYPE_CHECKING:
-    from nextarget.settings import Settings
+from nextarget.services.quotas import Unavailable, try_counting
+from nextarget.settings import shown
+from nextarget.storage.engines import trouble
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.upkeep.schema import pending, try_changing
 
 ANSWER_SECONDS = 15
-"""How long one question may take in all: longer than what it asks waits for by itself."""
+"""Time limit for one check. The parts that are asked have shorter limits of their own."""
 
-_MOST_CHARACTERS = 300
-"""Of a reason."""
+_MAX_REASON = 300
+"""Characters of an error message that are shown."""
+_WORD = re.compile(r"[0-9A-Za-z_\x80-\U0010ffff]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one question; `said` is a sentence without secrets."""
+    """The result of one check. `said` is a sentence without secrets."""
 
     asked: str
     ok: bool
     said: str
 
 
-def ask(settings: "Settings") -> Iterator[Answer]:
-    """Everything that the server depends on, as far as these settings use it. Leaves nothing behind but a count in
-    Redis."""
-    yield _within("database", lambda: _database(settings))
-    if settings.rate_limit_enabled and settings.rate_limit_storage_url.startswith("redis"):
-        yield _within("redis", lambda: _redis(settings.rate_limit_storage_url))
+def ask(*, database_url: str, redis_url: str | None) -> Iterator[Answer]:
+    """Check the database, and Redis if it is used. Changes nothing but one count in Redis."""
+    yield _within_time("database", lambda: _database(database_url))
+    if redis_url is not None:
+        yield _within_time("redis", lambda: _redis(redis_url))
 
 
-def _within(asked: str, question: Callable[[], str]) -> Answer:
-    """The answer, from a thread that is left behind when it takes too long: a driver may wait where nothing reaches."""
+def _within_time(asked: str, check: Callable[[], str]) -> Answer:
+    """Run a check on its own thread. If a driver blocks where no time limit works, the thread is abandoned."""
     answers: list[Answer] = []
     faults: list[Exception] = []
 
     def run() -> None:
         try:
-            answers.append(Answer(asked, True, question()))
+            answers.append(Answer(asked, True, check()))
         except NexTargetError as error:
             reason = f" Reason: {error.note}" if error.note else ""
             answers.append(Answer(asked, False, error.for_operator + reason))
-        except Exception as error:  # noqa: BLE001 - a fault of ours, for the one place that tells of those
+        except Exception as error:  # noqa: BLE001 - a bug of ours, raised again on the calling thread
             faults.append(error)
 
     thread = threading.Thread(target=run, name=f"nextarget-live-{asked}", daemon=True)
@@ -59,18 +60,14 @@ def _within(asked: str, question: Callable[[], str]) -> Answer:
     return answers[0] if answers else Answer(asked, False, f"There was no answer within {ANSWER_SECONDS} s.")
 
 
-def _database(settings: "Settings") -> str:
+def _database(url: str) -> str:
     """Raises DatabaseUnavailable or SchemaError."""
-    from nextarget.storage.engines import trouble
-    from nextarget.storage.engines.addresses import database_at
-    from nextarget.storage.upkeep.schema import pending, try_changing
-
-    database = database_at(settings.database_url)
+    database = database_at(url)
     try:
         if not database.exists():
             return f"{database} is not there yet; `serve` and `init-db` make it."
         if names := pending(database):
-            if database.shared:  # of a file it is known already
+            if database.shared:  # for a file, the settings' check has tried it
                 try_changing(database)
             count = f"{len(names)} migration{'s' if len(names) != 1 else ''}"
             return f"{database} answers; `serve` and `init-db` apply {count}."
@@ -83,9 +80,6 @@ def _database(settings: "Settings") -> str:
 
 def _redis(url: str) -> str:
     """Raises OperatorError."""
-    from nextarget.settings import shown
-    from nextarget.web.rate_limits import Unavailable, try_counting
-
     place = shown("RATE_LIMIT_STORAGE_URL", url)
     try:
         asyncio.run(try_counting(url))
@@ -98,9 +92,9 @@ def _redis(url: str) -> str:
 
 
 def _without_secrets(error: BaseException | None, url: str) -> str | None:
-    """What Redis, or the system, says, without what the URL holds before its host. Not the whole of a long answer: who
-    knows what answers there."""
+    """The error's text without words of the URL's user name and password. A long text is cut: an unknown server may
+    have written it."""
     parts = urlsplit(url)
-    words = {word for part in (parts.username, parts.password) for word in re.findall(r"\w+", unquote(part or ""))}
-    text = " ".join(str(error or "").split())[:_MOST_CHARACTERS]
-    return re.sub(r"\w+", lambda found: "***" if found[0] in words else found[0], text) or None
+    words = {word for part in (parts.username, parts.password) for word in _WORD.findall(unquote(part or ""))}
+    text = re.sub(r"[ \t\r\n]+", " ", str(error or ""))[:_MAX_REASON].strip(" ")
+    return _WORD.sub(lambda found: "***" if found[0] in words else found[0], text) or None

@@ -1,0 +1,43 @@
+"""A provider that comes back with a form, in a real browser, which brings a Lax cookie all the same."""
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Request
+
+from nextarget.registry import PROVIDERS
+from tests.e2e.conftest import sit_down
+from tests.invented import NAME, PARROT
+from tests.running import free_listener, furnish, running
+
+
+async def test_a_form_from_another_site_ends_in_a_sign_in(
+    chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is `localhost`, the provider 127.0.0.1: another site to a browser. It brings no Lax cookie along with
+    the form, which is answered 303, and brings it to the same callback by GET."""
+    monkeypatch.setitem(PROVIDERS, NAME, PARROT)
+    listener = free_listener()
+    url = f"http://localhost:{listener.getsockname()[1]}"
+    furnish(tmp_path)
+    redirects = {f"{provider}_redirect_uri".upper(): f"{url}/auth/{provider}/callback" for provider in PROVIDERS}
+    async with running(tmp_path, listener=listener, PUBLIC_URL=url, **redirects) as server:
+        person = await sit_down(chromium, server)
+        asked: list[Request] = []
+
+        def remember(request: Request) -> None:
+            asked.append(request)
+
+        person.page.on("request", remember)
+        await person.page.goto(f"{url}/auth/parrot/start?mode=redirect")
+        assert person.page.url.startswith("http://127.0.0.1:")
+        await person.page.click("text=Ada Lovelace")
+        await person.page.click("text=Go on")
+        assert "You are signed in" in await person.text()
+        assert "parrot" in await person.text()
+        posted, fetched = [request for request in asked if "/auth/parrot/callback" in request.url]
+        assert (posted.method, fetched.method) == ("POST", "GET")
+        assert "nextarget-login-" not in (await posted.all_headers()).get("cookie", "")
+        assert "nextarget-login-" in (await fetched.all_headers())["cookie"]
+        assert "lovelace" not in fetched.url.lower()
+        await person.context.close()

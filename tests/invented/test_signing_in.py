@@ -1,0 +1,156 @@
+"""People sign in through a provider that the program has never heard of."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+from nextarget.sandbox.people import PEOPLE
+from tests.apps import App, assert_oauth_error, links_of
+from tests.running import Answer, Browser, Server, open_browser, query_of
+
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
+
+
+class Form(HTMLParser):
+    """The one form of a page: where it goes, and what it brings."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.action = ""
+        self.fields: dict[str, str] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attributes}
+        if tag == "form":
+            self.action = found["action"]
+        elif tag == "input":
+            self.fields[found["name"]] = found["value"]
+
+
+async def form_of(browser: Browser, auth_url: str, person: str = "ada", fault: str | None = None) -> Form:
+    """What the provider has the person's browser post."""
+    answer = await browser.get(f"{auth_url}&person={person}" + (f"&fault={fault}" if fault else ""))
+    assert answer.status == 200, answer.text
+    return Form(answer.text)
+
+
+async def come_back(browser: Browser, form: Form) -> Answer:
+    """Post the form, as from another site, and follow where that leads."""
+    posted = await browser.ask("POST", form.action, data=form.fields)
+    assert posted.status == 303, posted.text
+    return await browser.get(posted.headers["Location"])
+
+
+async def sign_in(server: Server, person: str = "ada", fault: str | None = None) -> Answer:
+    """A whole login of the JSON flow; the callback's answer."""
+    return await come_back(server, await form_of(server, (await server.begin("parrot"))["auth_url"], person, fault))
+
+
+async def test_a_tool_signs_in(parrot_server: Server) -> None:
+    """The JSON flow ends with tokens, and the profile says who vouched. `email_verified` comes as text."""
+    answer = await sign_in(parrot_server)
+    assert answer.status == 200, answer.text
+    assert (answer.json["provider"], answer.json["email"]) == ("parrot", PEOPLE["ada"].email)
+    profile = (await parrot_server.me(answer.json["access_token"])).json
+    assert (profile["provider"], profile["email_verified"]) == ("parrot", True)
+
+
+async def test_the_email_of_the_first_sign_in_stays(parrot_server: Server) -> None:
+    """Later id_tokens have none; the person is the same user, with the same email."""
+    first, second = [(await sign_in(parrot_server, "grace")).json for _ in range(2)]
+    assert first["user_id"] == second["user_id"]
+    assert first["email"] == second["email"] == PEOPLE["grace"].email
+    assert first["email_verified"] is second["email_verified"] is False
+
+
+async def test_an_app_signs_in(parrot_server: Server) -> None:
+    """The app flow: a Continue page of ours, since the provider cannot be told to ask; the form; our code."""
+    async with open_browser(parrot_server.url) as browser:
+        app = App(browser)
+        page = await browser.get(app.request(provider="parrot"))
+        assert "Continue with Parrot" in page.text
+        [link] = links_of(page.text)
+        answer = await come_back(browser, await form_of(browser, link))
+        assert answer.status == 302
+        back = query_of(answer.headers["Location"])
+        assert back["state"] == app.state
+        tokens = await app.redeem(back["code"])
+        assert (tokens.status, tokens.json["provider"]) == (200, "parrot")
+
+
+async def test_a_person_can_choose_the_provider(parrot_server: Server) -> None:
+    """It is on the page beside the others, by the name that people know."""
+    page = await parrot_server.get(
+        App(parrot_server).request(provider=None, redirect_uri="https://app.example/callback")
+    )
+    assert all(f"Continue with {name}" in page.text for name in ("Google", "Facebook", "Parrot"))
+    home = (await parrot_server.get("/")).text
+    assert 'href="/auth/parrot/start?mode=redirect"' in home
+    assert "/sandbox/parrot/sdk?person=ada" in home
+
+
+async def test_a_person_who_says_no_is_told_to_the_app(parrot_server: Server) -> None:
+    """In a word of the provider's own, which the app never sees."""
+    async with open_browser(parrot_server.url) as browser:
+        app = App(browser)
+        answer = await come_back(browser, await form_of(browser, await app.begin(provider="parrot"), "cancel"))
+        assert query_of(answer.headers["Location"])["error"] == "access_denied"
+        assert "user_cancelled" not in answer.headers["Location"]
+
+
+async def test_the_sdk_of_the_provider_signs_in(parrot_server: Server) -> None:
+    """Native sign-in: an id_token for the app's own client id, with a nonce of ours, once."""
+    nonce = (await parrot_server.ask("POST", "/auth/nonce")).json["nonce"]
+    sdk = await parrot_server.get(f"/sandbox/parrot/sdk?person=ada&nonce={nonce}")
+    form = {
+        "grant_type": EXCHANGE,
+        "client_id": "nextarget-app",
+        "subject_issuer": "parrot",
+        "subject_token_type": ID_TOKEN,
+        "subject_token": sdk.json["id_token"],
+    }
+    answer = await parrot_server.ask("POST", "/auth/token", data=form)
+    assert (answer.status, answer.json["provider"]) == (200, "parrot")
+    assert_oauth_error(await parrot_server.ask("POST", "/auth/token", data=form), "invalid_request")
+
+
+@pytest.mark.parametrize("fault", ["bad_signature", "wrong_audience", "wrong_nonce", "expired"])
+async def test_a_forged_identity_is_rejected(parrot_server: Server, fault: str) -> None:
+    """Every rule about id_tokens holds for the new provider too."""
+    assert (await sign_in(parrot_server, fault=fault)).code == "identity_rejected"
+
+
+async def test_nothing_but_a_callbacks_parameters_gets_into_a_url(parrot_server: Server) -> None:
+    """The form holds the person's name and email beside the code; a URL gets into histories and logs."""
+    form = await form_of(parrot_server, (await parrot_server.begin("parrot"))["auth_url"])
+    assert "email" in form.fields["user"]
+    posted = await parrot_server.ask("POST", form.action, data=form.fields | {"id_token": "a.b.c"})
+    assert query_of(posted.headers["Location"]).keys() == {"state", "code"}
+    assert posted.headers["Location"].startswith("/auth/parrot/callback?")
+    assert "no-store" in posted.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"state": "x y", "code": "c"}, {"code": "c"}, {"state": "s"}, {"state": "s", "code": "é"}]
+)
+async def test_a_form_that_is_no_callback_is_refused(parrot_server: Server, fields: dict[str, str]) -> None:
+    """Before it leads anywhere."""
+    assert (await parrot_server.ask("POST", "/auth/parrot/callback", data=fields)).code == "invalid_request"
+
+
+async def test_only_a_provider_that_posts_is_listened_to(parrot_server: Server) -> None:
+    """The others come back by GET; of them a form is no callback."""
+    answer = await parrot_server.ask("POST", "/auth/google/callback", data={"state": "s", "code": "c"})
+    assert (answer.status, answer.code) == (405, "method_not_allowed")
+
+
+async def test_a_login_that_is_bound_to_a_browser_needs_its_cookie(parrot_server: Server) -> None:
+    """The redirect brings the browser to the GET; without the cookie that comes along there, nobody is signed in."""
+    async with open_browser(parrot_server.url) as browser:
+        begun = await browser.get("/auth/parrot/start?mode=redirect")
+        form = await form_of(browser, begun.headers["Location"])
+        async with open_browser(parrot_server.url) as other:
+            assert (await come_back(other, form)).code == "invalid_state"
+        assert (await come_back(browser, form)).status == 200
