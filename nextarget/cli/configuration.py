@@ -13,7 +13,7 @@ from nextarget.model import Provider
 from nextarget.registry import PROVIDERS, display_name
 
 if TYPE_CHECKING:
-    from nextarget.services.live_checks import Answer
+    from nextarget.services.operator.live_checks import Answer
     from nextarget.settings import Values
 
 _COLUMNS = (Column("setting", 31), Column("value"), Column("source", 20))
@@ -65,7 +65,7 @@ def check_config(
         problems = error.problems
     else:
         if live and not problems:
-            from nextarget.services.live_checks import ask
+            from nextarget.services.operator.live_checks import ask
 
             redis = usable.rate_limit_enabled and usable.rate_limit_storage_url.startswith("redis")
             redis_url = usable.rate_limit_storage_url if redis else None

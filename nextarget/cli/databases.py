@@ -52,7 +52,7 @@ def copy_db(
     """
     wiring.log_warnings()
 
-    from nextarget.services.databases import copy
+    from nextarget.services.operator.databases import copy
 
     databases = _database(source, "FROM"), _database(target, "TO")
     with progress_bar("Copying") as progress:
@@ -96,15 +96,15 @@ def backup(
     url = wiring.load(DatabaseSettings, sandbox=sandbox).database_url
     wiring.log_warnings()
 
-    from nextarget.services.databases import back_up
+    from nextarget.services.operator.databases import back_up, remove_older_backups
 
-    made = back_up(url, destination, into_folder=into_folder, keep=keep, now=datetime.now(UTC))
+    made = back_up(url, destination, into_folder=into_folder, now=datetime.now(UTC))
     say(f"Backed up {made.database} to {made.file}: {made.size} bytes.")
-    for old in made.removed:
+    removed = [str(old) for old in remove_older_backups(made, keep=keep)] if keep else []
+    for old in removed:
         say(f"Removed {old}.")
     if as_json:
-        removed = [str(old) for old in made.removed]
-        print_json({"database": made.database, "file": str(made.file), "bytes": made.size, "removed": removed})
+        print_json({"database": str(made.database), "file": str(made.file), "bytes": made.size, "removed": removed})
 
 
 def _database(url: str, argument: str) -> "Database":

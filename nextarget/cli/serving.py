@@ -77,7 +77,7 @@ def serve(
         raise ConfigurationError([SettingProblem("WORKERS", problem, "Leave out --workers, or --sandbox.")])
     values = wiring.find_values(sandbox=sandbox, options=options)
     settings = wiring.checked_settings(values)
-    with wiring.counting_together(settings.workers):
+    with wiring.shared_metrics(settings.workers):
         _serve(settings, values.warnings, options, sandbox=sandbox)
 
 
@@ -183,7 +183,7 @@ def init_db(
     url = wiring.load(DatabaseSettings, sandbox=sandbox).database_url
     wiring.log_warnings()
 
-    from nextarget.services import databases
+    from nextarget.services.operator import databases
 
     done = databases.pending(url) if check else databases.migrate(url)
     if as_json:

@@ -67,7 +67,7 @@ def issue_token(
             )
 
         from nextarget.runtime import signing
-        from nextarget.services.issuing import Wanted, issue
+        from nextarget.services.operator.tokens import Wanted, issue
 
         making = signing(settings, database, now).sessions
         wanted = Wanted(user_id, email, provider, create)

@@ -21,7 +21,7 @@ from nextarget.errors import OperatorError
 from nextarget.model import AuditEvent, Session, User, iso_time
 
 if TYPE_CHECKING:
-    from nextarget.services.administration import UserRecord
+    from nextarget.services.operator.users import UserRecord
 
 UserArgument = Annotated[
     str, typer.Argument(metavar="USER", help="A user's id, or email if only one user has it, in whatever case.")
@@ -104,10 +104,10 @@ def list_users(
     "inactive", time of creation. With --json one array.
     """
     with opened(sandbox=sandbox) as database:
-        from nextarget.services import administration
+        from nextarget.services.operator import users as operator_users
 
-        wanted = administration.UserFilter(provider, inactive, email)
-        found = administration.list_users(database, wanted, newest=newest, limit=limit)
+        wanted = operator_users.UserFilter(provider, inactive, email)
+        found = operator_users.list_users(database, wanted, newest=newest, limit=limit)
         if as_json:
             print_json_array(user.profile() for user in found)
         elif on_terminal():
@@ -127,9 +127,9 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
     creation, time of expiry and label; an event is a line with "event", time, name and detail.
     """
     with opened(sandbox=sandbox) as database:
-        from nextarget.services import administration
+        from nextarget.services.operator import users as operator_users
 
-        record = administration.record_of(database, user, now=now())
+        record = operator_users.record_of(database, user, now=now())
     if as_json:
         events = [_event_document(event) for event in record.events]
         sessions = [_session_document(session) for session in record.sessions]
@@ -172,9 +172,9 @@ def activate_user(user: UserArgument, sandbox: SandboxOption = False) -> None:
 
 def _set_active(id_or_email: str, *, sandbox: bool, active: bool) -> None:
     with opened(sandbox=sandbox) as database:
-        from nextarget.services import administration
+        from nextarget.services.operator import users as operator_users
 
-        before = administration.set_active(database, id_or_email, active=active, now=now())
+        before = operator_users.set_active(database, id_or_email, active=active, now=now())
     state = "active" if active else "inactive"
     if before.is_active == active:
         say(f"{_named(before)} was {state} already.")
@@ -188,9 +188,9 @@ def revoke_sessions(user: UserArgument, sandbox: SandboxOption = False) -> None:
     This takes effect with the next request.
     """
     with opened(sandbox=sandbox) as database:
-        from nextarget.services import administration
+        from nextarget.services.operator import users as operator_users
 
-        found, ended = administration.end_sessions(database, user, now=now())
+        found, ended = operator_users.end_sessions(database, user, now=now())
     say(f"{_named(found)}: {ended} session{'s' if ended != 1 else ''} ended.")
 
 
@@ -204,12 +204,12 @@ def delete_user(
     Asks first; without a terminal to ask on, --yes is needed.
     """
     with opened(sandbox=sandbox) as database:
-        from nextarget.services import administration
+        from nextarget.services.operator import users as operator_users
 
-        record = administration.record_of(database, user, now=now())
+        record = operator_users.record_of(database, user, now=now())
         if not yes:
             _ask(record)
-        administration.delete(database, record.user.id, now=now())
+        operator_users.delete(database, record.user.id, now=now())
     say(f"{_named(record.user)} is deleted.")
 
 

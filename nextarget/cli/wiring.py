@@ -52,7 +52,7 @@ def checked_settings(values: "Values") -> "Settings":
     """Every setting, for the server. Raises ConfigurationError with every problem."""
     from nextarget.checking import checked
 
-    _count_alone()
+    _ignore_metrics_folder()
     with _warnings_beside_problems(values):
         return checked(values)
 
@@ -66,7 +66,7 @@ def load(subset: "type[S]", *, sandbox: bool) -> "S":
     from nextarget.checking import checked_subset
     from nextarget.settings import TokenSettings, Value, read_values
 
-    _count_alone()
+    _ignore_metrics_folder()
     if not sandbox:
         values = find_values(sandbox=False)
     elif issubclass(subset, TokenSettings):
@@ -82,7 +82,7 @@ def load(subset: "type[S]", *, sandbox: bool) -> "S":
         return checked_subset(values, subset)
 
 
-def _count_alone() -> None:
+def _ignore_metrics_folder() -> None:
     """Ignore a folder for metrics that the environment names: `serve` names one itself when it has several workers.
     Call it before the metrics are imported."""
     from nextarget.settings import share_metrics
@@ -102,7 +102,7 @@ def _warnings_beside_problems(values: "Values") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def counting_together(workers: int) -> Iterator[None]:
+def shared_metrics(workers: int) -> Iterator[None]:
     """A temporary folder in which several workers keep their metrics together, until they end.
 
     The metrics must not be imported before.
@@ -220,7 +220,7 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
     values = read_values(directory, fixed={**fixed, **{n: Value(text, "sandbox") for n, text in inside.items()}})
     for name in unused():
         del values.found[name]
-    values.warnings += _passed_over(outside, inside, fixed)
+    values.warnings += _warn_of_unused_settings(outside, inside, fixed)
     if "JWT_PRIVATE_KEY_FILE" in values.found:
         values.warnings.append(
             "The sandbox lets anybody in, and signs with JWT_PRIVATE_KEY_FILE: name a key that nothing else trusts."
@@ -228,7 +228,9 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
     return values
 
 
-def _passed_over(outside: "Values", inside: Mapping[str, str], fixed: "Mapping[str, Value]") -> Iterator[str]:
+def _warn_of_unused_settings(
+    outside: "Values", inside: Mapping[str, str], fixed: "Mapping[str, Value]"
+) -> Iterator[str]:
     """A sentence that names the settings which the sandbox does not use, if there are any."""
     given = {name for name, value in outside.found.items() if name in inside and value.text != inside[name]}
     given |= {name for problem in outside.problems if (name := problem.setting.removesuffix("_FILE")) in inside}

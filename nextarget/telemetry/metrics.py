@@ -66,16 +66,16 @@ _requests = Histogram(
 _logins = Counter(
     "nextarget_logins_total", "Sign-ins that ended: `succeeded`, or the error's code.", ["provider", "outcome"]
 )
-_refreshes = Counter("nextarget_refreshes_total", "Refresh tokens presented, by what became of them.", ["outcome"])
+_refreshes = Counter("nextarget_refreshes_total", "Refresh tokens that apps sent, by outcome.", ["outcome"])
 _provider_requests = Histogram(
     "nextarget_provider_request_duration_seconds",
-    "Time that a provider took to answer, its retry included: `answered`, or the error's code.",
+    "Time until a provider answered, with its retry: `answered`, or the error's code.",
     ["provider", "operation", "outcome"],
     buckets=_PROVIDER_BUCKETS,
 )
 _breakers = Gauge(
     "nextarget_provider_breaker_open",
-    "1 while a provider that keeps failing is not asked.",
+    "1 while a provider that keeps failing gets no requests.",
     ["provider"],
     multiprocess_mode="livemax",
 )
@@ -85,9 +85,7 @@ _database = Histogram(
     ["kind"],
     buckets=_DATABASE_BUCKETS,
 )
-_database_failures = Counter(
-    "nextarget_database_failures_total", "Reads and writes that the database could not do, by cause.", ["cause"]
-)
+_database_failures = Counter("nextarget_database_failures_total", "Reads and writes that failed, by cause.", ["cause"])
 _pool_size = Gauge(
     "nextarget_database_pool_connections_max",
     "Connections to PostgreSQL that may be open at once.",
@@ -95,12 +93,12 @@ _pool_size = Gauge(
 )
 _pool_used = Gauge(
     "nextarget_database_pool_connections_in_use",
-    "Connections to PostgreSQL that are at work.",
+    "Connections to PostgreSQL that are in use.",
     multiprocess_mode="livesum",
 )
 _refused = Counter("nextarget_rate_limited_total", "Requests refused with 429, by policy.", ["policy"])
 _uncounted = Counter(
-    "nextarget_rate_limit_failures_total", "Requests that passed uncounted, since the storage of the limits failed."
+    "nextarget_rate_limit_failures_total", "Requests that passed uncounted because counting for the rate limits failed."
 )
 _malformed = Counter("nextarget_malformed_requests_total", "Requests refused before they reached a route.")
 _connections = Gauge("nextarget_connections_open", "Connections of clients that are open.", multiprocess_mode="livesum")
@@ -109,14 +107,14 @@ _max_connections = Gauge(
 )
 _cut = Counter(
     "nextarget_connections_cut_total",
-    "Connections closed since their client did not send a header or a body, or take an answer, in time; or for room.",
+    "Connections closed because the client was too slow (header, body, reading the answer), or to make room.",
     ["reason"],
 )
 _unaccepted = Counter(
-    "nextarget_accept_failures_total", "Times that the system had no file or memory for another connection."
+    "nextarget_accept_failures_total", "Failed accepts: the system had no file descriptor or memory for a connection."
 )
-_purged = Counter("nextarget_purged_rows_total", "Rows deleted because they were over.")
-_build = Gauge("nextarget_build_info", "1; the label tells the version.", ["version"], multiprocess_mode="max")
+_purged = Counter("nextarget_purged_rows_total", "Expired rows that were deleted.")
+_build = Gauge("nextarget_build_info", "Always 1; the label has the version.", ["version"], multiprocess_mode="max")
 _build.labels(__version__).set(1)
 
 # Child metrics are looked up once: `labels()` takes as long as updating a metric.

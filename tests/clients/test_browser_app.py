@@ -16,7 +16,7 @@ from tests.running import Server, free_listener, running
 LIBRARY = MODULES / "oidc-client-ts" / "dist" / "browser" / "oidc-client-ts.min.js"
 PAGE = Path(__file__).parent / "page.html"
 
-pytestmark = [pytest.mark.usefixtures("node_packages"), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.usefixtures("node_packages"), pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 MANAGER = """([authority, more]) => {
     window.manager = new oidc.UserManager({

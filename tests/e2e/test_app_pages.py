@@ -102,6 +102,7 @@ async def listening_app() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
         await runner.cleanup()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("chosen", [True, False], ids=["by the app", "by the person"])
 async def test_a_person_signs_in_to_an_app(
@@ -145,6 +146,7 @@ async def test_who_says_no_comes_back_to_the_app(server: Server, person: Person,
         assert (answer["error"], answer["state"]) == ("access_denied", app.state)
 
 
+@pytest.mark.slow
 async def test_who_goes_back_to_the_page_may_choose_again(server: Server, person: Person) -> None:
     """The back button, another provider, and the sign-in works."""
     async with listening_app() as (redirect_uri, answers):
@@ -158,6 +160,7 @@ async def test_who_goes_back_to_the_page_may_choose_again(server: Server, person
         assert "code" in answers[0]
 
 
+@pytest.mark.slow
 @LANGUAGES
 @SCHEMES
 async def test_the_page_to_choose_is_readable_by_everybody(
@@ -184,6 +187,7 @@ async def test_the_page_to_choose_is_readable_by_everybody(
     await reader.context.close()
 
 
+@pytest.mark.slow
 @LANGUAGES
 @SCHEMES
 async def test_an_error_page_is_readable_by_everybody_and_says_what_to_do(
@@ -218,6 +222,7 @@ async def test_an_error_page_is_readable_by_everybody_and_says_what_to_do(
     await reader.context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("locale", "language"),
     [("fr-CA", "fr"), ("de-DE", "en"), ("en-GB", "en")],
@@ -232,6 +237,7 @@ async def test_who_reads_neither_gets_english(
     await reader.context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_keyboard_is_enough(person: Person, app: App, provider: Provider) -> None:
     """Tab goes through the links in order, each showing that it has the focus; Enter follows."""
@@ -253,6 +259,7 @@ async def test_the_keyboard_is_enough(person: Person, app: App, provider: Provid
     assert person.complaints == []
 
 
+@pytest.mark.slow
 async def test_without_any_provider_the_page_says_so(tmp_path: Path, chromium: Browser) -> None:
     """A service that is not set up yet."""
     names = ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")

@@ -80,6 +80,7 @@ async def test_an_app_of_a_listed_origin_reads_answers_and_errors(page: Page, sh
     assert (refused["status"], refused["body"]["error"]) == (400, "invalid_grant")
 
 
+@pytest.mark.slow
 async def test_an_app_with_a_tracker_and_a_tracer_gets_its_answers(page: Page, shared: Server, app_port: int) -> None:
     """They add their headers to every request of a page, and the browser asks for leave first."""
     added = {
@@ -96,6 +97,7 @@ async def test_an_app_with_a_tracker_and_a_tracer_gets_its_answers(page: Page, s
     assert refused == {"failed": "TypeError"}
 
 
+@pytest.mark.slow
 async def test_an_app_of_another_origin_reads_nothing(page: Page, shared: Server, app_port: int) -> None:
     """The same page under another name is another origin: nothing that needs a token is even sent."""
     token = (await shared.sign_in()).json["access_token"]
@@ -112,6 +114,7 @@ async def test_an_app_of_another_origin_reads_nothing(page: Page, shared: Server
     assert (await shared.me(token)).status == 200, "the account has not been deleted"
 
 
+@pytest.mark.slow
 async def test_no_page_of_ours_can_be_fetched_from_elsewhere(page: Page, shared: Server, app_port: int) -> None:
     """People open the pages of a sign-in; a listed origin cannot read them either."""
     await page.goto(f"http://127.0.0.1:{app_port}/")
@@ -119,6 +122,7 @@ async def test_no_page_of_ours_can_be_fetched_from_elsewhere(page: Page, shared:
         assert await call(page, shared.url + path) == {"failed": "TypeError"}
 
 
+@pytest.mark.slow
 async def test_cookies_are_never_shared(page: Page, shared: Server, app_port: int) -> None:
     """A script that asks for credentials gets nothing: the API has none but tokens."""
     await page.goto(f"http://127.0.0.1:{app_port}/")

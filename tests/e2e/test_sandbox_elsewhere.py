@@ -12,7 +12,7 @@ from tests.browsing import EVIL
 from tests.e2e.conftest import another_site
 from tests.running import Server
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 FETCH = """async ([url, mode]) => {
     try {

@@ -392,6 +392,7 @@ def test_a_source_that_fails_half_way_is_named_and_leaves_the_target_empty(
     assert not any(rows(target).values())
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_half_way_is_named(
     source: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -416,6 +417,7 @@ def test_a_server_that_goes_away_half_way_is_named(
         target.close()
 
 
+@pytest.mark.slow
 def test_postgresql_is_copied_from_and_into_through_a_pooler(
     source: Database, target: Database, other: Database, postgres: Cluster, postgres_url: str
 ) -> None:

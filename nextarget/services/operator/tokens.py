@@ -26,7 +26,7 @@ def issue(database: Database, making: Sessions, wanted: Wanted, *, lifetime: int
 
     Raises UserNotFound, UserAmbiguous, or OperatorError when the user is deactivated.
     """
-    found = database.read_now(_find, wanted)  # a read of its own, as in `administration`: it can take long
+    found = database.read_now(_find, wanted)  # a read of its own, as in `users`: it can take long
     user, session = database.write_now(_open_session, making, wanted, found, now)
     return making.pair(user, session, now, lifetime=lifetime)
 

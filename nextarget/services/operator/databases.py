@@ -40,12 +40,11 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup that was made, and the older ones that were removed. `size` is in bytes."""
+    """A backup that was made. `size` is in bytes."""
 
-    database: str
+    database: SqliteDatabase
     file: Path
     size: int
-    removed: list[Path]
 
 
 def migrate(url: str) -> Migrations:
@@ -69,19 +68,21 @@ def copy(source: Database, target: Database, *, progress: Progress) -> Copied:
         target.close()
 
 
-def back_up(url: str, destination: Path, *, into_folder: bool, keep: int | None, now: datetime) -> Backup:
+def back_up(url: str, destination: Path, *, into_folder: bool, now: datetime) -> Backup:
     """Write a backup of a SQLite database: to the file `destination`, or into that folder under a name with the time.
 
-    With `keep`, only so many backups stay in the folder. Older ones are removed once the new one is complete.
-    Raises CopyFailed, UnsafeFile or OSError; OperatorError for PostgreSQL.
+    Raises CopyFailed or UnsafeFile; OperatorError for PostgreSQL.
     """
     database = database_at(url)
     if not isinstance(database, SqliteDatabase):
         raise OperatorError(f"{database} is PostgreSQL. Back it up with `pg_dump --format=custom`.")
     file = destination / name_at(now) if into_folder else destination
-    size = write_backup(database, file)
-    removed = remove_older(database, file, keep=keep) if keep else []
-    return Backup(str(database), file, size, removed)
+    return Backup(database, file, write_backup(database, file))
+
+
+def remove_older_backups(made: Backup, *, keep: int) -> list[Path]:
+    """Keep the newest backups in the folder of this one. Returns what was removed, newest first. Raises OSError."""
+    return remove_older(made.database, made.file, keep=keep)
 
 
 @contextmanager
