@@ -87,7 +87,9 @@ async def test_events_of_refreshing_are_told_when_their_day_is_over(server: Serv
 
 async def test_many_events_of_refreshing_push_no_other_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stays of the others would count them."""
-    monkeypatch.setattr(audit, "_FORGET_OF_USER", audit._all_but(4, f'"user_id" = {{0}} AND NOT {audit._AMONG}'))
+    monkeypatch.setattr(
+        audit, "_FORGET_OF_USER", audit._all_but(4, f'"user_id" = {{0}} AND NOT {audit._IS_REFRESHING}')
+    )
     tokens = (await server.sign_in()).json
     for _ in range(5):
         await server.sign_in()
