@@ -1,6 +1,6 @@
 """The only reader of the environment and of `.env`; every problem is reported at once, with its remedy.
 
-Lower rooms never see this one: `runtime` hands them plain arguments.
+Lower rooms take plain arguments from `runtime`; a provider takes the settings that it declares itself.
 """
 
 from nextarget.settings.catalogue import Setting, credentials_of, every_setting, file_settings
