@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 import nextarget
+from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
+from nextarget.sandbox.people import PEOPLE
+from nextarget.settings import ProviderSettings
 
 PACKAGE = Path(nextarget.__file__).parent
 ROOT = PACKAGE.parent
@@ -352,3 +356,28 @@ def test_the_terminal_starts_without_what_only_a_server_needs() -> None:
     script = "import sys, nextarget.cli.main; print(*{'aiohttp', 'peewee', 'pydantic'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_settings_are_read_without_what_only_a_server_needs() -> None:
+    """Those of every provider and of the sandbox too: the registry imports no code that asks a provider."""
+    script = (
+        "import sys, tempfile; from pathlib import Path; "
+        "from nextarget.sandbox.workspace import sandbox_values; from nextarget.settings import every_setting; "
+        "assert sandbox_values(Path(tempfile.mkdtemp()), '127.0.0.1', 1).keys() <= every_setting().keys(); "
+        "print(*{'aiohttp', 'uvloop', 'jwt'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_every_registered_provider_has_its_parts(provider: Provider) -> None:
+    """The registry finds them by name, which no type checker sees."""
+    entry = PROVIDERS[provider]
+    assert entry.adapter().name == provider
+    assert issubclass(entry.settings(), ProviderSettings)
+    assert {"redirect_uri"} <= set(entry.settings().credentials())
+    assert "authorization_endpoint" in entry.settings().model_fields
+    assert entry.stand_in().people.keys() <= PEOPLE.keys()
+    assert {"ada"} <= entry.stand_in().people.keys()
+    assert set(entry.stand_in_client().unused) <= entry.settings().model_fields.keys()

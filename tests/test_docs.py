@@ -21,6 +21,7 @@ from nextarget.cli.main import app
 from nextarget.settings import every_setting, file_settings
 from nextarget.settings.validators import install
 from tests.conftest import need
+from tests.env_example import default_of, providers_part
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,12 +48,7 @@ def commands() -> list[str]:
 
 def default(name: str) -> str:
     """A setting's default as the documents write it; empty when nothing is set."""
-    value = every_setting()[name].default
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
+    return default_of(every_setting()[name])
 
 
 SETTINGS = list(every_setting())
@@ -72,6 +68,11 @@ def test_env_example_lists_every_setting_once_with_its_default_or_empty() -> Non
     assert {name: text for name, text in lines if name not in REQUIRED} == {
         name: default(name) for name in SETTINGS if name not in REQUIRED
     }
+
+
+def test_env_example_has_of_every_provider_what_the_provider_declares() -> None:
+    """When it fails: python -m tests.env_example."""
+    assert f"\n\n{providers_part()}\n\n" in ENV_EXAMPLE.read_text(encoding="utf-8")
 
 
 def test_env_example_leaves_only_what_is_required_to_fill_in() -> None:

@@ -1,6 +1,6 @@
 """Reads the environment and `.env`; nothing else does. All problems are reported together, each with its remedy.
 
-Services and the packages below them get plain arguments from `runtime`.
+Services and the packages below them get plain arguments from `runtime`; a provider gets the settings that it declares.
 """
 
 from nextarget.settings.catalogue import Setting, credentials_of, every_setting, file_settings

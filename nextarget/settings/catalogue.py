@@ -1,4 +1,7 @@
-"""Every setting there is, by its name in the environment: the server's own, and those of every registered provider."""
+"""Every setting there is, by its name in the environment: the server's own, and those of every registered provider.
+
+The registry hands up the classes in which providers declare theirs: this room imports no provider by name.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,12 +1,13 @@
 """People sign in through a provider that the program has never heard of."""
 
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from nextarget.sandbox.people import PEOPLE
 from tests.apps import App, assert_oauth_error, links_of
-from tests.running import Answer, Browser, Server, open_browser, query_of
+from tests.running import Answer, Browser, Server, open_browser, query_of, running
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
@@ -120,6 +121,12 @@ async def test_the_sdk_of_the_provider_signs_in(parrot_server: Server) -> None:
 async def test_a_forged_identity_is_rejected(parrot_server: Server, fault: str) -> None:
     """Every rule about id_tokens holds for the new provider too."""
     assert (await sign_in(parrot_server, fault=fault)).code == "identity_rejected"
+
+
+async def test_a_client_secret_of_another_key_is_no_fault_of_the_person(tmp_path: Path) -> None:
+    """The provider checks who signed it; the person is told that the provider could not be used."""
+    async with running(tmp_path, PARROT_KEY_ID="ANOTHERKEY") as server:
+        assert (await sign_in(server)).code == "provider_failed"
 
 
 async def test_nothing_but_a_callbacks_parameters_gets_into_a_url(parrot_server: Server) -> None:

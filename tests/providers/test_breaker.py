@@ -11,6 +11,7 @@ from nextarget.errors import ProviderFailed, ProviderUnavailable
 from nextarget.model import Provider as Name
 from nextarget.providers.base import ProviderHttp
 from nextarget.providers.breaker import COOL_DOWN_SECONDS, FAILURES
+from nextarget.registry import PROVIDERS
 from tests.providers.conftest import Clock, Provider
 
 URL = "https://provider.example/token"
@@ -182,7 +183,7 @@ async def test_one_provider_that_fails_says_nothing_of_another(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock
 ) -> None:
     """Each has troubles of its own, even where they share a session."""
-    google, facebook = (ProviderHttp(http, name, clock=clock) for name in Name)
+    google, facebook = (ProviderHttp(http, name, clock=clock) for name in PROVIDERS)
     await fail(google, provider)
     assert google.breaker.open
     assert facebook.answering

@@ -13,6 +13,7 @@ from nextarget.model import Provider as Name
 from nextarget.providers.base import ProviderHttp, SubjectTokenType
 from nextarget.providers.facebook import Facebook
 from nextarget.providers.google import Google
+from nextarget.registry import PROVIDERS
 from nextarget.settings import read_values
 from nextarget.tokens.login import LoginSecrets
 from tests.apps import App
@@ -98,7 +99,7 @@ async def test_people_sign_in_where_every_endpoint_has_a_query(tmp_path: Path) -
     async with running(tmp_path, listener=listener, **endpoints) as server:
         begun = await server.begin("google")
         assert query_of(begun["auth_url"])["hd"] == "lovelace.example"
-        for provider in Name:
+        for provider in PROVIDERS:
             signed_in = await server.sign_in(provider)
             assert signed_in.status == 200, signed_in.text
 

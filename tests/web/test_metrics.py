@@ -21,6 +21,7 @@ from nextarget.registry import PROVIDERS
 from nextarget.telemetry import metrics
 from nextarget.web.routes.metrics import may_read
 from tests.apps import App, refresh
+from tests.invented import NAME as INVENTED
 from tests.running import Server, open_browser, running
 from tests.web.wire import exchange
 
@@ -202,17 +203,20 @@ async def test_every_label_has_a_value_from_a_list(server: Server) -> None:
     """Whatever was asked so far in this process: routes are the application's, outcomes our codes, nothing else."""
     await server.ask("PROPFIND", "/tea")
     routes = {resource.canonical for resource in server.app.router.resources()} | {"none"}
+    routes |= {f"/sandbox/{INVENTED}/{name}" for name in ("authorize", "token", "keys", "sdk")}  # of tests before this
     codes = {kind.code for kind in problem_types()}
     known = {
         "method": {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "other"},
         "route": routes,
         "status": {str(status) for status in range(200, 600)},
-        "provider": set(PROVIDERS),
+        "provider": {*PROVIDERS, INVENTED},
         "operation": {"token", "keys", "profile", "debug_token"},
         "kind": {"read", "write"},
         "reason": {"header", "body", "answer", "room"},
         "cause": set(get_args(metrics.DatabaseCause)),
-        "policy": {"start", "authorize", "nonce", "callback", "token", "refresh", "data", "sessions"},
+        "policy": {
+            *("start", "authorize", "nonce", "callback", "posted-callback", "token", "refresh", "data", "sessions"),
+        },
         "outcome": {
             *codes,
             *("succeeded", "answered", "cancelled"),

@@ -21,7 +21,7 @@ from nextarget.errors import (
 )
 from nextarget.model import Provider
 from nextarget.registry import PROVIDERS
-from nextarget.sandbox.people import FAULTS, PEOPLE, Fault, people_of
+from nextarget.sandbox.people import PEOPLE, Fault, faults_of, people_of
 from nextarget.services import accounts
 from nextarget.storage.rows import users
 from nextarget.web.problems import problem_document
@@ -79,7 +79,7 @@ OUTCOMES: dict[Fault, type[ProblemError] | None] = {
 RETRY_AFTER = {Fault.BUSY: 120, Fault.GRAPH_DOWN: 120, Fault.BLOCKED: 300}
 """Seconds that the provider asks for, five minutes at most; else they are ours."""
 
-FAULTS_BY_PROVIDER = [(provider, script.fault) for script in FAULTS for provider in script.providers]
+FAULTS_BY_PROVIDER = [(provider, script.fault) for provider in PROVIDERS for script in faults_of(provider)]
 
 
 def assert_is(answer: Answer, kind: type[ProblemError], *, retry_after: int | None = None) -> None:

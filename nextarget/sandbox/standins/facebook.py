@@ -19,8 +19,17 @@ from nextarget.sandbox.parameters import RefusedError, query_of
 from nextarget.sandbox.people import TOKEN_ENDPOINT_FAULTS, Fault, faults_of
 from nextarget.sandbox.standins.chooser import Choice, account_page, choice_in, redirect, refusal_page
 from nextarget.sandbox.standins.facebook_sdk import FACEBOOK, FacebookSdk, limited_login_claims
-from nextarget.sandbox.standins.grants import CODE_SECONDS, USER_TOKEN_SECONDS, BoundedStore, Clock, Grant, UserTokens
-from nextarget.sandbox.standins.graph import OTHER_APP_ID, VERSION, Graph, GraphError, graph_error, params_of
+from nextarget.sandbox.standins.grants import CODE_SECONDS, BoundedStore, Clock, Grant
+from nextarget.sandbox.standins.graph import (
+    OTHER_APP_ID,
+    USER_TOKEN_SECONDS,
+    VERSION,
+    Graph,
+    GraphError,
+    UserTokens,
+    graph_error,
+    params_of,
+)
 from nextarget.sandbox.standins.id_tokens import IdTokens
 from nextarget.sandbox.standins.pkce import CHALLENGE, verifies
 

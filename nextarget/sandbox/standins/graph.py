@@ -1,10 +1,11 @@
-"""The stand-in Facebook's Graph API: `/me`, `/debug_token` and the errors of
+"""The stand-in Facebook's Graph API: the access tokens that it knows, `/me`, `/debug_token` and the errors of
 https://developers.facebook.com/docs/graph-api/guides/error-handling.
 """
 
 import hmac
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -13,9 +14,12 @@ from nextarget.sandbox.clients.facebook import FacebookClient
 from nextarget.sandbox.mishaps import BUSY_SECONDS
 from nextarget.sandbox.parameters import RefusedError, form_of, merged, query_of
 from nextarget.sandbox.people import Fault, Person
-from nextarget.sandbox.standins.grants import UserToken, UserTokens
+from nextarget.sandbox.standins.grants import BoundedStore, Clock
 
 FACEBOOK = Provider("facebook")
+USER_TOKEN_SECONDS = 60 * 24 * 3600
+"""User access tokens live about 60 days (docs/facebook-login/guides/access-tokens)."""
+
 VERSION = r"{version:v\d{1,3}\.\d{1,2}}"
 OTHER_APP_ID = "1234567890123456"
 OTHER_USER_ID = "10999999999999999"
@@ -26,6 +30,38 @@ _INVALIDATED = {
     "subcode": 460,
 }
 _NO_STORE = {"Cache-Control": "private, no-cache, no-store, must-revalidate"}
+
+
+@dataclass(frozen=True, slots=True)
+class UserToken:
+    """What stands behind a Facebook user access token. Times are seconds since 1970."""
+
+    person: Person
+    fault: Fault | None
+    scopes: frozenset[str]
+    issued_at: int
+    expires_at: int
+
+
+class UserTokens:
+    """Facebook's user access tokens, whichever way they were handed out."""
+
+    def __init__(self, now: Clock) -> None:
+        self._now = now
+        self._kept: BoundedStore[UserToken] = BoundedStore(lifetime=USER_TOKEN_SECONDS, now=now)
+
+    def issue(self, person: Person, fault: Fault | None, scopes: frozenset[str]) -> str:
+        """A new token. With the fault `expired`, its time was over an hour ago."""
+        issued_at = int(self._now())
+        if fault is Fault.EXPIRED:
+            issued_at -= USER_TOKEN_SECONDS + 3600
+        token = f"EAAsandbox{secrets.token_urlsafe(120)}"
+        self._kept.put(token, UserToken(person, fault, scopes, issued_at, issued_at + USER_TOKEN_SECONDS))
+        return token
+
+    def get(self, token: str) -> UserToken | None:
+        """What stands behind the token, or None when it is unknown or was forgotten after 60 days."""
+        return self._kept.get(token)
 
 
 class GraphError(Exception):

@@ -1,6 +1,7 @@
 """Pages for people. Plain HTML that works without JavaScript; everything that varies is escaped by Jinja."""
 
 from functools import cache, partial
+from pathlib import Path
 
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,6 +15,8 @@ PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
+MARK_STYLES = {path.name: path for path in (Path(__file__).parent / "marks").glob("*.css")}
+"""The colours of a provider's button, `google.css`, where the guidelines of its owner ask for them."""
 _NO_DEVICES = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 

@@ -81,7 +81,7 @@ def _choose(request: web.Request, app: AppRequest, wishes: Wishes) -> web.Respon
 
 def _page(request: web.Request, links: dict[Provider, str]) -> web.Response:
     choices = [(name, display_name(name), link) for name, link in links.items()]
-    return pages.page("choose.html", request, choices=choices)
+    return pages.page("choose.html", request, choices=choices, mark_styles=pages.MARK_STYLES)
 
 
 def _bound(request: web.Request, response: web.Response, begun: BegunLogin) -> web.Response:

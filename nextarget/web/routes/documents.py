@@ -74,6 +74,7 @@ def _static_files() -> dict[str, Path]:
     return {
         "pages.css": own / "pages.css",
         "docs.js": own / "docs.js",
+        **pages.MARK_STYLES,
         **{name: swagger / name for name in _SWAGGER_FILES},
     }
 
