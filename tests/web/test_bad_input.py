@@ -574,11 +574,19 @@ def test_a_long_content_type_costs_little(filler: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
-@pytest.mark.parametrize("date", ["Sun, 06 Nov 99999999999 08:49:37 GMT", "Sun, 06 Nov 0000 99:99:99 GMT", "x", "0"])
-async def test_an_absurd_date_is_refused_or_ignored(server: Server, name: str, date: str) -> None:
+@pytest.mark.parametrize(
+    ("date", "status"),
+    [
+        ("Sun, 06 Nov 99999999999 08:49:37 GMT", 400),
+        ("Sun, 06 Nov 0000 99:99:99 GMT", 206),
+        ("x", 206),
+        ("0", 206),
+    ],
+)
+async def test_an_absurd_date_is_refused_or_ignored(server: Server, name: str, date: str, status: int) -> None:
     """RFC 9110, 13.1.3: what is no date is ignored; what looks like one, and cannot be, is a clear answer too."""
     octets = get("/static/pages.css", f"{name}: {date}", "Range: bytes=0-1")
     answer = await exchange(server, octets)
     assert answer is not None
-    assert answer.status in {200, 206, 400, 412}
+    assert answer.status == status
     assert "x-request-id" in answer.headers
