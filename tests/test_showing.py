@@ -191,6 +191,7 @@ def assert_hidden(text: str, url: str) -> None:
         assert part not in text
 
 
+@pytest.mark.slow
 @settings(max_examples=1000)
 @given(url=urls_with_secrets(), name=st.sampled_from(sorted({*url_settings(), "HOST", "PORT", "APP_CLIENT_ID"})))
 def test_a_secret_in_a_url_is_never_shown_nor_part_of_a_problem(name: str, url: str) -> None:
@@ -204,6 +205,7 @@ def test_a_secret_in_a_url_is_never_shown_nor_part_of_a_problem(name: str, url: 
         assert_hidden(f"{error!r} {error} {error.__cause__} {error.__context__}", url)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     url=urls_with_secrets(), name=st.sampled_from(sorted(url_settings())), as_json=st.booleans(), in_file=st.booleans()

@@ -28,6 +28,7 @@ def source(runtime, admit, folder) -> str:
     return f"sqlite:///{folder / 'nextarget.db'}"
 
 
+@pytest.mark.slow
 def test_a_copy_prints_each_table_with_its_rows(run, source, postgres_url):
     """Data on standard output, what was done on standard error, no password anywhere."""
     target = postgres_url.replace("//postgres@", "//postgres:hunter2@")

@@ -121,6 +121,7 @@ async def test_what_was_revoked_at_one_node_is_refused_by_the_other_at_once(pair
     assert await stands(other, kept)
 
 
+@pytest.mark.slow
 async def test_the_other_node_goes_on_when_one_is_killed(pair: tuple[Node, Node]) -> None:
     """SIGKILL takes nothing along: logins, codes and sessions that one node began go on at the other."""
     one, other = pair
@@ -138,6 +139,7 @@ async def test_the_other_node_goes_on_when_one_is_killed(pair: tuple[Node, Node]
     assert await stands(one, tokens)
 
 
+@pytest.mark.slow
 async def test_a_node_killed_in_the_middle_of_the_work_takes_no_lock_along(pair: tuple[Node, Node]) -> None:
     """The database lets go of what a dead node held: the other signs people in and refreshes without delay."""
     one, other = pair
@@ -153,6 +155,7 @@ async def test_a_node_killed_in_the_middle_of_the_work_takes_no_lock_along(pair:
     await one.start()
 
 
+@pytest.mark.slow
 async def test_an_app_whose_node_died_before_it_answered_is_not_signed_out(pair: tuple[Node, Node]) -> None:
     """The token that it still holds is good at the other node, whether the lost refresh was written or not."""
     one, other = pair

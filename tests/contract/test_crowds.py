@@ -117,6 +117,7 @@ def test_who_signs_in_and_out_for_ever_leaves_a_hundred_rows(database: Database)
     assert len(database.read_now(sessions.of_user, user.id)) <= MOST_ENDED + 1
 
 
+@pytest.mark.slow
 def test_thousands_of_an_older_version_are_a_hundred_with_the_next_sign_in(database: Database) -> None:
     """The newest stay; one event tells how many went. Until then a listing is no longer than a hundred."""
     user = database.write_now(admit)

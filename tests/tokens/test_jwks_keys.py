@@ -90,6 +90,7 @@ members = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(members | json_values, max_size=3))
 def test_no_jwk_set_breaks_anything(entries: list[object]) -> None:
     """Whatever a provider publishes, the result is keys by kid, or nothing."""

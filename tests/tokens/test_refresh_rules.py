@@ -222,6 +222,7 @@ def test_the_first_refresh_of_a_new_session_is_not_fresh(now: Millis) -> None:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(steps=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 90_000)), max_size=30))
 def test_every_write_raises_current(steps: list[tuple[int, int]]) -> None:

@@ -113,7 +113,7 @@ async def second(server: Server, tmp_path: Path) -> AsyncIterator[Server]:
 @pytest.fixture
 async def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     """A server that gives a provider up long before the fault `slow` is over, and long after any other."""
-    monkeypatch.setattr("nextarget.providers.base.TOTAL_SECONDS", 3)
+    monkeypatch.setattr("nextarget.providers.base.TOTAL_SECONDS", 1)
     async with running(tmp_path, slow_seconds=30) as server:
         yield server
 

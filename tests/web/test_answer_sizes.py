@@ -32,14 +32,21 @@ def test_of_a_list_of_media_types_the_first_ones_are_read() -> None:
     assert not page("a/b," * 32 + "text/html")
 
 
-@pytest.mark.parametrize("ranges", ["0-", "0-9", "0-,0-", "-1," * 2000, ",".join(["0-"] * 2000), "0-0," * 1500 + "0-0"])
-async def test_no_range_makes_a_file_longer(server: Server, ranges: str) -> None:
+@pytest.mark.parametrize(
+    ("ranges", "status"),
+    [
+        ("0-", 206),
+        ("0-9", 206),
+        *[(several, 416) for several in ("0-,0-", "-1," * 2000, ",".join(["0-"] * 2000), "0-0," * 1500 + "0-0")],
+    ],
+)
+async def test_no_range_makes_a_file_longer(server: Server, ranges: str, status: int) -> None:
     """One range is a part of it; of several none is served (RFC 9110, 14.2, leaves that to the server)."""
     whole = await server.get("/static/swagger-ui.css")
     octets = f"GET /static/swagger-ui.css HTTP/1.1\r\nHost: localhost\r\nRange: bytes={ranges}\r\n\r\n"
     answer = await exchange(server, octets.encode())
     assert answer is not None
-    assert answer.status in {200, 206, 416}
+    assert answer.status == status
     assert len(answer.body) <= len(whole.text.encode())
 
 

@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs
 
 import jsonschema_rs
 import pytest
+import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, MultiDict
@@ -25,7 +27,7 @@ from nextarget.web.requests.negotiation import wants_page
 from nextarget.web.requests.parameters import MAX_BODY_BYTES, Parameters
 from nextarget.web.routes.documents import openapi_document
 from tests.apps import REDIRECT, assert_oauth_error, is_error_text
-from tests.running import Answer, Server
+from tests.running import Answer, Server, running
 from tests.web.conftest import Log
 from tests.web.wire import RawAnswer, exchange, wire
 
@@ -124,20 +126,28 @@ def assert_refuses(answer: Answer, path: str, name: str) -> None:
         assert is_error_text(said["error_description"][0])
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """One server for hundreds of requests that leave it as it was."""
+    async with running(tmp_path_factory.mktemp("shared")) as server:
+        yield server
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("bad", BAD_VALUES)
 @pytest.mark.parametrize(("path", "name", "schema"), query_parameters(), ids=lambda part: str(part)[:30])
 async def test_a_parameter_that_does_not_fit_is_refused(
-    server: Server, path: str, name: str, schema: dict[str, Any], bad: str
+    shared: Server, path: str, name: str, schema: dict[str, Any], bad: str
 ) -> None:
     """What the document does not allow answers invalid_request, and the answer does not quote it."""
-    answer = await server.get(f"{path}?{await beside(server, path, name)}{name}={bad}")
+    answer = await shared.get(f"{path}?{await beside(shared, path, name)}{name}={bad}")
     assert answer.status < 500 or answer.code == "provider_failed"  # a callback with an error of the provider's
     if not jsonschema_rs.is_valid(schema, decoded(bad)) and bad != "%ff":  # of which no URL parser makes text
         assert_refuses(answer, path, name)
     if len(bad) > 3:
         assert bad not in answer.text
         location = answer.headers.get("Location", "")
-        passed_on = name == "login_hint" and location.startswith(f"{server.url}/sandbox/google/")
+        passed_on = name == "login_hint" and location.startswith(f"{shared.url}/sandbox/google/")
         assert bad not in location or passed_on
 
 
@@ -574,11 +584,19 @@ def test_a_long_content_type_costs_little(filler: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
-@pytest.mark.parametrize("date", ["Sun, 06 Nov 99999999999 08:49:37 GMT", "Sun, 06 Nov 0000 99:99:99 GMT", "x", "0"])
-async def test_an_absurd_date_is_refused_or_ignored(server: Server, name: str, date: str) -> None:
+@pytest.mark.parametrize(
+    ("date", "status"),
+    [
+        ("Sun, 06 Nov 99999999999 08:49:37 GMT", 400),
+        ("Sun, 06 Nov 0000 99:99:99 GMT", 206),
+        ("x", 206),
+        ("0", 206),
+    ],
+)
+async def test_an_absurd_date_is_refused_or_ignored(server: Server, name: str, date: str, status: int) -> None:
     """RFC 9110, 13.1.3: what is no date is ignored; what looks like one, and cannot be, is a clear answer too."""
     octets = get("/static/pages.css", f"{name}: {date}", "Range: bytes=0-1")
     answer = await exchange(server, octets)
     assert answer is not None
-    assert answer.status in {200, 206, 400, 412}
+    assert answer.status == status
     assert "x-request-id" in answer.headers
