@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from nextarget.checking import private_key_of
 from nextarget.model import Millis, Provider, iso_time
-from nextarget.services.authorization import CodeRedemption, Redirects
+from nextarget.services.authorization import CodeRedemption
+from nextarget.services.clients import Clients
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signing import first_use_of_any
 from nextarget.settings import Settings
@@ -50,20 +51,20 @@ class Runtime:
         self.database = database_at(settings.database_url, pool_size=settings.database_pool_size)
         private_key = private_key_of(settings.jwt_private_key_file, settings.jwt_algorithm)
         self.keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys, private_key)
+        self.clients = Clients(settings.clients)
         self.access_tokens = AccessTokens(
             self.keyring,
             issuer=settings.public_url,
             audience=settings.jwt_audience or settings.public_url,
-            client_id=settings.app_client_id,
+            client_ids=self.clients.ids,
         )
         rules = SessionRules(
-            client_id=settings.app_client_id,
+            client_ids=self.clients.ids,
             access_lifetime=settings.access_token_exp_minutes * 60,
             idle_days=settings.refresh_token_exp_days,
             reuse_window=settings.refresh_reuse_window_seconds,
         )
         self.sessions = Sessions(self.database, self.keyring, self.access_tokens, rules, self.clock)
-        self.redirects = Redirects(settings.app_client_id, settings.app_redirect_uris)
         self.codes = CodeRedemption(self.database, self.sessions, self.clock)
 
     @cached_property
@@ -104,6 +105,7 @@ class Runtime:
                         self.keyring,
                         self.sessions,
                         self.clock,
+                        clients=self.clients,
                         json_flow=self.settings.json_flow,
                     ),
                     NativeSignIn(self.database, providers, self.keyring, self.sessions, self.clock),

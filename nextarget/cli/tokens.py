@@ -9,10 +9,11 @@ import typer
 from nextarget.cli.output import JsonOption, print_json
 from nextarget.cli.wiring import SandboxOption, opened
 from nextarget.errors import OperatorError, UserNotFound
-from nextarget.model import MAX_EMAIL_LENGTH, Provider, TokenPair
+from nextarget.model import MAX_EMAIL_LENGTH, Client, Provider, TokenPair
 
 if TYPE_CHECKING:
     from nextarget.runtime import Runtime
+    from nextarget.services.clients import Clients
     from nextarget.storage.engines.database import Connection
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
@@ -51,6 +52,9 @@ def issue_token(
     create: Annotated[
         bool, typer.Option("--create", help="Make a test user with this email, unless there is one already.")
     ] = False,
+    client_id: Annotated[
+        str | None, typer.Option(metavar="CLIENT_ID", help="The app that the token is for; the first one unless given.")
+    ] = None,
     ttl: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="How long it lives: 90s, 15m, 2h or 1d; as the setting says unless given."),
@@ -75,8 +79,9 @@ def issue_token(
                 "No token is issued: ENVIRONMENT is production. Add --allow-production if you mean to; whoever holds "
                 "the token is that user."
             )
+        client = _client(runtime.clients, client_id)
         found = runtime.database.read_now(_find, wanted)
-        pair = runtime.database.write_now(_issue, runtime, wanted, found, lifetime)
+        pair = runtime.database.write_now(_issue, runtime, wanted, found, client=client, lifetime=lifetime)
     if not as_json:
         print(pair.access.token)
         return
@@ -107,6 +112,13 @@ def _seconds(text: str) -> int:
     return seconds
 
 
+def _client(clients: "Clients", client_id: str | None) -> Client:
+    client = clients.first if client_id is None else clients.get(client_id)
+    if client is None:
+        raise OperatorError(f"No app has the client_id '{client_id}'. There are: {', '.join(sorted(clients.ids))}.")
+    return client
+
+
 def _find(db: "Connection", wanted: _Wanted) -> str | None:
     """The id of the user who is wanted, unless one is to be made."""
     from nextarget.services import accounts
@@ -122,7 +134,7 @@ def _find(db: "Connection", wanted: _Wanted) -> str | None:
 
 
 def _issue(
-    db: "Connection", runtime: "Runtime", wanted: _Wanted, user_id: str | None, lifetime: int | None
+    db: "Connection", runtime: "Runtime", wanted: _Wanted, user_id: str | None, *, client: Client, lifetime: int | None
 ) -> TokenPair:
     from nextarget.services import accounts
     from nextarget.storage.rows import users
@@ -137,5 +149,5 @@ def _issue(
         raise OperatorError(
             f"{user.id} ({user.email}) is deactivated. `nextarget activate-user` lets the user sign in again."
         )
-    session = accounts.open_terminal_session(db, user, runtime.sessions, now=now)
+    session = accounts.open_terminal_session(db, user, runtime.sessions, client_id=client.id, now=now)
     return runtime.sessions.pair(user, session, now, lifetime=lifetime)

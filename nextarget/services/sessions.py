@@ -29,9 +29,10 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SessionRules:
-    """`access_lifetime` and `reuse_window` are in seconds, `idle_days` in days."""
+    """`access_lifetime` and `reuse_window` are in seconds, `idle_days` in days. `client_ids` are the apps that there
+    are: a session of another one has ended."""
 
-    client_id: str
+    client_ids: frozenset[str]
     access_lifetime: int
     idle_days: int
     reuse_window: int
@@ -60,6 +61,8 @@ class _Presented:
     """A refresh token, the request it came with, and when. Each is its own, whatever it says."""
 
     token: RefreshToken
+    client_id: str | None
+    """The app that says it sends the token, if one does."""
     request_id: str | None
     now: Millis
 
@@ -81,12 +84,12 @@ class Sessions:
         self._rules = rules
         self._clock = clock
 
-    def new(self, user_id: str, *, label: str | None, now: Millis) -> Session:
+    def new(self, user_id: str, *, client_id: str, label: str | None, now: Millis) -> Session:
         """A session that begins now; it exists once it is stored."""
         return Session(
             id=str(uuid.uuid4()),
             user_id=user_id,
-            client_id=self._rules.client_id,
+            client_id=client_id,
             label=label,
             created_at=now,
             expires_at=self._expiry(now, now),
@@ -97,7 +100,11 @@ class Sessions:
     def access_token(self, session: Session, now: Millis, *, lifetime: int | None = None) -> AccessToken:
         """An access token for a session, for `lifetime` seconds if that is not the usual."""
         return self._tokens.mint(
-            user_id=session.user_id, session_id=session.id, now=now, lifetime=lifetime or self._rules.access_lifetime
+            user_id=session.user_id,
+            session_id=session.id,
+            client_id=session.client_id,
+            now=now,
+            lifetime=lifetime or self._rules.access_lifetime,
         )
 
     def pair(
@@ -122,16 +129,19 @@ class Sessions:
         """What a refresh token says, whether its session stands or not; None when its MAC is not ours."""
         return refresh.read(self._keyring, text)
 
-    async def refresh(self, token: RefreshToken | None) -> TokenPair:
-        """New tokens for a refresh token, by the rules of `tokens.refresh.decide`. Raises InvalidGrant."""
+    async def refresh(self, token: RefreshToken | None, *, client_id: str | None = None) -> TokenPair:
+        """New tokens for a refresh token, by the rules of `tokens.refresh.decide`. Raises InvalidGrant.
+
+        A refresh token is bound to its app (RFC 6749, 10.4): with the `client_id` of another one nothing is changed.
+        """
         if token is None:
             metrics.count_refresh("refused")
             raise InvalidGrant(note="refresh token malformed or not ours")
         now = self._clock()
-        moved = await self._database.write_together(self._move_on, _Presented(token, request_id.get(), now))
+        moved = await self._database.write_together(self._move_on, _Presented(token, client_id, request_id.get(), now))
         metrics.count_refresh(moved.outcome if moved else "refused")
         if moved is None:
-            raise await self._database.read(_why_ended, token.session_id, now=now)
+            raise await self._database.read(self._why_refused, token.session_id, client_id, now=now)
         if moved.generation is None:
             log.warning("refresh_reused", session_id=moved.session.id, user_id=moved.user.id)
             reused = InvalidGrant(note="refresh token reused: two hold it, so the session ended")
@@ -158,6 +168,9 @@ class Sessions:
         advances: dict[str, Advance] = {}
         for session, user in found.values():
             each = turn[session.id]
+            if not self._is_of(each.client_id, session):
+                moved[each] = None
+                continue
             match self._decide(each, session):
                 case Keep(answer):
                     moved[each] = _Moved(user, session, answer, "repeated")
@@ -174,6 +187,17 @@ class Sessions:
             moved[each] = _Moved(user, session, advance.generations.current, _ADVANCED[advance.event])
         return moved
 
+    def _is_of(self, client_id: str | None, session: Session) -> bool:
+        """Whether a session is of an app that there is, and of this one if it is named."""
+        return session.client_id in self._rules.client_ids and client_id in {None, session.client_id}
+
+    def _why_refused(self, db: Connection, session_id: str, client_id: str | None, *, now: Millis) -> InvalidGrant:
+        """Why a session cannot be refreshed, for the log."""
+        found = sessions.find(db, session_id)
+        if found is None or self._is_of(client_id, found[0]):
+            return _why_ended(found, session_id, now=now)
+        return _not_its_app(found[0], client_id)
+
     def _decide(self, presented: _Presented, session: Session) -> Decision:
         window_ms = self._rules.reuse_window * 1000
         generation, now = presented.token.generation, presented.now
@@ -184,10 +208,11 @@ class Sessions:
         unused = now + self._rules.idle_days * DAY_MS
         return Millis(min(-(-unused // DAY_MS) * DAY_MS, created_at + ABSOLUTE_DAYS * DAY_MS))
 
-    async def revoke_token(self, text: str) -> bool:
+    async def revoke_token(self, text: str, *, client_id: str | None = None) -> bool:
         """End the session of a refresh token, whichever generation, or of an access token, expired or not.
 
         Text that is no token of ours ends nothing, and that is no error (RFC 7009, 2.2). Returns whether it is one.
+        Raises InvalidGrant when `client_id` is another app than the session's, which then stays (RFC 7009, 2.1).
         """
         token = refresh.read(self._keyring, text)
         if token is not None:
@@ -197,13 +222,23 @@ class Sessions:
                 session_id = self._tokens.read(text).session_id
             except InvalidToken:
                 return False
-        await self._database.write(self._end, session_id, "session_revoked", request_id.get(), now=self._clock())
+        refused = await self._database.write(self._revoke, session_id, client_id, now=self._clock())
+        if refused is not None:
+            raise refused
         return True
+
+    def _revoke(self, db: Connection, session_id: str, client_id: str | None, *, now: Millis) -> InvalidGrant | None:
+        found = sessions.find(db, session_id) if client_id is not None else None
+        if found is not None and found[0].client_id != client_id:
+            return _not_its_app(found[0], client_id)
+        self._end(db, session_id, "session_revoked", request_id.get(), now=now)
+        return None
 
     async def standing(self, signed_in: SignedInUser) -> list[Session]:
         """The user's sessions that neither ended nor expired, oldest first; never more than may stand."""
         user_id, current = signed_in.user.id, signed_in.session_id
-        return await self._database.read(sessions.least_idle, user_id, now=self._clock(), current=current)
+        found = await self._database.read(sessions.least_idle, user_id, now=self._clock(), current=current)
+        return [session for session in found if session.client_id in self._rules.client_ids]
 
     async def end(self, user: User, session_id: str) -> None:
         """End one session of a user. Raises SessionNotFound."""
@@ -232,9 +267,15 @@ class Sessions:
         return True
 
 
-def _why_ended(db: Connection, session_id: str, *, now: Millis) -> InvalidGrant:
-    """Why a session cannot be refreshed, for the log."""
-    found = sessions.find(db, session_id)
+def _not_its_app(session: Session, client_id: str | None) -> InvalidGrant:
+    """For a request of another app, or for a session of an app that was taken out of the settings."""
+    facts = {"session_id": session.id, "user_id": session.user_id}
+    if client_id in {None, session.client_id}:
+        return InvalidGrant(note="session of an app that is no longer configured", facts=facts)
+    return InvalidGrant(note="the token was given to another client", facts=facts | {"client_id": str(client_id)})
+
+
+def _why_ended(found: tuple[Session, User] | None, session_id: str, *, now: Millis) -> InvalidGrant:
     if found is None:
         reason = "session unknown: purged after its end, or its user deleted"
         return InvalidGrant(note=reason, facts={"session_id": session_id})

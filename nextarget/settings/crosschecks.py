@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 from nextarget.errors import SettingProblem
 from nextarget.model import Provider
 from nextarget.settings.fields import CREDENTIALS, Environment, Settings
-from nextarget.settings.validators import is_safe_origin, names_localhost
+from nextarget.settings.validators import is_safe_origin, not_https, open_to_others
 
 _REDIRECT_URIS = tuple(f"{provider.upper()}_REDIRECT_URI" for provider in Provider)
 _SENT = frozenset(
@@ -117,14 +117,13 @@ def _parameters(url: str | None) -> frozenset[str]:
 
 def _too_open(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
     """What production forbids."""
-    for name in ("PUBLIC_URL", *_REDIRECT_URIS):
+    for name in ("PUBLIC_URL", *_REDIRECT_URIS, "APP_PRIVACY_URL", "APP_TERMS_URL"):
         url = text(name) or ("" if name != "PUBLIC_URL" else Settings.model_fields["public_url"].default)
-        if url and not url.startswith("https://"):
-            yield SettingProblem(name, "is not https, which production demands.", "Write its https:// URL.")
-    if any(names_localhost(uri.strip()) for uri in (text("APP_REDIRECT_URIS") or "").split(",")):
-        problem = "lists http://localhost, which is for development alone."
-        remedy = "Write http://127.0.0.1 and http://[::1], which may have any port, or an https link."
-        yield SettingProblem("APP_REDIRECT_URIS", problem, remedy)
+        if found := not_https(url):
+            yield SettingProblem(name, *found)
+    redirect_uris = (uri.strip() for uri in (text("APP_REDIRECT_URIS") or "").split(","))
+    if found := open_to_others(redirect_uris):
+        yield SettingProblem("APP_REDIRECT_URIS", *found)
     if "*" in (text("CORS_ALLOW_ORIGINS") or ""):
         remedy = "Name the origins, such as https://app.example.com."
         yield SettingProblem("CORS_ALLOW_ORIGINS", "lets every origin in, which production forbids.", remedy)

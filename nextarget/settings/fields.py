@@ -6,11 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
-from nextarget.model import Provider
+from nextarget.model import Client, Provider
 from nextarget.settings.validators import (
     AppClientId,
+    AppLink,
+    AppName,
     BrowserOrigin,
     ClientId,
     ClientSecret,
@@ -82,6 +84,16 @@ class Settings(BaseModel):
     app_redirect_uris: Annotated[tuple[RedirectUri, ...], Items] = Field(
         ("nextarget://callback",), description="Where the app may be answered, each byte for byte."
     )
+    app_name: AppName | None = Field(
+        None, description="What pages call the app: *NexTarget wants to sign you in*; *An app* unless set."
+    )
+    app_logo: str | None = Field(
+        None,
+        description="Its logo on pages: a PNG, SVG or WebP file of at most 256 KiB, or an https URL.",
+    )
+    app_privacy_url: AppLink | None = Field(None, description="Its privacy policy, to which pages link.")
+    app_terms_url: AppLink | None = Field(None, description="Its terms of service, to which pages link.")
+    apps_file: Path | None = Field(None, description="TOML file: any number of further apps.")
     json_flow: bool = Field(True, description="Whether tools may sign in without an app; `false` refuses `mode=json`.")
 
     google_client_id: ClientId | None = Field(None, description="OAuth client id of type *Web application*.")
@@ -180,6 +192,18 @@ class Settings(BaseModel):
     log_format: Literal["console", "json"] | None = Field(
         None, description="`console` on a terminal, else `json`, unless set."
     )
+
+    _clients: tuple[Client, ...] = PrivateAttr(default=())
+
+    @property
+    def clients(self) -> tuple[Client, ...]:
+        """Every app, the first one first: the app of `APP_CLIENT_ID`, and those of `APPS_FILE`, with their logos."""
+        return self._clients
+
+    def with_clients(self, clients: tuple[Client, ...]) -> "Settings":
+        settings = self.model_copy()
+        settings._clients = clients
+        return settings
 
     @field_validator("*", mode="before")
     @classmethod

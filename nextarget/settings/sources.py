@@ -14,10 +14,13 @@ from dotenv.parser import parse_stream
 from pydantic import TypeAdapter, ValidationError
 
 from nextarget.errors import ConfigurationError, SettingProblem
+from nextarget.model import Client
+from nextarget.settings.apps import first_app, read_apps
 from nextarget.settings.crosschecks import contradictions
-from nextarget.settings.fields import FILE_SETTINGS, LOWER_CASE_TOO, NAMES, Settings, words_of
+from nextarget.settings.fields import FILE_SETTINGS, LOWER_CASE_TOO, NAMES, Environment, Settings, words_of
+from nextarget.settings.logos import load_logo
 from nextarget.settings.showing import HIDDEN, shown_file
-from nextarget.settings.validators import MAKE_SECRET, DatabaseUrl
+from nextarget.settings.validators import MAKE_SECRET, DatabaseUrl, in_two
 
 _REMEDIES = {
     "HOST": "Write an address such as 127.0.0.1 or 0.0.0.0.",
@@ -58,6 +61,8 @@ class Values:
     found: dict[str, Value]
     problems: list[SettingProblem]
     warnings: list[str]
+    directory: Path
+    """Where files are that a setting names without a folder."""
 
     def text(self, name: str) -> str | None:
         """What a setting is meant to be: without the quotes around it, which are a problem by themselves."""
@@ -70,7 +75,8 @@ class Values:
         return next((word for word in words_of(NAMES[name]) if word.lower() == text.lower()), None)
 
     def settings(self) -> Settings:
-        """The typed settings. Raises ConfigurationError with every problem there is."""
+        """The typed settings, and the apps in the file that they name. Raises ConfigurationError with every problem
+        there is."""
         unread = {problem.setting.removesuffix("_FILE") for problem in self.problems} - self.found.keys()
         problems = [*self.problems, *contradictions(self.text, unread)]
         try:
@@ -80,9 +86,24 @@ class Values:
         except ValidationError as error:
             unmet = (each for each in _problems_of(error) if each.setting not in unread)
             problems = [*unmet, *problems]
+        logo = None
+        try:
+            logo = load_logo(written, self.directory) if (written := self.text("APP_LOGO")) else None
+        except ValueError as error:
+            problems.append(SettingProblem("APP_LOGO", *in_two(error)))
+        further, wrong = self._further_apps()
+        problems += wrong
         if problems:
             raise ConfigurationError(problems)
-        return settings
+        return settings.with_clients((first_app(settings, logo), *further))
+
+    def _further_apps(self) -> tuple[list[Client], list[SettingProblem]]:
+        file = self.text("APPS_FILE")
+        if file is None:
+            return [], []
+        first = self.text("APP_CLIENT_ID") or Settings.model_fields["app_client_id"].default
+        production = self.word("ENVIRONMENT") == Environment.PRODUCTION
+        return read_apps(self.directory / file, first_client_id=first, production=production)
 
     def database_url(self) -> str:
         """That setting alone, for who needs no other: a secret that is missing or cannot be read is no problem here.
@@ -112,8 +133,7 @@ def _each_problem_of(error: ValidationError, setting: str | None) -> Iterator[Se
         if item["type"] == "missing":
             yield SettingProblem(name, "missing.", _REMEDIES[name])
         elif item["type"] == "value_error":
-            problem, _, remedy = str(item["ctx"]["error"]).partition(". ")
-            yield SettingProblem(name, f"{problem}.", remedy)
+            yield SettingProblem(name, *in_two(item["ctx"]["error"]))
         else:
             yield SettingProblem(name, "cannot be read.", _remedy(name))
 
@@ -134,7 +154,7 @@ def read_values(
     An empty value counts as unset. `environ` is the process environment unless given.
     """
     environ = os.environ if environ is None else environ
-    values = Values(dict(fixed or {}), [], [])
+    values = Values(dict(fixed or {}), [], [], directory)
     for source, table in (("environment", environ), (".env", _read_dotenv(directory / ".env", values))):
         for name in NAMES:
             if name in values.found:
