@@ -1,6 +1,6 @@
-"""The apps: the first one is made of `APP_*` settings, further ones stand in the TOML file that APPS_FILE names.
+"""The apps: the first one comes from the `APP_*` settings, further ones from the TOML file that APPS_FILE names.
 
-What one setting may be, a key of the file may be: both are checked by the same types.
+The same types check a setting and the key of the file that means the same.
 """
 
 import difflib
@@ -26,8 +26,8 @@ from nextarget.settings.validators import (
     RedirectUri,
     Text,
     in_two,
-    not_https,
-    open_to_others,
+    refused_address,
+    refused_redirects,
 )
 
 _TABLE = re.compile(r"[ \t]*\[\[[ \t]*(?:app|\"app\"|'app')[ \t]*\]\]")
@@ -63,10 +63,10 @@ def first_app(settings: Settings, logo: LogoFile | str | None) -> Client:
 def read_apps(path: Path, *, first_client_id: str, production: bool) -> tuple[list[Client], list[SettingProblem]]:
     """The apps of a file, and everything that is wrong with it, each problem with its app and line.
 
-    `first_client_id` is of the app that stands in the settings; `production` is whether its rules hold.
+    `first_client_id` is the id of the first app; `production` is whether the rules of production hold.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for who writes to it
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
             return [], [_problem("is no regular file.", "Write the path of a TOML file.")]
         text = path.read_text(encoding="utf-8")
         document = tomllib.loads(text)
@@ -97,7 +97,7 @@ def read_apps(path: Path, *, first_client_id: str, production: bool) -> tuple[li
 def _client_of(
     table: Mapping[str, object], folder: Path, *, production: bool
 ) -> tuple[Client | None, list[tuple[str, Problem]]]:
-    """The app of a table, None if that cannot be; the problems of its keys."""
+    """The app of a table, or None when a key is wrong; and every problem, with its key."""
     problems: list[tuple[str, Problem]] = []
     app = logo = None
     try:
@@ -113,9 +113,9 @@ def _client_of(
         return None, problems
     if production:
         forbidden = {
-            "redirect_uris": open_to_others(app.redirect_uris),
-            "privacy_url": not_https(app.privacy_url),
-            "terms_url": not_https(app.terms_url),
+            "redirect_uris": refused_redirects(app.redirect_uris),
+            "privacy_url": refused_address(app.privacy_url),
+            "terms_url": refused_address(app.terms_url),
         }
         problems += [(key, found) for key, found in forbidden.items() if found]
     links = ClientLinks(app.privacy_url, app.terms_url)
@@ -172,7 +172,7 @@ class _Lines:
     def __init__(self, text: str, apps: int) -> None:
         self._lines = text.split("\n")
         starts = [number for number, line in enumerate(self._lines) if _TABLE.match(line)]
-        self._starts = starts if len(starts) == apps else []  # apps may be written inline: then no line is known
+        self._starts = starts if len(starts) == apps else []  # apps that are written inline have no lines that we find
 
     def place(self, number: int, key: str, table: Mapping[str, object]) -> str:
         """An app by its line and id, such as "line 3, app 'shop'"; by its number where they are not known."""

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 from nextarget.errors import SettingProblem
 from nextarget.model import Provider
 from nextarget.settings.fields import CREDENTIALS, Environment, Settings
-from nextarget.settings.validators import is_safe_origin, not_https, open_to_others
+from nextarget.settings.validators import is_safe_origin, refused_address, refused_redirects
 
 _REDIRECT_URIS = tuple(f"{provider.upper()}_REDIRECT_URI" for provider in Provider)
 _SENT = frozenset(
@@ -119,10 +119,10 @@ def _too_open(text: Callable[[str], str | None]) -> Iterator[SettingProblem]:
     """What production forbids."""
     for name in ("PUBLIC_URL", *_REDIRECT_URIS, "APP_PRIVACY_URL", "APP_TERMS_URL"):
         url = text(name) or ("" if name != "PUBLIC_URL" else Settings.model_fields["public_url"].default)
-        if found := not_https(url):
+        if found := refused_address(url):
             yield SettingProblem(name, *found)
     redirect_uris = (uri.strip() for uri in (text("APP_REDIRECT_URIS") or "").split(","))
-    if found := open_to_others(redirect_uris):
+    if found := refused_redirects(redirect_uris):
         yield SettingProblem("APP_REDIRECT_URIS", *found)
     if "*" in (text("CORS_ALLOW_ORIGINS") or ""):
         remedy = "Name the origins, such as https://app.example.com."

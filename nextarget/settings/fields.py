@@ -201,6 +201,7 @@ class Settings(BaseModel):
         return self._clients
 
     def with_clients(self, clients: tuple[Client, ...]) -> "Settings":
+        """The same settings with these apps, which were read from files."""
         settings = self.model_copy()
         settings._clients = clients
         return settings

@@ -38,7 +38,7 @@ def _elsewhere(url: str) -> str:
 def _read(written: str, directory: Path) -> bytes:
     path = directory / written
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for who writes to it
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
             raise ValueError("is no regular file. Write the path of a PNG, SVG or WebP file.")
         with path.open("rb") as file:
             content = file.read(MAX_LOGO_BYTES + 1)

@@ -62,7 +62,7 @@ class Values:
     problems: list[SettingProblem]
     warnings: list[str]
     directory: Path
-    """Where files are that a setting names without a folder."""
+    """Relative paths of files in settings start here."""
 
     def text(self, name: str) -> str | None:
         """What a setting is meant to be: without the quotes around it, which are a problem by themselves."""

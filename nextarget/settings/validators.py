@@ -108,16 +108,16 @@ def in_two(error: Exception) -> Problem:
     return f"{problem}.", remedy
 
 
-def open_to_others(redirect_uris: Iterable[str]) -> Problem | None:
-    """What production forbids of an app's redirects."""
+def refused_redirects(redirect_uris: Iterable[str]) -> Problem | None:
+    """What is wrong with an app's redirects in production, if anything is."""
     if any(map(names_localhost, redirect_uris)):
         remedy = "Write http://127.0.0.1 and http://[::1], which may have any port, or an https link."
         return "lists http://localhost, which is for development alone.", remedy
     return None
 
 
-def not_https(url: str | None) -> Problem | None:
-    """What production forbids of an address that people are sent to."""
+def refused_address(url: str | None) -> Problem | None:
+    """What is wrong in production with an address that people are sent to, if anything is."""
     if url and not url.startswith("https://"):
         return "is not https, which production demands.", "Write its https:// URL."
     return None

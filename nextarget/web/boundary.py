@@ -173,8 +173,10 @@ def _error_response(request: web.Request, error: ProblemError, request_id: str) 
 
 
 def _client_of(request: web.Request, name: str | None) -> Client | None:
-    """The app whose login an error page belongs to. None when nothing proves it: a page that names an app must not
-    come from a link that anybody could write."""
+    """The app whose login an error page belongs to, so that the page can name it.
+
+    It is known by a client and a redirect that belong together, or by the login's own cookie; else None.
+    """
     if name == "authorize":
         client_ids, redirect_uris = (request.query.getall(each, []) for each in ("client_id", "redirect_uri"))
         if len(client_ids) == len(redirect_uris) == 1:
