@@ -100,6 +100,39 @@ class User:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class LogoFile:
+    """An app's logo that this server serves. `digest` names its content, so that browsers may keep it for ever."""
+
+    content: bytes = field(repr=False)
+    media_type: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLinks:
+    """Where an app tells people what it does with their data, and on what terms."""
+
+    privacy: str | None = None
+    terms: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An app: an OAuth 2.0 public client. `logo` is a file of ours or an https URL.
+
+    `android_app_links` and `apple_app_ids` are kept as they were written; no route publishes them yet.
+    """
+
+    id: str
+    redirects: tuple[str, ...]
+    name: str | None = None
+    logo: LogoFile | str | None = None
+    links: ClientLinks = ClientLinks()
+    android_app_links: tuple[str, ...] = ()
+    apple_app_ids: tuple[str, ...] = ()
+
+
 class Prompt(StrEnum):
     """What an app may have a person do at the provider (OpenID Connect Core, 3.1.2.1)."""
 
@@ -144,7 +177,8 @@ class AppRequest:
 class Login:
     """One attempt to sign in. The state itself is never stored, only its digest, once the login has succeeded.
 
-    `app` is what the app asked for, in the mode APP alone.
+    `app` is what the app asked for, in the mode APP alone. In the other modes `client_id` is whose login it is; None is
+    the first app.
     """
 
     id: str
@@ -154,6 +188,7 @@ class Login:
     begun_at: Millis
     expires_at: Millis
     app: AppRequest | None = None
+    client_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

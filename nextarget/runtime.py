@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from nextarget.checking import private_key_of
 from nextarget.model import Millis, Provider, iso_time
 from nextarget.registry import PROVIDERS
-from nextarget.services.authorization import CodeRedemption, Redirects
+from nextarget.services.authorization import CodeRedemption
+from nextarget.services.clients import Clients
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signing import first_use_of_any
 from nextarget.settings import Settings, TokenSettings
@@ -42,18 +43,20 @@ class Signing:
     sessions: Sessions
 
 
-def signing(settings: Settings | TokenSettings, database: Database, clock: Callable[[], Millis]) -> Signing:
-    """Raises ConfigurationError when the private key cannot be read."""
+def signing(
+    settings: Settings | TokenSettings, database: Database, clock: Callable[[], Millis], *, client_ids: frozenset[str]
+) -> Signing:
+    """`client_ids` are the apps whose tokens are valid. Raises ConfigurationError if the private key cannot be read."""
     private_key = private_key_of(settings.jwt_private_key_file, settings.jwt_algorithm)
     keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys, private_key)
     access_tokens = AccessTokens(
         keyring,
         issuer=settings.public_url,
         audience=settings.jwt_audience or settings.public_url,
-        client_id=settings.app_client_id,
+        client_ids=client_ids,
     )
     rules = SessionRules(
-        client_id=settings.app_client_id,
+        client_ids=client_ids,
         access_lifetime=settings.access_token_exp_minutes * 60,
         idle_days=settings.refresh_token_exp_days,
         reuse_window=settings.refresh_reuse_window_seconds,
@@ -78,9 +81,9 @@ class Runtime:
         self._migrates = migrates
         self.clock = utc_now
         self.database = database_at(settings.database_url, pool_size=settings.database_pool_size)
-        signs = signing(settings, self.database, self.clock)
+        self.clients = Clients(settings.clients)
+        signs = signing(settings, self.database, self.clock, client_ids=self.clients.ids)
         self.keyring, self.access_tokens, self.sessions = signs.keyring, signs.access_tokens, signs.sessions
-        self.redirects = Redirects(settings.app_client_id, settings.app_redirect_uris)
         self.codes = CodeRedemption(self.database, self.sessions, self.clock)
 
     @cached_property
@@ -121,6 +124,7 @@ class Runtime:
                         self.keyring,
                         self.sessions,
                         self.clock,
+                        clients=self.clients,
                         json_flow=self.settings.json_flow,
                     ),
                     NativeSignIn(self.database, providers, self.keyring, self.sessions, self.clock),

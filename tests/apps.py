@@ -15,9 +15,10 @@ REDIRECT = "nextarget://callback"
 class App:
     """An app with a verifier and a state of its own, and the system browser that it opens."""
 
-    def __init__(self, browser: Browser, redirect_uri: str = REDIRECT) -> None:
+    def __init__(self, browser: Browser, redirect_uri: str = REDIRECT, client_id: str = "nextarget-app") -> None:
         self.browser = browser
         self.redirect_uri = redirect_uri
+        self.client_id = client_id
         self.verifier = secrets.token_urlsafe(48)
         self.state = secrets.token_urlsafe(16)
 
@@ -26,7 +27,7 @@ class App:
         challenge = base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
         parameters: dict[str, str | None] = {
             "response_type": "code",
-            "client_id": "nextarget-app",
+            "client_id": self.client_id,
             "redirect_uri": self.redirect_uri,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
@@ -61,7 +62,7 @@ class App:
     async def redeem(self, code: str, **changes: str) -> Answer:
         form = {
             "grant_type": "authorization_code",
-            "client_id": "nextarget-app",
+            "client_id": self.client_id,
             "redirect_uri": self.redirect_uri,
             "code_verifier": self.verifier,
             "code": code,
@@ -75,8 +76,8 @@ class App:
         return answer.json
 
 
-async def refresh(server: Browser, token: str) -> Answer:
-    form = {"grant_type": "refresh_token", "refresh_token": token}
+async def refresh(server: Browser, token: str, **more: str) -> Answer:
+    form = {"grant_type": "refresh_token", "refresh_token": token} | more
     return await server.ask("POST", "/auth/token", data=form)
 
 

@@ -9,7 +9,7 @@ from nextarget.cli.output import JsonOption, on_terminal, print_json, print_line
 from nextarget.cli.tables import Column, print_table
 from nextarget.cli.wiring import SandboxOption, find_values
 from nextarget.errors import ConfigurationError, SettingProblem
-from nextarget.model import Provider
+from nextarget.model import Client, Provider
 from nextarget.registry import PROVIDERS, display_name
 
 if TYPE_CHECKING:
@@ -58,8 +58,10 @@ def check_config(
     values = find_values(sandbox=sandbox)
     problems: tuple[SettingProblem, ...] = ()
     answers: list[Answer] | None = None
+    apps: tuple[Client, ...] = ()
     try:
         usable = checked(values)
+        apps = usable.clients
         problems = tuple(file_problems(usable))
     except ConfigurationError as error:
         problems = error.problems
@@ -73,9 +75,9 @@ def check_config(
     settings = list(_settings(values))
     providers = {provider: _state(values, provider) for provider in PROVIDERS}
     if as_json:
-        _print_json(settings, providers, problems, values.warnings, answers)
+        _print_json(settings, providers, problems, values.warnings, answers, apps=apps)
     else:
-        _print(settings, providers, problems, values.warnings, answers)
+        _print(settings, providers, problems, values.warnings, answers, apps=apps)
     if problems:
         raise typer.Exit(ConfigurationError.exit_status)
     if not all(answer.ok for answer in answers or ()):
@@ -116,12 +118,29 @@ def _state(values: "Values", provider: Provider) -> str:
     return "incomplete" if any(parts) else "off"
 
 
+def _app_document(app: Client) -> dict[str, object]:
+    """An app, of whose URLs no more is shown than of the settings that they may come from."""
+    from nextarget.settings import shown
+
+    logo = app.logo
+    return {
+        "client_id": app.id,
+        "name": app.name,
+        "redirect_uris": [shown("APP_REDIRECT_URIS", uri) for uri in app.redirects],
+        "logo": shown("APP_LOGO", logo) if isinstance(logo, str) else logo and logo.media_type,
+        "privacy_url": app.links.privacy and shown("APP_PRIVACY_URL", app.links.privacy),
+        "terms_url": app.links.terms and shown("APP_TERMS_URL", app.links.terms),
+    }
+
+
 def _print_json(
     settings: list[_Setting],
     providers: dict[Provider, str],
     problems: tuple[SettingProblem, ...],
     warnings: list[str],
     answers: "list[Answer] | None",
+    *,
+    apps: tuple[Client, ...],
 ) -> None:
     asked = {} if answers is None else {"live": [{"asked": a.asked, "ok": a.ok, "answer": a.said} for a in answers]}
     print_json(
@@ -129,6 +148,7 @@ def _print_json(
             "ok": not problems and all(answer.ok for answer in answers or ()),
             "settings": [{"name": s.name, "value": s.value, "source": s.source} for s in settings],
             "providers": providers,
+            "apps": [_app_document(app) for app in apps],
             "problems": [{"setting": p.setting, "problem": p.problem, "remedy": p.remedy} for p in problems],
             "warnings": warnings,
             **asked,
@@ -142,12 +162,16 @@ def _print(
     problems: tuple[SettingProblem, ...],
     warnings: list[str],
     answers: "list[Answer] | None",
+    *,
+    apps: tuple[Client, ...],
 ) -> None:
     if on_terminal():
         print_table(_COLUMNS, ((s.name, s.value or "-", s.source) for s in settings), empty="")
     else:
         print_lines(((s.name, s.value or "", s.source) for s in settings), own=True)
     say(", ".join(f"{display_name(provider)}: {state}" for provider, state in providers.items()) + ".")
+    if apps:
+        say(f"Apps: {', '.join(f'{app.id} ({app.name})' if app.name else app.id for app in apps)}.")
     for warning in warnings:
         say(f"Warning: {warning}")
     if problems:

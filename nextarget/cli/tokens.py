@@ -1,7 +1,7 @@
 """`issue-token`: a token for a test or a script, without a browser."""
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from nextarget.cli.provider_names import ProviderName
 from nextarget.cli.wiring import SandboxOption, load, now, opened
 from nextarget.errors import OperatorError
 from nextarget.model import MAX_EMAIL_LENGTH, Provider
+
+if TYPE_CHECKING:
+    from nextarget.settings import TokenSettings
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 LONGEST_SECONDS = 24 * 3600
@@ -37,6 +40,9 @@ def issue_token(
     create: Annotated[
         bool, typer.Option("--create", help="Make a test user with this email, unless there is one already.")
     ] = False,
+    client_id: Annotated[
+        str | None, typer.Option(metavar="CLIENT_ID", help="The app that the token is for; the first one unless given.")
+    ] = None,
     ttl: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="How long it is valid: 90s, 15m, 2h or 1d; otherwise as the setting says."),
@@ -69,9 +75,10 @@ def issue_token(
         from nextarget.runtime import signing
         from nextarget.services.operator.tokens import Wanted, issue
 
-        making = signing(settings, database, now).sessions
+        client = _client_id(settings, client_id)
+        making = signing(settings, database, now, client_ids=frozenset({client})).sessions
         wanted = Wanted(user_id, email, provider, create)
-        pair = issue(database, making, wanted, lifetime=lifetime, now=now())
+        pair = issue(database, making, wanted, client_id=client, lifetime=lifetime, now=now())
     if not as_json:
         print(pair.access.token)
         return
@@ -99,3 +106,16 @@ def _seconds(text: str) -> int:
     if not 1 <= seconds <= LONGEST_SECONDS:
         raise typer.BadParameter("write 90s, 15m, 2h or 1d: at least 1s, at most 24h.", param_hint="--ttl")
     return seconds
+
+
+def _client_id(settings: "TokenSettings", wanted: str | None) -> str:
+    """The `client_id` of the app that gets the token: the first app unless another one is named."""
+    if wanted is None or wanted == settings.app_client_id:
+        return settings.app_client_id
+    from nextarget.settings import further_client_ids
+
+    further = further_client_ids(settings)
+    if wanted not in further:
+        known = ", ".join(sorted({settings.app_client_id, *further}))
+        raise OperatorError(f"No app has the client_id '{wanted}'. There are: {known}.")
+    return wanted

@@ -71,7 +71,9 @@ class InvalidClient(ProblemError):
 
     code, status, title = "invalid_client", 401, "Unknown client"
     oauth_error = "invalid_client"
-    sentence = "The client_id is not the app's, or a secret was sent. Send client_id alone: the app has no secret."
+    sentence = (
+        "The client_id names no app of this service, or a secret was sent. Send client_id alone: an app has no secret."
+    )
 
 
 class UnsupportedGrantType(ProblemError):

@@ -67,9 +67,9 @@ def delete(db: Connection, user: User, *, now: Millis) -> None:
     audit.record(db, AuditEvent(now, "user_deleted", request_id=request_id.get(), user_id=user.id))
 
 
-def open_terminal_session(db: Connection, user: User, making: Sessions, *, now: Millis) -> Session:
+def open_terminal_session(db: Connection, user: User, making: Sessions, *, client_id: str, now: Millis) -> Session:
     """A real session for a token issued from the terminal: labelled, recorded, ended like any other."""
-    session = making.new(user.id, label=TERMINAL_LABEL, now=now)
+    session = making.new(user.id, client_id=client_id, label=TERMINAL_LABEL, now=now)
     sessions.begin(db, session)
     audit.record(db, AuditEvent(now, "token_issued", user_id=user.id, session_id=session.id, detail="terminal"))
     return session
@@ -80,15 +80,16 @@ def sign_in(
     identity: Identity,
     making: Sessions,
     *,
+    client_id: str,
     label: str | None,
     begun_at: Millis,
     now: Millis,
     login_id: str | None = None,
     detail: str | None = None,
 ) -> tuple[User, Session]:
-    """The user of an identity and a new session for it, on record. Raises what `let_in` does."""
+    """The user of an identity and a new session with this app, on record. Raises what `let_in` does."""
     user = let_in(db, identity, begun_at=begun_at, now=now)
-    session = making.new(user.id, label=label, now=now)
+    session = making.new(user.id, client_id=client_id, label=label, now=now)
     sessions.begin(db, session)
     event = AuditEvent(
         now,

@@ -1,11 +1,10 @@
-"""The app's side of OAuth 2.0: which apps and redirects are ours, and what an authorization code is good for."""
+"""Authorization codes of ours, and what an app gets for one (RFC 6749, 4.1.3)."""
 
 import hmac
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nextarget.errors import InvalidGrant, RedirectRefused, UserDeactivated
+from nextarget.errors import InvalidGrant, UserDeactivated
 from nextarget.model import AuditEvent, AuthorizationGrant, Millis, Session, TokenPair, User, iso_time
 from nextarget.services.refusals import refusal
 from nextarget.services.sessions import Sessions
@@ -14,45 +13,7 @@ from nextarget.storage.rows import audit, logins, sessions, users
 from nextarget.telemetry import get_logger, login_id, request_id, scrubbed_client_id, scrubbed_uri
 from nextarget.tokens.encoding import code_challenge, digest
 
-_LOOPBACK = re.compile(
-    r"(?P<host>http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::(?P<port>[1-9][0-9]{0,4}))?(?P<path>(?:/.*)?)"
-)
 log = get_logger()
-
-
-class Redirects:
-    """The app and where it may be answered. Redirects are compared byte for byte (RFC 9700, 4.1.3)."""
-
-    def __init__(self, client_id: str, allowed: tuple[str, ...]) -> None:
-        self._client_id = client_id
-        self._exact = frozenset(allowed)
-        self._loopback = frozenset(filter(None, map(_without_port, allowed)))
-
-    def check(self, client_id: str | None, redirect_uri: str | None) -> str:
-        """The redirect, if client and redirect are ours. Raises RedirectRefused.
-
-        A loopback address that is listed may have any port (RFC 8252, 7.3), and so may `localhost`, which production
-        does not list.
-        """
-        if client_id != self._client_id:
-            raise RedirectRefused(note="unknown client_id")
-        if redirect_uri is None or not (redirect_uri in self._exact or _without_port(redirect_uri) in self._loopback):
-            raise RedirectRefused(note="redirect_uri not listed in APP_REDIRECT_URIS")
-        return redirect_uri
-
-
-def needs_person(redirect_uri: str) -> bool:
-    """Whether completing at this redirect takes a person's action: any app can claim a scheme of its own, or a
-    loopback port, and begin a login with a challenge of its own (RFC 8252, 8.6)."""
-    return not redirect_uri.startswith("https://")
-
-
-def _without_port(redirect_uri: str) -> str | None:
-    """A loopback redirect without its port, None for every other one. Nothing is normalised on the way."""
-    found = _LOOPBACK.fullmatch(redirect_uri)
-    if found is None or int(found["port"] or 0) > 65535:
-        return None
-    return found["host"] + found["path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +64,7 @@ class CodeRedemption:
         user = users.hold(db, grant.user_id)
         alive = grant.session_id is None and grant.expires_at > now
         if alive and user is not None and user.may_begin(grant.begun_at):
-            session = self._sessions.new(user.id, label=presented.label, now=now)
+            session = self._sessions.new(user.id, client_id=grant.app.client_id, label=presented.label, now=now)
             if logins.redeem(db, grant.login_id, session.id):
                 sessions.begin(db, session)
                 audit.record(db, _event(now, "code_redeemed", grant, session.id))

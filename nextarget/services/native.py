@@ -39,6 +39,8 @@ class PresentedToken:
     kind: SubjectTokenType
     token: str = field(repr=False)
     raw_nonce: str | None = field(repr=False)
+    client_id: str
+    """The app that asks, which is known to be ours."""
     label: str | None
 
 
@@ -94,7 +96,7 @@ class NativeSignIn:
         now = self._clock()
         nonce = self._issued(native.nonce, now) if native.nonce is not None else None
         try:
-            user, session = await self._database.write(self._let_in, native, nonce, presented.label, now=now)
+            user, session = await self._database.write(self._let_in, native, nonce, presented, now=now)
         except (UserDeactivated, SignInEnded) as error:
             # The provider has vouched for the person, so no stranger can cause it.
             await record_refusal(self._database, error, now)
@@ -111,13 +113,26 @@ class NativeSignIn:
         return _Nonce(digest(nonce), Millis(value.expires_at - NONCE_SECONDS * 1000), value.expires_at)
 
     def _let_in(
-        self, db: Connection, native: NativeIdentity, nonce: "_Nonce | None", label: str | None, *, now: Millis
+        self,
+        db: Connection,
+        native: NativeIdentity,
+        nonce: "_Nonce | None",
+        presented: PresentedToken,
+        *,
+        now: Millis,
     ) -> tuple[User, Session]:
         if nonce is not None and not nonces.use(db, nonce.digest, purpose=nonces.NATIVE, expires_at=nonce.expires_at):
             raise _refused("id_token nonce was used already")
         begun_at = nonce.begun_at if nonce is not None else native.issued_at or now
         return accounts.sign_in(
-            db, native.identity, self._sessions, label=label, begun_at=begun_at, now=now, detail="native"
+            db,
+            native.identity,
+            self._sessions,
+            client_id=presented.client_id,
+            label=presented.label,
+            begun_at=begun_at,
+            now=now,
+            detail="native",
         )
 
 

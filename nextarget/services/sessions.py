@@ -32,9 +32,10 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SessionRules:
-    """`access_lifetime` and `reuse_window` are in seconds, `idle_days` in days."""
+    """`access_lifetime` and `reuse_window` are in seconds, `idle_days` in days. `client_ids` are the apps that there
+    are: a session of another one has ended."""
 
-    client_id: str
+    client_ids: frozenset[str]
     access_lifetime: int
     idle_days: int
     reuse_window: int
@@ -65,12 +66,12 @@ class Sessions:
         self._rules = rules
         self._clock = clock
 
-    def new(self, user_id: str, *, label: str | None, now: Millis) -> Session:
+    def new(self, user_id: str, *, client_id: str, label: str | None, now: Millis) -> Session:
         """A new session, which is not stored yet."""
         return Session(
             id=str(uuid.uuid4()),
             user_id=user_id,
-            client_id=self._rules.client_id,
+            client_id=client_id,
             label=label,
             created_at=now,
             expires_at=self._expiry(now, now),
@@ -81,7 +82,11 @@ class Sessions:
     def access_token(self, session: Session, now: Millis, *, lifetime: int | None = None) -> AccessToken:
         """An access token for a session. `lifetime` is in seconds, and is the configured one by default."""
         return self._tokens.mint(
-            user_id=session.user_id, session_id=session.id, now=now, lifetime=lifetime or self._rules.access_lifetime
+            user_id=session.user_id,
+            session_id=session.id,
+            client_id=session.client_id,
+            now=now,
+            lifetime=lifetime or self._rules.access_lifetime,
         )
 
     def pair(
@@ -106,17 +111,20 @@ class Sessions:
         """What a refresh token says, without looking at its session. None when the MAC is not ours."""
         return refresh.read(self._keyring, text)
 
-    async def refresh(self, token: RefreshToken | None) -> TokenPair:
-        """New tokens for a refresh token, by the rules of `tokens.refresh.decide`. Raises InvalidGrant."""
+    async def refresh(self, token: RefreshToken | None, *, client_id: str | None = None) -> TokenPair:
+        """New tokens for a refresh token, by the rules of `tokens.refresh.decide`. Raises InvalidGrant.
+
+        A refresh token is bound to its app (RFC 6749, 10.4): with the `client_id` of another one nothing is changed.
+        """
         if token is None:
             metrics.count_refresh("refused")
             raise InvalidGrant(note="refresh token malformed or not ours")
         now = self._clock()
-        request = RefreshRequest(token.session_id, partial(self._judge, token, now), now, request_id.get())
+        request = RefreshRequest(token.session_id, partial(self._judge, token, client_id, now), now, request_id.get())
         refreshed = await self._database.write_batched(REFRESH, request)
         if refreshed is None:
             metrics.count_refresh("refused")
-            raise await self._database.read(_why_ended, token.session_id, now=now)
+            raise await self._database.read(self._why_refused, token.session_id, client_id, now=now)
         user, session, decision = refreshed
         metrics.count_refresh(_outcome(decision))
         match decision:
@@ -130,21 +138,36 @@ class Sessions:
                 reused.told = True
                 raise reused
 
-    def _judge(self, token: RefreshToken, now: Millis, session: Session) -> Verdict:
-        """What a refresh token leads to, for its session as storage read it. Pure: storage may call it again."""
+    def _judge(self, token: RefreshToken, client_id: str | None, now: Millis, session: Session) -> Verdict | None:
+        """What a refresh token leads to, for its session as storage read it; None when the session is of another app.
+        Pure: storage may call it again."""
+        if not self._is_of(client_id, session):
+            return None
         window_ms = self._rules.reuse_window * 1000
         decision = refresh.decide(token.generation, session.generations, now=now, window_ms=window_ms)
         return Verdict(decision, self._expiry(session.created_at, now))
+
+    def _is_of(self, client_id: str | None, session: Session) -> bool:
+        """Whether the app of a session is configured, and is the app with this `client_id` if there is one."""
+        return session.client_id in self._rules.client_ids and client_id in {None, session.client_id}
+
+    def _why_refused(self, db: Connection, session_id: str, client_id: str | None, *, now: Millis) -> InvalidGrant:
+        """The reason why a session was not refreshed, for the log."""
+        found = sessions.find(db, session_id)
+        if found is None or self._is_of(client_id, found[0]):
+            return _why_ended(found, session_id, now=now)
+        return _not_its_app(found[0], client_id)
 
     def _expiry(self, created_at: Millis, now: Millis) -> Millis:
         """When a session expires. The idle limit is rounded up to a whole day, so that its index changes once a day."""
         unused = now + self._rules.idle_days * DAY_MS
         return Millis(min(-(-unused // DAY_MS) * DAY_MS, created_at + ABSOLUTE_DAYS * DAY_MS))
 
-    async def revoke_token(self, text: str) -> bool:
+    async def revoke_token(self, text: str, *, client_id: str | None = None) -> bool:
         """End the session of a refresh token of any generation, or of an access token, expired or not.
 
         Returns False for text that is not a token of ours. That ends nothing, and is no error (RFC 7009, 2.2).
+        Raises InvalidGrant when `client_id` is another app than the session's, which then stays (RFC 7009, 2.1).
         """
         token = refresh.read(self._keyring, text)
         if token is not None:
@@ -154,13 +177,23 @@ class Sessions:
                 session_id = self._tokens.read(text).session_id
             except InvalidToken:
                 return False
-        await self._database.write(self._end, session_id, "session_revoked", request_id.get(), now=self._clock())
+        refused = await self._database.write(self._revoke, session_id, client_id, now=self._clock())
+        if refused is not None:
+            raise refused
         return True
+
+    def _revoke(self, db: Connection, session_id: str, client_id: str | None, *, now: Millis) -> InvalidGrant | None:
+        found = sessions.find(db, session_id) if client_id is not None else None
+        if found is not None and found[0].client_id != client_id:
+            return _not_its_app(found[0], client_id)
+        self._end(db, session_id, "session_revoked", request_id.get(), now=now)
+        return None
 
     async def standing(self, signed_in: SignedInUser) -> list[Session]:
         """The user's active sessions, oldest first. There are never more than one user may have."""
         user_id, current = signed_in.user.id, signed_in.session_id
-        return await self._database.read(sessions.least_idle, user_id, now=self._clock(), current=current)
+        found = await self._database.read(sessions.least_idle, user_id, now=self._clock(), current=current)
+        return [session for session in found if session.client_id in self._rules.client_ids]
 
     async def end(self, user: User, session_id: str) -> None:
         """End one session of a user. Raises SessionNotFound."""
@@ -199,9 +232,16 @@ def _outcome(decision: Decision) -> metrics.Refreshed:
             return "reused"
 
 
-def _why_ended(db: Connection, session_id: str, *, now: Millis) -> InvalidGrant:
+def _not_its_app(session: Session, client_id: str | None) -> InvalidGrant:
+    """For a request of another app, or for a session of an app that was taken out of the settings."""
+    facts = {"session_id": session.id, "user_id": session.user_id}
+    if client_id in {None, session.client_id}:
+        return InvalidGrant(note="session of an app that is no longer configured", facts=facts)
+    return InvalidGrant(note="the token was given to another client", facts=facts | {"client_id": str(client_id)})
+
+
+def _why_ended(found: tuple[Session, User] | None, session_id: str, *, now: Millis) -> InvalidGrant:
     """The reason why a session cannot be refreshed, for the log."""
-    found = sessions.find(db, session_id)
     if found is None:
         reason = "session unknown: purged after its end, or its user deleted"
         return InvalidGrant(note=reason, facts={"session_id": session_id})

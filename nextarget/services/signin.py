@@ -27,6 +27,7 @@ from nextarget.model import (
     AppRequest,
     AuditEvent,
     AuthorizationCode,
+    Client,
     Identity,
     Login,
     LoginMode,
@@ -41,6 +42,7 @@ from nextarget.model import (
 from nextarget.providers.base import IdentityProvider, oauth_note
 from nextarget.registry import PROVIDERS
 from nextarget.services import accounts
+from nextarget.services.clients import Clients
 from nextarget.services.refusals import record_refusal
 from nextarget.services.sessions import Sessions
 from nextarget.storage.engines.database import Connection, Database
@@ -118,8 +120,8 @@ class _AlreadyUsed(Exception):
 
 
 class SignIn:
-    """Logins of every configured provider. `clock` gives UTC milliseconds; `json_flow` is whether a login may do
-    without a browser that is bound to it."""
+    """Logins of every configured provider and app. `clock` gives UTC milliseconds; `json_flow` is whether a login may
+    do without a browser that is bound to it."""
 
     def __init__(
         self,
@@ -129,12 +131,14 @@ class SignIn:
         sessions: Sessions,
         clock: Callable[[], Millis],
         *,
+        clients: Clients,
         json_flow: bool = True,
     ) -> None:
         self._database = database
         self._providers = providers
         self._keyring = keyring
         self._sessions = sessions
+        self._clients = clients
         self._clock = clock
         self._json_flow = json_flow
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -158,11 +162,12 @@ class SignIn:
         mode: LoginMode,
         *,
         app: AppRequest | None = None,
+        client: Client | None = None,
         ask_person: bool = False,
         wishes: Wishes = NO_WISHES,
     ) -> BegunLogin:
         """Begin a login, for an app if it asks. With `ask_person`, a provider that can always asks the person, whatever
-        the app `wishes`.
+        the app `wishes`. `client` is whose login it is when no app asks; the first app's without.
 
         Raises ProviderNotConfigured or JsonFlowOff.
         """
@@ -170,7 +175,8 @@ class SignIn:
         if mode is LoginMode.JSON and not self._json_flow:
             raise JsonFlowOff
         key = self._keyring.current
-        state = new_state(key, name, mode, now=self._clock())
+        client_id = self._clients.further_id(client) if client else None
+        state = new_state(key, name, mode, now=self._clock(), client_id=client_id)
         login_id.set(id_of(state))
         auth_url = provider.authorization_url(login_secrets(key, state), ask_person=ask_person, wishes=wishes)
         cookie = seal(key, state, app) if mode is not LoginMode.JSON else None
@@ -183,7 +189,8 @@ class SignIn:
 
         Only success uses the login up, and what comes after it changes nothing. Where an app began, it is also told the
         error. Raises InvalidState, without a word to the app, when the login is not this browser's, or is bound to
-        none and has succeeded already; `absence` is why there is no cookie, for the log.
+        none and has succeeded already; `absence` is why there is no cookie, for the log. Raises RedirectRefused when
+        the app, or its redirect, was taken out of the settings since the login began.
         """
         provider = self._provider(name)
         opened = self._recognise(name, answer.state, cookie, absence)
@@ -201,8 +208,11 @@ class SignIn:
         return self._providers[name]
 
     def _recognise(self, name: Provider, state: str, cookie: str | None, absence: str) -> OpenedState:
-        """The login that a state names, in the browser that began it. Raises InvalidState or JsonFlowOff."""
-        opened = open_state(self._keyring, state, name)
+        """The login that a state names, in the browser that began it.
+
+        Raises InvalidState, JsonFlowOff or RedirectRefused.
+        """
+        opened = self._opened(state, name)
         if opened is None:
             raise InvalidState(note=self._why_unknown(name, state))
         login_id.set(opened.login.id)
@@ -217,11 +227,27 @@ class SignIn:
         except ValueError:
             note = "cookie of another login, or of a secret that is no longer listed"
             raise InvalidState(note=note) from None
+        if app is not None:
+            self._clients.check(app.client_id, app.redirect_uri)
         return replace(opened, login=replace(opened.login, app=app))
+
+    def _opened(self, state: str, name: Provider) -> OpenedState | None:
+        return open_state(self._keyring, state, name, self._clients.ids - {self._clients.first.id})
+
+    def client_of(self, name: Provider, state: str, cookie: str | None) -> Client | None:
+        """The app that began the login of a callback, as far as state and cookie tell."""
+        opened = self._opened(state, name)
+        if opened is None or cookie is None or opened.login.mode is LoginMode.JSON:
+            return None
+        try:
+            app = unseal(opened, cookie)
+        except ValueError:
+            return None
+        return self._clients.get(app.client_id) if app else None
 
     def _why_unknown(self, name: Provider, state: str) -> str:
         for other in PROVIDERS:
-            if other != name and (opened := open_state(self._keyring, state, other)) is not None:
+            if other != name and (opened := self._opened(state, other)) is not None:
                 login_id.set(opened.login.id)
                 return f"state of another provider: {other}"
         return "state unknown: not made here, or its secret is not listed"
@@ -294,7 +320,14 @@ class SignIn:
 
     def _open_session(self, db: Connection, login: Login, identity: Identity, *, now: Millis) -> tuple[User, Session]:
         user, session = accounts.sign_in(
-            db, identity, self._sessions, label=None, begun_at=login.begun_at, now=now, login_id=login.id
+            db,
+            identity,
+            self._sessions,
+            client_id=login.client_id or self._clients.first.id,
+            label=None,
+            begun_at=login.begun_at,
+            now=now,
+            login_id=login.id,
         )
         if not logins.use(db, login, user_id=user.id, session_id=session.id, now=now):
             raise _AlreadyUsed

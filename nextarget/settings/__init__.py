@@ -3,6 +3,7 @@
 Services and the packages below them get plain arguments from `runtime`; a provider gets the settings that it declares.
 """
 
+from nextarget.settings.apps import further_client_ids
 from nextarget.settings.catalogue import Setting, credentials_of, every_setting, file_settings
 from nextarget.settings.crosschecks import doubts
 from nextarget.settings.fields import Environment, Settings
@@ -29,6 +30,7 @@ __all__ = [
     "doubts",
     "every_setting",
     "file_settings",
+    "further_client_ids",
     "is_loopback",
     "metrics_folder",
     "read_values",

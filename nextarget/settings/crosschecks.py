@@ -9,7 +9,7 @@ from nextarget.registry import PROVIDERS, display_name
 from nextarget.settings.catalogue import credentials_of, name_of, settings_of
 from nextarget.settings.fields import Environment, Settings
 from nextarget.settings.provider_settings import Text
-from nextarget.settings.validators import is_safe_origin, names_localhost, parameters_in
+from nextarget.settings.validators import is_safe_origin, parameters_in, refused_address, refused_redirects
 
 _SENT = frozenset(
     {
@@ -109,14 +109,14 @@ def _sent_twice(provider: Provider, text: Text) -> Iterator[SettingProblem]:
 
 def _too_open(text: Text) -> Iterator[SettingProblem]:
     """What production forbids."""
-    for name in ("PUBLIC_URL", *(name_of(provider, "redirect_uri") for provider in PROVIDERS)):
+    redirect_uris_of_ours = (name_of(provider, "redirect_uri") for provider in PROVIDERS)
+    for name in ("PUBLIC_URL", *redirect_uris_of_ours, "APP_PRIVACY_URL", "APP_TERMS_URL"):
         url = text(name) or ("" if name != "PUBLIC_URL" else Settings.model_fields["public_url"].default)
-        if url and not url.startswith("https://"):
-            yield SettingProblem(name, "is not https, which production demands.", "Write its https:// URL.")
-    if any(names_localhost(uri.strip()) for uri in (text("APP_REDIRECT_URIS") or "").split(",")):
-        problem = "lists http://localhost, which is for development alone."
-        remedy = "Write http://127.0.0.1 and http://[::1], which may have any port, or an https link."
-        yield SettingProblem("APP_REDIRECT_URIS", problem, remedy)
+        if found := refused_address(url):
+            yield SettingProblem(name, *found)
+    redirect_uris = (uri.strip() for uri in (text("APP_REDIRECT_URIS") or "").split(","))
+    if found := refused_redirects(redirect_uris):
+        yield SettingProblem("APP_REDIRECT_URIS", *found)
     if "*" in (text("CORS_ALLOW_ORIGINS") or ""):
         remedy = "Name the origins, such as https://app.example.com."
         yield SettingProblem("CORS_ALLOW_ORIGINS", "lets every origin in, which production forbids.", remedy)

@@ -5,12 +5,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from nextarget.model import Provider
+from nextarget.model import Client, Provider
 from nextarget.settings.provider_settings import Fields, ProviderSettings
 from nextarget.settings.validators import (
     AppClientId,
+    AppLink,
+    AppName,
     BrowserOrigin,
     Collector,
     DatabaseUrl,
@@ -77,6 +79,16 @@ class Settings(Fields):
     app_redirect_uris: Annotated[tuple[RedirectUri, ...], Items] = Field(
         ("nextarget://callback",), description="Where the app may be answered, each byte for byte."
     )
+    app_name: AppName | None = Field(
+        None, description="What pages call the app: *NexTarget wants to sign you in*; *An app* unless set."
+    )
+    app_logo: str | None = Field(
+        None,
+        description="Its logo on pages: a PNG, SVG or WebP file of at most 256 KiB, or an https URL.",
+    )
+    app_privacy_url: AppLink | None = Field(None, description="Its privacy policy, to which pages link.")
+    app_terms_url: AppLink | None = Field(None, description="Its terms of service, to which pages link.")
+    apps_file: Path | None = Field(None, description="TOML file: any number of further apps.")
     json_flow: bool = Field(True, description="Whether tools may sign in without an app; `false` refuses `mode=json`.")
 
     providers: Mapping[Provider, ProviderSettings] = Field(
@@ -138,3 +150,16 @@ class Settings(Fields):
     log_format: Literal["console", "json"] | None = Field(
         None, description="`console` on a terminal, else `json`, unless set."
     )
+
+    _clients: tuple[Client, ...] = PrivateAttr(default=())
+
+    @property
+    def clients(self) -> tuple[Client, ...]:
+        """Every app, the first one first: the app of `APP_CLIENT_ID`, and those of `APPS_FILE`, with their logos."""
+        return self._clients
+
+    def with_clients(self, clients: tuple[Client, ...]) -> "Settings":
+        """The same settings with these apps, which were read from files."""
+        settings = self.model_copy()
+        settings._clients = clients
+        return settings

@@ -68,6 +68,9 @@ _HARMLESS = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": _Harmless(_WEB),  # no path: hosted collectors have a token there
     "HTTPS_PROXY": _Harmless(_WEB, bare=True),
     "APP_REDIRECT_URIS": _Harmless(path=True, many=True),
+    "APP_LOGO": _Harmless(_WEB, path=True, text=True),
+    "APP_PRIVACY_URL": _PUBLIC,
+    "APP_TERMS_URL": _PUBLIC,
     "CORS_ALLOW_ORIGINS": _Harmless(_WEB | {"capacitor", "ionic", "tauri"}, many=True),
     "JWT_AUDIENCE": _Harmless(_WEB, path=True, text=True),
     "PUBLIC_URL": _PUBLIC,

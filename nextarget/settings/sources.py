@@ -15,15 +15,17 @@ from dotenv.parser import parse_stream
 from pydantic import BaseModel, ValidationError, create_model
 
 from nextarget.errors import ConfigurationError, SettingProblem
-from nextarget.model import Provider
+from nextarget.model import Client, LogoFile, Provider
 from nextarget.registry import PROVIDERS
+from nextarget.settings.apps import first_app, read_apps
 from nextarget.settings.catalogue import every_setting, file_settings, name_of, settings_of
 from nextarget.settings.crosschecks import contradictions
-from nextarget.settings.fields import Settings
+from nextarget.settings.fields import Environment, Settings
+from nextarget.settings.logos import load_logo
 from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.showing import HIDDEN, shown_file
 from nextarget.settings.subsets import DatabaseSettings
-from nextarget.settings.validators import MAKE_SECRET
+from nextarget.settings.validators import MAKE_SECRET, in_two
 
 M = TypeVar("M", bound=BaseModel)
 S = TypeVar("S", bound=DatabaseSettings)
@@ -67,6 +69,8 @@ class Values:
     found: dict[str, Value]
     problems: list[SettingProblem]
     warnings: list[str]
+    directory: Path
+    """Relative paths of files in settings start here."""
 
     def text(self, name: str) -> str | None:
         """The text of a setting, without quotes around it. The quotes are reported as a problem, and the text inside is
@@ -88,7 +92,24 @@ class Values:
             for provider in PROVIDERS
             if (checked := self._provider_settings(provider, of_providers)) is not None
         }
-        return self._checked(Settings, texts, [*of_providers, *self._problems()])
+        logo, further, of_apps = self._apps()
+        settings = self._checked(Settings, texts, [*of_providers, *self._problems(), *of_apps])
+        return settings.with_clients((first_app(settings, logo), *further))
+
+    def _apps(self) -> tuple[LogoFile | str | None, list[Client], list[SettingProblem]]:
+        """The logo of the first app, the apps of APPS_FILE, and every problem with them."""
+        logo, problems = None, []
+        try:
+            logo = load_logo(written, self.directory) if (written := self.text("APP_LOGO")) else None
+        except ValueError as error:
+            problems.append(SettingProblem("APP_LOGO", *in_two(error)))
+        further: list[Client] = []
+        if (file := self.text("APPS_FILE")) is not None:
+            first = self.text("APP_CLIENT_ID") or Settings.model_fields["app_client_id"].default
+            production = self.word("ENVIRONMENT") == Environment.PRODUCTION
+            further, wrong = read_apps(self.directory / file, first_client_id=first, production=production)
+            problems += wrong
+        return logo, further, problems
 
     def read(self, subset: type[S]) -> S:
         """Some settings, checked. Raises ConfigurationError with every problem with these settings, or with `.env`:
@@ -154,8 +175,7 @@ def _each_problem_of(error: ValidationError, provider: Provider | None) -> Itera
             if provider is None:
                 yield SettingProblem(name, "missing.", _REMEDIES[name])
         elif item["type"] == "value_error":
-            problem, _, remedy = str(item["ctx"]["error"]).partition(". ")
-            yield SettingProblem(name, f"{problem}.", remedy)
+            yield SettingProblem(name, *in_two(item["ctx"]["error"]))
         else:
             yield SettingProblem(name, "cannot be read.", _remedy(name))
 
@@ -176,7 +196,7 @@ def read_values(
     An empty value counts as not set. `environ` is the environment of the process unless it is given.
     """
     environ = os.environ if environ is None else environ
-    values = Values(dict(fixed or {}), [], [])
+    values = Values(dict(fixed or {}), [], [], directory)
     for source, table in (("environment", environ), (".env", _read_dotenv(directory / ".env", values))):
         for name, setting in every_setting().items():
             if name in values.found:

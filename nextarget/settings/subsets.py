@@ -32,6 +32,7 @@ class TokenSettings(DatabaseSettings):
     environment: Environment
     public_url: str
     app_client_id: str
+    apps_file: Path | None
     jwt_secret_key: Secret
     jwt_previous_secret_keys: tuple[Secret, ...]
     jwt_private_key_file: Path | None

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal
@@ -10,6 +11,12 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from nextarget.model import Secret
+
+Problem = tuple[str, str]
+"""What is wrong, and what to do."""
+
+MAX_APP_NAME = 60
+"""Characters."""
 
 MIN_SECRET_BYTES = 32
 """An HS256 key is at least as long as its digest (RFC 7518, 3.2)."""
@@ -44,7 +51,8 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def _url(text: str) -> str:
+def check_url(text: str) -> str:
+    """An http or https URL with one host, in ASCII. Raises ValueError."""
     try:
         parts = urlsplit(text)
         whole = bool(parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0)
@@ -60,7 +68,7 @@ def _url(text: str) -> str:
 
 
 def _origin(text: str) -> str:
-    parts = urlsplit(_url(text))
+    parts = urlsplit(check_url(text))
     if parts.path or "?" in text or text.endswith(":"):
         raise ValueError("is more than scheme, host and port. Leave out the path and any trailing slash.")
     if text != text.lower():
@@ -69,10 +77,50 @@ def _origin(text: str) -> str:
 
 
 def _endpoint(text: str) -> str:
-    parts = urlsplit(_url(text))
+    parts = urlsplit(check_url(text))
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("is plain http towards another machine. Use https.")
     return text
+
+
+def _app_link(text: str) -> str:
+    """Where a person can go from a page of ours. Towards loopback it may be plain http, which production refuses."""
+    url, _, fragment = text.partition("#")
+    if not re.fullmatch(r"[\x21\x22\x24-\x7e]*", fragment):
+        raise ValueError("has a fragment with white space, a second # or non-ASCII text. Write those as %XX.")
+    _endpoint(url)
+    return text
+
+
+def _app_name(text: str) -> str:
+    if not 0 < len(text) <= MAX_APP_NAME:
+        raise ValueError(
+            f"has more than {MAX_APP_NAME} characters, or none. Write the name that people know the app by."
+        )
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("has invisible characters, or begins or ends with a space. Write it in plain characters.")
+    return text
+
+
+def in_two(error: Exception) -> Problem:
+    """What is wrong, and what to do, out of an error of ours that says both."""
+    problem, _, remedy = str(error).partition(". ")
+    return f"{problem}.", remedy
+
+
+def refused_redirects(redirect_uris: Iterable[str]) -> Problem | None:
+    """What is wrong with an app's redirects in production, if anything is."""
+    if any(map(names_localhost, redirect_uris)):
+        remedy = "Write http://127.0.0.1 and http://[::1], which may have any port, or an https link."
+        return "lists http://localhost, which is for development alone.", remedy
+    return None
+
+
+def refused_address(url: str | None) -> Problem | None:
+    """What is wrong in production with an address that people are sent to, if anything is."""
+    if url and not url.startswith("https://"):
+        return "is not https, which production demands.", "Write its https:// URL."
+    return None
 
 
 def _redirect_uri(text: str) -> str:
@@ -139,7 +187,7 @@ def _postgresql_url(text: str) -> str:
 def _collector(text: str) -> str:
     if find_spec("opentelemetry") is None:
         raise ValueError(f"needs OpenTelemetry. {install('otel')}")
-    return _url(text)
+    return check_url(text)
 
 
 def _proxy(text: str) -> str:
@@ -281,3 +329,5 @@ Items = BeforeValidator(_items)
 Hosts = BeforeValidator(_hosts)
 Text = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$", max_length=200)]
 AppClientId = Annotated[Text, AfterValidator(one_client_id)]
+AppName = Annotated[str, AfterValidator(_app_name)]
+AppLink = Annotated[str, AfterValidator(_app_link)]

@@ -29,6 +29,7 @@ class AccessClaims:
 
     user_id: str
     session_id: str
+    client_id: str
     issued_at: int
     expires_at: int
 
@@ -36,11 +37,12 @@ class AccessClaims:
 class AccessTokens:
     """Makes and verifies access tokens. Verified signatures are in a bounded cache; times are checked on every call."""
 
-    def __init__(self, keyring: Keyring, *, issuer: str, audience: str, client_id: str) -> None:
+    def __init__(self, keyring: Keyring, *, issuer: str, audience: str, client_ids: frozenset[str]) -> None:
+        """`client_ids` are the apps that there are: tokens of other apps are refused."""
         self._keyring = keyring
         self._issuer = issuer
         self._audience = audience
-        self._client_id = client_id
+        self._client_ids = client_ids
         key = keyring.jwt_key
         self._header = base64url(orjson.dumps({"alg": key.algorithm, "typ": TYPE, "kid": key.id}))
         self._verified: dict[str, tuple[AccessClaims, JwtKey]] = {}
@@ -55,7 +57,7 @@ class AccessTokens:
         self._secret_ends_at = Millis(first_use + SECRET_BELIEVED_MS)
         return self._secret_ends_at
 
-    def mint(self, *, user_id: str, session_id: str, now: Millis, lifetime: int) -> AccessToken:
+    def mint(self, *, user_id: str, session_id: str, client_id: str, now: Millis, lifetime: int) -> AccessToken:
         """A token for one session that lives `lifetime` seconds from `now`."""
         issued_at = now // 1000
         claims = {
@@ -63,7 +65,7 @@ class AccessTokens:
             "aud": self._audience,
             "sub": user_id,
             "sid": session_id,
-            "client_id": self._client_id,
+            "client_id": client_id,
             "iat": issued_at,
             "exp": issued_at + lifetime,
             "jti": secrets.token_hex(16),
@@ -79,6 +81,8 @@ class AccessTokens:
         if claims.expires_at <= seconds or claims.issued_at > seconds + LEEWAY_SECONDS:
             self._verified.pop(token, None)
             raise InvalidToken(note="expired, or issued in the future")
+        if claims.client_id not in self._client_ids:
+            raise InvalidToken(note="of an app that is no longer configured")
         if self._secret_ends_at is not None and key.is_secret and now >= self._secret_ends_at:
             raise InvalidToken(note="signed with the secret, which a private key has replaced")
         return claims
@@ -119,13 +123,13 @@ class AccessTokens:
             )
         except (jwt.PyJWTError, ValueError, RecursionError):
             raise InvalidToken(note="malformed or not signed by us") from None
-        user_id, session_id = claims["sub"], claims["sid"]
+        user_id, session_id, client_id = claims["sub"], claims["sid"], claims["client_id"]
         issued_at, expires_at = claims["iat"], claims["exp"]
-        if not all(isinstance(text, str) for text in (user_id, session_id, claims["client_id"])):
+        if not all(isinstance(text, str) for text in (user_id, session_id, client_id)):
             raise InvalidToken(note="claims of the wrong type")
         if type(issued_at) is not int or type(expires_at) is not int:
             raise InvalidToken(note="claims of the wrong type")
-        return AccessClaims(user_id, session_id, issued_at, expires_at), key
+        return AccessClaims(user_id, session_id, client_id, issued_at, expires_at), key
 
     def _key_for(self, header: dict[str, object]) -> JwtKey:
         key = self._keyring.verifying(header.get("kid"))

@@ -5,6 +5,7 @@ encrypted in a cookie of the browser that began the login.
 """
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import orjson
@@ -52,21 +53,37 @@ class OpenedState:
     """The login without the app's request, which is in the cookie."""
 
 
-def new_state(key: SigningKey, provider: Provider, mode: LoginMode, *, now: Millis) -> str:
-    """A new state. Its MAC covers provider and mode, so that it is not valid for another provider or mode."""
+def new_state(
+    key: SigningKey, provider: Provider, mode: LoginMode, *, now: Millis, client_id: str | None = None
+) -> str:
+    """A new state. Its MAC covers provider, mode and app, so that it is not valid for another one.
+
+    `client_id` is for a login without a request of the app's own, and is None where the login is of the first app.
+    """
     expires_at = Millis(now + LOGIN_SECONDS * 1000)
-    return one_time.issue(key, _USE, bound_to=f"{provider}.{mode}", expires_at=expires_at)
+    return one_time.issue(key, _USE, bound_to=_bound_to(provider, mode, client_id), expires_at=expires_at)
 
 
-def open_state(keyring: Keyring, state: str, provider: Provider) -> OpenedState | None:
-    """The state, if we made it for this provider; else None. It may be expired or used."""
-    for mode in LoginMode:
-        value = one_time.read(keyring, _USE, state, bound_to=f"{provider}.{mode}")
+def open_state(keyring: Keyring, state: str, provider: Provider, client_ids: Iterable[str] = ()) -> OpenedState | None:
+    """The state, if we made it for this provider; else None. It may be expired or used.
+
+    `client_ids` are the apps that the login may be of, beside the first one.
+    """
+    without = [(mode, None) for mode in LoginMode]
+    named = [(mode, client_id) for client_id in client_ids for mode in (LoginMode.JSON, LoginMode.REDIRECT)]
+    for mode, client_id in (*without, *named):
+        value = one_time.read(keyring, _USE, state, bound_to=_bound_to(provider, mode, client_id))
         if value is not None:
             begun_at = Millis(value.expires_at - LOGIN_SECONDS * 1000)
-            login = Login(login_id(state), digest(state), provider, mode, begun_at, value.expires_at)
+            login = Login(
+                login_id(state), digest(state), provider, mode, begun_at, value.expires_at, client_id=client_id
+            )
             return OpenedState(state, value.key, login)
     return None
+
+
+def _bound_to(provider: Provider, mode: LoginMode, client_id: str | None) -> str:
+    return f"{provider}.{mode}" if client_id is None else f"{provider}.{mode}.{client_id}"
 
 
 def login_id(state: str) -> str:

@@ -3,6 +3,7 @@
 It takes the place of a middleware, which would come after routing, and too late for some of aiohttp's answers.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -24,10 +25,12 @@ from nextarget.errors import (
     PrefetchRefused,
     ProblemError,
     RateLimited,
+    RedirectRefused,
 )
+from nextarget.model import Client, Provider
 from nextarget.telemetry import metrics
 from nextarget.web import pages
-from nextarget.web.app_keys import RUNTIME
+from nextarget.web.app_keys import ONLINE, RUNTIME
 from nextarget.web.app_redirects import ANSWER_TO, ASKING_APP, error_answer
 from nextarget.web.problems import (
     REFRESHING,
@@ -38,8 +41,10 @@ from nextarget.web.problems import (
     with_error_headers,
 )
 from nextarget.web.rate_limits import show_allowance
+from nextarget.web.requests.cookies import login_cookie
 from nextarget.web.requests.grammar import COOKIES_TOO_LARGE, FIELD_TOO_LARGE, flaw
 from nextarget.web.requests.negotiation import wants_page
+from nextarget.web.requests.parameters import STATE
 
 PAGE_ROUTES = frozenset({"start", "callback", "posted-callback", "authorize"})
 """Names of the routes that people's browsers open: on these an error may be a page."""
@@ -163,8 +168,26 @@ def _error_response(request: web.Request, error: ProblemError, request_id: str) 
     if (app := request.get(ANSWER_TO)) is not None:
         return error_answer(app, error, request.app[RUNTIME].settings.public_url)
     if name in PAGE_ROUTES and wants_page(request):
-        return with_error_headers(pages.error_page(error, request, request_id), error)
+        return with_error_headers(pages.error_page(error, request, request_id, _client_of(request, name)), error)
     return oauth_error(error) if name in OAUTH_ROUTES else problem_response(error, request_id)
+
+
+def _client_of(request: web.Request, name: str | None) -> Client | None:
+    """The app whose login an error page belongs to, so that the page can name it.
+
+    It is known by a client and a redirect that belong together, or by the login's own cookie; else None.
+    """
+    if name == "authorize":
+        client_ids, redirect_uris = (request.query.getall(each, []) for each in ("client_id", "redirect_uri"))
+        if len(client_ids) == len(redirect_uris) == 1:
+            with suppress(RedirectRefused):
+                return request.app[RUNTIME].clients.check(client_ids[0], redirect_uris[0])
+    states = request.query.getall("state", [])
+    if name == "callback" and len(states) == 1 and STATE.fullmatch(states[0]):
+        provider = Provider(request.match_info["provider"])
+        cookie = login_cookie(request, states[0], secure=request.app[RUNTIME].secure_cookies)
+        return request.app[ONLINE].sign_in.client_of(provider, states[0], cookie)
+    return None
 
 
 def _tell(request: web.Request, error: ProblemError, name: str | None) -> None:

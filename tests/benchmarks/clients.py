@@ -44,7 +44,7 @@ class Clients:
     def _sign_in(self, db: Connection, count: int) -> tuple[User, list[TokenPair]]:
         now, making = self._runtime.clock(), self._runtime.sessions
         user = accounts.create_test_user(db, "ada@x.example", Provider("google"), now=now)
-        opened = [making.new(user.id, label=None, now=now) for _ in range(count)]
+        opened = [making.new(user.id, client_id="nextarget-app", label=None, now=now) for _ in range(count)]
         for session in opened:
             sessions.add(db, session)
         return user, [making.pair(user, session, now) for session in opened]

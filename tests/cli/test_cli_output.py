@@ -133,7 +133,7 @@ HOSTILE = '=1,"\u202e\\'
 def test_emails_and_labels_are_fields_wherever_they_are_listed(run, runtime, admit) -> None:
     """list-users and show-user without a terminal; JSON holds the very text."""
     user = admit(f"{HOSTILE}@example.org")
-    session = runtime.sessions.new(user.id, label=HOSTILE, now=runtime.clock())
+    session = runtime.sessions.new(user.id, client_id="nextarget-app", label=HOSTILE, now=runtime.clock())
     runtime.database.write_now(sessions.add, session)
     email, label = field(user.email), field(HOSTILE)
     assert label == "\\x3d1\\x2c\\x22\\u202e\\\\"
@@ -159,7 +159,7 @@ def test_emails_in_sentences_come_after_the_id_and_cannot_pass_for_another(run, 
 def test_a_terminal_shows_facts_and_sessions_by_the_same_rule(at_terminal, runtime, admit) -> None:
     """An email or a label that would move the cursor is a row of the table like any other."""
     user = admit(f"{HOSTILE}@example.org")
-    session = runtime.sessions.new(user.id, label="\x1b[2J\u202e\\", now=runtime.clock())
+    session = runtime.sessions.new(user.id, client_id="nextarget-app", label="\x1b[2J\u202e\\", now=runtime.clock())
     runtime.database.write_now(sessions.add, session)
     terminal = at_terminal("show-user", user.id)
     assert terminal.end() == 0

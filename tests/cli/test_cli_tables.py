@@ -83,11 +83,14 @@ def test_nothing_of_a_user_vanishes_however_narrow_the_terminal(
 ) -> None:
     """Facts, sessions and events of show-user: each id, time, label and detail is there."""
     user = admit(LONG)
-    session = runtime.sessions.new(user.id, label="Christopher's telephone", now=runtime.clock())
+    session = runtime.sessions.new(
+        user.id, client_id="nextarget-app", label="Christopher's telephone", now=runtime.clock()
+    )
     runtime.database.write_now(sessions.add, session)
     execute("revoke-sessions", user.id)
     runtime.database.write_now(
-        sessions.add, again := runtime.sessions.new(user.id, label="tablet", now=runtime.clock())
+        sessions.add,
+        again := runtime.sessions.new(user.id, client_id="nextarget-app", label="tablet", now=runtime.clock()),
     )
     text = shown(at_terminal("show-user", user.id, columns=columns))
     whole = (

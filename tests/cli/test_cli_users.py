@@ -94,7 +94,7 @@ def test_show_user_gives_profile_sessions_and_events(run, admit):
 def test_a_label_cannot_break_a_line_or_move_a_cursor(run, runtime, admit):
     """An app chooses it: it is shown, never interpreted."""
     user = admit("ada@example.org")
-    session = runtime.sessions.new(user.id, label="a\tb\x1b[2J\u202e", now=runtime.clock())
+    session = runtime.sessions.new(user.id, client_id="nextarget-app", label="a\tb\x1b[2J\u202e", now=runtime.clock())
     runtime.database.write_now(sessions.add, session)
     (line,) = [line for line in run("show-user", user.id).out.splitlines() if line.startswith("session\t")]
     assert line.split("\t")[4:] == ["a\\tb\\x1b[2J\\u202e"]

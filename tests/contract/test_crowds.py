@@ -192,8 +192,10 @@ def test_of_many_that_begin_at_several_nodes_at_once_a_hundred_stand(database: D
 @pytest.fixture
 def making(database: Database) -> Sessions:
     ring = Keyring(Secret("a secret of thirty-two bytes or more"))
-    tokens = AccessTokens(ring, issuer="https://id.example", audience="https://id.example", client_id="app")
-    rules = SessionRules(client_id="app", access_lifetime=3600, idle_days=30, reuse_window=30)
+    tokens = AccessTokens(
+        ring, issuer="https://id.example", audience="https://id.example", client_ids=frozenset({"app"})
+    )
+    rules = SessionRules(client_ids=frozenset({"app"}), access_lifetime=3600, idle_days=30, reuse_window=30)
     return Sessions(database, ring, tokens, rules, lambda: NOW)
 
 
@@ -201,17 +203,17 @@ WHO = identity("the one")
 
 
 def by_provider(db: Connection, making: Sessions, _number: int) -> None:
-    accounts.sign_in(db, WHO, making, label=None, begun_at=NOW, now=NOW)
+    accounts.sign_in(db, WHO, making, client_id="app", label=None, begun_at=NOW, now=NOW)
 
 
 def by_provider_without_email(db: Connection, making: Sessions, _number: int) -> None:
-    accounts.sign_in(db, replace(WHO, email=None), making, label=None, begun_at=NOW, now=NOW)
+    accounts.sign_in(db, replace(WHO, email=None), making, client_id="app", label=None, begun_at=NOW, now=NOW)
 
 
 def from_the_terminal(db: Connection, making: Sessions, _number: int) -> None:
     user = users.hold(db, admit(db, WHO).id)
     assert user is not None
-    accounts.open_terminal_session(db, user, making, now=NOW)
+    accounts.open_terminal_session(db, user, making, client_id="app", now=NOW)
 
 
 @pytest.mark.parametrize("sign_in", [by_provider, by_provider_without_email, from_the_terminal])
@@ -255,7 +257,7 @@ async def test_nobody_who_is_deactivated_or_deleted_meanwhile_is_left_with_a_ses
     def begin_if_active(db: Connection) -> None:
         held = users.hold(db, user.id)
         if held is not None and held.is_active:
-            accounts.open_terminal_session(db, held, making, now=NOW)
+            accounts.open_terminal_session(db, held, making, client_id="app", now=NOW)
 
     if ended == "deleted":
         ending = database.write(accounts.delete, user, now=NOW)

@@ -21,8 +21,10 @@ from nextarget.tokens.refresh import RefreshToken
 from tests.contract.rows import NOW, admit
 
 KEYRING = Keyring(Secret("a secret of thirty-two bytes or more"), ())
-TOKENS = AccessTokens(KEYRING, issuer="https://id.example", audience="https://id.example", client_id="app")
-RULES = SessionRules(client_id="app", access_lifetime=3600, idle_days=30, reuse_window=30)
+TOKENS = AccessTokens(
+    KEYRING, issuer="https://id.example", audience="https://id.example", client_ids=frozenset({"app"})
+)
+RULES = SessionRules(client_ids=frozenset({"app"}), access_lifetime=3600, idle_days=30, reuse_window=30)
 MINUTE = 60_000
 
 
@@ -32,7 +34,7 @@ def service(database: Database, clock: Callable[[], Millis]) -> Sessions:
 
 def opened(database: Database, service: Sessions, count: int) -> list[Session]:
     user: User = database.write_now(admit)
-    made = [service.new(user.id, label=None, now=NOW) for _ in range(count)]
+    made = [service.new(user.id, client_id="app", label=None, now=NOW) for _ in range(count)]
     for session in made:
         database.write_now(sessions.add, session)
     return made

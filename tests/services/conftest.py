@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from nextarget.errors import ProblemError
-from nextarget.model import NO_WISHES, Identity, Millis, Provider, Secret, Wishes
+from nextarget.model import NO_WISHES, Client, Identity, Millis, Provider, Secret, Wishes
 from nextarget.providers.base import NativeIdentity, SubjectTokenType
+from nextarget.services.clients import Clients
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signin import SignIn
 from nextarget.storage.engines.addresses import database_at
@@ -24,6 +25,7 @@ OTHER = Secret("another secret of thirty-two bytes or more")
 ADA = Identity(Provider("google"), "108204268033311374501", "ada@lovelace.example", email_verified=True)
 
 
+CLIENTS = Clients([Client("app", ("app:/callback",))])
 START = Millis(1_900_000_000_000)
 
 
@@ -117,9 +119,11 @@ def node(database: Database, clock: Clock, google: Vouching) -> Callable[..., No
 
     def node(*secrets: Secret) -> Node:
         ring = Keyring(secrets[0], secrets[1:])
-        tokens = AccessTokens(ring, issuer="https://id.example", audience="https://id.example", client_id="app")
-        rules = SessionRules(client_id="app", access_lifetime=3600, idle_days=30, reuse_window=30)
+        tokens = AccessTokens(
+            ring, issuer="https://id.example", audience="https://id.example", client_ids=frozenset({"app"})
+        )
+        rules = SessionRules(client_ids=frozenset({"app"}), access_lifetime=3600, idle_days=30, reuse_window=30)
         sessions = Sessions(database, ring, tokens, rules, clock)
-        return Node(SignIn(database, {Provider("google"): google}, ring, sessions, clock), sessions)
+        return Node(SignIn(database, {Provider("google"): google}, ring, sessions, clock, clients=CLIENTS), sessions)
 
     return node

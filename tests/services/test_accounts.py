@@ -93,7 +93,7 @@ async def test_a_session_from_the_terminal_is_real_labelled_and_recorded(
     """A token issued from the terminal opens a session like any other, which says where it came from."""
     making = node(SECRET).sessions
     user = database.write_now(accounts.admit, ADA, now=clock.now)
-    session = database.write_now(accounts.open_terminal_session, user, making, now=clock.now)
+    session = database.write_now(accounts.open_terminal_session, user, making, client_id="app", now=clock.now)
     token = making.access_token(session, clock.now, lifetime=900)
     assert token.expires_in == 900
     assert await making.authenticate(token.token) == SignedInUser(user, session.id)

@@ -51,7 +51,7 @@ async def finished(signin: SignIn, **changed: str | None) -> AppAnswer:
 
 
 def presented(nonce: str | None = None) -> PresentedToken:
-    return PresentedToken(Provider("google"), SubjectTokenType.ID_TOKEN, "a token", nonce, "Ada's phone")
+    return PresentedToken(Provider("google"), SubjectTokenType.ID_TOKEN, "a token", nonce, "app", "Ada's phone")
 
 
 async def test_an_app_is_answered_with_a_code_and_no_session(server: Node, database: Database, clock: Clock) -> None:

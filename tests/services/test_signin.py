@@ -32,7 +32,7 @@ from nextarget.tokens.encoding import digest
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.login import login_id as id_of
 from nextarget.tokens.login import new_state
-from tests.services.conftest import ADA, OTHER, SECRET, START, Clock, Node, Vouching
+from tests.services.conftest import ADA, CLIENTS, OTHER, SECRET, START, Clock, Node, Vouching
 
 Making = Callable[..., Node]
 APP = AppRequest("app", "app:/callback", "a-challenge", "the app's state")
@@ -315,7 +315,15 @@ async def test_the_json_flow_can_be_switched_off(
     """Then nobody begins a login that no browser is bound to, and nobody finishes one that was begun before."""
     before = node(SECRET)
     state = await begun(before.signin)
-    now = SignIn(database, {Provider("google"): google}, Keyring(SECRET), before.sessions, clock, json_flow=False)
+    now = SignIn(
+        database,
+        {Provider("google"): google},
+        Keyring(SECRET),
+        before.sessions,
+        clock,
+        clients=CLIENTS,
+        json_flow=False,
+    )
     with pytest.raises(JsonFlowOff):
         now.begin(Provider("google"), LoginMode.JSON)
     assert type(await fails(now, answer(state))) is JsonFlowOff

@@ -139,7 +139,7 @@ async def test_an_access_token_of_before_outlives_the_upgrade(tmp_path: Path) ->
     released(tmp_path / DATABASE_FILE)
     async with running(tmp_path) as server:
         token = server.runtime.access_tokens.mint(
-            user_id=ADA, session_id=STANDING, now=server.runtime.clock(), lifetime=3600
+            user_id=ADA, session_id=STANDING, client_id="nextarget-app", now=server.runtime.clock(), lifetime=3600
         ).token
         assert (await server.me(token)).json["email"] == "ada@x.example"
         answer = await refresh(server, mint(server.runtime.keyring, RefreshToken(STANDING, 1)))

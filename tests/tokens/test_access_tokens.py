@@ -38,7 +38,9 @@ CLAIMS: dict[str, Any] = {
 
 
 def tokens_of(current: Secret, *previous: Secret) -> AccessTokens:
-    return AccessTokens(Keyring(current, previous), issuer=ISSUER, audience=AUDIENCE, client_id="nextarget-app")
+    return AccessTokens(
+        Keyring(current, previous), issuer=ISSUER, audience=AUDIENCE, client_ids=frozenset({"nextarget-app"})
+    )
 
 
 @pytest.fixture
@@ -47,7 +49,9 @@ def tokens() -> AccessTokens:
 
 
 def minted(tokens: AccessTokens, *, now: Millis = NOW, lifetime: int = 3600) -> str:
-    return tokens.mint(user_id="user", session_id="session", now=now, lifetime=lifetime).token
+    return tokens.mint(
+        user_id="user", session_id="session", client_id="nextarget-app", now=now, lifetime=lifetime
+    ).token
 
 
 def at(seconds: float) -> Millis:
@@ -63,9 +67,9 @@ def refused(tokens: AccessTokens, token: str, now: Millis = NOW) -> InvalidToken
 
 def test_what_is_minted_is_what_is_read(tokens: AccessTokens) -> None:
     """A token names user and session, and lives as long as it was told to."""
-    token = tokens.mint(user_id="user", session_id="session", now=NOW, lifetime=900)
+    token = tokens.mint(user_id="user", session_id="session", client_id="nextarget-app", now=NOW, lifetime=900)
     assert token.expires_in == 900
-    assert tokens.verify(token.token, NOW) == AccessClaims("user", "session", SECONDS, SECONDS + 900)
+    assert tokens.verify(token.token, NOW) == AccessClaims("user", "session", "nextarget-app", SECONDS, SECONDS + 900)
 
 
 def test_a_token_has_the_header_and_claims_of_rfc_9068(tokens: AccessTokens) -> None:

@@ -57,11 +57,11 @@ def pems() -> dict[str, bytes]:
 
 
 def tokens_of(ring: Keyring) -> AccessTokens:
-    return AccessTokens(ring, issuer="https://id.example", audience="https://id.example", client_id="app")
+    return AccessTokens(ring, issuer="https://id.example", audience="https://id.example", client_ids=frozenset({"app"}))
 
 
 def minted(ring: Keyring) -> str:
-    return tokens_of(ring).mint(user_id="user", session_id="session", now=NOW, lifetime=60).token
+    return tokens_of(ring).mint(user_id="user", session_id="session", client_id="app", now=NOW, lifetime=60).token
 
 
 @pytest.mark.parametrize("algorithm", MAKING)
@@ -110,7 +110,7 @@ def test_a_day_after_the_private_key_came_into_use_the_secret_signs_no_access_to
     ring = Keyring(SECRET, [OTHER], private_key=load_private_key(pems["EdDSA"], None))
     tokens = tokens_of(ring)
     assert tokens.private_key_since(NOW) == after(DAY)
-    facts = {"user_id": "user", "session_id": "session", "lifetime": 2 * DAY // 1000}
+    facts = {"user_id": "user", "session_id": "session", "client_id": "app", "lifetime": 2 * DAY // 1000}
     theirs = by_secret.mint(now=NOW, **facts).token
     ours = tokens.mint(now=NOW, **facts).token
     if remembered:
@@ -139,7 +139,7 @@ def test_without_a_private_key_the_secret_signs_for_ever() -> None:
     """The rule is about keys that took its place."""
     tokens = tokens_of(Keyring(SECRET))
     late = after(1000 * DAY)
-    token = tokens.mint(user_id="user", session_id="session", now=late, lifetime=60).token
+    token = tokens.mint(user_id="user", session_id="session", client_id="app", now=late, lifetime=60).token
     assert tokens.verify(token, late).user_id == "user"
 
 

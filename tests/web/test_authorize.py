@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextarget.errors import RedirectRefused
-from nextarget.model import Provider
+from nextarget.model import Client, Provider
 from nextarget.registry import PROVIDERS
 from nextarget.sandbox.people import PEOPLE
-from nextarget.services.authorization import Redirects
+from nextarget.services.clients import Clients
 from tests.apps import REDIRECT, App, assert_oauth_error, is_error_text, links_of
 from tests.running import Answer, Server, open_browser, query_of, running
 
@@ -206,6 +206,11 @@ _PIECES = st.sampled_from(
 )  # fmt: skip
 
 
+def clients_with(redirects: tuple[str, ...]) -> Clients:
+    """One app with these redirects."""
+    return Clients([Client("app", redirects)])
+
+
 @st.composite
 def _distorted(draw: st.DrawFn) -> str:
     """A listed redirect with pieces put in, taken out or written over it."""
@@ -224,11 +229,11 @@ def _distorted(draw: st.DrawFn) -> str:
 def test_nothing_is_accepted_but_what_is_listed_or_loopback_with_another_port(uri: str) -> None:
     """RFC 8252, 7.3, and nothing beyond it: whatever is accepted has, to another parser too, a host of this machine."""
     try:
-        accepted = Redirects("nextarget-app", LISTED).check("nextarget-app", uri)
+        accepted = clients_with(LISTED).check("app", uri)
     except RedirectRefused:
         assert uri not in LISTED
         return
-    assert accepted == uri
+    assert accepted.id == "app"
     if uri not in LISTED:
         parts = urlsplit(uri)
         assert parts.port is not None
@@ -242,17 +247,17 @@ def test_loopback_may_have_any_port(host: str, port: int) -> None:
     """RFC 8252, 7.3: the server must allow any; whether the listed one has a port makes no difference."""
     uri = f"http://{host}:{port}/callback"
     for listed in (f"http://{host}/callback", f"http://{host}:8080/callback"):
-        assert Redirects("app", (listed,)).check("app", uri) == uri
-        assert Redirects("app", (listed,)).check("app", f"http://{host}/callback") == f"http://{host}/callback"
+        assert clients_with((listed,)).check("app", uri)
+        assert clients_with((listed,)).check("app", f"http://{host}/callback")
 
 
 def test_loopback_that_is_not_listed_is_refused() -> None:
     """One address does not stand for the other, nor a path for another."""
-    redirects = Redirects("app", ("http://127.0.0.1/callback", "http://127.0.0.1:1234", HTTPS))
-    assert redirects.check("app", "http://127.0.0.1:4321")
+    clients = clients_with(("http://127.0.0.1/callback", "http://127.0.0.1:1234", HTTPS))
+    assert clients.check("app", "http://127.0.0.1:4321")
     for uri in ("http://[::1]/callback", "http://[::1]:80/callback", "http://127.0.0.1:80/", "http://127.0.0.1/"):
         with pytest.raises(RedirectRefused):
-            redirects.check("app", uri)
+            clients.check("app", uri)
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1/callback", "http://[::1]:65535/callback", LOOPBACK, LOOPBACK6])

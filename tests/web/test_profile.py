@@ -108,6 +108,7 @@ async def test_a_token_holds_for_its_time_alone(server: Server, age: int, lifeti
     minted = server.runtime.access_tokens.mint(
         user_id=str(claims["sub"]),
         session_id=str(claims["sid"]),
+        client_id=str(claims["client_id"]),
         now=Millis(server.runtime.clock() - age * 1000),
         lifetime=lifetime,
     )

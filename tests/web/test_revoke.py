@@ -60,7 +60,7 @@ async def test_an_expired_access_token_ends_its_session(server: Server) -> None:
     session_id = session_of(tokens["refresh_token"])
     long_ago = server.runtime.clock() - 168 * HOUR_MS
     expired = server.runtime.access_tokens.mint(
-        user_id=tokens["user_id"], session_id=session_id, now=long_ago, lifetime=3600
+        user_id=tokens["user_id"], session_id=session_id, client_id="nextarget-app", now=long_ago, lifetime=3600
     ).token
     assert (await server.me(expired)).code == "invalid_token"
     assert (await revoke(server, expired)).status == 200
@@ -97,7 +97,12 @@ async def test_forged_tokens_end_nothing(server: Server, tmp_path_factory: pytes
     tokens = (await server.sign_in()).json
     session_id = session_of(tokens["refresh_token"])
     async with running(tmp_path_factory.mktemp("other"), PUBLIC_URL=server.url) as other:
-        facts = {"user_id": tokens["user_id"], "session_id": session_id, "now": server.runtime.clock()}
+        facts = {
+            "user_id": tokens["user_id"],
+            "session_id": session_id,
+            "client_id": "nextarget-app",
+            "now": server.runtime.clock(),
+        }
         theirs = other.runtime.access_tokens.mint(**facts, lifetime=3600).token
         assert (await revoke(server, theirs)).status == 200
         assert (await revoke(server, mint(other.runtime.keyring, RefreshToken(session_id, 1)))).status == 200

@@ -16,7 +16,9 @@ from tests.web.test_native import Phone, seconds_later
 from tests.web.test_why_signins_fail import TIME
 
 ROUTES = pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
-CLIENT_SENTENCE = "The client_id is not the app's, or a secret was sent. Send client_id alone: the app has no secret."
+CLIENT_SENTENCE = (
+    "The client_id names no app of this service, or a secret was sent. Send client_id alone: an app has no secret."
+)
 GRANT_SENTENCE = "The code or token is not valid, or no longer. Sign in again."
 
 

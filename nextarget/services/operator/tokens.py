@@ -21,13 +21,15 @@ class Wanted:
     create: bool = False
 
 
-def issue(database: Database, making: Sessions, wanted: Wanted, *, lifetime: int | None, now: Millis) -> TokenPair:
-    """Tokens of a new session. The access token is valid for `lifetime` seconds, or as long as the settings say.
+def issue(
+    database: Database, making: Sessions, wanted: Wanted, *, client_id: str, lifetime: int | None, now: Millis
+) -> TokenPair:
+    """Tokens of a new session of an app. The access token is valid for `lifetime` seconds, else as the settings say.
 
     Raises UserNotFound, UserAmbiguous, or OperatorError when the user is deactivated.
     """
     found = database.read_now(_find, wanted)  # a read of its own, as in `users`: it can take long
-    user, session = database.write_now(_open_session, making, wanted, found, now)
+    user, session = database.write_now(_open_session, making, wanted, found, client_id=client_id, now=now)
     return making.pair(user, session, now, lifetime=lifetime)
 
 
@@ -44,7 +46,7 @@ def _find(db: Connection, wanted: Wanted) -> str | None:
 
 
 def _open_session(
-    db: Connection, making: Sessions, wanted: Wanted, user_id: str | None, now: Millis
+    db: Connection, making: Sessions, wanted: Wanted, user_id: str | None, *, client_id: str, now: Millis
 ) -> tuple[User, Session]:
     if user_id is None and wanted.email is not None and wanted.provider is not None:
         user_id = accounts.create_test_user(db, wanted.email, wanted.provider, now=now).id
@@ -55,4 +57,4 @@ def _open_session(
         raise OperatorError(
             f"{user.id} ({user.email}) is deactivated. `nextarget activate-user` lets the user sign in again."
         )
-    return user, accounts.open_terminal_session(db, user, making, now=now)
+    return user, accounts.open_terminal_session(db, user, making, client_id=client_id, now=now)

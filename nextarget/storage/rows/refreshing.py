@@ -28,12 +28,13 @@ class Verdict(NamedTuple):
 class RefreshRequest:
     """One request to refresh a session. Compared by identity: equal requests in one batch stay separate.
 
-    `judge` is given the session as it was read. It must be pure: it is called again when the compare-and-swap is lost
-    or the transaction is repeated. `request_id` is the HTTP request's, for the audit record.
+    `judge` is given the session as it was read, and returns None when the request may not refresh it. It must be pure:
+    it is called again when the compare-and-swap is lost or the transaction is repeated. `request_id` is the HTTP
+    request's, for the audit record.
     """
 
     session_id: str
-    judge: Callable[[Session], Verdict]
+    judge: Callable[[Session], Verdict | None]
     now: Millis
     request_id: str | None
 
@@ -47,10 +48,14 @@ class Refreshed(NamedTuple):
 
 
 def refresh(db: pw.Database, request: RefreshRequest) -> Refreshed | None:
-    """Carry out one refresh. Returns None when its session is not active. A lost compare-and-swap is judged again."""
+    """Carry out one refresh. Returns None when its session is not active, or when `judge` does. A lost compare-and-swap
+    is judged again."""
     while (found := sessions.standing(db, request.session_id, request.now)) is not None:
         session, user = found
-        decision, expires_at = request.judge(session)
+        verdict = request.judge(session)
+        if verdict is None:
+            return None
+        decision, expires_at = verdict
         refreshed = Refreshed(user, session, decision)
         if not isinstance(decision, Advance):
             _end_if_reused(db, request, refreshed)
@@ -83,7 +88,11 @@ def _round(db: pw.Database, requests: dict[str, RefreshRequest]) -> dict[Refresh
     advanced: dict[str, tuple[Refreshed, str | None]] = {}
     for session_id, (session, user) in found.items():
         request = requests[session_id]
-        decision, expires_at = request.judge(session)
+        verdict = request.judge(session)
+        if verdict is None:
+            answers[request] = None
+            continue
+        decision, expires_at = verdict
         refreshed = Refreshed(user, session, decision)
         if isinstance(decision, Advance):
             moves.append(Move(session, decision.generations, expires_at))

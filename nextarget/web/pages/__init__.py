@@ -7,16 +7,18 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nextarget.errors import ProblemError
+from nextarget.model import Client, LogoFile
 from nextarget.web.pages import texts
 from nextarget.web.requests import cookies, parameters
 from nextarget.web.requests.negotiation import first_spoken, preferred_language
 
 PAGE_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; "
+    "default-src 'none'; style-src 'self'; img-src {pictures}; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
 MARK_STYLES = {path.name: path for path in (Path(__file__).parent / "marks").glob("*.css")}
 """The colours of a provider's button, `google.css`, where the guidelines of its owner ask for them."""
+_OWN_PICTURES = "'self' data:"
 _NO_DEVICES = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
@@ -27,14 +29,30 @@ def _environment() -> Environment:
 
 
 def page(
-    template: str, request: web.BaseRequest, *, status: int = 200, policy: str = PAGE_POLICY, **facts: object
+    template: str,
+    request: web.BaseRequest,
+    *,
+    status: int = 200,
+    policy: str = PAGE_POLICY,
+    client: Client | None = None,
+    **facts: object,
 ) -> web.Response:
-    """Render a template of this folder, in the language of login or reader, with its own Content-Security-Policy."""
+    """Render a template of this folder, in the language of login or reader, with its own Content-Security-Policy.
+
+    `client` is the app whose login this page belongs to: the page shows its name, logo and links. A logo elsewhere is
+    allowed in the policy of this page alone.
+    """
     language = _language(request)
     say = partial(texts.text, language=language)
-    rendered = _environment().get_template(template).render(language=language, say=say, **facts)
+    name = client.name if client else None
+    logo, pictures = _logo(client)
+    rendered = (
+        _environment()
+        .get_template(template)
+        .render(language=language, say=say, name=name, logo=logo, links=client.links if client else None, **facts)
+    )
     response = web.Response(text=rendered, status=status, content_type="text/html")
-    response.headers["Content-Security-Policy"] = policy
+    response.headers["Content-Security-Policy"] = policy.replace("{pictures}", pictures)
     # No Cross-Origin-Opener-Policy: a browser app that opened the sign-in in a window would lose hold of it.
     response.headers["Permissions-Policy"] = _NO_DEVICES
     response.headers["Content-Language"] = language
@@ -42,10 +60,27 @@ def page(
     return response
 
 
-def error_page(error: ProblemError, request: web.BaseRequest, request_id: str) -> web.Response:
-    """What went wrong and what to do next, for a person."""
-    said = texts.error_texts(error, _language(request))
-    return page("error.html", request, status=error.status, error=error, said=said, request_id=request_id)
+def error_page(
+    error: ProblemError, request: web.BaseRequest, request_id: str, client: Client | None = None
+) -> web.Response:
+    """What went wrong and what to do next, for a person on the way from an app."""
+    said = texts.error_texts(error, _language(request), client.name if client else None)
+    return page(
+        "error.html", request, status=error.status, client=client, error=error, said=said, request_id=request_id
+    )
+
+
+def _logo(client: Client | None) -> tuple[str | None, str]:
+    """Where a page finds the logo of an app, and the `img-src` that this takes (CSP Level 3, 6.7.2.8).
+
+    A source has no query, and the characters that separate sources and directives are written as %XX.
+    """
+    if client is None or client.logo is None:
+        return None, _OWN_PICTURES
+    if isinstance(client.logo, LogoFile):
+        return f"/logos/{client.logo.digest}", _OWN_PICTURES
+    source = client.logo.partition("?")[0].replace(";", "%3B").replace(",", "%2C")
+    return client.logo, f"{_OWN_PICTURES} {source}"
 
 
 def chosen_language(request: web.BaseRequest) -> str | None:

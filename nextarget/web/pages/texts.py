@@ -12,6 +12,10 @@ TEXTS = {
         "en": "An app wants to sign you in. Continue only if you asked it to.",
         "fr": "Une application souhaite vous connecter. Continuez seulement si vous le lui avez demandé.",
     },
+    "choose_lead_named": {
+        "en": "{name} wants to sign you in. Continue only if you asked it to.",
+        "fr": "{name} souhaite vous connecter. Continuez seulement si vous le lui avez demandé.",
+    },
     "continue_with": {"en": "Continue with {name}", "fr": "Continuer avec {name}"},
     "none_configured": {
         "en": "No way to sign in is configured on this service yet. Tell whoever runs it.",
@@ -27,6 +31,11 @@ TEXTS = {
         "fr": "Cette connexion est terminée. Vous pouvez fermer cette page.",
     },
     "back_to_app": {"en": "Back to the app", "fr": "Retour à l'application"},
+    "back_to_named": {"en": "Back to {name}", "fr": "Retour à {name}"},
+    "finished_named": {
+        "en": "{name} still waits? Then go back to it here, and sign in again.",
+        "fr": "{name} attend encore\u00a0? Alors revenez-y par ici, et reconnectez-vous.",
+    },
     "finished_app": {
         "en": "The app still waits? Then go back to it here, and sign in again.",
         "fr": "L'application attend encore\u00a0? Alors revenez-y par ici, et reconnectez-vous.",
@@ -35,29 +44,34 @@ TEXTS = {
         "en": "You are not signed in where you came from? Then go back there, and sign in again.",
         "fr": "Vous n'êtes pas connecté là d'où vous venez\u00a0? Alors retournez-y, et reconnectez-vous.",
     },
+    "privacy": {"en": "Privacy policy", "fr": "Politique de confidentialité"},
+    "terms": {"en": "Terms of service", "fr": "Conditions d'utilisation"},
     "code": {"en": "Code", "fr": "Code"},
     "technical": {"en": "For developers", "fr": "Pour les développeurs"},
     "request": {"en": "Request", "fr": "Requête"},
 }
 
+_PLACE = {"en": "the app or site you came from", "fr": "l'application ou au site d'où vous venez"}
+"""Where a person came from, when nothing tells which app it was."""
+
 NEXT_STEPS = {
     "again": {
-        "en": "Go back to the app or site you came from, and sign in again.",
-        "fr": "Retournez à l'application ou au site d'où vous venez, et reconnectez-vous.",
+        "en": "Go back to {place}, and sign in again.",
+        "fr": "Retournez à {place}, et reconnectez-vous.",
     },
     "later": {
-        "en": "Wait a minute, then go back to the app or site you came from and try again.",
-        "fr": "Patientez une minute, puis retournez à l'application ou au site d'où vous venez et réessayez.",
+        "en": "Wait a minute, then go back to {place} and try again.",
+        "fr": "Patientez une minute, puis retournez à {place} et réessayez.",
     },
     "other": {
-        "en": "Go back to the app or site you came from, and choose another way to sign in.",
-        "fr": "Retournez à l'application ou au site d'où vous venez, et choisissez un autre moyen de connexion.",
+        "en": "Go back to {place}, and choose another way to sign in.",
+        "fr": "Retournez à {place}, et choisissez un autre moyen de connexion.",
     },
     "cookies": {
         "en": "Delete the cookies of this site and of its parent domain in your browser, or open a private window. "
-        "Then go back to the app or site you came from, and sign in again.",
+        "Then go back to {place}, and sign in again.",
         "fr": "Supprimez les cookies de ce site et de son domaine parent dans votre navigateur, ou ouvrez une fenêtre "
-        "privée. Puis retournez à l'application ou au site d'où vous venez, et reconnectez-vous.",
+        "privée. Puis retournez à {place}, et reconnectez-vous.",
     },
     "open": {"en": "Load this page again.", "fr": "Rechargez cette page."},
     "close": {"en": "You can close this page.", "fr": "Vous pouvez fermer cette page."},
@@ -163,7 +177,8 @@ def text(name: str, /, language: str, **facts: str) -> str:
     return TEXTS[name][language].format(**facts)
 
 
-def error_texts(error: ProblemError, language: str) -> ErrorTexts:
+def error_texts(error: ProblemError, language: str, name: str | None = None) -> ErrorTexts:
+    """What to say of an error to a person who came from the app with this name, or from somewhere."""
     step = "later" if error.retryable else _STEPS.get(error.code, "again")
     technical = None
     if error.code not in FRENCH:
@@ -172,4 +187,5 @@ def error_texts(error: ProblemError, language: str) -> ErrorTexts:
         title, explanation = FRENCH[error.code]
     else:
         title, explanation = _ENGLISH.get(error.code, (error.title, error.detail))
-    return ErrorTexts(title, explanation, NEXT_STEPS[step][language], technical)
+    next_step = NEXT_STEPS[step][language].format(place=name or _PLACE[language])
+    return ErrorTexts(title, explanation, next_step, technical)

@@ -23,6 +23,7 @@ from nextarget.web.requests.parameters import Parameters
 from nextarget.web.requests.prefetching import in_person
 
 _MODE = re.compile(r"json|redirect")
+_CLIENT_ID = re.compile(r"[\x20-\x7e]{1,200}")
 
 log = telemetry.get_logger()
 
@@ -47,7 +48,8 @@ async def start(request: web.Request) -> web.Response:
     query = parameters.of_query(request)
     query.optional("ui_locales", parameters.UI_LOCALES)
     mode = LoginMode(query.optional("mode", _MODE) or LoginMode.JSON)
-    begun = request.app[ONLINE].sign_in.begin(_provider(request), mode)
+    client = request.app[RUNTIME].clients.named(query.optional("client_id", _CLIENT_ID))
+    begun = request.app[ONLINE].sign_in.begin(_provider(request), mode, client=client)
     if begun.cookie is None:
         return json_response({"auth_url": begun.auth_url, "state": begun.state, "expires_in": begun.expires_in})
     response = web.Response(status=302, headers={"Location": begun.auth_url})
@@ -128,11 +130,12 @@ def _finished_already(request: web.Request, finished: FinishedAlready) -> web.Re
     if not wants_page(request):
         raise InvalidState(note=finished.reason)
     log.info("login_repeated", provider=_provider(request), reason=finished.reason)
-    link = None
+    link = client = None
     if finished.app is not None:
+        client = request.app[RUNTIME].clients.get(finished.app.client_id)
         address = ReturnAddress(finished.app.redirect_uri, finished.app.state)
         link = lost_answer_link(address, request.app[RUNTIME].settings.public_url)
-    return pages.page("finished.html", request, link=link)
+    return pages.page("finished.html", request, client=client, link=link)
 
 
 def _signed_in(request: web.Request, pair: TokenPair) -> web.Response:

@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from nextarget.errors import InvalidRequest, InvalidScope, LoginRequired, RedirectRefused, UnsupportedResponseType
-from nextarget.model import AppRequest, LoginMode, Prompt, Provider, Wishes
+from nextarget.model import AppRequest, Client, LoginMode, Prompt, Provider, Wishes
 from nextarget.registry import display_name, name_pattern
-from nextarget.services.authorization import needs_person
+from nextarget.services.clients import needs_person
 from nextarget.services.signin import BegunLogin
 from nextarget.web import pages
 from nextarget.web.app_keys import ONLINE, RUNTIME
@@ -42,27 +42,26 @@ def add(app: web.Application) -> None:
 async def authorize(request: web.Request) -> web.Response:
     request[ASKING_APP] = AskingApp(request.query.get("client_id", ""), request.query.get("redirect_uri", ""))
     query = parameters.of_query(request)
-    address = _return_address(request, query)
+    client, address = _return_address(request, query)
     request[ANSWER_TO] = address  # from here on every error goes to the app
-    client_id = request.app[RUNTIME].settings.app_client_id
-    app = AppRequest(client_id, address.redirect_uri, _code_challenge(query), address.state)
+    app = AppRequest(client.id, address.redirect_uri, _code_challenge(query), address.state)
     chosen = query.optional("provider", name_pattern())
     wishes = _wishes(query)
     if chosen is None:
-        return _choose(request, app, wishes)
+        return _choose(request, client, app, wishes)
     name = Provider(chosen)
     ask_person = needs_person(app.redirect_uri)
     begun = request.app[ONLINE].sign_in.begin(name, LoginMode.APP, app=app, ask_person=ask_person, wishes=wishes)
     if ask_person and not request.app[ONLINE].sign_in.asks_person(name):
         # The provider may send the person straight back, so a page of ours asks first. Its link holds the state of
         # a login that only this browser can finish: nobody else can click it for the person.
-        response = _page(request, {name: begun.auth_url})
+        response = _page(request, client, {name: begun.auth_url})
     else:
         response = web.Response(status=302, headers={"Location": begun.auth_url})
     return _bound(request, response, begun)
 
 
-def _choose(request: web.Request, app: AppRequest, wishes: Wishes) -> web.Response:
+def _choose(request: web.Request, client: Client, app: AppRequest, wishes: Wishes) -> web.Response:
     """A page to choose a provider from."""
     sign_in = request.app[ONLINE].sign_in
     # Without `provider`: it may be there without a value, and may not be there twice.
@@ -75,13 +74,13 @@ def _choose(request: web.Request, app: AppRequest, wishes: Wishes) -> web.Respon
             links[name] = begun.auth_url
         else:
             links[name] = f"{request.path}?{urlencode([*asked, ('provider', name)])}"
-    response = _page(request, links)
+    response = _page(request, client, links)
     return _bound(request, response, begun) if begun else response
 
 
-def _page(request: web.Request, links: dict[Provider, str]) -> web.Response:
+def _page(request: web.Request, client: Client, links: dict[Provider, str]) -> web.Response:
     choices = [(name, display_name(name), link) for name, link in links.items()]
-    return pages.page("choose.html", request, choices=choices, mark_styles=pages.MARK_STYLES)
+    return pages.page("choose.html", request, client=client, choices=choices, mark_styles=pages.MARK_STYLES)
 
 
 def _bound(request: web.Request, response: web.Response, begun: BegunLogin) -> web.Response:
@@ -92,17 +91,17 @@ def _bound(request: web.Request, response: web.Response, begun: BegunLogin) -> w
     return response
 
 
-def _return_address(request: web.Request, query: Parameters) -> ReturnAddress:
+def _return_address(request: web.Request, query: Parameters) -> tuple[Client, ReturnAddress]:
     """Client and redirect, checked before anything else: an error must never travel to a redirect that is not ours."""
     try:
-        client_id = query.optional("client_id", _NAME)
-        redirect_uri = query.optional("redirect_uri", parameters.URI)
+        client_id = query.optional("client_id", _NAME) or ""
+        redirect_uri = query.optional("redirect_uri", parameters.URI) or ""
     except InvalidRequest as error:
         raise RedirectRefused(note=error.detail) from None
-    redirect_uri = request.app[RUNTIME].redirects.check(client_id, redirect_uri)
+    client = request.app[RUNTIME].clients.check(client_id, redirect_uri)
     states = request.query.getall("state", [])
     state = states[0] if len(states) == 1 and _STATE.fullmatch(states[0]) else None
-    return ReturnAddress(redirect_uri, state)
+    return client, ReturnAddress(redirect_uri, state)
 
 
 def _code_challenge(query: Parameters) -> str:

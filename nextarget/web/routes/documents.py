@@ -1,4 +1,4 @@
-"""The OpenAPI document and Swagger UI, both served from here: no CDN, and no inline script."""
+"""The OpenAPI document, Swagger UI, and what pages show, all served from here: no CDN, and no inline script."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ from nextarget.errors import InvalidRequest
 from nextarget.model import Provider
 from nextarget.registry import PROVIDERS, display_names
 from nextarget.web import pages
+from nextarget.web.app_keys import RUNTIME
 from nextarget.web.routes.auth import providers_that_post
 
 _OPENAPI_YAML = Path(__file__).parent.parent / "openapi.yaml"
@@ -25,6 +26,12 @@ _DOCS_POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _CHUNK_BYTES = 32 * 1024
+_LOGO_HEADERS = {
+    "Cache-Control": "public, max-age=31536000, immutable",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox",
+}
+"""A logo's address names its content, which never changes. An SVG that a browser opens by itself runs no script, loads
+nothing, and has no origin."""
 _CACHED = {"Cache-Control": "public, max-age=3600"}
 
 
@@ -33,6 +40,7 @@ def add(app: web.Application) -> None:
     router.add_get("/openapi.json", openapi, name="openapi")
     router.add_get("/docs", docs, name="docs")
     router.add_get("/static/{name}", static, name="static")
+    router.add_get("/logos/{digest}", logo, name="logo")
 
 
 def openapi_document() -> bytes:
@@ -108,3 +116,11 @@ async def static(request: web.Request) -> web.FileResponse:
     except OverflowError:  # aiohttp would meet it while it sends the file, when there is no answer left to give
         raise InvalidRequest("A date in the headers of the request is out of bounds. Leave it out.") from None
     return _File(path, _CHUNK_BYTES, headers=_CACHED)
+
+
+async def logo(request: web.Request) -> web.Response:
+    """The logo of an app, as its file was when the settings were read."""
+    found = request.app[RUNTIME].clients.logo(request.match_info["digest"])
+    if found is None:
+        raise web.HTTPNotFound
+    return web.Response(body=found.content, content_type=found.media_type, headers=_LOGO_HEADERS)

@@ -63,9 +63,9 @@ async def token(request: web.Request) -> web.Response:
 async def revoke(request: web.Request) -> web.Response:
     """Text that is no token of ours counts against its address, so that nobody guesses for ever."""
     async with _reading(request):
-        form, _ = await _client_form(request)
+        form, client_id = await _client_form(request)
         text = form.required("token", _ANYTHING)
-    if not await request.app[RUNTIME].sessions.revoke_token(text):
+    if not await request.app[RUNTIME].sessions.revoke_token(text, client_id=client_id):
         await _count_address(request)
     response = web.Response(status=200)
     show_allowance(request, response)
@@ -91,17 +91,20 @@ async def _reading(request: web.Request, *, told: bool = True) -> AsyncIterator[
 async def _client_form(request: web.Request) -> tuple[Parameters, str | None]:
     """The form of a public client, and how it names itself, if it does: in the body, or by Basic without a password.
 
-    Raises InvalidClient for another client, for two names that differ, and for credentials: the app has none.
+    Raises InvalidClient for a client that is none of our apps, for two names that differ, and for credentials: an app
+    has none.
     """
     by_header = _basic_client_id(request.headers.getall(hdrs.AUTHORIZATION, []))
     form = await parameters.read_form(request)
     in_body = form.optional("client_id", _NAME)
     client_id = in_body or by_header
-    ours = {None, request.app[RUNTIME].settings.app_client_id}
-    if in_body not in ours:
+    clients = request.app[RUNTIME].clients
+    if in_body is not None and in_body not in clients:
         raise _invalid_client("unknown client_id", in_body)
-    if by_header not in ours:
+    if by_header is not None and by_header not in clients:
         raise _invalid_client("unknown client_id in Basic", by_header)
+    if None not in {in_body, by_header} and in_body != by_header:
+        raise _invalid_client("another client_id in Basic than in the body", in_body)
     if form.optional("client_secret", _TOKEN) is not None:
         raise _invalid_client("client_secret was sent", client_id)
     return form, client_id
@@ -158,7 +161,7 @@ async def _authorization_code(request: web.Request, form: Parameters, client_id:
     return await request.app[RUNTIME].codes.redeem(presented), {}
 
 
-async def _refresh_token(request: web.Request, form: Parameters, _client_id: str | None) -> _Granted:
+async def _refresh_token(request: web.Request, form: Parameters, client_id: str | None) -> _Granted:
     """A refresh with a valid MAC counts against its session and its client's address together: one bad client blocks
     nobody else behind its address, and whoever holds a copied token does not use up what the app may ask.
 
@@ -177,10 +180,10 @@ async def _refresh_token(request: web.Request, form: Parameters, _client_id: str
         limits = request.app[LIMITS]
         per_minute = limits.quotas.refresh
         await limits.count_address(request, "refresh", per_minute, about=f"{presented.session_id}/", told=False)
-    return await sessions.refresh(presented), {}
+    return await sessions.refresh(presented, client_id=client_id), {}
 
 
-async def _token_exchange(request: web.Request, form: Parameters, _client_id: str | None) -> _Granted:
+async def _token_exchange(request: web.Request, form: Parameters, client_id: str | None) -> _Granted:
     await _count_address(request)
     if form.optional("requested_token_type", _NAME) not in {None, _ISSUED_TYPE}:
         raise InvalidRequest(f"The parameter 'requested_token_type' can only be {_ISSUED_TYPE}.")
@@ -191,6 +194,7 @@ async def _token_exchange(request: web.Request, form: Parameters, _client_id: st
         kind=SubjectTokenType(form.required("subject_token_type", _TOKEN_TYPE)),
         token=form.required("subject_token", _TOKEN),
         raw_nonce=form.optional("nonce", _NONCE),
+        client_id=request.app[RUNTIME].clients.named(client_id).id,
         label=form.optional("device_name", _LABEL),
     )
     return await request.app[ONLINE].native.exchange(presented), {"issued_token_type": _ISSUED_TYPE}

@@ -1,0 +1,85 @@
+"""The apps that sign people in here: which there are, and where an app may be answered."""
+
+import re
+from collections.abc import Iterable
+
+from nextarget.errors import InvalidRequest, RedirectRefused
+from nextarget.model import Client, LogoFile
+
+_LOOPBACK = re.compile(
+    r"(?P<host>http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::(?P<port>[1-9][0-9]{0,4}))?(?P<path>(?:/.*)?)"
+)
+
+
+class Clients:
+    """All apps, by their `client_id`. The first one is meant where a request names none."""
+
+    def __init__(self, clients: Iterable[Client]) -> None:
+        """At least one app, and no `client_id` twice, as `settings` has checked."""
+        self._by_id = {client.id: client for client in clients}
+        self.first = next(iter(self._by_id.values()))
+        self.ids = frozenset(self._by_id)
+        self._redirects = {client.id: _Redirects(client.redirects) for client in self._by_id.values()}
+        files = (client.logo for client in self._by_id.values())
+        self._logos = {logo.digest: logo for logo in files if isinstance(logo, LogoFile)}
+
+    def __contains__(self, client_id: str) -> bool:
+        return client_id in self._by_id
+
+    def get(self, client_id: str) -> Client | None:
+        return self._by_id.get(client_id)
+
+    def named(self, client_id: str | None) -> Client:
+        """The app with this id, the first one without. Raises InvalidRequest for an app that is not configured."""
+        if client_id is None:
+            return self.first
+        if client_id not in self._by_id:
+            raise InvalidRequest("The parameter 'client_id' names no app of this service.", note="unknown client_id")
+        return self._by_id[client_id]
+
+    def further_id(self, client: Client) -> str | None:
+        """The id of an app that is not the first one."""
+        return None if client.id == self.first.id else client.id
+
+    def check(self, client_id: str, redirect_uri: str) -> Client:
+        """The app, if it is ours and may be answered at this redirect. Raises RedirectRefused.
+
+        Redirects are compared byte for byte (RFC 9700, 4.1.3). A loopback address that is listed may have any port
+        (RFC 8252, 7.3), and so may `localhost`, which production does not list.
+        """
+        client = self._by_id.get(client_id)
+        if client is None:
+            raise RedirectRefused(note="unknown client_id")
+        if redirect_uri not in self._redirects[client.id]:
+            listed = "APP_REDIRECT_URIS" if client is self.first else "the redirect_uris of its app in APPS_FILE"
+            raise RedirectRefused(note=f"redirect_uri not listed in {listed}")
+        return client
+
+    def logo(self, digest: str) -> LogoFile | None:
+        """The logo with this content."""
+        return self._logos.get(digest)
+
+
+class _Redirects:
+    """Where one app may be answered."""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self._exact = frozenset(allowed)
+        self._loopback = frozenset(filter(None, map(_without_port, allowed)))
+
+    def __contains__(self, redirect_uri: str) -> bool:
+        return redirect_uri in self._exact or _without_port(redirect_uri) in self._loopback
+
+
+def needs_person(redirect_uri: str) -> bool:
+    """Whether completing at this redirect takes a person's action: any app can claim a scheme of its own, or a
+    loopback port, and begin a login with a challenge of its own (RFC 8252, 8.6)."""
+    return not redirect_uri.startswith("https://")
+
+
+def _without_port(redirect_uri: str) -> str | None:
+    """A loopback redirect without its port, None for every other one. Nothing is normalised on the way."""
+    found = _LOOPBACK.fullmatch(redirect_uri)
+    if found is None or int(found["port"] or 0) > 65535:
+        return None
+    return found["host"] + found["path"]
