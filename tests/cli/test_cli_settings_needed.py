@@ -2,7 +2,7 @@
 
 import pytest
 
-from nextarget.settings import NAMES
+from nextarget.settings import every_setting
 from tests.serving import SECRET
 
 pytestmark = pytest.mark.sqlite_only("names its own database")
@@ -11,7 +11,7 @@ EMAIL = "ada@example.org"
 WRONG = "'wrong'"
 """A mistake in every setting: the quotes would be part of the value."""
 
-ALL = frozenset(NAMES)
+ALL = frozenset(every_setting())
 DATABASE = frozenset({"DATABASE_URL"})
 TOKENS = DATABASE | {
     *("ENVIRONMENT", "PUBLIC_URL", "APP_CLIENT_ID"),
