@@ -239,6 +239,7 @@ async def test_without_the_setting_nothing_is_shared(server: Server) -> None:
     assert not server.app.on_response_prepare
 
 
+@pytest.mark.slow
 def test_without_the_setting_the_library_is_not_imported(tmp_path: Path) -> None:
     """Who needs it not pays nothing for it."""
     script = """

@@ -278,6 +278,7 @@ async def until_it_waits(server: Server, pages: Pages) -> int:
     return seen
 
 
+@pytest.mark.slow
 async def test_who_reads_slowly_is_read_for_as_slowly_and_holds_nothing(server: Server, pages: Pages) -> None:
     """Only what fits the connection is made; meanwhile the database is written, purged and emptied as ever. In the end
     the document is whole."""

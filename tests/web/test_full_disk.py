@@ -39,6 +39,7 @@ async def until_it_fails(server: Server) -> Answer:
     pytest.fail("the disk never was full")
 
 
+@pytest.mark.slow
 async def test_a_full_disk_is_told_once_and_by_its_name(server: Server, disk: SmallDisk, log: Log) -> None:
     """The first error is the line, at error level, with what to do; hundreds of failures add nothing to the log but
     their requests' own lines, and nobody who signs in learns where the disk is."""
