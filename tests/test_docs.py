@@ -125,6 +125,13 @@ def test_the_reference_lists_every_error_with_its_status_and_whether_to_retry() 
     }
 
 
+def test_the_page_on_errors_says_of_every_code_what_to_do() -> None:
+    """No code is without advice, and no code is made up."""
+    _, _, advice = page("apps/errors.md").partition("## What to do")
+    told = re.findall(r"^\| `(\w+)` \| \S", advice, re.M)
+    assert sorted(told) == sorted(kind.code for kind in problem_types())
+
+
 def test_the_reference_lists_every_route_of_the_openapi_document() -> None:
     """Both documents name the same methods and paths."""
     document = yaml.safe_load((ROOT / "nextarget/web/openapi.yaml").read_text(encoding="utf-8"))
