@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import nextarget
 from nextarget.cli.main import app
+from nextarget.errors import problem_types
 from nextarget.settings import every_setting, file_settings
 from nextarget.settings.validators import install
 from tests.conftest import need
@@ -104,6 +105,13 @@ def test_the_reference_has_a_chapter_with_an_example_for_every_command() -> None
     assert sorted(chapters) == commands()
     for command, chapter in chapters.items():
         assert re.search(rf"^(.*[ (])?nextarget {command}\b", chapter, re.M), command
+
+
+def test_the_page_on_errors_says_of_every_code_what_to_do() -> None:
+    """No code is without advice, and no code is made up."""
+    _, _, advice = page("apps/errors.md").partition("## What to do")
+    told = re.findall(r"^\| `(\w+)` \| \S", advice, re.M)
+    assert sorted(told) == sorted(kind.code for kind in problem_types())
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
