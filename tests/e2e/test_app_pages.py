@@ -216,7 +216,7 @@ async def test_an_error_page_is_readable_by_everybody_and_says_what_to_do(
         assert code in shown
         assert response.headers["x-request-id"] in shown
         step = {"redirect_refused": "beware"}.get(code, "again")
-        assert await reader.page.inner_text(".next") == texts.NEXT_STEPS[step][language]
+        assert await reader.page.inner_text(".next") == texts.next_step(step, language)
     assert other_complaints(reader) == []
     assert reader.strangers == []
     await reader.context.close()

@@ -74,7 +74,7 @@ async def test_a_heap_of_cookies_ends_on_a_page_that_says_what_to_do(
     await assert_well_formed(reader, language)
     await assert_readable(reader.page)
     assert await reader.fits()
-    assert await reader.page.inner_text(".next") == texts.NEXT_STEPS["cookies"][language]
+    assert await reader.page.inner_text(".next") == texts.next_step("cookies", language)
     assert other_complaints(reader) == []
     await reader.context.clear_cookies()
     await reader.open(app.request(provider=None))
@@ -95,7 +95,7 @@ async def test_who_comes_back_too_late_reads_what_to_do(chromium: Browser, serve
     shown = await reader.text()
     assert "login_expired" in shown
     assert re.search("ten minutes|dix minutes", shown)
-    assert await reader.page.inner_text(".next") == texts.NEXT_STEPS["again"][language]
+    assert await reader.page.inner_text(".next") == texts.next_step("again", language)
     await reader.context.close()
 
 

@@ -187,5 +187,9 @@ def error_texts(error: ProblemError, language: str, name: str | None = None) -> 
         title, explanation = FRENCH[error.code]
     else:
         title, explanation = _ENGLISH.get(error.code, (error.title, error.detail))
-    next_step = NEXT_STEPS[step][language].format(place=name or _PLACE[language])
-    return ErrorTexts(title, explanation, next_step, technical)
+    return ErrorTexts(title, explanation, next_step(step, language, name), technical)
+
+
+def next_step(step: str, language: str, name: str | None = None) -> str:
+    """What a person is to do next, who came from the app with this name, or from somewhere."""
+    return NEXT_STEPS[step][language].format(place=name or _PLACE[language])
