@@ -1,6 +1,6 @@
-"""Whether settings will do: what `serve`, `check-config` and every other command find wrong with them, in one place.
+"""Checks settings beyond their types: what `serve` and other commands refuse to start with, `check-config` reports.
 
-Nothing that counts is imported here: several workers are to be known of before that.
+Nothing here imports the metrics early: with several workers, their folder has to be named before that.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,28 +9,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from nextarget.errors import ConfigurationError, DatabaseUnavailable, SchemaError, SettingProblem, UnsafeFile
-from nextarget.settings import Settings, Values, doubts
+from nextarget.settings import DatabaseSettings, Settings, TokenSettings, Values, doubts
 
 if TYPE_CHECKING:
     from nextarget.tokens.keyring import JwtKey
 
 R = TypeVar("R")
+S = TypeVar("S", bound=DatabaseSettings)
 
 
 def checked(values: Values) -> Settings:
-    """The settings, when all that depends on them alone can be made of them: the private key loads, and the driver
-    reads the database's URL. What may surprise is added to `values.warnings`.
+    """Every setting, if the server can start with them: the private key loads, and the driver of the database accepts
+    its URL. Adds a warning to `values.warnings` for each setting that is allowed and may surprise.
 
-    Raises ConfigurationError with every problem there is.
+    Raises ConfigurationError with every problem.
     """
+    settings = _checked(values, values.settings, signs=True)
+    values.warnings.extend(doubts(settings))
+    return settings
+
+
+def checked_subset(values: Values, subset: type[S]) -> S:
+    """The same for the settings that one command reads."""
+    return _checked(values, lambda: values.read(subset), signs=issubclass(subset, TokenSettings))
+
+
+def _checked(values: Values, read: Callable[[], R], *, signs: bool) -> R:
     problems: list[SettingProblem] = []
-    settings = _tried(values.settings, problems)
-    if all(problem.setting != "JWT_PRIVATE_KEY_FILE" for problem in problems):
-        _tried(lambda: _private_key_named(values), problems)
-    _tried(lambda: _read_by_driver(values), problems)
+    settings = _tried(read, problems)
+    if signs and all(problem.setting != "JWT_PRIVATE_KEY_FILE" for problem in problems):
+        _tried(lambda: _load_private_key(values), problems)
+    _tried(lambda: _check_with_driver(values), problems)
     if problems or settings is None:
         raise ConfigurationError(problems)
-    values.warnings.extend(doubts(settings))
     return settings
 
 
@@ -60,20 +71,20 @@ def _tried(check: Callable[[], R], problems: list[SettingProblem]) -> R | None:
         return None
 
 
-def _private_key_named(values: Values) -> None:
+def _load_private_key(values: Values) -> None:
     text = values.text("JWT_PRIVATE_KEY_FILE")
     path = Path(text) if text and "\0" not in text else None
-    with suppress(OSError):  # which reading tells of
+    with suppress(OSError):  # reading the file reports the same error
         if path is not None and path.is_fifo():
-            return  # what comes through a pipe comes once, and is for who serves
+            return  # a pipe can be read once, and the server has to read it
     private_key_of(path, values.word("JWT_ALGORITHM"))
 
 
 def file_problems(settings: Settings) -> Iterator[SettingProblem]:
-    """What is wrong with the SQLite file that the server would use, or make, or with whose it is; `serve` finds the
-    same when it opens it.
+    """Problems with the SQLite file that the server would open or create, or with its owner. `serve` reports the same
+    problems when it opens the file.
 
-    For commands that serve nothing: it imports what counts.
+    Only for commands that do not serve: this function imports the metrics.
     """
     from nextarget.storage.engines.addresses import SQLITE
     from nextarget.storage.engines.sqlite import SqliteDatabase
@@ -89,11 +100,12 @@ def file_problems(settings: Settings) -> Iterator[SettingProblem]:
         yield SettingProblem("DATABASE_URL", error.problem, error.remedy)
 
 
-def _read_by_driver(values: Values) -> None:
-    url = None
-    with suppress(ConfigurationError):  # which `values.settings` tells of
-        url = values.database_url()
-    if url is not None and url.startswith("postgresql:"):
+def _check_with_driver(values: Values) -> None:
+    try:
+        url = values.read(DatabaseSettings).database_url
+    except ConfigurationError:
+        return  # reported already
+    if url.startswith("postgresql:"):
         from nextarget.storage.engines.conninfo import parameters_of
 
         parameters_of(url)

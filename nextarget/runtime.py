@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +14,9 @@ from nextarget.registry import PROVIDERS
 from nextarget.services.authorization import CodeRedemption, Redirects
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signing import first_use_of_any
-from nextarget.settings import Settings
+from nextarget.settings import Settings, TokenSettings
 from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Database
 from nextarget.storage.upkeep.schema import migrate
 from nextarget.telemetry import get_logger
 from nextarget.tokens.access import AccessTokens
@@ -33,6 +34,34 @@ def utc_now() -> Millis:
 
 
 @dataclass(frozen=True, slots=True)
+class Signing:
+    """What signs tokens, and the sessions that tokens belong to: enough for `issue-token`."""
+
+    keyring: Keyring
+    access_tokens: AccessTokens
+    sessions: Sessions
+
+
+def signing(settings: Settings | TokenSettings, database: Database, clock: Callable[[], Millis]) -> Signing:
+    """Raises ConfigurationError when the private key cannot be read."""
+    private_key = private_key_of(settings.jwt_private_key_file, settings.jwt_algorithm)
+    keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys, private_key)
+    access_tokens = AccessTokens(
+        keyring,
+        issuer=settings.public_url,
+        audience=settings.jwt_audience or settings.public_url,
+        client_id=settings.app_client_id,
+    )
+    rules = SessionRules(
+        client_id=settings.app_client_id,
+        access_lifetime=settings.access_token_exp_minutes * 60,
+        idle_days=settings.refresh_token_exp_days,
+        reuse_window=settings.refresh_reuse_window_seconds,
+    )
+    return Signing(keyring, access_tokens, Sessions(database, keyring, access_tokens, rules, clock))
+
+
+@dataclass(frozen=True, slots=True)
 class Online:
     """The services that ask providers over the network."""
 
@@ -41,7 +70,7 @@ class Online:
 
 
 class Runtime:
-    """Everything but the network: enough for the terminal. `online()` adds what sign-in needs."""
+    """Everything that the server needs except the network. `online()` adds what sign-in needs."""
 
     def __init__(self, settings: Settings, *, migrates: bool = True) -> None:
         """`migrates` is false where another process has brought the database to this schema already."""
@@ -49,21 +78,8 @@ class Runtime:
         self._migrates = migrates
         self.clock = utc_now
         self.database = database_at(settings.database_url, pool_size=settings.database_pool_size)
-        private_key = private_key_of(settings.jwt_private_key_file, settings.jwt_algorithm)
-        self.keyring = Keyring(settings.jwt_secret_key, settings.jwt_previous_secret_keys, private_key)
-        self.access_tokens = AccessTokens(
-            self.keyring,
-            issuer=settings.public_url,
-            audience=settings.jwt_audience or settings.public_url,
-            client_id=settings.app_client_id,
-        )
-        rules = SessionRules(
-            client_id=settings.app_client_id,
-            access_lifetime=settings.access_token_exp_minutes * 60,
-            idle_days=settings.refresh_token_exp_days,
-            reuse_window=settings.refresh_reuse_window_seconds,
-        )
-        self.sessions = Sessions(self.database, self.keyring, self.access_tokens, rules, self.clock)
+        signs = signing(settings, self.database, self.clock)
+        self.keyring, self.access_tokens, self.sessions = signs.keyring, signs.access_tokens, signs.sessions
         self.redirects = Redirects(settings.app_client_id, settings.app_redirect_uris)
         self.codes = CodeRedemption(self.database, self.sessions, self.clock)
 

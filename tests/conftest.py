@@ -4,8 +4,10 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 from hypothesis import settings
 
 from nextarget.settings import every_setting, file_settings
@@ -13,6 +15,10 @@ from nextarget.telemetry import configure_logging
 from tests import running as servers
 from tests.postgres import Cluster, able
 from tests.running import Server, running
+from tests.templates import migrated_file
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 configure_logging(level="info", console=False)
 
@@ -32,16 +38,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "sqlite_only(reason): left out with --database postgresql")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--database") == "sqlite":
         return
     left_out = [item for item in items if item.get_closest_marker("sqlite_only")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _template() -> None:
+    """Make the migrated file before any test changes something that it depends on."""
+    migrated_file()
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +61,9 @@ def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     cluster: Cluster = request.getfixturevalue("postgres")
     urls: dict[Path, str] = {}
 
-    def database_in(directory: Path) -> str:
+    def database_in(directory: Path, *, migrated: bool = True) -> str:
         if directory not in urls:
-            urls[directory] = cluster.create_database()
+            urls[directory] = cluster.create_database(migrated=migrated)
         return urls[directory]
 
     monkeypatch.setattr(servers, "database_in", database_in)
@@ -95,11 +103,30 @@ def postgres_url(postgres: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture
+def migrated_url(postgres: Cluster) -> Iterator[str]:
+    """A PostgreSQL database with the newest schema and no rows."""
+    url = postgres.create_database(migrated=True)
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server of a test's own, to be stopped and broken."""
     need_postgres()
     with Cluster() as cluster:
         yield cluster
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator["Browser"]:
+    """A browser for the whole run. Its tests are marked with `asyncio(loop_scope="session")`."""
+    from tests import browsing  # Playwright takes a second to import
+
+    path = browsing.path_of_chromium()
+    need(path, f"none of {', '.join(browsing.NAMES)} is installed")
+    async with browsing.open_chromium(str(path)) as browser:
+        yield browser
 
 
 def need_postgres() -> None:

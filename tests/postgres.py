@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.upkeep.schema import migrate
 from tests.running import free_port
 
 OWNER = "postgres"
@@ -188,6 +190,7 @@ class Cluster(Daemon):
         super().__init__(directory)
         self.data = self.directory / "data"
         self.settings = SETTINGS | settings
+        self._template: str | None = None
 
     def prepare(self) -> None:
         self.run(
@@ -240,11 +243,21 @@ class Cluster(Daemon):
     def url(self, database: str) -> str:
         return f"postgresql://{OWNER}@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self) -> str:
-        """A new, empty database; its URL."""
+    def create_database(self, *, migrated: bool = False) -> str:
+        """A new, empty database; its URL. A migrated one is copied from a template, which is made at the first call."""
         name = f"test_{secrets.token_hex(8)}"
-        self.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        template = self._migrated() if migrated else "template1"
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
         return self.url(name)
+
+    def _migrated(self) -> str:
+        if self._template is None:
+            database = database_at(url := self.create_database())
+            migrate(database)
+            database.close()
+            self._template = name_of(url)
+        return self._template
 
     def drop_database(self, url: str) -> None:
         """Drop the database of a URL, whoever is connected to it."""

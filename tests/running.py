@@ -27,6 +27,7 @@ from nextarget.settings import Settings, Value, is_loopback, read_values
 from nextarget.web.app import create_app
 from nextarget.web.server.accepting import Site
 from nextarget.web.server.runner import GuardedRunner
+from tests.templates import put_migrated
 
 
 @dataclass
@@ -165,10 +166,13 @@ def furnish(directory: Path) -> None:
         path.write_text(json.dumps(_made_up_once() | {"jwt_secret_key": secrets.token_urlsafe(64)}), encoding="utf-8")
 
 
-def database_in(directory: Path) -> str:
-    """The URL of the database that servers in a directory share. With --database postgresql, conftest.py puts another
-    function in the place of this one."""
-    return f"sqlite:///{directory / DATABASE_FILE}"
+def database_in(directory: Path, *, migrated: bool = True) -> str:
+    """The URL of the database that servers in a directory share; a new one is migrated already unless told otherwise.
+    With --database postgresql, conftest.py puts another function in the place of this one."""
+    path = directory / DATABASE_FILE
+    if migrated:
+        put_migrated(path)
+    return f"sqlite:///{path}"
 
 
 @asynccontextmanager
@@ -184,7 +188,9 @@ async def running(
     furnish(directory)
     listener = listener or free_listener()
     port = listener.getsockname()[1]
-    settings = sandbox_settings(directory, port, **{"DATABASE_URL": database_in(directory)} | overrides)
+    if "DATABASE_URL" not in overrides:
+        overrides["DATABASE_URL"] = database_in(directory)
+    settings = sandbox_settings(directory, port, **overrides)
     runtime = Runtime(settings)
     stand_ins = None
     if with_sandbox:

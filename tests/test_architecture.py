@@ -21,6 +21,20 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]
 MAX_LINES = 400
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
+MAX_MODULES = 13
+QUERY_BUILDERS = {"select", "insert", "insert_many", "update", "delete"}
+NOT_OF_REQUESTS = {
+    "audit.latest_of_user",
+    "purge.count",
+    "purge._delete_batch",
+    "sessions.of_user",
+    "signing_keys.first_uses",
+    "signing_keys.remember",
+    "users.page",
+    "users.set_active",
+    "users.with_email",
+}
+"""The functions that read and write rows for the terminal, at the start or for purging, and not for a request."""
 SLOW_ON_PURPOSE = {"tests/benchmarks/servers.py", "tests/web/test_bad_input.py"}
 """Waiting for another process's port, and a client that trickles: neither waits for what is under test."""
 SPLITTERS = {"strip", "lstrip", "rstrip", "split", "rsplit"}
@@ -225,6 +239,31 @@ def test_a_module_fits_in_a_room(path: Path) -> None:
     limit = MAX_LINES if path in MODULES else 600
     assert len(text.splitlines()) <= limit
     assert not text.strip() or ast.get_docstring(tree_of(path)) or "migrations" in path.parts
+
+
+def test_a_folder_has_few_modules() -> None:
+    """A reader sees at once what is in a folder. Migrations aside: they are numbered, and their number grows."""
+    folders = {path.parent for path in MODULES} - {PACKAGE / "storage" / "migrations"}
+    counts = {name_of(folder): len(list(folder.glob("*.py"))) for folder in folders}
+    assert {name: count for name, count in counts.items() if count > MAX_MODULES} == {}
+
+
+def query_builders(tree: ast.Module) -> set[str]:
+    """The functions of a module that build a query with Peewee."""
+    return {
+        function.name
+        for function in tree.body
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in QUERY_BUILDERS
+    }
+
+
+def test_what_runs_with_a_request_is_a_statement_and_everything_else_peewee() -> None:
+    """Building a query takes ten times as long as executing it: only what a request never runs is built each time."""
+    modules = [*(PACKAGE / "storage" / "rows").glob("*.py"), PACKAGE / "storage" / "upkeep" / "purge.py"]
+    built = {f"{path.stem}.{name}" for path in modules for name in query_builders(tree_of(path))}
+    assert built == NOT_OF_REQUESTS
 
 
 def test_there_is_no_drawer() -> None:

@@ -207,6 +207,7 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert project["version"] == newest[1] == nextarget.__version__
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_every_file_of_the_package_and_none_besides(tmp_path: Path) -> None:
     """Pages, styles, the OpenAPI document and the migrations are no modules that an import would miss at once."""
     source, files = _checkout(tmp_path)
@@ -219,6 +220,7 @@ def test_a_wheel_holds_every_file_of_the_package_and_none_besides(tmp_path: Path
     assert any(name.startswith("nextarget/storage/migrations/") for name in files)
 
 
+@pytest.mark.slow
 def test_an_sdist_holds_what_a_wheel_is_made_of_and_neither_tests_nor_secrets(tmp_path: Path) -> None:
     """Some of the tests without the rest would run nowhere."""
     need(_isolation(), "setuptools is too old to build with here")

@@ -30,6 +30,7 @@ def test_every_database_is_new_and_can_be_dropped(postgres: Cluster) -> None:
         psycopg.connect(one)
 
 
+@pytest.mark.slow
 def test_what_was_committed_is_there_after_every_way_to_end(cluster: Cluster) -> None:
     """Shut down, immediately, or killed: the next start has every commit, at the same address."""
     cluster.execute("CREATE TABLE kept (n int)")
@@ -43,6 +44,7 @@ def test_what_was_committed_is_there_after_every_way_to_end(cluster: Cluster) ->
     assert cluster.execute("SELECT n FROM kept ORDER BY n") == [(0,), (1,), (2,)]
 
 
+@pytest.mark.slow
 def test_a_frozen_server_answers_nothing_until_it_is_thawed(cluster: Cluster) -> None:
     """Its port still accepts; that is what makes it worse than one that is gone."""
     cluster.freeze()
@@ -52,6 +54,7 @@ def test_a_frozen_server_answers_nothing_until_it_is_thawed(cluster: Cluster) ->
     assert cluster.execute("SELECT 1") == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_replica_that_was_cut_off_lacks_the_last_commits(cluster: Cluster) -> None:
     """Asynchronous replication: what came after the cut is lost, and the promoted replica takes writes."""
     cluster.execute("CREATE TABLE kept (n int)")
@@ -68,6 +71,7 @@ def test_a_replica_that_was_cut_off_lacks_the_last_commits(cluster: Cluster) -> 
         assert replica.execute("SELECT n FROM kept ORDER BY n") == [(1,), (3,)]
 
 
+@pytest.mark.slow
 def test_pgbouncer_shares_one_connection_among_clients(postgres: Cluster, postgres_url: str) -> None:
     """Two clients get the same server process in turn: transaction mode."""
     need_pgbouncer()
@@ -88,6 +92,7 @@ with Cluster() as cluster:
 """
 
 
+@pytest.mark.slow
 def test_a_server_does_not_outlive_whoever_started_it() -> None:
     """Nothing runs on when the run of the tests itself is killed."""
     need_postgres()
@@ -103,6 +108,7 @@ def test_a_server_does_not_outlive_whoever_started_it() -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_server() -> None:
     """Neither its directory nor its shared memory, even of one that was killed or frozen."""
     need_postgres()

@@ -1,1 +1,1 @@
-"""The terminal: one file for each group of commands. Nothing heavy is imported until a command runs."""
+"""The terminal: a file for every group of commands. Large packages are imported only when a command runs."""

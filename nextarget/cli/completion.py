@@ -1,7 +1,7 @@
-"""Completion for bash, zsh and fish: a script for each, its place, and the answer to what it asks.
+"""Completion for bash, zsh and fish: the scripts, where they are installed, and the words that they ask for.
 
-The script asks the program whose name was typed, which may be on no path, as in a virtual environment. Typer's own
-scripts ask the `nextarget` of the path, do nothing at the first Tab in zsh, and load Rich and pydantic with each.
+A script calls the program that the user typed, which may be outside of PATH, as in a virtual environment. Typer's own
+scripts call the `nextarget` in PATH, do nothing at the first Tab in zsh, and import Rich and pydantic at every Tab.
 """
 
 import os
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from typer.core import TyperGroup
 
 ASK = "--complete"
-"""What the scripts call the program with: then the shell's name, and the words up to the cursor, the last one begun."""
+"""The scripts call the program with this option, the shell's name, and the words up to the cursor. The last word is the
+one to complete; it may be empty."""
 _HELP = "Show this message and exit."
-_WHOLE = 10_000
-"""Characters, of which no sentence has more."""
+_NO_LIMIT = 10_000
+"""Characters: more than any sentence has."""
 FILES = 1
-"""The exit status that says: no words of ours; the names of files."""
+"""Exit status that tells the shell to complete names of files."""
 
 _BASH = """
 # nextarget for bash
@@ -70,7 +71,7 @@ _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def current_shell() -> str:
-    """The shell that this program was started from, else the person's own. Raises OperatorError for any other."""
+    """The shell that started this program, or else the user's login shell. Raises OperatorError for any other shell."""
     from shellingham import ShellDetectionFailure, detect_shell
 
     from nextarget.settings.shells import login_shell
@@ -90,9 +91,9 @@ def script(shell: str) -> str:
 
 
 def install(shell: str) -> None:
-    """Write the script where it belongs, and have the shell read it when it starts. Done twice, it is done once.
+    """Write the script, and let the shell read it when it starts. Calling it again changes nothing.
 
-    Raises OSError, or UnsafeFile where somebody else may have prepared a file.
+    Raises OSError, or UnsafeFile if another user may have put a file there.
     """
     from nextarget.settings import shells
     from nextarget.storage.engines.files import place_of, written_beside
@@ -100,7 +101,7 @@ def install(shell: str) -> None:
     path = {
         "bash": shells.data_folder() / "bash-completion/completions/nextarget",
         "zsh": shells.data_folder() / "nextarget/completion.zsh",
-        # Not `completions/`, which fish reads for programs on its path alone.
+        # Not in `completions/`: fish reads that folder only for programs in PATH.
         "fish": shells.fish_folder() / "conf.d/nextarget.fish",
     }[shell]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,7 @@ def install(shell: str) -> None:
 
 
 def _add_line(path: Path, line: str) -> None:
-    """Add it at the end of a file, of whose other bytes none changes, unless it is there."""
+    """Append a line to a file, unless the file has it already. Other bytes of the file do not change."""
     from nextarget.storage.engines.files import open_private
 
     try:
@@ -132,7 +133,7 @@ def _add_line(path: Path, line: str) -> None:
 
 
 def answer(program: "TyperGroup", arguments: list[str]) -> int:
-    """Print the words that may stand where the cursor is, in the form that a shell's script takes; the exit status."""
+    """Print the words that are possible at the cursor, in the format of the shell's script. Returns the exit status."""
     shell, *words = arguments
     found = _completed(program, words or [""])
     if found is None:
@@ -159,26 +160,26 @@ _FORMS = {"zsh": _for_zsh, "fish": _for_fish}
 
 
 def _completed(program: "TyperGroup", words: list[str]) -> list[tuple[str, str]] | None:
-    """Words, with what each means; None where the name of a file may stand.
+    """Possible words with a description; None where the name of a file is possible.
 
-    bash takes `--provider=google` for three words, zsh and fish for one.
+    bash sends `--provider=google` as three words, zsh and fish as one.
     """
     *before, begun = words
     before = [word for word in before if word != "="]
     begun = "" if begun == "=" else begun
     name = next((word for word in before if not word.startswith("-")), None)
     if name is None:
-        of_whom: Any = program
-    elif (of_whom := program.commands.get(name)) is None:
+        described: Any = program
+    elif (described := program.commands.get(name)) is None:
         return []
-    options = {option: parameter for parameter in of_whom.params for option in parameter.opts if option[0] == "-"}
-    asking, equals, _ = begun.partition("=")
-    awaited = options.get(asking if equals else before[-1] if before else "")
-    if awaited is not None and not awaited.is_flag:
-        joined = f"{asking}=" if equals else ""
-        return [(joined + value, "") for value in _values(awaited) if (joined + value).startswith(begun)]
+    options = {option: parameter for parameter in described.params for option in parameter.opts if option[0] == "-"}
+    option_name, equals, _ = begun.partition("=")
+    option_with_value = options.get(option_name if equals else before[-1] if before else "")
+    if option_with_value is not None and not option_with_value.is_flag:
+        joined = f"{option_name}=" if equals else ""
+        return [(joined + value, "") for value in _values(option_with_value) if (joined + value).startswith(begun)]
     found: Iterator[tuple[str, str]]
-    arguments = [parameter for parameter in of_whom.params if parameter.param_type_name == "argument"]
+    arguments = [parameter for parameter in described.params if parameter.param_type_name == "argument"]
     if name is None and not begun.startswith("-"):
         found = ((each, summary(command)) for each, command in program.commands.items() if not command.hidden)
     elif arguments and not begun.startswith("-"):
@@ -191,7 +192,7 @@ def _completed(program: "TyperGroup", words: list[str]) -> list[tuple[str, str]]
 
 def summary(command: Any) -> str:
     """The first sentence of a command's help."""
-    return str(command.get_short_help_str(_WHOLE))
+    return str(command.get_short_help_str(_NO_LIMIT))
 
 
 def _values(option: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""`check-config`: every setting, where it comes from and what is wrong with it."""
+"""`check-config`: shows every setting, where it comes from and what is wrong with it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,7 @@ from nextarget.model import Provider
 from nextarget.registry import PROVIDERS, display_name
 
 if TYPE_CHECKING:
-    from nextarget.cli.live import Answer
+    from nextarget.services.operator.live_checks import Answer
     from nextarget.settings import Values
 
 _COLUMNS = (Column("setting", 31), Column("value"), Column("source", 20))
@@ -34,7 +34,7 @@ def add(app: typer.Typer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """One setting as it is shown: a secret is masked, `value` is None when nothing is set and nothing is default."""
+    """A setting as it is shown, with secrets masked. `value` is None if the setting has neither value nor default."""
 
     name: str
     value: str | None
@@ -43,16 +43,15 @@ class _Setting:
 
 def check_config(
     live: Annotated[
-        bool, typer.Option("--live", help="Ask the database and Redis too; exit 1 when one does not answer.")
+        bool, typer.Option("--live", help="Check the database and Redis too; exit 1 when one does not answer.")
     ] = False,
     sandbox: SandboxOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show every setting, its value and its source; say what is wrong. Exit status 78 when anything is.
 
-    Secrets are masked, and what of a URL is not known to be harmless. Without a terminal one setting a line, fields
-    separated by tabs: name, value, source. What is wrong goes to standard error; with --json everything is in one
-    object.
+    Secrets are masked, and parts of URLs that may be secret. Without a terminal one setting a line, fields separated by
+    tabs: name, value, source. Problems go to standard error. With --json everything is in one object.
     """
     from nextarget.checking import checked, file_problems
 
@@ -66,9 +65,11 @@ def check_config(
         problems = error.problems
     else:
         if live and not problems:
-            from nextarget.cli.live import ask
+            from nextarget.services.operator.live_checks import ask
 
-            answers = list(ask(usable))
+            redis = usable.rate_limit_enabled and usable.rate_limit_storage_url.startswith("redis")
+            redis_url = usable.rate_limit_storage_url if redis else None
+            answers = list(ask(database_url=usable.database_url, redis_url=redis_url))
     settings = list(_settings(values))
     providers = {provider: _state(values, provider) for provider in PROVIDERS}
     if as_json:
@@ -98,7 +99,7 @@ def _settings(values: "Values") -> "list[_Setting]":
 
 
 def _written(default: object) -> str | None:
-    """A default as it would stand in `.env`; None when there is none."""
+    """A default as it would be written in `.env`; None if there is none."""
     if isinstance(default, tuple):
         return ",".join(map(str, default)) or None
     if isinstance(default, bool):

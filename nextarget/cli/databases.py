@@ -1,4 +1,4 @@
-"""`copy-db` and `backup`: what is kept, moved to another database or into a file."""
+"""`copy-db` and `backup`: copy the data into another database, or into a file."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from nextarget.cli import wiring
 from nextarget.cli.output import JsonOption, print_json, print_lines, progress_bar, say
 from nextarget.cli.wiring import SandboxOption
-from nextarget.errors import ConfigurationError, OperatorError
+from nextarget.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from nextarget.storage.engines.database import Database
@@ -44,27 +44,24 @@ def copy_db(
 ) -> None:
     """Copy a database into an empty one, and read every row back.
 
-    Stop the servers first: what they write to FROM meanwhile is not copied. TO takes everything or nothing, so that a
-    copy that failed or was stopped can simply be made again. Tokens of both kinds stay valid, with the same
-    JWT_SECRET_KEY.
+    Stop the servers first: what they write to FROM during the copy is not copied. TO gets all rows or none, so a copy
+    that failed or was stopped can be repeated. Access and refresh tokens stay valid with the same JWT_SECRET_KEY.
 
-    Prints each table with its number of rows, separated by a tab; with --json an object with "from", "to" and "rows".
+    Prints a line for every table: its name, a tab, and its number of rows. With --json, prints an object with "from",
+    "to" and "rows".
     """
-    from nextarget.storage.upkeep.copying import copy
-
     wiring.log_warnings()
+
+    from nextarget.services.operator.databases import copy
+
     databases = _database(source, "FROM"), _database(target, "TO")
-    try:
-        with progress_bar("Copying") as progress:
-            rows = copy(*databases, progress=progress)
-    finally:
-        for database in databases:
-            database.close()
+    with progress_bar("Copying") as progress:
+        copied = copy(*databases, progress=progress)
     if as_json:
-        print_json({"from": str(databases[0]), "to": str(databases[1]), "rows": rows})
+        print_json({"from": copied.source, "to": copied.target, "rows": copied.rows})
     else:
-        print_lines((table, str(count)) for table, count in rows.items())
-    say(f"Copied {sum(rows.values())} rows from {databases[0]} to {databases[1]}, and read each of them back.")
+        print_lines((table, str(count)) for table, count in copied.rows.items())
+    say(f"Copied {sum(copied.rows.values())} rows from {copied.source} to {copied.target}, and read each of them back.")
 
 
 def backup(
@@ -81,37 +78,33 @@ def backup(
 ) -> None:
     """Write a backup of the SQLite database into one file.
 
-    It is of the database that DATABASE_URL names, as of one moment, while servers go on; checked, and readable by its
-    owner alone. In a folder it is named nextarget-TIME.db, by the time in UTC. With --keep the newest N files of such
-    names stay there, and the others are removed once the new one is whole; nothing else is touched. To restore a
-    backup, stop the server and put the file in the place of the database. No setting but DATABASE_URL is needed.
-    PostgreSQL has `pg_dump` for this.
+    DATABASE_URL names the database; no other setting is read. Servers can go on meanwhile: the backup has the data of
+    one moment. It is checked, and only its owner can read it. In a folder, its name is nextarget-TIME.db, with the time
+    in UTC. With --keep, the newest N files with such names stay; older ones are removed once the new one is complete,
+    and no other file is touched. To restore a backup, stop the server and replace the database by the file. For
+    PostgreSQL use `pg_dump`.
 
-    Prints nothing; with --json an object with "database", "file", "bytes" and "removed", the files that were.
+    Prints nothing. With --json, prints an object with "database", "file", "bytes" and "removed", the removed files.
     """
-    from nextarget.storage.engines.addresses import database_at
-    from nextarget.storage.engines.sqlite import SqliteDatabase
-    from nextarget.storage.upkeep.backup import back_up, name_at, remove_older
-
-    path = Path(file).absolute()
-    in_folder = file.endswith("/") or path.is_dir()
-    if keep and not in_folder:
+    destination = Path(file).absolute()
+    into_folder = file.endswith("/") or destination.is_dir()
+    if keep and not into_folder:
         raise typer.BadParameter(f"{file} is not a folder.", param_hint="--keep")
+
+    from nextarget.settings import DatabaseSettings
+
+    url = wiring.load(DatabaseSettings, sandbox=sandbox).database_url
     wiring.log_warnings()
-    database = database_at(wiring.database_url(sandbox=sandbox))
-    if not isinstance(database, SqliteDatabase):
-        raise OperatorError(f"{database} is PostgreSQL. Back it up with `pg_dump --format=custom`.")
-    if in_folder:
-        path /= name_at(datetime.now(UTC))
-    size = back_up(database, path)
-    say(f"Backed up {database} to {path}: {size} bytes.")
-    removed = remove_older(database, path, keep=keep) if keep else []
+
+    from nextarget.services.operator.databases import back_up, remove_older_backups
+
+    made = back_up(url, destination, into_folder=into_folder, now=datetime.now(UTC))
+    say(f"Backed up {made.database} to {made.file}: {made.size} bytes.")
+    removed = [str(old) for old in remove_older_backups(made, keep=keep)] if keep else []
     for old in removed:
         say(f"Removed {old}.")
     if as_json:
-        print_json(
-            {"database": str(database), "file": str(path), "bytes": size, "removed": [str(old) for old in removed]}
-        )
+        print_json({"database": str(made.database), "file": str(made.file), "bytes": made.size, "removed": removed})
 
 
 def _database(url: str, argument: str) -> "Database":
@@ -122,9 +115,9 @@ def _database(url: str, argument: str) -> "Database":
 
     try:
         return database_at(TypeAdapter(DatabaseUrl).validate_python(url))
-    except ValidationError as error:  # which quotes the URL, and so perhaps a password
+    except ValidationError as error:  # its text may quote a password
         (found,) = error.errors(include_url=False, include_input=False)
         raise typer.BadParameter(str(found["ctx"]["error"]), param_hint=argument) from None
-    except ConfigurationError as error:  # which calls it by the setting
+    except ConfigurationError as error:  # it names the setting, and here the URL is an argument
         (problem,) = error.problems
         raise typer.BadParameter(f"{problem.problem} {problem.remedy}", param_hint=argument) from None

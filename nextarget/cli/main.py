@@ -1,4 +1,4 @@
-"""The program `nextarget`: its commands, and the one place where an error becomes a sentence and an exit status."""
+"""The program `nextarget`: its commands, and the place where an error becomes a sentence and an exit status."""
 
 import io
 import os
@@ -34,20 +34,20 @@ Examples:
 """
 
 
-_INSETS = 2
-"""Characters at the right that help leaves free."""
-_USUAL_LEAST = 50 + _INSETS
-"""Of a terminal for which Typer writes its help."""
+_MARGIN = 2
+"""Free columns at the right of help texts."""
+_TYPER_MIN_COLUMNS = 50 + _MARGIN
+"""Typer writes help for terminals of at least this width."""
 
 
 def _leave_room(formatter: Any) -> None:
-    """On a narrow terminal, names take at most half of a line; a longer one has a line to itself."""
-    if formatter.width < _USUAL_LEAST:
-        formatter.write_dl = partial(formatter.write_dl, col_max=formatter.width // 2 - 2 * _INSETS)
+    """On a narrow terminal, names take at most half of a line; a longer name gets a line of its own."""
+    if formatter.width < _TYPER_MIN_COLUMNS:
+        formatter.write_dl = partial(formatter.write_dl, col_max=formatter.width // 2 - 2 * _MARGIN)
 
 
 class Command(TyperCommand):
-    """One command, whose usage names an argument as its help does."""
+    """A command. Its usage line shows arguments as its help does: without braces."""
 
     def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
@@ -58,24 +58,24 @@ class Command(TyperCommand):
 
 
 class Program(typer.Typer):
-    """Whose commands are of the kind above."""
+    """Its commands are of the class `Command`."""
 
     def command(self, *names: str, **options: Any) -> Any:  # type: ignore[override]
         return super().command(*names, **({"cls": Command} | options))
 
 
 class Commands(TyperGroup):
-    """Runs a command, and says in a sentence why it failed."""
+    """Runs a command, and explains in a sentence why it failed."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """Help fits the terminal: Typer's own is never narrower than fifty columns."""
+        """Let help fit the terminal: Typer's own help is at least fifty columns wide."""
         columns = shutil.get_terminal_size().columns
-        if columns < _USUAL_LEAST:
-            options.setdefault("terminal_width", max(columns - _INSETS, 1))
+        if columns < _TYPER_MIN_COLUMNS:
+            options.setdefault("terminal_width", max(columns - _MARGIN, 1))
         return super().make_context(*arguments, **options)
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        with _explained():  # some options are commands
+        with _explained():  # options such as --install-completion run here, and can fail
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
@@ -89,14 +89,14 @@ class Commands(TyperGroup):
         super().format_options(ctx, formatter)
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
-        """Whole summaries: Typer's own would end in dots where a line has no room for them."""
+        """Show complete summaries: Typer cuts them where a line is too short."""
         with formatter.section("Commands"):
             formatter.write_dl([(each.name, summary(each)) for each in self.commands.values() if not each.hidden])
 
     def get_help_option(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         option = super().get_help_option(ctx)
         if option is not None:
-            option.default = False  # Typer's own None would be converted, and for that pydantic imported
+            option.default = False  # with None, Typer would import pydantic to convert the value
         return option
 
 
@@ -105,8 +105,8 @@ app = Program(
     help=f"Sign-in with {display_names()} for a mobile app.",
     epilog=_EPILOG,
     no_args_is_help=True,
-    add_completion=False,  # `completion` does it
-    rich_markup_mode=None,  # Rich would double the time that --help takes
+    add_completion=False,  # `completion` replaces it
+    rich_markup_mode=None,  # with Rich, --help would take twice as long
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -160,9 +160,9 @@ def options(
 
 
 def main() -> None:
-    """The console script. Always ends with SystemExit."""
+    """The console script. It always raises SystemExit."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # an email may hold what the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")  # an email may have letters that the encoding lacks
     try:
         if sys.argv[1:2] == [completion.ASK] and len(sys.argv) > 2:
             sys.exit(completion.answer(typer.main.get_group(app), sys.argv[2:]))
@@ -170,7 +170,7 @@ def main() -> None:
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        # Neither its text nor its traceback: either may quote what must not be shown.
+        # Text and traceback of the error are not shown: they may quote secrets.
         say(
             f"Internal error ({type(error).__name__}). This is a fault of nextarget: please report it. "
             "With PYTHONDEVMODE=1 in the environment, the same command shows where it happened."
@@ -180,7 +180,7 @@ def main() -> None:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Whatever goes wrong becomes a sentence, and typer.Exit with the exit status."""
+    """Turn errors into a sentence on standard error, and typer.Exit with the exit status."""
     try:
         yield
     except typer.BadParameter as error:
@@ -190,7 +190,7 @@ def _explained() -> Iterator[None]:
         _explain(error)
         raise typer.Exit(error.exit_status if isinstance(error, OperatorError) else 1) from None
     except BrokenPipeError:
-        _drop_output()  # whoever read it has seen enough: `nextarget list-users | head`
+        _drop_output()  # the reader has ended, as in `nextarget list-users | head`
         raise typer.Exit(0) from None
     except OSError as error:
         _drop_output()
@@ -201,7 +201,7 @@ def _explained() -> Iterator[None]:
 
 
 def _plain(message: str) -> str:
-    """What pydantic says of a value, for Typer, in the words of this program."""
+    """A message of pydantic about an option, in the words of this program."""
     for theirs, ours in (("Value error, ", ""), ("Input should be ", "It must be "), ("a valid integer", "a number")):
         message = message.replace(theirs, ours, 1)
     message = message.partition(", unable to parse")[0]
@@ -224,7 +224,7 @@ def _explain(error: NexTargetError) -> None:
 
 
 def _drop_output() -> None:
-    """Let the interpreter's last flush go nowhere, so that it does not fail again on the way out."""
+    """Send standard output to the null device: flushing it at the end of the program would fail again."""
     try:
         descriptor = sys.stdout.fileno()
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
-"""How results reach standard output: tab-separated lines, JSON when asked; tables for a terminal are in `tables`.
+"""Writes results to standard output: tab-separated lines, or JSON. `tables` writes tables for a terminal.
 
-What a database or a setting holds is shown, never interpreted, by whatever reads it: a terminal, a program that cuts
-lines at tabs, a spreadsheet. What would be is written as an escape, and a backslash as two, so that no text can pass
-for the escape of another. JSON holds the text itself.
+A text from the database or a setting must not control the program that reads it: a terminal, a spreadsheet, a program
+that splits lines at tabs. Characters that could do so are written as escapes. A backslash is written as two, so that
+an output can only mean one text. JSON has its own escapes.
 """
 
 import json
@@ -18,7 +18,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _MARKS = frozenset({"Mn", "Me"})
 _MOST_MARKS = 3
-"""On one letter. Scripts that need marks get by with so many."""
+"""Combining marks on one letter. Scripts that use such marks need no more."""
 _UNSEEN = frozenset(
     [chr(code) for code in (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180F, 0x2800, 0x3164, 0xFFA0, 0x1D159)]
     + [
@@ -27,26 +27,26 @@ _UNSEEN = frozenset(
         for code in range(first, last + 1)
     ]
 )
-"""What Python calls printable and nobody sees: fillers, joiners, and selectors of a variant."""
+"""Invisible characters that Python calls printable: fillers, joiners and variation selectors."""
 _CELL_ENDS = frozenset(',;"')
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def say(text: str) -> None:
-    """One line to the person at the terminal, on standard error."""
+    """Write one line for the user to standard error."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """The text with an escape for whatever is not seen, or moves or covers what is.
+    """The text with escapes for characters that are invisible, or that move or cover other text.
 
-    That is every control and format character, turns of direction among them, fillers that take no space or only
-    space, and combining marks that have nothing to stand on, or are piled up beyond the neighbouring lines.
+    These are control and format characters (also those that change the direction of writing), invisible fillers, and
+    combining marks without a letter or beyond three on one letter, which would cover the lines above and below.
     """
     if text.isascii() and text.isprintable() and "\\" not in text:
         return text
     shown = []
-    marks = _MOST_MARKS  # the first one would stand on what comes before the text
+    marks = _MOST_MARKS  # a mark at the beginning has no letter
     for char in text:
         marks = marks + 1 if unicodedata.category(char) in _MARKS else 0
         seen = char.isprintable() and char not in _UNSEEN and char != "\\" and marks <= _MOST_MARKS
@@ -55,10 +55,10 @@ def printable(text: str) -> str:
 
 
 def field(text: str) -> str:
-    """The text as a field of a tab-separated line, which a spreadsheet may be given to read.
+    """The text as a field of a tab-separated line, safe for a spreadsheet.
 
-    There a comma, a semicolon or a quote would begin another cell, and some signs at a cell's beginning a formula
-    (OWASP, CSV Injection).
+    In a spreadsheet, a comma, a semicolon or a quote can begin another cell, and some signs at the beginning of a cell
+    begin a formula (OWASP, CSV Injection).
     """
     shown = "".join(_escape(char) if char in _CELL_ENDS else char for char in printable(text))
     cell = shown.lstrip(" ")
@@ -77,9 +77,9 @@ def on_terminal() -> bool:
 
 
 def print_lines(rows: Iterable[Sequence[str]], *, own: bool = False) -> None:
-    """One line for each row, its fields separated by tabs, without a header.
+    """A line for every row, with tabs between its fields, without a header.
 
-    What the operator wrote, `own`, is trusted to be no formula: lists of his keep their commas.
+    With `own`, the operator wrote the text: it needs no protection against formulas, and commas of lists are kept.
     """
     write = printable if own else field
     for row in rows:
@@ -87,12 +87,12 @@ def print_lines(rows: Iterable[Sequence[str]], *, own: bool = False) -> None:
 
 
 def print_json(document: object) -> None:
-    """One JSON document, over several lines, in ASCII."""
+    """A JSON document on several lines, in ASCII."""
     print(_json(document, indent=2))
 
 
 def print_json_array(items: Iterable[Mapping[str, object]]) -> None:
-    """One JSON array, an item a line, each written as it is read."""
+    """A JSON array with one item on a line. An item is written as soon as it is read."""
     opening = "["
     for item in items:
         print(f"{opening}\n{_json(item)}", end="")
@@ -101,13 +101,13 @@ def print_json_array(items: Iterable[Mapping[str, object]]) -> None:
 
 
 def _json(document: object, *, indent: int | None = None) -> str:
-    # The one control character that JSON, when it is ASCII, leaves as it is.
+    # ASCII JSON escapes every control character but this one.
     return json.dumps(document, indent=indent).replace("\x7f", "\\u007f")
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, told how much of how much is done; nothing at all unless that is a terminal."""
+    """A progress bar on standard error, if that is a terminal. Call the result with the steps done and the total."""
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return

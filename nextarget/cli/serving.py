@@ -1,4 +1,4 @@
-"""`serve`, `init-db` and `purge`: the server and the file it keeps everything in."""
+"""`serve`, `init-db` and `purge`: run the server, and keep its database in order."""
 
 import sys
 from pathlib import Path
@@ -55,7 +55,7 @@ def serve(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, max=64, help="Processes that serve, instead of the setting WORKERS."),
+        typer.Option(metavar="N", min=1, max=64, help="Number of worker processes, instead of the setting WORKERS."),
     ] = None,
     sandbox: Annotated[
         bool,
@@ -64,11 +64,11 @@ def serve(
 ) -> None:
     """Run the server until Ctrl-C or SIGTERM.
 
-    Requests in flight are finished. With several workers, SIGHUP reads the settings again and replaces the workers, and
-    no request is lost.
+    Running requests are finished. With several workers, SIGHUP reads the settings again and replaces the workers; no
+    request is lost.
 
-    The database is created or migrated first. Log lines go to standard error: readable ones on a terminal, JSON
-    elsewhere, or as LOG_FORMAT says.
+    The database is created or migrated first. Log lines go to standard error: for people on a terminal, else as JSON,
+    or as LOG_FORMAT says.
     """
     given = {"HOST": host, "PORT": port, "WORKERS": workers}
     options = {name: str(value) for name, value in given.items() if value is not None}
@@ -77,7 +77,7 @@ def serve(
         raise ConfigurationError([SettingProblem("WORKERS", problem, "Leave out --workers, or --sandbox.")])
     values = wiring.find_values(sandbox=sandbox, options=options)
     settings = wiring.checked_settings(values)
-    with wiring.counting_together(settings.workers):
+    with wiring.shared_metrics(settings.workers):
         _serve(settings, values.warnings, options, sandbox=sandbox)
 
 
@@ -139,7 +139,7 @@ def _run_workers(settings: "Settings", options: "Mapping[str, str]", *, console:
 def _loop_factory() -> "Callable[[], AbstractEventLoop] | None":
     try:
         import uvloop
-    except ImportError:  # not made for this platform: asyncio's own loop does
+    except ImportError:  # not available on this platform: use asyncio's own loop
         return None
     return uvloop.new_event_loop
 
@@ -175,52 +175,49 @@ def init_db(
 ) -> None:
     """Create the database, or migrate it to this version.
 
-    Prints the name of each migration applied (with --check: pending), one a line. With --json an object with
-    "database" and "applied" (with --check: "pending").
+    Prints the names of the applied migrations (with --check: of the pending ones), one on a line. With --json, prints
+    an object with "database" and "applied" (with --check: "pending").
     """
-    # With --check, not even the sandbox's secrets are made up.
-    path = wiring.sandbox_database() if sandbox and check else None
-    url = None if path else wiring.load_settings(sandbox=sandbox).database_url
+    from nextarget.settings import DatabaseSettings
 
-    from nextarget.storage.engines.addresses import SQLITE, database_at
-    from nextarget.storage.upkeep.schema import migrate, pending
-
+    url = wiring.load(DatabaseSettings, sandbox=sandbox).database_url
     wiring.log_warnings()
-    database = database_at(url or f"{SQLITE}{path}")
-    try:
-        names = pending(database) if check else migrate(database)
-    finally:
-        database.close()
+
+    from nextarget.services.operator import databases
+
+    done = databases.pending(url) if check else databases.migrate(url)
     if as_json:
-        print_json({"database": str(database), "pending" if check else "applied": names})
+        print_json({"database": done.database, "pending" if check else "applied": done.names})
     else:
-        print_lines([name] for name in names)
-    count = f"{len(names)} migration{'s' if len(names) != 1 else ''}"
-    if not names:
-        say(f"{database} is up to date.")
+        print_lines([name] for name in done.names)
+    count = f"{len(done.names)} migration{'s' if len(done.names) != 1 else ''}"
+    if not done.names:
+        say(f"{done.database} is up to date.")
     elif check:
         sys.stdout.flush()
-        say(f"{count} pending in {database}. Run `{wiring.init_db_command(sandbox=sandbox)}`.")
+        say(f"{count} pending in {done.database}. Run `{wiring.init_db_command(sandbox=sandbox)}`.")
         raise typer.Exit(1)
     else:
-        did = "Created" if names[0].startswith("0001_") else "Migrated"
-        say(f"{did} {database}: {count} applied.")
+        say(f"{'Created' if done.created else 'Migrated'} {done.database}: {count} applied.")
 
 
 def purge(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
-    """Delete what is over: old logins, nonces, sessions, events.
+    """Delete expired data: old logins, nonces, sessions, events.
 
-    That is used logins and nonces, expired sessions, and events older than AUDIT_RETENTION_DAYS; failed sign-ins go
-    after a week.
+    These are used logins and nonces, expired sessions, and events older than AUDIT_RETENTION_DAYS; failed sign-ins are
+    deleted after a week.
 
-    The server does the same every ten minutes or so. It goes in small batches with pauses between them, so it may run
-    beside servers and other purges. Prints how many rows were deleted; with --json an object with "deleted".
+    The server does the same about every ten minutes. Rows are deleted in small batches with pauses, so servers and
+    other purges can run meanwhile. Prints how many rows were deleted; with --json, an object with "deleted".
     """
-    with wiring.opened(sandbox=sandbox) as runtime:
+    from nextarget.settings import PurgeSettings
+
+    settings = wiring.load(PurgeSettings, sandbox=sandbox)
+    with wiring.opened(settings, sandbox=sandbox) as database:
         from nextarget.services.purging import due, purge_here
 
-        database, now, days = runtime.database, runtime.clock(), runtime.settings.audit_retention_days
-        # Counting may take long, and only the bar has use for it.
+        now, days = wiring.now(), settings.audit_retention_days
+        # Only the progress bar needs the total, and counting can take long.
         total = database.read_now(due, now=now, audit_days=days) if sys.stderr.isatty() else 0
         done = 0
         with progress_bar("Deleting") as progress:

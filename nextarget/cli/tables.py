@@ -1,7 +1,7 @@
-"""Tables for people, as wide as their terminal, written in parts as the rows are read.
+"""Tables for a terminal, in its width. Rows are written in parts, as they are read.
 
-Nothing is left out for want of room, and no id is shortened: what is copied from a table is what other commands take.
-Rich's own tables drop columns that have no room, and take several times as long as their rows take to read.
+No column is left out and no id is shortened, so that an id can be copied from a table into another command. Rich's
+tables drop columns for which there is no room, and take several times as long as reading the rows.
 """
 
 import shutil
@@ -13,17 +13,17 @@ from itertools import islice, zip_longest
 from nextarget.cli.output import printable
 
 ROWS_AT_ONCE = 200
-"""So many are in memory, and are written at once."""
+"""Rows that are in memory and written together."""
 _USUAL_SIZE = (80, 24)
-"""Of a terminal that does not tell its own."""
+"""Columns and lines, if the terminal does not report its size."""
 _INDENT = "  "
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. One without `width` (in characters) shares what the others leave, which is to be `least`.
+    """A column of a table. `width` is in characters. Columns without it share the remaining width, and need `least`.
 
-    One that may go `below` gets a line of its own, under the other columns, where they need its room.
+    With `below`, the column may move to a line of its own under the others, if the terminal is too narrow.
     """
 
     title: str
@@ -37,8 +37,8 @@ class Column:
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """A table of rows; where the terminal has no room for one, a line for each cell, with its column's title. Without
-    any row it is the sentence `empty`."""
+    """A table of rows; on a very narrow terminal, a line for every cell, with its column's title. If there are no rows,
+    the sentence `empty`."""
     total = shutil.get_terminal_size(_USUAL_SIZE).columns
     layout = _Lines.fitting(columns, total) or _Cells([column.title for column in columns], total)
     remaining = iter(rows)
@@ -52,7 +52,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, emp
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Names and values, a line for each; a value that has no room beside its name is below it."""
+    """Names and values, a pair on a line. A value that does not fit beside its name is on the next line."""
     total = shutil.get_terminal_size(_USUAL_SIZE).columns
     _write(_Cells([name for name, _ in facts], total).shown([printable(value) for _, value in facts], apart=False))
 
@@ -62,8 +62,8 @@ def _write(*parts: str) -> None:
 
 
 class _Lines:
-    """A line for each row, and one for each of its cells that go below. A first cell too wide for its column has a line
-    to itself, before the others of its row; any other is folded."""
+    """A line for every row, and one for every cell that moves below. If the first cell is too wide for its column, it
+    has a line of its own before the other cells; other cells are folded."""
 
     def __init__(self, columns: Sequence[Column], below: Sequence[bool], total: int) -> None:
         self._titles = [column.title for column in columns]
@@ -76,7 +76,7 @@ class _Lines:
 
     @classmethod
     def fitting(cls, columns: Sequence[Column], total: int) -> "_Lines | None":
-        """The first that fits: all columns in one line, or some of them below."""
+        """The first layout that fits the terminal: all columns on one line, or some of them below; else None."""
         for below in ([False] * len(columns), [column.below for column in columns]):
             beside = [column.needs for column, moved in zip(columns, below, strict=True) if not moved]
             widest = max((column.needs for column, moved in zip(columns, below, strict=True) if moved), default=0)
@@ -100,8 +100,8 @@ class _Lines:
 
 
 class _Cells:
-    """A line for each cell, behind its title. A cell that has no room there is on the line below, and whatever is wider
-    than the terminal is left to it: whoever copies an id gets no line break with it."""
+    """A line for every cell, after its column's title. A cell that does not fit is on the next line. A cell that is
+    wider than the terminal gets no line break, so that an id can be copied."""
 
     def __init__(self, titles: Sequence[str], total: int) -> None:
         self._titles = titles
@@ -126,7 +126,7 @@ def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _fold(text: str, width: int) -> list[str]:
-    """The text in pieces that fit into a column."""
+    """The text, split into pieces that fit into the column."""
     if text.isascii():
         return [text] if len(text) <= width else [text[at : at + width] for at in range(0, len(text), width)]
     from rich.cells import chop_cells
@@ -135,7 +135,7 @@ def _fold(text: str, width: int) -> list[str]:
 
 
 def _width(text: str) -> int:
-    """How many places of a terminal it takes: letters of some scripts take two, marks on a letter none."""
+    """The columns that a text takes on a terminal: letters of some scripts take two, combining marks none."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len

@@ -1,9 +1,6 @@
-"""Commands about users: list, show, deactivate, activate, delete, end their sessions."""
+"""Commands about users: list, show, deactivate, activate and delete them, and end their sessions."""
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,18 +16,17 @@ from nextarget.cli.output import (
 )
 from nextarget.cli.provider_names import ProviderName
 from nextarget.cli.tables import Column, print_facts, print_table
-from nextarget.cli.wiring import SandboxOption, opened
+from nextarget.cli.wiring import SandboxOption, now, opened
 from nextarget.errors import OperatorError
-from nextarget.model import AuditEvent, Millis, Provider, Session, User, iso_time
+from nextarget.model import AuditEvent, Session, User, iso_time
 
 if TYPE_CHECKING:
-    from nextarget.storage.engines.database import Connection, Database
+    from nextarget.services.operator.users import UserRecord
 
 UserArgument = Annotated[
     str, typer.Argument(metavar="USER", help="A user's id, or email if only one user has it, in whatever case.")
 ]
 
-_PAGE = 500
 _LIST_COLUMNS = (
     Column("email", least=44),
     Column("provider", 8),
@@ -107,73 +103,33 @@ def list_users(
     line, without a header, fields separated by tabs: id, email, provider, "verified" or "unverified", "active" or
     "inactive", time of creation. With --json one array.
     """
-    with opened(sandbox=sandbox) as runtime:
-        found = islice(
-            _every_user(
-                runtime.database, newest=newest, provider=provider, inactive=inactive, email=email, limit=limit
-            ),
-            limit,
-        )
+    with opened(sandbox=sandbox) as database:
+        from nextarget.services.operator import users as operator_users
+
+        wanted = operator_users.UserFilter(provider, inactive, email)
+        found = operator_users.list_users(database, wanted, newest=newest, limit=limit)
         if as_json:
             print_json_array(user.profile() for user in found)
         elif on_terminal():
             print_table(
                 _LIST_COLUMNS,
                 ((u.email, u.provider, _state(u), iso_time(u.created_at)[:10], u.id) for u in found),
-                empty="No user is such." if provider or inactive or email else "There are no users.",
+                empty="No user fits these options." if wanted else "There are no users.",
             )
         else:
             print_lines((u.id, u.email, u.provider, _verified(u), _state(u), iso_time(u.created_at)) for u in found)
 
 
-def _every_user(
-    database: "Database",
-    *,
-    newest: bool,
-    provider: Provider | None,
-    inactive: bool,
-    email: str | None,
-    limit: int | None,
-) -> Iterator[User]:
-    """Page after page; only one is in memory."""
-    from nextarget.storage.rows import users
-
-    size = min(limit or _PAGE, _PAGE)
-    after: User | None = None
-    while found := database.read_now(
-        users.page, after=after, size=size, newest=newest, provider=provider, inactive=inactive, email=email
-    ):
-        yield from found
-        if len(found) < size:
-            return
-        after = found[-1]
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """A user with what surrounds it."""
-
-    user: User
-    sessions: list[Session]
-    events: list[AuditEvent]
-
-
-def _read_record(db: "Connection", id_or_email: str, now: Millis) -> _Record:
-    from nextarget.services import accounts
-    from nextarget.storage.rows import audit, sessions
-
-    user = accounts.find_one(db, id_or_email)
-    return _Record(user, sessions.of_user(db, user.id, standing_at=now), audit.latest_of_user(db, user.id))
-
-
 def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
-    """Show a user: profile, sessions that stand, latest events.
+    """Show a user: profile, active sessions, latest events.
 
-    Without a terminal one fact a line: its name, a tab, its value; sessions as
-    "session", id, time of creation, time of expiry, label; events as "event", time, name, detail.
+    Without a terminal one fact a line: its name, a tab, its value. A session is a line with "session", id, time of
+    creation, time of expiry and label; an event is a line with "event", time, name and detail.
     """
-    with opened(sandbox=sandbox) as runtime:
-        record = runtime.database.read_now(_read_record, user, runtime.clock())
+    with opened(sandbox=sandbox) as database:
+        from nextarget.services.operator import users as operator_users
+
+        record = operator_users.record_of(database, user, now=now())
     if as_json:
         events = [_event_document(event) for event in record.events]
         sessions = [_session_document(session) for session in record.sessions]
@@ -195,7 +151,7 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
         return
     print_facts(facts)
     print()
-    print_table(_SESSION_COLUMNS, standing, empty="No session stands.")
+    print_table(_SESSION_COLUMNS, standing, empty="There is no active session.")
     print()
     events_shown = ((iso_time(event.at), event.event, event.detail or "") for event in record.events)
     print_table(_EVENT_COLUMNS, events_shown, empty="No event is on record.")
@@ -204,7 +160,7 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
 def deactivate_user(user: UserArgument, sandbox: SandboxOption = False) -> None:
     """Deactivate a user: end every session, refuse sign-ins.
 
-    Both hold from the next request on, until the user is activated.
+    This takes effect with the next request, and lasts until the user is activated.
     """
     _set_active(user, sandbox=sandbox, active=False)
 
@@ -215,50 +171,27 @@ def activate_user(user: UserArgument, sandbox: SandboxOption = False) -> None:
 
 
 def _set_active(id_or_email: str, *, sandbox: bool, active: bool) -> None:
-    with opened(sandbox=sandbox) as runtime:
-        found = runtime.database.read_now(_find, id_or_email)
-        user = runtime.database.write_now(_switch, found.id, active, runtime.clock())
+    with opened(sandbox=sandbox) as database:
+        from nextarget.services.operator import users as operator_users
+
+        before = operator_users.set_active(database, id_or_email, active=active, now=now())
     state = "active" if active else "inactive"
-    if user.is_active == active:
-        say(f"{_named(user)} was {state} already.")
+    if before.is_active == active:
+        say(f"{_named(before)} was {state} already.")
     else:
-        say(f"{_named(user)} is {state} now{'' if active else '; every session has ended'}.")
-
-
-def _find(db: "Connection", id_or_email: str) -> User:
-    """In a transaction of its own: no index knows an email in whatever case, and nobody should wait to write for it.
-    What is done then, is done to the id."""
-    from nextarget.services import accounts
-
-    return accounts.find_one(db, id_or_email)
-
-
-def _switch(db: "Connection", user_id: str, active: bool, now: Millis) -> User:
-    """Returns the user as it was before."""
-    from nextarget.services import accounts
-
-    user = accounts.find_one(db, user_id)
-    if user.is_active != active:
-        accounts.set_active(db, user, active=active, now=now)
-    return user
+        say(f"{_named(before)} is {state} now{'' if active else '; every session has ended'}.")
 
 
 def revoke_sessions(user: UserArgument, sandbox: SandboxOption = False) -> None:
     """End every session of a user: each device signs in again.
 
-    Holds from the next request on.
+    This takes effect with the next request.
     """
-    with opened(sandbox=sandbox) as runtime:
-        found = runtime.database.read_now(_find, user)
-        ended = runtime.database.write_now(_revoke_sessions, found.id, runtime.clock())
+    with opened(sandbox=sandbox) as database:
+        from nextarget.services.operator import users as operator_users
+
+        found, ended = operator_users.end_sessions(database, user, now=now())
     say(f"{_named(found)}: {ended} session{'s' if ended != 1 else ''} ended.")
-
-
-def _revoke_sessions(db: "Connection", user_id: str, now: Millis) -> int:
-    from nextarget.services import accounts
-    from nextarget.services.sessions import end_all
-
-    return end_all(db, accounts.find_one(db, user_id), now=now)
 
 
 def delete_user(
@@ -266,25 +199,21 @@ def delete_user(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     sandbox: SandboxOption = False,
 ) -> None:
-    """Delete a user and every session. Whoever signs in with the same account later is a new user.
+    """Delete a user and every session. A later sign-in with the same account makes a new user.
 
     Asks first; without a terminal to ask on, --yes is needed.
     """
-    with opened(sandbox=sandbox) as runtime:
-        record = runtime.database.read_now(_read_record, user, runtime.clock())
+    with opened(sandbox=sandbox) as database:
+        from nextarget.services.operator import users as operator_users
+
+        record = operator_users.record_of(database, user, now=now())
         if not yes:
             _ask(record)
-        runtime.database.write_now(_delete, record.user.id, runtime.clock())
+        operator_users.delete(database, record.user.id, now=now())
     say(f"{_named(record.user)} is deleted.")
 
 
-def _delete(db: "Connection", user_id: str, now: Millis) -> None:
-    from nextarget.services import accounts
-
-    accounts.delete(db, accounts.find_one(db, user_id), now=now)
-
-
-def _ask(record: _Record) -> None:
+def _ask(record: "UserRecord") -> None:
     if not sys.stdin.isatty():
         raise OperatorError("Nothing was deleted: there is no terminal to ask on. Add --yes to delete without asking.")
     count = len(record.sessions)

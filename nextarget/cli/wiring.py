@@ -1,4 +1,4 @@
-"""From options to settings to an open database: how every command begins."""
+"""How a command begins: it reads its options, its settings, and opens the database."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -16,12 +16,14 @@ from nextarget.cli.output import say
 from nextarget.errors import ConfigurationError, SchemaError, SettingProblem
 
 if TYPE_CHECKING:
-    from nextarget.runtime import Runtime
-    from nextarget.settings import Settings, Value, Values
+    from nextarget.model import Millis
+    from nextarget.settings import DatabaseSettings, Settings, Value, Values
     from nextarget.storage.engines.database import Database
 
+S = TypeVar("S", bound="DatabaseSettings")
+
 ADDRESS_FILE = "nextarget-sandbox.address.json"
-"""Where the sandbox of a folder listened last. Tokens name their issuer, so other commands must know it."""
+"""Has the address where the folder's sandbox last listened. It is the issuer of tokens, so other commands need it."""
 
 SandboxOption = Annotated[
     bool, typer.Option("--sandbox", help="Work on the sandbox of this folder, which `serve --sandbox` runs.")
@@ -29,11 +31,11 @@ SandboxOption = Annotated[
 
 
 def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Values":
-    """What the settings are, unchecked; `options` win.
+    """The settings as they are found, not checked. `options` come first.
 
-    In the sandbox it makes up every setting that it depends on, whatever the environment and `.env` say; a warning
-    names those that it passes over. Without `options` its host and port are those that it was last served on. Raises
-    ConfigurationError when there can be no sandbox.
+    The sandbox makes up the settings that it depends on, and a warning names settings of the environment and `.env`
+    that it does not use. Without `options`, its host and port are those of the last `serve --sandbox`. Raises
+    ConfigurationError where a sandbox is not allowed.
     """
     from nextarget.settings import Value, read_values
 
@@ -46,43 +48,64 @@ def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "
     return _sandbox_values(directory, fixed)
 
 
-def load_settings(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Settings":
-    """The checked settings. Raises ConfigurationError with every problem, after saying what looks like a typo."""
-    return checked_settings(find_values(sandbox=sandbox, options=options))
-
-
 def checked_settings(values: "Values") -> "Settings":
-    """As `load_settings`, of what was found."""
+    """Every setting, for the server. Raises ConfigurationError with every problem."""
     from nextarget.checking import checked
+
+    _ignore_metrics_folder()
+    with _warnings_beside_problems(values):
+        return checked(values)
+
+
+def load(subset: "type[S]", *, sandbox: bool) -> "S":
+    """The settings that a command reads. Raises ConfigurationError with every problem with these settings.
+
+    In the sandbox, commands on the database need no setting that it makes up. Nor does it make up secrets before there
+    is a database.
+    """
+    from nextarget.checking import checked_subset
+    from nextarget.settings import TokenSettings, Value, read_values
+
+    _ignore_metrics_folder()
+    if not sandbox:
+        values = find_values(sandbox=False)
+    elif issubclass(subset, TokenSettings):
+        if not (path := sandbox_database()).exists():
+            raise _no_database(path, sandbox=True)
+        values = find_values(sandbox=True)
+    else:
+        from nextarget.storage.engines.addresses import SQLITE
+
+        url = f"{SQLITE}{sandbox_database()}"
+        values = read_values(Path.cwd(), fixed={"DATABASE_URL": Value(url, "sandbox")})
+    with _warnings_beside_problems(values):
+        return checked_subset(values, subset)
+
+
+def _ignore_metrics_folder() -> None:
+    """Ignore a folder for metrics that the environment names: `serve` names one itself when it has several workers.
+    Call it before the metrics are imported."""
     from nextarget.settings import share_metrics
 
-    share_metrics(None)  # whatever the environment names: `serve` alone shares, once it knows of several workers
+    share_metrics(None)
+
+
+@contextlib.contextmanager
+def _warnings_beside_problems(values: "Values") -> Iterator[None]:
+    """When settings are wrong, show the warnings too: a misspelt name may be the reason why a setting is missing."""
     try:
-        return checked(values)
+        yield
     except ConfigurationError:
         for warning in values.warnings:
             say(f"Warning: {warning}")
         raise
 
 
-def database_url(*, sandbox: bool) -> str:
-    """Where the database is, for a command that needs no other setting. Makes up nothing, and raises
-    ConfigurationError for what is wrong with that setting alone."""
-    if sandbox:
-        from nextarget.storage.engines.addresses import SQLITE
-
-        return f"{SQLITE}{sandbox_database()}"
-    from nextarget.settings import share_metrics
-
-    share_metrics(None)
-    return find_values(sandbox=False).database_url()
-
-
 @contextlib.contextmanager
-def counting_together(workers: int) -> Iterator[None]:
-    """A folder in which several workers count together, empty and theirs alone, for as long as they serve.
+def shared_metrics(workers: int) -> Iterator[None]:
+    """A temporary folder in which several workers keep their metrics together, until they end.
 
-    Nothing that counts may have been imported before.
+    The metrics must not be imported before.
     """
     if workers == 1:
         yield
@@ -94,31 +117,41 @@ def counting_together(workers: int) -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == own:  # and not a worker that ends
+        if os.getpid() == own:  # not in a worker, which is a fork of this process
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def opened(*, sandbox: bool) -> Iterator["Runtime"]:
-    """Everything that a command on users needs. Raises SchemaError unless the database is there and up to date."""
-    if sandbox and not (path := sandbox_database()).exists():
-        raise _no_database(path, sandbox=True)
-    settings = load_settings(sandbox=sandbox)
+def opened(settings: "DatabaseSettings | None" = None, *, sandbox: bool) -> Iterator["Database"]:
+    """The database of the settings, which are read unless they are given. It is closed at the end.
 
-    from nextarget.runtime import Runtime
-    from nextarget.telemetry import configure_logging
+    Raises ConfigurationError, or SchemaError unless the database exists and has every migration.
+    """
+    from nextarget.settings import DatabaseSettings
 
-    configure_logging(level=settings.log_level, console=logs_to_console(settings), colors=in_colors())
-    runtime = Runtime(settings)
+    if settings is None:
+        settings = load(DatabaseSettings, sandbox=sandbox)
+
+    from nextarget.storage.engines.addresses import database_at
+
+    log_warnings()
+    database = database_at(settings.database_url)
     try:
-        _demand_schema(runtime.database, sandbox=sandbox)
-        yield runtime
+        _demand_schema(database, sandbox=sandbox)
+        yield database
     finally:
-        runtime.database.close()
+        database.close()
+
+
+def now() -> "Millis":
+    """The time for what a command does."""
+    from nextarget.runtime import utc_now
+
+    return utc_now()
 
 
 def sandbox_database() -> Path:
-    """Where the sandbox of this folder keeps its database. Makes up nothing, unlike the settings of the sandbox."""
+    """The database of this folder's sandbox. Creates no file, and reads no settings but ENVIRONMENT."""
     from nextarget.sandbox.workspace import DATABASE_FILE
     from nextarget.settings import read_values
 
@@ -127,19 +160,19 @@ def sandbox_database() -> Path:
 
 
 def logs_to_console(settings: "Settings") -> bool:
-    """Whether log lines are for a person rather than for a program."""
+    """Whether log lines are written for people, and not as JSON."""
     return settings.log_format == "console" or (settings.log_format is None and sys.stderr.isatty())
 
 
 def in_colors() -> bool:
-    """Whether log lines for a person may have colours: on a terminal, unless the person wants none."""
+    """Whether log lines have colours: on a terminal, unless the user asks for none."""
     from nextarget.settings.shells import wants_no_color
 
     return sys.stderr.isatty() and not wants_no_color()
 
 
 def log_warnings() -> None:
-    """For a command that reads no setting of logs: what is worth a warning goes to standard error."""
+    """Log warnings and errors to standard error. Only `serve` reads the settings of logs."""
     from nextarget.telemetry import configure_logging
 
     configure_logging(level="warning", console=sys.stderr.isatty(), colors=in_colors())
@@ -150,10 +183,10 @@ def init_db_command(*, sandbox: bool) -> str:
 
 
 def remember_address(host: str, port: int) -> None:
-    """Keep where the sandbox of this folder listens, for the other commands. Raises UnsafeFile."""
+    """Store the address of this folder's sandbox for the other commands. Raises UnsafeFile."""
     from nextarget.storage.engines.files import place_of, written_beside
 
-    with contextlib.suppress(OSError):  # then they go by the settings HOST and PORT
+    with contextlib.suppress(OSError):  # the other commands then use the settings HOST and PORT
         path = place_of(Path(ADDRESS_FILE))
         with written_beside(path, json.dumps({"HOST": host, "PORT": str(port)})) as part:
             part.replace(path)
@@ -182,12 +215,12 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
     made_up = sandbox_values(directory, host, int(port))
     for name in TEAMS_OWN & outside.found.keys():
         del made_up[name]
-    # Found first, an empty value hides a setting and what is wrong with it.
+    # An empty value in `fixed` hides the setting of the environment, with its mistakes.
     inside = made_up | dict.fromkeys(unused(), "")
     values = read_values(directory, fixed={**fixed, **{n: Value(text, "sandbox") for n, text in inside.items()}})
     for name in unused():
         del values.found[name]
-    values.warnings += _passed_over(outside, inside, fixed)
+    values.warnings += _warn_of_unused_settings(outside, inside, fixed)
     if "JWT_PRIVATE_KEY_FILE" in values.found:
         values.warnings.append(
             "The sandbox lets anybody in, and signs with JWT_PRIVATE_KEY_FILE: name a key that nothing else trusts."
@@ -195,8 +228,10 @@ def _sandbox_values(directory: Path, fixed: "Mapping[str, Value]") -> "Values":
     return values
 
 
-def _passed_over(outside: "Values", inside: Mapping[str, str], fixed: "Mapping[str, Value]") -> Iterator[str]:
-    """Which settings of the operator's the sandbox does not go by, in one sentence, if there are any."""
+def _warn_of_unused_settings(
+    outside: "Values", inside: Mapping[str, str], fixed: "Mapping[str, Value]"
+) -> Iterator[str]:
+    """A sentence that names the settings which the sandbox does not use, if there are any."""
     given = {name for name, value in outside.found.items() if name in inside and value.text != inside[name]}
     given |= {name for problem in outside.problems if (name := problem.setting.removesuffix("_FILE")) in inside}
     if names := [name for name in inside if name in given - fixed.keys()]:
@@ -204,7 +239,7 @@ def _passed_over(outside: "Values", inside: Mapping[str, str], fixed: "Mapping[s
 
 
 def _refuse_production(values: "Values") -> None:
-    """A word that is none may have been meant for it. Raises ConfigurationError."""
+    """Refuse the sandbox in production, and where ENVIRONMENT may be a misspelt "production"."""
     if "ENVIRONMENT" in values.found and values.word("ENVIRONMENT") is None:
         problem = "is neither development nor production."
         raise ConfigurationError([SettingProblem("ENVIRONMENT", problem, "Write development, or leave it out.")])

@@ -1,14 +1,16 @@
-"""Sessions: opened when somebody signs in, looked up behind every access token, kept alive by refreshing, ended."""
+"""Sessions: begun by a sign-in, looked up for every access token, continued by refresh tokens, and ended."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
 from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User, iso_time
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, sessions, users
-from nextarget.storage.rows.sessions import Asked, Move
+from nextarget.storage.rows.refreshing import REFRESH, RefreshRequest, Verdict
+from nextarget.storage.rows.sessions import Asked
 from nextarget.telemetry import get_logger, metrics, request_id
 from nextarget.tokens import refresh
 from nextarget.tokens.access import AccessTokens
@@ -17,13 +19,14 @@ from nextarget.tokens.refresh import NEW_SESSION, Advance, Decision, Keep, Refre
 
 DAY_MS = 24 * 3600 * 1000
 ABSOLUTE_DAYS = 180
-"""However often it is refreshed, a session ends so long after the sign-in."""
+"""A session ends so many days after its sign-in, however often it is refreshed."""
 
 _ADVANCED: dict[str | None, metrics.Refreshed] = {
     None: "rotated",
     "refresh_recovered": "recovered",
     "session_rewound": "rewound",
 }
+"""The outcome of an `Advance` for the metrics, by its event."""
 log = get_logger()
 
 
@@ -39,33 +42,14 @@ class SessionRules:
 
 @dataclass(frozen=True, slots=True)
 class SignedInUser:
-    """Whose access token a request carries, and the session it belongs to."""
+    """The user and the session of a request's access token."""
 
     user: User
     session_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Moved:
-    """What a refresh led to: the generation to hand out, or none when the token was reused and the session ended."""
-
-    user: User
-    session: Session
-    generation: int | None
-    outcome: metrics.Refreshed
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Presented:
-    """A refresh token, the request it came with, and when. Each is its own, whatever it says."""
-
-    token: RefreshToken
-    request_id: str | None
-    now: Millis
-
-
 class Sessions:
-    """`clock` gives UTC milliseconds."""
+    """The service for sessions. `clock` returns UTC milliseconds."""
 
     def __init__(
         self,
@@ -82,7 +66,7 @@ class Sessions:
         self._clock = clock
 
     def new(self, user_id: str, *, label: str | None, now: Millis) -> Session:
-        """A session that begins now; it exists once it is stored."""
+        """A new session, which is not stored yet."""
         return Session(
             id=str(uuid.uuid4()),
             user_id=user_id,
@@ -95,7 +79,7 @@ class Sessions:
         )
 
     def access_token(self, session: Session, now: Millis, *, lifetime: int | None = None) -> AccessToken:
-        """An access token for a session, for `lifetime` seconds if that is not the usual."""
+        """An access token for a session. `lifetime` is in seconds, and is the configured one by default."""
         return self._tokens.mint(
             user_id=session.user_id, session_id=session.id, now=now, lifetime=lifetime or self._rules.access_lifetime
         )
@@ -103,23 +87,23 @@ class Sessions:
     def pair(
         self, user: User, session: Session, now: Millis, *, generation: int | None = None, lifetime: int | None = None
     ) -> TokenPair:
-        """Both tokens of a session; the refresh token is its current one unless another `generation` is named."""
+        """Both tokens of a session. The refresh token is of this `generation`, or of the current one by default."""
         token = RefreshToken(session.id, generation or session.generations.current)
         access = self.access_token(session, now, lifetime=lifetime)
         return TokenPair(user, session, access, refresh.mint(self._keyring, token))
 
     async def authenticate(self, token: str) -> SignedInUser:
-        """Whose access token this is. Raises InvalidToken when it, its session or its user no longer stands."""
+        """The user of an access token. Raises InvalidToken when the token, session or user is not valid any more."""
         now = self._clock()
         claims = self._tokens.verify(token, now)
         asked = Asked(claims.session_id, claims.user_id, now)
-        user = await self._database.read_together(sessions.users_of, asked)
+        user = await self._database.read_batched(sessions.USER_OF, asked)
         if user is None or not user.is_active:
             raise InvalidToken(note="session or user ended")
         return SignedInUser(user, claims.session_id)
 
     def presented(self, text: str) -> RefreshToken | None:
-        """What a refresh token says, whether its session stands or not; None when its MAC is not ours."""
+        """What a refresh token says, without looking at its session. None when the MAC is not ours."""
         return refresh.read(self._keyring, text)
 
     async def refresh(self, token: RefreshToken | None) -> TokenPair:
@@ -128,66 +112,39 @@ class Sessions:
             metrics.count_refresh("refused")
             raise InvalidGrant(note="refresh token malformed or not ours")
         now = self._clock()
-        moved = await self._database.write_together(self._move_on, _Presented(token, request_id.get(), now))
-        metrics.count_refresh(moved.outcome if moved else "refused")
-        if moved is None:
+        request = RefreshRequest(token.session_id, partial(self._judge, token, now), now, request_id.get())
+        refreshed = await self._database.write_batched(REFRESH, request)
+        if refreshed is None:
+            metrics.count_refresh("refused")
             raise await self._database.read(_why_ended, token.session_id, now=now)
-        if moved.generation is None:
-            log.warning("refresh_reused", session_id=moved.session.id, user_id=moved.user.id)
-            reused = InvalidGrant(note="refresh token reused: two hold it, so the session ended")
-            reused.told = True
-            raise reused
-        return self.pair(moved.user, moved.session, now, generation=moved.generation)
+        user, session, decision = refreshed
+        metrics.count_refresh(_outcome(decision))
+        match decision:
+            case Keep(answer):
+                return self.pair(user, session, now, generation=answer)
+            case Advance(generations):
+                return self.pair(user, session, now, generation=generations.current)
+            case Reused():
+                log.warning("refresh_reused", session_id=session.id, user_id=user.id)
+                reused = InvalidGrant(note="refresh token reused: two hold it, so the session ended")
+                reused.told = True
+                raise reused
 
-    def _move_on(self, db: Connection, presented: Sequence[_Presented]) -> list[_Moved | None]:
-        """Judge each token and move its session on, in one transaction; None when session or user ended.
-
-        Those of one session have their turns one after another, as if each had come alone.
-        """
-        moved: dict[_Presented, _Moved | None] = {}
-        while waiting := [each for each in presented if each not in moved]:
-            moved |= self._move_one_each(db, {each.token.session_id: each for each in reversed(waiting)})
-        return [moved[each] for each in presented]
-
-    def _move_one_each(self, db: Connection, turn: dict[str, _Presented]) -> dict[_Presented, _Moved | None]:
-        """One token of each session, by its id. Missing is whose session was moved on elsewhere after it was read: the
-        write is a compare-and-swap, and its loser has to be judged again."""
-        found = sessions.all_standing(db, list(turn), max(each.now for each in turn.values()))
-        moved: dict[_Presented, _Moved | None] = {each: None for id_, each in turn.items() if id_ not in found}
-        moves: list[Move] = []
-        advances: dict[str, Advance] = {}
-        for session, user in found.values():
-            each = turn[session.id]
-            match self._decide(each, session):
-                case Keep(answer):
-                    moved[each] = _Moved(user, session, answer, "repeated")
-                case Advance(generations) as advance:
-                    moves.append(Move(session, generations, self._expiry(session.created_at, each.now)))
-                    advances[session.id] = advance
-                case Reused():
-                    self._end(db, session.id, "refresh_reused", each.request_id, now=each.now)
-                    moved[each] = _Moved(user, session, None, "reused")
-        for session_id in sessions.swap_all(db, moves):
-            each, advance, (session, user) = turn[session_id], advances[session_id], found[session_id]
-            if advance.event is not None:
-                audit.record(db, _event(each.now, advance.event, user.id, session_id, each.request_id))
-            moved[each] = _Moved(user, session, advance.generations.current, _ADVANCED[advance.event])
-        return moved
-
-    def _decide(self, presented: _Presented, session: Session) -> Decision:
+    def _judge(self, token: RefreshToken, now: Millis, session: Session) -> Verdict:
+        """What a refresh token leads to, for its session as storage read it. Pure: storage may call it again."""
         window_ms = self._rules.reuse_window * 1000
-        generation, now = presented.token.generation, presented.now
-        return refresh.decide(generation, session.generations, now=now, window_ms=window_ms)
+        decision = refresh.decide(token.generation, session.generations, now=now, window_ms=window_ms)
+        return Verdict(decision, self._expiry(session.created_at, now))
 
     def _expiry(self, created_at: Millis, now: Millis) -> Millis:
-        """The end of the last day on which it may be refreshed: it moves once a day, and an index with it."""
+        """When a session expires. The idle limit is rounded up to a whole day, so that its index changes once a day."""
         unused = now + self._rules.idle_days * DAY_MS
         return Millis(min(-(-unused // DAY_MS) * DAY_MS, created_at + ABSOLUTE_DAYS * DAY_MS))
 
     async def revoke_token(self, text: str) -> bool:
-        """End the session of a refresh token, whichever generation, or of an access token, expired or not.
+        """End the session of a refresh token of any generation, or of an access token, expired or not.
 
-        Text that is no token of ours ends nothing, and that is no error (RFC 7009, 2.2). Returns whether it is one.
+        Returns False for text that is not a token of ours. That ends nothing, and is no error (RFC 7009, 2.2).
         """
         token = refresh.read(self._keyring, text)
         if token is not None:
@@ -201,7 +158,7 @@ class Sessions:
         return True
 
     async def standing(self, signed_in: SignedInUser) -> list[Session]:
-        """The user's sessions that neither ended nor expired, oldest first; never more than may stand."""
+        """The user's active sessions, oldest first. There are never more than one user may have."""
         user_id, current = signed_in.user.id, signed_in.session_id
         return await self._database.read(sessions.least_idle, user_id, now=self._clock(), current=current)
 
@@ -212,7 +169,7 @@ class Sessions:
             raise SessionNotFound
 
     async def end_others(self, signed_in: SignedInUser) -> None:
-        """End every session of a user but the one that asks."""
+        """End all sessions of a user except the one of this request."""
         await self._database.write(end_all, signed_in.user, now=self._clock(), but=signed_in.session_id)
 
     def _end(
@@ -232,8 +189,18 @@ class Sessions:
         return True
 
 
+def _outcome(decision: Decision) -> metrics.Refreshed:
+    match decision:
+        case Keep():
+            return "repeated"
+        case Advance(event=event):
+            return _ADVANCED[event]
+        case Reused():
+            return "reused"
+
+
 def _why_ended(db: Connection, session_id: str, *, now: Millis) -> InvalidGrant:
-    """Why a session cannot be refreshed, for the log."""
+    """The reason why a session cannot be refreshed, for the log."""
     found = sessions.find(db, session_id)
     if found is None:
         reason = "session unknown: purged after its end, or its user deleted"
@@ -249,10 +216,10 @@ def _why_ended(db: Connection, session_id: str, *, now: Millis) -> InvalidGrant:
 
 
 def end_all(db: Connection, user: User, *, now: Millis, but: str | None = None) -> int:
-    """End a user's sessions, but for one if it is named, and what would become one; how many there were."""
-    users.end_sessions(db, user.id, now)  # first: whoever begins a session holds the user's row, then the sessions'
+    """End all sessions of a user except `but`, and all logins and codes that were begun. Returns how many sessions."""
+    users.end_sessions(db, user.id, now)  # first: a sign-in locks the user's row before its sessions, too
     ended = sessions.revoke_all(db, user.id, now, but=but)
-    if ended:  # else whoever is signed in could fill the table
+    if ended:  # a call that ends nothing is not recorded: a user could fill the table
         what = f"{ended} ended"
         audit.record(db, AuditEvent(now, "sessions_revoked", request_id=request_id.get(), user_id=user.id, detail=what))
     return ended

@@ -1,6 +1,6 @@
-"""The only reader of the environment and of `.env`; every problem is reported at once, with its remedy.
+"""Reads the environment and `.env`; nothing else does. All problems are reported together, each with its remedy.
 
-Lower rooms take plain arguments from `runtime`; a provider takes the settings that it declares itself.
+Services and the packages below them get plain arguments from `runtime`; a provider gets the settings that it declares.
 """
 
 from nextarget.settings.catalogue import Setting, credentials_of, every_setting, file_settings
@@ -10,15 +10,19 @@ from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.shared import metrics_folder, share_metrics
 from nextarget.settings.showing import shown
 from nextarget.settings.sources import Value, Values, read_values
+from nextarget.settings.subsets import DatabaseSettings, PurgeSettings, TokenSettings
 from nextarget.settings.validators import Network, ProxyHeader, is_loopback
 
 __all__ = [
+    "DatabaseSettings",
     "Environment",
     "Network",
     "ProviderSettings",
     "ProxyHeader",
+    "PurgeSettings",
     "Setting",
     "Settings",
+    "TokenSettings",
     "Value",
     "Values",
     "credentials_of",

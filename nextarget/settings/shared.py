@@ -1,4 +1,4 @@
-"""What a library reads from the environment by itself, so that it is written there before the library is imported."""
+"""An environment variable that a library reads when it is imported, and that has to be set before."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,11 @@ _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def share_metrics(folder: Path | None) -> None:
-    """Name the folder in which the workers of this server count together; None when one process counts for itself.
+    """Set the folder in which the workers of this server keep their metrics together. None: a single process.
 
-    Call it before `prometheus_client` is imported, and so before `nextarget.telemetry`. The folder is to be empty, and
-    this server's alone: what another one left there would be counted as ours. What the environment named is dropped.
+    Call it before `prometheus_client` is imported, and so before `nextarget.telemetry`. The folder has to be empty and
+    used by this server only: files of another server would be counted too. A folder that the environment names is
+    ignored.
     """
     for name in (_METRICS, _METRICS.lower()):
         os.environ.pop(name, None)
@@ -19,6 +20,6 @@ def share_metrics(folder: Path | None) -> None:
 
 
 def metrics_folder() -> Path | None:
-    """The folder that `share_metrics` named."""
+    """The folder that `share_metrics` set."""
     text = os.environ.get(_METRICS)
     return Path(text) if text else None

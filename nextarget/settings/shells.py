@@ -1,31 +1,31 @@
-"""What the environment says about the shells of whoever sits at the terminal: which one, and where their files are."""
+"""What the environment says about the user's shell and terminal, and where the files of shells are."""
 
 import os
 from pathlib import Path
 
 
 def login_shell() -> str:
-    """The name of the shell that this person is logged in with, such as `zsh`; empty when nothing says."""
+    """The name of the user's login shell, such as `zsh`; empty if it is unknown."""
     return Path(os.environ.get("SHELL", "")).name
 
 
 def wants_no_color() -> bool:
-    """Whether this person wants no colours of any program (https://no-color.org: set, and not empty)."""
+    """Whether the user asks all programs for output without colours (https://no-color.org: NO_COLOR is not empty)."""
     return bool(os.environ.get("NO_COLOR"))
 
 
 def data_folder() -> Path:
-    """Where programs keep what belongs to a person (XDG Base Directory Specification)."""
+    """The folder for the user's data files (XDG Base Directory Specification)."""
     return _folder("XDG_DATA_HOME", ".local/share")
 
 
 def fish_folder() -> Path:
-    """Where fish looks for its configuration."""
+    """The folder of fish's configuration."""
     return _folder("XDG_CONFIG_HOME", ".config") / "fish"
 
 
 def zsh_folder() -> Path:
-    """Where zsh looks for its `.zshrc`."""
+    """The folder with zsh's `.zshrc`."""
     return _folder("ZDOTDIR", "")
 
 

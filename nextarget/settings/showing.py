@@ -1,7 +1,7 @@
-"""Settings as people may see them. Of a URL only what is known to be harmless is shown; the rest is `***`.
+"""Settings as people may see them. Of a URL only the parts of an allow-list are shown; the rest is `***`.
 
-An allow-list: client libraries have many names for secrets (`password`, `sslpassword`), and what is not understood may
-be a secret beside a typing error.
+A deny-list would not do: client libraries have many names for secrets (`password`, `sslpassword`), and a text that
+cannot be parsed may be a secret with a typing error.
 """
 
 import re
@@ -11,19 +11,19 @@ from nextarget.settings.catalogue import Setting, every_setting, settings_of
 
 HIDDEN = "***"
 MIN_SECRET_LENGTH = 32
-"""From here on a file name without a slash is rather a secret that was written where its file should be named."""
+"""A file name of this length without a slash is probably a secret that was written in place of the file's name."""
 
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._*-]|%2[Ff])*)(?::\d{1,5})?"
 _URL = re.compile(
     rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?://(?P<user>[^/?#\s]*@)?(?P<hosts>{_HOST}(?:,{_HOST})*))?"
     r"(?P<path>(?(hosts)(?:/[^?#@\s]*)?|(?!//)[^?#@\s]*))(?P<query>\?[^#@\s]*)?(?P<fragment>#[^@\s]*)?"
 )
-"""An at sign further on may end a user and a password that hold what separates the parts of a URL."""
+"""There is no at sign after the hosts: it could end a user and a password that contain a `/`, `?` or `#`."""
 _URL_MARK = re.compile(r"[?#@]|:/(?!\d)")
-"""What gives a URL away where there should be none; a network of IPv6 addresses has a slash and a number."""
+"""Signs of a URL in a setting that should contain none. An IPv6 network also has `:/`, followed by a number."""
 _SQLITE = re.compile(r"sqlite:///(?P<path>[\w./ ~+,()-]+)(?P<rest>[?#].*)?", re.DOTALL)
 _PATH = re.compile(r"[A-Za-z0-9._~/*-]*")
-"""With the star of a wildcard, which is refused, so that it is seen which one was meant."""
+"""It includes `*`: wildcards are refused, and the message has to show them."""
 _HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}/?")
 _ABSOLUTE = re.compile(r"/[\w./ ~+,:@-]*")
 _RELATIVE = re.compile(r"[\w./ ~+-]+")
@@ -32,23 +32,23 @@ _VALUE = re.compile(r"(?:[A-Za-z0-9._~:/,\[\]-]|%2[Ff]|%3[Aa])*")
 
 @dataclass(frozen=True, slots=True)
 class _Harmless:
-    """What a setting's URL may show beside hosts and ports."""
+    """What may be shown of a setting's URL, apart from hosts and ports."""
 
     schemes: frozenset[str] = frozenset()
-    """Empty where an app chooses its own."""
+    """Empty means any scheme: an app chooses its own."""
     path: bool = False
     options: frozenset[str] = frozenset()
     many: bool = False
     """Whether the setting is a list."""
     text: bool = False
-    """Whether the setting may hold what is no URL."""
+    """Whether the setting may contain a text that is no URL."""
     bare: bool = False
-    """Whether the setting may do without a scheme."""
+    """Whether the scheme may be missing."""
 
 
 _WEB = frozenset({"http", "https"})
 _PUBLIC = _Harmless(_WEB, path=True)
-"""Browsers see these, or whoever knows the provider knows them."""
+"""These URLs are public: browsers get them, or a provider publishes them."""
 
 _HARMLESS = {
     "DATABASE_URL": _Harmless(
@@ -65,7 +65,7 @@ _HARMLESS = {
     "RATE_LIMIT_STORAGE_URL": _Harmless(
         frozenset({"memory", "redis", "rediss"}), path=True, options=frozenset({"ssl_cert_reqs", "ssl_ca_certs"})
     ),
-    "OTEL_EXPORTER_OTLP_ENDPOINT": _Harmless(_WEB),  # collectors that are rented out want their token in the path
+    "OTEL_EXPORTER_OTLP_ENDPOINT": _Harmless(_WEB),  # no path: hosted collectors have a token there
     "HTTPS_PROXY": _Harmless(_WEB, bare=True),
     "APP_REDIRECT_URIS": _Harmless(path=True, many=True),
     "CORS_ALLOW_ORIGINS": _Harmless(_WEB | {"capacitor", "ionic", "tauri"}, many=True),
@@ -108,7 +108,7 @@ def _harmless(name: str, setting: Setting | None) -> _Harmless:
 
 
 def shown_file(text: str) -> str:
-    """The name of a file, unless what the file should hold was written in its place."""
+    """The name of a file, unless it may be a secret that was written in its place."""
     understood = _ABSOLUTE.fullmatch(text) or (
         _RELATIVE.fullmatch(text) and "-----" not in text and ("/" in text or len(text) < MIN_SECRET_LENGTH)
     )
@@ -116,8 +116,8 @@ def shown_file(text: str) -> str:
 
 
 def _shown_item(text: str, later: list[str], harmless: _Harmless) -> str:
-    """One item of a list, with the white space around it: a list is shown as it was written. With an at sign in what
-    comes later it may be the first part of a password that holds a comma."""
+    """One item of a list, with the white space around it: a list is shown as it was written. The item is hidden if a
+    later item has an at sign: it may be the beginning of a password with a comma in it."""
     item = text.strip()
     if not item:
         return text
@@ -157,5 +157,5 @@ def _shown_option(option: str, options: frozenset[str]) -> str:
 
 
 def _shown_rest(rest: str | None) -> str:
-    """What begins with a question mark or a number sign."""
+    """Hides what follows a question mark or a number sign."""
     return f"{rest[0]}{HIDDEN}" if rest else ""

@@ -1,17 +1,18 @@
-"""Where settings are found, and what is wrong with them, all at once.
+"""Finds the settings, and reports all problems with them together.
 
-For each setting the first of these wins: what the caller fixes (options, the sandbox), the environment, `.env`, the
+A setting comes from the first of these that has it: the caller (options, the sandbox), the environment, `.env`, the
 default.
 """
 
 import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 from dotenv.parser import parse_stream
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Provider
@@ -21,7 +22,11 @@ from nextarget.settings.crosschecks import contradictions
 from nextarget.settings.fields import Settings
 from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.showing import HIDDEN, shown_file
-from nextarget.settings.validators import MAKE_SECRET, DatabaseUrl
+from nextarget.settings.subsets import DatabaseSettings
+from nextarget.settings.validators import MAKE_SECRET
+
+M = TypeVar("M", bound=BaseModel)
+S = TypeVar("S", bound=DatabaseSettings)
 
 _REMEDIES = {
     "HOST": "Write an address such as 127.0.0.1 or 0.0.0.0.",
@@ -49,7 +54,7 @@ _QUOTES = frozenset("\"'")
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The text of one setting and where it was found."""
+    """The text of a setting, and where it was found."""
 
     text: str = field(repr=False)
     source: str
@@ -57,91 +62,94 @@ class Value:
 
 @dataclass(slots=True)
 class Values:
-    """All that was found, before it is checked; `check-config` shows it even when it is wrong."""
+    """The settings as they were found, not yet checked. `check-config` shows them even if they are wrong."""
 
     found: dict[str, Value]
     problems: list[SettingProblem]
     warnings: list[str]
 
     def text(self, name: str) -> str | None:
-        """What a setting is meant to be: without the quotes around it, which are a problem by themselves."""
+        """The text of a setting, without quotes around it. The quotes are reported as a problem, and the text inside is
+        checked all the same."""
         value = self.found.get(name)
         return _unquoted(value.text) or None if value else None
 
     def word(self, name: str) -> str | None:
-        """One of the words that a setting takes, as they are written; None for any other text, which is a problem."""
+        """The setting's text as one of the words that it accepts, in their spelling; None for any other text."""
         text = self.text(name) or ""
         return next((word for word in every_setting()[name].words if word.lower() == text.lower()), None)
 
     def settings(self) -> Settings:
-        """The typed settings. Raises ConfigurationError with every problem there is."""
-        unread = {problem.setting.removesuffix("_FILE") for problem in self.problems} - self.found.keys()
-        unmet: list[SettingProblem] = []
-        own: dict[str, object] = dict(self._texts(None))
-        own["providers"] = {
-            provider: declared
+        """Every setting, checked. Raises ConfigurationError with every problem."""
+        of_providers: list[SettingProblem] = []
+        texts: dict[str, object] = dict(self._texts(None))
+        texts["providers"] = {
+            provider: checked
             for provider in PROVIDERS
-            if (declared := self._provider_settings(provider, unmet)) is not None
+            if (checked := self._provider_settings(provider, of_providers)) is not None
         }
-        settings: Settings | None = None
-        try:
-            settings = Settings.model_validate(own)
-        except ValidationError as error:
-            unmet = [*_problems_of(error), *unmet]
-        told = (problem for problem in unmet if problem.setting not in unread)
-        problems = [*told, *self.problems, *contradictions(self.text, unread)]
-        if problems or settings is None:
-            raise ConfigurationError(problems)
-        return settings
+        return self._checked(Settings, texts, [*of_providers, *self._problems()])
+
+    def read(self, subset: type[S]) -> S:
+        """Some settings, checked. Raises ConfigurationError with every problem with these settings, or with `.env`:
+        a line of that file that cannot be read may have been one of them."""
+        names = {each.name.upper(): each.name for each in fields(subset)}
+        concerned = {".env", *names, *(f"{name}_FILE" for name in names)}
+        problems = [problem for problem in self._problems() if problem.setting in concerned]
+        rules = {name: (Settings.model_fields[name].annotation, Settings.model_fields[name]) for name in names.values()}
+        model: Any = create_model(subset.__name__, __config__=Settings.model_config, **rules)  # type: ignore[call-overload]
+        texts = {field_name: text for name, field_name in names.items() if (text := self.word(name) or self.text(name))}
+        return subset(**dict(self._checked(model, texts, problems)))
+
+    def _problems(self) -> Iterator[SettingProblem]:
+        """Problems of reading the settings, and of settings that do not fit together."""
+        yield from self.problems
+        yield from contradictions(self.text, self._unread())
+
+    def _unread(self) -> set[str]:
+        """Settings whose text is in a file that cannot be read. That is one problem: they are not missing too."""
+        return {problem.setting.removesuffix("_FILE") for problem in self.problems} - self.found.keys()
 
     def _texts(self, provider: Provider | None) -> Iterator[tuple[str, str]]:
-        """The texts that are set of a provider's settings, or of the server's own, by field."""
+        """Field and text of every setting that has a text: the server's own settings, or the settings of a provider."""
         for name, setting in every_setting().items():
             if setting.provider == provider and (text := self.text(name)):
                 yield setting.field_name, text
 
     def _provider_settings(self, provider: Provider, problems: list[SettingProblem]) -> ProviderSettings | None:
-        """The typed settings of a provider that is on. What is wrong is added to `problems`, even if the provider is
-        off; which of its credentials are missing is for `contradictions` to tell."""
+        """The checked settings of a provider, or None. Problems are added to `problems`, even if the provider is off.
+        Missing credentials are no problem here: `contradictions` reports them."""
         try:
             return settings_of(provider).model_validate(dict(self._texts(provider)))
         except ValidationError as error:
-            problems += _problems_of(error, provider=provider)
+            unread = self._unread()
+            problems += (each for each in _problems_of(error, provider) if each.setting not in unread)
             return None
 
-    def database_url(self) -> str:
-        """That setting alone, for who needs no other: a secret that is missing or cannot be read is no problem here.
-
-        Raises ConfigurationError with what is wrong with DATABASE_URL, or with `.env`, where it may stand.
-        """
-        concerned = ("DATABASE_URL", "DATABASE_URL_FILE", ".env")
-        problems = [problem for problem in self.problems if problem.setting in concerned]
-        url = self.text("DATABASE_URL") or Settings.model_fields["database_url"].default
+    def _checked(self, model: type[M], texts: Mapping[str, object], others: Iterable[SettingProblem]) -> M:
+        """The settings as `model` has them, from the texts of its fields. `others` are problems that are known already.
+        Raises ConfigurationError with all problems."""
+        problems = list(others)
         try:
-            url = TypeAdapter(DatabaseUrl).validate_python(url)
+            checked = model.model_validate(texts)
         except ValidationError as error:
-            problems += _problems_of(error, "DATABASE_URL")
+            unread = self._unread()
+            problems = [*(each for each in _problems_of(error) if each.setting not in unread), *problems]
         if problems:
             raise ConfigurationError(problems)
-        return str(url)
+        return checked
 
 
-def _problems_of(
-    error: ValidationError, setting: str | None = None, *, provider: Provider | None = None
-) -> Iterable[SettingProblem]:
-    """Each problem once: of what may be one thing or another, both are told of, and so are the items of a list.
-
-    `setting` is what was validated, unless it was all settings of the server, or of a provider.
-    """
-    return dict.fromkeys(_each_problem_of(error, setting, provider))
+def _problems_of(error: ValidationError, provider: Provider | None = None) -> Iterable[SettingProblem]:
+    """Problems with settings of the server, or of a provider. Without duplicates: pydantic reports a problem for each
+    type that a setting may have, and for each item of a list."""
+    return dict.fromkeys(_each_problem_of(error, provider))
 
 
-def _each_problem_of(
-    error: ValidationError, setting: str | None, provider: Provider | None
-) -> Iterator[SettingProblem]:
+def _each_problem_of(error: ValidationError, provider: Provider | None) -> Iterator[SettingProblem]:
     for item in error.errors(include_url=False, include_input=False):
         field_name = str(item["loc"][0]) if item["loc"] else ""
-        name = setting or (name_of(provider, field_name) if provider else field_name.upper())
+        name = name_of(provider, field_name) if provider else field_name.upper()
         if item["type"] == "missing":
             if provider is None:
                 yield SettingProblem(name, "missing.", _REMEDIES[name])
@@ -163,9 +171,9 @@ def _remedy(name: str) -> str:
 def read_values(
     directory: Path, *, fixed: Mapping[str, Value] | None = None, environ: Mapping[str, str] | None = None
 ) -> Values:
-    """Collect every setting's text from `fixed`, the environment and `directory/.env`; nothing is checked yet.
+    """Find the text of every setting in `fixed`, the environment and `directory/.env`, without checking it.
 
-    An empty value counts as unset. `environ` is the process environment unless given.
+    An empty value counts as not set. `environ` is the environment of the process unless it is given.
     """
     environ = os.environ if environ is None else environ
     values = Values(dict(fixed or {}), [], [])
@@ -193,14 +201,14 @@ def _text_of(name: str, table: Mapping[str, str]) -> str:
 
 
 def _read_file(name: str, directory: Path, written: str, values: Values) -> str:
-    """What the file holds whose path a setting has. Quotes around the path are told of alone, and not that there is no
-    such file either."""
+    """The content of the file that a setting names. If the path has quotes around it, only the quotes are reported, and
+    not also that the file does not exist."""
     _refuse_quotes(name, written, values)
     file = _unquoted(written)
     path = directory / file
     try:
         text = path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError: the file is not UTF-8, or the path has a NUL
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         if shown_file(file) == HIDDEN:
             problem, remedy = "names no file.", "Write the path of a file that holds the value, or set it directly."
@@ -226,7 +234,7 @@ def _refuse_quotes(name: str, text: str, values: Values) -> None:
 
 
 def _read_dotenv(path: Path, values: Values) -> dict[str, str]:
-    """Names and values of a .env file; unreadable lines are problems, unknown names that look like ours warnings."""
+    """The settings in a .env file. A line that cannot be read is a problem, a misspelt name of a setting a warning."""
     table: dict[str, str] = {}
     try:
         with path.open(encoding="utf-8") as stream:

@@ -1,1 +1,2 @@
-"""What we keep: the only room that imports `peewee`. Functions take and return `model` dataclasses, nothing lazy."""
+"""What we store. Only this package imports `peewee`. Its functions take and return dataclasses of `model`, and no row,
+query or cursor."""

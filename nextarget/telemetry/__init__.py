@@ -1,4 +1,4 @@
-"""What an operator sees: log lines, metrics and traces. Nothing secret gets this far."""
+"""What an operator sees: log lines, metrics and traces. Callers pass no secrets to it."""
 
 from nextarget.telemetry.logs import (
     configure_logging,

@@ -1,4 +1,4 @@
-"""Log lines, with the request, the login and the trace they belong to."""
+"""Log lines, with the ids of their request, login and trace."""
 
 import asyncio
 import atexit
@@ -30,10 +30,10 @@ _CONTEXT = {"request_id": request_id, "login_id": login_id, "trace_id": trace_id
 
 FLUSH_SECONDS = 0.05
 FLUSH_LINES = 64
-"""Requests wait for each other to be told of: so long, or until there are so many. Told of one by one, between other
-work, each finds the processor's cache cold, and costs twice as much."""
+"""Request lines are written in batches: after this time, or when there are so many. Written one by one, between other
+work, a line costs twice as much, because its code and data have left the processor's cache."""
 
-# Words with an at sign, and runs long enough to be a token. The look-behind keeps it linear: it reads a word once.
+# Words with an at sign, and strings that may be tokens. The look-behind keeps the time linear: a word is read once.
 _SENSITIVE = re.compile(r"(?<!\S)(?:(?!%40)[^\s@])*+(?:@|%40)\S*|[\w\-.~+/=|%]{16,}", re.ASCII)
 _LONG = re.compile(r"[\w\-~+=|%]{24,}", re.ASCII)
 _BETWEEN_SEGMENTS = re.compile(r"([/:])")
@@ -42,22 +42,23 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
 def new_request_id() -> str:
-    """128 random bits, hex. A name and no secret: asking the system for better ones would cost a switch of threads."""
+    """128 random bits in hex. The id is no secret, so it does not come from the operating system: a system call can
+    make the interpreter switch to another thread."""
     return f"{getrandbits(128):032x}"
 
 
 def scrubbed(text: str, *, length: int = 200, known: Collection[str] = ()) -> str:
-    """Text of somebody else's, fit for a log: no email address, nothing long enough to be a token, one line.
+    """A text from outside, made safe for the log: one line, without email addresses and strings that may be tokens.
 
-    `known` are words that stay, however long they are, with or without a full stop behind.
+    Words in `known` are kept, however long they are, also with a full stop after them.
     """
     kept = _SENSITIVE.sub(lambda found: found[0] if found[0].rstrip(".") in known else "[...]", text)
     return _UNPRINTABLE.sub(" ", kept)[:length]
 
 
 def scrubbed_uri(uri: str, *, length: int = 200) -> str:
-    """Of a URI of somebody else's what is fit for a log: scheme, host, port and path, one line. No query, no fragment,
-    no user, and no segment that holds an email address or is long enough to be a token."""
+    """A URI from outside, made safe for the log: scheme, host, port and path in one line. Query, fragment and user are
+    left out, and so are segments of the path that contain an email address or may be a token."""
     start = re.split(r"[?#;]", uri[: 5 * length], maxsplit=1)[0]
     scheme, joint, rest = start.partition("://")
     if joint:
@@ -69,22 +70,21 @@ def scrubbed_uri(uri: str, *, length: int = 200) -> str:
 
 
 def scrubbed_client_id(client_id: str) -> str:
-    """A client id of somebody else's, if it looks like one, and no piece of it like a token."""
+    """A client id from outside, if it looks like a client id, and no part of it can be a token."""
     if not client_id or (_CLIENT_ID.fullmatch(client_id) and not _LONG.search(client_id)):
         return client_id
     return "[...]"
 
 
 def get_logger() -> Any:
-    """A logger that takes an event and its facts: `log.info("login_failed", code="…")`."""
+    """A logger. Calls name an event and its details: `log.info("login_failed", code="…")`."""
     return structlog.get_logger()
 
 
 def configure_logging(*, level: str, console: bool, colors: bool = False) -> None:
-    """Send every line, other libraries' included, to standard error: JSON objects, or readable lines, if they are to
-    be with `colors`.
+    """Write every line to standard error, also those of libraries: as JSON, or with `console` for people.
 
-    `level` is debug, info, warning or error. Call once, before the first line.
+    `level` is debug, info, warning or error. Call it once, before the first line.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     stream: Any = _LogStream(sys.stderr)
@@ -113,11 +113,11 @@ def configure_logging(*, level: str, console: bool, colors: bool = False) -> Non
 
 
 class Answered(NamedTuple):
-    """A request that was answered, in `seconds`, at `at` (nanoseconds since 1970); and what it belongs to."""
+    """A request that was answered within `seconds`, at the time `at` (nanoseconds since 1970), and its ids."""
 
     method: str
     route: str | None
-    """The canonical one, never the path."""
+    """The pattern of the route. The path itself is never logged."""
     status: int
     seconds: float
     at: int
@@ -127,7 +127,7 @@ class Answered(NamedTuple):
 
 
 def request_answered(method: str, route: str | None, status: int, seconds: float) -> None:
-    """Tell of one answered request: in the metrics, and as a log line. `route` is the canonical one, never the path."""
+    """Count an answered request in the metrics and write its log line. `route` is the route's pattern, not the path."""
     stream = _requests.stream
     if stream is None:
         observe_request(method, route, status, seconds)
@@ -137,32 +137,32 @@ def request_answered(method: str, route: str | None, status: int, seconds: float
         stream.write_soon(Answered(method, route, status, seconds, time.time_ns(), *ids))
 
 
-def _told(answered: Answered) -> bytes:
-    """Count it, and make its line. As JSON it is written directly: it is the one that every request pays for."""
+def _count_and_format(answered: Answered) -> bytes:
+    """Count a request and return its line. The JSON is put together by hand, because every request has such a line."""
     method, route, status, seconds, at, *ids = answered
     observe_request(method, route, status, seconds)
     line = f'{_beginning(method, route, status)},"ms":{seconds * 1000:.2f},"time":"{_clock.iso(at)}"'
     for name, value in zip(_CONTEXT, ids, strict=True):
-        if value is not None:  # made by us: hex digits and hyphens, nothing to escape
+        if value is not None:  # our own ids: hex digits and hyphens, so there is nothing to escape
             line += f',"{name}":"{value}"'
     return f"{line}}}\n".encode()
 
 
 @lru_cache(maxsize=1024)
 def _beginning(method: str, route: str | None, status: int) -> str:
-    """Of a request's line, what is the same for all that were answered alike."""
+    """The beginning of a line, which is the same for all requests with this method, route and status."""
     facts = {"event": "request", "level": "info", "method": method, "route": route, "status": status}
     return orjson.dumps(facts).decode().removesuffix("}")
 
 
 class _Clock:
-    """The time as text, of which only the fraction is new with every line."""
+    """Writes times as text. The text of the current second is kept: only the fraction changes with every line."""
 
     def __init__(self) -> None:
         self._known = -1, ""
 
     def iso(self, at: int) -> str:
-        """ISO 8601, UTC, to the microsecond, of nanoseconds since 1970."""
+        """ISO 8601 in UTC with microseconds. `at` is in nanoseconds since 1970."""
         second, fraction = divmod(at // 1000, 1_000_000)
         known, text = self._known
         if second != known:
@@ -175,13 +175,13 @@ _clock = _Clock()
 
 
 def flush() -> None:
-    """Count and write what waits for it."""
+    """Count and write the requests that wait for the next batch."""
     if _requests.stream is not None:
         _requests.stream.flush()
 
 
 class _RequestLines:
-    """Where request lines go when they are JSON."""
+    """Where request lines are written if they are JSON."""
 
     stream: "_LogStream | None" = None
 
@@ -190,14 +190,15 @@ _requests = _RequestLines()
 
 
 class _LogStream:
-    """A stream that may break, its reader gone or its disk full: then lines are lost, and serving goes on.
+    """Writes lines to a stream. When that fails, because the reader is gone or the disk is full, lines are lost and the
+    server goes on.
 
-    Lines of requests wait for each other; any other line is written at once, in its place. Workers share the stream:
-    what is written in one go is whole lines, no more of them than a pipe takes without parting them.
+    Lines of requests are written in batches. Any other line is written at once, after the requests before it. Several
+    workers write to one stream: a write contains complete lines only, and not more than a pipe takes in one piece.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream  # None where a process began with standard error closed
+        self._stream = stream  # None if the process was started with standard error closed
         self._pending: list[bytes | Answered] = []
         self._waiting_on: asyncio.AbstractEventLoop | None = None
         atexit.register(self.flush)
@@ -216,7 +217,7 @@ class _LogStream:
 
     def flush(self) -> None:
         pending, self._pending = self._pending, []
-        text = b"".join([_told(each) if isinstance(each, Answered) else each for each in pending])
+        text = b"".join([_count_and_format(each) if isinstance(each, Answered) else each for each in pending])
         if text and self._stream is not None:
             with suppress(OSError, ValueError):
                 for part in _in_whole_lines(text):
@@ -229,7 +230,7 @@ class _LogStream:
 
 
 def _in_whole_lines(text: bytes) -> Iterator[bytes]:
-    """Parts that end with a line and have PIPE_BUF bytes at the most, but for a longer line, which is a part alone."""
+    """The text in parts of complete lines, at most PIPE_BUF bytes long. A longer line is a part of its own."""
     while len(text) > select.PIPE_BUF:
         end = text.rfind(b"\n", 0, select.PIPE_BUF) + 1 or text.find(b"\n") + 1 or len(text)
         yield text[:end]
@@ -241,7 +242,9 @@ def _in_whole_lines(text: bytes) -> Iterator[bytes]:
 def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     try:
         return orjson.dumps(event, default=str).decode()
-    except TypeError:  # half a surrogate pair, or an integer beyond 64 bits: a line must never be lost for it
+    except (
+        TypeError
+    ):  # orjson refuses half a surrogate pair and integers of more than 64 bits; no line may be lost for that
         return json.dumps(event, default=str)
 
 
@@ -253,7 +256,7 @@ def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def _add_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Render `exc_info` as frames, type and a scrubbed sentence: an exception's text may quote what it choked on."""
+    """Replace `exc_info` by stack frames, type and scrubbed text: the text of an exception may quote its input."""
     info = event.pop("exc_info", None)
     if not info:
         return event

@@ -1,12 +1,11 @@
-"""Metrics, with Prometheus' own client: what is counted, and how it is read with one process and with several.
+"""Metrics, with Prometheus' own client, for one process and for several workers.
 
-Each series is a plain metric of prometheus_client, which in one process keeps numbers in memory (0.6 us for a
-histogram), and with several workers in files that all of them share (1.5 us). That is little enough to do without
-counters of our own; what would cost more, finding a child by its labels, is done once for each.
+A metric of prometheus_client keeps its numbers in memory (0.6 us to update a histogram), or with several workers in
+files that all workers share (1.5 us). Finding the child metric for some labels takes longer, so it is done once.
 
-Every label has few values, all of them ours: a canonical route, a known method, a provider, an outcome from a list.
-What a client sends never becomes one. Reads of SQLite are not timed: they run inside their request, whose time is
-known, and take little more than reading the clock and counting them would.
+A label has few values, and they are all ours: a route's pattern, a known method, a provider, an outcome from a list. A
+text that a client sent is never a label. Reads of SQLite have no timer: they run within their request, whose time is
+measured, and a timer would take almost as long as a read.
 """
 
 from collections.abc import Iterator
@@ -37,22 +36,22 @@ from nextarget.model import Provider
 from nextarget.registry import PROVIDERS
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-"""Of the text that `exposition` gives."""
+"""The content type of what `exposition` returns."""
 
 Refreshed = Literal["rotated", "repeated", "recovered", "rewound", "reused", "refused"]
-"""What became of a refresh: `repeated` is an answer within the reuse window; `refused` a token that is good no more."""
+"""The outcome of a refresh: `repeated` is the same answer again within the reuse window, `refused` an invalid token."""
 
 Operation = Literal["token", "keys", "profile", "debug_token"]
-"""What a provider is asked for."""
+"""The kind of a request to a provider."""
 
 DatabaseCause = Literal[
     "disk_full", "read_only", "io_error", "corrupt", "not_a_database", "cannot_open",
     "unreachable", "refused", "too_many_connections", "schema", "locked", "timeout", "crowded", "closed", "other",
 ]  # fmt: skip
-"""Why a database cannot be used. `locked` is a lock that another holds for too long; `crowded` that too many wait for
-the database already, which says nothing of the database itself; `closed` that this process closed it."""
+"""Why a database cannot be used. `locked`: another program holds a lock for too long. `crowded`: too many requests wait
+already, though the database itself may be fine. `closed`: this process has closed it."""
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # a second series beside each, which nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call] # they would double the number of series
 
 _REQUEST_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 _PROVIDER_BUCKETS = (0.03, 0.1, 0.3, 1, 3, 10)
@@ -67,16 +66,16 @@ _requests = Histogram(
 _logins = Counter(
     "nextarget_logins_total", "Sign-ins that ended: `succeeded`, or the error's code.", ["provider", "outcome"]
 )
-_refreshes = Counter("nextarget_refreshes_total", "Refresh tokens presented, by what became of them.", ["outcome"])
+_refreshes = Counter("nextarget_refreshes_total", "Refresh tokens that apps sent, by outcome.", ["outcome"])
 _provider_requests = Histogram(
     "nextarget_provider_request_duration_seconds",
-    "Time that a provider took to answer, its retry included: `answered`, or the error's code.",
+    "Time until a provider answered, with its retry: `answered`, or the error's code.",
     ["provider", "operation", "outcome"],
     buckets=_PROVIDER_BUCKETS,
 )
 _breakers = Gauge(
     "nextarget_provider_breaker_open",
-    "1 while a provider that keeps failing is not asked.",
+    "1 while a provider that keeps failing gets no requests.",
     ["provider"],
     multiprocess_mode="livemax",
 )
@@ -86,9 +85,7 @@ _database = Histogram(
     ["kind"],
     buckets=_DATABASE_BUCKETS,
 )
-_database_failures = Counter(
-    "nextarget_database_failures_total", "Reads and writes that the database could not do, by cause.", ["cause"]
-)
+_database_failures = Counter("nextarget_database_failures_total", "Reads and writes that failed, by cause.", ["cause"])
 _pool_size = Gauge(
     "nextarget_database_pool_connections_max",
     "Connections to PostgreSQL that may be open at once.",
@@ -96,12 +93,12 @@ _pool_size = Gauge(
 )
 _pool_used = Gauge(
     "nextarget_database_pool_connections_in_use",
-    "Connections to PostgreSQL that are at work.",
+    "Connections to PostgreSQL that are in use.",
     multiprocess_mode="livesum",
 )
 _refused = Counter("nextarget_rate_limited_total", "Requests refused with 429, by policy.", ["policy"])
 _uncounted = Counter(
-    "nextarget_rate_limit_failures_total", "Requests that passed uncounted, since the storage of the limits failed."
+    "nextarget_rate_limit_failures_total", "Requests that passed uncounted because counting for the rate limits failed."
 )
 _malformed = Counter("nextarget_malformed_requests_total", "Requests refused before they reached a route.")
 _connections = Gauge("nextarget_connections_open", "Connections of clients that are open.", multiprocess_mode="livesum")
@@ -110,29 +107,29 @@ _max_connections = Gauge(
 )
 _cut = Counter(
     "nextarget_connections_cut_total",
-    "Connections closed since their client did not send a header or a body, or take an answer, in time; or for room.",
+    "Connections closed because the client was too slow (header, body, reading the answer), or to make room.",
     ["reason"],
 )
 _unaccepted = Counter(
-    "nextarget_accept_failures_total", "Times that the system had no file or memory for another connection."
+    "nextarget_accept_failures_total", "Failed accepts: the system had no file descriptor or memory for a connection."
 )
-_purged = Counter("nextarget_purged_rows_total", "Rows deleted because they were over.")
-_build = Gauge("nextarget_build_info", "1; the label tells the version.", ["version"], multiprocess_mode="max")
+_purged = Counter("nextarget_purged_rows_total", "Expired rows that were deleted.")
+_build = Gauge("nextarget_build_info", "Always 1; the label has the version.", ["version"], multiprocess_mode="max")
 _build.labels(__version__).set(1)
 
-# Children bound once: `labels()` costs as much as observing.
+# Child metrics are looked up once: `labels()` takes as long as updating a metric.
 _request_children: dict[tuple[str, str | None, int], Histogram] = {}
 _refresh_children = {outcome: _refreshes.labels(outcome) for outcome in Refreshed.__args__}  # type: ignore[attr-defined]
 _database_children = {kind: _database.labels(kind) for kind in ("read", "write")}
 _failure_children = {cause: _database_failures.labels(cause) for cause in DatabaseCause.__args__}  # type: ignore[attr-defined]
 _cut_children = {reason: _cut.labels(reason) for reason in ("header", "body", "answer", "room")}
-for _provider in PROVIDERS:  # what has not happened yet is 0, not absent: a rate can be taken from the first on
+for _provider in PROVIDERS:  # start at 0: a rate needs a value before the first event
     _logins.labels(_provider, "succeeded")
     _breakers.labels(_provider).set(0)
 
 
 def observe_request(method: str, route: str | None, status: int, seconds: float) -> None:
-    """Count one answered request. `method` is a known one or "other", `route` canonical, None when there is none."""
+    """Count one answered request. `method` is a known method or "other", `route` a route's pattern, if one matched."""
     key = (method, route, status)
     child = _request_children.get(key)
     if child is None:
@@ -141,25 +138,25 @@ def observe_request(method: str, route: str | None, status: int, seconds: float)
 
 
 def count_login(provider: Provider, error: ProblemError | None = None) -> None:
-    """Count a sign-in that ended, well or with an error."""
+    """Count a sign-in that succeeded or failed."""
     _logins.labels(provider, error.code if error else "succeeded").inc()
 
 
 def count_refresh(outcome: Refreshed) -> None:
-    """Count a refresh token that was presented."""
+    """Count a refresh token that an app sent."""
     _refresh_children[outcome].inc()
 
 
 @contextmanager
 def asking(provider: Provider, operation: Operation) -> Iterator[None]:
-    """Time a question to a provider. An error of ours that ends it is its outcome."""
+    """Measure a request to a provider. The outcome is the code of the error, if one is raised."""
     began, outcome = perf_counter(), "answered"
     try:
         yield
     except ProblemError as error:
         outcome = error.code
         raise
-    except BaseException:  # the caller left
+    except BaseException:  # the client closed its connection
         outcome = "cancelled"
         raise
     finally:
@@ -167,28 +164,28 @@ def asking(provider: Provider, operation: Operation) -> Iterator[None]:
 
 
 def set_breaker(provider: Provider, *, is_open: bool) -> None:
-    """Tell whether a provider is being left alone."""
+    """Record whether requests to a provider are suspended after failures."""
     _breakers.labels(provider).set(int(is_open))
 
 
 def observe_database(kind: Literal["read", "write"], seconds: float) -> None:
-    """Count what the database did for one request, the wait for its turn included."""
+    """Count one job of the database, with the time that it waited."""
     _database_children[kind].observe(seconds)
 
 
 def count_database_failure(cause: str) -> None:
-    """Count a read or a write that the database could not do. `cause` is a DatabaseCause."""
+    """Count a failed read or write. `cause` is a DatabaseCause."""
     _failure_children[cause].inc()
 
 
 def set_pool_size(connections: int) -> None:
-    """Tell how many connections to PostgreSQL this process may open."""
+    """Record how many connections to PostgreSQL this process may open."""
     _pool_size.set(connections)
 
 
 @contextmanager
 def pool_connection() -> Iterator[None]:
-    """Count a connection to PostgreSQL as at work."""
+    """Count a connection to PostgreSQL as in use."""
     _pool_used.inc()
     try:
         yield
@@ -197,53 +194,53 @@ def pool_connection() -> Iterator[None]:
 
 
 def count_rate_limited(policy: str) -> None:
-    """Count a request refused by a policy of ours."""
+    """Count a request that a rate limit refused."""
     _refused.labels(policy).inc()
 
 
 def count_uncounted() -> None:
-    """Count a request that passed since the storage of the rate limits failed."""
+    """Count a request that passed because counting failed."""
     _uncounted.inc()
 
 
 def count_malformed() -> None:
-    """Count a request that was refused before any route was known."""
+    """Count a request that was refused before its route was known."""
     _malformed.inc()
 
 
 def connection_opened() -> None:
-    """Count a connection of a client as open."""
+    """Count a client's connection as open."""
     _connections.inc()
 
 
 def connection_closed() -> None:
-    """Count it as open no more."""
+    """Count a client's connection as closed."""
     _connections.dec()
 
 
 def set_max_connections(connections: int) -> None:
-    """Tell how many connections this process may have."""
+    """Record how many clients' connections this process may have."""
     _max_connections.set(connections)
 
 
 def count_connection_cut(reason: str) -> None:
-    """Count a connection that was closed, since it waited for too long for a header, a body, or an answer to be taken,
-    or because its place was needed (`room`)."""
+    """Count a connection that we closed: its client was too slow with a header, a body, or reading an answer, or there
+    were too many connections (`room`)."""
     _cut_children[reason].inc()
 
 
 def count_accept_failure() -> None:
-    """Count that a connection could not be accepted, for want of something of the system's."""
+    """Count a failed accept: the system had no file descriptor or memory for another connection."""
     _unaccepted.inc()
 
 
 def count_purged(rows: int) -> None:
-    """Count rows deleted because they were over."""
+    """Count rows that a purge deleted."""
     _purged.inc(rows)
 
 
 def exposition(shared: Path | None = None) -> bytes:
-    """Every series as text; with the folder that several workers share, of all of them together."""
+    """Every metric as text: of this process, or of all workers that share the folder."""
     if shared is None:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
@@ -253,12 +250,12 @@ def exposition(shared: Path | None = None) -> bytes:
 
 
 def worker_gone(pid: int, shared: Path) -> None:
-    """Drop what a worker that has ended measured of itself; what it counted stays."""
+    """Remove the gauges of a worker that has ended. Its counters stay."""
     multiprocess.mark_process_dead(pid, path=str(shared))  # type: ignore[no-untyped-call]
 
 
 class _Processes(Collector):
-    """CPU, memory and files of each worker, by its process id: the client gives none of it when several share."""
+    """CPU, memory and open files of every worker, by process id. The client reports them for a single process only."""
 
     def __init__(self, shared: Path) -> None:
         self._shared = shared

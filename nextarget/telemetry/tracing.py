@@ -1,11 +1,11 @@
-"""Traces, with OpenTelemetry's own instrumentation of aiohttp: what is followed, and what of it may leave the process.
+"""Traces, with OpenTelemetry's own instrumentation of aiohttp, and which parts of a span may leave the process.
 
-Imported only when an endpoint is set. The instrumentation puts into spans whatever a request holds: path and query, so
-codes and states, host and user agent. Hence every span is copied on its way out, and of its facts only those on a list
-go along; nothing that a client or a provider wrote is on it.
+It is imported only if an endpoint is set. The instrumentation writes path and query of a request into its span, with
+codes and states, and also host and user agent. Therefore every span is copied before it is sent, and the copy has only
+the attributes of an allow-list. No text of a client or a provider is on that list.
 
-No trace context is taken over from requests, nor handed to providers: requests come from strangers, who would choose
-what is recorded, and providers need not know our traces.
+Trace context is neither read from requests nor sent to providers: strangers could choose what is recorded, and
+providers do not need our trace ids.
 """
 
 import logging
@@ -28,7 +28,7 @@ from nextarget import __version__
 from nextarget.telemetry.logs import get_logger
 
 EXPORT_SECONDS = 5
-"""How long one batch may take, and how long batches are still sent once the server stops."""
+"""Time limit for sending one batch, and for sending the remaining batches when the server stops."""
 _COMPLAIN_SECONDS = 60
 
 _KEPT = frozenset(
@@ -38,16 +38,16 @@ _KEPT = frozenset(
     }
 )
 _KEPT_OF_CLIENTS = _KEPT | {"http.url", "url.full", "server.address", "server.port"}
-"""Where we ask providers is in our settings; `Tracing` leaves out the query before it gets here."""
+"""For our requests to providers, whose addresses are our own settings. `Tracing` has removed the query."""
 
 log = get_logger()
 
 
 class Tracing:
-    """Follows requests and what they ask of providers. `endpoint` is the collector's base URL: OTLP over HTTP, below
-    `/v1/traces`. What else OpenTelemetry reads from the environment (sampler, headers, resource) holds too.
+    """Makes spans of requests and of our requests to providers. `endpoint` is the base URL of a collector, which takes
+    OTLP over HTTP at `/v1/traces`. OpenTelemetry's other environment variables (sampler, headers, resource) work too.
 
-    What cannot be sent is dropped: no request learns of it. Works in a process that forked since.
+    Spans that cannot be sent are dropped, and requests go on. It also works in a worker that was forked later.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -59,40 +59,40 @@ class Tracing:
         propagate.set_global_textmap(CompositePropagator([]))
 
     def middleware(self) -> Any:
-        """aiohttp's middleware that makes a span of each request, named by its route."""
+        """A middleware for aiohttp that makes a span for every request, named by its route."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it makes a class of web.Application
-            # It sets up what the middleware needs, and replaces web.Application, which is taken back at once.
+            warnings.simplefilter("ignore", DeprecationWarning)  # it subclasses web.Application
+            # Instrumenting sets up the middleware, and also replaces web.Application: that is undone at once.
             AioHttpServerInstrumentor().instrument(tracer_provider=self._provider)
             AioHttpServerInstrumentor().uninstrument()
         return create_aiohttp_middleware(tracer_provider=self._provider)
 
     def trace_config(self) -> Any:
-        """What aiohttp's client session takes to make a span of each question to a provider."""
+        """A trace config for aiohttp's client session, which makes a span for every request to a provider."""
         return create_trace_config(
             url_filter=lambda url: str(url.with_query(None).with_fragment(None)), tracer_provider=self._provider
         )
 
     def close(self) -> None:
-        """Send what waits, for EXPORT_SECONDS at most and the batch that is under way then. Blocks."""
+        """Send the remaining spans. Blocks for at most EXPORT_SECONDS, and until the current batch has ended."""
         self._exporter.give_up_at = monotonic() + EXPORT_SECONDS
         self._provider.shutdown()
 
 
 def current_trace_id() -> str | None:
-    """The id of the trace that this is part of, as collectors show it."""
+    """The id of the current trace, as collectors show it."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
 
 class _Cleaning(SpanExporter):
-    """Sends copies of spans that hold nothing but what is on the list; tells of failures once a minute."""
+    """Sends copies of spans, with the attributes of the allow-list only. Logs failures once a minute."""
 
     def __init__(self, exporter: OTLPSpanExporter) -> None:
         self._exporter = exporter
         self._complained_at = float("-inf")
         self.give_up_at = float("inf")
-        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # it tells of every try
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # it would log every attempt
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         now = monotonic()
@@ -118,7 +118,7 @@ def _cleaned(span: ReadableSpan) -> ReadableSpan:
         attributes={name: value for name, value in (span.attributes or {}).items() if name in kept},
         events=[_cleaned_event(event) for event in span.events],
         kind=span.kind,
-        status=Status(span.status.status_code),  # its description is an exception's text
+        status=Status(span.status.status_code),  # without the description, which is the text of an exception
         start_time=span.start_time,
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
@@ -126,7 +126,7 @@ def _cleaned(span: ReadableSpan) -> ReadableSpan:
 
 
 def _cleaned_event(event: Event) -> Event:
-    """Of an exception its type: its message and its frames may quote what it choked on."""
+    """An exception's event with the type only: its message and stack frames may quote its input."""
     kind = (event.attributes or {}).get("exception.type")
     return Event(event.name, {"exception.type": kind} if kind is not None else None, event.timestamp)
 

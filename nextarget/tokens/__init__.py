@@ -1,1 +1,1 @@
-"""What is signed: the only room that imports `jwt` and `google.auth`. Time is an argument, so rules are pure."""
+"""Signed tokens and values. Only this package imports `jwt` and `google.auth`. Functions take the time as `now`."""

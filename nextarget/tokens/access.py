@@ -1,4 +1,5 @@
-"""Access tokens: JWTs as RFC 9068 has them. Signature here; whether session and user still stand is the database's."""
+"""Access tokens: JWTs as in RFC 9068. This module checks signature and times. It does not check whether session and
+user are still active: the database knows that."""
 
 import secrets
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ TYPE = "at+jwt"
 LEEWAY_SECONDS = 10
 MAX_TOKEN_LENGTH = 4096
 SECRET_BELIEVED_MS = 24 * 3600 * 1000
-"""How long tokens of the secret are good after a private key took its place: as long as an access token may live."""
+"""How long tokens signed with the secret stay valid after a private key replaced it: the longest life of a token."""
 _HEADER = {"alg", "typ", "kid"}
 _CLAIMS = ("iss", "aud", "sub", "sid", "client_id", "iat", "exp", "jti")
 _CACHE_SIZE = 4096
@@ -24,7 +25,7 @@ _CACHE_SIZE = 4096
 
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
-    """What a verified access token says. `issued_at` and `expires_at` are seconds since 1970, as in the JWT."""
+    """The claims of a verified access token. `issued_at` and `expires_at` are seconds since 1970, as in the JWT."""
 
     user_id: str
     session_id: str
@@ -33,7 +34,7 @@ class AccessClaims:
 
 
 class AccessTokens:
-    """Mints and verifies. Verified signatures are kept in a bounded cache; times are checked on every call."""
+    """Makes and verifies access tokens. Verified signatures are in a bounded cache; times are checked on every call."""
 
     def __init__(self, keyring: Keyring, *, issuer: str, audience: str, client_id: str) -> None:
         self._keyring = keyring
@@ -46,9 +47,10 @@ class AccessTokens:
         self._secret_ends_at: Millis | None = None
 
     def private_key_since(self, first_use: Millis) -> Millis:
-        """From a day after the first use of a private key on, tokens of the secret are refused; that moment.
+        """Refuse tokens signed with the secret one day after the first use of a private key. Returns that time.
 
-        Whoever learned the secret, which verifiers needed, could make access tokens for ever otherwise.
+        Other servers know the secret, because they verified tokens with it: without an end, anyone who learned it there
+        could make access tokens for ever.
         """
         self._secret_ends_at = Millis(first_use + SECRET_BELIEVED_MS)
         return self._secret_ends_at
@@ -71,7 +73,7 @@ class AccessTokens:
         return AccessToken(f"{message}.{signature}", lifetime)
 
     def verify(self, token: str, now: Millis) -> AccessClaims:
-        """What the token says. Raises InvalidToken, which never says what was wrong with it (RFC 9068, 4)."""
+        """The claims of the token. Raises InvalidToken, which does not tell the caller what is wrong (RFC 9068, 4)."""
         claims, key = self._known(token)
         seconds = now // 1000
         if claims.expires_at <= seconds or claims.issued_at > seconds + LEEWAY_SECONDS:
@@ -82,7 +84,8 @@ class AccessTokens:
         return claims
 
     def read(self, token: str) -> AccessClaims:
-        """What a token of ours says, expired or not, of any key: enough to end its session. Raises InvalidToken."""
+        """The claims of a token that any of our keys signed, even if it has expired: enough to end its session. Raises
+        InvalidToken."""
         return self._known(token)[0]
 
     def _known(self, token: str) -> tuple[AccessClaims, JwtKey]:
@@ -128,6 +131,6 @@ class AccessTokens:
         key = self._keyring.verifying(header.get("kid"))
         if key is None or header.get("typ") != TYPE:
             raise InvalidToken(note="unknown kid or wrong typ")
-        if header.keys() != _HEADER:  # whatever else is there (`crit`, `b64`, `jwk`) we did not write
+        if header.keys() != _HEADER:  # we do not write others, such as `crit`, `b64` or `jwk`
             raise InvalidToken(note="a header that we do not write")
         return key

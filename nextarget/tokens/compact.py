@@ -1,7 +1,8 @@
-"""The outer form of a signed token (RFC 7515, 7.1), read strictly before a library that is kinder verifies it.
+"""Reads the compact form of a signed token (RFC 7515, 7.1) strictly, before a library verifies the token.
 
-Libraries pass over white space in base64, take the last of two members with one name, and ignore what they do not know,
-`crit` included. Then two readers of one token may read two things. Nothing here is verified: see `access`, `foreign`.
+Libraries accept white space in base64, take the last of two members with the same name, and ignore members that they do
+not know, `crit` among them. Two libraries could then read two different things from one token. This module verifies
+nothing: `access` and `provider_tokens` do.
 """
 
 import json
@@ -16,7 +17,7 @@ _FORM = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 
 
 def read_compact(token: str) -> tuple[Members, Members]:
-    """Header and claims of a token, unverified; it may lack its signature. Raises ValueError or RecursionError."""
+    """Header and claims of a token, not verified. The signature may be empty. Raises ValueError or RecursionError."""
     found = _FORM.fullmatch(token)
     if found is None:
         raise ValueError("not three segments of base64url")
@@ -25,17 +26,17 @@ def read_compact(token: str) -> tuple[Members, Members]:
 
 
 def _members(octets: bytes) -> Members:
-    """A JSON object in UTF-8, in which no name comes twice (RFC 7515, 4; RFC 7519, 4), and no number is infinite."""
+    """A JSON object in UTF-8. Refuses duplicate names (RFC 7515, 4; RFC 7519, 4), NaN and infinite numbers."""
     value = json.loads(octets.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - of no interest to a caller
+        raise ValueError("not a JSON object")  # noqa: TRY004 - callers catch ValueError alone
     return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Members:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a name comes twice")
+        raise ValueError("duplicate name")
     return members
 
 

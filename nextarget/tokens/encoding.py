@@ -1,4 +1,4 @@
-"""How octets become text, and how one-time values are stored."""
+"""How bytes are written as text, and how one-time values are stored."""
 
 import hashlib
 from base64 import urlsafe_b64decode
@@ -13,8 +13,11 @@ def base64url(octets: bytes) -> str:
 
 
 def from_base64url(text: str) -> bytes:
-    """The octets of base64url without padding. Raises ValueError unless it is their one spelling: decoders also take
-    another alphabet, padding, and stray bits at the end (RFC 4648, 3.5)."""
+    """The bytes of base64url without padding.
+
+    Raises ValueError unless the text is exactly what `base64url` writes for these bytes. Decoders also accept another
+    alphabet, padding, and unused bits at the end that are not zero (RFC 4648, 3.5).
+    """
     octets = urlsafe_b64decode(f"{text}{'=' * (-len(text) % 4)}")
     if base64url(octets) != text:
         raise ValueError("not base64url without padding")
@@ -22,7 +25,8 @@ def from_base64url(text: str) -> bytes:
 
 
 def digest(text: str) -> str:
-    """SHA-256, hex: how one-time values, which are random and need no salt, and subjects are kept."""
+    """SHA-256 in hex. One-time values and subjects are stored in this form; one-time values are random, so that they
+    need no salt."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The server's keys: its secrets, what derives from them, and the private key that signs when there is one."""
+"""The server's keys: its secrets, the keys that derive from them, and the private key that signs, if there is one."""
 
 import hashlib
 import hmac
@@ -23,7 +23,7 @@ MIN_RSA_BITS = 2048
 
 
 class SigningKey:
-    """One secret: its id (public) and the keys derived from it, each use with its own label."""
+    """One secret, its public id, and the keys that derive from it. Every use has its own key, named by a label."""
 
     __slots__ = ("_derived", "_keyed", "_secret", "id")
 
@@ -35,7 +35,7 @@ class SigningKey:
 
     @property
     def secret(self) -> bytes:
-        """The secret itself, which signs access tokens: other servers may verify them with what the operator set."""
+        """The secret itself. It signs access tokens, so that other servers can verify them with the same setting."""
         return self._secret
 
     def derive(self, label: str) -> bytes:
@@ -49,15 +49,15 @@ class SigningKey:
         """HMAC-SHA256 of a message under the key for one use."""
         if label not in self._keyed:
             self._keyed[label] = hmac.new(self.derive(label), digestmod="sha256")
-        mac = self._keyed[label].copy()  # OpenSSL takes longer to set up a key than to use it
+        mac = self._keyed[label].copy()  # a copy is cheaper: OpenSSL takes longer to set up a key than to use it
         mac.update(message.encode())
         return mac.digest()
 
 
 class JwtKey:
-    """A key for JWTs, good with one algorithm alone, so that a public key can never pass for a secret.
+    """A key for JWTs. It works with one algorithm only, so that nobody can use a public key as an HMAC secret.
 
-    `jwk` is its public part (RFC 7517); a secret has none.
+    `jwk` is the public key (RFC 7517), or None for a secret.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class JwtKey:
         self.verifying = verifying
         self.jwk = jwk
         self._implementation = get_algorithm_by_name(algorithm)
-        self._signing = self._implementation.prepare_key(signing)  # once: preparing costs more than signing
+        self._signing = self._implementation.prepare_key(signing)  # only once, as preparing takes longer than signing
 
     @property
     def is_secret(self) -> bool:
-        """Whether whoever verifies with it could sign with it too."""
+        """Whether this is a shared secret: a server that verifies with it could sign with it too."""
         return self.jwk is None
 
     def sign(self, message: bytes) -> bytes:
@@ -81,7 +81,7 @@ class JwtKey:
 
 
 class Keyring:
-    """The secret that derives keys, others that verify, past or coming, and the private key that signs, if any."""
+    """The current secret, previous or coming secrets that also verify, and the private key that signs, if any."""
 
     def __init__(self, current: Secret, previous: Sequence[Secret] = (), private_key: JwtKey | None = None) -> None:
         self.secrets = [SigningKey(secret) for secret in (current, *previous)]
@@ -101,7 +101,7 @@ class Keyring:
 
 
 def load_private_key(pem: bytes, algorithm: str | None) -> JwtKey:
-    """The JWT key in a PEM file: EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA), as `algorithm` says if it does.
+    """The key in a PEM file: EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA). With `algorithm`, it has to be that one.
 
     Raises ValueError with a sentence that says what is wrong and what to do.
     """

@@ -1,7 +1,7 @@
-"""One login's state, and what follows from it: nothing of a login is stored until it has succeeded.
+"""The state of a login, and the values that derive from it. Nothing is stored until the login succeeds.
 
-The state says of itself that we made it, for which provider and mode, and until when. What an app asked for travels
-beside it, sealed, in the cookie of the browser that began.
+A state contains its expiry, and a MAC that shows that we made it for one provider and one mode. The app's request is
+encrypted in a cookie of the browser that began the login.
 """
 
 import uuid
@@ -17,19 +17,19 @@ from nextarget.tokens.encoding import base64url, digest, from_base64url
 from nextarget.tokens.keyring import Keyring, SigningKey
 
 LOGIN_SECONDS = 600
-"""How long the person may take at the provider."""
+"""Time that the person has to sign in at the provider."""
 _USE = "login state"
-_ONLY_MESSAGE = bytes(12)
-"""The nonce of AES-GCM, which must not come twice under one key (NIST SP 800-38D, 8): each state has a key of its own,
-and seals once."""
+_AES_NONCE = bytes(12)
+"""AES-GCM must not use a nonce twice with one key (NIST SP 800-38D, 8). Every state has its own key, which encrypts one
+message, so the nonce can be constant."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoginSecrets:
-    """What a login sends to the provider and must see again.
+    """The values of one login that we send to the provider and check in its answers.
 
-    `nonce` binds the id_token to the login (OpenID Connect Core, 3.1.2.1); `code_verifier` is our PKCE verifier
-    towards the provider (RFC 7636).
+    `nonce` binds the id_token to the login (OpenID Connect Core, 3.1.2.1). `code_verifier` is our PKCE verifier at the
+    provider (RFC 7636).
     """
 
     state: str = field(repr=False)
@@ -44,22 +44,22 @@ class LoginSecrets:
 
 @dataclass(frozen=True, slots=True)
 class OpenedState:
-    """A state of ours, and the secret that it was made with."""
+    """A state that we made, and the key that it was made with."""
 
     state: str = field(repr=False)
     key: SigningKey
     login: Login
-    """Without what an app asked for: that is in the cookie."""
+    """The login without the app's request, which is in the cookie."""
 
 
 def new_state(key: SigningKey, provider: Provider, mode: LoginMode, *, now: Millis) -> str:
-    """A state that begins now. Its MAC covers provider and mode, so that neither can be mixed up."""
+    """A new state. Its MAC covers provider and mode, so that it is not valid for another provider or mode."""
     expires_at = Millis(now + LOGIN_SECONDS * 1000)
     return one_time.issue(key, _USE, bound_to=f"{provider}.{mode}", expires_at=expires_at)
 
 
 def open_state(keyring: Keyring, state: str, provider: Provider) -> OpenedState | None:
-    """What a state of ours says at this provider, used and expired ones included; else None."""
+    """The state, if we made it for this provider; else None. It may be expired or used."""
     for mode in LoginMode:
         value = one_time.read(keyring, _USE, state, bound_to=f"{provider}.{mode}")
         if value is not None:
@@ -70,26 +70,26 @@ def open_state(keyring: Keyring, state: str, provider: Provider) -> OpenedState 
 
 
 def login_id(state: str) -> str:
-    """The id of the login with this state, in the form of a UUID. It does not tell the state."""
+    """The id of the login with this state, in the form of a UUID. Nobody can compute the state from it."""
     return str(uuid.UUID(digest(f"login id {state}")[:32], version=4))
 
 
 def login_secrets(key: SigningKey, state: str) -> LoginSecrets:
-    """Derive nonce and verifier from the state: any node that holds the key can finish what another began."""
+    """Derive nonce and verifier from the state, so that a node can finish a login that another node began."""
     nonce = base64url(key.mac("oidc nonce", state))
     return LoginSecrets(state, nonce, base64url(key.mac("pkce verifier", state)))
 
 
 def seal(key: SigningKey, state: str, app: AppRequest | None) -> str:
-    """What an app asked for, for the login's own cookie: encrypted, good with this state alone. Once for each state."""
+    """Encrypt the app's request for the login's cookie; None if no app began. Call it only once for a state."""
     asked = [app.client_id, app.redirect_uri, app.code_challenge, app.state] if app else None
-    return base64url(_cipher(key, state).encrypt(_ONLY_MESSAGE, orjson.dumps(asked), None))
+    return base64url(_cipher(key, state).encrypt(_AES_NONCE, orjson.dumps(asked), None))
 
 
 def unseal(opened: OpenedState, sealed: str) -> AppRequest | None:
-    """What an app asked for, None where no app began. Raises ValueError for what was not sealed with this state."""
+    """Decrypt the app's request; None if no app began. Raises ValueError if it was encrypted for another state."""
     try:
-        plain = _cipher(opened.key, opened.state).decrypt(_ONLY_MESSAGE, from_base64url(sealed), None)
+        plain = _cipher(opened.key, opened.state).decrypt(_AES_NONCE, from_base64url(sealed), None)
     except InvalidTag:
         raise ValueError("not sealed with this state") from None
     asked = orjson.loads(plain)

@@ -1,7 +1,7 @@
-"""One-time values that are remembered only once they are used: `random . expiry . MAC`.
+"""Values that can be used once: `random . expiry . MAC`.
 
-Whoever asks gets one, and nothing is written: the MAC tells that it is ours, the expiry for how long it is good. Who
-uses one up keeps its digest, so that it comes once.
+Making a value writes nothing: the MAC shows that we made it, and until when it is valid. When a value is used, the
+caller stores its digest, and refuses the same value later.
 """
 
 import hmac
@@ -15,25 +15,25 @@ from nextarget.tokens.keyring import Keyring, SigningKey
 
 _FORM = re.compile(r"([A-Za-z0-9_-]{43})\.([1-9][0-9]{12})\.([A-Za-z0-9_-]{43})")
 LENGTH = 43 + 1 + 13 + 1 + 43
-"""Characters: 256 random bits, UTC milliseconds, and 256 bits of HMAC; base64url and two full stops."""
+"""Characters of a value: 256 random bits, UTC milliseconds and 256 bits of HMAC, with two full stops between them."""
 
 
 @dataclass(frozen=True, slots=True)
 class OneTimeValue:
-    """What a value with a valid MAC says, expired or not, and the secret that it was made with."""
+    """A value with a valid MAC, and the key that it was made with. It may be expired."""
 
     key: SigningKey
     expires_at: Millis
 
 
 def issue(key: SigningKey, use: str, *, bound_to: str = "", expires_at: Millis) -> str:
-    """A new value for one use, and for what it is bound to."""
+    """A new value. It is valid only for the same `use` and `bound_to`."""
     random = secrets.token_urlsafe(32)
     return f"{random}.{expires_at}.{_mac(key, use, random, str(expires_at), bound_to)}"
 
 
 def read(keyring: Keyring, use: str, text: str, *, bound_to: str = "") -> OneTimeValue | None:
-    """What the text says, if we made it for this use and bound to this; else None."""
+    """The value, if we made it for this `use` and `bound_to`; else None."""
     found = _FORM.fullmatch(text) if len(text) == LENGTH else None
     if found is None:
         return None

@@ -1,7 +1,7 @@
-"""Refresh tokens: `session id . generation . MAC`, never stored. What a presented one leads to is decided here, purely.
+"""Refresh tokens, `session id . generation . MAC`, which are never stored; and the rules for a refresh.
 
-The rules let an app that loses any answer try again at any time, and make sure that a copied token is noticed once
-both holders go on using it (RFC 9700, 4.14.2). See `decide`.
+An app that lost an answer can try again at any time. A copied token is noticed once both holders continue to use it
+(RFC 9700, 4.14.2). See `decide`.
 """
 
 import hmac
@@ -33,7 +33,7 @@ def mint(keyring: Keyring, token: RefreshToken) -> str:
 
 
 def read(keyring: Keyring, text: str) -> RefreshToken | None:
-    """What the text says, if its MAC was made with the current secret or a previous one; else None."""
+    """What a token says. None if its MAC was made neither with the current secret nor with a previous one."""
     found = _FORM.fullmatch(text) if len(text) <= MAX_TOKEN_LENGTH else None
     if found is None:
         return None
@@ -51,14 +51,14 @@ def _mac(key: SigningKey, body: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Nothing changes; `answer` is the generation to hand out."""
+    """The session stays as it is. `answer` is the generation of the refresh token to return."""
 
     answer: int
 
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """The session moves on to `generations`, whose `current` is handed out. `event`, if any, goes on record."""
+    """The session gets new `generations`, and the app a token of their `current`. `event` is recorded, if any."""
 
     generations: Generations
     event: Literal["session_rewound", "refresh_recovered"] | None = None
@@ -66,35 +66,37 @@ class Advance:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """A generation that an honest app no longer holds: the session ends."""
+    """The token is of a generation that an honest app does not use any more: the session ends."""
 
 
 Decision = Keep | Advance | Reused
 
 NEW_SESSION = Generations(previous=0, oldest=1, current=1, floor=0, rotated_at=Millis(0), recovered_at=Millis(0))
-"""A session whose first refresh token is generation 1. It has not rotated, so it is not fresh."""
+"""A new session: its first refresh token is of generation 1, and it has not rotated."""
 
 CLOCKS_MS = 60_000
-"""How far the clock of the node that wrote a row may be ahead of the one that reads it."""
+"""How far the clock of the node that wrote a row may be ahead of ours."""
 FEW = 3
-"""How many answers in a row may be lost before late and parallel messages of the app no longer count as its own."""
+"""How many answers in a row may be lost before late and parallel requests are not trusted any more."""
 
 
 def decide(presented: int, session: Generations, *, now: Millis, window_ms: int) -> Decision:
-    """What a presented generation leads to, for a session that stands. First rule that fits.
+    """What a token of the generation `presented` leads to, for an active session. The first rule that fits decides.
 
-    - Newer than the newest: the database lost its last commits. It catches up with the app.
-    - Within the reuse window after a rotation: parallel, repeated and late refreshes get the newest token, and nothing
-      is written.
-    - One of those handed out and not used yet: the session moves on.
-    - The one used last: its answer was lost. Another successor is handed out, the same one within the window; earlier
-      unused ones stay good until one is used. That is no rotation: if it were, whoever holds an old token could keep
-      the window open by asking at its end, and the app's own newer token would never move on.
-    - Anything older: two holders.
+    - Newer than `current`: the database lost its last commits, as in a failover. The session catches up with the app.
+    - Within the reuse window (grace window) after a rotation, and not older than `floor`: a parallel, repeated or late
+      refresh. It gets the current token, and nothing is written.
+    - One of the unused tokens, `oldest` to `current`: a rotation. The session moves on.
+    - The token used last, `previous`: its answer was lost. The app gets a new successor, within the window the same one
+      again. Earlier successors stay valid until one is used. This is no rotation. If it opened the reuse window, a
+      thief with an old token could keep the window open by asking at its end, and the app's newer token would never
+      rotate.
+    - Older: two holders use the session.
 
-    While few answers in a row were lost, those that the app may still send or receive late are its own: the window
-    answers from the token used before, and lost answers are made good by one successor. After many, neither: a thief
-    would collect successors, one of which is the app's next token, and follow it for ever.
+    After at most FEW lost answers in a row, late and parallel requests are the app's own: the reuse window accepts the
+    token before the one used last, and recoveries within a window share one successor. After more lost answers neither
+    holds. Otherwise a thief could collect successors, one of which is the app's next token, and follow the app for
+    ever.
     """
 
     def within_window(moment: Millis) -> bool:
@@ -116,5 +118,5 @@ def decide(presented: int, session: Generations, *, now: Millis, window_ms: int)
 
 
 def _used(presented: int, successor: int, *, floor: int, now: Millis) -> Generations:
-    """After a token was used and its one successor handed out."""
+    """The generations after a token was used: its successor is the only unused token."""
     return Generations(presented, successor, successor, floor, rotated_at=now, recovered_at=Millis(0))

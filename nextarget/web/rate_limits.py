@@ -1,12 +1,10 @@
-"""How often one client may ask, counted in memory or in Redis.
+"""How often one client may ask. `services/quotas.py` counts.
 
-When the storage fails, requests pass: a limit protects the service, and must not be what stops it.
+When counting fails, requests pass: a limit protects the service and must not stop it.
 """
 
-import asyncio
 import hmac
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from typing import Literal, NamedTuple
@@ -14,35 +12,24 @@ from typing import Literal, NamedTuple
 from aiohttp import web
 
 from nextarget.errors import RateLimited
+from nextarget.services.quotas import WINDOW_SECONDS, Share, Unavailable, counts_at
 from nextarget.settings import Network, ProxyHeader
 from nextarget.telemetry import get_logger, metrics
 from nextarget.web.requests.client_address import client_networks
 
 LISTING_PER_MINUTE = 10
-"""How often one user may have sessions listed, and data exported: no other answer costs as much."""
+"""How often one user may list sessions and export data: these are the most expensive answers."""
 _WIDER = 16
-"""How often the quota of one client a network has from which a client can take many addresses."""
-_WINDOW_SECONDS = 60
+"""A network in which one client can take many addresses has this many times the quota of a client."""
 _COMPLAIN_SECONDS = 60
-_OWN_COUNTS = 50_000
-_SHARED_COUNTS = 50_000
-"""So many that honest clients, who ask a few times a minute, stay below a quota that some of them share."""
-_REDIS_CONNECTIONS = 50
-"""How many connections to Redis one worker opens at most."""
-_REDIS_SECONDS = 1
-"""How long a connection to Redis may take, and an answer of it: longer than a busy loop stands still."""
-_TURN_SECONDS = 5
-"""How long a request waits until it may ask Redis: far longer than a burst takes, while Redis is quick."""
-_PAUSE_SECONDS = 5
-"""How long Redis is left alone after it failed."""
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 log = get_logger()
 
 
 class Quotas(NamedTuple):
-    """How often a minute one client may begin a login or ask for a nonce, finish a login or ask for tokens, and refresh
-    one session."""
+    """Requests in a minute: one client may begin logins or ask for nonces (`begin`), finish logins or ask for tokens
+    (`finish`), and refresh one session (`refresh`)."""
 
     begin: int = 30
     finish: int = 60
@@ -53,7 +40,7 @@ _USUAL = Quotas()
 
 
 class Allowance(NamedTuple):
-    """What is left to a client: shown in the `RateLimit` headers (draft-ietf-httpapi-ratelimit-headers)."""
+    """A client's quota and what is left of it, for the `RateLimit` headers (draft-ietf-httpapi-ratelimit-headers)."""
 
     policy: str
     quota: int
@@ -61,150 +48,11 @@ class Allowance(NamedTuple):
 
 
 ALLOWANCE = web.RequestKey("allowance", Allowance)
-"""Set on a request that was counted, if its client is to be told."""
-
-
-class Share(NamedTuple):
-    """What a request counts against, and how often in a minute it may."""
-
-    key: str
-    quota: int
-
-
-class Verdict(NamedTuple):
-    """What became of a request: how much is left of its first share, and for how many seconds it is refused, if it is.
-
-    A refused request counts against nothing: whoever goes on asking takes nothing away from the neighbours in a wider
-    network.
-    """
-
-    left: int
-    refused_for: float | None
-
-
-class _Minute:
-    """Counts in memory, all of which end at once, a minute after the first.
-
-    Past a number of clients, newcomers share counts by their hash: it never grows further.
-    """
-
-    def __init__(self) -> None:
-        self._hits: Counter[str | tuple[int, int]] = Counter()
-        self._ends = 0.0
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-    async def count(self, shares: Sequence[Share]) -> Verdict:
-        now = time.time()
-        hits = self._hits
-        if not now < self._ends <= now + _WINDOW_SECONDS:  # over, or the clock went back
-            hits.clear()
-            self._ends = now + _WINDOW_SECONDS
-        places = [self._place(width, share.key) for width, share in enumerate(shares)]
-        refused = any(hits[place] >= share.quota for place, share in zip(places, shares, strict=True))
-        if not refused:
-            hits.update(places)
-        return Verdict(max(0, shares[0].quota - hits[places[0]]), self._ends - now if refused else None)
-
-    def _place(self, width: int, key: str) -> str | tuple[int, int]:
-        """Where a share is counted. Wide ones, of which many requests are expected, share with each other alone."""
-        if key in self._hits or len(self._hits) < _OWN_COUNTS:
-            return key
-        return width, hash(key) % _SHARED_COUNTS
-
-
-class Unavailable(Exception):
-    """Redis did not count; the text is the kind of its failure."""
-
-
-_COUNT = """
-local left
-for place, key in ipairs(KEYS) do
-  local quota, hits = tonumber(ARGV[place + 1]), tonumber(redis.call("GET", key) or 0)
-  left = left or quota - hits
-  if hits >= quota then return {left, redis.call("PTTL", key)} end
-end
-for _, key in ipairs(KEYS) do
-  if redis.call("INCR", key) == 1 then redis.call("EXPIRE", key, ARGV[1]) end
-end
-return {left - 1}
-"""
-"""Judges and counts all shares of a request in one journey: what is left of the first, and when refused, for how many
-milliseconds."""
-
-
-class _Redis:
-    """Counts in Redis. At most as many at once as there are connections; the others wait for their turn.
-
-    After a failure nobody asks for some seconds. Then one request does, on trial, and the others pass meanwhile.
-    """
-
-    def __init__(self, url: str, clock: Callable[[], float]) -> None:
-        from redis.asyncio import ConnectionPool, Redis
-        from redis.exceptions import RedisError
-
-        self._pool = ConnectionPool.from_url(
-            url,
-            max_connections=_REDIS_CONNECTIONS,
-            socket_connect_timeout=_REDIS_SECONDS,
-            socket_timeout=_REDIS_SECONDS,
-        )
-        self._turns = asyncio.Semaphore(self._pool.max_connections)
-        self._script = Redis(connection_pool=self._pool).register_script(_COUNT)
-        self._error = RedisError
-        self._clock = clock
-        self._failure: str | None = None
-        self._pause_ends = 0.0
-
-    async def close(self) -> None:
-        await self._pool.aclose()
-
-    async def count(self, shares: Sequence[Share]) -> Verdict:
-        """Raises Unavailable."""
-        keys, quotas = zip(*shares, strict=True)
-        await self._take_turn()
-        try:
-            self._check_pause()
-            left, *refused_for = await self._script(keys=keys, args=(_WINDOW_SECONDS, *quotas))
-        except self._error as error:
-            self._failure = type(error).__name__
-            self._pause_ends = self._clock() + _PAUSE_SECONDS
-            raise Unavailable(self._failure) from error
-        finally:
-            self._turns.release()
-        self._failure = None
-        return Verdict(max(0, left), refused_for[0] / 1000 if refused_for else None)
-
-    async def _take_turn(self) -> None:
-        """Raises Unavailable when it takes too long: Redis answers, but more slowly than requests come."""
-        try:
-            async with asyncio.timeout(_TURN_SECONDS if self._turns.locked() else None):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Unavailable("TurnTimeout") from None
-
-    def _check_pause(self) -> None:
-        """Raises Unavailable during a pause; lets one through after it, and begins another."""
-        if self._failure is None:
-            return
-        now = self._clock()
-        if now < self._pause_ends:
-            raise Unavailable(self._failure)
-        self._pause_ends = now + _PAUSE_SECONDS
-
-
-async def try_counting(url: str) -> None:
-    """Count once in that Redis, as requests are, against nobody. Raises Unavailable."""
-    storage = _Redis(url, time.monotonic)
-    try:
-        await storage.count([Share("nextarget/trial", _SHARED_COUNTS)])
-    finally:
-        await storage.close()
+"""Set on a counted request, if the client may know its quota."""
 
 
 class RateLimits:
-    """`storage_url` is memory:// or redis://…; addresses are taken from `trusted` proxies alone, out of one `header`.
+    """`storage_url` is memory:// or redis://…. A client's address is read from `header`, if a `trusted` proxy sent it.
 
     `seed` is secret, and the same on every node. `clock` gives seconds that never go back.
     """
@@ -221,27 +69,28 @@ class RateLimits:
     ) -> None:
         self.quotas = quotas
         self._seed = seed
-        self._storage = _Redis(storage_url, clock) if storage_url.startswith("redis") else _Minute()
+        self._storage = counts_at(storage_url, clock)
         self._trusted = trusted
         self._header = header
         self._clock = clock
         self._complained_at = float("-inf")
 
     async def close(self) -> None:
-        """Let go of the connections to Redis, if there are any."""
+        """Close the connections to Redis, if there are any."""
         await self._storage.close()
 
     async def count_address(
         self, request: web.Request, policy: str, per_minute: int, *, about: str = "", told: bool = True
     ) -> None:
-        """Count a request against its client's address; `about` something, against address and that together.
+        """Count a request of its client's address, or with `about` of the address and this text together.
 
-        Raises RateLimited. Unless `told`, the answer says nothing of what is left, nor when the minute began. Where it
-        is about something, the limit is drawn anew each minute, up to twice as high: who knew it would spend all but
-        the last, and be told by that one whether somebody else at the same address had asked.
+        Raises RateLimited. Unless `told`, the answer shows neither what is left nor when the minute began. With
+        `about`, a random number is added to the quota every minute, up to the quota itself. A thief who knew the exact
+        limit could use up all requests but one, and learn from the last one whether another client at the address had
+        asked.
         """
         networks = client_networks(request, self._trusted, self._header)
-        # In braces what all keys of a request have in common: a cluster of Redis keeps those in one place.
+        # All keys of a request have the same text in braces, so that a Redis cluster keeps them on one node.
         place = f"nextarget/{policy}/{{{about}{networks[-1]}}}"
         shares = [Share(place + each, per_minute * (_WIDER if width else 1)) for width, each in enumerate(networks)]
         if about:
@@ -249,12 +98,12 @@ class RateLimits:
         await self._count(request, policy, shares, told=told)
 
     def _drawn(self, key: str, below: int) -> int:
-        """A number that nobody else can know, the same for a key on every node during one minute."""
-        message = f"{key} {time.time() // _WINDOW_SECONDS}".encode()
+        """A secret random number below `below`. During one minute it is the same for a key on every node."""
+        message = f"{key} {time.time() // WINDOW_SECONDS}".encode()
         return int.from_bytes(hmac.digest(self._seed, message, "sha256")[:8]) % below
 
     async def count(self, request: web.Request, policy: str, per_minute: int, key: str, *, told: bool = True) -> None:
-        """Count a request against `key`; `told` as above. Raises RateLimited."""
+        """Count a request of `key`; `told` as above. Raises RateLimited."""
         await self._count(request, policy, [Share(f"nextarget/{policy}/{key}", per_minute)], told=told)
 
     async def _count(self, request: web.Request, policy: str, shares: Sequence[Share], *, told: bool = True) -> None:
@@ -268,10 +117,10 @@ class RateLimits:
             request[ALLOWANCE] = Allowance(policy, shares[0].quota, left)
         if refused_for is not None:
             metrics.count_rate_limited(policy)
-            raise RateLimited(seconds=max(1, round(refused_for)) if told else _WINDOW_SECONDS)
+            raise RateLimited(seconds=max(1, round(refused_for)) if told else WINDOW_SECONDS)
 
     def _complain(self, reason: str) -> None:
-        """One line a minute, however many requests pass uncounted."""
+        """Log that requests are not counted, at most once a minute."""
         now = self._clock()
         if now - self._complained_at >= _COMPLAIN_SECONDS:
             self._complained_at = now
@@ -283,7 +132,7 @@ LIMITS = web.AppKey("rate_limits", RateLimits)
 
 
 def limited(policy: str, step: Literal["begin", "finish"]) -> Callable[[Handler], Handler]:
-    """A handler that one client may call as often as the quota of this step of a login says."""
+    """Limit how often a client may call the handler: by the quota of this step of a login."""
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
@@ -300,16 +149,16 @@ def limited(policy: str, step: Literal["begin", "finish"]) -> Callable[[Handler]
 
 
 def show_allowance(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell a counted client what is left."""
+    """Show the client what is left of its quota, if the request was counted."""
     if (allowance := request.get(ALLOWANCE)) is not None:
         response.headers["RateLimit-Policy"] = f'"{allowance.policy}";q={allowance.quota};w=60'
         response.headers["RateLimit"] = f'"{allowance.policy}";r={allowance.left}'
 
 
 async def count_user(request: web.Request, policy: str, per_minute: int, user_id: str) -> None:
-    """Count a request against whoever is signed in, wherever they ask from. Raises RateLimited.
+    """Count a request of the signed-in user, from whatever address. Raises RateLimited.
 
-    The answer tells nothing of it: who holds a copied token would learn when the person's own app asks.
+    The answer does not show the count: the holder of a stolen token would learn when the user's own app asks.
     """
     if LIMITS in request.app:
         await request.app[LIMITS].count(request, policy, per_minute, user_id, told=False)

@@ -21,6 +21,7 @@ from nextarget.services import accounts
 from nextarget.settings import read_values
 from tests import running as servers
 from tests.serving import SECRET
+from tests.templates import put_migrated
 
 GOOGLE = Provider("google")
 
@@ -37,7 +38,7 @@ def folder(tmp_path, monkeypatch, request) -> Path:
     """With --database postgresql, commands work on a database there unless they are told otherwise."""
     monkeypatch.chdir(tmp_path)
     if request.config.getoption("--database") == "postgresql":
-        monkeypatch.setenv("DATABASE_URL", servers.database_in(tmp_path))
+        monkeypatch.setenv("DATABASE_URL", servers.database_in(tmp_path, migrated=False))
     return tmp_path
 
 
@@ -156,7 +157,9 @@ def at_terminal(command, environ) -> Iterator[Callable[..., Terminal]]:
 
 @pytest.fixture
 def runtime(secret, run, folder):
-    """The database of this folder, as the program made it."""
+    """The database of this folder."""
+    if "DATABASE_URL" not in os.environ:
+        put_migrated(folder / "nextarget.db")
     assert run("init-db").status == 0
     runtime = Runtime(read_values(folder).settings())
     yield runtime

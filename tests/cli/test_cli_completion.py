@@ -101,6 +101,7 @@ def open_shell(request: pytest.FixtureRequest, home: Path) -> Iterator:
         shell.close()
 
 
+@pytest.mark.slow
 def test_a_shell_completes_commands_options_and_values_once_that_is_installed(open_shell) -> None:
     """With the first Tab of a new shell, and with nothing but `--install-completion` before."""
     shell = open_shell()
@@ -116,6 +117,7 @@ def test_a_shell_completes_commands_options_and_values_once_that_is_installed(op
     shell.press("nextarget de\t\t", "lete-user")
 
 
+@pytest.mark.slow
 def test_a_program_that_is_called_by_its_path_is_asked_itself(open_shell) -> None:
     """As in a virtual environment that is not active: no other program of the name is there to ask."""
     shell = open_shell(aside=True)
@@ -144,6 +146,7 @@ def test_zsh_asks_no_other_program_than_the_one_that_was_typed(home: Path, typed
     assert not (home / "pwned").exists()
 
 
+@pytest.mark.slow
 def test_where_a_file_is_wanted_files_are_completed(open_shell, home: Path) -> None:
     """`backup` is given one; the shell knows its own."""
     (home / "yesterday.db").touch()
@@ -153,6 +156,7 @@ def test_where_a_file_is_wanted_files_are_completed(open_shell, home: Path) -> N
     open_shell().press("nextarget backup yester\t", "day.db")
 
 
+@pytest.mark.slow
 def test_the_files_of_a_shell_are_where_the_environment_says(open_shell, home: Path) -> None:
     """Whoever keeps `.zshrc` or fish's files elsewhere finds completion there."""
     places = {"ZDOTDIR": "zsh", "XDG_CONFIG_HOME": "settings", "XDG_DATA_HOME": "data"}

@@ -52,6 +52,7 @@ def test_a_copy_tells_all_as_json(run, source, folder):
     assert told["rows"]["user"] == 2
 
 
+@pytest.mark.slow
 def test_a_copy_needs_no_settings(execute, source, folder):
     """It works on two databases, not on a server: not even the secret is asked for."""
     assert execute("copy-db", source, f"sqlite:///{folder}/copy.db", JWT_SECRET_KEY="").status == 0
@@ -90,6 +91,7 @@ def test_a_failed_copy_is_status_1_with_a_sentence(run, folder):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_killed_can_be_made_again(command, environ, source, postgres_url, run):
     """It is killed while it writes: what it wrote is gone with it, and the next one starts on an empty database."""
     migrate(database_at(postgres_url))
@@ -113,6 +115,7 @@ def test_a_copy_that_is_killed_can_be_made_again(command, environ, source, postg
     assert (result.status, json.loads(result.out)["rows"]["user"]) == (0, 2)
 
 
+@pytest.mark.slow
 def test_a_copy_shows_a_bar_on_a_terminal_and_nowhere_else(at_terminal, source, folder, run):
     """It is on standard error, so that standard output is data all the same."""
     terminal = at_terminal("copy-db", source, f"sqlite:///{folder}/one.db", piped=True)
@@ -190,6 +193,7 @@ def test_keeping_wants_a_folder_that_is_there(run, folder, arguments, status, sa
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_backup_needs_no_setting_but_where_the_database_is(execute, source, folder):
     """The secrets are the server's: they may be missing, unreadable, or files that only root reads."""
     (folder / ".env").write_text(
@@ -199,6 +203,7 @@ def test_a_backup_needs_no_setting_but_where_the_database_is(execute, source, fo
     assert (result.status, (folder / "nightly.db").exists()) == (0, True), result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dotenv", "said"),
     [
@@ -251,6 +256,7 @@ def test_a_backup_that_cannot_be_made_says_why_and_leaves_nothing(run, source, f
     assert {path.name for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_an_older_program_refuses_a_newer_database_and_says_what_to_do(execute, source, postgres_url, kind):
     """Rolled back without its backup, nothing is guessed: neither the server nor a command works on it."""

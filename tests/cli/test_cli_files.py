@@ -59,6 +59,7 @@ def modes(folder):
     return {path.name: oct(stat.S_IMODE(path.lstat().st_mode)) for path in folder.rglob("*") if not path.is_dir()}
 
 
+@pytest.mark.slow
 def test_whatever_the_umask_nobody_else_reads_what_commands_leave(serve_sandbox, command, environ, folder):
     """Secrets, address, databases, locks and backups, by every command that makes any."""
     said, status = serve_sandbox()
@@ -79,6 +80,7 @@ def test_whatever_the_umask_nobody_else_reads_what_commands_leave(serve_sandbox,
     assert found == dict.fromkeys(found, "0o600")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
 def test_the_sandbox_follows_no_link_that_was_prepared_for_it(serve_sandbox, shared, victim, name):
     """It does not start, and says which link it is and what to do."""
@@ -92,6 +94,7 @@ def test_the_sandbox_follows_no_link_that_was_prepared_for_it(serve_sandbox, sha
     assert link.is_symlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OURS[:3])
 def test_the_sandbox_uses_no_file_that_somebody_else_prepared(serve_sandbox, shared, name):
     """Its secrets would be known, and what it writes read."""
@@ -165,6 +168,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [("init-db", "--json"), ("backup", "b.db", "--json"), ("copy-db", "sqlite:///nextarget.db", "sqlite:///c.db")],

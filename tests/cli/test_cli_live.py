@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from nextarget.cli import live
 from nextarget.errors import DatabaseUnavailable
+from nextarget.services.operator import live_checks
 from tests.conftest import need
 from tests.postgres import Cluster, name_of
 from tests.running import free_listener
@@ -110,6 +110,7 @@ def test_a_postgresql_without_tls_is_said_to_have_none(run, monkeypatch, postgre
     assert "sslmode in DATABASE_URL" in result.err
 
 
+@pytest.mark.slow
 def test_a_postgresql_database_of_others_is_no_place_to_apply_migrations(run, execute, monkeypatch, postgres: Cluster):
     """A table with a name of ours that is not ours: `serve`, `list-users` and --live say the same."""
     url = postgres.create_database()
@@ -133,6 +134,7 @@ def test_a_postgresql_database_of_a_newer_version_does_not_pass(run, monkeypatch
     assert "migrated by a newer version (9999_later). Upgrade this program" in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("migrated", [True, False])
 def test_a_postgresql_database_that_takes_no_writes_does_not_pass(run, execute, postgres: Cluster, migrated):
     """As a standby: neither when it is up to date nor when migrations would have to be applied, which `serve` and
@@ -214,14 +216,14 @@ def test_nobody_is_asked_while_settings_are_wrong(run, monkeypatch):
 def test_a_database_that_never_answers_is_given_up(run, monkeypatch):
     """However it hangs, and wherever: the question has its time, and the answer is that there was none."""
     over = threading.Event()
-    monkeypatch.setattr(live, "ANSWER_SECONDS", 0)
+    monkeypatch.setattr(live_checks, "ANSWER_SECONDS", 0)
 
     def hang(_db: object) -> None:
         over.wait()
         raise DatabaseUnavailable
 
     assert run("init-db").status == 0
-    monkeypatch.setattr("nextarget.storage.engines.write_probe.fill", hang)
+    monkeypatch.setattr("nextarget.storage.engines.trouble.fill_probe", hang)
     try:
         result = run("check-config", "--live")
         assert result.status == 1

@@ -155,6 +155,7 @@ def test_emails_in_sentences_come_after_the_id_and_cannot_pass_for_another(run, 
     assert done.err == f"{both[0].id} (google, {printable(both[0].email)}) is inactive now; every session has ended.\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_facts_and_sessions_by_the_same_rule(at_terminal, runtime, admit) -> None:
     """An email or a label that would move the cursor is a row of the table like any other."""
     user = admit(f"{HOSTILE}@example.org")

@@ -33,6 +33,7 @@ def address(
     return f"postgresql://{user}:{password}@{host or f'127.0.0.1:{cluster.port}'}/{name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "remedy"),
     [
@@ -56,6 +57,7 @@ def test_a_mistake_in_the_address_is_a_sentence_that_says_what_to_do(strict, exe
     assert "s3cret" not in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -79,6 +81,7 @@ def test_what_the_server_or_the_driver_says_quotes_no_secret(strict, execute, op
         assert "s3cr3t" not in result.out + result.err
 
 
+@pytest.mark.slow
 def test_a_server_that_logs_json_says_it_in_json(strict, execute):
     """A log line like any other, below those about settings."""
     result = execute("serve", DATABASE_URL=address(strict, password="wrong-s3cret"), LOG_FORMAT="json")
@@ -90,6 +93,7 @@ def test_a_server_that_logs_json_says_it_in_json(strict, execute):
     assert "s3cret" not in result.err
 
 
+@pytest.mark.slow
 def test_a_parameter_that_postgresql_does_not_know_is_a_wrong_setting(strict, execute):
     """Status 78, as for every setting; what the client library says may quote the URL, so it is not repeated."""
     result = execute("init-db", DATABASE_URL=address(strict) + "?pasword=s3cret")
@@ -98,6 +102,7 @@ def test_a_parameter_that_postgresql_does_not_know_is_a_wrong_setting(strict, ex
     assert "s3cret" not in result.err
 
 
+@pytest.mark.slow
 def test_every_command_works_and_names_the_database_without_its_password(strict, execute):
     """A database with a password, from making it to deleting a user."""
     url = address(strict)
@@ -125,6 +130,7 @@ def test_every_command_works_and_names_the_database_without_its_password(strict,
         assert PASSWORD not in done.out + done.err
 
 
+@pytest.mark.slow
 def test_check_config_masks_the_password_wherever_it_stands(strict, execute):
     """Before the host or among the parameters."""
     for url in (

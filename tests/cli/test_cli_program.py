@@ -39,6 +39,7 @@ def _help(environ, *arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_help_of_every_command_has_examples_and_imports_nothing_heavy(environ):
     """Help answers at once: neither the server, nor the database, nor Rich is imported for it."""
     with ThreadPoolExecutor() as pool:
@@ -125,7 +126,7 @@ def test_wrong_settings_are_listed_one_a_line_with_status_78(run, monkeypatch):
     """Every problem is reported in one go, under a heading that counts them."""
     monkeypatch.setenv("PORT", "many")
     monkeypatch.setenv("GOOGLE_CLIENT_ID", "1234.apps.googleusercontent.com")
-    result = run("list-users")
+    result = run("serve")
     assert result.status == 78
     assert result.out == ""
     heading, *problems = result.err.splitlines()
@@ -138,7 +139,7 @@ def test_wrong_settings_are_listed_one_a_line_with_status_78(run, monkeypatch):
 def test_a_misspelt_setting_in_dotenv_is_pointed_out_when_settings_are_wrong(run, folder):
     """Whoever misspells JWT_SECRET_KEY is told so beside being told that it is missing."""
     (folder / ".env").write_text("JWT_SECERT_KEY=whatever\n")
-    result = run("list-users")
+    result = run("issue-token", "--user-id", "x")
     assert result.status == 78
     assert "JWT_SECERT_KEY is not a setting. Was JWT_SECRET_KEY meant?" in result.err
 
@@ -169,6 +170,7 @@ def test_ctrl_c_ends_a_command_with_status_130(run, monkeypatch):
     assert run("check-config").status == 130
 
 
+@pytest.mark.slow
 def test_an_unwritable_standard_output_fails_with_a_sentence(command, environ):
     """A full disk behind standard output is said, and is status 1."""
     with Path("/dev/full").open("w") as full:
@@ -182,6 +184,7 @@ def test_an_unwritable_standard_output_fails_with_a_sentence(command, environ):
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_ends_the_program_quietly(command, environ, runtime, admit):
     """`nextarget list-users | head -1` prints no error."""
     for number in range(3):
@@ -195,6 +198,7 @@ def test_a_reader_that_leaves_early_ends_the_program_quietly(command, environ, r
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 def test_on_a_terminal_users_are_a_table_whose_cells_are_plain_text(at_terminal, admit):
     """An email is never taken for markup, nor do its control characters reach the terminal."""
     user = admit("[bold]\x1b]0;owned\x07@example.org")
@@ -209,6 +213,7 @@ def test_on_a_terminal_users_are_a_table_whose_cells_are_plain_text(at_terminal,
     assert "\x07" not in text
 
 
+@pytest.mark.slow
 def test_an_interrupted_question_deletes_nothing(at_terminal, execute, admit):
     """Ctrl-C at the question of delete-user is status 130."""
     user = admit("ada@example.org")
@@ -220,6 +225,7 @@ def test_an_interrupted_question_deletes_nothing(at_terminal, execute, admit):
     assert json.loads(execute("show-user", user.id, "--json").out)["id"] == user.id
 
 
+@pytest.mark.slow
 def test_an_answer_of_yes_on_the_terminal_deletes(at_terminal, execute, admit):
     """delete-user asks, and does what it is told."""
     user = admit("ada@example.org")

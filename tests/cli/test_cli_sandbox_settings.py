@@ -65,6 +65,7 @@ def warnings(server: Served) -> list[str]:
     return [line["detail"] for line in server.events("settings_warning")]
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite_only("a sandbox has a file of its own")
 async def test_an_app_signs_in_with_its_own_client_id_and_redirect(team):
     """What a team has registered in its app works in the sandbox as it will in production; what it has not does not."""
@@ -78,6 +79,7 @@ async def test_an_app_signs_in_with_its_own_client_id_and_redirect(team):
                 assert (await browser.get(refused)).json["error"] == "invalid_request"
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite_only("a sandbox has a file of its own")
 async def test_pages_of_the_teams_own_origin_may_call_and_its_key_signs(team):
     """A preflight is answered, the JWKS lists the key, and tokens name it: those of the terminal too."""
@@ -103,6 +105,7 @@ def test_other_commands_go_by_the_same_settings(team, run):
     assert jwt.decode(token, options={"verify_signature": False})["client_id"] == "team-app"
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite_only("a sandbox has a file of its own")
 def test_what_the_sandbox_does_not_go_by_is_said_once_at_its_start(team):
     """By name alone, however wrong it is; nothing of it keeps the sandbox from starting."""

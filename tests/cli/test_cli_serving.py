@@ -17,6 +17,8 @@ from nextarget.model import Millis
 from nextarget.storage.rows import nonces
 from tests.running import free_port
 
+pytestmark = pytest.mark.slow
+
 
 @contextlib.contextmanager
 def _served(command, environ, *options, until):

@@ -28,6 +28,7 @@ def shown(terminal) -> str:
     return terminal.shown.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 73, 80, 110, 200])
 def test_emails_and_ids_are_whole_however_narrow_the_terminal(at_terminal, admit, columns: int) -> None:
     """Both can be copied: no line break is put into them, and no id is shortened to what other commands refuse."""
@@ -38,6 +39,7 @@ def test_emails_and_ids_are_whole_however_narrow_the_terminal(at_terminal, admit
         assert user.email in text
 
 
+@pytest.mark.slow
 def test_at_eighty_columns_a_user_is_a_line_with_the_id_below(at_terminal, admit) -> None:
     """So a screen shows a dozen users, each with everything that the list tells."""
     user = admit(LONG)
@@ -51,20 +53,22 @@ def test_at_eighty_columns_a_user_is_a_line_with_the_id_below(at_terminal, admit
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
 def test_what_there_is_none_of_is_said(at_terminal, execute, admit, columns: int) -> None:
     """A header alone, or nothing at all, looks like a fault. Pipes get no line, JSON an empty list."""
     user = admit("ada@example.org")
     text = shown(at_terminal("show-user", user.id, columns=columns))
-    assert "No session stands.\n" in text
+    assert "There is no active session.\n" in text
     assert "expires" not in text
-    assert shown(at_terminal("list-users", "--email", "nobody*", columns=columns)) == "No user is such.\n"
+    assert shown(at_terminal("list-users", "--email", "nobody*", columns=columns)) == "No user fits these options.\n"
     for none in (execute("list-users", "--inactive"), execute("list-users", "--inactive", "--json")):
         assert (none.status, none.out, none.err) in {(0, "", ""), (0, "[]\n", "")}
     assert execute("delete-user", user.id, "--yes").status == 0
     assert shown(at_terminal("list-users", columns=columns)) == "There are no users.\n"
 
 
+@pytest.mark.slow
 def test_a_user_can_be_named_by_what_a_narrow_list_shows(at_terminal, execute, admit) -> None:
     """The id that is copied from it is the one that other commands take."""
     user = admit("ada@example.org")
@@ -72,6 +76,7 @@ def test_a_user_can_be_named_by_what_a_narrow_list_shows(at_terminal, execute, a
     assert f"{user.id} (google, ada@example.org) is inactive now" in execute("deactivate-user", copied).err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 80, 101, 200])
 def test_nothing_of_a_user_vanishes_however_narrow_the_terminal(
     at_terminal, runtime, admit, execute, columns: int
@@ -99,6 +104,7 @@ def test_nothing_of_a_user_vanishes_however_narrow_the_terminal(
         assert each in text, each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
 def test_no_setting_vanishes_however_narrow_the_terminal(at_terminal, columns: int) -> None:
     """Name, value and source of every setting, in one piece where it has the room."""
@@ -174,9 +180,9 @@ def test_a_table_is_written_in_parts_while_its_rows_are_read(monkeypatch, total:
 
 def test_the_newest_users_come_first_when_asked(run, admit, monkeypatch) -> None:
     """Page after page, with every filter, and as many as are wanted."""
-    from nextarget.cli import users as commands
+    from nextarget.services.operator import users as operator_users
 
-    monkeypatch.setattr(commands, "_PAGE", 2)
+    monkeypatch.setattr(operator_users, "PAGE", 2)
     made = [admit(f"user{number}@example.org", list(PROVIDERS)[number % 2]) for number in range(7)]
 
     def listed(*options: str) -> list[str]:
@@ -193,9 +199,9 @@ def test_the_newest_users_come_first_when_asked(run, admit, monkeypatch) -> None
 
 def test_listing_the_newest_reads_one_page_for_each_page(run, runtime, admit, monkeypatch) -> None:
     """No more is read than is shown, from either end."""
-    from nextarget.cli import users as commands
+    from nextarget.services.operator import users as operator_users
 
-    monkeypatch.setattr(commands, "_PAGE", 2)
+    monkeypatch.setattr(operator_users, "PAGE", 2)
     for number in range(5):
         admit(f"user{number}@example.org")
     sizes = []

@@ -41,6 +41,7 @@ def test_a_file_that_is_no_database_is_called_that(run, secret, letter, command)
     assert letter.read_text().startswith("Dear aunt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_server_starts_on_a_file_that_is_no_database(execute, secret, letter, workers):
     """Its log says why, in one line at error level."""
@@ -97,6 +98,7 @@ def test_a_file_that_cannot_be_written_to_is_called_that(run, read_only, command
     assert "Try again in a little while" not in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_server_starts_on_a_file_that_cannot_be_written_to(execute, read_only, workers):
     """Nobody could sign in there."""
@@ -146,6 +148,7 @@ def test_a_database_on_a_full_disk_is_called_that(run, full, command):
     assert "SQLITE_" in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_server_starts_on_a_full_disk(execute, full, workers):
     """Its log says to make room."""
@@ -240,6 +243,7 @@ def test_a_copy_names_its_arguments_and_no_setting(run, folder, letter, argument
     assert "DATABASE_URL" not in result.err
 
 
+@pytest.mark.slow
 def test_a_database_of_another_program_is_called_that_by_every_command(run, execute, secret, folder):
     """What `serve` says, all say, also who would only be sent to `init-db` otherwise; the file stays as it was."""
     path = folder / "nextarget.db"

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from nextarget.cli import users as commands
 from nextarget.model import Provider
+from nextarget.services.operator import users as operator_users
 from nextarget.storage.rows import sessions
 
 
@@ -30,7 +30,7 @@ def test_a_tab_or_line_break_in_an_email_does_not_break_the_line(run, admit):
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5])
 def test_listed_json_is_one_array_however_many_users_and_pages(run, admit, monkeypatch, count):
     """The array is valid JSON for no users, for one, and across pages."""
-    monkeypatch.setattr(commands, "_PAGE", 2)
+    monkeypatch.setattr(operator_users, "PAGE", 2)
     emails = [admit(f"user{number}@example.org").email for number in range(count)]
     listed = json.loads(run("list-users", "--json").out)
     assert [user["email"] for user in listed] == emails
@@ -40,7 +40,7 @@ def test_listed_json_is_one_array_however_many_users_and_pages(run, admit, monke
 
 def test_listing_reads_no_more_pages_than_are_asked_for(run, runtime, admit, monkeypatch):
     """Only one page is held at a time, and what nobody will see is not read."""
-    monkeypatch.setattr(commands, "_PAGE", 2)
+    monkeypatch.setattr(operator_users, "PAGE", 2)
     for number in range(7):
         admit(f"user{number}@example.org")
     pages = []

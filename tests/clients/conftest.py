@@ -5,9 +5,6 @@ import pytest
 from tests.clients import packages
 from tests.clients.conversing import CLIENTS
 from tests.conftest import need
-from tests.e2e.conftest import chromium
-
-__all__ = ["chromium"]
 
 
 @pytest.fixture(scope="session")

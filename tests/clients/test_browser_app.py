@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page
 
@@ -15,7 +16,7 @@ from tests.running import Server, free_listener, running
 LIBRARY = MODULES / "oidc-client-ts" / "dist" / "browser" / "oidc-client-ts.min.js"
 PAGE = Path(__file__).parent / "page.html"
 
-pytestmark = pytest.mark.usefixtures("node_packages")
+pytestmark = [pytest.mark.usefixtures("node_packages"), pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 MANAGER = """([authority, more]) => {
     window.manager = new oidc.UserManager({
@@ -74,7 +75,7 @@ class BrowserApp:
         return await self.page.evaluate(PROFILE, [self.server.url, token])
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def app(chromium: Browser, tmp_path: Path) -> AsyncIterator[BrowserApp]:
     """An app on an origin of its own, which the server lists."""
 

@@ -6,6 +6,8 @@ from tests.apps import events
 from tests.clients.conversing import CLIENTS, changed, converse, handed_whole, somebody
 from tests.running import Server
 
+pytestmark = pytest.mark.slow
+
 KNOW_ISSUERS = {"oauth4webapi", "openid-client"}
 """Those that compare `iss` with the metadata (RFC 9207, 2.4). The others pass over it."""
 FORGED_STATE = {

@@ -29,7 +29,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
 VERIFIERS = ("express", "strict", "jose")
 AUDIENCE = "https://api.example"
 
-pytestmark = pytest.mark.usefixtures("node_packages")
+pytestmark = [pytest.mark.usefixtures("node_packages"), pytest.mark.slow]
 
 
 @asynccontextmanager

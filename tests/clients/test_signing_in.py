@@ -5,6 +5,8 @@ import pytest
 from tests.clients.conversing import CLIENTS, converse, somebody
 from tests.running import Server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("provider", ["google", "facebook"])
 async def test_a_client_with_its_defaults_signs_a_person_in(server: Server, client: str, provider: str) -> None:

@@ -19,6 +19,8 @@ from tests.nodes import Node, Service, Visit
 from tests.running import Answer, query_of
 from tests.traffic import Attempts
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = (f"a secret of the tests that is quite long enough: {age}" for age in ("old", "new"))
 ROUNDS = (
     {"JWT_SECRET_KEY": OLD, "JWT_PREVIOUS_SECRET_KEYS": ""},

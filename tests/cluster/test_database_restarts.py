@@ -12,6 +12,8 @@ from tests.nodes import Service
 from tests.postgres import Cluster
 from tests.traffic import Attempts, Device, is_served, work
 
+pytestmark = pytest.mark.slow
+
 DEVICES = 8
 OURS = "FROM pg_stat_activity WHERE application_name = 'nextarget'"
 HONEST_EVENTS = {"login_succeeded", "login_failed", "refresh_recovered", "session_revoked"}

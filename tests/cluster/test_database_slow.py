@@ -11,6 +11,8 @@ from tests.nodes import Service
 from tests.postgres import Cluster
 from tests.traffic import is_served
 
+pytestmark = pytest.mark.slow
+
 WAITING = 24
 """Three times as many as there are connections."""
 

@@ -16,6 +16,8 @@ from tests.nodes import PATIENCE_SECONDS, Node, Service, service
 from tests.postgres import Cluster, name_of
 from tests.running import Answer
 
+pytestmark = pytest.mark.slow
+
 MOST_LINES = 3
 """Of one cause and process in a test: one at once, one at its end, and one for a minute that a slow machine takes."""
 

@@ -11,6 +11,8 @@ from tests.nodes import Node, Service
 from tests.postgres import Cluster, Replica, name_of
 from tests.traffic import is_served
 
+pytestmark = pytest.mark.slow
+
 APPS = 8
 
 

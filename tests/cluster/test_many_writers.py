@@ -11,7 +11,7 @@ from tests.traffic import Attempts, Device, work
 
 NODES, CLIENTS, CRASHES = 3, 40, 3
 
-pytestmark = pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
+pytestmark = [pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True), pytest.mark.slow]
 
 
 async def test_forty_clients_that_write_at_once_are_all_served(nodes: Service, url: str) -> None:

@@ -12,6 +12,8 @@ from tests.nodes import DidNotStart, Node, Service
 from tests.postgres import Cluster, PgBouncer
 from tests.traffic import Attempts, Device, work
 
+pytestmark = pytest.mark.slow
+
 DEVICES = 8
 
 

@@ -13,6 +13,8 @@ from tests.cluster.rows import is_sound, rows
 from tests.nodes import Node, Service
 from tests.traffic import Attempts
 
+pytestmark = pytest.mark.slow
+
 CRASHES = 6
 APPS = 8
 LOST = 1 / 3

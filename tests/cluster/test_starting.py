@@ -9,6 +9,8 @@ from tests.cluster.rows import rows
 from tests.nodes import DidNotStart, Service
 from tests.postgres import Cluster, name_of
 
+pytestmark = pytest.mark.slow
+
 NODES = 10
 
 

@@ -6,23 +6,26 @@ from pathlib import Path
 import pytest
 
 from nextarget.storage.engines.database import Database
-from nextarget.storage.upkeep.schema import migrate
 from tests.contract.databases import Place
+from tests.templates import put_migrated
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty place for a database."""
+    """A place for a database: empty, or migrated if the test asks for `database` as well."""
+    migrated = "database" in request.fixturenames
     if request.param == "postgresql":
-        return Place(request.getfixturevalue("postgres_url"))
-    return Place(f"sqlite:///{tmp_path / 'nextarget.db'}")
+        return Place(request.getfixturevalue("migrated_url" if migrated else "postgres_url"))
+    path = tmp_path / "nextarget.db"
+    if migrated:
+        put_migrated(path)
+    return Place(f"sqlite:///{path}")
 
 
 @pytest.fixture
 def database(place: Place) -> Iterator[Database]:
     """A migrated, open database."""
     database = place.connect()
-    migrate(database)
     database.open()
     yield database
     database.close()

@@ -119,6 +119,7 @@ database.close()
 """
 
 
+@pytest.mark.slow
 def test_of_many_processes_that_redeem_one_does(place: Place, database: Database) -> None:
     """Four processes race for each of twenty codes: each is redeemed once."""
     ids = [database.write_now(add_code, f"code {number}").id for number in range(20)]

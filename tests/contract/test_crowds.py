@@ -97,6 +97,7 @@ def test_the_new_session_stays_though_the_others_seem_newer(database: Database) 
     assert len(database.read_now(standing, user.id)) == MOST_STANDING
 
 
+@pytest.mark.slow
 def test_who_signs_in_for_ever_leaves_two_hundred_rows(database: Database) -> None:
     """The newest hundred of those that were ended stay until they expire; older ones go."""
     user = database.write_now(admit)
@@ -106,6 +107,7 @@ def test_who_signs_in_for_ever_leaves_two_hundred_rows(database: Database) -> No
     assert [row.revoked_at is None for row in rows] == [False] * MOST_ENDED + [True] * MOST_STANDING
 
 
+@pytest.mark.slow
 def test_who_signs_in_and_out_for_ever_leaves_a_hundred_rows(database: Database) -> None:
     """Signing out makes no room in the table by itself; the next sign-in does."""
     user = database.write_now(admit)
@@ -176,6 +178,7 @@ async def test_of_many_that_begin_at_once_a_hundred_stand(database: Database) ->
     assert len(displaced(database, user)) == AT_ONCE - 2
 
 
+@pytest.mark.slow
 def test_of_many_that_begin_at_several_nodes_at_once_a_hundred_stand(database: Database, place: Place) -> None:
     """The same from processes that know nothing of each other."""
     user = database.write_now(admit)

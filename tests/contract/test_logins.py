@@ -110,6 +110,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_of_many_processes_at_once_one_wins(place: Place, database: Database) -> None:
     """Of 32 callbacks in four processes, exactly one goes on."""
     taken = [line for lines in run_together(USE, [[place.url, digest_of("state")]] * 4) for line in lines]

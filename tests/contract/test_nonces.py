@@ -71,6 +71,7 @@ database.close()
 """
 
 
+@pytest.mark.slow
 def test_of_many_processes_that_use_it_one_wins(place: Place, database: Database) -> None:
     """Four processes race for each of twenty: each is used once."""
     digests = [digest_of(f"nonce {number}") for number in range(20)]

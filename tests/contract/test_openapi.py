@@ -222,6 +222,7 @@ async def test_published_keys_fit_the_document(tmp_path: Path) -> None:
         fits(await server.sign_in(), "get", "/auth/{provider}/callback")
 
 
+@pytest.mark.slow
 async def test_the_server_does_what_the_document_says(server: Server, tmp_path: Path) -> None:
     """Schemathesis asks every operation, with every check and in every phase, and finds nothing to complain about."""
     people = ("ada", "alan", *["grace"] * 5)

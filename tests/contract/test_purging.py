@@ -81,6 +81,7 @@ def filled(database: Database) -> Iterator[Database]:
     return database
 
 
+@pytest.mark.slow
 def test_servers_leave_a_purge_to_one_of_them(filled: Database, place: Place) -> None:
     """Each row goes once, all that is over is gone, and nothing that lasts. In PostgreSQL another may take over between
     two batches: what it locks for longer than a transaction belongs to a session."""
@@ -92,6 +93,7 @@ def test_servers_leave_a_purge_to_one_of_them(filled: Database, place: Place) ->
         assert counts[:-1] == [0] * (PROCESSES - 1)
 
 
+@pytest.mark.slow
 def test_commands_purge_together_while_others_write(filled: Database, place: Place) -> None:
     """Whoever asks for a purge is served: no lock is an error, neither for them nor for those who write meanwhile."""
     over, written = threading.Event(), []
@@ -116,6 +118,7 @@ def test_commands_purge_together_while_others_write(filled: Database, place: Pla
     assert sum(remaining.values()) == len(written) > 0
 
 
+@pytest.mark.slow
 async def test_a_purge_that_crashed_is_in_nobodys_way(filled: Database, place: Place) -> None:
     """While a process purges, others do not; once it was killed, they do."""
     with start(HOLD_ON, place.url, str(NOW)) as holder:

@@ -177,6 +177,7 @@ database.close()
 """
 
 
+@pytest.mark.slow
 def test_processes_that_swap_at_once_never_both_win(database: Database, place: Place) -> None:
     """Four processes race for each of a hundred generations: each is won once."""
     session, user = open_session(database)

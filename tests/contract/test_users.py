@@ -130,6 +130,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_first_sign_ins_in_many_processes_make_one_user(place: Place, database: Database) -> None:
     """Of 32 first sign-ins in four processes, one makes the user and the others find it."""
     ids = {user_id for lines in run_together(SIGN_IN, [[place.url]] * 4) for user_id in lines}

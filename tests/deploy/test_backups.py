@@ -5,9 +5,13 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.apps import refresh
 from tests.deploy.site import serving, stand_ins, started
 from tests.running import Browser, free_port, open_browser
+
+pytestmark = pytest.mark.slow
 
 
 async def back_up(folder: Path, database_url: str) -> int:

@@ -21,6 +21,7 @@ SERVER = SERVICES["server"]
 KNOWN = every_setting().keys() | {f"{name}_FILE" for name in file_settings()}
 
 
+@pytest.mark.slow
 def test_the_compose_file_has_the_form_of_the_specification() -> None:
     """Checked against the Compose Specification's own schema."""
     done = subprocess.run(

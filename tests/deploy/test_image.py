@@ -79,6 +79,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     shutil.rmtree(image.root)
 
 
+@pytest.mark.slow
 def test_hadolint_has_nothing_to_say() -> None:
     """The linter of Dockerfiles, with every rule it has."""
     program = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -130,6 +131,7 @@ def test_only_what_is_copied_reaches_the_builder() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_what_the_image_runs_serves_is_healthy_and_stops_on_sigterm(image: Image, workers: str) -> None:
     """Its own entry point, in its own environment; what it writes is in /data."""
@@ -154,6 +156,7 @@ async def test_what_the_image_runs_serves_is_healthy_and_stops_on_sigterm(image:
     assert set((image.root / "opt").rglob("*")) == before
 
 
+@pytest.mark.slow
 async def test_every_extra_is_in_the_image_and_loads_where_memory_is_never_written_and_run(
     image: Image, tmp_path: Path
 ) -> None:
@@ -172,6 +175,7 @@ async def test_every_extra_is_in_the_image_and_loads_where_memory_is_never_writt
     assert it.lines[0].split()[0] == "binary", "psycopg with its own libpq: none is in the image"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_the_server_signs_people_in_where_memory_is_never_written_and_run(tmp_path: Path, workers: str) -> None:
     """MemoryDenyWriteExecute of the systemd unit is no obstacle to a whole sign-in."""

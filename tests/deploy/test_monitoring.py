@@ -146,16 +146,19 @@ def promtool(*arguments: str, cwd: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_prometheus_takes_its_configuration_and_the_rules() -> None:
     """`promtool check config` reads the rules too."""
     promtool("check", "config", "prometheus.yml", cwd=DEPLOY / "prometheus")
 
 
+@pytest.mark.slow
 def test_each_alert_fires_when_it_should_and_none_when_all_is_well() -> None:
     """An hour of two servers, made up: one in trouble, one not."""
     promtool("test", "rules", "alerts.yml", cwd=Path(__file__).parent)
 
 
+@pytest.mark.slow
 def test_prometheus_understands_every_expression_of_the_dashboard(tmp_path: Path) -> None:
     """Grafana's variables filled in, each is PromQL."""
     texts = [target["expr"] for panel in PANELS for target in panel["targets"]]

@@ -11,6 +11,8 @@ from tests.deploy.machine import Machine
 from tests.deploy.site import started
 from tests.running import free_port, open_browser
 
+pytestmark = pytest.mark.slow
+
 INSTALL = "One machine with systemd"
 MAKE_USER = "sudo nextarget issue-token --email ada@example.org --provider google --create --allow-production"
 

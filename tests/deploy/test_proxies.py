@@ -17,7 +17,7 @@ from tests.deploy.proxies import Ports, nginx_program, write_nginx
 from tests.deploy.site import NAME, certificate, started
 from tests.running import Answer, Browser
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 MARK = "hush-7rq2-do-not-repeat"
 
 

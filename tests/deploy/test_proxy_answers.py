@@ -23,7 +23,7 @@ from tests.deploy.http2 import Answer2, ask_http2
 from tests.deploy.site import NAME
 from tests.running import Browser
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 MARK = "hush-7rq2-do-not-repeat"
 
 

@@ -12,6 +12,8 @@ from tests.deploy.conftest import Site
 from tests.deploy.site import NAME
 from tests.running import Answer, Browser, query_of
 
+pytestmark = pytest.mark.slow
+
 MARK = "hush-7rq2-do-not-repeat"
 
 

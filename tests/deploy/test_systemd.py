@@ -40,12 +40,14 @@ def units(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_systemd_has_nothing_against_the_units(units: Path) -> None:
     """Every key and value is one that systemd knows."""
     done = analyze("verify", *(str(path) for path in sorted(units.iterdir())))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_held_in_as_tightly_as_its_work_allows(units: Path, name: str) -> None:
     """systemd's own rating, from 0 to 10; an unprotected service has 9.6."""
@@ -93,6 +95,7 @@ def test_the_backup_reads_the_settings_of_the_service_and_none_of_its_secrets() 
     assert command.split()[1:] == ["backup", f"{writable}/", "--keep", "14"]
 
 
+@pytest.mark.slow
 def test_the_timer_starts_the_backup() -> None:
     """By its name, and again after the machine was off at the time."""
     timer = unit("nextarget-backup.timer")

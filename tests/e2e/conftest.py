@@ -1,35 +1,42 @@
-"""A real browser before the whole server. It reaches nothing but this machine; everything it complains of counts."""
+"""A real browser before the whole server. It reaches nothing but this machine; everything it complains of counts.
 
-import shutil
+All tests and fixtures here run on the loop of the session, which is that of the one Chromium (tests/browsing.py).
+"""
+
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from playwright.async_api import Browser, BrowserContext, Page
 
-from tests.conftest import need
-from tests.running import Server
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-SWITCHES = (
-    "--no-sandbox",  # Chromium refuses to start as root with it
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+from tests.running import Server, free_listener, running
 
 
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    need(path, f"none of {', '.join(NAMES)} is installed")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=list(SWITCHES))
-        yield browser
-        await browser.close()
+@pytest_asyncio.fixture(loop_scope="session")
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """The whole server, on the loop of the browser."""
+    async with running(tmp_path) as server:
+        yield server
+
+
+@asynccontextmanager
+async def another_site(handler: Handler) -> AsyncIterator[int]:
+    """Another site on this machine, with one page; its port."""
+    app = web.Application()
+    app.router.add_get("/", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    listener = free_listener()
+    await web.SockSite(runner, listener).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        await runner.cleanup()
 
 
 @dataclass
@@ -70,7 +77,7 @@ async def sit_down(browser: Browser, server: Server, **options: object) -> Perso
     return person
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def person(chromium: Browser, server: Server) -> AsyncIterator[Person]:
     """Somebody at a desktop."""
     person = await sit_down(chromium, server)
@@ -78,7 +85,11 @@ async def person(chromium: Browser, server: Server) -> AsyncIterator[Person]:
     await person.context.close()
 
 
-@pytest.fixture(params=[{"java_script_enabled": False}, {"color_scheme": "dark"}], ids=["no JavaScript", "dark"])
+@pytest_asyncio.fixture(
+    loop_scope="session",
+    params=[{"java_script_enabled": False}, {"color_scheme": "dark"}],
+    ids=["no JavaScript", "dark"],
+)
 async def phone_user(chromium: Browser, server: Server, request: pytest.FixtureRequest) -> AsyncIterator[Person]:
     """Somebody with a narrow screen."""
     person = await sit_down(chromium, server, viewport={"width": 360, "height": 740}, **request.param)

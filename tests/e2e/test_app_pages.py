@@ -9,7 +9,6 @@ import pytest
 from aiohttp import web
 from playwright.async_api import Browser, Page, expect
 
-from nextarget.errors import ProblemError, problem_types
 from nextarget.model import Provider
 from nextarget.registry import PROVIDERS, display_name
 from nextarget.web.pages import texts
@@ -17,13 +16,8 @@ from tests.apps import App, stands
 from tests.e2e.conftest import Person, sit_down
 from tests.running import Server, running
 
-SEEN_BY_PEOPLE = {
-    "login_expired", "sign_in_ended", "rate_limited", "prefetch_refused", "header_fields_too_large",
-    "invalid_request", "invalid_state", "provider_refused", "access_denied", "user_deactivated",
-    "provider_not_configured", "provider_failed", "identity_rejected", "provider_unavailable",
-    "database_unavailable", "redirect_refused", "internal_error", "payload_too_large", "request_timeout",
-}  # fmt: skip
-"""Codes that can end on a page: a browser can get them on the routes that browsers open."""
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 BACK = '<link rel="icon" href="data:,"><h1>Back in the app</h1>'
 LANGUAGES = pytest.mark.parametrize("language", texts.LANGUAGES)
 SCHEMES = pytest.mark.parametrize("color_scheme", ["light", "dark"])
@@ -108,6 +102,7 @@ async def listening_app() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
         await runner.cleanup()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("chosen", [True, False], ids=["by the app", "by the person"])
 async def test_a_person_signs_in_to_an_app(
@@ -151,6 +146,7 @@ async def test_who_says_no_comes_back_to_the_app(server: Server, person: Person,
         assert (answer["error"], answer["state"]) == ("access_denied", app.state)
 
 
+@pytest.mark.slow
 async def test_who_goes_back_to_the_page_may_choose_again(server: Server, person: Person) -> None:
     """The back button, another provider, and the sign-in works."""
     async with listening_app() as (redirect_uri, answers):
@@ -164,6 +160,7 @@ async def test_who_goes_back_to_the_page_may_choose_again(server: Server, person
         assert "code" in answers[0]
 
 
+@pytest.mark.slow
 @LANGUAGES
 @SCHEMES
 async def test_the_page_to_choose_is_readable_by_everybody(
@@ -190,6 +187,7 @@ async def test_the_page_to_choose_is_readable_by_everybody(
     await reader.context.close()
 
 
+@pytest.mark.slow
 @LANGUAGES
 @SCHEMES
 async def test_an_error_page_is_readable_by_everybody_and_says_what_to_do(
@@ -224,6 +222,7 @@ async def test_an_error_page_is_readable_by_everybody_and_says_what_to_do(
     await reader.context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("locale", "language"),
     [("fr-CA", "fr"), ("de-DE", "en"), ("en-GB", "en")],
@@ -238,6 +237,7 @@ async def test_who_reads_neither_gets_english(
     await reader.context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_keyboard_is_enough(person: Person, app: App, provider: Provider) -> None:
     """Tab goes through the links in order, each showing that it has the focus; Enter follows."""
@@ -259,6 +259,7 @@ async def test_the_keyboard_is_enough(person: Person, app: App, provider: Provid
     assert person.complaints == []
 
 
+@pytest.mark.slow
 async def test_without_any_provider_the_page_says_so(tmp_path: Path, chromium: Browser) -> None:
     """A service that is not set up yet."""
     names = ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")
@@ -271,32 +272,3 @@ async def test_without_any_provider_the_page_says_so(tmp_path: Path, chromium: B
         await assert_well_formed(reader, "en")
         await assert_readable(reader.page)
         await reader.context.close()
-
-
-@pytest.mark.parametrize("kind", tuple(problem_types()))
-def test_every_error_has_words_for_a_person(kind: type[ProblemError]) -> None:
-    """In both languages: what happened and what to do. A developer's sentence is never all that a person is told."""
-    error = kind.__new__(kind)
-    ProblemError.__init__(error)
-    english, french = (texts.error_texts(error, language) for language in ("en", "fr"))
-    for said in (english, french):
-        assert said.title
-        assert said.explanation.endswith(".")
-        assert said.next_step.endswith(".")
-        assert said.technical in {None, error.detail}
-    assert english.title != french.title
-    assert english.explanation != french.explanation
-    assert english.next_step != french.next_step
-    for technical in ("parameter", "/openapi.json", "header", "GET "):
-        assert technical not in english.explanation
-    if kind.retryable:
-        assert "minute" in english.next_step
-        assert "minute" in french.next_step
-
-
-def test_every_error_that_people_see_is_one_that_there_is() -> None:
-    """A code that is renamed would fall back to words for something else."""
-    codes = {kind.code for kind in problem_types()}
-    assert codes >= SEEN_BY_PEOPLE
-    assert texts.FRENCH.keys() <= SEEN_BY_PEOPLE
-    assert SEEN_BY_PEOPLE - texts.FRENCH.keys() == {"invalid_request", "payload_too_large", "request_timeout"}

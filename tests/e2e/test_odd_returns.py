@@ -18,6 +18,8 @@ from tests.e2e.conftest import Person, sit_down
 from tests.e2e.test_app_pages import assert_readable, assert_well_formed, listening_app, other_complaints
 from tests.running import Server
 
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
+
 NARROW = {"width": 360, "height": 740}
 PREFETCHING = """<!doctype html><title>Before</title><link rel="icon" href="data:,">
 <script type="speculationrules">{"prefetch": [{"source": "list", "urls": ["%s"], "eagerness": "immediate"}]}</script>

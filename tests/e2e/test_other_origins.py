@@ -1,14 +1,18 @@
 """A browser app that is served from elsewhere: what a real browser lets it read, and what not."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page
 
+from tests.e2e.conftest import another_site
 from tests.running import Server, running
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CALL = """async ([url, options]) => {
     try {
@@ -27,25 +31,24 @@ async def call(page: Page, url: str, method: str = "GET", **options: Any) -> dic
     return await page.evaluate(CALL, [url, {"method": method, **options}])
 
 
-@pytest.fixture
-async def app_port(aiohttp_server: Callable[..., Any]) -> int:
+@pytest_asyncio.fixture(loop_scope="session")
+async def app_port() -> AsyncIterator[int]:
     """Serves an empty page at `http://127.0.0.1:port` and `http://localhost:port`, which are two origins."""
 
     async def page(_request: web.Request) -> web.Response:
         return web.Response(text="<!doctype html><title>An app</title>", content_type="text/html")
 
-    app = web.Application()
-    app.router.add_get("/", page)
-    return (await aiohttp_server(app)).port
+    async with another_site(page) as port:
+        yield port
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def shared(tmp_path: Path, app_port: int) -> AsyncIterator[Server]:
     async with running(tmp_path, CORS_ALLOW_ORIGINS=f"http://127.0.0.1:{app_port}") as server:
         yield server
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(chromium: Browser) -> AsyncIterator[Page]:
     context = await chromium.new_context()
     yield await context.new_page()
@@ -77,6 +80,7 @@ async def test_an_app_of_a_listed_origin_reads_answers_and_errors(page: Page, sh
     assert (refused["status"], refused["body"]["error"]) == (400, "invalid_grant")
 
 
+@pytest.mark.slow
 async def test_an_app_with_a_tracker_and_a_tracer_gets_its_answers(page: Page, shared: Server, app_port: int) -> None:
     """They add their headers to every request of a page, and the browser asks for leave first."""
     added = {
@@ -93,6 +97,7 @@ async def test_an_app_with_a_tracker_and_a_tracer_gets_its_answers(page: Page, s
     assert refused == {"failed": "TypeError"}
 
 
+@pytest.mark.slow
 async def test_an_app_of_another_origin_reads_nothing(page: Page, shared: Server, app_port: int) -> None:
     """The same page under another name is another origin: nothing that needs a token is even sent."""
     token = (await shared.sign_in()).json["access_token"]
@@ -109,6 +114,7 @@ async def test_an_app_of_another_origin_reads_nothing(page: Page, shared: Server
     assert (await shared.me(token)).status == 200, "the account has not been deleted"
 
 
+@pytest.mark.slow
 async def test_no_page_of_ours_can_be_fetched_from_elsewhere(page: Page, shared: Server, app_port: int) -> None:
     """People open the pages of a sign-in; a listed origin cannot read them either."""
     await page.goto(f"http://127.0.0.1:{app_port}/")
@@ -116,6 +122,7 @@ async def test_no_page_of_ours_can_be_fetched_from_elsewhere(page: Page, shared:
         assert await call(page, shared.url + path) == {"failed": "TypeError"}
 
 
+@pytest.mark.slow
 async def test_cookies_are_never_shared(page: Page, shared: Server, app_port: int) -> None:
     """A script that asks for credentials gets nothing: the API has none but tokens."""
     await page.goto(f"http://127.0.0.1:{app_port}/")

@@ -13,6 +13,8 @@ from nextarget.web.routes.documents import openapi_document
 from tests.e2e.conftest import Person
 from tests.running import Server
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 OPERATIONS = [
     f"operations-{operation['tags'][0]}-{operation['operationId']}"
     for item in json.loads(openapi_document())["paths"].values()
@@ -46,6 +48,7 @@ async def test_a_person_signs_in_with_a_click_on_their_name(person: Person, prov
     assert person.strangers == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_who_cancels_is_told_what_to_do(person: Person, provider: Provider) -> None:
     """Cancel leads to a page with a sentence and the request id, and starting again works."""
@@ -69,6 +72,7 @@ async def test_who_cancels_is_told_what_to_do(person: Person, provider: Provider
     await expect(page.get_by_role("heading")).to_have_text("You are signed in")
 
 
+@pytest.mark.slow
 async def test_a_fault_that_is_chosen_goes_wrong_on_a_page(person: Person) -> None:
     """The account page offers the faults; what comes of one is a page too."""
     page = person.page
@@ -78,6 +82,7 @@ async def test_a_fault_that_is_chosen_goes_wrong_on_a_page(person: Person) -> No
     await expect(page.get_by_role("heading")).to_have_text("Identity could not be verified")
 
 
+@pytest.mark.slow
 async def test_going_back_after_signing_in_starts_afresh(person: Person) -> None:
     """The browser's back button leads to the account page again, and its login is finished: a page says so."""
     page = person.page
@@ -91,6 +96,7 @@ async def test_going_back_after_signing_in_starts_afresh(person: Person) -> None
     await expect(page.get_by_role("heading")).to_have_text("Sign-in finished")
 
 
+@pytest.mark.slow
 async def test_the_documentation_shows_every_operation_and_asks_nobody_else(person: Person) -> None:
     """Swagger UI comes from this server alone, and breaks no policy."""
     await person.open("/docs")
@@ -102,6 +108,7 @@ async def test_the_documentation_shows_every_operation_and_asks_nobody_else(pers
     assert person.strangers == []
 
 
+@pytest.mark.slow
 async def test_an_operation_can_be_tried_out(person: Person) -> None:
     """'Try it out' on /health shows the server's answer."""
     await person.open("/docs")
@@ -115,6 +122,7 @@ async def test_an_operation_can_be_tried_out(person: Person) -> None:
     assert person.strangers == []
 
 
+@pytest.mark.slow
 async def test_every_page_fits_a_phone_and_works_without_javascript(phone_user: Person, server: Server) -> None:
     """360 pixels wide, the longest email included, nothing scrolls sideways, and no page needs a script."""
     page, stops = phone_user.page, ["/", "/auth/google/start?mode=redirect", "/auth/facebook/start?mode=redirect"]
@@ -134,6 +142,7 @@ async def test_every_page_fits_a_phone_and_works_without_javascript(phone_user: 
     assert [complaint for complaint in phone_user.complaints if "400" not in complaint] == []
 
 
+@pytest.mark.slow
 async def test_what_is_on_a_page_can_be_reached_with_the_keyboard(person: Person) -> None:
     """Tab and Enter are enough to sign in."""
     page = person.page

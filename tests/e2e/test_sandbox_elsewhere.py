@@ -1,19 +1,18 @@
 """Pages of other sites before the sandbox, in a real browser: what they can make it do, and what not."""
 
 import json
-import shutil
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import Page, Response, async_playwright
+from playwright.async_api import Browser, Page, Response
 
-from tests.conftest import need
-from tests.e2e.conftest import NAMES, SWITCHES
+from tests.browsing import EVIL
+from tests.e2e.conftest import another_site
 from tests.running import Server
 
-EVIL = "evil.example"
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 FETCH = """async ([url, mode]) => {
     try {
@@ -47,33 +46,23 @@ POST = """url => {
 }"""
 
 
-@pytest.fixture
-async def page() -> AsyncIterator[Page]:
-    """A browser for which a name of somebody else's leads to this machine."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    need(path, f"none of {', '.join(NAMES)} is installed")
-    switches = [
-        *SWITCHES,
-        f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
-        "--disable-features=LocalNetworkAccessChecks",  # not every browser asks the person first
-    ]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=switches)
-        yield await browser.new_page()
-        await browser.close()
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(chromium: Browser) -> AsyncIterator[Page]:
+    context = await chromium.new_context()
+    yield await context.new_page()
+    await context.close()
 
 
-@pytest.fixture
-async def elsewhere(aiohttp_server: Callable[..., Any]) -> int:
+@pytest_asyncio.fixture(loop_scope="session")
+async def elsewhere() -> AsyncIterator[int]:
     """The port of another site: a page with a link to wherever its query says."""
 
     async def home(request: web.Request) -> web.Response:
         link = f'<a href="{request.query["to"]}">Sign in</a>' if "to" in request.query else ""
         return web.Response(text=f"<!doctype html><title>Elsewhere</title>{link}", content_type="text/html")
 
-    app = web.Application()
-    app.router.add_get("/", home)
-    return (await aiohttp_server(app)).port
+    async with another_site(home) as port:
+        yield port
 
 
 def answers_to(page: Page) -> list[Response]:

@@ -117,6 +117,7 @@ def test_a_file_that_others_can_read_is_closed_again(copy):
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_processes_that_race_agree_on_one_file(tmp_path):
     """The quickest wins; every other one uses the winner's secrets."""
     with ProcessPoolExecutor(6, mp_context=get_context("spawn")) as pool:
@@ -199,6 +200,7 @@ def test_a_file_of_an_older_release_is_completed_and_keeps_what_it_had(copy):
     assert [path.name for path in copy.parent.iterdir()] == [SECRETS_FILE]
 
 
+@pytest.mark.slow
 def test_processes_that_complete_a_file_at_once_agree(copy):
     """The second one finds nothing left to add."""
     _of_the_first_release(copy)

@@ -14,7 +14,6 @@ from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.services.signin import SignIn
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Database
-from nextarget.storage.upkeep.schema import migrate
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.login import LoginSecrets
@@ -94,7 +93,6 @@ def database_url(tmp_path: Path) -> str:
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     database = database_at(database_url)
-    migrate(database)
     database.open()
     yield database
     database.close()

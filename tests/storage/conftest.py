@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nextarget.storage.engines.sqlite import SqliteDatabase
-from nextarget.storage.upkeep.schema import migrate
+from tests.templates import put_migrated
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(path: Path) -> Iterator[SqliteDatabase]:
+    put_migrated(path)
     database = SqliteDatabase(path)
-    migrate(database)
     database.open()
     yield database
     database.close()

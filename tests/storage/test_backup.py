@@ -156,6 +156,7 @@ def run(name: str, *arguments: object) -> None:
     subprocess.run([str(program(name)), *map(str, arguments)], check=True, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_dump_restores_into_a_new_database_with_its_numbering(
     database: SqliteDatabase, postgres: Cluster, postgres_url: str, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.engines.batching import MOST, QUIET_TURNS, Gathering
+from nextarget.storage.engines.batching import MAX_KEYS, QUIET_TURNS, Batcher
 from nextarget.storage.engines.database import Connection
 from nextarget.storage.engines.pool import MAX_WAITING
 
@@ -44,20 +44,20 @@ def listen(_db: Connection, _keys: Sequence[str]) -> list[str]:
 async def test_what_is_asked_at_the_same_time_travels_together() -> None:
     """One journey for each function, and another for what is asked later."""
     door = Door()
-    gathering = Gathering("read", door, unheard)
-    asked = [gathering.ask(look, "a"), gathering.ask(listen, "b"), gathering.ask(look, "c")]
+    batcher = Batcher("read", door, unheard)
+    asked = [batcher.submit(look, "a"), batcher.submit(listen, "b"), batcher.submit(look, "c")]
     assert await asyncio.gather(*asked) == ["look a", "listen b", "look c"]
-    assert await gathering.ask(look, "d") == "look d"
+    assert await batcher.submit(look, "d") == "look d"
     assert door.journeys == [["a", "c"], ["b"], ["d"]]
 
 
 async def test_who_comes_while_the_loop_is_busy_travels_along() -> None:
     """As long as its turns bring somebody, though not each of them."""
     door = Door()
-    gathering = Gathering("read", door, unheard)
+    batcher = Batcher("read", door, unheard)
     asked = []
     for key in "abcd":
-        asked.append(gathering.ask(look, key))
+        asked.append(batcher.submit(look, key))
         for _ in range(QUIET_TURNS):
             await asyncio.sleep(0)
     assert await asyncio.gather(*asked) == ["look a", "look b", "look c", "look d"]
@@ -67,11 +67,11 @@ async def test_who_comes_while_the_loop_is_busy_travels_along() -> None:
 async def test_who_comes_alone_waits_for_nobody() -> None:
     """Some turns of the loop, no time by the clock."""
     door = Door()
-    gathering = Gathering("read", door, unheard)
-    first = gathering.ask(look, "a")
+    batcher = Batcher("read", door, unheard)
+    first = batcher.submit(look, "a")
     for _ in range(QUIET_TURNS + 2):
         await asyncio.sleep(0)
-    second = gathering.ask(look, "b")
+    second = batcher.submit(look, "b")
     assert [await first, await second] == ["look a", "look b"]
     assert door.journeys == [["a"], ["b"]]
 
@@ -79,30 +79,30 @@ async def test_who_comes_alone_waits_for_nobody() -> None:
 async def test_a_stream_without_a_pause_keeps_nobody_waiting() -> None:
     """A full group sets out, whoever else comes."""
     door = Door()
-    gathering = Gathering("read", door, unheard)
+    batcher = Batcher("read", door, unheard)
     asked = []
-    for number in range(2 * MOST):
-        asked.append(gathering.ask(look, str(number)))
+    for number in range(2 * MAX_KEYS):
+        asked.append(batcher.submit(look, str(number)))
         await asyncio.sleep(0)
-        if number == MOST + 2:
-            assert [len(journey) for journey in door.journeys] == [MOST]
+        if number == MAX_KEYS + 2:
+            assert [len(journey) for journey in door.journeys] == [MAX_KEYS]
     await asyncio.gather(*asked)
-    assert [len(journey) for journey in door.journeys] == [MOST, MOST]
+    assert [len(journey) for journey in door.journeys] == [MAX_KEYS, MAX_KEYS]
 
 
 async def test_a_journey_has_a_limit() -> None:
     """However many are asked at once."""
     door = Door()
-    gathering = Gathering("read", door, unheard)
-    keys = [str(number) for number in range(2 * MOST + 1)]
-    assert await asyncio.gather(*(gathering.ask(look, key) for key in keys)) == [f"look {key}" for key in keys]
-    assert [len(journey) for journey in door.journeys] == [MOST, MOST, 1]
+    batcher = Batcher("read", door, unheard)
+    keys = [str(number) for number in range(2 * MAX_KEYS + 1)]
+    assert await asyncio.gather(*(batcher.submit(look, key) for key in keys)) == [f"look {key}" for key in keys]
+    assert [len(journey) for journey in door.journeys] == [MAX_KEYS, MAX_KEYS, 1]
 
 
 async def test_one_that_fails_fails_alone() -> None:
     """Text that the driver refuses, say, is no concern of those that travel with it."""
-    gathering = Gathering("write", Door(b=ValueError("surrogates not allowed")), unheard)
-    asked = [gathering.ask(look, key) for key in "abc"]
+    batcher = Batcher("write", Door(b=ValueError("surrogates not allowed")), unheard)
+    asked = [batcher.submit(look, key) for key in "abc"]
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert (answers[0], answers[2]) == ("look a", "look c")
     assert isinstance(answers[1], ValueError)
@@ -112,8 +112,8 @@ async def test_a_database_that_cannot_be_used_is_not_asked_again() -> None:
     """A write may have happened, and a read would wait as long once more: all are told at once."""
     door = Door(b=DatabaseUnavailable(note="gone"))
     told: list[DatabaseUnavailable] = []
-    gathering = Gathering("write", door, told.append)
-    answers = await asyncio.gather(*(gathering.ask(look, key) for key in "abc"), return_exceptions=True)
+    batcher = Batcher("write", door, told.append)
+    answers = await asyncio.gather(*(batcher.submit(look, key) for key in "abc"), return_exceptions=True)
     assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
     assert told == answers
     assert door.journeys == [["a", "b", "c"]]
@@ -135,9 +135,9 @@ async def test_who_needs_what_somebody_holds_waits_alone() -> None:
         return list(keys)
 
     told: list[DatabaseUnavailable] = []
-    gathering = Gathering("write", door, told.append)
+    batcher = Batcher("write", door, told.append)
     async with asyncio.timeout(30):
-        answers = await asyncio.gather(*(gathering.ask(look, key) for key in "abc"), return_exceptions=True)
+        answers = await asyncio.gather(*(batcher.submit(look, key) for key in "abc"), return_exceptions=True)
     assert isinstance(answers[0], DatabaseUnavailable)
     assert told == answers[:1]  # that they had to ask again is no failure
     assert answers[1:] == ["b", "c"]
@@ -146,8 +146,8 @@ async def test_who_needs_what_somebody_holds_waits_alone() -> None:
 
 async def test_who_goes_away_takes_nobody_along() -> None:
     """A request that was cancelled leaves the others their answers."""
-    gathering = Gathering("read", Door(), unheard)
-    first, second = gathering.ask(look, "a"), gathering.ask(look, "b")
+    batcher = Batcher("read", Door(), unheard)
+    first, second = batcher.submit(look, "a"), batcher.submit(look, "b")
     first.cancel()
     assert await second == "look b"
     with pytest.raises(asyncio.CancelledError):
@@ -161,16 +161,16 @@ async def test_whatever_ends_a_journey_reaches_who_waits(error: BaseException) -
     async def door(_fn: Any, _keys: Sequence[str]) -> list[str]:
         raise error
 
-    asked = Gathering("read", door, unheard).ask(look, "a")
+    asked = Batcher("read", door, unheard).submit(look, "a")
     with pytest.raises(type(error)):
         await asked
 
 
 async def test_only_so_many_wait() -> None:
     """Of a database that stands still, whoever comes later is told at once; when it goes on, so do they."""
-    gathering = Gathering("read", Door(), unheard)
-    waiting = [gathering.ask(look, str(number)) for number in range(MAX_WAITING)]
+    batcher = Batcher("read", Door(), unheard)
+    waiting = [batcher.submit(look, str(number)) for number in range(MAX_WAITING)]
     with pytest.raises(DatabaseUnavailable):
-        gathering.ask(look, "late")
+        batcher.submit(look, "late")
     assert len(await asyncio.gather(*waiting)) == MAX_WAITING
-    assert await gathering.ask(look, "later") == "look later"
+    assert await batcher.submit(look, "later") == "look later"

@@ -36,6 +36,7 @@ from tests.contract.rows import (
     standing,
 )
 from tests.postgres import Cluster, PgBouncer
+from tests.templates import put_migrated
 
 EMAILS = (
     "ada@lovelace.example",
@@ -121,8 +122,8 @@ def source_path(tmp_path: Path) -> Path:
 @pytest.fixture
 def source(source_path: Path) -> Iterator[Database]:
     """A SQLite database with every kind of row."""
+    put_migrated(source_path)
     database = database_at(f"sqlite:///{source_path}")
-    migrate(database)
     database.write_now(fill)
     yield database
     database.close()
@@ -391,6 +392,7 @@ def test_a_source_that_fails_half_way_is_named_and_leaves_the_target_empty(
     assert not any(rows(target).values())
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_half_way_is_named(
     source: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -415,6 +417,7 @@ def test_a_server_that_goes_away_half_way_is_named(
         target.close()
 
 
+@pytest.mark.slow
 def test_postgresql_is_copied_from_and_into_through_a_pooler(
     source: Database, target: Database, other: Database, postgres: Cluster, postgres_url: str
 ) -> None:

@@ -4,6 +4,8 @@ import signal
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from nextarget.storage.engines.sqlite import SqliteDatabase
 from nextarget.storage.rows import users
 from tests.contract.databases import run_together, start
@@ -30,6 +32,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_crash_loses_nothing_that_was_acknowledged(database: SqliteDatabase, path: Path) -> None:
     """A process that is killed while it writes leaves a sound file with every write that it had acknowledged."""
     for _ in range(3):
@@ -83,6 +86,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_wait_for_each_other(database: SqliteDatabase, path: Path) -> None:
     """Six processes write to one file from two threads each: nobody ever hears that the database is locked."""
     seen = run_together(WRITE_MANY, [[str(path), name] for name in "abcdef"])

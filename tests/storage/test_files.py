@@ -71,6 +71,7 @@ database.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("umask", ["0", "022", "0777"])
 def test_whatever_the_umask_only_the_owner_can_read_what_we_make(tmp_path: Path, umask: str) -> None:
     """Database, write-ahead log, shared memory, locks, a copy, a backup and its temporary part: each is 0600."""

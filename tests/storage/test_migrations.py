@@ -135,6 +135,7 @@ database.close()
 """
 
 
+@pytest.mark.slow
 def test_ten_processes_that_migrate_at_once_migrate_once(path: Path) -> None:
     """One of ten does the work, the others wait for it and find nothing left to do."""
     outcomes = run_together(MIGRATE, [[str(path)]] * 10)

@@ -49,6 +49,7 @@ async def busy(database: Database, connections: int = 4, *, connected: bool = Tr
     await asyncio.gather(*(database.read(work) for _ in range(connections)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_after_a_restart_nobody_notices(cluster: Cluster, mode: str) -> None:
     """Connections that died while nobody used them are made again: neither a read nor a write fails for them."""
@@ -60,6 +61,7 @@ async def test_after_a_restart_nobody_notices(cluster: Cluster, mode: str) -> No
         assert len({user.id for user in await asyncio.gather(*(database.write(admit) for _ in range(8)))}) == 8
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_away_is_unavailable_until_it_is_back(cluster: Cluster) -> None:
     """One error of ours for reads and writes, and no need to open anything again."""
     async with opened(cluster.create_database()) as database:
@@ -75,6 +77,7 @@ async def test_a_server_that_is_away_is_unavailable_until_it_is_back(cluster: Cl
         assert await database.write(users.delete, user.id)
 
 
+@pytest.mark.slow
 async def test_a_server_that_answers_nothing_is_given_up_in_time(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +196,7 @@ def test_the_terminal_takes_its_time_whatever_the_roles_limits_are(postgres: Clu
     assert migrate(database)
     assert database.read_now(limits) == {"0"}
     assert database.write_now(limits) == {"0"}
-    for opening in (database.untouched, database.schema_changes, database.snapshot):
+    for opening in (database.probe, database.schema_changes, database.snapshot):
         with opening() as db:
             assert limits(db) == {"0"}
     database.close()
@@ -361,6 +364,7 @@ def pgbouncer(request: pytest.FixtureRequest, postgres: Cluster) -> Iterator[PgB
         yield bouncer
 
 
+@pytest.mark.slow
 async def test_everything_but_migrating_works_through_pgbouncer(pgbouncer: PgBouncer, postgres_url: str) -> None:
     """Reads and writes of many connections on two, and the limits that it would not take at the start."""
     migrate(database_at(postgres_url))
@@ -375,6 +379,7 @@ async def test_everything_but_migrating_works_through_pgbouncer(pgbouncer: PgBou
         assert await shown(database, "lock_timeout", writes=True) == "2s"
 
 
+@pytest.mark.slow
 def test_migrating_through_pgbouncer_is_refused_with_what_to_do(pgbouncer: PgBouncer, postgres_url: str) -> None:
     """A lock of our session would be anybody's. What is pending can still be asked, and changes nothing."""
     database = database_at(pgbouncer.in_front_of(postgres_url))
@@ -389,6 +394,7 @@ def test_migrating_through_pgbouncer_is_refused_with_what_to_do(pgbouncer: PgBou
     assert migrate(database) == []
 
 
+@pytest.mark.slow
 def test_through_pgbouncer_transactions_of_the_terminal_take_their_time(
     postgres: Cluster, pgbouncer: PgBouncer, postgres_url: str
 ) -> None:

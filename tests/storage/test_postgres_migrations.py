@@ -85,6 +85,7 @@ print(*migrate(database_at(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 def test_ten_nodes_that_start_at_once_migrate_once(postgres_url: str) -> None:
     """One of ten does the work, the others wait for it and find nothing left to do."""
     outcomes = run_together(MIGRATE, [[postgres_url]] * 10)
@@ -102,6 +103,7 @@ with database_at(sys.argv[1]).migration_lock():
 """
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_while_it_migrates_holds_nobody_up(database: Database, postgres_url: str) -> None:
     """The lock belongs to its connection and goes with it; until then others wait."""
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"

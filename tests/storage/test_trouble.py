@@ -13,7 +13,7 @@ import pytest
 from nextarget.errors import DatabaseUnavailable
 from nextarget.model import AuditEvent, Millis
 from nextarget.services import purging
-from nextarget.storage.engines import sqlite, trouble, write_probe
+from nextarget.storage.engines import sqlite, trouble
 from nextarget.storage.engines.database import Connection
 from nextarget.storage.engines.sqlite import SqliteDatabase
 from nextarget.storage.rows import audit
@@ -93,7 +93,7 @@ async def test_a_failing_write_is_told_by_its_cause(database: SqliteDatabase, fa
     async with failing(database):
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable) as caught:
-                await database.write(write_probe.fill)
+                await database.write(trouble.fill_probe)
             assert caught.value.cause == failing.__name__
         (line,) = log.events("database_unavailable")
         assert line["cause"] == failing.__name__
@@ -114,7 +114,7 @@ async def test_a_failing_write_is_told_by_its_cause(database: SqliteDatabase, fa
 async def test_in_a_batch_too_the_first_error_is_told(database: SqliteDatabase, log: Log) -> None:
     """Many writes share a commit, which a full disk has SQLite undo by itself: that is not what any of them is told."""
     async with disk_full(database):
-        writes = (database.write(write_probe.fill) for _ in range(200))
+        writes = (database.write(trouble.fill_probe) for _ in range(200))
         outcomes = await asyncio.gather(*writes, return_exceptions=True)
     assert {(type(each), each.cause) for each in outcomes} == {(DatabaseUnavailable, "disk_full")}
     assert len(log.events("database_unavailable")) == 1
@@ -178,7 +178,7 @@ async def test_once_it_is_over_nothing_more_says_that_it_fails(
     for cause in ("disk_full", "io_error") * 3:
         database.trouble.note(DatabaseUnavailable(note="", cause=cause))
     began = time.monotonic()
-    database.trouble.worked(since=began)
+    database.trouble.probe_succeeded(since=began)
     await turns()
     database.close()
     assert told(log) == [("unavailable", 1), ("unavailable", 1), ("available", 6)]
@@ -198,7 +198,7 @@ async def test_a_worker_that_has_not_tried_yet_knows_that_it_is_over(database: S
     """Another process's write has succeeded since: stopped then, this one tells of no failure any more."""
     for _ in range(6):
         database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
-    trouble.Trouble("of another process").worked(since=time.monotonic())
+    trouble.Trouble("of another process").probe_succeeded(since=time.monotonic())
     assert database.trouble.suspected
     database.close()
     assert told(log) == [("unavailable", 1), ("available", 6)]
@@ -219,7 +219,7 @@ async def test_what_came_and_went_within_a_minute_is_told_as_over(
     monkeypatch.setattr(trouble, "MINUTE_SECONDS", 0)
     for _ in range(3):
         database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
-        database.trouble.worked(since=time.monotonic())
+        database.trouble.probe_succeeded(since=time.monotonic())
     await turns()
     assert told(log) == [("unavailable", 1), ("available", 1), ("available", 2)]
 
@@ -246,7 +246,7 @@ async def test_a_crowd_is_no_reason_to_doubt_the_database(database: SqliteDataba
 
 async def test_trying_to_write_leaves_nothing_behind(database: SqliteDatabase) -> None:
     """Nor does a try whose process was killed, once there is another."""
-    await database.write(write_probe.fill)
+    await database.write(trouble.fill_probe)
     assert database.trouble.suspected
     await database.try_writing()
     assert database.read_now(lambda db: db.execute_sql("SELECT count(*) FROM audit_event").fetchall()) == [(0,)]

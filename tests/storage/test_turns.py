@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from nextarget.storage.engines.sqlite import SqliteDatabase
 from tests.contract.databases import run_together
 
@@ -22,6 +24,7 @@ print(written)
 """
 
 
+@pytest.mark.slow
 def test_nobody_starves_beside_processes_that_write_without_a_pause(tmp_path: Path) -> None:
     """None of them is told that the database is locked, and every write counts."""
     path = tmp_path / "nextarget.db"

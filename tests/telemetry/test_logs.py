@@ -408,6 +408,7 @@ def test_a_log_that_nobody_reads_any_more_does_not_stop_the_server() -> None:
     assert done.stdout == "still serving\n"
 
 
+@pytest.mark.slow
 def test_lines_of_several_processes_stay_whole() -> None:
     """Workers share one pipe. While its reader is slow, the kernel may part what is longer than PIPE_BUF."""
     script = (

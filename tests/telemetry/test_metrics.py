@@ -75,6 +75,7 @@ def test_several_workers_count_as_one_server(tmp_path: Path) -> None:
         assert f'pid="{pid}"' not in gone
 
 
+@pytest.mark.slow
 def test_one_process_counts_for_itself_whatever_the_environment_names(tmp_path: Path) -> None:
     """A folder that was meant for another program's workers stays as it is, or need not exist."""
     script = (

@@ -317,6 +317,7 @@ def test_deeply_nested_json_is_refused(tokens: AccessTokens, where: str, monkeyp
     refused(tokens, hs256(deep, CLAIMS, KEY.secret) if where == "header" else hs256(HEADER, deep, KEY.secret))
 
 
+@pytest.mark.slow
 @given(st.text(max_size=300))
 def test_no_text_raises_anything_but_invalid_token(token: str) -> None:
     """The first thing that an attacker sends is text of any kind."""

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +63,7 @@ def test_the_challenge_is_that_of_the_example_in_rfc_7636() -> None:
     assert code_challenge(base64url(octets)) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
+@pytest.mark.slow
 @given(verifiers, verifiers)
 def test_a_challenge_fits_its_verifier_alone(one: str, other: str) -> None:
     """RFC 7636, 4.2: S256 of the verifier, 43 characters that need no escaping in a URL."""

@@ -126,6 +126,7 @@ def lives(rule: Rule, chance: Random) -> None:
         live(rule, chance)
 
 
+@pytest.mark.slow
 def test_of_many_apps_none_is_refused() -> None:
     """Whatever is lost, late, doubled or reordered, and whatever dies."""
     lives(decide, Random(3))

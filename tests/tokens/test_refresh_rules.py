@@ -90,12 +90,13 @@ class HonestApp(RuleBasedStateMachine):
         self.row.lose(commits)
 
 
-TestHonestApp = HonestApp.TestCase
+TestHonestApp = pytest.mark.slow(HonestApp.TestCase)
 TestHonestApp.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 
 _STEP = st.tuples(st.sampled_from(["app", "thief"]), st.booleans())
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(before=st.integers(0, 20), steps=st.lists(_STEP, max_size=40), first=st.sampled_from(["app", "thief"]))
 def test_a_thief_who_goes_on_refreshing_beside_the_app_ends_the_session(

@@ -23,6 +23,7 @@ def report(capsys: pytest.CaptureFixture[str], what: str, lives: list[int]) -> N
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every", "minutes"), [("hour, as long as an access token lives", 60), ("15 minutes", 15)])
 def test_every_thief_is_noticed_within_ten_refreshes(
     capsys: pytest.CaptureFixture[str], every: str, minutes: int
@@ -72,6 +73,7 @@ def sharing_always(presented: int, session: Generations, *, now: Millis, window_
     return decide(presented, session, now=now, window_ms=window_ms)
 
 
+@pytest.mark.slow
 def test_the_search_finds_the_thief_who_shares_recoveries(capsys: pytest.CaptureFixture[str]) -> None:
     """Who may collect successors without end gets the app's with every second try, however seldom the app refreshes."""
     lives = search(sharing_always, HOUR_MS, seed=SEED, tables=4000)

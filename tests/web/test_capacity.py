@@ -100,6 +100,7 @@ def test_whoever_is_being_served_keeps_the_place_and_newcomers_wait(
     run(test())
 
 
+@pytest.mark.slow
 @watched
 def test_who_finds_one_process_full_is_served_by_another(run: Run, tmp_path: Path) -> None:
     """That is why a full one does not refuse: they listen on one socket, and the other may have room."""

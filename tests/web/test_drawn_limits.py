@@ -3,7 +3,8 @@
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from nextarget.web.rate_limits import RateLimits, Share, Verdict
+from nextarget.services.quotas import Share, Verdict
+from nextarget.web.rate_limits import RateLimits
 
 
 async def test_where_the_limit_of_refreshing_lies_tells_nobody_who_else_asked(monkeypatch: pytest.MonkeyPatch) -> None:

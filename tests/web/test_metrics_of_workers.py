@@ -8,7 +8,11 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests.serving import PATIENCE_SECONDS, Served, environ_for, served
+
+pytestmark = pytest.mark.slow
 
 COUNT = 'nextarget_http_request_duration_seconds_count{method="GET",route="/health",status="200"}'
 

@@ -23,9 +23,10 @@ from pydantic import TypeAdapter, ValidationError
 from redis import Redis
 
 from nextarget.errors import RateLimited
+from nextarget.services import quotas
+from nextarget.services.quotas import Share, Verdict
 from nextarget.settings.validators import StorageUrl
-from nextarget.web import rate_limits
-from nextarget.web.rate_limits import ALLOWANCE, RateLimits, Share, Verdict
+from nextarget.web.rate_limits import ALLOWANCE, RateLimits
 from tests.apps import App, refresh
 from tests.conftest import need
 from tests.running import Answer, Browser, Server, free_listener, open_browser, running
@@ -216,7 +217,7 @@ async def test_counts_in_memory_stop_growing_within_their_minute() -> None:
 
 async def test_counts_of_networks_stop_growing_too() -> None:
     """Clients that come from ever new networks of IPv6 have two counts each; past a number they share both kinds."""
-    counts = rate_limits._Minute()
+    counts = quotas.MemoryCounts()
 
     async def ask_from(numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -298,7 +299,7 @@ async def test_three_hundred_requests_at_once_share_one_quota(
 ) -> None:
     """Whoever has no connection to Redis waits for one: a burst is no failure, and gets nobody past the limit."""
     for patience in ("_REDIS_SECONDS", "_TURN_SECONDS"):
-        monkeypatch.setattr(rate_limits, patience, 60)
+        monkeypatch.setattr(quotas, patience, 60)
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(
             running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_STORAGE_URL=redis)
@@ -367,7 +368,7 @@ async def test_a_silent_redis_delays_one_request_a_pause(
     silent: Silent, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked on trial from time to time; all others pass at once, and each is counted as uncounted."""
-    monkeypatch.setattr(rate_limits, "_REDIS_SECONDS", 0.05)
+    monkeypatch.setattr(quotas, "_REDIS_SECONDS", 0.05)
     clock = Clock()
     limits = RateLimits(silent.url, (), seed=b"seed", clock=clock)
     before = REGISTRY.get_sample_value("nextarget_rate_limit_failures_total")
@@ -405,7 +406,7 @@ async def test_a_redis_that_is_back_counts_again(redis: str) -> None:
 async def test_nobody_waits_long_for_a_turn_to_ask(silent: Silent, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis that is slower than requests come makes no queue that grows for ever."""
     for name, value in {"_REDIS_CONNECTIONS": 1, "_REDIS_SECONDS": 600, "_TURN_SECONDS": 0.01}.items():
-        monkeypatch.setattr(rate_limits, name, value)
+        monkeypatch.setattr(quotas, name, value)
     limits = RateLimits(silent.url, (), seed=b"seed")
     first = asyncio.create_task(left(limits))
     await silent.called.wait()
@@ -439,7 +440,7 @@ def test_every_storage_that_the_settings_take_can_be_made(scheme: str, parts: li
     except ValidationError:
         return
     storage = RateLimits(url, (), seed=b"seed")._storage
-    if isinstance(storage, rate_limits._Redis):
+    if isinstance(storage, quotas.RedisCounts):
         storage._pool.make_connection()
 
 

@@ -173,6 +173,7 @@ def nextarget_command(directory: Path, server: Server, *arguments: str) -> subpr
     )  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_the_terminal_ends_sessions_of_a_running_server(server: Server, tmp_path: Path) -> None:
     """`nextarget revoke-sessions` holds from the next request on, for every device of that person alone."""
     devices = [(await server.sign_in()).json for _ in range(3)]
@@ -186,6 +187,7 @@ async def test_the_terminal_ends_sessions_of_a_running_server(server: Server, tm
     assert (again.returncode, "0 sessions ended" in again.stderr) == (0, True)
 
 
+@pytest.mark.slow
 async def test_tokens_of_the_terminal_refresh_and_end_like_any_other(server: Server, tmp_path: Path) -> None:
     """`issue-token --json` gives a whole session of the running server."""
     done = nextarget_command(

@@ -195,6 +195,7 @@ async def test_a_span_is_named_by_its_route_and_has_what_was_answered(tmp_path: 
     assert not collector.named("GET /health") + collector.named("GET /metrics")
 
 
+@pytest.mark.slow
 async def test_a_trace_begins_here_and_ends_here(tmp_path: Path, collector: Collector) -> None:
     """A stranger's trace context is not continued, and none is handed to a provider."""
     async with running(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as server:
@@ -273,6 +274,7 @@ async def test_a_process_that_forked_since_sends_its_own_spans(collector: Collec
     assert [span.name for span in collector.spans] == ["in the worker"]
 
 
+@pytest.mark.slow
 async def test_every_worker_sends_its_own_spans(tmp_path: Path, collector: Collector) -> None:
     """What several workers answered is all there once the server has stopped."""
 

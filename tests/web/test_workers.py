@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.postgres import Cluster
 from tests.serving import SECRET, Line, Served, issue_token, served
 
+pytestmark = pytest.mark.slow
+
 BODY = "grant_type=refresh_token&client_id=nextarget-app&refresh_token=none"
 POST = (
     "POST /auth/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"

@@ -1,1 +1,1 @@
-"""How a database is asked: its doors, the two engines behind them, batches, and what a failure of one means."""
+"""The interface of a database, its two implementations, batching, and the meaning of database errors."""

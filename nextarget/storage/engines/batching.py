@@ -1,8 +1,8 @@
-"""Questions of the same kind that come at the same time, put to the database as one.
+"""Batching for PostgreSQL, as a DataLoader does it: keys that are submitted at the same time become one query.
 
-A statement that travels costs the same whether it is about one row or about twenty: a job for a thread, a journey there
-and back, and, when it writes, a commit. So a group sets out once the event loop has nobody new for it: at once when
-there is little to do, and when there is much, with those who would have had to wait for the processor anyway.
+A query across the network costs the same for one row as for twenty: a job for a thread, a round trip and, when it
+writes, a commit. Send the batch when the loop has had three turns without a new request. Under load batches grow; when
+quiet there is almost no delay.
 """
 
 import asyncio
@@ -11,37 +11,43 @@ from time import perf_counter
 from typing import Any, Literal
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.engines.database import K, R, Together
+from nextarget.storage.engines.database import K, Many, R
 from nextarget.storage.engines.pool import MAX_WAITING
 from nextarget.storage.engines.postgres_errors import is_held
 from nextarget.telemetry import metrics
 
-MOST = 64
-"""Keys that one statement is about at the most."""
+MAX_KEYS = 64
+"""How many keys a batch may have."""
 QUIET_TURNS = 3
-"""Turns of the loop with nobody new, after which a group sets out. A request takes two from its socket to here."""
+"""After how many turns of the loop without a new key a batch is sent. A request needs two from its socket to here."""
 
-Ask = Callable[[Together[Any, Any], Sequence[Any]], Awaitable[list[Any]]]
-"""A door of a database."""
+Execute = Callable[[Many[Any, Any], Sequence[Any]], Awaitable[list[Any]]]
+"""Calls a storage function with keys, on a thread of the pool."""
 
 
-class Gathering:
-    """Before one door: asks it once for all the keys that one function is asked for meanwhile. `note` is told of each
-    that failed."""
+class Batcher:
+    """Collects the keys for one kind of access, read or write, and executes them in batches, one for every function.
 
-    def __init__(self, kind: Literal["read", "write"], door: Ask, note: Callable[[DatabaseUnavailable], None]) -> None:
+    `note` is called with every failure of the database that a caller is given.
+    """
+
+    def __init__(
+        self, kind: Literal["read", "write"], execute: Execute, note: Callable[[DatabaseUnavailable], None]
+    ) -> None:
         self._kind = kind
-        self._door = door
+        self._execute = execute
         self._note = note
-        self._groups: dict[Together[Any, Any], _Group] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._open: dict[Many[Any, Any], _Batch] = {}
+        """The batches that still take keys."""
+        self._running: set[asyncio.Task[None]] = set()
         self._waiting = 0
 
-    def ask(self, fn: Together[K, R], key: K) -> "asyncio.Future[R]":
-        """What `fn` answers for this key. Raises DatabaseUnavailable, as do the others that are asked together.
+    def submit(self, fn: Many[K, R], key: K) -> "asyncio.Future[R]":
+        """Add a key to the open batch of `fn`; returns its future answer.
 
-        What else goes wrong for one, a row that somebody holds included, goes wrong for that one alone: nothing was
-        done, so each is asked for by itself, all at once. That may take as long again.
+        When the database cannot be used, all keys of the batch fail with DatabaseUnavailable. Any other error, or a row
+        that another transaction has locked, undoes the whole batch but concerns one key: then every key is executed
+        again by itself, all at the same time. That may take as long again.
         """
         if self._waiting >= MAX_WAITING:
             error = DatabaseUnavailable(note=f"{MAX_WAITING} requests wait for the database already", cause="crowded")
@@ -49,74 +55,76 @@ class Gathering:
             raise error
         self._waiting += 1
         loop = asyncio.get_running_loop()
-        group = self._groups.get(fn)
-        if group is None or group.loop is not loop or len(group.keys) >= MOST:
-            group = self._groups[fn] = _Group(loop)
-            loop.call_soon(self._look, fn, group)
+        batch = self._open.get(fn)
+        if batch is None or batch.loop is not loop or len(batch.keys) >= MAX_KEYS:
+            batch = self._open[fn] = _Batch(loop)
+            loop.call_soon(self._send_when_quiet, fn, batch)
         answer: asyncio.Future[R] = loop.create_future()
-        group.keys.append(key)
-        group.answers.append(answer)
+        batch.keys.append(key)
+        batch.answers.append(answer)
         return answer
 
-    def _look(self, fn: Together[Any, Any], group: "_Group") -> None:
-        """Whether somebody came with this turn of the loop."""
-        count = len(group.keys)
-        group.quiet = group.quiet + 1 if count == group.seen else 0
-        group.seen = count
-        if group.quiet < QUIET_TURNS and count < MOST:
-            group.loop.call_soon(self._look, fn, group)
+    def _send_when_quiet(self, fn: Many[Any, Any], batch: "_Batch") -> None:
+        """Runs in every turn of the loop until the batch is sent."""
+        count = len(batch.keys)
+        batch.quiet_turns = batch.quiet_turns + 1 if count == batch.seen else 0
+        batch.seen = count
+        if batch.quiet_turns < QUIET_TURNS and count < MAX_KEYS:
+            batch.loop.call_soon(self._send_when_quiet, fn, batch)
         else:
-            self._set_out(fn, group)
+            self._send(fn, batch)
 
-    def _set_out(self, fn: Together[Any, Any], group: "_Group") -> None:
-        if self._groups.get(fn) is group:
-            del self._groups[fn]
-        task = group.loop.create_task(self._put(fn, group))
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+    def _send(self, fn: Many[Any, Any], batch: "_Batch") -> None:
+        if self._open.get(fn) is batch:
+            del self._open[fn]
+        task = batch.loop.create_task(self._run(fn, batch))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
-    async def _put(self, fn: Together[Any, Any], group: "_Group") -> None:
+    async def _run(self, fn: Many[Any, Any], batch: "_Batch") -> None:
+        """Execute a batch and give every caller its answer."""
         outcomes: Sequence[Any]
         try:
-            outcomes = await self._door(fn, group.keys)
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
-            if len(group.keys) > 1 and _may_be_of_one(error):
-                outcomes = await asyncio.gather(*(self._outcome(fn, key) for key in group.keys))
+            outcomes = await self._execute(fn, batch.keys)
+        except BaseException as error:  # noqa: BLE001 - given to the callers
+            if len(batch.keys) > 1 and _may_concern_one_key(error):
+                outcomes = await asyncio.gather(*(self._run_alone(fn, key) for key in batch.keys))
             else:
-                outcomes = [error] * len(group.keys)
-        self._waiting -= len(group.keys)
-        seconds = perf_counter() - group.began
-        for answer, outcome in zip(group.answers, outcomes, strict=True):
+                outcomes = [error] * len(batch.keys)
+        self._waiting -= len(batch.keys)
+        seconds = perf_counter() - batch.began
+        for answer, outcome in zip(batch.answers, outcomes, strict=True):
             metrics.observe_database(self._kind, seconds)
             if isinstance(outcome, DatabaseUnavailable):
                 self._note(outcome)
             if answer.done():
-                continue  # whoever asked has gone away
+                continue  # the caller was cancelled
             if isinstance(outcome, BaseException):
                 answer.set_exception(outcome)
             else:
                 answer.set_result(outcome)
 
-    async def _outcome(self, fn: Together[Any, Any], key: Any) -> Any:
+    async def _run_alone(self, fn: Many[Any, Any], key: Any) -> Any:
+        """The answer for one key, or its error."""
         try:
-            return (await self._door(fn, [key]))[0]
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits for it
+            return (await self._execute(fn, [key]))[0]
+        except Exception as error:  # noqa: BLE001 - given to the caller
             return error
 
 
-def _may_be_of_one(error: BaseException) -> bool:
-    """Whether nothing was done, and others of the group may fare better alone."""
+def _may_concern_one_key(error: BaseException) -> bool:
+    """Whether nothing was written, and the other keys of the batch may succeed by themselves."""
     return is_held(error) if isinstance(error, DatabaseUnavailable) else isinstance(error, Exception)
 
 
-class _Group:
-    """Keys, and who waits for what they lead to."""
+class _Batch:
+    """Keys, and the futures of the callers who wait for their answers."""
 
-    __slots__ = ("answers", "began", "keys", "loop", "quiet", "seen")
+    __slots__ = ("answers", "began", "keys", "loop", "quiet_turns", "seen")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.quiet = self.seen = 0
+        self.quiet_turns = self.seen = 0
         self.began = perf_counter()
         self.keys: list[Any] = []
         self.answers: list[asyncio.Future[Any]] = []

@@ -1,4 +1,4 @@
-"""What PostgreSQL's own client makes of a URL. Apart from the database, so that a URL can be judged without one."""
+"""Checks a DATABASE_URL with libpq, PostgreSQL's client library. No database is needed for that."""
 
 import re
 from typing import Any
@@ -22,16 +22,16 @@ _JUDGED = (
     *("ssl_max_protocol_version", "gssencmode", "channel_binding", "require_auth", "target_session_attrs"),
     "load_balance_hosts",
 )
-"""Parameters that libpq judges before it looks for any host. A version knows some of them, and its own words."""
+"""Parameters that libpq checks before it looks for a host. Which of them it knows depends on its version."""
 _NOWHERE = "/dev/null/nowhere"
-"""A folder for sockets that cannot be: whoever connects there fails at once, and asks nobody."""
+"""A folder that cannot exist, as the host: libpq fails at once, without using the network."""
 
 
 def parameters_of(url: str) -> dict[str, Any]:
     """The parameters of a connection, as libpq names them (PostgreSQL's manual, 34.1.2).
 
-    Raises ConfigurationError, which names the options that libpq does not know, or whose values it refuses, and quotes
-    nothing else: what the driver says may hold the password. No host is asked or looked up.
+    Raises ConfigurationError with the names of the options that libpq does not know, or whose values it refuses. The
+    driver's own message is not quoted: it may contain the password. The network is not used.
     """
     try:
         given = conninfo_to_dict(url)
@@ -58,26 +58,26 @@ def parameters_of(url: str) -> dict[str, Any]:
 
 
 def _refused(parameters: dict[str, Any]) -> list[str]:
-    """Names of the parameters whose values libpq would refuse; where only some together are wrong, all of those."""
+    """Names of the parameters with values that libpq refuses. If only a combination is wrong, all names of it."""
     hosts = max(len(str(parameters.get(name) or "").split(",")) for name in ("host", "hostaddr"))
     ports = str(parameters.get("port") or "").split(",")
     refused = [name for name in parameters if name in _NUMBERS and not _WHOLE.fullmatch(str(parameters[name]))]
     if len(ports) not in {1, hosts} or not all(map(_is_port, ports)):
         refused.append("port")
     judged = {name: parameters[name] for name in _JUDGED if name in parameters}
-    fine = _words_on({})
-    if _words_on(judged) != fine:
-        refused += [name for name in judged if _words_on({name: judged[name]}) != fine] or judged
+    usual = _message_for({})
+    if _message_for(judged) != usual:
+        refused += [name for name in judged if _message_for({name: judged[name]}) != usual] or judged
     return refused
 
 
 def _is_port(text: str) -> bool:
-    """Nothing is PostgreSQL's own port."""
+    """Whether this is a port. Empty text means PostgreSQL's default port."""
     return not text or bool(_WHOLE.fullmatch(text) and 0 < int(text) < 65536)
 
 
-def _words_on(parameters: dict[str, Any]) -> bytes:
-    """What libpq says when it is to connect nowhere in this way: other words than usual are about the parameters."""
+def _message_for(parameters: dict[str, Any]) -> bytes:
+    """libpq's error when it connects to _NOWHERE with these parameters. An unusual error is about a parameter."""
     connection = PGconn.connect_start(make_conninfo(host=_NOWHERE, port="5432", **parameters).encode())
     try:
         return connection.error_message
@@ -86,8 +86,8 @@ def _words_on(parameters: dict[str, Any]) -> bytes:
 
 
 def _unknown_options(url: str) -> list[str]:
-    """Names after the question mark that are none of libpq's. None of a query with an at sign, which may be the end of
-    a password; and none that looks less like a name than those of any driver do."""
+    """Names in the query of the URL that libpq does not know. Empty if the query has an at sign, because then it may be
+    the end of a password; and without names that do not look like a driver's option."""
     query = urlsplit(url).query
     if "@" in unquote(query):
         return []

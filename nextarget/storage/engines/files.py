@@ -1,11 +1,11 @@
-"""The files that we make: for their owner alone, and never by way of a link that somebody else may have made.
+"""Creates all files of this program: readable by their owner only, and never through a link of another user.
 
-A file is 0600 from its first moment, whatever the umask. One that is wider already is narrowed; none is widened.
+A file is created with mode 0600, whatever the umask is. The mode of an existing file is narrowed if it gives others
+access, and never widened.
 
-Whose a folder is decides what may be in it. Where only root and we can write, everything is our own doing: a link is
-followed, on the way or at the end. Anywhere else somebody may have prepared a name for us: no link is followed there,
-and a file that is there already must be a plain one, with no second name, of ours or of the only one who can write
-there.
+What is trusted depends on the folder. If only root and we can write to it, links in it are followed. If others can
+write to it, they may have prepared a file or a link for us: links are refused, and an existing file must be a regular
+file without a second hard link, and must belong to us, or to the only other user who can write to the folder.
 """
 
 import os
@@ -23,7 +23,7 @@ _MODE = 0o600
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MAX_LINKS = 40
-"""As many as Linux follows."""
+"""As many links as Linux follows in one path."""
 _BESIDE_DATABASES = ("-wal", "-shm", "-journal")
 _preparing = threading.Lock()
 
@@ -31,9 +31,9 @@ log = telemetry.get_logger()
 
 
 def place_of(path: Path) -> Path:
-    """Where a path leads, links followed. What does not exist yet is taken as it is.
+    """The path with all links resolved. Parts that do not exist stay as they are.
 
-    Raises UnsafeFile when a link on the way, or at the end, lies in a folder that others may write to.
+    Raises UnsafeFile when one of the links is in a folder that others may write to.
     """
     path = path.absolute()
     here, ahead, links = Path(path.anchor), list(path.parts[:0:-1]), 0
@@ -56,9 +56,10 @@ def place_of(path: Path) -> Path:
 
 
 def open_private(path: Path, *, make: bool = False) -> int:
-    """A descriptor of a file that only its owner may read: to read it, or with `make` to write to it too.
+    """Open a file that only its owner may read; returns the descriptor. With `make` the file is created if it is
+    missing, and opened for writing too.
 
-    Raises OSError, or UnsafeFile when somebody else may have prepared the file.
+    Raises OSError, or UnsafeFile when another user may have prepared the file.
     """
     path = place_of(path)
     if make:
@@ -66,7 +67,7 @@ def open_private(path: Path, *, make: bool = False) -> int:
             return _make(path)
         except FileExistsError:
             pass
-    # A pipe would have us wait for its other end.
+    # O_NONBLOCK: opening a pipe would otherwise wait for its other end.
     descriptor = os.open(path, (os.O_RDWR if make else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
@@ -79,9 +80,9 @@ def open_private(path: Path, *, make: bool = False) -> int:
 
 
 def prepare_database(path: Path) -> None:
-    """Make a database's file before SQLite does, which gives the files beside it the same mode.
+    """Create a database's file before SQLite does; SQLite gives its -wal and -shm files the same mode.
 
-    A file that is there is not opened: closing it would take away the locks that SQLite holds in this process.
+    An existing file is not opened, because closing it would release the locks that SQLite holds in this process.
     Raises OSError or UnsafeFile.
     """
     with _preparing:
@@ -92,7 +93,7 @@ def prepare_database(path: Path) -> None:
 
 
 def refuse_prepared(path: Path, *, narrow: bool = False) -> None:
-    """Raises UnsafeFile when somebody else may have prepared a database, or what SQLite would read beside it."""
+    """Raises UnsafeFile when another user may have prepared a database, or a file that SQLite reads with it."""
     for found in (path, *(path.with_name(path.name + end) for end in _BESIDE_DATABASES)):
         try:
             status = found.lstat()
@@ -105,7 +106,7 @@ def refuse_prepared(path: Path, *, narrow: bool = False) -> None:
 
 @contextmanager
 def temporary(folder: Path, prefix: str) -> Iterator[tuple[Path, int]]:
-    """A new file in a folder, and its descriptor; removed unless it was renamed. Raises OSError."""
+    """A new file in a folder, and its descriptor. It is removed at the end, unless it was renamed. Raises OSError."""
     descriptor, name = mkstemp(prefix=prefix, dir=folder)
     try:
         _own(descriptor, folder)
@@ -117,7 +118,7 @@ def temporary(folder: Path, prefix: str) -> Iterator[tuple[Path, int]]:
 
 @contextmanager
 def written_beside(path: Path, text: str) -> Iterator[Path]:
-    """A temporary file in the folder of `path` that holds the text, safely on the disk. Raises OSError."""
+    """A temporary file with this text in the folder of `path`, synced to the disk. Raises OSError."""
     with temporary(path.parent, ".nextarget-") as (part, descriptor):
         with os.fdopen(descriptor, "w", encoding="utf-8", closefd=False) as file:
             file.write(text)
@@ -126,22 +127,23 @@ def written_beside(path: Path, text: str) -> Iterator[Path]:
 
 
 def may_be_replaced(folder: Path) -> bool:
-    """Whether others may put another file, or a link, in the place of one of ours."""
+    """Whether others can replace one of our files in this folder by another file or a link."""
     status = folder.stat()
-    foreign = status.st_uid not in {0, os.geteuid()}
-    return foreign or (bool(status.st_mode & _OTHERS_WRITE) and not status.st_mode & stat.S_ISVTX)
+    of_others = status.st_uid not in {0, os.geteuid()}
+    return of_others or (bool(status.st_mode & _OTHERS_WRITE) and not status.st_mode & stat.S_ISVTX)
 
 
 def _make(path: Path) -> int:
-    """A new file of this name. Raises FileExistsError, for a link that leads nowhere too."""
+    """Create a file; returns its descriptor. Raises FileExistsError, also for a link to a missing file."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     _own(descriptor, path.parent)
     return descriptor
 
 
 def _own(descriptor: int, folder: Path) -> None:
-    """What root makes in somebody's own folder is theirs, as SQLite's files are: it is their server that needs it."""
-    os.fchmod(descriptor, _MODE)  # a umask may have taken away even the owner's part
+    """Set mode and owner. A file that root creates in another user's folder gets that user as owner, as SQLite does
+    with its files: the user's server must be able to open it."""
+    os.fchmod(descriptor, _MODE)  # the umask may have removed even the owner's rights
     status = folder.stat()
     if os.geteuid() == 0 and status.st_uid != 0 and not status.st_mode & _OTHERS_WRITE:
         os.fchown(descriptor, status.st_uid, status.st_gid)

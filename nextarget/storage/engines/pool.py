@@ -1,6 +1,7 @@
-"""Threads that wait for a database so that the event loop need not: bounded in number, in queue and in time.
+"""A pool of threads for blocking database calls. The number of threads, the queue and the waiting time are bounded.
 
-What a thread does, and on which connection, is its Worker's; here is who does it, and how long anybody waits.
+A thread executes jobs through its Worker, which owns one connection. This module decides which thread takes a job, and
+when a job that takes too long is given up.
 """
 
 import asyncio
@@ -15,32 +16,31 @@ from nextarget.errors import DatabaseUnavailable
 from nextarget.telemetry import metrics
 
 WAITING_SECONDS = 5.0
-"""How long a job waits for a thread before it is dropped and its caller told. As long again is left to one that was
-taken just in time: that is what one statement may take."""
+"""Wait at most 5 s for a thread; the statement then has 5 s more."""
 ANSWER_SECONDS = 10.0
-"""How long a caller waits in all, at the most, and how long one job may keep a connection before that is cut."""
+"""How long a caller waits at most for an answer, and how long a job may use a connection before the pool cuts it."""
 MAX_WAITING = 1000
-"""Jobs that may wait for a thread. More come only when the database stands still; they are refused at once."""
+"""How many jobs may wait for a thread. More wait only when the database hangs; new jobs are then refused at once."""
 
 
 class Worker(Protocol):
-    """One connection, used by one thread. Only `cut` may be called by others."""
+    """One connection, used by one thread. Other threads may call `cut` only."""
 
     def perform(self, work: Callable[[Any], Any], *, writes: bool) -> Any:
-        """The result of a job, in a transaction if it writes."""
+        """Execute a job, in a transaction if it writes; returns its result."""
 
     def cut(self) -> None:
-        """Make whatever waits on the connection fail now. Returns at once."""
+        """Make the statement that waits on the connection fail now. Returns at once."""
 
     def close(self) -> None:
-        """Give the connection up. A job that comes all the same gets a new one."""
+        """Close the connection. The next job opens a new one."""
 
 
 class _Job:
-    """One piece of work and whoever waits for it.
+    """One piece of work, and the future that its caller awaits.
 
-    Its caller's time runs from when it was asked for, its connection's from when a thread began it: many who ask at
-    once make callers wait, and are no sign of a connection that does not answer.
+    There are two limits of time. The caller's runs from the call. The connection's runs from the moment when a thread
+    takes the job: a job that waited in a long queue does not mean that its connection hangs.
     """
 
     __slots__ = ("began", "error", "future", "result", "thread", "timer", "work", "writes")
@@ -49,26 +49,26 @@ class _Job:
         self.work = work
         self.writes = writes
         self.future: asyncio.Future[Any] = loop.create_future()
-        self.timer = loop.call_later(WAITING_SECONDS, self.look)
+        self.timer = loop.call_later(WAITING_SECONDS, self.check_start)
         self.began = 0.0
         self.thread: _Thread | None = None
         self.result: Any = None
         self.error: BaseException | None = None
 
     def begin(self, thread: "_Thread") -> None:
-        """A thread has it from now on; runs on that thread."""
+        """Runs on the thread that takes the job."""
         self.began = time.monotonic()
         self.thread = thread
 
-    def look(self) -> None:
-        """Give it up unless a thread has it; runs on the event loop, as does all that follows."""
+    def check_start(self) -> None:
+        """Refuse the job if no thread has taken it. Like the methods below, it runs on the event loop."""
         if self.thread is None:
             self._refuse("crowded", f"no connection was free within {WAITING_SECONDS:g} s")
-        if self.thread is not None:  # asked only now: a thread that takes it from here on finds it given up
+        if self.thread is not None:  # check after refusing: a thread that takes the job later sees that it is refused
             self._call_later(ANSWER_SECONDS - WAITING_SECONDS, self.expire, self.thread)
 
     def expire(self, thread: "_Thread") -> None:
-        """Tell the caller that it took too long, and free the thread once it has been at it for as long."""
+        """Fail the job for its caller, and cut the connection once the job has used it for ANSWER_SECONDS."""
         self._refuse("timeout", f"no answer within {ANSWER_SECONDS:g} s")
         self._call_later(self.began + ANSWER_SECONDS - time.monotonic(), thread.cut, self)
 
@@ -80,7 +80,7 @@ class _Job:
         self.timer = self.future.get_loop().call_later(seconds, step, *arguments)
 
     def settle(self) -> None:
-        """Hand the outcome over. A caller that went away is not told."""
+        """Give the caller the outcome, unless the caller was cancelled."""
         self.timer.cancel()
         if self.future.done():
             return
@@ -90,13 +90,13 @@ class _Job:
             self.future.set_exception(self.error)
 
     def done(self) -> None:
-        """Have it settled; runs on any thread."""
-        with suppress(RuntimeError):  # this loop was closed meanwhile: nobody waits any more
+        """Settle the job on its event loop. Runs on any thread."""
+        with suppress(RuntimeError):  # the event loop is closed: no caller is left
             self.future.get_loop().call_soon_threadsafe(self.settle)
 
 
 class Pool:
-    """At most `size` threads, each with a Worker of its own. A thread is started when none is free."""
+    """At most `size` threads; every thread has its own Worker. A thread is started when all others are busy."""
 
     def __init__(self, make_worker: Callable[[], Worker], size: int) -> None:
         self._make_worker = make_worker
@@ -105,15 +105,15 @@ class Pool:
         self._threads: list[_Thread] = []
         self._closed = False
         self.cuts = 0
-        """How many connections did not answer. Those made before the last of them are not trusted any more: were the
-        machine gone, each would let its next caller wait as long."""
+        """How many connections were cut because they did not answer. After a cut, all connections made before it are
+        replaced: if the database's machine is gone, they hang too, and every one would make its next caller wait."""
         metrics.set_pool_size(size)
 
     async def perform(self, work: Callable[[Any], Any], *, writes: bool) -> Any:
-        """Have a job done; what it raises is raised here. Raises DatabaseUnavailable when that takes too long: after
+        """Execute a job on a thread; returns its result and raises its error. Raises DatabaseUnavailable after
         WAITING_SECONDS without a thread, and after ANSWER_SECONDS in any case.
 
-        A job that nobody waits for any more, when its turn comes, is dropped; one that has begun is finished.
+        If the caller is cancelled, a job that waits is dropped, and a job that has begun is finished.
         """
         queue = self._queue
         if self._closed:
@@ -130,7 +130,7 @@ class Pool:
         return await job.future
 
     def close(self) -> None:
-        """Finish every job in the queue, within ANSWER_SECONDS, and close every Worker."""
+        """Finish all queued jobs, within ANSWER_SECONDS, and close all Workers."""
         self._closed = True
         metrics.set_pool_size(0)
         for _ in self._threads:
@@ -142,6 +142,7 @@ class Pool:
             self._give_up()
 
     def _give_up(self) -> None:
+        """Fail the jobs that wait, and cut the connections of the threads that are busy."""
         with suppress(Empty):
             while True:
                 if (job := self._queue.get_nowait()) is not None:
@@ -155,7 +156,7 @@ class Pool:
 
 
 class _Thread(threading.Thread):
-    """Takes one job after another from the queue, until a None comes."""
+    """Takes jobs from the queue until it takes a None."""
 
     def __init__(self, pool: Pool, worker: Worker, queue: "SimpleQueue[_Job | None]") -> None:
         super().__init__(name="nextarget-database", daemon=True)
@@ -175,19 +176,20 @@ class _Thread(threading.Thread):
                 if self._cuts != self._pool.cuts:
                     self._cuts = self._pool.cuts
                     self._worker.close()
-                if not job.future.done():  # asked only now: whoever gives it up from here on finds whom to cut
+                # Check after publishing `self.job`: otherwise a timeout could miss this thread.
+                if not job.future.done():
                     with metrics.pool_connection():
                         job.result = self._worker.perform(job.work, writes=job.writes)
-            except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
+            except BaseException as error:  # noqa: BLE001 - given to the caller
                 job.error = error
             with self._changing:
                 self.job = None
             job.done()
-            del job  # a thread that waits for work holds on to none
+            del job  # so that a thread that waits keeps no job alive
         self._worker.close()
 
     def cut(self, job: _Job | None) -> None:
-        """Make this job fail, if it is what the thread is at."""
+        """Make this job fail, if the thread still executes it."""
         with self._changing:
             if self.job is job is not None:
                 self._pool.cuts += 1

@@ -1,7 +1,7 @@
-"""PostgreSQL: each read and each write on a thread of a pool, which has a connection of its own.
+"""PostgreSQL: reads and writes run on a pool of threads, and every thread has its own connection.
 
-Everything works through PgBouncer in transaction mode: no prepared statements, no state of a session on the path of a
-request. Migrations alone need PostgreSQL's own address, for a lock that belongs to their session.
+Requests work through PgBouncer in transaction mode: no prepared statements, and no state in the session. Only
+migrations need PostgreSQL's own address, because their lock belongs to a session.
 """
 
 import os
@@ -18,9 +18,9 @@ import peewee as pw
 import psycopg
 
 from nextarget.errors import DatabaseUnavailable, SchemaError
-from nextarget.storage.engines.batching import Gathering
+from nextarget.storage.engines.batching import Batcher
 from nextarget.storage.engines.conninfo import parameters_of
-from nextarget.storage.engines.database import Database, K, P, R, Together, Work
+from nextarget.storage.engines.database import Batchable, Database, K, P, R, Work
 from nextarget.storage.engines.pool import Pool
 from nextarget.storage.engines.postgres_errors import UNDONE, UNUSABLE, is_broken_rule, sqlstate, unavailable
 from nextarget.storage.engines.trouble import Trouble
@@ -28,29 +28,29 @@ from nextarget.telemetry import metrics
 
 CONNECT_SECONDS = 4
 STATEMENT_SECONDS = 5
-"""How long one statement of a request may take. On the terminal and in migrations there is no limit."""
+"""How long one statement of a request may take. The terminal and migrations have no limit."""
 LOCK_SECONDS = 2
-"""How long a request's write may wait for a row that another transaction holds. PostgreSQL needs one of them
-(`deadlock_timeout`) to see that two wait for each other."""
+"""How long a request's write may wait for a locked row. PostgreSQL needs one second of it (`deadlock_timeout`) to
+detect a deadlock."""
 IDLE_SECONDS = 10
-"""How long the server lets a transaction of ours hold its locks while it hears nothing from us."""
+"""How long the server keeps a transaction, and its locks, that sends no statement."""
 ATTEMPTS = 3
-"""For a transaction that the database undid because it got in another's way."""
+"""How often a transaction is tried that PostgreSQL rolls back because of a conflict with another one."""
 MIGRATION_LOCK = 0x6E657874617267  # "nextarg"
 
 _CONNECTION = {
-    "connect_timeout": CONNECT_SECONDS,  # for each address of the host
+    "connect_timeout": CONNECT_SECONDS,  # for one address of the host
     "application_name": "nextarget",
     "client_encoding": "UTF8",
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,  # ms without an acknowledgement from the other machine
+    "tcp_user_timeout": 10_000,  # ms without an acknowledgement from the server's machine
 }
 
 
 class PostgresDatabase(Database):
-    """The doors to one database of a PostgreSQL server."""
+    """One database of a PostgreSQL server."""
 
     shared = True
 
@@ -58,10 +58,10 @@ class PostgresDatabase(Database):
         self._parameters = _CONNECTION | parameters_of(url)
         self._pool_size = pool_size
         self._pool: Pool | None = None
-        self._now = _Session(_Peewee(self._parameters), str(self))  # a connection for each thread that asks
+        self._now = _Session(_Peewee(self._parameters), str(self))  # one connection for every thread that uses it
         self.trouble = Trouble(str(self))
-        self._reads = Gathering("read", partial(self._perform, False), self.trouble.note)
-        self._writes = Gathering("write", partial(self._perform, True), self.trouble.note)
+        self._reads = Batcher("read", partial(self._perform, False), self.trouble.note)
+        self._writes = Batcher("write", partial(self._perform, True), self.trouble.note)
 
     def __str__(self) -> str:
         host = str(self._parameters.get("host") or "localhost")
@@ -70,10 +70,10 @@ class PostgresDatabase(Database):
         return f"postgresql://{place}{f':{port}' if port else ''}/{self._parameters.get('dbname', '')}"
 
     def open(self) -> None:
-        """Start the pool, once the database has answered. Raises DatabaseUnavailable."""
+        """Start the pool if the database answers. Raises DatabaseUnavailable."""
         if self._pool is not None:
             return
-        with self.untouched():
+        with self.probe():
             self._pool = Pool(self._worker, self._pool_size)
 
     def close(self) -> None:
@@ -92,11 +92,11 @@ class PostgresDatabase(Database):
     async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._timed("write", self._perform(True, fn, *args, **kwargs))
 
-    def read_together(self, fn: Together[K, R], key: K) -> Awaitable[R]:
-        return self._reads.ask(fn, key)
+    def read_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
+        return self._reads.submit(fn, key)
 
-    def write_together(self, fn: Together[K, R], key: K) -> Awaitable[R]:
-        return self._writes.ask(fn, key)
+    def write_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
+        return self._writes.submit(fn, key)
 
     async def _timed(self, kind: Literal["read", "write"], work: Awaitable[R]) -> R:
         began = perf_counter()
@@ -111,7 +111,7 @@ class PostgresDatabase(Database):
     async def _perform(self, writes: bool, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._pool is None:
             raise DatabaseUnavailable(note="the database is not open", cause="closed")
-        # In the caller's context, so that what is recorded there names the caller's request.
+        # Run in the caller's context: events that are recorded then carry the id of the caller's request.
         context = copy_context()
         result: R = await self._pool.perform(lambda db: context.run(fn, db, *args, **kwargs), writes=writes)
         return result
@@ -126,29 +126,33 @@ class PostgresDatabase(Database):
         return self._now.perform(lambda db: fn(db, *args, **kwargs), writes=True)
 
     def exists(self) -> bool:
-        """Always: one that does not is an error when it is asked, which says how to make it."""
+        """Always True: a connection to a missing database fails with an error that says how to create it."""
         return True
 
+    def probe(self) -> AbstractContextManager[pw.Database]:
+        return self._connected()
+
+    def schema_changes(self) -> AbstractContextManager[pw.Database]:
+        return self._connected()
+
     @contextmanager
-    def untouched(self) -> Iterator[pw.Database]:
-        """A connection that is closed again."""
-        looking = _Peewee(self._parameters, thread_safe=False)
+    def _connected(self) -> Iterator[pw.Database]:
+        """A connection that is closed afterwards."""
+        db = _Peewee(self._parameters, thread_safe=False)
         try:
-            looking.connect()
-            yield looking
+            db.connect()
+            yield db
         except UNUSABLE as error:
             if is_broken_rule(error):
                 raise
             raise self.unavailable(error) from error
         finally:
-            _disconnect(looking)
-
-    schema_changes = untouched
+            _disconnect(db)
 
     @contextmanager
     def snapshot(self) -> Iterator[pw.Database]:
         """A transaction that sees what was committed when its first statement ran (PostgreSQL's manual, 13.2.2)."""
-        with self.untouched() as reading:
+        with self._connected() as reading:
             connection: _Connection = reading.connection()  # type: ignore[no-untyped-call]
             connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY{connection.limits}".encode())
             yield reading
@@ -156,11 +160,11 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def migration_lock(self) -> Iterator[None]:
-        """An advisory lock on a connection of its own, which gives it back when it ends, however it ends.
+        """An advisory lock on a connection of its own. PostgreSQL releases it when the connection ends.
 
-        Raises SchemaError behind a connection pooler: it may lend our session, and the lock, to somebody else.
+        Raises SchemaError behind a connection pooler, which may give our session, and the lock, to another client.
         """
-        with self.untouched() as db:
+        with self._connected() as db:
             if db.connection().pooled:  # type: ignore[no-untyped-call]
                 raise SchemaError(
                     f"{self} is behind a connection pooler such as PgBouncer, through which migrations cannot be "
@@ -171,12 +175,12 @@ class PostgresDatabase(Database):
             yield
 
     def sole_purger(self) -> AbstractContextManager[bool]:
-        """Each batch asks for its turn itself: a lock for longer than a transaction takes a session of its own."""
+        """Always True: every batch of a purge takes a lock of its own (`purge.take_turn`), for one transaction."""
         return nullcontext(True)
 
 
 class _Session:
-    """One connection, made when it is needed and again when it was lost. What a thread of the pool works with."""
+    """The Worker of a thread: one connection, which is opened when it is needed, and again after it was lost."""
 
     def __init__(self, db: "_Peewee", place: str) -> None:
         self._db = db
@@ -186,7 +190,7 @@ class _Session:
         return self._write(work) if writes else self._read(work)
 
     def _read(self, work: Callable[[pw.Database], R]) -> R:
-        """Done a second time when the connection was lost: the server was restarted, or cut an idle connection."""
+        """Tried a second time if the connection was lost: a restarted server closes it, and so may an idle timeout."""
         attempt = 1
         while True:
             try:
@@ -199,11 +203,11 @@ class _Session:
                 attempt += 1
 
     def _write(self, work: Callable[[pw.Database], R]) -> R:
-        """Never done a second time after the connection was lost: the commit may have happened.
+        """Not tried again after the connection was lost, because the commit may have happened.
 
-        The caller is told that it failed, and may repeat it all the same. A refresh that was committed unheard is a
-        response that was lost, for which `tokens.refresh` has a rule. A login or a code that was consumed unheard
-        ends nothing that existed: the person starts again. To revoke, to deactivate or to delete twice is to do it.
+        The caller gets an error, and may repeat the request. If a refresh was committed, its answer was lost, and
+        `tokens.refresh` has a rule for that. If a login or a code was used up, the person signs in again. Revoking,
+        deactivating and deleting may be repeated without harm.
         """
         attempt = 1
         while True:
@@ -217,8 +221,7 @@ class _Session:
                 attempt += 1
 
     def _failed(self, error: Exception) -> DatabaseUnavailable:
-        """What to say about an error that means that the database cannot be used. The connection is given up, in
-        whatever state it is. Raises the error itself when it means a broken rule."""
+        """Close the connection, and translate the error. An error that means a broken rule is raised as it is."""
         if is_broken_rule(error):
             raise error
         _disconnect(self._db)
@@ -233,7 +236,7 @@ class _Session:
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that knows what its transactions must begin with, and can be cut from another thread."""
+    """A connection that other threads can cut. `begin` is the SQL that its transactions begin with."""
 
     pooled = False
     limits = ""
@@ -243,11 +246,11 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._closing = threading.Lock()
-        # A descriptor of our own: libpq closes its own when it likes, and the number may be another's at once.
+        # A duplicate descriptor: libpq may close its own at any time, and the system would reuse its number at once.
         self._line = socket.socket(fileno=os.dup(self.fileno()))
 
     def cut(self) -> None:
-        """Shut the socket: whoever waits on it learns at once that the connection is lost."""
+        """Shut the socket down: the thread that waits on it gets an error at once."""
         self.given_up = True
         with self._closing, suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
@@ -259,7 +262,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
 
 class _Cursor(psycopg.Cursor[tuple[Any, ...]]):
-    """PostgreSQL has no NUL in its texts. What somebody sends with one is kept, and looked for, as U+FFFD."""
+    """PostgreSQL's text cannot hold NUL. Values with NUL are stored, and searched for, with U+FFFD instead."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         try:
@@ -267,26 +270,26 @@ class _Cursor(psycopg.Cursor[tuple[Any, ...]]):
         except psycopg.DataError:
             if not any(isinstance(value, str) and "\0" in value for value in params or ()):
                 raise
-        # It was the driver that refused: the server has heard nothing of it.
+        # The driver refused the value, and sent nothing to the server.
         clean = [value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in params]
         return super().execute(query, clean, **options)
 
 
 class _Peewee(pw.PostgresqlDatabase):
-    """Peewee's PostgreSQL with psycopg 3. `statement_seconds` limits each statement; 0 lifts every limit."""
+    """Peewee's PostgreSQL with psycopg 3. `statement_seconds` limits every statement; 0 lifts all limits."""
 
     def __init__(self, parameters: dict[str, Any], *, statement_seconds: int = 0, thread_safe: bool = True) -> None:
         self.latest: _Connection | None = None
-        """What another thread may cut. Peewee's own door to it would connect that thread, and make it wait, too."""
+        """The connection, for `cut`. Peewee's `connection()` would open a new one for the thread that calls it."""
         self.parameters = parameters
-        # A migration takes its time, and so does a copy, whatever limits the role itself has.
+        # Migrations and copies take long: 0 lifts the limits, also those that the role has.
         idle, lock = (IDLE_SECONDS, LOCK_SECONDS) if statement_seconds else (0, 0)
         limits = {
             "statement_timeout": statement_seconds,
             "idle_in_transaction_session_timeout": idle,
             "lock_timeout": 0,
         }
-        # Only of transactions: a read waits for no row, and for a table it may, as long as its statement may take.
+        # Only in transactions. A read waits for no row; it may wait for a table until its statement times out.
         self._lock_limit = f"; SET LOCAL lock_timeout = '{lock}s'"
         self._options = " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items())
         self._set_local = "".join(f"; SET LOCAL {name} = '{seconds}s'" for name, seconds in limits.items())
@@ -298,10 +301,10 @@ class _Peewee(pw.PostgresqlDatabase):
             ((pid, durability),) = connection.execute(
                 "SELECT pg_backend_pid(), current_setting('synchronous_commit')"
             ).fetchall()
-            # A pooler makes up the process id that it tells its clients when they connect.
+            # A pooler tells its clients a process id that is not the backend's.
             connection.pooled = pid != connection.info.backend_pid
             if connection.pooled:
-                connection.limits = self._set_local  # one that takes our options may still ignore them
+                connection.limits = self._set_local  # a pooler may accept our options and ignore them
             begin = f"BEGIN ISOLATION LEVEL READ COMMITTED{connection.limits}{self._lock_limit}"
             if durability == "off":
                 begin += "; SET LOCAL synchronous_commit = on"  # a sign-out survives a power cut
@@ -320,11 +323,11 @@ class _Peewee(pw.PostgresqlDatabase):
             except psycopg.OperationalError as error:
                 if "unsupported startup parameter" not in str(error):
                     raise
-                self._options = ""  # PgBouncer's words: what the transactions begin with must do
+                self._options = ""  # PgBouncer's error: the limits at the begin of transactions must suffice
         return _Connection.connect(**self.parameters, **fixed)
 
     def begin(self, isolation_level: object = None) -> None:
-        """Begin a transaction, on a new connection when the old one turns out to be dead: nothing was sent on it."""
+        """Begin a transaction. If the connection is dead, begin on a new one: nothing was lost with the old one."""
         connection: _Connection = self.connection()  # type: ignore[no-untyped-call]
         try:
             connection.execute(connection.begin)
@@ -336,13 +339,13 @@ class _Peewee(pw.PostgresqlDatabase):
             connection.execute(connection.begin)
 
     def rollback(self) -> None:
-        """On a connection that is lost there is nothing to undo: to say so would hide how it was lost."""
+        """A rollback on a lost connection fails; the error is ignored, because it would hide the first one."""
         with suppress(pw.DatabaseError, pw.InterfaceError, psycopg.Error):
             super().rollback()
 
 
 def _is_lost(db: pw.Database) -> bool:
-    """Whether there was a connection, and it is gone, though nobody gave it up."""
+    """Whether the connection was lost, and not cut by the pool."""
     if db.is_closed():
         return False
     connection: _Connection = db.connection()  # type: ignore[no-untyped-call]
@@ -350,7 +353,7 @@ def _is_lost(db: pw.Database) -> bool:
 
 
 def _disconnect(db: pw.Database) -> None:
-    """Forget the connection, in whatever state it is."""
+    """Close the connection and forget it, in any state."""
     with suppress(pw.DatabaseError, pw.InterfaceError, psycopg.Error):
         db.close()
     db.dispose()

@@ -1,4 +1,4 @@
-"""What PostgreSQL's errors mean, and what to do about them."""
+"""What PostgreSQL's errors mean, and what an operator can do about them."""
 
 import re
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ from nextarget.errors import DatabaseUnavailable
 from nextarget.telemetry.metrics import DatabaseCause
 
 UNUSABLE = (pw.DatabaseError, pw.InterfaceError, psycopg.Error)
-"""What Peewee and the driver raise."""
+"""The errors of Peewee and of the driver."""
 _BROKEN_RULES: tuple[type[Exception], ...] = (
     *(pw.IntegrityError, pw.ProgrammingError, pw.DataError),
     *(psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.DataError),
 )
 _NOT_OURS = {"42P01", "42703", "42501", "3F000"}
-"""No such table, column or schema, or no right to it: the database is not as we need it, which may pass."""
+"""A missing table, column or schema, or a missing right: the database is not ready, and may become so."""
 UNDONE = {"40001", "40P01"}
 """Serialization failure and deadlock (PostgreSQL's appendix A): the transaction was rolled back."""
 _HELD = "55P03"
-"""Lock not available: whoever has it kept it for longer than we wait. The transaction was rolled back."""
+"""Lock not available: another transaction held it for longer than `lock_timeout`. Ours was rolled back."""
 
 _SEEN = frozenset(
     {
@@ -29,39 +29,39 @@ _SEEN = frozenset(
         *("sslmode", "sslrootcert", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
     }
 )
-"""Parameters of a connection that people may see; of the others, a user or a password, no word."""
+"""Connection parameters that may be shown. The values of the others, such as user and password, are masked."""
 _WORD = re.compile(r"\w+")
 
 
 def is_broken_rule(error: Exception) -> bool:
-    """Whether a statement was refused for what it says, so that the database is not to blame."""
+    """Whether the statement was wrong, such as a broken constraint, and the database works."""
     return isinstance(error, _BROKEN_RULES) and sqlstate(error) not in _NOT_OURS
 
 
 def unavailable(error: Exception, parameters: Mapping[str, Any], place: str) -> DatabaseUnavailable:
-    """What a caller is told. `place` names the database for operators; the note, which quotes none of the connection's
-    `parameters` but those that may be seen, and the cause are for the log."""
+    """The error for callers. `place` is the database's name for operators; note and cause are for the log. In the note,
+    values of `parameters` that must not be shown are masked."""
     note = f"{type(error).__name__}: {_without_secrets(' '.join(str(error).split()), parameters)}"
-    cause, remedy = _judged(error, note)
+    cause, remedy = _cause_and_remedy(error, note)
     problem = f"{place} {_PROBLEMS.get(cause, 'cannot be used.')}"
     return DatabaseUnavailable(note=note, cause=cause, problem=problem, remedy=remedy)
 
 
 def _without_secrets(text: str, parameters: Mapping[str, Any]) -> str:
-    """PostgreSQL and its driver quote what they refuse, whole or in part: a user, an option, a file."""
+    """Mask the values that PostgreSQL and its driver quote in their errors, such as a user, an option or a file."""
     values = [str(value) for name, value in parameters.items() if name not in _SEEN]
     words = {word for value in values for word in _WORD.findall(value)}
     return _WORD.sub(lambda found: "***" if found[0] in words else found[0], text)
 
 
 def sqlstate(error: Exception) -> str | None:
-    """PostgreSQL's code for an error, of the driver's or of Peewee's, which wraps the driver's."""
+    """PostgreSQL's code for an error of the driver, or of Peewee, which wraps the driver's error."""
     original = getattr(error, "orig", error)
     return original.sqlstate if isinstance(original, psycopg.Error) else None
 
 
 def is_held(error: DatabaseUnavailable) -> bool:
-    """Whether all that was wrong is that another transaction holds a row, so that nothing was done."""
+    """Whether the only problem was a row that another transaction holds. Nothing was changed then."""
     return isinstance(error.__cause__, Exception) and sqlstate(error.__cause__) == _HELD
 
 
@@ -81,7 +81,7 @@ _BY_STATE: dict[str, DatabaseCause] = {
     **dict.fromkeys(("57014", "25P03", "25P04"), "timeout"),
     **dict.fromkeys(("57P01", "57P02", "57P03", "57P05"), "unreachable"),
 }
-"""By SQLSTATE (PostgreSQL's manual, appendix A). What fails before there is a connection has none."""
+"""By SQLSTATE (PostgreSQL's manual, appendix A). An error while connecting has no SQLSTATE."""
 _BY_CLASS: dict[str, DatabaseCause] = {"08": "unreachable"}
 _PROBLEMS: dict[DatabaseCause, str] = {
     "disk_full": "cannot be written to: its disk is full.",
@@ -125,11 +125,11 @@ _BY_WORDS: tuple[tuple[tuple[str, ...], DatabaseCause, str], ...] = (
     (("remaining connection slots",), "too_many_connections", _CONNECTIONS),
     (("permission denied",), "refused", "Grant the user of DATABASE_URL its rights: the database had best be its own."),
 )
-"""By the server's or the driver's own words, and what an operator may do."""
+"""By words in the message of the server or the driver: the cause, and what an operator can do."""
 
 
-def _judged(error: Exception, note: str) -> tuple[DatabaseCause, str]:
-    """The cause of an error, and what to do about it."""
+def _cause_and_remedy(error: Exception, note: str) -> tuple[DatabaseCause, str]:
+    """The cause of an error, and the remedy."""
     state = sqlstate(error)
     cause = (_BY_STATE.get(state) or _BY_CLASS.get(state[:2])) if state else None
     known = next((entry for entry in _BY_WORDS if all(word in note for word in entry[0])), None)
@@ -137,6 +137,6 @@ def _judged(error: Exception, note: str) -> tuple[DatabaseCause, str]:
         return cause, _REMEDIES_BY_CAUSE[cause]
     if known is not None:
         return cause or known[1], known[2]
-    # A connection that ends in the midst of it has neither a code nor always the same words.
+    # A connection that is lost during a statement has no SQLSTATE, and messages that differ.
     lost = isinstance(getattr(error, "orig", error), psycopg.OperationalError) and state is None
     return cause or ("unreachable" if lost else "other"), "Check DATABASE_URL."

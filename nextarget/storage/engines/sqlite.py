@@ -1,7 +1,7 @@
-"""One SQLite file: reads on the calling thread, writes one after another on a thread of their own.
+"""One SQLite file: reads run on the calling thread, writes one after another on a writer thread.
 
-In WAL mode a reader never waits for the writer, and a read by primary key takes less time than handing it to another
-thread would; a write waits for the disk, so it never runs on the event loop.
+In WAL mode a reader never waits for a writer, and a read by primary key takes less time than passing it to another
+thread. A write waits for the disk, so it never runs on the event loop.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from typing import Any
 import peewee as pw
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.engines.database import Database, K, P, R, Together, Work
+from nextarget.storage.engines.database import Batchable, Database, K, P, R, Work
 from nextarget.storage.engines.files import open_private, place_of, prepare_database, refuse_prepared
 from nextarget.storage.engines.pool import MAX_WAITING
 from nextarget.storage.engines.sqlite_errors import (
@@ -39,21 +39,21 @@ from nextarget.storage.engines.trouble import Trouble
 from nextarget.telemetry import metrics
 
 BUSY_TIMEOUT_MS = 10_000
-ASKING_MS = 20
-"""How long SQLite itself waits for the write lock before it is asked again."""
+RETRY_MS = 20
+"""How long SQLite itself waits for the write lock before we try again."""
 MAX_BATCH = 64
-"""Queued writes that share one commit, and so one wait for the disk."""
+"""How many queued writes may share one commit, and so one wait for the disk."""
 
 
 class SqliteDatabase(Database):
-    """The doors to one file."""
+    """One SQLite file."""
 
     shared = False
 
     def __init__(self, path: str | Path) -> None:
         self.path = place_of(Path(path))
         self._reading = _Peewee(self.path)
-        self._writing = _Peewee(self.path, waits_ms=ASKING_MS)
+        self._writing = _Peewee(self.path, waits_ms=RETRY_MS)
         self._writer: _Writer | None = None
         self.trouble = Trouble(str(self), self.path.parent)
 
@@ -61,7 +61,7 @@ class SqliteDatabase(Database):
         return str(self.path)
 
     def open(self) -> None:
-        """Connect this thread and start the writer. Raises DatabaseUnavailable, also when the file is read-only."""
+        """Connect this thread and start the writer thread. Raises DatabaseUnavailable, also for a read-only file."""
         with translated(self.path):
             self._reading.connect(reuse_if_open=True)
         refuse_read_only(self.path)
@@ -70,7 +70,7 @@ class SqliteDatabase(Database):
             self._writer.start()
 
     def close(self) -> None:
-        """Finish every queued write, then disconnect this thread."""
+        """Finish all queued writes, then disconnect this thread."""
         if self._writer is not None:
             self._writer.stop()
             self._writer = None
@@ -80,13 +80,13 @@ class SqliteDatabase(Database):
 
     async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function that only reads, on the event loop's own connection."""
-        return self._ask(fn, *args, **kwargs)
+        return self._read_here(fn, *args, **kwargs)
 
-    async def read_together(self, fn: Together[K, R], key: K) -> R:
-        """Of this key alone: nothing travels."""
-        return self._ask(fn, (key,))[0]
+    async def read_batched(self, fn: Batchable[K, R], key: K) -> R:
+        """No batching: there is no network."""
+        return self._read_here(fn.one, key)
 
-    def _ask(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def _read_here(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return fn(self._reading, *args, **kwargs)
         except UNUSABLE as error:
@@ -98,7 +98,7 @@ class SqliteDatabase(Database):
 
     async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function in a transaction; returns once its changes are on the disk."""
-        # In the caller's context, so that what is recorded there names the caller's request.
+        # Run in the caller's context: events that are recorded then carry the id of the caller's request.
         context = copy_context()
         began = perf_counter()
         try:
@@ -112,9 +112,9 @@ class SqliteDatabase(Database):
             metrics.observe_database("write", perf_counter() - began)
         return result
 
-    async def write_together(self, fn: Together[K, R], key: K) -> R:
-        """Of this key alone: what is written together shares a commit anyway."""
-        return (await self.write(fn, (key,)))[0]
+    async def write_batched(self, fn: Batchable[K, R], key: K) -> R:
+        """No batching here: the writer's thread lets writes of the same time share a commit."""
+        return await self.write(fn.one, key)
 
     def unavailable(self, error: Exception) -> DatabaseUnavailable:
         return unavailable(error, self.path)
@@ -134,10 +134,10 @@ class SqliteDatabase(Database):
         return self.path.exists()
 
     def refuse_unusable(self) -> None:
-        """Raises DatabaseUnavailable or UnsafeFile when serving from this file, or making it, would fail."""
+        """Check that a server could use this file, or create it. Raises DatabaseUnavailable or UnsafeFile."""
         if self.exists():
-            with self.untouched() as looking:
-                looking.get_tables()
+            with self.probe() as db:
+                db.get_tables()
             refuse_read_only(self.path)
         elif not self.path.parent.is_dir():
             raise unavailable_file(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), self.path)
@@ -146,7 +146,7 @@ class SqliteDatabase(Database):
 
     @contextmanager
     def migration_lock(self) -> Iterator[None]:
-        """A file lock beside the database."""
+        """A lock on a file next to the database."""
         try:
             with self._lock_file(".lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -156,7 +156,7 @@ class SqliteDatabase(Database):
 
     @contextmanager
     def sole_purger(self) -> Iterator[bool]:
-        """A second file lock beside the database."""
+        """A lock on a second file next to the database."""
         try:
             with self._lock_file(".purge.lock") as lock:
                 try:
@@ -169,8 +169,8 @@ class SqliteDatabase(Database):
             raise unavailable_file(error, self.path) from error
 
     @contextmanager
-    def _lock_file(self, end: str) -> Iterator[int]:
-        lock = open_private(self.path.with_name(self.path.name + end), make=True)
+    def _lock_file(self, suffix: str) -> Iterator[int]:
+        lock = open_private(self.path.with_name(self.path.name + suffix), make=True)
         try:
             yield lock
         finally:
@@ -178,48 +178,48 @@ class SqliteDatabase(Database):
 
     @contextmanager
     def schema_changes(self) -> Iterator[pw.SqliteDatabase]:
-        """This thread's own connection."""
+        """The connection of this thread."""
         with translated(self.path):
             self._reading.connect(reuse_if_open=True)
             yield self._reading
 
     @contextmanager
     def snapshot(self) -> Iterator[pw.SqliteDatabase]:
-        """Even the file stays as it is: what waits in the write-ahead log is left there."""
-        with self._looking("ro") as reading, reading.atomic():
+        """Opens the file read-only, so that not even a checkpoint of the write-ahead log changes it."""
+        with self._connected("ro") as reading, reading.atomic():
             yield reading
 
     def write_whole_file(self, path: Path) -> None:
-        """Everything as of one moment into another file, which must be empty. The error says on which side it was."""
-        with self._looking("ro") as reading:
-            reading.get_tables()  # from here on this side can be read
+        """Copy the database, as of one moment, into an empty file. The error says which of the two files failed."""
+        with self._connected("ro") as reading:
+            reading.get_tables()  # the source can be read: what fails now is the target
             try:
                 reading.execute_sql("VACUUM INTO ?", (str(path),))  # type: ignore[no-untyped-call]
             except UNUSABLE as error:
                 raise unavailable_copy(error, self.path, path) from error
 
-    def untouched(self) -> AbstractContextManager[pw.SqliteDatabase]:
-        """A connection that neither creates the file nor switches its journal."""
-        return self._looking("rw")
+    def probe(self) -> AbstractContextManager[pw.SqliteDatabase]:
+        """Read-only probe. With `rw` SQLite creates no file, but can recover one after a crash."""
+        return self._connected("rw")
 
     @contextmanager
-    def _looking(self, mode: str) -> Iterator[pw.SqliteDatabase]:
+    def _connected(self, mode: str) -> Iterator[pw.SqliteDatabase]:
         uri = f"{self.path.as_uri()}?mode={mode}"
-        looking = pw.SqliteDatabase(uri, uri=True, pragmas=[("busy_timeout", BUSY_TIMEOUT_MS)])
+        db = pw.SqliteDatabase(uri, uri=True, pragmas=[("busy_timeout", BUSY_TIMEOUT_MS)])
         with translated(self.path):
             refuse_prepared(self.path)
             try:
-                looking.connect()
-                yield looking
+                db.connect()
+                yield db
             finally:
-                looking.close()
+                db.close()
 
 
 class _Peewee(pw.SqliteDatabase):
-    """Peewee's SQLite, whose transactions ask for their turn often.
+    """Peewee's SQLite, with transactions that try often to get the write lock.
 
-    SQLite waits longer from time to time, at last a tenth of a second, and may miss for seconds the short moments
-    between the commits of processes that write without a pause. A connection that only reads hardly ever waits.
+    SQLite's own busy handler sleeps longer after every try, in the end 100 ms. When other processes write without a
+    pause, the lock is free only for moments, and such sleeps miss it for seconds. Reads hardly ever wait.
     """
 
     def __init__(self, path: Path, *, waits_ms: int = BUSY_TIMEOUT_MS) -> None:
@@ -227,7 +227,7 @@ class _Peewee(pw.SqliteDatabase):
             str(path),
             lock_type="IMMEDIATE",
             pragmas=[
-                ("busy_timeout", BUSY_TIMEOUT_MS),  # first: switching to WAL may have to wait already
+                ("busy_timeout", BUSY_TIMEOUT_MS),  # first: switching to WAL may have to wait for a lock
                 ("journal_mode", "wal"),
                 ("synchronous", "full"),
                 ("foreign_keys", 1),
@@ -245,12 +245,13 @@ class _Peewee(pw.SqliteDatabase):
         return connection
 
     def rollback(self) -> None:
-        """A full disk has SQLite undo the transaction by itself (sqlite.org/lang_transaction.html, 3). That there is
-        none left to undo is no error: it would hide the first one."""
+        """Roll back if there is a transaction. On a full disk SQLite rolls back by itself
+        (sqlite.org/lang_transaction.html, 3); a second rollback would raise, and hide the first error."""
         if self.connection().in_transaction:  # type: ignore[no-untyped-call]
             super().rollback()
 
     def begin(self, lock_type: str | None = None) -> None:
+        """Begin a transaction; try for BUSY_TIMEOUT_MS to get the write lock."""
         until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
         while True:
             try:
@@ -263,7 +264,7 @@ class _Peewee(pw.SqliteDatabase):
 
 
 class _Job:
-    """One queued write and whoever waits for it."""
+    """One queued write, and the future that its caller awaits."""
 
     __slots__ = ("error", "future", "result", "work")
 
@@ -274,7 +275,7 @@ class _Job:
         self.error: BaseException | None = None
 
     def settle(self) -> None:
-        """Hand the outcome over; runs on the event loop. A waiter that went away is not told."""
+        """Give the caller the outcome, unless the caller was cancelled. Runs on the event loop."""
         if self.future.done():
             return
         if self.error is None:
@@ -284,44 +285,45 @@ class _Job:
 
 
 class _Writer(threading.Thread):
-    """Takes queued writes and commits as many at once as have gathered meanwhile."""
+    """The writer thread: takes queued writes, and commits in one transaction all that came during the last commit."""
 
     def __init__(self, database: "_Peewee") -> None:
         super().__init__(name="nextarget-writer", daemon=True)
         self._database = database
         self._path = Path(database.database)
         self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
-        self._gathered: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
-        self._waiting: deque[_Job] = deque()  # handed over, and this thread's own
+        self._new: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        """Writes that the event loop has not queued yet."""
+        self._waiting: deque[_Job] = deque()  # taken from the queue; only the writer thread uses it
         self._submitted = 0
-        self._taken = 0  # of those, by this thread, which alone counts them
+        self._taken = 0  # how many of them the writer thread took; only that thread changes it
 
     async def submit(self, work: Callable[[], Any]) -> Any:
-        """Writes asked for within one turn of the loop are handed over together: they share a commit. Raises
-        DatabaseUnavailable when MAX_WAITING wait already.
+        """Queue a write, and wait for its result. Writes submitted in one turn of the loop are queued together, so that
+        they share a commit. Raises DatabaseUnavailable when MAX_WAITING writes wait.
 
-        A write is done even if nobody waits for it any more: a sign-out is not lost because somebody hung up.
+        A write is executed even if its caller is cancelled: a sign-out is not lost because the client hung up.
         """
         if self._submitted - self._taken >= MAX_WAITING:
             raise DatabaseUnavailable(note=f"{MAX_WAITING} writes wait for the database already", cause="crowded")
         self._submitted += 1
         loop = asyncio.get_running_loop()
         job = _Job(work, loop.create_future())
-        gathered = self._gathered.get(loop)
-        if gathered is None:
-            self._gathered[loop] = [job]
-            loop.call_soon(self._hand_over, loop)
+        new = self._new.get(loop)
+        if new is None:
+            self._new[loop] = [job]
+            loop.call_soon(self._enqueue, loop)
         else:
-            gathered.append(job)
+            new.append(job)
         return await job.future
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        if (gathered := self._gathered.pop(loop, None)) is not None:
-            self._queue.put(gathered)
+    def _enqueue(self, loop: asyncio.AbstractEventLoop) -> None:
+        if (new := self._new.pop(loop, None)) is not None:
+            self._queue.put(new)
 
     def stop(self) -> None:
-        for loop in list(self._gathered):
-            self._hand_over(loop)
+        for loop in list(self._new):
+            self._enqueue(loop)
         self._queue.put(None)
         self.join()
 
@@ -330,18 +332,18 @@ class _Writer(threading.Thread):
             self._commit(batch)
             for loop in {job.future.get_loop() for job in batch}:
                 jobs = [job for job in batch if job.future.get_loop() is loop]
-                with suppress(RuntimeError):  # this loop was closed meanwhile: nobody waits any more
+                with suppress(RuntimeError):  # the event loop is closed: no caller is left
                     loop.call_soon_threadsafe(_settle, jobs)
         self._database.close()
 
     def _next_batch(self) -> list[_Job]:
-        """Wait for writes, then take those that have gathered behind them; empty once stopped."""
+        """Wait for writes, then take all that are queued, at most MAX_BATCH. An empty batch means stop."""
         waiting = self._waiting
         while not waiting or (len(waiting) < MAX_BATCH and not self._queue.empty()):
             jobs = self._queue.get()
             if jobs is None:
                 if waiting:
-                    self._queue.put(None)  # what came before the stop is committed first
+                    self._queue.put(None)  # commit what was queued before the stop
                 break
             waiting.extend(jobs)
         batch = [waiting.popleft() for _ in range(min(len(waiting), MAX_BATCH))]
@@ -350,15 +352,15 @@ class _Writer(threading.Thread):
 
     def _commit(self, batch: list[_Job]) -> None:
         try:
-            if not self._all_together(batch):
+            if not self._try_at_once(batch):
                 with translated(self._path), self._database.atomic():
-                    self._each_by_itself(batch)
-        except Exception as error:  # noqa: BLE001 - nothing was committed: every job of the batch learns it
+                    self._use_savepoints(batch)
+        except Exception as error:  # noqa: BLE001 - nothing was committed: all jobs of the batch fail
             for job in batch:
                 job.error = job.error or error
 
-    def _all_together(self, batch: list[_Job]) -> bool:
-        """Do every job in one transaction. When one of several raises, nothing has happened, and it is False."""
+    def _try_at_once(self, batch: list[_Job]) -> bool:
+        """Execute all jobs in one transaction. If one of several raises, roll back and return False."""
         begun = False
         try:
             with translated(self._path), self._database.atomic():
@@ -371,8 +373,8 @@ class _Writer(threading.Thread):
             return False
         return True
 
-    def _each_by_itself(self, batch: list[_Job]) -> None:
-        """Do each job again, in a savepoint of its own, so that what one raises undoes nothing of the others."""
+    def _use_savepoints(self, batch: list[_Job]) -> None:
+        """Execute all jobs again, every job in a savepoint, so that the error of one undoes only its own changes."""
         connection = self._database.connection()  # type: ignore[no-untyped-call]
         for job in batch:
             connection.execute("SAVEPOINT job")
@@ -380,9 +382,9 @@ class _Writer(threading.Thread):
                 with translated(self._path):
                     job.result = job.work()
             except Exception as error:
-                job.error = error  # handed to whoever waits for this job
+                job.error = error  # given to the caller of this job
                 if not connection.in_transaction:
-                    raise  # a full disk made SQLite undo the whole batch: nothing after this may go on alone
+                    raise  # SQLite rolled back the whole batch, as on a full disk: later jobs must not commit alone
                 connection.execute("ROLLBACK TO job")
             connection.execute("RELEASE job")
 

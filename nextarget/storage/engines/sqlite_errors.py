@@ -1,4 +1,4 @@
-"""What SQLite's errors mean, and what to do about them."""
+"""What SQLite's errors mean, and what an operator can do about them."""
 
 import errno
 import os
@@ -31,19 +31,19 @@ _CAUSES: dict[int, DatabaseCause] = {
 }
 """By the primary result code (sqlite.org/rescode.html)."""
 _READING = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
-"""What takes no room on a disk."""
+"""I/O errors of reads, which need no space on the disk."""
 _NO_ROOM_BYTES = 64 * 1024
-"""With less than this left a disk is full. Even who only reads makes a file of 32 KiB beside the database, which SQLite
-shares between processes (sqlite.org/walformat.html, 2.1), and says SQLITE_IOERR_SHMSIZE when that does not fit."""
-_OF_TARGET: frozenset[DatabaseCause] = frozenset({"disk_full", "read_only", "io_error", "cannot_open"})
-"""What fails on the side that is written to, when one file is written into another."""
-_OF_SYSTEM: dict[int | None, DatabaseCause] = {
+"""A disk with less free space counts as full. Even a reader creates a file of 32 KiB next to the database, the shared
+memory of SQLite (sqlite.org/walformat.html, 2.1), and gets SQLITE_IOERR_SHMSIZE when it does not fit."""
+_TARGET_CAUSES: frozenset[DatabaseCause] = frozenset({"disk_full", "read_only", "io_error", "cannot_open"})
+"""Causes that concern the target when one file is copied into another."""
+_CAUSES_OF_SYSTEM: dict[int | None, DatabaseCause] = {
     errno.ENOSPC: "disk_full",
     errno.EDQUOT: "disk_full",
     errno.EROFS: "read_only",
     errno.EIO: "io_error",
 }
-_WORDS: dict[DatabaseCause, tuple[str, str]] = {
+_PROBLEMS_AND_REMEDIES: dict[DatabaseCause, tuple[str, str]] = {
     "disk_full": (
         "cannot be written to: its disk is full.",
         "Make room on the disk, of bytes (`df`) or of files (`df -i`), or raise the quota.",
@@ -74,36 +74,36 @@ _WORDS: dict[DatabaseCause, tuple[str, str]] = {
 
 
 def unavailable(error: Exception, path: Path) -> DatabaseUnavailable:
-    """What an error means that says that the database cannot be used; its note is SQLite's own words."""
+    """Translate an error of SQLite into ours. Its note is SQLite's own message."""
     original = _original(error)
-    return _told(_judged(original, path), path, _words(original))
+    return _failure(_cause_on_disk(original, path), path, _message(original))
 
 
 def unavailable_copy(error: Exception, path: Path, target: Path) -> DatabaseUnavailable:
-    """As `unavailable`, while a database that can be read is written into a file, which is called by its folder."""
+    """As `unavailable`, while a database is copied into a file. A failure of the target names the target's folder."""
     original = _original(error)
-    cause = _judged(original, target)
-    if cause in _OF_TARGET and _code(original) not in _READING:
-        return _told(cause, target.parent, _words(original))
+    cause = _cause_on_disk(original, target)
+    if cause in _TARGET_CAUSES and _code(original) not in _READING:
+        return _failure(cause, target.parent, _message(original))
     return unavailable(error, path)
 
 
 def unavailable_file(error: OSError, path: Path, *, named: str = "DATABASE_URL") -> DatabaseUnavailable:
-    """What it means that the system refused us the file, or one beside it. `named` is what an operator names it by."""
-    failure = _told(_OF_SYSTEM.get(error.errno, "cannot_open"), path, f"{path}: {error.strerror}")
+    """Translate an error of the operating system about the file. `named` is the setting that names the file."""
+    failure = _failure(_CAUSES_OF_SYSTEM.get(error.errno, "cannot_open"), path, f"{path}: {error.strerror}")
     failure.remedy = failure.remedy.replace("DATABASE_URL", named)
     return failure
 
 
 def refuse_read_only(path: Path) -> None:
-    """Raises DatabaseUnavailable when we may not write to a file, or beside it."""
+    """Raises DatabaseUnavailable when we may not write to the file or to its folder."""
     if not _writable(path):
-        raise _told("read_only", path, f"{path}: no right to write")
+        raise _failure("read_only", path, f"{path}: no right to write")
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn what Peewee or the driver raises when the database cannot be used into ours; broken rules stay."""
+    """Translate errors of Peewee and the driver into ours. Broken rules, such as a constraint, stay as they are."""
     try:
         yield
     except BROKEN_RULES:
@@ -116,18 +116,18 @@ def _writable(path: Path) -> bool:
     return all(os.access(place, os.W_OK) for place in (path, path.parent))
 
 
-def _told(cause: DatabaseCause, path: Path, note: str) -> DatabaseUnavailable:
-    problem, remedy = _WORDS.get(cause, ("cannot be used.", "Check DATABASE_URL."))
+def _failure(cause: DatabaseCause, path: Path, note: str) -> DatabaseUnavailable:
+    problem, remedy = _PROBLEMS_AND_REMEDIES.get(cause, ("cannot be used.", "Check DATABASE_URL."))
     return DatabaseUnavailable(note=note, cause=cause, problem=f"{path} {problem}", remedy=remedy)
 
 
 def _original(error: Exception) -> Exception:
-    """The driver's own error: Peewee's has lost the code."""
+    """The driver's error, which has a result code; Peewee's error has none."""
     original = getattr(error, "orig", error)
     return original if isinstance(original, Exception) else error
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     name = getattr(error, "sqlite_errorname", None)
     return f"{error}{f' ({name})' if name else ''}"
 
@@ -137,11 +137,11 @@ def _code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0)
 
 
-def _judged(error: Exception, path: Path) -> DatabaseCause:
-    """The cause, by what SQLite says and by what its file system is like: SQLite itself does not look."""
+def _cause_on_disk(error: Exception, path: Path) -> DatabaseCause:
+    """The cause, by SQLite's error and by the state of the disk, which SQLite does not look at."""
     cause = _cause(error)
     if cause == "cannot_open" and path.exists() and not _writable(path):
-        return "read_only"  # SQLite wants to make files beside it, to read as well
+        return "read_only"  # SQLite creates files next to the database even to read it
     makes_files = cause == "cannot_open" and os.access(path.parent, os.W_OK) and not path.is_dir()
     if (makes_files or (cause == "io_error" and _code(error) not in _READING)) and _is_full(path.parent):
         return "disk_full"
@@ -151,14 +151,14 @@ def _judged(error: Exception, path: Path) -> DatabaseCause:
 def _is_full(folder: Path) -> bool:
     with suppress(OSError):
         disk = os.statvfs(folder)
-        no_files = disk.f_files > 0 and disk.f_favail == 0  # where there is such a number
+        no_files = disk.f_files > 0 and disk.f_favail == 0  # some file systems have no such number
         return no_files or disk.f_bavail * disk.f_frsize < _NO_ROOM_BYTES
     return False
 
 
 def _cause(error: Exception) -> DatabaseCause:
     if isinstance(error.__cause__, OSError):
-        return _OF_SYSTEM.get(error.__cause__.errno, "cannot_open")
+        return _CAUSES_OF_SYSTEM.get(error.__cause__.errno, "cannot_open")
     code = _code(error) & 0xFF
     if code == sqlite3.SQLITE_ERROR and "no such " in str(error):
         return "schema"

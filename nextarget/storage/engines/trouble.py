@@ -1,13 +1,16 @@
-"""What goes wrong with a database: told in the log once a minute, counted, and tried again until it works.
+"""Failures of a database: logged once a minute, counted, and tested by a write until a write succeeds.
 
-However many requests fail, the log has a line for the first, and one a minute with their number. Once it is over, the
-line that says so has the number of all, and no later one says that it fails. A database is under suspicion from its
-first failure, in any process of this server, until a write of ours has succeeded: a node that gets no requests must
-find that out by itself.
+However many requests fail, the log has one line for the first failure of a kind, then one line a minute with the number
+of further failures. The first write that succeeds again is logged with the number of all failures, and no later line
+says that the database fails.
+
+A database is suspected from the first failure, in any process of this server, until one of our probe writes succeeds.
+A node without requests finds out in this way that its database works again.
 """
 
 import asyncio
 import os
+import secrets
 import time
 from contextlib import suppress
 from contextvars import Context
@@ -15,30 +18,49 @@ from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
 
+import peewee as pw
+
 from nextarget import telemetry
 from nextarget.errors import DatabaseUnavailable
+from nextarget.storage.engines.statements import Statement
 from nextarget.telemetry import metrics
 
 MINUTE_SECONDS = 60
-"""How long repetitions of a failure are only counted."""
+"""For how long further failures of one kind are counted instead of logged."""
 _ERRORS: frozenset[str] = frozenset({"disk_full", "read_only", "io_error", "corrupt", "not_a_database", "cannot_open"})
-"""What does not pass by itself."""
-_NO_SUSPICION: frozenset[str] = frozenset({"crowded", "closed"})
-"""What says nothing of the database."""
+"""Causes that need an operator. They are logged as errors, the others as warnings."""
+_OUR_LIMITS: frozenset[str] = frozenset({"crowded", "closed"})
+"""Causes in this process. They say nothing about the database."""
 _ON_DISK: frozenset[str] = frozenset({"disk_full", "io_error"})
 
+_PROBE_BYTES = 128 * 1024
+"""More than a sign-in writes: if a probe fits on a disk that is nearly full, sign-ins do too."""
+_ADD_PROBE = Statement('INSERT INTO "audit_event" ("at", "event", "detail") VALUES (0, \'write_probe\', {0})')
+_REMOVE_PROBE = Statement('DELETE FROM "audit_event" WHERE "at" = 0 AND "event" = \'write_probe\'')
+
 _failed_at = memoryview(mmap(-1, 8)).cast("d")
-"""When a question last failed, by the clock that all processes of a machine share. Workers share this memory, which is
-older than they: one whose own requests were lucky learns of it."""
-_worked_at = memoryview(mmap(-1, 8)).cast("d")
-"""When the newest write that succeeded on purpose was begun, in whichever worker."""
+"""When the last failure was, by the machine's monotonic clock. The memory is shared: the workers are forked after it is
+mapped, so a worker without failures of its own sees those of the others."""
+_probed_at = memoryview(mmap(-1, 8)).cast("d")
+"""When the last successful probe write began, in any worker."""
 
 log = telemetry.get_logger()
 
 
+def fill_probe(db: pw.Database) -> None:
+    """Write a probe of random text, which cannot be compressed. Removes the probe that a killed process left first."""
+    _REMOVE_PROBE.run(db, ())
+    _ADD_PROBE.run(db, (secrets.token_hex(_PROBE_BYTES // 2),))
+
+
+def clear_probe(db: pw.Database) -> None:
+    """Remove the probe. Call it in a second transaction: data removed before the commit may never reach the disk."""
+    _REMOVE_PROBE.run(db, ())
+
+
 @dataclass(slots=True)
-class _Spell:
-    """Failures for one cause that no line has told of yet; `latest` is what the next line tells."""
+class _Repeated:
+    """Failures for one cause since the last log line about it. `latest` is the one that the next line shows."""
 
     latest: DatabaseUnavailable
     timer: asyncio.TimerHandle
@@ -46,80 +68,80 @@ class _Spell:
 
 
 class Trouble:
-    """Of one database, called `name`, in one process. On the event loop alone. `folder` is where it is, if it is a
-    file."""
+    """The failures of one database, called `name`, in one process. Use it on the event loop only. `folder` is the
+    folder of a database that is a file."""
 
     def __init__(self, name: str, folder: Path | None = None) -> None:
         self._name = name
         self._folder = folder
-        self._spells: dict[str, _Spell] = {}
-        self._worked_at = -1.0
-        self._since: float | None = None
+        self._repeated: dict[str, _Repeated] = {}
+        self._probed_at = -1.0
+        self._failing_since: float | None = None
         self._failures = 0
-        self._told = False
-        """Whether a line since the last end says that it fails."""
+        self._logged = False
+        """Whether the log says that the database fails, and does not yet say that it works again."""
 
     @property
     def suspected(self) -> bool:
-        """Whether a question has failed since a write was last tried on purpose; and before the first such try."""
-        return self._worked_at <= _failed_at[0]
+        """Whether there was a failure after this process's last probe write. True before the first probe, too."""
+        return self._probed_at <= _failed_at[0]
 
     def note(self, error: DatabaseUnavailable) -> None:
-        """Count a question that failed, and tell of it, if it is the first of its kind for a minute."""
+        """Count a failure. Log it if it is the first of its cause for a minute."""
         metrics.count_database_failure(error.cause)
-        if error.cause not in _NO_SUSPICION:
+        if error.cause not in _OUR_LIMITS:
             _failed_at[0] = time.monotonic()
         self._failures += 1
-        if self._since is None:
-            self._since = time.monotonic()
-        if (spell := self._spells.get(error.cause)) is not None:
-            spell.latest = error
-            spell.count += 1
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+        if (repeated := self._repeated.get(error.cause)) is not None:
+            repeated.latest = error
+            repeated.count += 1
             return
-        self._tell(error, 1)
-        self._spells[error.cause] = _Spell(error, self._in_a_minute(error.cause))
+        self._log_failure(error, 1)
+        self._repeated[error.cause] = _Repeated(error, self._in_a_minute(error.cause))
 
-    def worked(self, *, since: float) -> None:
-        """A write that was begun then, by `time.monotonic()`, has succeeded."""
-        self._worked_at = since
-        _worked_at[0] = max(_worked_at[0], since)
-        if not self.suspected and self._told:  # what no line tells of can wait until the minute is over
-            self._tell_end()
+    def probe_succeeded(self, *, since: float) -> None:
+        """A probe write succeeded that began at `since`, by `time.monotonic()`."""
+        self._probed_at = since
+        _probed_at[0] = max(_probed_at[0], since)
+        if not self.suspected and self._logged:  # failures that are only counted wait for the end of the minute
+            self._log_recovery()
 
     def close(self) -> None:
-        """Tell what has only been counted so far."""
-        if self._over:
-            self._tell_end()
-        for spell in self._spells.values():
-            with suppress(RuntimeError):  # its loop has ended
-                spell.timer.cancel()
-            if spell.count:
-                self._tell(spell.latest, spell.count)
-        self._spells.clear()
+        """Log the failures that were only counted so far."""
+        if self._has_recovered:
+            self._log_recovery()
+        for repeated in self._repeated.values():
+            with suppress(RuntimeError):  # the timer's event loop is closed
+                repeated.timer.cancel()
+            if repeated.count:
+                self._log_failure(repeated.latest, repeated.count)
+        self._repeated.clear()
 
     @property
-    def _over(self) -> bool:
-        """Whether a write has succeeded since the last failure, in any worker."""
-        return _failed_at[0] < max(self._worked_at, _worked_at[0])
+    def _has_recovered(self) -> bool:
+        """Whether a probe write succeeded after the last failure, in any worker."""
+        return _failed_at[0] < max(self._probed_at, _probed_at[0])
 
     def _in_a_minute(self, cause: str) -> asyncio.TimerHandle:
-        # In no request's context: what is told then is not of one.
-        return asyncio.get_running_loop().call_later(MINUTE_SECONDS, self._minute_over, cause, context=Context())
+        # In an empty context: the line is about many requests, and must not carry the id of one.
+        return asyncio.get_running_loop().call_later(MINUTE_SECONDS, self._end_minute, cause, context=Context())
 
-    def _minute_over(self, cause: str) -> None:
-        spell = self._spells[cause]
-        counted = spell.count
-        if counted and (cause in _NO_SUSPICION or not self._over):
-            self._tell(spell.latest, counted)
-            spell.count = 0
-        elif self._over:
-            self._tell_end()
+    def _end_minute(self, cause: str) -> None:
+        repeated = self._repeated[cause]
+        counted = repeated.count
+        if counted and (cause in _OUR_LIMITS or not self._has_recovered):
+            self._log_failure(repeated.latest, counted)
+            repeated.count = 0
+        elif self._has_recovered:
+            self._log_recovery()
         if counted:
-            spell.timer = self._in_a_minute(cause)
+            repeated.timer = self._in_a_minute(cause)
         else:
-            del self._spells[cause]
+            del self._repeated[cause]
 
-    def _tell(self, error: DatabaseUnavailable, count: int) -> None:
+    def _log_failure(self, error: DatabaseUnavailable, count: int) -> None:
         facts = {"cause": error.cause, "reason": error.note, "database": self._name, "failures": count}
         if error.remedy:
             facts["remedy"] = error.remedy
@@ -127,20 +149,20 @@ class Trouble:
             with suppress(OSError):
                 disk = os.statvfs(self._folder)
                 facts["free_bytes"] = disk.f_bavail * disk.f_frsize
-        tell = log.error if error.cause in _ERRORS else log.warning
-        tell("database_unavailable", **facts)
-        self._told = True
+        write = log.error if error.cause in _ERRORS else log.warning
+        write("database_unavailable", **facts)
+        self._logged = True
 
-    def _tell_end(self) -> None:
-        """Once for all that failed, told or only counted, and as loud."""
-        if self._since is None:
+    def _log_recovery(self) -> None:
+        """Log that the database works again, with the number of all failures, logged or counted."""
+        if self._failing_since is None:
             return
         log.warning(
             "database_available",
             database=self._name,
             failures=self._failures,
-            seconds=round(time.monotonic() - self._since),
+            seconds=round(time.monotonic() - self._failing_since),
         )
-        self._since, self._failures, self._told = None, 0, False
-        for spell in self._spells.values():
-            spell.count = 0
+        self._failing_since, self._failures, self._logged = None, 0, False
+        for repeated in self._repeated.values():
+            repeated.count = 0

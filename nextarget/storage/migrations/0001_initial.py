@@ -1,4 +1,4 @@
-"""Users, sessions, logins and audit events."""
+"""Creates the tables of users, sessions, logins and audit events."""
 
 import peewee as pw
 

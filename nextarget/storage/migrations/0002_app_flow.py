@@ -1,6 +1,6 @@
-"""Refresh tokens of a session, authorization codes of a login, one-time nonces.
+"""Adds refresh tokens to sessions, authorization codes to logins, and the table of one-time nonces.
 
-Sessions made before never had a refresh token: they get the generations of a new one.
+Earlier sessions had no refresh token. They get the generations of a new session.
 """
 
 import peewee as pw

@@ -1,6 +1,6 @@
-"""Users and sessions in the order of their ids: SQLite finds a row in one tree, where it took two.
+"""Rebuilds users and sessions as tables WITHOUT ROWID: SQLite then searches one tree for an id instead of two.
 
-PostgreSQL has no such tables, and keeps them as they are.
+PostgreSQL has no such tables, and nothing changes there.
 """
 
 import peewee as pw

@@ -1,7 +1,7 @@
-"""From which refresh token on the reuse window answers, and when a lost answer was last made good.
+"""Adds to sessions the lowest generation that the reuse window accepts, and the time of the last recovery.
 
-The defaults are SQL's own: nodes of the version before go on writing beside newer ones. Sessions that are there keep
-what they had: within the window the token before the one used last was answered, and a lost answer opened a window.
+The columns have defaults in SQL, so that nodes of the earlier version can write beside newer ones. Existing sessions
+behave as before: the window accepts the token before the one used last, and a recovery opens a window.
 """
 
 import peewee as pw

@@ -1,7 +1,7 @@
-"""When a user's sessions were last ended, and indexes for what bounds the record.
+"""Adds to users the time when their sessions were last ended, and the indexes that bound the audit record.
 
-A login that an earlier version began is in its table and stays there; the person begins again. A code that is not
-redeemed yet stays good.
+Rows of logins that an earlier version began stay in the table; the person must sign in again. Codes that are not
+redeemed yet stay valid.
 """
 
 import peewee as pw

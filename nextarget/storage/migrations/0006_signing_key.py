@@ -1,4 +1,4 @@
-"""When each private key came into use: from a day later on, the secret signs no access tokens any more."""
+"""Adds the time when a private key was first used. One day later, access tokens of the secret are refused."""
 
 import peewee as pw
 

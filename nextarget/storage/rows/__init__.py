@@ -1,1 +1,1 @@
-"""What is stored: the tables, and the functions that read and write their rows."""
+"""The tables, and the functions that read and write their rows."""

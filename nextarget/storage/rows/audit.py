@@ -1,55 +1,102 @@
-"""The record of what happened: who signed in, what failed and why. Never a token, a code, a state or an email.
+"""The audit record: who signed in, what failed and why. It never holds a token, a code, a state or an email.
 
-It is bounded for whoever can make it grow: strangers, who only ever fail to sign in, all together, and each user alone.
+Its size is bounded: failed sign-ins, which strangers can cause, have one limit for all of them, and the events of one
+user have a limit of their own.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import peewee as pw
 
 from nextarget.model import AuditEvent, Millis
-from nextarget.storage.engines.statements import Statement, insert_into
+from nextarget.storage.engines.statements import Query, Statement, fields_of, insert_into
 from nextarget.storage.rows.tables import AuditEventTable
 
 OF_STRANGERS = "(\"event\" = 'login_failed')"
-"""What a stranger can put on record. The words are those of its index, without which SQLite would not use it."""
+"""What strangers can put on record. SQLite uses the partial index only for a condition in the index's own words."""
 MOST_OF_STRANGERS = 10_000
-"""Sign-ins that failed, of everybody together; the newest stay."""
+"""How many failed sign-ins are kept, of all users together: the newest."""
 MOST_OF_USER = 1_000
-"""Events of one user; the newest stay. What tells when an app refreshes is counted apart: else it would push out what
-everybody who holds a token may see, and tell its moment by that."""
+"""How many events of one user are kept: the newest. REFRESHING has the same limit, counted apart. If they were counted
+together, an event of a refresh would push another event out of the export, and its time could be seen there."""
 REFRESHING = ("refresh_recovered", "refresh_reused", "session_rewound")
-"""When these happened tells when an app refreshes."""
+"""Events whose times tell when an app refreshes."""
 
-_COLUMNS = (
-    AuditEventTable.at,
-    AuditEventTable.event,
-    AuditEventTable.login_id,
-    AuditEventTable.request_id,
-    AuditEventTable.user_id,
-    AuditEventTable.session_id,
-    AuditEventTable.detail,
-)
-_ADD = insert_into(AuditEventTable, _COLUMNS)
+
+class _EventRow(NamedTuple):
+    at: Millis
+    event: str
+    login_id: str | None
+    request_id: str | None
+    user_id: str | None
+    session_id: str | None
+    detail: str | None
+
+
+class _NumberedRow(NamedTuple):
+    """An event with its number, which rises with every event."""
+
+    id: int
+    at: Millis
+    event: str
+    login_id: str | None
+    request_id: str | None
+    user_id: str | None
+    session_id: str | None
+    detail: str | None
 
 
 def _all_but(most: int, which: str) -> Statement:
-    """Deletes all but the newest of some events."""
+    """DELETE all but the newest `most` of some events."""
     some = f'FROM "audit_event" WHERE {which}'
     last = f'SELECT "at", "id" {some} ORDER BY "at" DESC, "id" DESC LIMIT 1 OFFSET {most}'
     return Statement(f'DELETE {some} AND ("at", "id") <= ({last})')
 
 
+_IS_REFRESHING = f'"event" IN {REFRESHING}'
+_NEWEST = 2**63 - 1
+"""A number above all events."""
+_ADD = Statement(insert_into(AuditEventTable, _EventRow))
 _FORGET_OF_STRANGERS = _all_but(MOST_OF_STRANGERS, OF_STRANGERS)
-_AMONG = f'"event" IN {REFRESHING}'
-_FORGET_OF_USER = _all_but(MOST_OF_USER, f'"user_id" = {{0}} AND NOT {_AMONG}')
-_FORGET_OF_REFRESHING = _all_but(MOST_OF_USER, f'"user_id" = {{0}} AND {_AMONG}')
+_FORGET_OF_USER = _all_but(MOST_OF_USER, f'"user_id" = {{0}} AND NOT {_IS_REFRESHING}')
+_FORGET_OF_REFRESHING = _all_but(MOST_OF_USER, f'"user_id" = {{0}} AND {_IS_REFRESHING}')
+_FORGET_USER = Statement('DELETE FROM "audit_event" WHERE "user_id" = {0}')
+_PAGE = Query(
+    _NumberedRow,
+    f'SELECT {{columns}} FROM "audit_event" WHERE "user_id" = {{0}} AND NOT {_IS_REFRESHING} AND "id" < {{0}} '  # noqa: S608
+    'ORDER BY "id" DESC LIMIT {0}',
+)
+_PAGE_OF_REFRESHING = Query(
+    _EventRow,
+    f'SELECT {{columns}} FROM "audit_event" WHERE "user_id" = {{0}} AND {_IS_REFRESHING} AND "at" < {{0}} '  # noqa: S608
+    'ORDER BY "at" DESC, "id" DESC LIMIT {0}',
+)
+
+
+def _to_event(row: _EventRow | _NumberedRow) -> AuditEvent:
+    return AuditEvent(
+        row.at,
+        row.event,
+        login_id=row.login_id,
+        request_id=row.request_id,
+        user_id=row.user_id,
+        session_id=row.session_id,
+        detail=row.detail,
+    )
 
 
 def record(db: pw.Database, event: AuditEvent) -> None:
-    """Put an event on record; the oldest of its kind goes when there are too many."""
-    ids = (event.login_id, event.request_id, event.user_id, event.session_id)
-    _ADD.run(db, (event.at, event.event, *ids, event.detail))
+    """Record an event. When there are too many of its kind, the oldest is deleted."""
+    row = _EventRow(
+        at=event.at,
+        event=event.event,
+        login_id=event.login_id,
+        request_id=event.request_id,
+        user_id=event.user_id,
+        session_id=event.session_id,
+        detail=event.detail,
+    )
+    _ADD.run(db, row)
     if event.user_id is not None:
         forget = _FORGET_OF_REFRESHING if event.event in REFRESHING else _FORGET_OF_USER
         forget.run(db, (event.user_id, event.user_id))
@@ -58,45 +105,27 @@ def record(db: pw.Database, event: AuditEvent) -> None:
 
 
 def forget_user(db: pw.Database, user_id: str) -> None:
-    """Delete what is on record of a user."""
-    AuditEventTable.delete().where(AuditEventTable.user_id == user_id).execute(db)
+    """Delete all events of a user."""
+    _FORGET_USER.run(db, (user_id,))
 
 
 def latest_of_user(db: pw.Database, user_id: str, *, limit: int = 20) -> list[AuditEvent]:
-    """What happened to a user, newest first."""
-    return _latest(db, AuditEventTable.user_id == user_id, limit)
-
-
-def latest_of_refreshing(db: pw.Database, user_id: str, *, before: Millis, limit: int) -> list[AuditEvent]:
-    """What tells when an app refreshed, before a moment, newest first."""
-    return _latest(
-        db,
-        (AuditEventTable.user_id == user_id) & AuditEventTable.event.in_(REFRESHING) & (AuditEventTable.at < before),
-        limit,
-    )
-
-
-def _latest(db: pw.Database, condition: Any, limit: int) -> list[AuditEvent]:
-    query = (
-        AuditEventTable.select(*_COLUMNS)
-        .where(condition)
+    """The newest events of a user, newest first."""
+    query: Any = (
+        AuditEventTable.select(*fields_of(AuditEventTable, _EventRow))
+        .where(AuditEventTable.user_id == user_id)
         .order_by(AuditEventTable.at.desc(), AuditEventTable.id.desc())
         .limit(limit)
     )
-    rows: list[dict[str, Any]] = query.dicts().execute(db)
-    return [AuditEvent(**row) for row in rows]
+    return [_to_event(_EventRow._make(row)) for row in query.tuples().execute(db)]
 
 
-_FACTS = tuple(column.column_name for column in _COLUMNS)
-_PAGE = Statement(
-    f'SELECT "id", {", ".join(_FACTS)} FROM "audit_event" '  # noqa: S608 - names of ours
-    f'WHERE "user_id" = {{0}} AND NOT {_AMONG} AND "id" < {{0}} ORDER BY "id" DESC LIMIT {{0}}'
-)
-_ABOVE_ALL = 2**63 - 1
+def latest_of_refreshing(db: pw.Database, user_id: str, *, before: Millis, limit: int) -> list[AuditEvent]:
+    """The newest events of a user that tell when an app refreshes, from before a time, newest first."""
+    return [_to_event(row) for row in _PAGE_OF_REFRESHING.rows(db, (user_id, before, limit))]
 
 
-def page_of_user(db: pw.Database, user_id: str, *, before: int = _ABOVE_ALL, size: int) -> list[tuple[int, AuditEvent]]:
-    """What happened to a user, but for what tells when an app refreshes: the last recorded first, each with its number;
-    the next ones below `before`."""
-    rows = _PAGE.rows(db, (user_id, before, size))
-    return [(number, AuditEvent(**dict(zip(_FACTS, facts, strict=True)))) for number, *facts in rows]
+def page_of_user(db: pw.Database, user_id: str, *, before: int = _NEWEST, size: int) -> list[tuple[int, AuditEvent]]:
+    """One page of a user's other events with their numbers, last recorded first. `before` is the last number of the
+    page before."""
+    return [(row.id, _to_event(row)) for row in _PAGE.rows(db, (user_id, before, size))]

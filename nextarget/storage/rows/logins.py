@@ -1,40 +1,61 @@
-"""Logins that succeeded: one row for each state that was used, its authorization code included.
+"""Logins that succeeded: one row for one used state, with its authorization code.
 
-A login that was begun is not here: its state says all there is. Columns that were filled while it was, `key_id`,
-`cookie_digest` and `consumed_at`, stay for nodes of an earlier version that use the same database during an upgrade.
+A login that was only begun has no row: its state holds everything. `key_id`, `cookie_digest` and `consumed_at` are
+columns from earlier versions. They stay for older nodes that use the same database during an upgrade.
 """
+
+from typing import NamedTuple
 
 import peewee as pw
 
 from nextarget.model import AppRequest, AuthorizationCode, AuthorizationGrant, Login, Millis
-from nextarget.storage.engines.statements import Statement, insert_or_nothing
+from nextarget.storage.engines.statements import Query, Statement, insert_into
 from nextarget.storage.rows.tables import LoginTable
 
-_FILLED = (
-    LoginTable.id,
-    LoginTable.state_digest,
-    LoginTable.provider,
-    LoginTable.mode,
-    LoginTable.key_id,
-    LoginTable.created_at,
-    LoginTable.expires_at,
-    LoginTable.consumed_at,
-    LoginTable.client_id,
-    LoginTable.redirect_uri,
-    LoginTable.code_challenge,
-    LoginTable.app_state,
-    LoginTable.code_digest,
-    LoginTable.code_expires_at,
-    LoginTable.user_id,
-    LoginTable.session_id,
-)
+
+class _LoginRow(NamedTuple):
+    """The columns that a successful login fills."""
+
+    id: str
+    state_digest: str
+    provider: str
+    mode: str
+    key_id: str
+    created_at: Millis
+    expires_at: Millis
+    consumed_at: Millis
+    client_id: str | None
+    redirect_uri: str | None
+    code_challenge: str | None
+    app_state: str | None
+    code_digest: str | None
+    code_expires_at: Millis | None
+    user_id: str
+    session_id: str | None
+
+
+class _ConsumedRow(NamedTuple):
+    consumed_at: Millis
+
+
+class _GrantRow(NamedTuple):
+    """What a login with an authorization code has in any case."""
+
+    id: str
+    user_id: str
+    client_id: str
+    redirect_uri: str
+    code_challenge: str
+    app_state: str | None
+    created_at: Millis
+    code_expires_at: Millis
+    session_id: str | None
+
+
 _NO_KEY = ""
-_USE = insert_or_nothing(LoginTable, _FILLED)
-_USED_AT = Statement('SELECT "consumed_at" FROM "login" WHERE "state_digest" = {0} AND "consumed_at" IS NOT NULL')
-_GRANTED = Statement(
-    'SELECT "id", "user_id", "client_id", "redirect_uri", "code_challenge", "app_state", "created_at", '
-    '"code_expires_at", "session_id" FROM "login" WHERE "code_digest" = {0}'
-)
+_USE = Statement(f"{insert_into(LoginTable, _LoginRow)} ON CONFLICT DO NOTHING")
+_USED_AT = Query(_ConsumedRow, 'SELECT {columns} FROM "login" WHERE "state_digest" = {0} AND "consumed_at" IS NOT NULL')
+_GRANTED = Query(_GrantRow, 'SELECT {columns} FROM "login" WHERE "code_digest" = {0}')
 _REDEEM = Statement('UPDATE "login" SET "session_id" = {0} WHERE "id" = {0} AND "session_id" IS NULL')
 
 
@@ -47,31 +68,53 @@ def use(
     session_id: str | None = None,
     code: AuthorizationCode | None = None,
 ) -> bool:
-    """Use a login's state up, for a session or for a code that leads to one; whether it was unused until now.
+    """Use up a login's state, for a session or for a code that leads to one. Returns whether it was unused before.
 
-    One conditional statement decides, so that of several callbacks with one state one makes something.
+    It is one conditional INSERT, so that of several callbacks with one state exactly one succeeds.
     """
     app = login.app
-    values: tuple[object, ...] = (login.id, login.state_digest, login.provider, login.mode.value, _NO_KEY)
-    values += (login.begun_at, login.expires_at, now)
-    values += (app.client_id, app.redirect_uri, app.code_challenge, app.state) if app else (None,) * 4
-    values += (code.digest, code.expires_at) if code else (None, None)
-    return bool(_USE.run(db, (*values, user_id, session_id)).rowcount == 1)
+    row = _LoginRow(
+        id=login.id,
+        state_digest=login.state_digest,
+        provider=login.provider,
+        mode=login.mode.value,
+        key_id=_NO_KEY,
+        created_at=login.begun_at,
+        expires_at=login.expires_at,
+        consumed_at=now,
+        client_id=app.client_id if app else None,
+        redirect_uri=app.redirect_uri if app else None,
+        code_challenge=app.code_challenge if app else None,
+        app_state=app.state if app else None,
+        code_digest=code.digest if code else None,
+        code_expires_at=code.expires_at if code else None,
+        user_id=user_id,
+        session_id=session_id,
+    )
+    return _USE.changed(db, row) == 1
 
 
 def used_at(db: pw.Database, state_digest: str) -> Millis | None:
     """When a login with this state succeeded; None if none has."""
-    rows = _USED_AT.rows(db, (state_digest,))
-    return Millis(rows[0][0]) if rows else None
+    row = _USED_AT.first(db, (state_digest,))
+    return row.consumed_at if row else None
 
 
 def granted(db: pw.Database, code_digest: str) -> AuthorizationGrant | None:
-    """What an authorization code stands for, redeemed or not, expired or not."""
-    for login_id, user_id, *request, begun_at, expires_at, session_id in _GRANTED.rows(db, (code_digest,)):
-        return AuthorizationGrant(login_id, user_id, AppRequest(*request), begun_at, expires_at, session_id)
-    return None
+    """What an authorization code grants, also when it was redeemed or has expired."""
+    row = _GRANTED.first(db, (code_digest,))
+    if row is None:
+        return None
+    return AuthorizationGrant(
+        login_id=row.id,
+        user_id=row.user_id,
+        app=AppRequest(row.client_id, row.redirect_uri, row.code_challenge, row.app_state),
+        begun_at=row.created_at,
+        expires_at=row.code_expires_at,
+        session_id=row.session_id,
+    )
 
 
 def redeem(db: pw.Database, login_id: str, session_id: str) -> bool:
-    """Mark a code as redeemed for a session, once; whether it had not been."""
-    return bool(_REDEEM.run(db, (session_id, login_id)).rowcount == 1)
+    """Store the session that a code was redeemed for. Returns False if the code was redeemed before."""
+    return _REDEEM.changed(db, (session_id, login_id)) == 1

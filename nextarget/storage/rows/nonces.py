@@ -1,39 +1,49 @@
-"""What must not come again, by digest: one-time values that were used, and subjects whose user was deleted just now.
+"""Digests of what is accepted only once: one-time values that were used, and subjects whose user was deleted.
 
-A one-time value that is not here may still be unknown to us: its MAC tells.
+A one-time value without a row was not used yet; whether it is one of ours, its MAC says.
 """
+
+from typing import NamedTuple
 
 import peewee as pw
 
 from nextarget.model import Millis
-from nextarget.storage.engines.statements import Statement, insert_or_nothing
+from nextarget.storage.engines.statements import Query, Statement, insert_into
 from nextarget.storage.rows.tables import NonceTable
 
 NATIVE = "native"
-"""For id_tokens that an app presents."""
+"""The purpose of nonces in id_tokens that an app presents."""
 DELETED = "deleted"
-"""For the digest of a subject whose user was deleted: until when what began before is refused."""
+"""The purpose of digests of subjects: until they expire, logins from before the deletion are refused."""
 
-_USE = insert_or_nothing(NonceTable, (NonceTable.digest, NonceTable.purpose, NonceTable.expires_at))
 
-_KEEP = Statement(
-    'INSERT INTO "nonce" ("digest", "purpose", "expires_at") VALUES ({0}, {0}, {0}) '
-    'ON CONFLICT ("digest") DO UPDATE SET "expires_at" = excluded."expires_at"'
-)
-_KEPT = Statement('SELECT "expires_at" FROM "nonce" WHERE "digest" = {0} AND "purpose" = {0}')
+class _NonceRow(NamedTuple):
+    digest: str
+    purpose: str
+    expires_at: Millis
+
+
+class _ExpiryRow(NamedTuple):
+    expires_at: Millis
+
+
+_INSERT = insert_into(NonceTable, _NonceRow)
+_USE = Statement(f"{_INSERT} ON CONFLICT DO NOTHING")
+_KEEP = Statement(f'{_INSERT} ON CONFLICT ("digest") DO UPDATE SET "expires_at" = excluded."expires_at"')
+_KEPT = Query(_ExpiryRow, 'SELECT {columns} FROM "nonce" WHERE "digest" = {0} AND "purpose" = {0}')
 
 
 def keep(db: pw.Database, digest: str, *, purpose: str, expires_at: Millis) -> None:
-    """Remember a digest until then, however often it comes."""
-    _KEEP.run(db, (digest, purpose, expires_at))
+    """Remember a digest until `expires_at`; one that is remembered already gets the new time."""
+    _KEEP.run(db, _NonceRow(digest, purpose, expires_at))
 
 
 def kept_until(db: pw.Database, digest: str, *, purpose: str) -> Millis | None:
-    """Until when a digest is remembered, if it is."""
-    rows = _KEPT.rows(db, (digest, purpose))
-    return Millis(rows[0][0]) if rows else None
+    """Until when a digest is remembered, None if it is not."""
+    row = _KEPT.first(db, (digest, purpose))
+    return row.expires_at if row else None
 
 
 def use(db: pw.Database, digest: str, *, purpose: str, expires_at: Millis) -> bool:
-    """Use a value up; whether it was unused until now. Of several at once, one gets it."""
-    return bool(_USE.run(db, (digest, purpose, expires_at)).rowcount == 1)
+    """Use up a value. Returns whether it was unused before; of several calls at once, one gets True."""
+    return _USE.changed(db, _NonceRow(digest, purpose, expires_at)) == 1

@@ -1,19 +1,26 @@
-"""When private keys came into use, by their `kid`. Nothing of a key is kept, and no row ever goes."""
+"""When private keys were first used, by their `kid`. The keys themselves are not stored, and no row is ever deleted."""
+
+from typing import NamedTuple
 
 import peewee as pw
 
 from nextarget.model import Millis
+from nextarget.storage.engines.statements import fields_of
 from nextarget.storage.rows.tables import SigningKeyTable
 
 
+class _KeyRow(NamedTuple):
+    id: str
+    first_used_at: Millis
+
+
 def remember(db: pw.Database, key_id: str, *, now: Millis) -> None:
-    """Keep when a key was used first; what was kept before stays."""
+    """Store when a key was first used. A time that is stored already stays."""
     SigningKeyTable.insert(id=key_id, first_used_at=now).on_conflict_ignore().execute(db)
 
 
 def first_uses(db: pw.Database) -> dict[str, Millis]:
-    """Every key that ever signed, and since when."""
-    rows: list[tuple[str, Millis]] = list(
-        SigningKeyTable.select(SigningKeyTable.id, SigningKeyTable.first_used_at).tuples().execute(db)
-    )
-    return dict(rows)
+    """The time of first use of every key that ever signed."""
+    query = SigningKeyTable.select(*fields_of(SigningKeyTable, _KeyRow))
+    rows = [_KeyRow._make(row) for row in query.tuples().execute(db)]
+    return {row.id: row.first_used_at for row in rows}

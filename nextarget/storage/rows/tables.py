@@ -1,6 +1,6 @@
-"""The tables as Peewee sees them. Bound to no database: each query is executed on the connection it is handed.
+"""The tables, as Peewee models. They are bound to no database: a query is executed on the connection it is given.
 
-A change here comes with a new file in `migrations/`; a test compares the two.
+A change here needs a new file in `migrations/`; a test compares the two.
 """
 
 import peewee as pw
@@ -23,7 +23,7 @@ class UserTable(Table):
 
     class Meta:
         table_name = "user"
-        without_rowid = True  # in the order of ids: found in one tree, where it would take two
+        without_rowid = True  # SQLite stores rows in the order of ids: a lookup searches one tree, not two
         indexes = ((("provider", "subject_digest"), True), (("created_at", "id"), False))
 
 
@@ -39,7 +39,7 @@ class SessionTable(Table):
     oldest = pw.BigIntegerField()
     current = pw.BigIntegerField()
     rotated_at = pw.BigIntegerField()
-    floor = pw.BigIntegerField(constraints=[pw.SQL("DEFAULT 0")])  # so that an older node goes on beside a newer one
+    floor = pw.BigIntegerField(constraints=[pw.SQL("DEFAULT 0")])  # an older node leaves the column out
     recovered_at = pw.BigIntegerField(constraints=[pw.SQL("DEFAULT 0")])
 
     class Meta:

@@ -1,51 +1,82 @@
-"""Users: one row for each identity, found by provider and digest of subject. An email is shown, never a key."""
+"""Users: one row for one identity, found by provider and digest of the subject. An email is shown, but is no key."""
 
-from collections.abc import Iterable
-from typing import Any
+from typing import NamedTuple
 
 import peewee as pw
 
 from nextarget.model import Identity, Millis, Provider, User
-from nextarget.storage.engines.statements import Statement
+from nextarget.storage.engines.statements import Query, Statement, fields_of, insert_into
 from nextarget.storage.rows.tables import UserTable
 
 FALLBACK_DOMAIN = "users.noreply.invalid"
-"""`.invalid` can never be registered (RFC 2606, 2), so mail to a fallback address reaches nobody."""
-
-COLUMNS = (
-    UserTable.id,
-    UserTable.provider,
-    UserTable.email,
-    UserTable.email_verified,
-    UserTable.is_active,
-    UserTable.created_at,
-    UserTable.sessions_ended_at,
-)
+"""Names that end in `.invalid` cannot be registered (RFC 2606, 2), so mail to a fallback address never arrives."""
 
 
-_NAMES = ", ".join(f'"{column.column_name}"' for column in COLUMNS)
-_GET = Statement(f'SELECT {_NAMES} FROM "user" WHERE "id" = {{0}}')  # noqa: S608 - names of ours
-_HOLD = Statement(f'SELECT {_NAMES} FROM "user" WHERE "id" = {{0}} {{1}}', lock="FOR NO KEY UPDATE")  # noqa: S608
+class UserRow(NamedTuple):
+    """The columns of a user that the rest of the program sees."""
+
+    id: str
+    provider: str
+    email: str
+    email_verified: bool
+    is_active: bool
+    created_at: Millis
+    sessions_ended_at: Millis
 
 
-def to_user(row: Iterable[Any]) -> User:
-    """A user from a row of COLUMNS."""
-    user_id, provider, email, email_verified, is_active, *times = row
-    return User(user_id, Provider(provider), email, bool(email_verified), bool(is_active), *times)
+class _NewUserRow(NamedTuple):
+    id: str
+    provider: str
+    subject_digest: str
+    email: str
+    email_verified: bool
+    is_active: bool
+    created_at: Millis
+
+
+class _DigestRow(NamedTuple):
+    subject_digest: str
+
+
+_FIELDS = fields_of(UserTable, UserRow)
+_GET = Query(UserRow, 'SELECT {columns} FROM "user" WHERE "id" = {0}')
+_HOLD = Query(UserRow, 'SELECT {columns} FROM "user" WHERE "id" = {0} {1}', lock="FOR NO KEY UPDATE")
+_UPSERT = f'{insert_into(UserTable, _NewUserRow)} ON CONFLICT ("provider", "subject_digest") DO UPDATE SET '
+_EMAIL = '"email" = excluded."email", "email_verified" = excluded."email_verified"'
+_NOTHING = '"provider" = excluded."provider"'
+"""An UPDATE that changes nothing: without one, the row of an existing user would not be returned."""
+_ADMIT = Query(UserRow, _UPSERT + _EMAIL + " RETURNING {columns}")
+_ADMIT_WITHOUT_EMAIL = Query(UserRow, _UPSERT + _NOTHING + " RETURNING {columns}")
+_END_SESSIONS = Statement('UPDATE "user" SET "sessions_ended_at" = {0} WHERE "id" = {0}')
+_DELETE = Query(_DigestRow, 'DELETE FROM "user" WHERE "id" = {0} RETURNING {columns}')
+
+
+def to_user(row: UserRow) -> User:
+    """The user in a row. SQLite's booleans are 0 and 1."""
+    return User(
+        id=row.id,
+        provider=Provider(row.provider),
+        email=row.email,
+        email_verified=bool(row.email_verified),
+        is_active=bool(row.is_active),
+        created_at=row.created_at,
+        sessions_ended_at=row.sessions_ended_at,
+    )
 
 
 def fallback_email(provider: Provider, user_id: str) -> str:
-    """The address of a user whose provider gave none: unique, and nobody's."""
+    """The address of a user whose provider gave none. It is unique, and no mail to it arrives."""
     return f"{provider}-{user_id.replace('-', '')[:12]}@{FALLBACK_DOMAIN}"
 
 
 def admit(db: pw.Database, identity: Identity, *, subject_digest: str, new_id: str, now: Millis) -> User:
-    """The user of this identity: made with `new_id` at the first sign-in, its email refreshed at later ones.
+    """The user of this identity. The first sign-in makes the user with `new_id`; later ones update the email.
 
-    One statement, so that two first sign-ins at the same moment make one user. An email kept from earlier stays
-    when the provider gives none.
+    It is one statement, so that two first sign-ins at the same moment make one user. When the provider gives no email,
+    the email of an earlier sign-in stays.
     """
-    insert = UserTable.insert(
+    query = _ADMIT if identity.email else _ADMIT_WITHOUT_EMAIL
+    new = _NewUserRow(
         id=new_id,
         provider=identity.provider,
         subject_digest=subject_digest,
@@ -54,41 +85,36 @@ def admit(db: pw.Database, identity: Identity, *, subject_digest: str, new_id: s
         is_active=True,
         created_at=now,
     )
-    refreshed = (UserTable.email, UserTable.email_verified) if identity.email else (UserTable.provider,)
-    upsert = insert.on_conflict(
-        conflict_target=(UserTable.provider, UserTable.subject_digest),
-        update={column: getattr(pw.EXCLUDED, column.column_name) for column in refreshed},
-    ).returning(*COLUMNS)
-    (row,) = upsert.tuples().execute(db)
+    (row,) = query.rows(db, new)
     return to_user(row)
 
 
 def get(db: pw.Database, user_id: str) -> User | None:
     """The user with this id."""
-    rows = _GET.rows(db, (user_id,))
-    return to_user(rows[0]) if rows else None
+    row = _GET.first(db, (user_id,))
+    return to_user(row) if row else None
 
 
 def hold(db: pw.Database, user_id: str) -> User | None:
-    """As `get`, for a transaction that opens a session: until it ends, nobody deactivates or deletes the user, and
-    nobody else opens one."""
-    rows = _HOLD.rows(db, (user_id,))
-    return to_user(rows[0]) if rows else None
+    """As `get`, and locks the row for a transaction that opens a session: until the transaction ends, no other one can
+    deactivate or delete the user, or open a session of the user."""
+    row = _HOLD.first(db, (user_id,))
+    return to_user(row) if row else None
 
 
 def find(db: pw.Database, id_or_email: str, *, limit: int = 20) -> list[User]:
-    """The user with this id, which is nobody else's; else the users with this email."""
+    """The user with this id; if there is none, the users with this email."""
     user = get(db, id_or_email)
     return [user] if user else with_email(db, id_or_email, limit=limit)
 
 
 def with_email(db: pw.Database, email: str, *, provider: Provider | None = None, limit: int = 20) -> list[User]:
-    """Users with this email in whatever case, oldest first. One that fits to the letter hides no other."""
-    query = UserTable.select(*COLUMNS).where(_folded(db, UserTable.email) == _folded(db, pw.Value(email)))
+    """Users with this email, oldest first. Upper and lower case are the same, and an exact match is not preferred."""
+    query = UserTable.select(*_FIELDS).where(_folded(db, UserTable.email) == _folded(db, pw.Value(email)))
     if provider is not None:
         query = query.where(UserTable.provider == provider)
     ordered = query.order_by(UserTable.created_at, UserTable.id).limit(limit)
-    return [to_user(row) for row in ordered.tuples().execute(db)]
+    return [to_user(UserRow._make(row)) for row in ordered.tuples().execute(db)]
 
 
 def page(
@@ -101,13 +127,13 @@ def page(
     inactive: bool = False,
     email: str | None = None,
 ) -> list[User]:
-    """The next users, oldest first or `newest` first, after the last one of the page before: one index serves
-    both.
+    """One page of users, oldest first, or newest first with `newest`. `after` is the last user of the page before.
 
-    `email` is a pattern in which `*` stands for any text; it ignores case. `inactive` leaves only deactivated ones.
+    `email` is a pattern: `*` matches any text, and case does not matter. `inactive` gives deactivated users only. One
+    index serves both orders.
     """
     order = (UserTable.created_at, UserTable.id)
-    query = UserTable.select(*COLUMNS).order_by(*(key.desc() if newest else key for key in order)).limit(size)
+    query = UserTable.select(*_FIELDS).order_by(*(key.desc() if newest else key for key in order)).limit(size)
     if after is not None:
         place, last = pw.Tuple(*order), (after.created_at, after.id)
         query = query.where(place < last if newest else place > last)
@@ -117,30 +143,28 @@ def page(
         query = query.where(UserTable.is_active == False)  # noqa: E712 - Peewee builds SQL of it
     if email is not None:
         escaped = "".join(f"!{char}" if char in "!%_" else char for char in email).replace("*", "%")
-        # Peewee's own operator comes in parentheses, behind which SQL allows no ESCAPE.
+        # Peewee puts its own LIKE in parentheses, and SQL allows no ESCAPE after a parenthesis.
         like = (_folded(db, UserTable.email), pw.SQL("LIKE"), _folded(db, pw.Value(escaped)), pw.SQL("ESCAPE '!'"))
         query = query.where(pw.NodeList(like))
-    return [to_user(row) for row in query.tuples().execute(db)]
+    return [to_user(UserRow._make(row)) for row in query.tuples().execute(db)]
 
 
 def _folded(db: pw.Database, text: pw.Node) -> pw.Node:
-    """Text in lower case, A to Z alone: what every database can do, in every locale, with the same result."""
+    """Text in lower case, the letters A to Z only: every database does this alike, in every locale."""
     return pw.fn.LOWER(text if isinstance(db, pw.SqliteDatabase) else pw.NodeList((text, pw.SQL('COLLATE "C"'))))
 
 
 def set_active(db: pw.Database, user_id: str, *, active: bool) -> bool:
-    """Whether there was such a user to change."""
+    """Activate or deactivate a user. Returns whether the user exists."""
     return bool(UserTable.update(is_active=active).where(UserTable.id == user_id).execute(db))
 
 
 def end_sessions(db: pw.Database, user_id: str, now: Millis) -> None:
-    """Remember that the sessions of a user ended: what began before opens no new one."""
-    UserTable.update(sessions_ended_at=now).where(UserTable.id == user_id).execute(db)
+    """Store when the sessions of a user were ended: a login or code that began earlier opens no session."""
+    _END_SESSIONS.run(db, (now, user_id))
 
 
 def delete(db: pw.Database, user_id: str) -> str | None:
-    """Delete a user and, by cascade, its sessions; the digest of its subject, None if there was no such user."""
-    deleted = UserTable.delete().where(UserTable.id == user_id).returning(UserTable.subject_digest)
-    for (subject_digest,) in list(deleted.tuples().execute(db)):
-        return str(subject_digest)
-    return None
+    """Delete a user and, by cascade, the user's sessions. Returns the digest of the subject, None without a user."""
+    row = _DELETE.first(db, (user_id,))
+    return row.subject_digest if row else None

@@ -1,1 +1,1 @@
-"""What keeps a database well: migrations, purging, backups, and copies into another database."""
+"""Maintenance of a database: migrations, purging, backups, and copies into another database."""

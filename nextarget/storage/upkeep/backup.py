@@ -1,4 +1,4 @@
-"""A backup of a SQLite database: one whole file, as of one moment, made while servers go on writing. And which stay."""
+"""Backs up a SQLite database into one file, as of one moment, while servers write to it; and removes old backups."""
 
 import os
 import re
@@ -21,35 +21,35 @@ _NAME = re.compile(r"nextarget-\d{8}T\d{6}\.\d{6}Z\.db")
 
 
 def name_at(now: datetime) -> str:
-    """What a backup made now is called in a folder of backups. Names sort by time: it is UTC, to the microsecond."""
+    """The name of a backup in a folder of backups. Names sort by time: it is UTC, to the microsecond."""
     return f"nextarget-{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.db"
 
 
 def remove_older(database: SqliteDatabase, made: Path, *, keep: int) -> list[Path]:
-    """Leave `keep` backups in the folder of the one that was just made: that one and the newest others, by their names.
+    """Remove old backups from the folder of the new backup `made`. `made` and the newest others stay, `keep` in all.
 
-    What was removed, the newest first. Only files with a name of `name_at` count, which belong to whom the new one
-    belongs to, and not the database itself, should it have such a name. Raises OSError.
+    Returns the removed files, newest first. Only files with a name of `name_at` and with the same owner as `made`
+    count, and never the database itself. Raises OSError.
     """
-    spared, owner = (made.resolve(), database.path.resolve()), made.stat().st_uid
+    kept, owner = (made.resolve(), database.path.resolve()), made.stat().st_uid
     found = [path for path in made.parent.iterdir() if _NAME.fullmatch(path.name) and _is_file_of(owner, path)]
-    removed = sorted((path for path in found if path.resolve() not in spared), reverse=True)[keep - 1 :]
+    removed = sorted((path for path in found if path.resolve() not in kept), reverse=True)[keep - 1 :]
     for path in removed:
-        path.unlink(missing_ok=True)  # another backup may be removing it too
+        path.unlink(missing_ok=True)  # another backup may have removed it
     return removed
 
 
 def _is_file_of(owner: int, path: Path) -> bool:
-    """Where others may write, names of the year 9999 would push ours out."""
+    """Files of others do not count: a file dated 9999 in a shared folder would make us remove our own backups."""
     status = path.lstat()
     return stat.S_ISREG(status.st_mode) and status.st_uid == owner
 
 
 def back_up(database: SqliteDatabase, destination: Path) -> int:
-    """Write the backup; its size in bytes. Only its owner may read it.
+    """Write a backup that only its owner may read; returns its size in bytes.
 
-    It is written and checked beside its destination and renamed at the end: a file of that name is always whole.
-    Raises CopyFailed when there is such a file already, or when it cannot be made, and UnsafeFile.
+    It is written and checked under a temporary name, and renamed at the end: a file with the final name is complete.
+    Raises CopyFailed when the destination exists or cannot be written, and UnsafeFile.
     """
     destination = place_of(destination.parent) / destination.name
     if not database.exists():
@@ -66,7 +66,7 @@ def back_up(database: SqliteDatabase, destination: Path) -> int:
                 os.fsync(descriptor)
                 part.rename(destination)
             else:
-                _carry(descriptor, destination)
+                _copy_into_place(descriptor, destination)
             with _writing_to(folder):
                 _sync(folder)
     except DatabaseUnavailable as error:
@@ -76,8 +76,8 @@ def back_up(database: SqliteDatabase, destination: Path) -> int:
 
 
 def _staging(database: Path, folder: Path) -> Path:
-    """Where SQLite may write a backup for this folder by its name. Where others may put a link in the place of that
-    name, it is beside the database; if that is on a disk that is full or read-only, where temporary files go."""
+    """The folder where SQLite writes the backup. It is the destination's folder, unless others could replace our file
+    there by a link; then it is the database's folder, or the folder for temporary files if the first has no space."""
     if not _may_be_replaced(folder):
         return folder
     for place in (database.parent, Path(gettempdir())):
@@ -94,19 +94,19 @@ def _may_be_replaced(folder: Path) -> bool:
 
 @contextmanager
 def _writing_to(folder: Path) -> Iterator[None]:
-    """Turns what the system refuses into DatabaseUnavailable, which names the folder instead of a passing file."""
+    """Translates OSError into DatabaseUnavailable, which names the folder instead of a temporary file."""
     try:
         yield
     except OSError as error:
         raise unavailable_file(error, folder, named="FILE") from error
 
 
-def _carry(whole: int, destination: Path) -> None:
-    """From where SQLite could write by name to where a name may mean another file the next moment."""
+def _copy_into_place(finished: int, destination: Path) -> None:
+    """Copy the finished backup by its descriptor into the destination's folder, where others could replace a name."""
     with (
         _writing_to(destination.parent),
         temporary(destination.parent, f".{destination.name}.") as (part, descriptor),
-        os.fdopen(whole, "rb", closefd=False) as reading,
+        os.fdopen(finished, "rb", closefd=False) as reading,
         os.fdopen(descriptor, "wb", closefd=False) as writing,
     ):
         shutil.copyfileobj(reading, writing)
@@ -127,7 +127,7 @@ def _check(path: Path) -> None:
 
 
 def _sync(directory: Path) -> None:
-    """So that a power cut does not take the new name away."""
+    """Sync the folder, so that the new name survives a power cut."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""Copies everything from one database into another, empty one: from SQLite to PostgreSQL, back, or to a second file.
+"""Copies all rows of one database into another, empty one: from SQLite to PostgreSQL, back, or to a second file.
 
-One moment of the source is read, and the target takes all of it or nothing: one transaction, in which every row is
-read back before it is committed. Whatever ends a copy early, the next one starts on an empty target again.
+The source is read as of one moment. The target gets everything or nothing: all rows are written in one transaction,
+and read back before it is committed. If a copy fails, the target is empty again, and the copy can be repeated.
 """
 
 import hashlib
@@ -19,21 +19,21 @@ from nextarget.storage.rows.tables import TABLES
 from nextarget.storage.upkeep import schema
 
 BATCH = 500
-"""Rows read and written at a time. Of the widest table, with 17 columns, they fit the parameters of one statement."""
+"""How many rows one statement writes. The widest table has 17 columns, and 8500 parameters fit into a statement."""
 
 Row = tuple[Any, ...]
 Progress = Callable[[int, int], None]
-"""Told how many steps of how many are done: each row is one when it is written, and one when it is read back."""
+"""Called with the number of finished steps and of all steps. A row is one step when written, one when read back."""
 
 
 def copy(source: Database, target: Database, *, progress: Progress = lambda _done, _total: None) -> dict[str, int]:
-    """Copy every row of every table, in constant memory; how many rows of each there were.
+    """Copy all rows of all tables, in constant memory. Returns the number of rows by the name of the table.
 
-    The target is created or migrated first. The source must be migrated already, and is never changed. Servers may go
-    on writing to it meanwhile, but what they write after the copy began is not in it.
+    The target is created or migrated first. The source must be migrated, and is never changed. Servers may write to it
+    during the copy; the copy does not contain what they write.
 
-    Raises CopyFailed, which calls them FROM and TO, and leaves the target without any row, when the source cannot be
-    used, when the target has rows already, or cannot be used, or gives back anything else than was written.
+    Raises CopyFailed, which calls the databases FROM and TO: when one of them cannot be used, when the target has rows,
+    or when the rows read back differ from those written. The target then has no rows.
     """
     if str(source) == str(target):
         raise CopyFailed(f"{source} cannot be copied into itself. Name another database to copy into.")
@@ -49,9 +49,9 @@ def copy(source: Database, target: Database, *, progress: Progress = lambda _don
 
 
 def _fill(db: pw.Database, source: "_Pages", place: str, steps: "_Steps") -> None:
-    """Write everything into an empty database, and read it back; in the caller's transaction."""
+    """Write all rows into an empty database, and read them back, in the caller's transaction."""
     steps.begin()
-    _shut_out(db)
+    _lock_tables(db)
     if any(_count(db, table) for table in TABLES):
         raise CopyFailed(
             f"{place} has rows already, and a copy replaces nothing. Make a new database for it, or drop this one."
@@ -84,23 +84,23 @@ def _copy_table(db: pw.Database, table: type[pw.Model], source: "_Pages", steps:
 
 
 def _insert(db: pw.Database, table: type[pw.Model], rows: list[Row]) -> None:
-    """One statement for all: Peewee would take longer to build it than the database to execute it."""
-    insert = insert_many_into(table, table._meta.sorted_fields).about(len(rows))
+    """Insert all rows with one statement. Peewee would need longer to build it than the database to execute it."""
+    insert = insert_many_into(table).for_count(len(rows))
     db.execute_sql(insert.text(db), [value for row in rows for value in row])  # type: ignore[no-untyped-call]
 
 
 def _without_nul(rows: list[Row]) -> list[Row]:
-    """PostgreSQL has no NUL in its texts; U+FFFD stands for it there, as it does when the server writes."""
+    """PostgreSQL's text cannot hold NUL; it becomes U+FFFD, as when a server writes to PostgreSQL."""
     return [
         tuple(value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value for value in row)
         for row in rows
     ]
 
 
-def _shut_out(db: pw.Database) -> None:
-    """Let nobody else write until the end of the transaction, another copy included: it waits, then finds rows.
+def _lock_tables(db: pw.Database) -> None:
+    """Lock all tables against other writers until the end of the transaction. Another copy waits, and then finds rows.
 
-    SQLite has one writer at a time anyway.
+    SQLite needs no lock: it has one writer at a time.
     """
     if isinstance(db, pw.PostgresqlDatabase):
         names = ", ".join(f'"{_name(table)}"' for table in TABLES)
@@ -108,7 +108,7 @@ def _shut_out(db: pw.Database) -> None:
 
 
 def _set_sequence(db: pw.Database, table: type[pw.Model]) -> None:
-    """Numbers that PostgreSQL gives out go on behind those that were copied; SQLite looks for itself."""
+    """Let PostgreSQL's next number follow the highest one that was copied. SQLite finds the number by itself."""
     key = table._meta.primary_key
     if not (isinstance(db, pw.PostgresqlDatabase) and isinstance(key, pw.AutoField)):
         return
@@ -135,14 +135,14 @@ def _name(table: type[pw.Model]) -> str:
 
 
 class _Pages:
-    """Reads a database table by table, in pages by key. `place` is what people call it."""
+    """Reads tables in pages, in the order of the key. `place` is the database's name for people."""
 
     def __init__(self, db: pw.Database, place: str) -> None:
         self._db = db
         self._place = place
 
     def of(self, table: type[pw.Model]) -> Iterator[list[Row]]:
-        """Every row of a table, as Python's own values, which are the same whatever database they come from."""
+        """All rows of a table, as Python values, which are equal for both kinds of database."""
         fields, key = table._meta.sorted_fields, table._meta.primary_key
         position = fields.index(key)
         query = table.select(*fields).order_by(key).limit(BATCH)
@@ -159,7 +159,7 @@ class _Pages:
 
 
 class _Sum:
-    """The number of some rows and the sum of their digests: the same in whichever order a database sorts them."""
+    """The number of rows and the sum of their digests. It does not depend on the order, which databases choose."""
 
     def __init__(self) -> None:
         self._rows = self._digests = 0
@@ -183,7 +183,7 @@ class _Steps:
         self._done = 0
 
     def begin(self) -> None:
-        """A database may have a transaction done again."""
+        """Start to count from zero. The transaction may be executed more than once."""
         self._done = 0
 
     def done(self, steps: int) -> None:
@@ -193,7 +193,7 @@ class _Steps:
 
 @contextmanager
 def _naming(database: Database, argument: str) -> Iterator[None]:
-    """With two databases at hand, every error says which one it is about."""
+    """Adds to an error which of the two databases it is about."""
     try:
         yield
     except (DatabaseUnavailable, SchemaError) as error:
@@ -205,6 +205,7 @@ def _naming(database: Database, argument: str) -> Iterator[None]:
 
 @contextmanager
 def _rules_of(place: str, table: type[pw.Model]) -> Iterator[None]:
+    """Translates the error of a row that the database refuses."""
     try:
         yield
     except (pw.IntegrityError, pw.DataError) as error:
@@ -214,6 +215,6 @@ def _rules_of(place: str, table: type[pw.Model]) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """What a database says; its next lines may quote the row."""
+    """The first line of a database's error. The next lines may quote the row, and are left out."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -1,24 +1,25 @@
-"""Deletes what is over, in batches small enough to keep nobody waiting."""
+"""Deletes expired rows, in batches that are small enough not to delay a request."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import peewee as pw
 
 from nextarget.model import Millis
-from nextarget.storage.engines.statements import Statement
 from nextarget.storage.rows.audit import OF_STRANGERS
+from nextarget.storage.rows.tables import AuditEventTable, LoginTable, NonceTable, SessionTable
 
 BATCH = 500
-"""Rows of each table that one transaction deletes at the most."""
+"""How many rows of one table one transaction may delete."""
 
-_TURN = 0x70757267  # "purg"
+_PURGE_LOCK = 0x70757267  # "purg"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is over: logins and one-time values that expired before `used`, sessions that did before `expired`, events
-    older than `events`, and what strangers did before `strangers`. A session that was revoked goes when it would
-    have expired."""
+    """Which rows are expired: logins and one-time values that expired before `used`, sessions that expired before
+    `expired`, failed sign-ins older than `strangers`, and all other events older than `events`. A revoked session is
+    kept until it would have expired."""
 
     used: Millis
     expired: Millis
@@ -26,50 +27,45 @@ class Limits:
     strangers: Millis
 
 
-class _Purge:
-    """One table, and the column that says how old a row is; of some rows alone, with a condition on `which`."""
-
-    def __init__(self, table: str, key: str, column: str, *, which: str = "TRUE") -> None:
-        over = f'FROM "{table}" WHERE {which} AND "{column}" < {{0}}'
-        self.count = Statement(f"SELECT count(*) {over}")
-        # Locked, so that nobody has moved a session on before it is deleted; skipping what another purge is at.
-        chosen = f'SELECT "{key}" {over} LIMIT {BATCH} {{1}}'
-        statement = f'DELETE FROM "{table}" WHERE "{key}" IN ({chosen})'  # noqa: S608 - names of ours
-        self.delete = Statement(statement, lock="FOR UPDATE SKIP LOCKED")
-
-
-_LOGINS = _Purge("login", "id", "expires_at")
-_NONCES = _Purge("nonce", "digest", "expires_at")
-_SESSIONS = _Purge("session", "id", "expires_at")
-_EVENTS = _Purge("audit_event", "id", "at", which=f"NOT {OF_STRANGERS}")
-_EVENTS_OF_STRANGERS = _Purge("audit_event", "id", "at", which=OF_STRANGERS)
-
-
-def _work(limits: Limits) -> tuple[tuple[_Purge, Millis], ...]:
-    return (
-        (_LOGINS, limits.used),
-        (_NONCES, limits.used),
-        (_SESSIONS, limits.expired),
-        (_EVENTS, limits.events),
-        (_EVENTS_OF_STRANGERS, limits.strangers),
-    )
-
-
 def count(db: pw.Database, limits: Limits) -> int:
-    """How many rows are over."""
-    return sum(int(table.count.rows(db, (before,))[0][0]) for table, before in _work(limits))
+    """How many rows are expired."""
+    return sum(int(table.select().where(expired).count(db)) for table, expired in _expired(limits))
 
 
 def one_batch(db: pw.Database, limits: Limits) -> int:
-    """Delete some of what is over; how many rows that were."""
-    return sum(int(table.delete.run(db, (before,)).rowcount) for table, before in _work(limits))
+    """Delete one batch of every table. Returns how many rows were deleted."""
+    return sum(_delete_batch(db, table, expired) for table, expired in _expired(limits))
 
 
 def take_turn(db: pw.Database) -> bool:
-    """Whether no other server purges, until this transaction ends. In SQLite nobody else writes meanwhile anyhow.
+    """Take the purge lock until the end of the transaction. Returns False when another server has it.
 
-    The lock goes with the transaction, so it works behind a connection pooler too, and a crash holds nothing."""
+    The lock ends with its transaction: it works behind a connection pooler, and survives no crash. SQLite needs no
+    lock, because it has one writer at a time.
+    """
     if not db.for_update:
         return True
-    ((taken,),) = db.execute_sql("SELECT pg_try_advisory_xact_lock(%s)", (_TURN,)).fetchall()  # type: ignore[no-untyped-call]
-    return bool(taken)
+    return bool(pw.Select(columns=[pw.fn.pg_try_advisory_xact_lock(_PURGE_LOCK)]).scalar(db))
+
+
+def _expired(limits: Limits) -> tuple[tuple[type[pw.Model], Any], ...]:
+    """Tables, and which of their rows are expired."""
+    old_event = AuditEventTable.at < limits.events
+    old_failure = AuditEventTable.at < limits.strangers
+    return (
+        (LoginTable, LoginTable.expires_at < limits.used),
+        (NonceTable, NonceTable.expires_at < limits.used),
+        (SessionTable, SessionTable.expires_at < limits.expired),
+        (AuditEventTable, old_event & pw.SQL(f"NOT {OF_STRANGERS}")),
+        (AuditEventTable, old_failure & pw.SQL(OF_STRANGERS)),
+    )
+
+
+def _delete_batch(db: pw.Database, table: type[pw.Model], expired: Any) -> int:
+    key: Any = table._meta.primary_key
+    chosen = table.select(key).where(expired).limit(BATCH)
+    if db.for_update:
+        # The lock keeps a refresh from extending a session that is about to be deleted. Rows that another purge has
+        # locked are skipped.
+        chosen = chosen.for_update(skip_locked=True)
+    return int(table.delete().where(key.in_(chosen)).execute(db))

@@ -1,60 +1,67 @@
-"""Brings a database to the schema of this program: the numbered files in `migrations/`, each applied once."""
+"""Migrates a database to the schema of this program: applies the numbered files in `migrations/`, every file once."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import peewee as pw
 from playhouse.migrations import MigrationError, Runner
 
 from nextarget.errors import SchemaError
 from nextarget.storage.engines.database import Connection, Database
-from nextarget.storage.engines.statements import Statement
+from nextarget.storage.engines.statements import Query
 from nextarget.storage.rows.tables import TABLES
 
 _DIRECTORY = Path(__file__).parent.parent / "migrations"
 _OURS = {table._meta.table_name for table in TABLES}
 _SHIPPED = tuple(path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py")))
-"""Names, as they were when this program started: an upgrade may put others in place under it."""
+"""The migrations of this process. They are read at its start, because an upgrade may replace the files later."""
 _HISTORY = "schema_migration"
-_APPLIED = Statement(f'SELECT "name" FROM "{_HISTORY}"')  # noqa: S608 - a name of ours
+
+
+class _AppliedRow(NamedTuple):
+    name: str
+
+
+_APPLIED = Query(_AppliedRow, f'SELECT {{columns}} FROM "{_HISTORY}"')  # noqa: S608 - a name of ours
 _OF_MIGRATIONS = {"schema", "refused", "other"}
-"""Causes of a migration that fails of itself, as far as anybody can tell."""
+"""Causes that mean that the migration itself failed. Other causes mean that the database cannot be used."""
 
 
 def pending(database: Database) -> list[str]:
-    """Names of the migrations that `migrate` would apply. Never creates the database, nor changes it.
+    """Names of the migrations that `migrate` would apply. Never creates or alters the database.
 
     Raises SchemaError when the database is not ours, or was migrated by a newer version.
     """
     if not database.exists():
         return [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
-    with database.untouched() as db:
+    with database.probe() as db:
         return pending_on(database, db)
 
 
 def pending_on(database: Database, db: pw.Database) -> list[str]:
-    """As `pending`, by a connection to that database, which is only read."""
+    """As `pending`, on a connection to the database. It only reads."""
     runner = Runner(db, str(_DIRECTORY))
     names = _pending(runner)
     if names:
-        _refuse_strangers(database, db, runner)
+        _refuse_other_program(database, db, runner)
     return names
 
 
 def lacking(db: Connection) -> list[str]:
-    """As `pending`, for a database that is open and serving: one cheap query. What a newer version of this program
-    has applied does not count: while nodes are upgraded one after another, the older ones go on."""
-    applied = {name for (name,) in _APPLIED.rows(db, ())} if db.table_exists(_HISTORY) else set()
+    """As `pending`, for the readiness check of a running server: one cheap query. Migrations of a newer version do not
+    matter, because older nodes continue to run during an upgrade."""
+    applied = {row.name for row in _APPLIED.rows(db, ())} if db.table_exists(_HISTORY) else set()
     return [name for name in _SHIPPED if name not in applied]
 
 
 def migrate(database: Database) -> list[str]:
-    """Create or migrate; returns the names applied. Safe to run from many processes at once: one works, others wait.
+    """Create or migrate; returns the names of the applied migrations. Of many processes one migrates, the others wait.
 
     Raises SchemaError when the database is not ours, was migrated by a newer version, or is reached in a way that
     migrations cannot use; DatabaseUnavailable when it cannot be opened or written to.
     """
     if database.exists() and not pending(database):
-        return []  # so that whoever has nothing to do needs no lock
+        return []  # the usual case needs no lock
     with database.migration_lock():
         if not pending(database):
             return []
@@ -63,8 +70,8 @@ def migrate(database: Database) -> list[str]:
 
 
 def try_changing(database: Database) -> None:
-    """Make a table and undo that, in a transaction that is never committed: whether migrations could be applied where
-    the database must be asked. Raises DatabaseUnavailable, as by a standby or for a user without the right."""
+    """Check that migrations could be applied: create a table and roll back. Raises DatabaseUnavailable, for example on
+    a standby, or when the user lacks the right."""
     with database.schema_changes() as db, db.atomic() as transaction:
         db.execute_sql('CREATE TABLE "nextarget_trial" ("id" INTEGER)')  # type: ignore[no-untyped-call]
         transaction.rollback()
@@ -83,9 +90,10 @@ def _apply(database: Database, runner: Runner) -> list[str]:
     return applied
 
 
-def _refuse_strangers(database: Database, db: pw.Database, runner: Runner) -> None:
-    """A database with tables but no migration of ours is not ours; an empty history is what an interrupted start
-    leaves. Where others may keep theirs beside ours, only our names are strange."""
+def _refuse_other_program(database: Database, db: pw.Database, runner: Runner) -> None:
+    """Raises SchemaError for a database that has tables, and in which none of our migrations was applied. An empty
+    history does not count: an interrupted start leaves one. In a shared database only tables named like ours are
+    conflicts."""
     taken = set(db.get_tables()) - {runner.table_name}
     if database.shared:
         taken &= _OURS

@@ -1,0 +1,42 @@
+"""The settings that one command reads: a mistake in any other setting does not stop that command.
+
+`Values.read` checks a subset. A field has the name of a field of `Settings`, and so its rule and its default.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nextarget.model import Secret
+from nextarget.settings.fields import Environment
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class DatabaseSettings:
+    """For commands that only work on the database. Like `Settings`, a subset has no repr: a URL may hold a password."""
+
+    database_url: str
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class PurgeSettings(DatabaseSettings):
+    """For `purge`."""
+
+    audit_retention_days: int
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class TokenSettings(DatabaseSettings):
+    """For `issue-token`: the keys that sign, what a token says, and how long a session lives."""
+
+    environment: Environment
+    public_url: str
+    app_client_id: str
+    jwt_secret_key: Secret
+    jwt_previous_secret_keys: tuple[Secret, ...]
+    jwt_private_key_file: Path | None
+    jwt_algorithm: Literal["HS256", "EdDSA", "ES256", "RS256"] | None
+    jwt_audience: str | None
+    access_token_exp_minutes: int
+    refresh_token_exp_days: int
+    refresh_reuse_window_seconds: int

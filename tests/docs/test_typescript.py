@@ -1,0 +1,27 @@
+"""Every block of TypeScript in the documents passes the compiler, in strict mode."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.snippets import DOCS, blocks
+from tests.docs.typescript import compile_typescript
+
+pytestmark = pytest.mark.usefixtures("node_packages")
+
+
+def test_every_block_of_typescript_in_the_documents_is_correct(tmp_path: Path) -> None:
+    """A block imports only packages that tests/clients/package.json names; the compiler says where one is wrong."""
+    texts = {
+        f"{'-'.join(page.relative_to(DOCS).with_suffix('').parts)}-{number}.ts": text
+        for page in sorted(DOCS.rglob("*.md"))
+        for number, text in enumerate(blocks(page, "ts"), 1)
+    }
+    assert "your-api-express-1.ts" in texts
+    assert compile_typescript(tmp_path, texts) == ""
+
+
+def test_a_wrong_block_of_typescript_is_found(tmp_path: Path) -> None:
+    """Else the test above would hold for anything."""
+    text = 'import { jwtVerify } from "jose";\njwtVerify(1, 2);\n'
+    assert "wrong.ts(2,11): error TS" in compile_typescript(tmp_path, {"wrong.ts": text})

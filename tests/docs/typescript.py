@@ -1,0 +1,40 @@
+"""TypeScript's compiler, with the packages that tests/clients fetches."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.clients.packages import MODULES, SEARCHED
+
+_OPTIONS = {
+    "strict": True,
+    "target": "es2023",
+    "lib": ["es2023", "dom"],
+    "module": "nodenext",
+    "moduleDetection": "force",  # every file is a module: two snippets may use one name
+    "types": ["node"],
+    "skipLibCheck": True,
+}
+
+
+def compile_typescript(folder: Path, texts: Mapping[str, str], *, emit: bool = False) -> str:
+    """Check files of TypeScript in an empty folder, and with `emit` compile them beside themselves. What the compiler
+    says; empty when all is well."""
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+    (folder / "node_modules").symlink_to(MODULES)
+    config = {"compilerOptions": _OPTIONS | {"noEmit": not emit}, "files": sorted(texts)}
+    (folder / "tsconfig.json").write_text(json.dumps(config), encoding="utf-8")
+    compiled = subprocess.run(
+        [MODULES / ".bin/tsc", "--project", folder, "--pretty", "false"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PATH": SEARCHED},
+        timeout=120,
+    )
+    return compiled.stdout + compiled.stderr if compiled.returncode else ""

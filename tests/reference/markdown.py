@@ -1,0 +1,31 @@
+"""The few pieces of Markdown that the pages are made of, as GitHub renders them."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table. A cell is Markdown on one line."""
+    lines = [_row(head), "|" + "---|" * len(head), *map(_row, rows)]
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(re.sub(r"\s+", " ", cell).strip().replace("|", r"\|") for cell in cells) + " |"
+
+
+def code(text: str) -> str:
+    """A code span."""
+    return f"`{text}`"
+
+
+def choice(words: Sequence[str]) -> str:
+    """Code spans of which one is to be chosen: `a`, `b` or `c`."""
+    *others, last = map(code, words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def plain(text: str) -> str:
+    """Text that is no Markdown, shown as it is; what is in backticks stays code."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([*<\[\]\\]|\b_|_\b)", r"\\\1", part) for part in parts)

@@ -1,0 +1,70 @@
+"""The settings, in the order of `Settings`: what each takes, its default, and which may come from files."""
+
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Le
+
+from nextarget.settings import Setting, Settings, every_setting, validators
+from nextarget.settings.catalogue import settings_of
+from tests.reference.markdown import choice, code, table
+
+_KINDS = {
+    "Origin": "a URL of scheme, host and port alone",
+    "Endpoint": "a URL; `https`, or `http` on this machine",
+    "ClientSecret": "a secret, as the provider shows it",
+    "SigningSecret": "a secret of at least 32 bytes",
+    "Network": "an address or a network",
+    "RedirectUri": "an absolute URI",
+    "DatabaseUrl": "the URL of a database",
+    "StorageUrl": "the URL of a storage",
+    "Collector": "a URL",
+    "ProxyUrl": "the URL of a proxy",
+    "BrowserOrigin": "an origin, as a browser sends it",
+}
+"""Types of `settings/validators.py`, in words. What is not listed is `text`."""
+
+
+def blocks() -> dict[str, str]:
+    settings = every_setting().values()
+    rows = ((code(each.name), _default(each), takes(each), each.description) for each in settings)
+    return {
+        "settings": table(["setting", "default", "takes", "what it is"], rows),
+        "files": "\n".join(f"- `{each.name}_FILE`" for each in settings if each.may_be_file),
+        "secrets": "\n".join(f"- `{each.name}`" for each in settings if each.secret),
+    }
+
+
+def _default(setting: Setting) -> str:
+    if setting.required:
+        return "required"
+    value = setting.default
+    if isinstance(value, bool):
+        return code(str(value).lower())
+    text = ",".join(value) if isinstance(value, tuple) else str(value)
+    return "" if value is None or not text else code(text)
+
+
+def takes(setting: Setting) -> str:
+    """What a setting takes, in words, from its type."""
+    if words := setting.words:
+        return choice(words)
+    model = settings_of(setting.provider) if setting.provider else Settings
+    kind = _in_words(get_type_hints(model, include_extras=True).get(setting.field_name, setting.field.annotation))
+    least = next((part.ge for part in setting.field.metadata if isinstance(part, Ge)), None)
+    most = next((part.le for part in setting.field.metadata if isinstance(part, Le)), None)
+    return kind if least is None or most is None else f"{kind} from {least} to {most}"
+
+
+def _in_words(kind: Any) -> str:
+    named = {name: getattr(validators, name, None) for name in _KINDS}
+    for name, known in named.items():
+        if known is not None and kind == known:
+            return _KINDS[name]
+    parts = [part for part in get_args(kind) if part not in {type(None), Ellipsis}]
+    if (get_origin(kind) in {Union, UnionType} and len(parts) == 1) or get_origin(kind) is Annotated:
+        return _in_words(parts[0])
+    if get_origin(kind) is tuple:
+        return f"a list; items: {_in_words(parts[0])}"
+    return {int: "a number", Path: "the path of a file"}.get(kind, "text")
