@@ -10,6 +10,8 @@ from tests.e2e.conftest import sit_down
 from tests.invented import NAME, PARROT
 from tests.running import free_listener, furnish, running
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 
 async def test_a_form_from_another_site_ends_in_a_sign_in(
     chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
