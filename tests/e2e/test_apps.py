@@ -12,6 +12,8 @@ from tests.e2e.test_app_pages import LANGUAGES, assert_readable, assert_well_for
 from tests.logos import PNG, SVG, WEBP
 from tests.running import running
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 LOGOS = {"logo.png": PNG, "logo.svg": SVG, "logo.webp": WEBP}
 LEADS = {
     "en": "The <script>alert(1)</script> Shop wants to sign you in.",

@@ -1,6 +1,7 @@
 """A database that version 0.1 left behind comes to today's schema with everything that was in it."""
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "nextarget.db"
     released(path)
     return path
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(path)
+    migrate(database)
+    database.open()
+    yield database
+    database.close()
 
 
 def test_the_first_migration_still_makes_what_was_released(

@@ -165,10 +165,12 @@ def test_secrets_of_a_login_do_not_show_themselves() -> None:
 def test_a_state_is_of_one_app(mode: LoginMode) -> None:
     """Of the first one where it names none; of another one only as long as that is among the apps."""
     ring = Keyring(SECRET)
-    first, shop = (new_state(KEY, Provider.GOOGLE, mode, now=NOW, client_id=client_id) for client_id in (None, "shop"))
+    first, shop = (
+        new_state(KEY, Provider("google"), mode, now=NOW, client_id=client_id) for client_id in (None, "shop")
+    )
     for client_ids, found in (({"shop", "news"}, "shop"), ({"news"}, None), (set(), None)):
-        opened = open_state(ring, first, Provider.GOOGLE, client_ids)
+        opened = open_state(ring, first, Provider("google"), client_ids)
         assert opened is not None
         assert (opened.login.mode, opened.login.client_id) == (mode, None)
-        opened = open_state(ring, shop, Provider.GOOGLE, client_ids)
+        opened = open_state(ring, shop, Provider("google"), client_ids)
         assert (opened.login.client_id if opened else None) == found

@@ -12,7 +12,8 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextarget.model import Client, ClientLinks, Provider
+from nextarget.model import Client, ClientLinks
+from nextarget.registry import PROVIDERS, display_name
 from nextarget.web import pages
 from nextarget.web.pages import texts
 from tests.apps import App, assert_oauth_error, events, links_of, refresh, stands
@@ -329,7 +330,8 @@ def test_a_name_stays_text_on_every_page_and_in_every_language(name: str) -> Non
     """Whatever it holds, it adds no element, and reads as it was written."""
     for language in texts.LANGUAGES:
         request = make_mocked_request("GET", "/", headers={"Accept-Language": language})
-        facts = {"choices": dict.fromkeys(Provider, "/")}, {"link": "/"}
+        choices = [(provider, display_name(provider), "/") for provider in PROVIDERS]
+        facts = {"choices": choices, "mark_styles": pages.MARK_STYLES}, {"link": "/"}
         for template, more in zip(("choose.html", "finished.html"), facts, strict=True):
             plain, named = (
                 _Texts(

@@ -63,26 +63,24 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def operations() -> list[tuple[str, str]]:
-    """Every operation: its method, and its path for the first provider there is, and for some session."""
-    return [
-        (method.upper(), path.replace("{provider}", "google").replace("{session_id}", SESSION))
-        for path, item in DOCUMENT["paths"].items()
-        for method in METHODS
-        if method in item
-    ]
+    """Every operation: its method and its path."""
+    paths = DOCUMENT["paths"].items()
+    return [(method.upper(), _example_of(path)) for path, item in paths for method in METHODS if method in item]
+
+
+def _example_of(path: str) -> str:
+    return path.replace("{provider}", "google").replace("{session_id}", SESSION).replace("{digest}", "0" * 64)
 
 
 def query_parameters() -> list[tuple[str, str, dict[str, Any]]]:
-    """Every query parameter: path, name, schema."""
-    found = []
-    for path, item in DOCUMENT["paths"].items():
-        for method in METHODS:
-            for parameter in map(resolved, item.get(method, {}).get("parameters", [])):
-                if parameter["in"] == "query":
-                    found.append(
-                        (path.replace("{provider}", "google"), parameter["name"], resolved(parameter["schema"]))
-                    )
-    return found
+    """Path, name and schema of every query parameter."""
+    return [
+        (_example_of(path), parameter["name"], resolved(parameter["schema"]))
+        for path, item in DOCUMENT["paths"].items()
+        for method in METHODS
+        for parameter in map(resolved, item.get(method, {}).get("parameters", []))
+        if parameter["in"] == "query"
+    ]
 
 
 BAD_VALUES = ["", "x" * 4097, "%ff", "%00", "%0a", "%E2%80%AE", "%f0%9f%92%a9", "[]", "%7B%22a%22:1%7D", "1e999", "-1"]

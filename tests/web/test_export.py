@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def fill(
 ) -> None:
     """With the session and the event of a sign-in, as much as is kept of one user."""
     for number in range(standing + ended):
-        session = session_at(user_id, number)
+        session = replace(session_at(user_id, number), client_id="nextarget-app")
         sessions.add(db, session)
         if number >= standing:
             sessions.revoke(db, session.id, now)
