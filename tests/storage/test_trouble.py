@@ -53,10 +53,11 @@ async def read_only(database: SqliteDatabase) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def io_error(database: SqliteDatabase) -> AsyncIterator[None]:
-    """No file of this process may grow (setrlimit(2)): what is too large for a file is no full disk to SQLite."""
+    """A file of this process may only grow by less than the write of the probe (setrlimit(2)): a file that is too large
+    is no full disk to SQLite. The log, which goes into a file too, may go on."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = database.path.with_name(f"{database.path.name}-wal").stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 64 * 1024, hard))
     try:
         yield
     finally:
