@@ -1,6 +1,6 @@
-"""What the product talks about, as frozen dataclasses. No I/O, and nothing here knows a database or a provider.
+"""The types that all packages share, as frozen dataclasses. No I/O, no database and no provider here.
 
-Every time is an integer: UTC milliseconds since 1970. Every id is a UUID as text.
+A time is an integer: UTC milliseconds since 1970. An id is a UUID as text.
 """
 
 import hmac
@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NewType
 
 Millis = NewType("Millis", int)
-"""A moment: milliseconds since 1970-01-01T00:00:00Z."""
+"""A point in time: milliseconds since 1970-01-01T00:00:00Z."""
 
 
 @lru_cache(maxsize=1024)
@@ -21,11 +21,11 @@ def iso_time(moment: Millis) -> str:
 
 
 MAX_EMAIL_LENGTH = 254
-"""Characters in an email address (RFC 5321, 4.5.3.1.3, less the angle brackets)."""
+"""The most characters in an email address (RFC 5321, 4.5.3.1.3, without the angle brackets)."""
 
 
 class Secret:
-    """Text that never shows itself by accident: `repr` and `str` are `***`; comparison takes constant time."""
+    """Text that must not be printed by accident: `repr` and `str` return `***`. Comparison takes constant time."""
 
     __slots__ = ("_text",)
 
@@ -52,14 +52,14 @@ class Secret:
 
 
 Provider = NewType("Provider", str)
-"""Who vouches for a person, by the name that `registry.py` gives: `google`."""
+"""The name of a provider, as in `registry.py`: `google`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a provider tells us about a person, whichever provider it is.
+    """What a provider tells us about a person. It has the same form for all providers.
 
-    `subject` is the provider's own id for the person: it is digested before it is stored.
+    `subject` is the provider's own id for the person. Only its digest is stored.
     """
 
     provider: Provider
@@ -72,8 +72,8 @@ class Identity:
 class User:
     """Our row for one identity.
 
-    `sessions_ended_at` is when all sessions but one at the most were last ended: what began before, a login or a code,
-    opens none.
+    `sessions_ended_at` is the last time when all sessions of the user were ended, or all but the one of the request. A
+    login or code that was begun before that time cannot become a session.
     """
 
     id: str
@@ -85,11 +85,11 @@ class User:
     sessions_ended_at: Millis = Millis(0)
 
     def may_begin(self, begun_at: Millis) -> bool:
-        """Whether what began then may still become a session of this user."""
+        """Whether a login or code that was begun at this time may still become a session of this user."""
         return self.is_active and begun_at > self.sessions_ended_at
 
     def profile(self) -> dict[str, object]:
-        """What an app, an export and the terminal show of a user."""
+        """The data of a user that apps, exports and the terminal show."""
         return {
             "id": self.id,
             "email": self.email,
@@ -102,7 +102,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class LogoFile:
-    """An app's logo that this server serves. `digest` names its content, so that browsers may keep it for ever."""
+    """An app's logo that this server serves. `digest` is part of its URL, so that browsers may cache it for ever."""
 
     content: bytes = field(repr=False)
     media_type: str
@@ -111,7 +111,7 @@ class LogoFile:
 
 @dataclass(frozen=True, slots=True)
 class ClientLinks:
-    """Where an app tells people what it does with their data, and on what terms."""
+    """The URLs of an app's privacy policy and terms of service."""
 
     privacy: str | None = None
     terms: str | None = None
@@ -119,9 +119,9 @@ class ClientLinks:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An app: an OAuth 2.0 public client. `logo` is a file of ours or an https URL.
+    """An app: an OAuth 2.0 public client. `logo` is a file that this server serves, or an https URL elsewhere.
 
-    `android_app_links` and `apple_app_ids` are kept as they were written; no route publishes them yet.
+    `android_app_links` and `apple_app_ids` are kept as they are written in the settings. No route publishes them yet.
     """
 
     id: str
@@ -134,7 +134,7 @@ class Client:
 
 
 class Prompt(StrEnum):
-    """What an app may have a person do at the provider (OpenID Connect Core, 3.1.2.1)."""
+    """What an app can ask the provider to do with the person (OpenID Connect Core, 3.1.2.1)."""
 
     LOGIN = "login"
     CONSENT = "consent"
@@ -143,9 +143,9 @@ class Prompt(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How an app would have the person asked; a provider does what it can of it.
+    """How the app wants the provider to ask the person. A provider ignores what it does not support.
 
-    `login_hint` is personal, an email as a rule: it goes into the provider's address, and is neither kept nor logged.
+    `login_hint` is personal data, usually an email. It goes only into the provider's URL: it is not stored or logged.
     """
 
     prompts: frozenset[Prompt] = frozenset()
@@ -156,7 +156,7 @@ NO_WISHES = Wishes()
 
 
 class LoginMode(StrEnum):
-    """How a login was begun, and so how its callback answers."""
+    """How a login was begun. It decides how the callback answers."""
 
     JSON = "json"
     REDIRECT = "redirect"
@@ -165,7 +165,7 @@ class LoginMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AppRequest:
-    """What an app asked for at the authorization endpoint (RFC 6749, 4.1.1; RFC 7636, 4.3), once it is checked."""
+    """An app's request to the authorization endpoint (RFC 6749, 4.1.1; RFC 7636, 4.3), after it was checked."""
 
     client_id: str
     redirect_uri: str
@@ -175,10 +175,10 @@ class AppRequest:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """One attempt to sign in. The state itself is never stored, only its digest, once the login has succeeded.
+    """One attempt to sign in. The state is never stored. Its digest is stored when the login succeeds.
 
-    `app` is what the app asked for, in the mode APP alone. In the other modes `client_id` is whose login it is; None is
-    the first app.
+    `app` is the app's request; only the mode APP has one. In the other modes, `client_id` is the app of the login; None
+    is the first app.
     """
 
     id: str
@@ -193,7 +193,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationCode:
-    """A code of ours for an app, by its digest; the code itself is never stored."""
+    """Our code for an app. Only its digest is stored, never the code."""
 
     digest: str
     expires_at: Millis
@@ -201,7 +201,7 @@ class AuthorizationCode:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationGrant:
-    """What an authorization code stands for. `session_id` is set once the code has been redeemed."""
+    """What we store about an authorization code. `session_id` is None until the code is redeemed."""
 
     login_id: str
     user_id: str
@@ -213,11 +213,12 @@ class AuthorizationGrant:
 
 @dataclass(frozen=True, slots=True)
 class Generations:
-    """Which refresh tokens of a session are good: the one used last, and those handed out since and not used yet.
+    """Which refresh tokens of a session are valid, by their generation.
 
-    `previous` was used last; `oldest` to `current` were handed out after it. From `floor` on a token is answered within
-    the reuse window of `rotated_at`, when a token was last used. `recovered_at` is when another successor of `previous`
-    was last handed out since. A time of 0 means never.
+    `previous` is the token that was used last. `oldest` to `current` are the tokens that were issued after it and are
+    not used yet. `rotated_at` is the time when a token was last used; within the reuse window after it, tokens from
+    `floor` on get an answer. `recovered_at` is the last time since then when `previous` got another successor. A time
+    of 0 means never.
     """
 
     previous: int
@@ -230,7 +231,8 @@ class Generations:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One signed-in device. `expires_at` is when it ends by itself; `revoked_at` when somebody ended it."""
+    """One signed-in device. `expires_at` is the time when the session expires, `revoked_at` the time when it was ended
+    before that."""
 
     id: str
     user_id: str
@@ -244,19 +246,19 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A signed access token and how long it lives, in seconds."""
+    """A signed access token, and its lifetime in seconds."""
 
     token: str = field(repr=False)
     expires_in: int
 
 
 GRANTED_SCOPE = "email"
-"""What every token of ours is good for, whatever the app asked for (RFC 6749, 3.3)."""
+"""The scope of all our tokens, whatever scope the app asked for (RFC 6749, 3.3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """What an app gets for a session: an access token for now, a refresh token for later, and whose they are."""
+    """The tokens of a session, an access token and a refresh token, with the user and the session."""
 
     user: User
     session: Session
@@ -264,7 +266,7 @@ class TokenPair:
     refresh_token: str = field(repr=False)
 
     def document(self) -> dict[str, object]:
-        """The token response (RFC 6749, 5.1), with who signed in."""
+        """The token response (RFC 6749, 5.1), with the data of the user."""
         return {
             "access_token": self.access.token,
             "token_type": "bearer",
@@ -280,7 +282,7 @@ class TokenPair:
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One thing that happened, for `explain` and for the record. Never a token, a code or an email."""
+    """One event in the audit record. It never contains a token, a code or an email."""
 
     at: Millis
     event: str

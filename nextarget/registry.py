@@ -1,6 +1,6 @@
-"""Which providers there are: one line for a provider. Everything that depends on a provider is found from here.
+"""The list of providers, one line for a provider. From here the code finds all other parts of a provider.
 
-The code of a provider is imported when it is asked for: the terminal needs the names alone.
+The modules of a provider are imported on first use, because the terminal often needs only the names.
 """
 
 import re
@@ -13,14 +13,14 @@ from nextarget.model import Provider
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A provider, and the name that people know it by. Four modules have its name; of `google` they are:
+    """A provider, and its name for people. It has four modules with its name. For `google` they are:
 
-    - `providers/google.py`: the class `Google`, which fits `IdentityProvider` (`providers/base.py`);
+    - `providers/google.py`: the class `Google`, an `IdentityProvider` (`providers/base.py`);
     - `providers/settings/google.py`: `GoogleSettings`, a `ProviderSettings` (`settings/provider_settings.py`);
-    - `sandbox/standins/google.py`: `StandInGoogle`, which fits `StandIn` (`sandbox/standins/base.py`);
-    - `sandbox/clients/google.py`: `GoogleClient`, which fits `StandInClient` (`sandbox/made_up.py`).
+    - `sandbox/standins/google.py`: `StandInGoogle`, a `StandIn` (`sandbox/standins/base.py`);
+    - `sandbox/clients/google.py`: `GoogleClient`, a `StandInClient` (`sandbox/made_up.py`).
 
-    `house` is the package that holds the four.
+    `house` is the package that contains the four modules.
     """
 
     name: Provider
@@ -28,7 +28,7 @@ class Registered:
     house: str = "nextarget"
 
     def adapter(self) -> Any:
-        """The class that asks the provider."""
+        """The class that sends requests to the provider."""
         return self._part("providers", "{}")
 
     def settings(self) -> Any:
@@ -36,11 +36,11 @@ class Registered:
         return self._part("providers.settings", "{}Settings")
 
     def stand_in(self) -> Any:
-        """The class that stands in for it in the sandbox."""
+        """The class of its stand-in in the sandbox."""
         return self._part("sandbox.standins", "StandIn{}")
 
     def stand_in_client(self) -> Any:
-        """The class of our client there."""
+        """The class of our client at that stand-in."""
         return self._part("sandbox.clients", "{}Client")
 
     def _part(self, room: str, class_name: str) -> Any:
@@ -54,20 +54,20 @@ PROVIDERS: dict[Provider, Registered] = {
         Registered(Provider("facebook"), "Facebook"),
     )
 }
-"""Every provider, in the order in which people see them."""
+"""All providers, in the order in which pages and documents list them."""
 
 
 def display_name(provider: Provider) -> str:
-    """The name that people know a provider by; its own name when it is no longer registered."""
+    """The provider's name for people. For a provider that is no longer registered, its name in the database."""
     return PROVIDERS[provider].display_name if provider in PROVIDERS else provider
 
 
 def display_names() -> str:
-    """All of them, as in a sentence: Google and Facebook."""
+    """The names of all providers, as part of a sentence: Google and Facebook."""
     *others, last = (entry.display_name for entry in PROVIDERS.values())
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def name_pattern() -> re.Pattern[str]:
-    """What the name of a provider may be, in a request."""
+    """A pattern that matches the name of a provider in a request."""
     return re.compile("|".join(map(re.escape, PROVIDERS)))

@@ -1,4 +1,4 @@
-"""Settings become wired objects, once, for the web and the terminal alike."""
+"""Makes the services and what they need from the settings. Both the web server and the terminal use it."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ from nextarget.telemetry import get_logger
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
 
-if TYPE_CHECKING:  # what needs the network is imported when it is: the terminal starts in two thirds of the time
+if TYPE_CHECKING:  # network code is imported only where it is used: so the terminal starts in two thirds of the time
     from nextarget.providers.base import IdentityProvider, ProviderHttp
     from nextarget.services.native import NativeSignIn
     from nextarget.services.signin import SignIn
@@ -36,7 +36,7 @@ def utc_now() -> Millis:
 
 @dataclass(frozen=True, slots=True)
 class Signing:
-    """What signs tokens, and the sessions that tokens belong to: enough for `issue-token`."""
+    """The keys, the access tokens and the service for sessions: all that `issue-token` needs."""
 
     keyring: Keyring
     access_tokens: AccessTokens
@@ -66,7 +66,7 @@ def signing(
 
 @dataclass(frozen=True, slots=True)
 class Online:
-    """The services that ask providers over the network."""
+    """The services that send requests to providers."""
 
     sign_in: "SignIn"
     native: "NativeSignIn"
@@ -76,7 +76,7 @@ class Runtime:
     """Everything that the server needs except the network. `online()` adds what sign-in needs."""
 
     def __init__(self, settings: Settings, *, migrates: bool = True) -> None:
-        """`migrates` is false where another process has brought the database to this schema already."""
+        """`migrates` is false if another process has already migrated the database to this schema."""
         self.settings = settings
         self._migrates = migrates
         self.clock = utc_now
@@ -88,7 +88,7 @@ class Runtime:
 
     @cached_property
     def tracing(self) -> "Tracing | None":
-        """Where requests are followed to, while an endpoint is set. `online()` ends it."""
+        """The exporter of traces, or None if no endpoint is set. `online()` closes it."""
         endpoint = self.settings.otel_exporter_otlp_endpoint
         if endpoint is None:
             return None
@@ -98,12 +98,12 @@ class Runtime:
 
     @property
     def secure_cookies(self) -> bool:
-        """Whether browsers reach us over https, and so cookies can insist on it."""
+        """Whether browsers reach this server over https, so that cookies can be `Secure`."""
         return self.settings.public_url.startswith("https://")
 
     @asynccontextmanager
     async def online(self) -> AsyncIterator[Online]:
-        """Migrate, unless that was done, open the database, and give each provider an HTTP session of its own.
+        """Migrate the database if this process has to, open it, and open one HTTP session for every provider.
 
         Raises SchemaError or DatabaseUnavailable.
         """
@@ -135,7 +135,8 @@ class Runtime:
                 await asyncio.to_thread(self.tracing.close)
 
     async def _retire_secret(self) -> None:
-        """Where a private key signs, have tokens of the secret refused once they have had a day."""
+        """If a private key signs: from one day after the first use of a private key, refuse tokens that the secret
+        signed."""
         key = self.keyring.jwt_key
         if key.is_secret:
             return
@@ -144,7 +145,8 @@ class Runtime:
 
     @asynccontextmanager
     async def _pools(self) -> "AsyncIterator[dict[Provider, ProviderHttp]]":
-        """For each provider a session of its own, so that one that hangs delays no other; the way out is the same."""
+        """One HTTP session for every provider, so that a provider that hangs does not delay the others. All of them use
+        the same proxy, if one is set."""
         from nextarget.providers.base import ProviderHttp, open_session
         from nextarget.providers.proxy import Proxy
 
@@ -159,5 +161,5 @@ class Runtime:
             yield pools
 
     def _providers(self, asking: "Mapping[Provider, ProviderHttp]") -> "dict[Provider, IdentityProvider]":
-        """The providers that are on."""
+        """The configured providers."""
         return {name: PROVIDERS[name].adapter()(own, asking[name]) for name, own in self.settings.providers.items()}

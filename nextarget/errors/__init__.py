@@ -1,7 +1,7 @@
-"""The one tree of errors.
+"""All errors of the product, as one class tree.
 
-Each carries a stable code, a sentence that is safe to show, and its status. How an error becomes a problem
-document, an OAuth error, a page or an exit status is decided once, in `web.boundary` and in `cli.main`.
+An error has a stable code, a sentence that is safe to show, and a status. Only `web.boundary` turns an error into a
+problem document, an OAuth error or a page. Only `cli.main` turns it into an exit status.
 """
 
 from nextarget.errors.base import (

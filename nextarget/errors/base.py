@@ -1,11 +1,11 @@
-"""What every error of ours is, and what those are that HTTP callers see."""
+"""The base class of all our errors, and the base class of the errors that HTTP clients see."""
 
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 
 class NexTargetError(Exception):
-    """Base of every error of ours. `str(error)` is a safe sentence; `note` is for the log alone."""
+    """Base class of all our errors. `str(error)` is a sentence that is safe to show. `note` is only for the log."""
 
     def __init__(self, detail: str, *, note: str | None = None) -> None:
         super().__init__(detail)
@@ -14,15 +14,15 @@ class NexTargetError(Exception):
 
     @property
     def for_operator(self) -> str:
-        """What a person at the terminal, or in the log of the start, is told in the place of `detail`."""
+        """The sentence for the terminal and for the log of a failed start, in place of `detail`."""
         return self.detail
 
 
 class ProblemError(NexTargetError):
-    """An error that HTTP callers see, as an RFC 9457 problem document.
+    """An error that HTTP clients see, as a problem document (RFC 9457).
 
-    `code` and `status` never change once released. `retryable` says that the same request may succeed later;
-    `retry_after` (seconds) then says when to try.
+    `code` and `status` never change after a release. `retryable` means that the same request may succeed later;
+    `retry_after` is the time to wait, in seconds.
     """
 
     code: ClassVar[str]
@@ -34,24 +34,24 @@ class ProblemError(NexTargetError):
     oauth_error: ClassVar[str] = "invalid_request"
     """The error code on the OAuth endpoints (RFC 6749, 4.1.2.1 and 5.2)."""
     members: Mapping[str, str] = {}
-    """Members that only this error's problem document has (RFC 9457, 3.2)."""
+    """Further members of this error's problem document (RFC 9457, 3.2)."""
     reason: str | None = None
-    """Why, in a fixed sentence of ours that quotes nothing: it may be shown, and kept on record."""
+    """The cause, in a fixed sentence of ours without text from outside. It may be shown and put on the audit record."""
     user_id: str | None = None
-    """The user whom it is about, where that is known."""
+    """The user of the request, if known."""
     told: bool = False
-    """Whether the log has a line for it already: one failure is one line."""
+    """Whether the log already has a line about this error. One failure gets one line."""
 
     def __init__(
         self, detail: str | None = None, *, note: str | None = None, facts: Mapping[str, str] | None = None
     ) -> None:
-        """`facts` are what else the log tells, such as ids."""
+        """`facts` are further fields of the log line, such as ids."""
         super().__init__(detail or self.sentence, note=note)
         self.facts = facts or {}
 
 
 def problem_types() -> Iterator[type[ProblemError]]:
-    """Every error that has a code, in the order of `problems.py`."""
+    """All errors that have a code, in the order of `problems.py`."""
     pending: list[type[ProblemError]] = ProblemError.__subclasses__()
     while pending:
         kind = pending.pop(0)

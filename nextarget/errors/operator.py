@@ -1,4 +1,4 @@
-"""Every error that a person at the terminal sees."""
+"""The errors that a person at the terminal sees."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ class OperatorError(NexTargetError):
 
 
 class UserNotFound(OperatorError):
-    """No user has that id or email."""
+    """No user has the given id or email."""
 
 
 class UserAmbiguous(OperatorError):
-    """An email that fits several users; `choices` are lines that name them, the id first."""
+    """Several users have the given email. `choices` has one line for a user, which begins with the id."""
 
     def __init__(self, detail: str, choices: Iterable[str]) -> None:
         self.choices = tuple(choices)
@@ -26,7 +26,7 @@ class UserAmbiguous(OperatorError):
 
 
 class SchemaError(OperatorError):
-    """The database cannot be used as it is: not ours, newer than this program, or migrations pending."""
+    """The database cannot be used: another program made it, a newer version did, or migrations have to run first."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         self.problem = problem
@@ -35,11 +35,12 @@ class SchemaError(OperatorError):
 
 
 class CopyFailed(OperatorError):
-    """A copy or a backup could not be made; nothing was left where it was to go."""
+    """A copy or a backup failed. No incomplete file is left at the target."""
 
 
 class UnsafeFile(OperatorError):
-    """Somebody else may have put a file or a link where we keep one; nothing was read from it or written to it."""
+    """Another user of the machine may have put a file or a link at the path of one of our files. We did not read it or
+    write to it."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         self.problem = problem
@@ -49,7 +50,7 @@ class UnsafeFile(OperatorError):
 
 @dataclass(frozen=True, slots=True)
 class SettingProblem:
-    """One thing wrong with one setting, and what to do about it."""
+    """One problem with one setting, and its remedy."""
 
     setting: str
     problem: str
@@ -60,7 +61,7 @@ class SettingProblem:
 
 
 class ConfigurationError(OperatorError):
-    """Everything that is wrong with the settings, reported in one go. Exit status 78 is EX_CONFIG."""
+    """All problems with the settings together. Exit status 78 is EX_CONFIG."""
 
     exit_status = 78
 

@@ -1,4 +1,4 @@
-"""Every error that HTTP callers see, by its status."""
+"""All errors that HTTP clients see, in the order of their status."""
 
 from nextarget.errors.base import ProblemError
 
@@ -9,7 +9,7 @@ class InvalidRequest(ProblemError):
 
 
 class InvalidState(ProblemError):
-    """The state names no login that is alive, at this provider and in this browser."""
+    """The state does not belong to an unfinished login at this provider and in this browser."""
 
     code, status, title = "invalid_state", 400, "Sign-in attempt not recognised"
     oauth_error = "server_error"
@@ -19,7 +19,7 @@ class InvalidState(ProblemError):
 
 
 class LoginExpired(ProblemError):
-    """The person came back later than a login lives, in the browser that began it."""
+    """The person came back after the login had expired, in the browser that began the login."""
 
     code, status, title = "login_expired", 400, "Sign-in took too long"
     oauth_error = "temporarily_unavailable"
@@ -27,7 +27,7 @@ class LoginExpired(ProblemError):
 
 
 class SignInEnded(ProblemError):
-    """Every session of the user was ended since this sign-in began, and what would become one with them."""
+    """All sessions of the user were ended after this sign-in began, and with them all sign-ins that had begun."""
 
     code, status, title = "sign_in_ended", 400, "Sign-in ended meanwhile"
     oauth_error = "server_error"
@@ -39,7 +39,7 @@ class SignInEnded(ProblemError):
 
 
 class ProviderRefused(ProblemError):
-    """The provider did not accept the authorization code: used, expired, or made up."""
+    """The provider did not accept its authorization code: it was used before, has expired, or is not real."""
 
     code, status, title = "provider_refused", 400, "Sign-in refused by the provider"
     oauth_error = "server_error"
@@ -52,14 +52,15 @@ class MissingToken(ProblemError):
 
 
 class InvalidToken(ProblemError):
-    """Malformed, forged or expired, or its session or user has ended; which one is not said."""
+    """The token is malformed, forged or expired, or its session has ended, or its user is gone or deactivated. The
+    client does not learn which."""
 
     code, status, title = "invalid_token", 401, "Access token not valid"
     sentence = "The access token is not valid, or no longer. Sign in again."
 
 
 class InvalidGrant(ProblemError):
-    """The code or refresh token is not good, or no longer (RFC 6749, 5.2)."""
+    """The code or refresh token is not valid, or not any more (RFC 6749, 5.2)."""
 
     code, status, title = "invalid_grant", 400, "Grant not valid"
     oauth_error = "invalid_grant"
@@ -67,7 +68,7 @@ class InvalidGrant(ProblemError):
 
 
 class InvalidClient(ProblemError):
-    """The client is unknown, or authenticated in a way that a public client does not (RFC 6749, 5.2)."""
+    """The client is unknown, or sent a secret, which a public client does not have (RFC 6749, 5.2)."""
 
     code, status, title = "invalid_client", 401, "Unknown client"
     oauth_error = "invalid_client"
@@ -89,7 +90,7 @@ class UnsupportedResponseType(ProblemError):
 
 
 class InvalidScope(ProblemError):
-    """The scope is not a list of scopes. One that is not known here is no error: it is left out (RFC 6749, 3.3)."""
+    """The scope is not a list of scopes. An unknown scope is no error: it is left out (RFC 6749, 3.3)."""
 
     code, status, title = "invalid_scope", 400, "Scope malformed"
     oauth_error = "invalid_scope"
@@ -97,7 +98,8 @@ class InvalidScope(ProblemError):
 
 
 class LoginRequired(ProblemError):
-    """The app asked that nobody be asked, and nobody is ever signed in here (OpenID Connect Core, 3.1.2.6)."""
+    """The app sent `prompt=none`, but this server keeps no sign-in of its own in the browser, so the person has to be
+    asked (OpenID Connect Core, 3.1.2.6)."""
 
     code, status, title = "login_required", 400, "Sign-in needs the person"
     oauth_error = "login_required"
@@ -105,7 +107,7 @@ class LoginRequired(ProblemError):
 
 
 class RedirectRefused(ProblemError):
-    """The client or its redirect is not one of ours, so the answer cannot be sent there (RFC 6749, 4.1.2.1)."""
+    """The client or its redirect is not configured, so no answer may go to that redirect (RFC 6749, 4.1.2.1)."""
 
     code, status, title = "redirect_refused", 400, "Unknown app"
     sentence = "The app that sent you here is not known to this service, so nobody was signed in."
@@ -118,7 +120,7 @@ class AccessDenied(ProblemError):
 
 
 class UserDeactivated(ProblemError):
-    """Whoever signs in is known, and may not come in."""
+    """The user is deactivated, and may not sign in."""
 
     code, status, title = "user_deactivated", 403, "Account deactivated"
     oauth_error = "access_denied"
@@ -130,14 +132,15 @@ class UserDeactivated(ProblemError):
 
 
 class PrefetchRefused(ProblemError):
-    """A browser asks ahead of its person (`Sec-Purpose`) for what only the person's visit may begin or use up."""
+    """A browser sent a prefetch (`Sec-Purpose`) for a page that begins a login or uses one up. Only a visit of the
+    person may do that."""
 
     code, status, title = "prefetch_refused", 403, "Asked ahead of the visit"
     sentence = "A browser asked for this before its person did. It is answered when the person opens it."
 
 
 class MetricsForbidden(ProblemError):
-    """Whoever asks for the metrics is neither this machine nor in METRICS_ALLOW."""
+    """The client that asks for the metrics is not on this machine, and its address is not in METRICS_ALLOW."""
 
     code, status, title = "metrics_forbidden", 403, "Metrics are not for you"
     sentence = (
@@ -147,7 +150,7 @@ class MetricsForbidden(ProblemError):
 
 
 class CrossOriginRefused(ProblemError):
-    """A preflight request (Fetch standard, 3.2.2) for what pages of its origin may not do."""
+    """A preflight request (Fetch standard, 3.2.2) for a method or header that pages of this origin may not send."""
 
     code, status, title = "cross_origin_refused", 403, "Cross-origin request not allowed"
     sentence = (
@@ -167,7 +170,7 @@ class SessionNotFound(ProblemError):
 
 
 class JsonFlowOff(ProblemError):
-    """JSON_FLOW is false: nobody signs in without an app, or without a browser that is bound to the login."""
+    """JSON_FLOW is false: a sign-in needs an app, or a browser that is bound to the login."""
 
     code, status, title = "json_flow_off", 404, "Sign-in without a browser is switched off"
     sentence = (
@@ -207,7 +210,7 @@ class ExpectationFailed(ProblemError):
 
 
 class MisdirectedRequest(ProblemError):
-    """The sandbox is asked by a name that is not this machine's (RFC 9110, 15.5.20)."""
+    """The Host header of a request to the sandbox is not a name of this machine (RFC 9110, 15.5.20)."""
 
     code, status, title = "misdirected_request", 421, "Not this server's name"
     sentence = (
@@ -217,7 +220,7 @@ class MisdirectedRequest(ProblemError):
 
 
 class RateLimited(ProblemError):
-    """Too many requests from one client; `retry_after` says for how many seconds."""
+    """Too many requests from one client. `retry_after` is the time to wait, in seconds."""
 
     code, status, title = "rate_limited", 429, "Too many requests"
     sentence = "Too many requests in one minute. Wait as long as Retry-After says."
@@ -231,14 +234,15 @@ class RateLimited(ProblemError):
 
 
 class HeaderFieldsTooLarge(ProblemError):
-    """A header field is too large (RFC 6585, 5): in a browser, cookies that other sites of a parent domain have set."""
+    """A header field is too large (RFC 6585, 5). In a browser, the cause can be cookies of a parent domain that other
+    sites have set."""
 
     code, status, title = "header_fields_too_large", 431, "Request header too large"
     sentence = "A header field is larger than 8 KiB. Send less, and of cookies only those of this server."
 
 
 class InternalError(ProblemError):
-    """Anything that we did not foresee; the log has the traceback under the same request id."""
+    """An unexpected error. The log has its traceback, with the same request id."""
 
     code, status, title = "internal_error", 500, "Internal error"
     oauth_error = "server_error"
@@ -246,7 +250,7 @@ class InternalError(ProblemError):
 
 
 class ProviderFailed(ProblemError):
-    """The provider answered, but not in its protocol, or refused our own credentials."""
+    """The provider's answer did not follow its protocol, or the provider refused our credentials."""
 
     code, status, title = "provider_failed", 502, "Unusable answer from the provider"
     oauth_error = "server_error"
@@ -254,20 +258,20 @@ class ProviderFailed(ProblemError):
 
 
 class IdentityRejected(ProviderFailed):
-    """What the provider vouched for did not pass verification."""
+    """The provider's statement about the person did not pass verification."""
 
     code, title = "identity_rejected", "Identity could not be verified"
     sentence = "The provider's statement of who signed in could not be verified. Start the sign-in again."
     reason: str
 
     def __init__(self, reason: str, *, note: str | None = None) -> None:
-        """`note` is what the log learns beyond the reason."""
+        """`note` is added to the reason in the log."""
         super().__init__(note=f"{reason}; {note}" if note else reason)
-        self.reason = reason  # an app that presented a token may see it
+        self.reason = reason  # an app that presents a token gets this text
 
 
 class ProviderUnavailable(ProblemError):
-    """The provider did not answer, or answered that it cannot right now."""
+    """The provider did not answer, or answered that it is unavailable at the moment."""
 
     code, status, title = "provider_unavailable", 503, "Provider unavailable"
     sentence = "The provider cannot be reached at the moment. Try again in a little while."
@@ -276,15 +280,18 @@ class ProviderUnavailable(ProblemError):
     retry_after = 30
 
     def __init__(self, detail: str | None = None, *, note: str | None = None, retry_after: int | None = None) -> None:
-        """`retry_after` is what the provider said itself, in seconds."""
+        """`retry_after` is the time to wait that the provider sent, in seconds."""
         super().__init__(detail, note=note)
         if retry_after is not None:
             self.retry_after = retry_after
 
 
 class DatabaseUnavailable(ProblemError):
-    """`problem` names the database and says what is wrong with it, `remedy` what an operator may do: no caller sees
-    them. `cause` is one of `telemetry.metrics.DatabaseCause`."""
+    """The database does not answer.
+
+    `problem` names the database and says what is wrong with it. `remedy` says what the operator can do. HTTP clients
+    see neither. `cause` is one of `telemetry.metrics.DatabaseCause`.
+    """
 
     code, status, title = "database_unavailable", 503, "Database unavailable"
     sentence = "The database cannot be reached at the moment. Try again in a little while."
@@ -301,12 +308,12 @@ class DatabaseUnavailable(ProblemError):
         return f"{self.problem} {self.remedy}".strip() or self.detail
 
     def for_operator_of(self, argument: str) -> str:
-        """As `for_operator`, where not the setting named the database but an argument of a command."""
+        """Like `for_operator`, but for a database that an argument of a command named, and not the setting."""
         return self.for_operator.replace("DATABASE_URL", argument)
 
 
 class NotReady(ProblemError):
-    """This process should not be sent requests; `check` says why: draining, database or migrations."""
+    """This process should get no requests. `check` is the check that failed: draining, database or migrations."""
 
     code, status, title = "not_ready", 503, "Not ready"
     sentence = "This server should not be sent requests at the moment: the check that `check` names fails."

@@ -1,1 +1,1 @@
-"""Whom we trust: each provider turns an authorization code into the same `Identity`. No database here."""
+"""The providers. All of them turn an authorization code into an `Identity`. No database here."""

@@ -1,4 +1,7 @@
-"""What every provider is, and how to ask one over HTTP: network failure, bad status and bad body told apart once."""
+"""The interface of a provider, and the HTTP client for requests to one.
+
+Only this module tells network failure, bad status and bad body apart.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -26,15 +29,15 @@ from nextarget.tokens.login import LoginSecrets
 CONNECT_SECONDS = 5
 TOTAL_SECONDS = 10
 POOL_SIZE = 100
-"""Questions that one provider is asked at a time, each on a connection of its own. Its keys have one more."""
+"""Connections to one provider at most, with one request on a connection. The request for its keys has one more."""
 MAX_ASKING = 500
-"""Questions to one provider that are under way or wait for a connection. A provider that hangs would gather them by the
-thousand, each with a request and a client behind it, for TOTAL_SECONDS."""
+"""Requests to one provider at most, in progress or waiting for a connection. Without this limit, a provider that hangs
+would collect thousands of them for TOTAL_SECONDS, and every one keeps a client of ours waiting."""
 MAX_ANSWER_BYTES = 256 * 1024
 
 
 class SubjectTokenType(StrEnum):
-    """What an app may present (RFC 8693, 3)."""
+    """The types of token that an app may present (RFC 8693, 3)."""
 
     ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
     ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -45,14 +48,17 @@ class CallbackMethod(StrEnum):
 
     QUERY = "query"
     FORM_POST = "form_post"
-    """Browsers bring no Lax cookie along with a POST from another site: it is answered with a redirect to the same
-    callback by GET, where the cookie comes along."""
+    """A browser does not send a SameSite=Lax cookie with a POST from another site. The server therefore answers the
+    POST with a redirect to the same callback by GET, and the browser sends the cookie with that."""
 
 
 @dataclass(frozen=True, slots=True)
 class NativeIdentity:
-    """An identity, and the nonce of ours that its token carried. A token without one can be replayed; `issued_at` is
-    when the provider made it."""
+    """An identity from a token that an app presented.
+
+    `nonce` is our nonce in that token. A token without a nonce can be presented again; then `issued_at` is the time
+    when the provider made it, if known.
+    """
 
     identity: Identity
     nonce: str | None = field(repr=False)
@@ -60,48 +66,49 @@ class NativeIdentity:
 
 
 class IdentityProvider(Protocol):
-    """A company that vouches for people."""
+    """A company that tells us who a person is."""
 
     name: Provider
     callback_method: ClassVar[CallbackMethod] = CallbackMethod.QUERY
     error_words: ClassVar[frozenset[str]] = frozenset()
-    """Words of its errors that it documents, so that the log may show them."""
+    """Words in the provider's errors that it documents. The log may show them."""
 
     issuers: tuple[str, ...]
-    """What it calls itself in the `iss` parameter of a callback (RFC 9207), if it sends one."""
+    """The values that the provider may send as `iss` in a callback (RFC 9207)."""
 
     meanings: Mapping[str, type[ProblemError]]
-    """What words of its own mean with which it sends the person back without a code, beyond those of RFC 6749."""
+    """Our error for error words in a callback that the provider has beyond RFC 6749."""
 
     http: "ProviderHttp"
     asks_person: bool
-    """Whether it can be told to ask the person even when it knows them already."""
+    """Whether the provider can be told to show its page even to a person who is signed in there."""
 
     def __init__(self, settings: Any, http: "ProviderHttp") -> None:
-        """`settings` is the provider's own class of settings, made only while the provider is on."""
+        """`settings` is an instance of the provider's own class of settings. It exists only if the provider is on."""
 
     def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
-        """Where the person's browser goes to sign in; `ask_person`, and what the app wishes, as far as it can."""
+        """The URL to which the browser goes for the sign-in. It contains `ask_person` and the app's `wishes` if the
+        provider has parameters for them."""
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
-        """Who signed in, for the code that came back.
+        """Exchange the code of the callback, and return who signed in.
 
-        Raises ProviderRefused, ProviderUnavailable, ProviderFailed or IdentityRejected; their notes hold nothing
-        secret.
+        Raises ProviderRefused, ProviderUnavailable, ProviderFailed or IdentityRejected. Their notes contain no secrets.
         """
 
     async def identify_native(
         self, token: str, kind: SubjectTokenType, *, raw_nonce: str | None, now: Millis
     ) -> NativeIdentity:
-        """Who is signed in to the provider's SDK inside the app, for a token that the app presents.
+        """Check a token that the app got from the provider's SDK, and return who signed in there.
 
-        Raises InvalidRequest for a kind that is not accepted, IdentityRejected, ProviderUnavailable or ProviderFailed.
+        Raises InvalidRequest for a `kind` that is not accepted, IdentityRejected, ProviderUnavailable or
+        ProviderFailed.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A provider's JSON object and its HTTP status, which is below 500."""
+    """A provider's answer: a JSON object, and an HTTP status below 500."""
 
     status: int
     document: Mapping[str, Any]
@@ -113,20 +120,20 @@ class Answer:
 
     @property
     def retry_after(self) -> int | None:
-        """For how many seconds the provider asks to be left alone, if it says so."""
+        """The time to wait in seconds, from the header Retry-After; None without one."""
         return retry_after(self.headers, now=time())
 
     def text(self, name: str, *, length: int = 8192) -> str | None:
-        """A member that is text of a sane length, or None."""
+        """A member, if it is text of 1 to `length` characters; else None."""
         value = self.document.get(name)
         return value if isinstance(value, str) and 0 < len(value) <= length else None
 
 
 class ProviderHttp:
-    """Asks one provider, unless its breaker is open. Redirects are not followed.
+    """Sends requests to one provider, unless its circuit breaker is open. Redirects are not followed.
 
-    The session is handed in, and is this provider's alone: one that hangs takes no connection of another. `proxy` is
-    the way out, if there is one. `clock` gives seconds that never go back.
+    Only this provider uses the `session`: so a provider that hangs takes no connections from another one. Requests go
+    through the `proxy`, if there is one. `clock` returns seconds that never go back.
     """
 
     def __init__(
@@ -140,13 +147,13 @@ class ProviderHttp:
         self._session = session
         self._proxy = proxy
         self._provider = provider
-        self._turns = asyncio.Semaphore(POOL_SIZE)
+        self._free_connections = asyncio.Semaphore(POOL_SIZE)
         self._asking = 0
         self.breaker = Breaker(provider, clock=clock)
 
     @property
     def answering(self) -> bool:
-        """False for a while after the provider kept failing."""
+        """Whether requests are sent: false during the cool-down of the circuit breaker."""
         return not self.breaker.cooling
 
     async def get(
@@ -157,26 +164,28 @@ class ProviderHttp:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Ask; `operation` is what for, in the metrics."""
-        with self._place(operation), self.breaker.call():
-            return await self._ask("GET", url, operation, self._turns, params=params, headers=headers)
+        """Send a GET request. `operation` is its purpose, for the metrics."""
+        with self._counted(operation), self.breaker.call():
+            return await self._ask("GET", url, operation, self._free_connections, params=params, headers=headers)
 
     async def post(self, url: str, form: Mapping[str, str]) -> Answer:
-        with self._place("token"), self.breaker.call():
-            return await self._ask("POST", url, "token", self._turns, data=form)
+        with self._counted("token"), self.breaker.call():
+            return await self._ask("POST", url, "token", self._free_connections, data=form)
 
     async def get_keys(self, url: str) -> Answer:
-        """As `get`, past the breaker and those who wait for a connection: keys come from another host, and whoever
-        caches them asks one thing at a time and keeps pauses of its own.
+        """Like `get`, but without the circuit breaker, and without waiting for a free connection.
 
-        Keys that cannot be fetched must not stop sign-ins while those at hand serve.
+        The keys come from another host, and JwksCache sends one request at a time, with its own pauses. When the keys
+        cannot be fetched, sign-ins must go on with the cached keys.
         """
         return await self._ask("GET", url, "keys", nullcontext())
 
     @contextmanager
-    def _place(self, operation: metrics.Operation) -> Iterator[None]:
-        """Surrounds a question. Raises ProviderUnavailable when there are MAX_ASKING, of which the breaker learns
-        nothing: the provider may be well."""
+    def _counted(self, operation: metrics.Operation) -> Iterator[None]:
+        """Counts the request inside the `with` block. Raises ProviderUnavailable if there are already MAX_ASKING.
+
+        The circuit breaker must not count that error, because the provider may be fine.
+        """
         if self._asking >= MAX_ASKING:
             raise ProviderUnavailable(note=f"{self.named(operation)}: {MAX_ASKING} questions wait for it already")
         self._asking += 1
@@ -190,24 +199,26 @@ class ProviderHttp:
         method: str,
         url: str,
         operation: metrics.Operation,
-        turn: AbstractAsyncContextManager[None],
+        connection: AbstractAsyncContextManager[None],
         **options: Any,
     ) -> Answer:
         with metrics.asking(self._provider, operation):
-            return await self._ask_in_time(method, url, self.named(operation), turn, options)
+            return await self._ask_in_time(method, url, self.named(operation), connection, options)
 
     def named(self, operation: metrics.Operation) -> str:
-        """How a note begins: who was asked, and what for."""
+        """The beginning of a note: the provider and the operation."""
         return f"{self._provider} {operation}"
 
     async def _ask_in_time(
-        self, method: str, url: str, asked: str, turn: AbstractAsyncContextManager[None], options: dict[str, Any]
+        self, method: str, url: str, asked: str, connection: AbstractAsyncContextManager[None], options: dict[str, Any]
     ) -> Answer:
         try:
-            async with asyncio.timeout(TOTAL_SECONDS), turn:
+            async with asyncio.timeout(TOTAL_SECONDS), connection:
                 try:
                     return await self._once(method, url, asked, options)
-                except aiohttp.ClientConnectorError:  # never reached the provider, so it is safe to repeat
+                except (
+                    aiohttp.ClientConnectorError
+                ):  # the request did not reach the provider, so it is safe to repeat it
                     return await self._once(method, url, asked, options)
         except TimeoutError:
             raise ProviderUnavailable(note=f"{asked}: no answer in time") from None
@@ -241,7 +252,7 @@ class ProviderHttp:
 
 
 def with_parameters(endpoint: str, parameters: Mapping[str, str]) -> str:
-    """The address of an endpoint with parameters behind those that it has of its own, which stay (RFC 6749, 3.1)."""
+    """The URL of an endpoint with these parameters. The endpoint's own parameters are kept (RFC 6749, 3.1)."""
     joint = "?" if "?" not in endpoint else "" if endpoint.endswith(("?", "&")) else "&"
     return f"{endpoint}{joint}{urlencode(parameters)}"
 
@@ -249,21 +260,21 @@ def with_parameters(endpoint: str, parameters: Mapping[str, str]) -> str:
 def oauth_note(
     error: str | None, description: str | None, *more: str | None, known: frozenset[str] = frozenset()
 ) -> str:
-    """An OAuth error for the log, `more` words about it included: scrubbed, but for words that a standard documents, or
-    the provider (`known`)."""
+    """An OAuth error as text for the log, with `more` words about it. The text is scrubbed, but words that a standard
+    documents are kept, and also words that the provider documents (`known`)."""
     words = dict.fromkeys(word for word in (error or "no error code", *more) if word)
     told = ", ".join(noted(word, known) for word in words)
     return f"{told}: {noted(description, known)}" if description else told
 
 
 def noted(text: str, known: frozenset[str]) -> str:
-    """What a provider wrote, fit for a note."""
+    """A provider's text, scrubbed for a note. Words of the standards and `known` words are kept."""
     return scrubbed(text, known=STANDARD_WORDS | known)
 
 
 def open_session(*trace_configs: aiohttp.TraceConfig) -> aiohttp.ClientSession:
-    """The HTTP session for asking one provider: no cookies kept, its own connections and time limits. It reads nothing
-    from the environment (`trust_env`): settings alone do."""
+    """The HTTP session for requests to one provider, with its own connections and time limits. It stores no cookies. It
+    does not read the environment (`trust_env`), because only `settings` may."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=POOL_SIZE + 1, resolver=Resolver()),
         trace_configs=list(trace_configs),

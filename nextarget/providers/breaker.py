@@ -1,6 +1,7 @@
-"""A circuit breaker: spares a provider that keeps failing, and the people who would wait ten seconds for it in vain.
+"""A circuit breaker: it stops the requests to a provider that keeps failing.
 
-It knows what this process saw; other processes find out for themselves.
+That takes load off the provider, and people do not wait ten seconds for an error. Every process has its own circuit
+breaker, which counts the failures in that process only.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,44 +14,46 @@ from nextarget.model import Provider
 from nextarget.telemetry import get_logger, metrics
 
 FAILURES = 5
-"""This many in a row open it."""
+"""The number of failures in a row that opens the circuit breaker."""
 COOL_DOWN_SECONDS = 30
-"""How long nobody is let through then. Afterwards one call is, on trial: it closes the breaker or starts this anew."""
+"""After it opened, no request is sent for this time. Then one request is sent as a trial. Its success closes the
+circuit breaker, and its failure begins another cool-down."""
 
 log = get_logger()
 
 
 class Breaker:
-    """Closed until a provider fails FAILURES times in a row. `clock` gives seconds that never go back."""
+    """Closed until a provider fails FAILURES times in a row. `clock` returns seconds that never go back."""
 
     def __init__(self, provider: Provider, *, clock: Callable[[], float] = monotonic) -> None:
         self._provider = provider
         self._clock = clock
         self._failures = 0
         self._opened_at: float | None = None
-        self._rested_at = float("-inf")
-        """When the present cool-down began."""
+        self._cooling_since = float("-inf")
+        """The time when the current cool-down began."""
         self._on_trial = False
-        self._wanted_back_at = float("-inf")
-        """When the provider, by what it said, may be asked again."""
+        self._retry_at = float("-inf")
+        """The time of the next request that the provider's Retry-After allows."""
         metrics.set_breaker(provider, is_open=False)
 
     @property
     def open(self) -> bool:
-        """Whether the provider kept failing, and has not answered since."""
+        """Whether the provider failed FAILURES times in a row, and has not answered since."""
         return self._opened_at is not None
 
     @property
     def cooling(self) -> bool:
-        """Whether it is too early for a trial. False with the end of the cool-down, so that somebody makes it."""
-        return self.open and self._clock() - self._rested_at < COOL_DOWN_SECONDS
+        """Whether the cool-down lasts. It is false afterwards although the circuit breaker is open, so that the next
+        request becomes the trial."""
+        return self.open and self._clock() - self._cooling_since < COOL_DOWN_SECONDS
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Surrounds a call, and learns from how it ends. Raises ProviderUnavailable instead when it must not be made.
+        """Surrounds a request, and counts its result. Raises ProviderUnavailable if the request must not be sent.
 
-        Only ProviderUnavailable is a failure: a provider that answers, be it with a refusal, is there. A call that is
-        cancelled says nothing.
+        Only ProviderUnavailable counts as a failure: a provider that answers is available, even if it refuses. A
+        cancelled request does not count.
         """
         if self.open and (self.cooling or self._on_trial):
             note = f"{self._provider}: not asked, since it keeps failing"
@@ -59,7 +62,7 @@ class Breaker:
         try:
             yield
         except ProviderUnavailable as error:
-            self._wanted_back_at = self._clock() + (error.retry_after or 0)
+            self._retry_at = self._clock() + (error.retry_after or 0)
             self._failed(trial)
             raise
         except ProviderFailed:
@@ -72,19 +75,20 @@ class Breaker:
                 self._on_trial = False
 
     def _seconds_left(self) -> int | None:
-        """Of the cool-down, or of what the provider asked for if that is longer; None during the trial."""
-        seconds = max(self._rested_at + COOL_DOWN_SECONDS, self._wanted_back_at) - self._clock()
+        """The seconds until the end of the cool-down, or of the provider's Retry-After if that is later; None during
+        the trial."""
+        seconds = max(self._cooling_since + COOL_DOWN_SECONDS, self._retry_at) - self._clock()
         return ceil(seconds) if seconds > 0 else None
 
     def _failed(self, trial: bool) -> None:
         self._failures += 1
         now = self._clock()
         if self._opened_at is None and self._failures >= FAILURES:
-            self._opened_at = self._rested_at = now
+            self._opened_at = self._cooling_since = now
             metrics.set_breaker(self._provider, is_open=True)
             log.warning("provider_breaker_opened", provider=self._provider, failures=self._failures)
-        elif trial:  # others were under way when it opened: what they learn is no news
-            self._rested_at = now
+        elif trial:  # not for requests that were sent before it opened
+            self._cooling_since = now
 
     def _answered(self) -> None:
         self._failures = 0

@@ -1,7 +1,7 @@
-"""Words of errors that the standards document: the log may show them, though some are as long as a token.
+"""Error words from the standards. The log may show them, although some are as long as a token.
 
-Words with fewer than 16 characters are never taken for a token; those that are documented are here all the same. A
-provider adds its own (`error_words`).
+A word with fewer than 16 characters never counts as a token; the list is complete and has the short words too. A
+provider adds its own words (`error_words`).
 """
 
 STANDARD_WORDS = frozenset(

@@ -1,10 +1,10 @@
-"""Facebook: OAuth 2.0, then one question to the Graph API.
+"""Facebook: OAuth 2.0, then one request to the Graph API.
 
 https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
 
-Nothing in that flow binds a code to the login it was made for. With `pkce` on, OpenID Connect does, by a nonce and a
-PKCE challenge: https://developers.facebook.com/docs/facebook-login/guides/advanced/oidc-token, which calls itself
-still in testing. There the challenge counts only beside the scope `openid`.
+In that flow, nothing binds a code to its login. The setting `pkce` turns OpenID Connect on, which binds it by a nonce
+and a PKCE challenge: https://developers.facebook.com/docs/facebook-login/guides/advanced/oidc-token. That page says
+that the feature is still in testing. Facebook uses the challenge only if the scope contains `openid`.
 """
 
 import hashlib
@@ -49,10 +49,11 @@ SCOPE = "email"
 _AUTH_TYPES = {Prompt.LOGIN: "reauthenticate", Prompt.CONSENT: "rerequest"}
 
 _CANCELLED = ("4201", "200", "user_denied")
-"""https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow has `error_reason=user_denied` for a
-login that was cancelled, with `error_code=200`; a dialog that was closed comes back as `error_code=4201` alone."""
+"""A cancelled login has `error_reason=user_denied` and `error_code=200`
+(https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow). A closed dialog has only
+`error_code=4201`."""
 _CODE_REFUSED = frozenset({100})
-"""At the token endpoint: the code is used, expired or not ours (subcodes 36007, 36008, 36009)."""
+"""Error code of the token endpoint: the code was used, has expired, or is not ours (subcodes 36007, 36008, 36009)."""
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _SUBJECT = re.compile(r"[0-9]{1,32}")
 
@@ -72,15 +73,15 @@ class Facebook(IdentityProvider):
         self.http = http
         self._keys = JwksCache(http, config.jwks_uri)
         permissions = _permissions(config)
-        # A configuration's permissions are all granted or none: there is nothing to ask for again.
+        # With a configuration, all permissions are granted or none: no single permission can be asked for again.
         self._prompts = tuple(_AUTH_TYPES) if "scope" in permissions else (Prompt.LOGIN,)
         query = {"client_id": config.client_id, "redirect_uri": config.redirect_uri, "response_type": "code"}
         self._dialog = with_parameters(config.login_dialog, query | permissions)
         self._debugger = TokenDebugger(http, self._graph("debug_token"), config.client_id, config.client_secret)
 
     def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
-        """Facebook asks for the password again, or for a permission that was refused; it has neither a choice of
-        accounts nor a hint.
+        """Facebook can ask for the password again, or for a permission that was refused. It has no parameter for a
+        choice of accounts, and none for a login hint.
 
         https://developers.facebook.com/docs/facebook-login/guides/advanced/re-authentication
         https://developers.facebook.com/docs/facebook-login/guides/permissions/request-revoke
@@ -126,7 +127,7 @@ class Facebook(IdentityProvider):
         return NativeIdentity(identity, None, issued_at)
 
     async def _bound_identity(self, answer: Answer, secrets: LoginSecrets, now: Millis) -> Identity:
-        """Who the id_token beside the access token speaks of, once its nonce shows that it answers this login."""
+        """The identity in the id_token that came with the access token. Its nonce has to be the nonce of this login."""
         id_token = answer.text("id_token", length=MAX_TOKEN_LENGTH)
         if id_token is None:
             raise ProviderFailed(note="facebook: no id_token of a sane length in the token answer")
@@ -141,25 +142,25 @@ class Facebook(IdentityProvider):
         return {**claims, "sub": id_text(subject) if type(subject) is int else subject}
 
     async def _check_token(self, token: str, now: Millis) -> tuple[str, Millis | None]:
-        """Whose access token an app presented, once Facebook says that it was made for us; and when it was made, as
-        far as that is said.
+        """Ask Facebook whether an access token was made for our app. Returns the id of its user, and the time when it
+        was made; None if Facebook does not give the time.
 
-        Raises as `TokenDebugger.facts`, and IdentityRejected.
+        Raises what `TokenDebugger.facts` raises, and IdentityRejected.
         """
         data = await self._debugger.facts(token)
         user_id, expires_at = id_text(data.get("user_id")), whole_number(data.get("expires_at"))
         if data.get("is_valid") is not True or data.get("type") != "USER" or user_id is None:
-            raise IdentityRejected("access token not valid", note=_said_of(data))
+            raise IdentityRejected("access token not valid", note=_token_error(data))
         if str(data.get("app_id")) != self._config.client_id:
             raise IdentityRejected("access token made for another app")
-        if expires_at is None or 0 < expires_at <= now // 1000:  # 0: it does not expire
+        if expires_at is None or 0 < expires_at <= now // 1000:  # 0 means that it does not expire
             raise IdentityRejected("access token expired")
         issued_at = whole_number(data.get("issued_at"))
-        # In whole seconds: as late as it can have been, so that nobody is refused for the fraction.
+        # Facebook gives whole seconds. The last millisecond of the second is used, so that nobody is wrongly refused.
         return user_id, Millis(issued_at * 1000 + 999) if issued_at is not None else None
 
     async def _profile(self, access_token: str) -> Identity:
-        # The token goes into a header: a query string ends up in logs on the way.
+        # The token is in a header, because proxies on the way may log the query string.
         answer = await self.http.get(
             self._graph("me"),
             params={"fields": "id,email", "appsecret_proof": self._appsecret_proof(access_token)},
@@ -174,8 +175,8 @@ class Facebook(IdentityProvider):
         return Identity(self.name, subject, usable_email(answer.document.get("email")), email_verified=False)
 
     async def _redeem(self, code: str, secrets: LoginSecrets) -> Answer:
-        """The page on OIDC shows this without the secret, for apps that have none; who has one proves it (RFC 6749,
-        3.2.1)."""
+        """Exchange the code for tokens. Facebook's page on OIDC shows this request without the client secret, for apps
+        that have none. We have one, and so we have to send it (RFC 6749, 3.2.1)."""
         form = {
             "code": code,
             "client_id": self._config.client_id,
@@ -190,7 +191,7 @@ class Facebook(IdentityProvider):
         return answer
 
     def _graph(self, path: str) -> str:
-        """The address of one of Graph's questions; a query of the setting stays behind the path."""
+        """The URL of a path of the Graph API. If the setting has a query, it is put after the path."""
         base, mark, query = self._config.graph_url.partition("?")
         return f"{base.rstrip('/')}/{self._config.graph_version}/{path}{mark}{query}"
 
@@ -200,10 +201,11 @@ class Facebook(IdentityProvider):
 
 
 def _permissions(config: FacebookSettings) -> dict[str, str]:
-    """What the dialog is asked for: permissions, or a configuration that holds them in place of `scope`.
+    """The parameters that ask for permissions: `scope`, or a configuration, which contains the permissions.
 
-    https://developers.facebook.com/docs/facebook-login/facebook-login-for-business: there `response_type` counts only
-    with its override. A configuration may also be named in the query of the endpoint.
+    With a configuration, Facebook ignores `response_type` unless `override_default_response_type` is set
+    (https://developers.facebook.com/docs/facebook-login/facebook-login-for-business). The query of the endpoint may
+    also contain `config_id`.
     """
     if "config_id" in parse_qs(urlsplit(config.login_dialog).query):
         return {"override_default_response_type": "true"}
@@ -219,8 +221,8 @@ def _access_token_in(answer: Answer) -> str:
     return access_token
 
 
-def _said_of(data: Mapping[str, Any]) -> str | None:
-    """What is wrong with a token, by number, as `debug_token` has it beside the facts."""
+def _token_error(data: Mapping[str, Any]) -> str | None:
+    """The error code and subcode that `debug_token` gives for a token that is not valid, as text for the log."""
     error = data.get("error")
     if not isinstance(error, dict):
         return None

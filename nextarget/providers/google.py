@@ -39,7 +39,7 @@ from nextarget.tokens.provider_tokens import (
 
 SCOPE = "openid email"
 _LATER = frozenset({"internal_failure", "rate_limit_exceeded", "server_error", "temporarily_unavailable"})
-"""Errors of Google's token endpoint that pass, whatever their status."""
+"""Temporary errors of Google's token endpoint. Their HTTP status does not matter."""
 
 
 class Google(IdentityProvider):
@@ -72,7 +72,8 @@ class Google(IdentityProvider):
     meanings: Mapping[str, type[ProblemError]] = dict.fromkeys(
         ("interaction_required", "login_required", "consent_required", "account_selection_required"), AccessDenied
     )
-    """OpenID Connect Core, 3.1.2.6: the person was needed. Nothing keeps Google from asking, so they did not answer."""
+    """OpenID Connect Core, 3.1.2.6: the person has to do something. We never forbid Google to ask (`prompt=none`), so
+    these errors mean that the person was asked and did not answer."""
 
     def __init__(self, config: GoogleSettings, http: ProviderHttp) -> None:
         self._config = config
@@ -86,12 +87,12 @@ class Google(IdentityProvider):
         }
         self._authorize = with_parameters(config.authorization_endpoint, query)
         self._keys = JwksCache(http, config.jwks_uri)
-        # Google's page on validating an id_token allows both spellings.
+        # With and without `https://`: Google's page on validating an id_token allows both.
         self.issuers: tuple[str, ...] = (config.issuer, config.issuer.partition("://")[2])
 
     def authorization_url(self, secrets: LoginSecrets, *, ask_person: bool, wishes: Wishes = NO_WISHES) -> str:
-        """Google knows `consent` and `select_account`, and no `login`: to choose the account is the most that it can
-        have a person do."""
+        """Google has the prompts `consent` and `select_account`, but no `login`. For `login`, we send `select_account`,
+        which is closest to it."""
         asked = []
         if ask_person or wishes.prompts & {Prompt.SELECT_ACCOUNT, Prompt.LOGIN}:
             asked.append(Prompt.SELECT_ACCOUNT)
@@ -99,7 +100,7 @@ class Google(IdentityProvider):
             asked.append(Prompt.CONSENT)
         prompt = f"&prompt={'%20'.join(asked)}" if asked else ""
         hint = f"&login_hint={quote(wishes.login_hint, safe='')}" if wishes.login_hint else ""
-        # These three are base64url and need no encoding.
+        # These three contain only base64url and full stops, and need no encoding.
         own = f"&state={secrets.state}&nonce={secrets.nonce}&code_challenge={secrets.code_challenge}"
         return f"{self._authorize}{own}{prompt}{hint}"
 
@@ -142,8 +143,8 @@ class Google(IdentityProvider):
 
 
 def _refusal(answer: Answer) -> ProviderRefused | ProviderFailed | ProviderUnavailable:
-    """The error of RFC 6749, 5.2: only `invalid_grant` is about the code, and some pass; the rest is about our
-    configuration."""
+    """Our error for an error of the token endpoint (RFC 6749, 5.2). `invalid_grant` means that the code is not valid.
+    Some errors are temporary (_LATER). All others mean that our configuration is wrong."""
     error = answer.text("error")
     words = oauth_note(error, answer.text("error_description"), known=Google.error_words)
     note = f"google token: status {answer.status}, {words}"

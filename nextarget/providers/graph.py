@@ -1,4 +1,4 @@
-"""Facebook's Graph API: what its errors mean, what it says of an access token, and what it writes in two ways."""
+"""Facebook's Graph API: its errors, its facts about an access token, and its ids, which are numbers or text."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ from nextarget.model import Secret
 from nextarget.providers.base import MAX_ASKING, Answer, ProviderHttp, noted
 
 LATER = frozenset({1, 2, 4, 17, 32, 341, 368, 613, *range(80000, 80015)})
-"""Error codes that mean: later. 1 and 2 are trouble of Facebook's, 368 is a block that ends, the others are limits.
+"""Error codes of temporary errors. 1 and 2 are problems of Facebook, 368 is a temporary block, the others are limits.
 https://developers.facebook.com/docs/graph-api/guides/error-handling and .../docs/graph-api/overview/rate-limiting"""
 ERROR_WORDS = frozenset(
     {
@@ -27,21 +27,22 @@ ERROR_WORDS = frozenset(
         "user_denied",
     }
 )
-"""Types of https://developers.facebook.com/docs/graph-api/guides/error-handling, and words of its messages."""
+"""Types of errors (https://developers.facebook.com/docs/graph-api/guides/error-handling), and words in messages."""
 _UNKNOWN = 1
 _OUR_MISTAKE = re.compile(r"client.secret|code.verifier|authorization code", re.I)
-"""What error 1 is at the token endpoint, beside trouble of Facebook's: a wrong secret, or a challenge that it did not
-keep. Only the message tells."""
+"""At the token endpoint, error 1 is either a problem of Facebook, or one of ours: a wrong secret, or a challenge that
+Facebook did not store. Only the message shows which one it is."""
 TOKEN_ENDED = frozenset({102, 190})
-"""The access token has expired, was revoked or is none: the page on errors says to get a new one, whatever the
-subcode."""
+"""The access token has expired, was revoked, or is not a token. Facebook's page on errors says to get a new one, with
+any subcode."""
 _NOT_OURS = 100
-"""Of `debug_token`: the token was made for another app, or ours may not ask."""
+"""Error code of `debug_token`: the token was made for another app, or our app may not ask."""
 REMEMBER_SECONDS = 60
-"""How long we go by what Facebook said of our own app token. After a change of the secret nobody is told the wrong
-thing for longer, and a stranger with made-up tokens causes one more question in that time."""
+"""How long we remember whether our own app token is valid. So after a change of the secret, errors are wrong for this
+time at most, and a stranger with invented tokens causes only one more request in this time."""
 RETRY_SECONDS = 5
-"""How long it is not asked again after it could not say: who waits for the answer then waits for one question alone."""
+"""After Facebook could not answer about our own app token, we do not ask again for this time. So the sign-ins that wait
+for the answer wait for one request only."""
 
 Refusal = ProviderRefused | ProviderFailed | ProviderUnavailable
 
@@ -53,7 +54,8 @@ def error_code(answer: Answer) -> int | None:
 
 
 def failure(answer: Answer, where: str, *, refused_by: Collection[int] = ()) -> Refusal:
-    """What an answer that is no success means for us: `refused_by` are codes that are about what was presented."""
+    """Our error for an answer that is not a success. `refused_by` are the error codes that mean that the code or token
+    of the request is not valid."""
     error, code = _error_of(answer), error_code(answer)
     text = f"{error.get('type')} {code}/{error.get('error_subcode')}: {error.get('message')}"
     note = f"facebook {where}: status {answer.status}, {noted(text, ERROR_WORDS)}"
@@ -71,7 +73,7 @@ def _error_of(answer: Answer) -> Mapping[str, Any]:
 
 
 def whole_number(value: object) -> int | None:
-    """A number that Facebook writes as one or as text of digits, from case to case; None when it is neither."""
+    """A number, which Facebook writes sometimes as a number and sometimes as text of digits; None for other values."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,32}", value):
         return int(value)
     return value if type(value) is int and value >= 0 else None
@@ -83,9 +85,9 @@ def id_text(value: object) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What Facebook said of our own app token, or why it could not say, and until when we go by it (seconds of the
-    clock)."""
+class _OwnTokenCheck:
+    """Whether our own app token is valid, or the error when Facebook could not answer. It is remembered until the
+    clock's time `until` (seconds)."""
 
     good: bool
     until: float
@@ -93,7 +95,8 @@ class _Said:
 
 
 class TokenDebugger:
-    """Asks Facebook what an access token is, as the app itself, at `url`. `clock` gives seconds that never go back.
+    """Asks Facebook for facts about an access token, at `url`, with our app token. `clock` returns seconds that never
+    go back.
 
     https://developers.facebook.com/docs/facebook-login/guides/access-tokens/debugging
     """
@@ -106,15 +109,16 @@ class TokenDebugger:
         self._app_id = app_id
         self._own_token = Secret(f"{app_id}|{secret.reveal()}")
         self._clock = clock
-        self._said = _Said(good=False, until=float("-inf"))
+        self._last_check = _OwnTokenCheck(good=False, until=float("-inf"))
         self._asking = asyncio.Lock()
         self._waiting = 0
 
     async def facts(self, token: str) -> Mapping[str, Any]:
-        """What Facebook says of a token; whether it may be used, the caller decides.
+        """Facebook's facts about a token. The caller has to decide whether the token is acceptable.
 
-        Raises IdentityRejected when the token is another app's or none at all, ProviderUnavailable, and ProviderFailed
-        when Facebook does not take our own credentials: it says the same of both.
+        Raises IdentityRejected if the token was made for another app or is not a token, ProviderUnavailable, and
+        ProviderFailed if Facebook does not accept our app id and secret. Facebook answers both cases with the same
+        error, so our own app token is checked to tell them apart.
         """
         answer = await self._ask(token)
         data = answer.document.get("data")
@@ -129,24 +133,24 @@ class TokenDebugger:
         raise IdentityRejected(reason, note=error.note)
 
     async def _own_token_is_good(self) -> bool:
-        """Whether Facebook takes our app token, by what it says of it; remembered for REMEMBER_SECONDS.
+        """Whether Facebook accepts our own app token. The answer is remembered for REMEMBER_SECONDS.
 
-        Raises ProviderUnavailable when it cannot say, or when MAX_ASKING sign-ins wait for it already.
+        Raises ProviderUnavailable if Facebook cannot answer, or if MAX_ASKING sign-ins already wait for the answer.
         """
         if self._waiting >= MAX_ASKING:
             raise ProviderUnavailable(note=f"facebook: {MAX_ASKING} sign-ins wait for what it says of our own token")
         self._waiting += 1
         try:
             async with self._asking:
-                if self._clock() >= self._said.until:
-                    self._said = await self._ask_about_our_own()
+                if self._clock() >= self._last_check.until:
+                    self._last_check = await self._check_own_token()
         finally:
             self._waiting -= 1
-        if (trouble := self._said.trouble) is not None:
+        if (trouble := self._last_check.trouble) is not None:
             raise ProviderUnavailable(note=trouble.note, retry_after=trouble.retry_after)
-        return self._said.good
+        return self._last_check.good
 
-    async def _ask_about_our_own(self) -> _Said:
+    async def _check_own_token(self) -> _OwnTokenCheck:
         try:
             answer = await self._ask(self._own_token.reveal())
             data = answer.document.get("data")
@@ -155,9 +159,9 @@ class TokenDebugger:
             if not facts and isinstance(error, ProviderUnavailable):
                 raise error
         except ProviderUnavailable as trouble:
-            return _Said(good=False, until=self._clock() + RETRY_SECONDS, trouble=trouble)
+            return _OwnTokenCheck(good=False, until=self._clock() + RETRY_SECONDS, trouble=trouble)
         good = facts.get("is_valid") is True and str(facts.get("app_id")) == self._app_id
-        return _Said(good, self._clock() + REMEMBER_SECONDS)
+        return _OwnTokenCheck(good, self._clock() + REMEMBER_SECONDS)
 
     async def _ask(self, token: str) -> Answer:
         return await self._http.get(

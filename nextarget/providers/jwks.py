@@ -1,4 +1,7 @@
-"""A provider's public keys: fetched without blocking, cached as it allows, served stale while it is down."""
+"""A cache of a provider's public keys.
+
+It fetches without blocking the event loop, follows Cache-Control, and uses old keys while they cannot be fetched.
+"""
 
 import asyncio
 import re
@@ -12,9 +15,9 @@ from nextarget.telemetry import get_logger
 from nextarget.tokens.provider_tokens import Keys, keys_of
 
 REFETCH_SECONDS = 60
-"""At the least between two fetches for an unknown `kid`, and after a fetch that failed."""
+"""The shortest time between two fetches for an unknown `kid`, and after a fetch that failed."""
 RETRY_SECONDS = 5
-"""After a fetch that failed while there was no key to serve: nobody can sign in meanwhile."""
+"""The time after a failed fetch when there are no usable keys. It is shorter, because nobody can sign in meanwhile."""
 DEFAULT_AGE_SECONDS = 3600
 MAX_STALE_SECONDS = 24 * 3600
 
@@ -23,7 +26,7 @@ log = get_logger()
 
 
 class JwksCache:
-    """The keys behind one `jwks_uri` (RFC 7517). `clock` gives seconds that never go back."""
+    """The keys of one `jwks_uri` (RFC 7517). `clock` returns seconds that never go back."""
 
     def __init__(self, http: ProviderHttp, uri: str, *, clock: Callable[[], float] = monotonic) -> None:
         self._http = http
@@ -33,12 +36,12 @@ class JwksCache:
         self._fetching = asyncio.Lock()
         self._waiting = 0
         self._fetched_at = self._fresh_until = self._missed_at = self._failed_at = float("-inf")
-        self._wanted_back_at = float("-inf")
+        self._retry_at = float("-inf")
 
     async def keys_for(self, kid: str) -> Keys:
-        """The current keys; refetched when they have aged, or when `kid` is not among them.
+        """The current keys. They are fetched again when they are too old, or when `kid` is not among them.
 
-        Raises ProviderUnavailable when there are none to serve, or when MAX_ASKING sign-ins wait for them already.
+        Raises ProviderUnavailable if there are no usable keys, or if MAX_ASKING sign-ins already wait for a fetch.
         """
         if self._needs_fetch(kid):
             if self._waiting < MAX_ASKING:
@@ -52,7 +55,7 @@ class JwksCache:
         return self._keys
 
     async def _refetch(self, kid: str) -> None:
-        """Wait for the fetch that is under way, if there is one, then fetch unless it has made that needless."""
+        """Wait for a fetch in progress, if there is one. Then fetch, if that is still necessary."""
         self._waiting += 1
         try:
             async with self._fetching:
@@ -64,8 +67,8 @@ class JwksCache:
             self._waiting -= 1
 
     def _seconds_left(self) -> int | None:
-        """Of what the provider asked for when the keys could not be fetched."""
-        seconds = self._wanted_back_at - self._clock()
+        """The seconds left of the provider's Retry-After from the last failed fetch; None if there are none."""
+        seconds = self._retry_at - self._clock()
         return ceil(seconds) if seconds > 0 else None
 
     def _can_serve(self) -> bool:
@@ -85,7 +88,7 @@ class JwksCache:
                 raise ProviderFailed(note=f"{self._http.named('keys')}: status {answer.status}, {len(keys)} usable")
         except (ProviderFailed, ProviderUnavailable) as error:
             self._failed_at = self._clock()
-            self._wanted_back_at = self._failed_at + (error.retry_after or 0)
+            self._retry_at = self._failed_at + (error.retry_after or 0)
             log.warning("jwks_fetch_failed", reason=error.note, stale_keys=len(self._keys))
             return
         self._keys = keys
@@ -94,7 +97,7 @@ class JwksCache:
 
 
 def _lifetime(cache_control: str) -> float:
-    """Seconds the answer may be used without asking again (RFC 9111, 5.2.2.1), at least REFETCH_SECONDS."""
+    """The seconds for which an answer is fresh (RFC 9111, 5.2.2.1): from REFETCH_SECONDS to MAX_STALE_SECONDS."""
     found = _MAX_AGE.search(cache_control)
     allowed = float(found[1]) if found else DEFAULT_AGE_SECONDS
     return min(max(allowed, REFETCH_SECONDS), MAX_STALE_SECONDS)

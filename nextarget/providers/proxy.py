@@ -1,4 +1,4 @@
-"""The way out, where there is none but through a proxy: which hosts are asked through it, as curl decides that."""
+"""The proxy for requests to other machines, and the hosts that are reached without it, by the rules of curl."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -8,18 +8,19 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy for questions to other machines. `url` may hold a user and a password, for the proxy alone.
+    """A proxy for requests to other machines. `url` may contain a user and a password, which only the proxy gets.
 
-    `exempt` lists who is asked directly: a name is also every name below it, an address may be a network, and `*` is
-    everybody (https://curl.se/libcurl/c/CURLOPT_NOPROXY.html). What cannot be understood is passed over: other
-    programs read the list too, and some know more. This machine is always asked directly.
+    `exempt` lists the hosts that are reached without the proxy. A name stands for itself and its subdomains, an address
+    may be a network, and `*` means all hosts (https://curl.se/libcurl/c/CURLOPT_NOPROXY.html). Other entries are
+    ignored, because other programs read the same list, and some know further forms. This machine is never reached
+    through the proxy.
     """
 
     url: str = field(repr=False)
     exempt: Sequence[str] = ()
 
     def toward(self, url: str) -> str | None:
-        """The proxy's URL, or None where a URL is asked directly."""
+        """The proxy's URL for a request to `url`, or None for a request without the proxy."""
         host = (urlsplit(url).hostname or "").rstrip(".")
         return None if _is_local(host) or any(_matches(entry, host) for entry in self.exempt) else self.url
 

@@ -1,7 +1,7 @@
-"""Looks up where a provider is, so that a name server that hangs keeps nobody waiting but those who ask for that name.
+"""Looks up the addresses of host names, so that a DNS lookup that hangs delays only requests to the same host.
 
-asyncio looks names up on threads that it shares with everything else, a handful of them (uvloop: two at a time). The
-lookups of one provider would fill them, and those of the other would wait.
+asyncio runs DNS lookups on a small pool of threads that all other code shares (uvloop runs two lookups at a time). The
+lookups of one provider could use all of these threads, and the lookups of the other providers would wait.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 
 class Resolver(AbstractResolver):
-    """Each lookup has a thread of its own. aiohttp has one lookup of a name under way at a time and remembers the
-    answer, so there are no more threads than names; and the end of the program waits for none of them."""
+    """Runs a lookup on its own thread. aiohttp runs one lookup of a name at a time, and caches the answer, so there are
+    no more threads than names. The program does not wait for these threads when it ends."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Raises OSError when the name has no address, or none can be asked."""
+        """Raises OSError if the name has no address, or the lookup fails."""
         found: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         threading.Thread(target=_look_up, args=(found, host, port, family), name="nextarget-dns", daemon=True).start()
         return [
@@ -36,7 +36,7 @@ class Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
 
 def _look_up(found: "asyncio.Future[list[Any]]", host: str, port: int, family: socket.AddressFamily) -> None:
@@ -46,13 +46,13 @@ def _look_up(found: "asyncio.Future[list[Any]]", host: str, port: int, family: s
         addresses = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     except (OSError, UnicodeError) as failure:
         error = failure
-    with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+    with suppress(RuntimeError):  # the loop was closed meanwhile, so nothing waits for the answer
         found.get_loop().call_soon_threadsafe(_settle, found, addresses, error)
 
 
 def _settle(found: "asyncio.Future[list[Any]]", addresses: list[Any], error: Exception | None) -> None:
     if found.done():
-        return  # whoever waited has given up
+        return  # the request was cancelled meanwhile
     if error is None:
         found.set_result(addresses)
     else:

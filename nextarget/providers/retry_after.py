@@ -1,4 +1,4 @@
-"""For how long a provider asks to be left alone, as far as we pass that on."""
+"""Reads the header Retry-After of a provider's answer."""
 
 import re
 from collections.abc import Mapping
@@ -7,14 +7,15 @@ from email.utils import parsedate_to_datetime
 from math import ceil
 
 MAX_SECONDS = 300
-"""A provider that writes a wrong number must not keep an app from trying for a day."""
+"""The longest time that we pass on. A wrong number from a provider must not stop an app for a day."""
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> int | None:
-    """Whole seconds of the header Retry-After, from 1 to MAX_SECONDS, or None when there is none that can be read.
+    """The whole seconds of the header Retry-After, from 1 to MAX_SECONDS; None if the header is missing or unreadable.
 
-    It is a number of seconds or a date (RFC 9110, 10.2.3), of which all three forms count (5.6.7). A date is compared
-    with the answer's own `Date`, since clocks differ, or else with `now`, in seconds since 1970.
+    The header contains a number of seconds or a date (RFC 9110, 10.2.3), in one of three forms (5.6.7). A date is
+    compared with the header `Date` of the same answer, because the clocks of the two machines may differ. Without that
+    header, it is compared with `now`, in seconds since 1970.
     """
     value = headers.get("Retry-After", "").strip(" \t")
     if re.fullmatch(r"[0-9]+", value):
@@ -27,7 +28,7 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> int | None:
 
 
 def _seconds(date: str) -> float | None:
-    """An HTTP-date in seconds since 1970; one without a zone is UTC, as all are."""
+    """An HTTP-date in seconds since 1970. Every HTTP-date is UTC, also one without a time zone."""
     try:
         moment = parsedate_to_datetime(date)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

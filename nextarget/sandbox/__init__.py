@@ -1,4 +1,4 @@
 """Stand-in providers that speak the real protocols over real HTTP, for development and for tests.
 
-Nothing is imported here: the terminal asks `workspace` for settings without paying for the web server.
+This file imports nothing, so that the terminal can import `workspace` without loading the web server.
 """

@@ -1,4 +1,4 @@
-"""Mounts the sandbox in a server: its home page, its style sheet and the stand-in providers."""
+"""Adds the sandbox to a server: its home page, its style sheet and the stand-in providers."""
 
 import shlex
 import time
@@ -24,9 +24,9 @@ _PROFILE_ROWS = (
 
 
 def attach(app: web.Application, config: SandboxConfig, *, now: Clock = time.time) -> None:
-    """Adds every route of the sandbox, `/` included, and puts the guard around all routes of the server.
+    """Add all routes of the sandbox, also `/`, and the guard as a middleware for all routes of the server.
 
-    `now` tells the time in seconds since 1970. Codes and tokens live in the memory of this process: a sandbox has one
+    `now` returns seconds since 1970. Codes and tokens are in the memory of this process, so a sandbox has only one
     worker.
     """
     app.middlewares.append(guard)
@@ -51,7 +51,7 @@ def attach(app: web.Application, config: SandboxConfig, *, now: Clock = time.tim
 
 
 def profile_page(profile: dict[str, object], access_token: str, public_url: str) -> web.Response:
-    """What a browser sees after signing in: the answer of `GET /users/me`, and the access token to go on with."""
+    """The page after a sign-in in the browser: the answer of `GET /users/me`, and the access token."""
     command = f"curl -H {shlex.quote(f'Authorization: Bearer {access_token}')} {shlex.quote(public_url)}/users/me"
     return page(
         "profile.html",

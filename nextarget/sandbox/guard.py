@@ -1,7 +1,8 @@
-"""Whom the sandbox answers: this machine by its own names, and no page of another site behind a person's back.
+"""Protects the sandbox from other sites. It answers only requests to a name of this machine, and a page of another site
+can only send a person to a stand-in.
 
-Anybody who reaches the sandbox can sign in as anybody, and every page in a browser on this machine reaches loopback.
-A page may even have its own name lead here (DNS rebinding); what its browser then sends is that name, as Host.
+In the sandbox, anybody can sign in as anybody, and any page in a browser on this machine can send requests to loopback.
+With DNS rebinding, a site can even let its own name resolve to this machine; its browser then sends that name as Host.
 """
 
 import re
@@ -14,12 +15,12 @@ from nextarget.settings import is_loopback
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 _OWN = frozenset({"same-origin", "none"})
-"""Who asks: a page of ours, or the person, by the address bar (Fetch Metadata, 2.4)."""
+"""Values of Sec-Fetch-Site for a request of our own page, and for a URL from the address bar (Fetch Metadata, 2.4)."""
 
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Around every route of a server with a sandbox, the API included.
+    """A middleware for all routes of a server with a sandbox, also for the API.
 
     Raises MisdirectedRequest or CrossOriginRefused.
     """
@@ -34,21 +35,22 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def names_this_machine(host: str) -> bool:
-    """Whether a Host header holds a name that leads nowhere but to this machine.
+    """Whether a Host header contains a name that always means this machine.
 
-    Any port will do: it may have been forwarded, and says nothing about whose page it was that asked.
+    Any port is accepted. A port may be forwarded, and it does not say which site sent the request.
     """
     found = _HOST.fullmatch(host)
     return found is not None and is_loopback((found[1] or found[2]).lower())
 
 
 def _may_ask(request: web.Request, host: str) -> bool:
-    """Whether a request to a stand-in comes from a program, from a page of ours, or brings a person here.
+    """Whether a request to a stand-in comes from a program, from our own page, or is a navigation of a person.
 
-    A person who follows an app's link, by way of our authorization endpoint, arrives as from another site.
+    When an app opens our authorization endpoint, which redirects to the stand-in, the browser may report a navigation
+    from another site.
     """
     site = request.headers.get("Sec-Fetch-Site")
-    if site is None:  # a program, or a browser that says no more than Origin
+    if site is None:  # a program, or a browser that sends at most Origin
         return request.headers.get(hdrs.ORIGIN, f"http://{host}") == f"http://{host}"
     if site in _OWN:
         return True

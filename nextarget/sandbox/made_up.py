@@ -1,4 +1,4 @@
-"""What the sandbox makes up once and keeps: for itself, and for our client at each stand-in provider."""
+"""The secrets and ids that the sandbox generates once and keeps: for itself, and for our client at every stand-in."""
 
 import re
 import secrets
@@ -15,10 +15,10 @@ _RSA_BITS = 2048
 
 @dataclass(frozen=True, slots=True)
 class MadeUp:
-    """One text that is kept: what it has to look like, and how it is made.
+    """One generated text: the pattern that it must match, and the function that generates it.
 
-    `first` is whether the first release had it already. A file that lacks such a text is damaged; anything else is
-    added. `check` raises ValueError for what has the shape and is still no good.
+    `first` is whether the first release had this text. A file without such a text is damaged; another missing text is
+    generated and added. `check` raises ValueError for a text that matches the pattern but is not valid.
     """
 
     shape: re.Pattern[str]
@@ -28,24 +28,25 @@ class MadeUp:
 
 
 class StandInClient(Protocol):
-    """Our client at a stand-in provider: the one that is registered there, and that the server's settings name."""
+    """Our client at a stand-in: the stand-in has it registered, and the settings of the server name it."""
 
     made_up: ClassVar[Mapping[str, MadeUp]]
-    """What is kept for it, by a name of its own."""
+    """The generated texts of this client, by name."""
     unused: ClassVar[tuple[str, ...]]
-    """Fields of the provider's settings that have no use in the sandbox."""
+    """Fields of the provider's settings that the sandbox does not use."""
 
     @classmethod
     def of(cls, public_url: str, kept: Mapping[str, str]) -> Self:
-        """The client at a server. `kept` has a text for every name of `made_up`. OpenSSL checks the keys."""
+        """The client, for a server with this `public_url`. `kept` has a text for every name in `made_up`. OpenSSL
+        checks the keys."""
 
     def settings(self) -> Mapping[str, str]:
-        """The provider's settings, by field, that point the server's own code at the stand-in."""
+        """The values of the provider's settings, by field, with which the server uses the stand-in."""
 
 
-@lru_cache(maxsize=8)  # OpenSSL checks a key for a twentieth of a second, and each key is asked for three times
+@lru_cache(maxsize=8)  # OpenSSL takes 50 ms to check a key, and every key is loaded three times
 def rsa_key(pem: str) -> RSAPrivateKey:
-    """The key in the text. Raises ValueError: it is no RSA key, or a short one."""
+    """The key in a PEM text. Raises ValueError if it is not an RSA key, or is too short."""
     key = serialization.load_pem_private_key(pem.encode(), password=None)
     if not isinstance(key, RSAPrivateKey) or key.key_size < _RSA_BITS:
         raise ValueError("not an RSA key of 2048 bits")
@@ -53,14 +54,14 @@ def rsa_key(pem: str) -> RSAPrivateKey:
 
 
 def rsa_private_key(*, first: bool = False) -> MadeUp:
-    """A key that signs id_tokens, as PEM."""
+    """A generated key that signs id_tokens, as PEM."""
     return MadeUp(
         re.compile(r"-----BEGIN PRIVATE KEY-----\n.{1000,8000}", re.DOTALL), _new_rsa_key, first=first, check=rsa_key
     )
 
 
 def digits(count: int) -> str:
-    """A number of so many digits."""
+    """A random number with `count` digits."""
     return str(10 ** (count - 1) + secrets.randbelow(9 * 10 ** (count - 1)))
 
 

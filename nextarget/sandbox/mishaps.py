@@ -1,4 +1,4 @@
-"""Faults below the protocol, the same at both stand-ins: late, broken or missing answers."""
+"""Faults that do not depend on the protocol: late, broken or missing answers. All stand-ins share them."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ _NOT_JSON = "<!doctype html><title>Sorry</title><p>We are doing some maintenance
 async def mishap(
     request: web.Request, fault: Fault | None, *, slow_seconds: float, error_body: Mapping[str, object]
 ) -> web.Response | None:
-    """Plays the fault. The answer to send instead of the real one, or None when the real one follows."""
+    """Apply the fault. Returns the answer to send instead of the real one, or None to send the real one."""
     if fault is Fault.SLOW:
-        await _dawdle(request, slow_seconds)
+        await _wait(request, slow_seconds)
     elif fault is Fault.ERROR_500:
         return web.json_response(error_body, status=500)
     elif fault is Fault.BUSY:
@@ -32,8 +32,8 @@ async def mishap(
     return None
 
 
-async def _dawdle(request: web.Request, seconds: float) -> None:
-    """Waits in small steps, so that a caller who has left does not hold up a shutdown."""
+async def _wait(request: web.Request, seconds: float) -> None:
+    """Wait in small steps, so that a client that has disconnected does not delay a shutdown."""
     steps = ceil(seconds / _STEP_SECONDS)
     for _ in range(steps):
         if request.transport is None or request.transport.is_closing():

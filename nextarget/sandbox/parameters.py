@@ -1,4 +1,4 @@
-"""Reads what callers send, strictly: every parameter once, short, and printable."""
+"""Reads the parameters of requests to stand-ins. A parameter may come once, and has to be short and printable."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -12,7 +12,7 @@ MAX_FIELDS: Final = 40
 
 
 class RefusedError(Exception):
-    """A request that gets status 400: an error code of RFC 6749 and a sentence for the developer."""
+    """A request that gets status 400, with an error code of RFC 6749 and a sentence for the developer."""
 
     def __init__(self, error: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -22,7 +22,7 @@ class RefusedError(Exception):
 
 def query_of(request: web.Request) -> dict[str, str]:
     """The query's parameters. Raises RefusedError."""
-    return _each_once(request.query.items())
+    return _without_repeats(request.query.items())
 
 
 async def form_of(request: web.Request) -> dict[str, str]:
@@ -38,16 +38,16 @@ async def form_of(request: web.Request) -> dict[str, str]:
         pairs = parse_qsl(body.decode("utf-8"), True, errors="strict", max_num_fields=MAX_FIELDS)
     except ValueError:
         raise RefusedError("invalid_request", "The form is malformed, or has too many fields.") from None
-    return _each_once(pairs)
+    return _without_repeats(pairs)
 
 
 def merged(*sources: dict[str, str]) -> dict[str, str]:
-    """Parameters that may come by several ways, each by one of them. Raises RefusedError."""
-    return _each_once(pair for source in sources for pair in source.items())
+    """The parameters of several sources. Raises RefusedError if two sources have the same parameter."""
+    return _without_repeats(pair for source in sources for pair in source.items())
 
 
-def _each_once(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """RFC 6749, 3.1 and 3.2: parameters must not be included more than once."""
+def _without_repeats(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Parameters must not be included more than once (RFC 6749, 3.1 and 3.2)."""
     found: dict[str, str] = {}
     for name, value in pairs:
         if len(name) > MAX_NAME_LENGTH or not name.isprintable():

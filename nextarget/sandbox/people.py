@@ -1,6 +1,6 @@
-"""The cast of the sandbox: the people who can sign in, and what can be made to go wrong.
+"""The people who can sign in at the stand-ins, and the faults that the stand-ins can produce.
 
-Everything here is fixed, so that a person is the same user after every restart.
+People and their ids never change, so that a person is the same user after a restart.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from nextarget.registry import PROVIDERS
 ADAS_EMAIL = "ada@lovelace.example"
 _LONG_DOMAIN = ".".join(["a" * 62, "b" * 62, "c" * 55, "example"])
 LONGEST_EMAIL = f"{'m' * (MAX_EMAIL_LENGTH - 1 - len(_LONG_DOMAIN))}@{_LONG_DOMAIN}"
-"""As long as an address can be: 64 characters before the at sign, 254 in all (RFC 5321, 4.5.3.1)."""
+"""The longest possible address: 64 characters before the at sign, 254 characters in total (RFC 5321, 4.5.3.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody with an account at some of the providers, whose stand-ins say so.
+    """A person with an account at one or more providers; the stand-in of a provider lists its people.
 
-    `email_verified` is what a provider says that tells of it.
+    `email_verified` is the value that a provider sends, if it sends one.
     """
 
     key: str
@@ -31,7 +31,7 @@ class Person:
     note: str
 
     def subject(self, provider: Provider) -> str | None:
-        """The provider's own id for this person, None without an account there."""
+        """The provider's own id for this person; None if the person has no account there."""
         subjects: Mapping[str, str] = PROVIDERS[provider].stand_in().people
         return subjects.get(self.key)
 
@@ -107,16 +107,16 @@ CAST = (
 )
 
 PEOPLE: Mapping[str, Person] = MappingProxyType({person.key: person for person in CAST})
-"""Everybody, by the key that `person=` takes."""
+"""All people, by the key for the parameter `person=`."""
 
 
 def people_of(provider: Provider) -> tuple[Person, ...]:
-    """Those who have an account at the provider, the ordinary one first."""
+    """The people with an account at the provider. The first one has nothing unusual."""
     return tuple(person for person in CAST if provider in person.providers)
 
 
 class Fault(StrEnum):
-    """What `fault=` takes: one thing that goes wrong with one sign-in."""
+    """The values of the parameter `fault=`. A fault is for one sign-in."""
 
     SLOW = "slow"
     ERROR_500 = "error_500"
@@ -163,7 +163,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FaultScript:
-    """A fault, told to a person."""
+    """A fault, and its description for people."""
 
     fault: Fault
     sentence: str
@@ -212,7 +212,7 @@ FAULTS = (
     FaultScript(Fault.OTHER_USER, "debug_token says that the token belongs to another person."),
     FaultScript(Fault.INVALID_TOKEN, "debug_token says that the token is not valid any more."),
 )
-"""Every fault, with what it does in one sentence."""
+"""All faults with their descriptions."""
 
 
 TOKEN_ENDPOINT_FAULTS = (
@@ -223,7 +223,7 @@ TOKEN_ENDPOINT_FAULTS = (
     Fault.DISCONNECT,
     Fault.CODE_USED,
 )
-"""What can go wrong at every provider when a code is redeemed."""
+"""Faults of the token endpoint when a code is redeemed. Every stand-in has them."""
 
 ID_TOKEN_FAULTS = (
     Fault.BAD_SIGNATURE,
@@ -245,12 +245,12 @@ ID_TOKEN_FAULTS = (
     Fault.ROTATED_KEYS,
     Fault.UNKNOWN_KID,
 )
-"""What can be wrong with an id_token, of whichever provider, that an SDK hands to an app."""
+"""Faults of an id_token, which are the same for all providers. An SDK can give such an id_token to an app."""
 
 
 def faults_of(provider: Provider, *, with_id_token: bool = False) -> tuple[FaultScript, ...]:
-    """The faults that the provider's stand-in can play when a browser signs in. `with_id_token` is for a stand-in that
-    gives an id_token only when it is asked for one."""
+    """The faults that the provider's stand-in can produce for a sign-in in a browser. `with_id_token` adds the faults
+    of id_tokens, for a stand-in that issues an id_token only on request."""
     own: tuple[Fault, ...] = PROVIDERS[provider].stand_in().faults
     beside = (*ID_TOKEN_FAULTS, Fault.MISSING_ID_TOKEN) if with_id_token else ()
     return tuple(script for script in FAULTS if script.fault in own or script.fault in beside)

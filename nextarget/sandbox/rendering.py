@@ -1,4 +1,4 @@
-"""The sandbox's web pages: plain HTML and one style sheet, no script, nothing from elsewhere."""
+"""Renders the sandbox's web pages: plain HTML and one style sheet, without scripts and without files of other sites."""
 
 from importlib.resources import files
 
@@ -6,7 +6,7 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 PAGE_HEADERS = {
-    # No form-action: Chromium would hold it against the redirect that follows the account page's form.
+    # No form-action: Chromium would apply it also to the redirect that follows the form of the account page.
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
     ),
@@ -25,7 +25,7 @@ _environment = Environment(
 
 
 def page(template: str, *, status: int = 200, **values: object) -> web.Response:
-    """One of `pages/`, as an answer that no cache keeps and no frame shows."""
+    """A page from a template in `pages/`. It must not be cached, or shown in a frame."""
     text = _environment.get_template(template).render(values)
     return web.Response(text=text, status=status, content_type="text/html", headers=PAGE_HEADERS)
 

@@ -1,4 +1,7 @@
-"""The file of made-up secrets: made once, completed when a newer release needs more, readable by its owner alone."""
+"""The file with the sandbox's generated secrets. It is made once, and a newer release adds the secrets that it needs.
+
+Only the file's owner can read it.
+"""
 
 import contextlib
 import fcntl
@@ -17,7 +20,7 @@ from nextarget.storage.engines.files import open_private, place_of, written_besi
 
 
 def _wanted() -> dict[str, MadeUp]:
-    """Everything that is kept: the server's secret, and what our client at every stand-in provider has."""
+    """All texts of the file: the server's secret, and the generated texts of our client at every stand-in."""
     wanted = {"jwt_secret_key": MadeUp(re.compile(r"[\w-]{64,128}"), lambda: secrets.token_urlsafe(64), first=True)}
     for provider, entry in PROVIDERS.items():
         client: type[StandInClient] = entry.stand_in_client()
@@ -26,15 +29,15 @@ def _wanted() -> dict[str, MadeUp]:
 
 
 def kept_name(provider: Provider, name: str) -> str:
-    """The name in the file of what a stand-in provider's client calls by a name of its own."""
+    """The name in the file for a generated text of a stand-in's client."""
     return f"{provider}_{name}"
 
 
 def kept_secrets(path: Path) -> dict[str, str]:
-    """The secrets in the file, which is created or completed first when need be.
+    """The secrets in the file. If necessary, the file is created or completed first.
 
-    Raises ConfigurationError: the file cannot be read or written, is damaged, or somebody else may have put it there.
-    It is never overwritten then.
+    Raises ConfigurationError if the file cannot be read or written, is damaged, or may be the file of another user of
+    the machine. In these cases the file is not overwritten.
     """
     try:
         return _read_whole(place_of(path))
@@ -63,7 +66,7 @@ def _read_whole(path: Path) -> dict[str, str]:
 
 
 def _checked(text: str) -> dict[str, str]:
-    """The secrets in the file's text. Those that the first release did not have may be missing.
+    """The secrets in the file's text. Secrets that the first release did not have may be missing.
 
     Raises ValueError, TypeError or RecursionError.
     """
@@ -90,13 +93,15 @@ def _read(path: Path) -> str | None:
 
 
 def _create(path: Path, made_up: dict[str, str]) -> None:
-    """Puts a complete file in place at once. If another process was quicker, its file stays."""
+    """Create the file with its content in one atomic step. If another process has created it meanwhile, that file
+    stays."""
     with written_beside(path, _text(made_up)) as part, contextlib.suppress(FileExistsError):
         path.hardlink_to(part)
 
 
 def _completed(path: Path) -> dict[str, str]:
-    """Adds what is missing and keeps the rest. One process at a time, so that all end up with the same secrets."""
+    """Add the missing secrets, and keep the others. A lock lets only one process do this at a time, so that all
+    processes have the same secrets."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -1,6 +1,6 @@
-"""What the sandbox makes up for itself: the settings of the server, and what the stand-in providers know of it.
+"""The configuration of the sandbox: the settings of the server, and our clients at the stand-ins.
 
-Secrets are made once and kept beside the sandbox's database, so that tokens and users outlive a restart.
+Secrets are generated once, and are kept beside the sandbox's database. So tokens and users stay valid after a restart.
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ from nextarget.settings.catalogue import name_of
 SECRETS_FILE = "nextarget-sandbox.json"
 DATABASE_FILE = "nextarget-sandbox.db"
 SLOW_SECONDS = 15.0
-"""Longer than the 10 s after which the server gives a provider up."""
+"""Longer than 10 s, the time that the server waits for a provider."""
 
 APP_REDIRECT_URIS = (
     "nextarget://callback",
@@ -27,10 +27,11 @@ APP_REDIRECT_URIS = (
     "http://[::1]/callback",
     "https://app.example/callback",
 )
-"""One of each kind that an app may have: its own scheme, loopback (RFC 8252, 7.3), a claimed https link."""
+"""Redirects of all kinds that an app may have: a custom scheme, loopback (RFC 8252, 7.3), a claimed https link."""
 
 TEAMS_OWN = frozenset({"APP_REDIRECT_URIS"})
-"""What is made up only where a team has not set it: its app is to meet here what it will meet elsewhere."""
+"""Settings that the sandbox sets only if the team has not set them. So the team's app uses the same redirects here as
+in production."""
 _UNUSED = (
     *("JWT_PREVIOUS_SECRET_KEYS", "HTTPS_PROXY", "NO_PROXY"),
     *("RATE_LIMIT_STORAGE_URL", "RATE_LIMIT_BEGIN", "RATE_LIMIT_FINISH", "RATE_LIMIT_REFRESH"),
@@ -39,7 +40,8 @@ _UNUSED = (
 
 @dataclass(frozen=True, slots=True)
 class SandboxConfig:
-    """What the stand-in providers know: our client at each. `slow_seconds` is how long the fault `slow` takes."""
+    """The configuration of the stand-ins: our client at every one of them. `slow_seconds` is the delay of the fault
+    `slow`."""
 
     public_url: str
     clients: Mapping[Provider, StandInClient]
@@ -47,8 +49,8 @@ class SandboxConfig:
 
 
 def unused() -> tuple[str, ...]:
-    """Settings that have no use here: other secrets sign nothing, providers are on this machine, and there are no
-    limits."""
+    """Settings that the sandbox does not use: there are no previous secrets, the providers are on this machine, so that
+    they need no proxy, and there are no rate limits."""
     return _UNUSED + tuple(
         name_of(provider, field_name)
         for provider, entry in PROVIDERS.items()
@@ -57,9 +59,9 @@ def unused() -> tuple[str, ...]:
 
 
 def sandbox_config(directory: Path, host: str, port: int, *, slow_seconds: float = SLOW_SECONDS) -> SandboxConfig:
-    """The stand-in providers' side of the sandbox that lives in `directory`.
+    """The configuration of the stand-ins for the sandbox in `directory`.
 
-    Raises ConfigurationError: the host is not this machine, or the file of secrets cannot be used.
+    Raises ConfigurationError if the host is not this machine, or the file of secrets cannot be used.
     """
     url = _public_url(host, port)
     kept = kept_secrets(directory.absolute() / SECRETS_FILE)
@@ -75,9 +77,9 @@ def _clients(url: str, kept: Mapping[str, str]) -> dict[Provider, StandInClient]
 
 
 def sandbox_values(directory: Path, host: str, port: int) -> dict[str, str]:
-    """Settings, by their names in the environment, that point the server's own provider code at the sandbox.
+    """The settings, by their names in the environment, with which the server uses the stand-ins in place of providers.
 
-    Raises ConfigurationError: the host is not this machine, or the file of secrets cannot be used.
+    Raises ConfigurationError if the host is not this machine, or the file of secrets cannot be used.
     """
     url = _public_url(host, port)
     kept = kept_secrets(directory.absolute() / SECRETS_FILE)
@@ -99,7 +101,8 @@ def sandbox_values(directory: Path, host: str, port: int) -> dict[str, str]:
 
 
 def _public_url(host: str, port: int) -> str:
-    """Anybody who reaches the sandbox can sign in as anybody: it listens on loopback alone."""
+    """The URL of the server. The sandbox listens only on loopback, because anybody who reaches it can sign in as
+    anybody."""
     if not 0 < port < 65536:
         _refuse("PORT", f"is {port}; the sandbox needs to know its port.", "Choose one from 1 to 65535.")
     if host.lower() == "localhost":

@@ -1,1 +1,1 @@
-"""What happens: the steps of signing in, and what is done to accounts. No HTTP types; no network in a transaction."""
+"""The services: sign-in, sessions, accounts and upkeep. No HTTP types here, and no network call in a transaction."""

@@ -1,4 +1,7 @@
-"""What is done to accounts: found, deactivated, deleted, given a token. Each function runs in one transaction."""
+"""Accounts: functions that find, make, deactivate or delete a user, and begin sessions.
+
+Every function runs in the transaction of its caller.
+"""
 
 import uuid
 
@@ -12,15 +15,15 @@ from nextarget.tokens.encoding import digest
 
 TERMINAL_LABEL = "terminal"
 REMEMBERED_MS = 3600 * 1000
-"""How long it is remembered that a user was deleted: longer than any sign-in that had begun then."""
+"""How long the digest of a deleted user is kept: longer than a sign-in that began before the deletion can last."""
 _NAMED = 20
-"""How many users are named where an email fits too many."""
+"""How many users an error names at most when several have the same email."""
 
 
 def find_one(db: Connection, id_or_email: str) -> User:
-    """The one user with this id, or with this email in whatever case.
+    """The one user with this id, or with this email. Upper and lower case are the same in an email.
 
-    Raises UserNotFound, or UserAmbiguous when an email fits several, though it fits one of them to the letter.
+    Raises UserNotFound. Raises UserAmbiguous when several users have the email, even if only one has it in this case.
     """
     found = users.find(db, id_or_email, limit=_NAMED + 1)
     if not found:
@@ -29,7 +32,7 @@ def find_one(db: Connection, id_or_email: str) -> User:
 
 
 def find_by_email(db: Connection, email: str, provider: Provider) -> User:
-    """The one user of a provider with this email; as `find_one`, but never by an id."""
+    """The one user of a provider with this email. Like `find_one`, but it does not look for an id."""
     found = users.with_email(db, email, provider=provider, limit=_NAMED + 1)
     if not found:
         raise UserNotFound(f"No {provider} user has the email '{email}'. Add --create to make a test user.")
@@ -48,8 +51,11 @@ def _only(found: list[User], question: str) -> User:
 
 
 def set_active(db: Connection, user: User, *, active: bool, now: Millis) -> None:
-    """Activate or deactivate a user. Deactivating ends every session and what would become one, so that activating
-    revives none."""
+    """Activate or deactivate a user.
+
+    Deactivating ends all sessions of the user, and all logins and codes that could still become sessions. A later
+    activation brings none of them back.
+    """
     users.set_active(db, user.id, active=active)
     if not active:
         users.end_sessions(db, user.id, now)
@@ -58,8 +64,11 @@ def set_active(db: Connection, user: User, *, active: bool, now: Millis) -> None
 
 
 def delete(db: Connection, user: User, *, now: Millis) -> None:
-    """Delete a user, every session of theirs and what would become one. The record keeps that it happened, and the id,
-    nothing else; for as long as a sign-in may take, the digest of the subject is remembered too."""
+    """Delete a user, with all sessions, and all logins and codes that could still become sessions.
+
+    The audit record keeps only the event and the user's id. The digest of the subject is kept for REMEMBERED_MS, so
+    that a sign-in that began before the deletion is refused.
+    """
     subject_digest = users.delete(db, user.id)
     if subject_digest is not None:
         nonces.keep(db, subject_digest, purpose=nonces.DELETED, expires_at=Millis(now + REMEMBERED_MS))
@@ -68,7 +77,7 @@ def delete(db: Connection, user: User, *, now: Millis) -> None:
 
 
 def open_terminal_session(db: Connection, user: User, making: Sessions, *, client_id: str, now: Millis) -> Session:
-    """A real session for a token issued from the terminal: labelled, recorded, ended like any other."""
+    """A session for a token that `issue-token` makes. It has a label and an audit event, and ends like any other."""
     session = making.new(user.id, client_id=client_id, label=TERMINAL_LABEL, now=now)
     sessions.begin(db, session)
     audit.record(db, AuditEvent(now, "token_issued", user_id=user.id, session_id=session.id, detail="terminal"))
@@ -87,7 +96,7 @@ def sign_in(
     login_id: str | None = None,
     detail: str | None = None,
 ) -> tuple[User, Session]:
-    """The user of an identity and a new session with this app, on record. Raises what `let_in` does."""
+    """The user of an identity, and a new session with this app; writes an audit event. Raises what `let_in` raises."""
     user = let_in(db, identity, begun_at=begun_at, now=now)
     session = making.new(user.id, client_id=client_id, label=label, now=now)
     sessions.begin(db, session)
@@ -105,9 +114,10 @@ def sign_in(
 
 
 def let_in(db: Connection, identity: Identity, *, begun_at: Millis, now: Millis) -> User:
-    """The user of an identity, made at its first sign-in, for a sign-in that was begun then.
+    """The user of an identity, for a sign-in that began at `begun_at`. The first sign-in creates the user.
 
-    Raises UserDeactivated, or SignInEnded when the user's sessions were ended since it began; nothing is kept then.
+    Raises UserDeactivated. Raises SignInEnded when the user's sessions were ended after the sign-in began. The error
+    rolls the transaction back, so that nothing is stored.
     """
     user = admit(db, identity, now=now)
     if not user.is_active:
@@ -118,18 +128,19 @@ def let_in(db: Connection, identity: Identity, *, begun_at: Millis, now: Millis)
 
 
 def _deleted_since(db: Connection, identity: Identity, begun_at: Millis) -> bool:
-    """Whether the user whom this identity had was deleted after a sign-in began, which may have made another since."""
+    """Whether the user of this identity was deleted after the sign-in began. The identity may have a new user since."""
     until = nonces.kept_until(db, _digest_of(identity), purpose=nonces.DELETED)
     return until is not None and begun_at <= until - REMEMBERED_MS
 
 
 def create_test_user(db: Connection, email: str, provider: Provider, *, now: Millis) -> User:
-    """The test user with this email, made the first time. No sign-in leads to it: no provider has such a subject."""
+    """The test user with this email; the first call creates it. Nobody can sign in as a test user, because no provider
+    has such a subject."""
     return admit(db, Identity(provider, f"terminal:{email}", email, email_verified=False), now=now)
 
 
 def admit(db: Connection, identity: Identity, *, now: Millis) -> User:
-    """The user of an identity, made at its first sign-in, recognised by the digest of its subject at later ones.
+    """The user of an identity. The first sign-in creates the user; later sign-ins find it by the digest of the subject.
 
     The digest is SHA-256 of `provider:subject`: a pseudonym, not a secret.
     """

@@ -1,4 +1,4 @@
-"""Authorization codes of ours, and what an app gets for one (RFC 6749, 4.1.3)."""
+"""Redeems our authorization codes for tokens (RFC 6749, 4.1.3)."""
 
 import hmac
 from collections.abc import Callable
@@ -18,7 +18,7 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class PresentedCode:
-    """What an app sends to the token endpoint with its code; the redirect if it likes (OAuth 2.1, 4.1.3)."""
+    """The parameters of a token request with an authorization code. `redirect_uri` is optional (OAuth 2.1, 4.1.3)."""
 
     code: str = field(repr=False)
     client_id: str
@@ -28,7 +28,7 @@ class PresentedCode:
 
 
 class CodeRedemption:
-    """Redeems authorization codes (RFC 6749, 4.1.3; RFC 7636, 4.6). `clock` gives UTC milliseconds."""
+    """Redeems authorization codes (RFC 6749, 4.1.3; RFC 7636, 4.6). `clock` returns UTC milliseconds."""
 
     def __init__(self, database: Database, sessions: Sessions, clock: Callable[[], Millis]) -> None:
         self._database = database
@@ -36,10 +36,10 @@ class CodeRedemption:
         self._clock = clock
 
     async def redeem(self, presented: PresentedCode) -> TokenPair:
-        """Tokens for a code, once. Raises InvalidGrant.
+        """Tokens for a code, which can be used once. Raises InvalidGrant.
 
-        A wrong verifier, client or redirect changes nothing: whoever sends it does not own the code. A second use
-        by the owner ends the session that the first one made (RFC 6749, 4.1.2).
+        A wrong verifier, client or redirect changes nothing, because its sender does not own the code. If the owner
+        uses the code again, the session of the first use ends (RFC 6749, 4.1.2).
         """
         now = self._clock()
         redeemed = await self._database.write(self._redeem, presented, now=now)
@@ -54,7 +54,10 @@ class CodeRedemption:
     def _redeem(
         self, db: Connection, presented: PresentedCode, *, now: Millis
     ) -> tuple[str, User, Session] | InvalidGrant:
-        """The login, the user and the new session, or why there is none: what that changed is committed."""
+        """The login id, the user and the new session, or the error.
+
+        The error is returned, not raised, because raising would roll back the writes that belong to the refusal.
+        """
         code_digest = digest(presented.code)
         grant = logins.granted(db, code_digest)
         if grant is None:
@@ -69,7 +72,7 @@ class CodeRedemption:
                 sessions.begin(db, session)
                 audit.record(db, _event(now, "code_redeemed", grant, session.id))
                 return grant.login_id, user, session
-            grant = logins.granted(db, code_digest) or grant  # another request was faster
+            grant = logins.granted(db, code_digest) or grant  # another request has redeemed the code meanwhile
         if grant.session_id is not None:
             sessions.revoke(db, grant.session_id, now)
             audit.record(db, _event(now, "code_reused", grant, grant.session_id))
@@ -77,10 +80,10 @@ class CodeRedemption:
         if user is not None and not user.is_active:
             audit.record(db, refusal(UserDeactivated(user.id), now, login_id=grant.login_id))
             return _refusal("user deactivated", grant)
-        return _refusal(_why_dead(grant, user, now), grant)
+        return _refusal(_why_invalid(grant, user, now), grant)
 
 
-def _why_dead(grant: AuthorizationGrant, user: User | None, now: Millis) -> str:
+def _why_invalid(grant: AuthorizationGrant, user: User | None, now: Millis) -> str:
     if user is None:
         return "user deleted"
     if grant.expires_at <= now:
@@ -96,8 +99,11 @@ def _refusal(reason: str, grant: AuthorizationGrant, **facts: str) -> InvalidGra
 
 
 def _mismatch(presented: PresentedCode, grant: AuthorizationGrant) -> InvalidGrant | None:
-    """What of the presented does not belong to the code, all of it, for the log alone. Everything is compared, in
-    constant time, whatever does not fit: no caller learns which it was, by the time it takes neither."""
+    """The error when client, redirect or verifier does not belong to the code; its note for the log names all of them.
+
+    All three are always compared, and in constant time. So the caller cannot learn, even from the time, which of them
+    is wrong.
+    """
     redirect_uri = grant.app.redirect_uri if presented.redirect_uri is None else presented.redirect_uri
     other_client = not _same(presented.client_id, grant.app.client_id)
     other_redirect = not _same(redirect_uri, grant.app.redirect_uri)

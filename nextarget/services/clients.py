@@ -1,4 +1,4 @@
-"""The apps that sign people in here: which there are, and where an app may be answered."""
+"""The apps that may sign people in, and the redirects to which they may get their answers."""
 
 import re
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ _LOOPBACK = re.compile(
 
 
 class Clients:
-    """All apps, by their `client_id`. The first one is meant where a request names none."""
+    """All apps, by their `client_id`. A request without a `client_id` belongs to the first app."""
 
     def __init__(self, clients: Iterable[Client]) -> None:
-        """At least one app, and no `client_id` twice, as `settings` has checked."""
+        """`clients` has at least one app, and no `client_id` twice. `settings` has checked that."""
         self._by_id = {client.id: client for client in clients}
         self.first = next(iter(self._by_id.values()))
         self.ids = frozenset(self._by_id)
@@ -30,7 +30,7 @@ class Clients:
         return self._by_id.get(client_id)
 
     def named(self, client_id: str | None) -> Client:
-        """The app with this id, the first one without. Raises InvalidRequest for an app that is not configured."""
+        """The app with this id; for None, the first app. Raises InvalidRequest if no app has this id."""
         if client_id is None:
             return self.first
         if client_id not in self._by_id:
@@ -38,14 +38,14 @@ class Clients:
         return self._by_id[client_id]
 
     def further_id(self, client: Client) -> str | None:
-        """The id of an app that is not the first one."""
+        """The id of the app, or None for the first app."""
         return None if client.id == self.first.id else client.id
 
     def check(self, client_id: str, redirect_uri: str) -> Client:
-        """The app, if it is ours and may be answered at this redirect. Raises RedirectRefused.
+        """The app, if it is configured with this redirect. Raises RedirectRefused.
 
-        Redirects are compared byte for byte (RFC 9700, 4.1.3). A loopback address that is listed may have any port
-        (RFC 8252, 7.3), and so may `localhost`, which production does not list.
+        Redirects are compared byte for byte (RFC 9700, 4.1.3). Only a listed loopback redirect matches with any port
+        (RFC 8252, 7.3). The same is true for `localhost`, which can only be listed in development.
         """
         client = self._by_id.get(client_id)
         if client is None:
@@ -56,12 +56,12 @@ class Clients:
         return client
 
     def logo(self, digest: str) -> LogoFile | None:
-        """The logo with this content."""
+        """The logo whose content has this digest, or None."""
         return self._logos.get(digest)
 
 
 class _Redirects:
-    """Where one app may be answered."""
+    """The redirects of one app."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
         self._exact = frozenset(allowed)
@@ -72,13 +72,16 @@ class _Redirects:
 
 
 def needs_person(redirect_uri: str) -> bool:
-    """Whether completing at this redirect takes a person's action: any app can claim a scheme of its own, or a
-    loopback port, and begin a login with a challenge of its own (RFC 8252, 8.6)."""
+    """Whether a login to this redirect must not finish without an action of the person.
+
+    Any app on the device can claim a custom scheme or a loopback port, and begin a login with its own `code_challenge`
+    (RFC 8252, 8.6). An https redirect is safe from that.
+    """
     return not redirect_uri.startswith("https://")
 
 
 def _without_port(redirect_uri: str) -> str | None:
-    """A loopback redirect without its port, None for every other one. Nothing is normalised on the way."""
+    """A loopback redirect without its port; None for any other redirect. The rest of the text is not normalised."""
     found = _LOOPBACK.fullmatch(redirect_uri)
     if found is None or int(found["port"] or 0) > 65535:
         return None

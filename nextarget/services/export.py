@@ -1,7 +1,7 @@
-"""Everything that is kept about a person, page by page.
+"""The export of all data about a person, page by page.
 
-Each page is a short read of its own: however slowly it is taken, nobody holds on to the database, and others have their
-turn between two pages.
+Every page is one short read. A client that downloads slowly keeps no transaction open, and other requests run between
+two pages.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from nextarget.storage.rows import audit, sessions
 
 REFRESHING = audit.REFRESHING
 PAGE = 100
-"""Rows that are read at a time; of SQLite on the event loop."""
+"""Rows in one read. SQLite reads run on the event loop, so that a read has to be short."""
 
 
 async def sessions_of(database: Database, user: User) -> AsyncIterator[list[Session]]:
-    """The user's sessions, whatever became of them, oldest first."""
+    """All sessions of the user, active or ended, oldest first."""
     page = await database.read(sessions.page_of_user, user.id, size=PAGE)
     while page:
         yield page
@@ -27,12 +27,13 @@ async def sessions_of(database: Database, user: User) -> AsyncIterator[list[Sess
 
 
 async def events_of(database: Database, user: User, *, now: Millis) -> AsyncIterator[list[AuditEvent]]:
-    """What is on record about the user, newest first; last, what their apps' refreshes led to before this day (UTC).
+    """The audit events of the user, newest first. The last page has the events of refreshes before today (UTC).
 
-    A thief who knew when an app refreshes would refresh within the reuse window of it, and never be noticed. It may
-    ask for this all the time, so that an event which appears at its moment tells it, whatever the event says. What
-    happened in a day therefore appears when the day is over, all at once, behind everything else, and pushes nothing
-    else out. Of many the newest page is shown.
+    A thief with a copied refresh token who knows when the app refreshes can always refresh within the app's reuse
+    window, and is never noticed. The thief can read this export again and again: an event that appears at once shows
+    when the app refreshed, whatever the event says. Therefore the refresh events of a day appear together after the
+    end of that day (UTC), and on a page of their own, so that they do not push other events to another page. That page
+    has the newest PAGE refresh events only.
     """
     page = await database.read(audit.page_of_user, user.id, size=PAGE)
     while page:

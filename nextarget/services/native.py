@@ -1,4 +1,4 @@
-"""Native sign-in: the provider's SDK inside the app vouches, and the app exchanges its token for ours (RFC 8693)."""
+"""Native sign-in: the app gets a token from the provider's SDK, and exchanges it for our tokens (RFC 8693)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,26 +26,26 @@ from nextarget.tokens.keyring import Keyring
 
 NONCE_SECONDS = 600
 _NONCE_USE = "native nonce"
-_FOREIGN_NONCE = "id_token nonce unknown: not made here, or its secret is not listed"
+_UNKNOWN_NONCE = "id_token nonce unknown: not made here, or its secret is not listed"
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class PresentedToken:
-    """What an app sends to the token endpoint: a provider's token, and the raw nonce if the SDK hashed it."""
+    """The parameters of a token exchange: a provider's token, and the raw nonce if the SDK hashed it."""
 
     provider: Provider
     kind: SubjectTokenType
     token: str = field(repr=False)
     raw_nonce: str | None = field(repr=False)
     client_id: str
-    """The app that asks, which is known to be ours."""
+    """The app that sends the request. The caller has checked that it is configured."""
     label: str | None
 
 
 class NativeSignIn:
-    """`clock` gives UTC milliseconds."""
+    """Issues nonces, and exchanges the tokens of providers. `clock` returns UTC milliseconds."""
 
     def __init__(
         self,
@@ -62,17 +62,18 @@ class NativeSignIn:
         self._clock = clock
 
     def issue_nonce(self) -> str:
-        """A one-time nonce for the next id_token; good for NONCE_SECONDS. It is stored once it is used."""
+        """A one-time nonce for the next id_token, valid for NONCE_SECONDS. Nothing is stored until it is used."""
         expires_at = Millis(self._clock() + NONCE_SECONDS * 1000)
         return one_time.issue(self._keyring.current, _NONCE_USE, expires_at=expires_at)
 
     async def exchange(self, presented: PresentedToken) -> TokenPair:
-        """Tokens of ours for a provider's.
+        """Our tokens for a provider's token.
 
-        Raises InvalidRequest, which says which rule the token failed: RFC 8693, 2.2.2, has this one error for every
-        subject_token that is not good. Raises ProviderUnavailable or ProviderFailed when the provider cannot tell.
+        Raises InvalidRequest, and says which check failed: RFC 8693, 2.2.2 has only this error for a subject_token
+        that is not acceptable. Raises ProviderUnavailable or ProviderFailed when the provider cannot be asked.
 
-        The nonce is used up only after the signature was checked, so that nobody can burn another app's.
+        The nonce is used up only after the signature was checked. Otherwise a stranger could use up the nonce of
+        another app.
         """
         provider = self._providers.get(presented.provider)
         if provider is None:
@@ -98,17 +99,17 @@ class NativeSignIn:
         try:
             user, session = await self._database.write(self._let_in, native, nonce, presented, now=now)
         except (UserDeactivated, SignInEnded) as error:
-            # The provider has vouched for the person, so no stranger can cause it.
+            # The audit record gets this refusal. A stranger cannot cause it: the provider has confirmed the identity.
             await record_refusal(self._database, error, now)
             raise InvalidRequest(error.detail, note=error.title, facts={"user_id": str(error.user_id)}) from None
         log.info("login_succeeded", provider=presented.provider, user_id=user.id, session_id=session.id)
         return self._sessions.pair(user, session, now)
 
     def _issued(self, nonce: str, now: Millis) -> "_Nonce":
-        """What a nonce of ours says. Raises InvalidRequest when it is not ours, or has expired."""
+        """The parts of a nonce that we issued. Raises InvalidRequest when we did not issue it, or it has expired."""
         value = one_time.read(self._keyring, _NONCE_USE, nonce)
         if value is None or value.expires_at <= now:
-            why = f"id_token nonce expired at {iso_time(value.expires_at)}" if value else _FOREIGN_NONCE
+            why = f"id_token nonce expired at {iso_time(value.expires_at)}" if value else _UNKNOWN_NONCE
             raise _refused("id_token nonce was not issued here, or has expired", note=why)
         return _Nonce(digest(nonce), Millis(value.expires_at - NONCE_SECONDS * 1000), value.expires_at)
 
@@ -137,7 +138,7 @@ class NativeSignIn:
 
 
 class _Nonce(NamedTuple):
-    """A nonce of ours that has not expired: its digest, and when its sign-in began and has to end."""
+    """A nonce that we issued and that has not expired: its digest, and the times when it was issued and expires."""
 
     digest: str
     begun_at: Millis

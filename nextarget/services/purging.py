@@ -1,4 +1,4 @@
-"""Purging: logins, nonces and sessions that are over, and events older than the operator wants to keep."""
+"""Purging: deletes expired logins, nonces and sessions, and audit events older than their retention time."""
 
 import asyncio
 import time
@@ -14,16 +14,17 @@ from nextarget.telemetry import get_logger, metrics
 
 PERIOD_SECONDS = 600
 START_SECONDS = 30
-"""How long a process waits at the most before it purges for the first time; all wait differently."""
+"""A process waits a random time before its first purge; this is the longest."""
 REST = 4
-"""How often as long as a batch took to leave the database to others: their writes find it free most of the time."""
+"""The pause after a batch, as a multiple of the time that the batch took. So the database is free for other writes
+most of the time."""
 REST_WHILE_WATCHED = 1
-"""The same for the terminal, where somebody waits."""
+"""The same for the command `purge`, where a person waits for the end."""
 USED_HOURS = 1
-"""How long what was used once stays after it expired: a state or a code that comes twice is recognised until then, and
-the clocks of several nodes may differ."""
+"""How long a used state, code or nonce is kept after it expired. Until then a second use is recognised. The time also
+allows for nodes whose clocks differ."""
 STRANGERS_DAYS = 7
-"""How long the record of what strangers did is kept."""
+"""How long the audit events of failed sign-ins are kept, which strangers can cause."""
 
 HOUR_MS = 3600 * 1000
 
@@ -31,18 +32,18 @@ log = get_logger()
 
 
 def due(db: Connection, *, now: Millis, audit_days: int) -> int:
-    """How many rows are over."""
+    """How many rows can be deleted."""
     return purge.count(db, _limits(now, audit_days))
 
 
 def one_batch(db: Connection, *, now: Millis, audit_days: int) -> int:
-    """Delete a batch of what is over; how many rows there were. None is left once it returns 0, unless another process
-    is at them."""
+    """Delete one batch of rows, and return their number. 0 means that no row is left, except rows that another process
+    is deleting at the moment."""
     return purge.one_batch(db, _limits(now, audit_days))
 
 
 def one_turn(db: Connection, *, now: Millis, audit_days: int) -> int:
-    """As `one_batch`, if no other process purges right now; else 0."""
+    """Like `one_batch`, but deletes nothing and returns 0 while another process purges."""
     return one_batch(db, now=now, audit_days=audit_days) if purge.take_turn(db) else 0
 
 
@@ -56,7 +57,8 @@ def _limits(now: Millis, audit_days: int) -> purge.Limits:
 
 
 def purge_here(database: Database, *, now: Millis, audit_days: int) -> Iterator[int]:
-    """Delete all that is over, on this thread; the rows of each batch. Others may purge meanwhile."""
+    """Delete all expired rows, on the caller's thread; yields the number of rows of a batch. Other processes may purge
+    at the same time."""
     while True:
         began = time.monotonic()
         deleted = database.write_now(one_batch, now=now, audit_days=audit_days)
@@ -67,7 +69,7 @@ def purge_here(database: Database, *, now: Millis, audit_days: int) -> Iterator[
 
 
 async def purge_now(database: Database, *, now: Millis, audit_days: int) -> int:
-    """Delete all that is over, if no other process does; how many rows there were."""
+    """Delete all expired rows, unless another process purges. Returns the number of rows."""
     total = 0
     with database.sole_purger() as alone:
         while alone:
@@ -82,12 +84,12 @@ async def purge_now(database: Database, *, now: Millis, audit_days: int) -> int:
 
 
 async def purge_for_ever(database: Database, *, clock: Callable[[], Millis], audit_days: int) -> None:
-    """Purge every PERIOD_SECONDS or so, until cancelled. What fails is logged and tried again."""
-    await asyncio.sleep(uniform(0, START_SECONDS))  # noqa: S311 - so that processes do not all begin at once
+    """Purge about every PERIOD_SECONDS, until cancelled. A purge that fails is logged, and the next one tries again."""
+    await asyncio.sleep(uniform(0, START_SECONDS))  # noqa: S311 - random, so that processes do not begin together
     while True:
         try:
             if deleted := await purge_now(database, now=clock(), audit_days=audit_days):
                 log.info("purged", rows=deleted)
         except NexTargetError as error:
             log.warning("purge_failed", reason=error.note)
-        await asyncio.sleep(PERIOD_SECONDS * uniform(0.9, 1.1))  # noqa: S311 - likewise
+        await asyncio.sleep(PERIOD_SECONDS * uniform(0.9, 1.1))  # noqa: S311 - for the same reason

@@ -1,4 +1,4 @@
-"""Sign-ins that failed, on record: in words of ours alone, since strangers can cause them."""
+"""Audit events of sign-ins that failed. They contain only our own words, because a stranger can cause a failure."""
 
 from nextarget.errors import DatabaseUnavailable, ProblemError
 from nextarget.model import AuditEvent, Millis
@@ -8,7 +8,7 @@ from nextarget.telemetry import request_id
 
 
 def refusal(error: ProblemError, now: Millis, *, login_id: str | None = None) -> AuditEvent:
-    """The event of a sign-in that failed, which `show-user` tells where a user is known."""
+    """The audit event of a sign-in that failed. If the user is known, `show-user` shows it."""
     return AuditEvent(
         now,
         "login_failed",
@@ -20,7 +20,7 @@ def refusal(error: ProblemError, now: Millis, *, login_id: str | None = None) ->
 
 
 async def record_refusal(database: Database, error: ProblemError, now: Millis, *, login_id: str | None = None) -> None:
-    """Put it on record, if the database can be written to: one that fails tells of that by itself."""
+    """Write the audit event. If the database is unavailable, do nothing: that failure has its own log line."""
     try:
         await database.write(audit.record, refusal(error, now, login_id=login_id))
     except DatabaseUnavailable:

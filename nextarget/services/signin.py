@@ -1,6 +1,7 @@
 """Signing in: begin a login, and finish it when the person comes back from the provider.
 
-Beginning writes nothing, and neither does failing, but for a line on record: only success uses a state up.
+To begin a login writes nothing to the database. A login that fails writes only an audit event. Only a login that
+succeeds uses its state up.
 """
 
 import asyncio
@@ -61,16 +62,18 @@ from nextarget.tokens.login import (
 )
 from nextarget.tokens.login import login_id as id_of
 
-_OVERTAKING_SECONDS = (0.1, 0.3, 0.6)
+_OTHER_NODE_PAUSES = (0.1, 0.3, 0.6)
+"""Pauses before reading again whether another node has finished the same login."""
 CODE_SECONDS = 60
-"""How long an authorization code of ours lives; RFC 6749, 4.1.2, allows ten minutes at most."""
+"""How long our authorization code is valid. RFC 6749, 4.1.2 recommends at most ten minutes."""
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class BegunLogin:
-    """A login that has begun. `cookie` is the value that its browser must bring back, when it is bound to one."""
+    """A login that has begun. `cookie` is the value that the browser must send with the callback; None if the login is
+    not bound to a browser. `expires_in` is in seconds."""
 
     auth_url: str = field(repr=False)
     state: str = field(repr=False)
@@ -80,7 +83,7 @@ class BegunLogin:
 
 @dataclass(frozen=True, slots=True)
 class AppAnswer:
-    """The end of a login that an app began: what goes to its redirect, a code or the error."""
+    """The end of a login that an app began. `outcome` is the code or the error, which goes to the app's redirect."""
 
     app: AppRequest
     outcome: str | ProblemError = field(repr=False)
@@ -88,9 +91,9 @@ class AppAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FinishedAlready:
-    """A callback that came again after its login had succeeded, in the browser that began it.
+    """The browser that began a login repeated the callback after the login had succeeded.
 
-    `app` is what the app asked for, None where none did; `reason` is for the log.
+    `app` is the request of the app, or None if no app began the login. `reason` is for the log.
     """
 
     app: AppRequest | None
@@ -99,7 +102,7 @@ class FinishedAlready:
 
 @dataclass(frozen=True, slots=True)
 class CallbackAnswer:
-    """What the provider sent the browser back with (RFC 6749, 4.1.2; RFC 9207): a code, or an error."""
+    """The parameters of a callback from the provider (RFC 6749, 4.1.2; RFC 9207): a code or an error."""
 
     state: str = field(repr=False)
     code: str | None = field(repr=False)
@@ -108,11 +111,12 @@ class CallbackAnswer:
     issuer: str | None
     error_reason: str | None = None
     error_code: str | None = None
-    """Further words about `error`, of a provider that has them."""
+    """`error_reason` and `error_code` give details of `error`. Facebook sends them."""
 
 
 class _AlreadyUsed(Exception):
-    """A login with this state has succeeded already: at `used_at`, or, where that is None, at this very moment."""
+    """A login with this state has already succeeded, at `used_at`. None means that another request succeeded while this
+    one was in progress."""
 
     def __init__(self, used_at: Millis | None = None) -> None:
         super().__init__()
@@ -120,8 +124,11 @@ class _AlreadyUsed(Exception):
 
 
 class SignIn:
-    """Logins of every configured provider and app. `clock` gives UTC milliseconds; `json_flow` is whether a login may
-    do without a browser that is bound to it."""
+    """The service for logins, with all configured providers and apps.
+
+    `clock` returns UTC milliseconds. `json_flow` is whether LoginMode.JSON is allowed: such a login is not bound to a
+    browser.
+    """
 
     def __init__(
         self,
@@ -141,19 +148,20 @@ class SignIn:
         self._clients = clients
         self._clock = clock
         self._json_flow = json_flow
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def configured(self) -> tuple[Provider, ...]:
-        """The providers that people can choose from."""
+        """The configured providers, from which a person can choose."""
         return tuple(self._providers)
 
     def answering(self, name: Provider) -> bool:
-        """Whether a provider is configured, and not being spared because it kept failing."""
+        """Whether a provider is configured, and its circuit breaker lets requests through."""
         return name in self._providers and self._providers[name].http.answering
 
     def asks_person(self, name: Provider) -> bool:
-        """Whether the provider can be told to ask the person even when it knows them. Raises ProviderNotConfigured."""
+        """Whether the provider can be told to show its page even to a person who is signed in there. Raises
+        ProviderNotConfigured."""
         return self._provider(name).asks_person
 
     def begin(
@@ -166,8 +174,11 @@ class SignIn:
         ask_person: bool = False,
         wishes: Wishes = NO_WISHES,
     ) -> BegunLogin:
-        """Begin a login, for an app if it asks. With `ask_person`, a provider that can always asks the person, whatever
-        the app `wishes`. `client` is whose login it is when no app asks; the first app's without.
+        """Begin a login. `app` is the request of an app to `/auth/authorize`, if there is one.
+
+        `ask_person` tells the provider to show its page to the person in any case, if the provider can do that
+        (`asks_person`); the app's `wishes` do not change it. `client` is the app of a login without `app`; None means
+        the first app.
 
         Raises ProviderNotConfigured or JsonFlowOff.
         """
@@ -185,16 +196,18 @@ class SignIn:
     async def finish(
         self, name: Provider, answer: CallbackAnswer, *, cookie: str | None, absence: str = "cookie missing"
     ) -> TokenPair | AppAnswer | FinishedAlready:
-        """Finish a login with what the provider sent back: recognise it, learn who it is, let them in.
+        """Finish a login: open the state, ask the provider who signed in, and begin a session or make a code.
 
-        Only success uses the login up, and what comes after it changes nothing. Where an app began, it is also told the
-        error. Raises InvalidState, without a word to the app, when the login is not this browser's, or is bound to
-        none and has succeeded already; `absence` is why there is no cookie, for the log. Raises RedirectRefused when
-        the app, or its redirect, was taken out of the settings since the login began.
+        Only success uses the state up; a later callback with the same state changes nothing. If an app began the login,
+        its errors go to the app too, as an AppAnswer. Two errors do not:
+
+        - InvalidState: another browser began the login; or the login is not bound to a browser, and has succeeded
+          already. `absence` says for the log why there is no cookie.
+        - RedirectRefused: the app or its redirect was removed from the settings after the login began.
         """
         provider = self._provider(name)
         opened = self._recognise(name, answer.state, cookie, absence)
-        async with self._turn_of(opened.login):
+        async with self._lock_of(opened.login):
             try:
                 return await self._finish(provider, opened, answer)
             except _AlreadyUsed as used:
@@ -208,7 +221,7 @@ class SignIn:
         return self._providers[name]
 
     def _recognise(self, name: Provider, state: str, cookie: str | None, absence: str) -> OpenedState:
-        """The login that a state names, in the browser that began it.
+        """Open the state, and check that this browser began the login.
 
         Raises InvalidState, JsonFlowOff or RedirectRefused.
         """
@@ -235,7 +248,7 @@ class SignIn:
         return open_state(self._keyring, state, name, self._clients.ids - {self._clients.first.id})
 
     def client_of(self, name: Provider, state: str, cookie: str | None) -> Client | None:
-        """The app that began the login of a callback, as far as state and cookie tell."""
+        """The app that began the login of a callback; None if state and cookie do not name one."""
         opened = self._opened(state, name)
         if opened is None or cookie is None or opened.login.mode is LoginMode.JSON:
             return None
@@ -252,9 +265,10 @@ class SignIn:
                 return f"state of another provider: {other}"
         return "state unknown: not made here, or its secret is not listed"
 
-    def _turn_of(self, login: Login) -> asyncio.Lock:
-        """Callbacks of one login have their turns: the later ones see what became of the first."""
-        return self._turns.setdefault(login.id, asyncio.Lock())
+    def _lock_of(self, login: Login) -> asyncio.Lock:
+        """A lock for the callbacks of one login in this process. A second callback waits until the first has ended, and
+        then sees whether the login succeeded."""
+        return self._locks.setdefault(login.id, asyncio.Lock())
 
     async def _finish(
         self, provider: IdentityProvider, opened: OpenedState, answer: CallbackAnswer
@@ -265,7 +279,7 @@ class SignIn:
             identity = await self._identify(provider, opened, answer)
             finished = await self._let_in(login, identity)
         except ProblemError as error:
-            await self._check_not_overtaken(login, error)
+            await self._check_not_finished_elsewhere(login, error)
             metrics.count_login(login.provider, error)
             await self._record_failure(login, error)
             if login.app is not None:
@@ -275,26 +289,28 @@ class SignIn:
         return finished
 
     async def _check_unused(self, login: Login) -> None:
-        """Raises _AlreadyUsed or, only then, LoginExpired."""
+        """Raises _AlreadyUsed if the state was used, also if it has expired since. Raises LoginExpired if the state was
+        not used and has expired."""
         used_at = await self._database.read(logins.used_at, login.state_digest)
         if used_at is not None:
             raise _AlreadyUsed(used_at)
         if login.expires_at <= self._clock():
             raise LoginExpired(note=f"state expired at {iso_time(login.expires_at)}")
 
-    async def _check_not_overtaken(self, login: Login, error: ProblemError) -> None:
-        """Raises _AlreadyUsed when the login has failed here since another node finished it.
+    async def _check_not_finished_elsewhere(self, login: Login, error: ProblemError) -> None:
+        """Raises _AlreadyUsed if this callback failed because another node has finished the same login.
 
-        A provider takes a code once. Where it refused, the other node may be about to commit: it is looked for a while.
+        A provider accepts its code only once. If it refused the code here, the other node may not have committed yet,
+        so this method reads a few more times, with pauses between the reads.
         """
         if isinstance(error, DatabaseUnavailable):
-            return  # to ask again would keep the person waiting as long again
-        for pause in (0.0, *(_OVERTAKING_SECONDS if isinstance(error, ProviderRefused) else ())):
+            return  # another read would make the person wait for one more timeout
+        for pause in (0.0, *(_OTHER_NODE_PAUSES if isinstance(error, ProviderRefused) else ())):
             await asyncio.sleep(pause)
             try:
                 used_at = await self._database.read(logins.used_at, login.state_digest)
             except NexTargetError:
-                return  # nobody knows: the failure is told as it is
+                return  # unknown, so the caller reports the failure as it is
             if used_at is not None:
                 raise _AlreadyUsed(used_at)
 
@@ -306,7 +322,7 @@ class SignIn:
         return await provider.identify(answer.code, login_secrets(opened.key, opened.state), self._clock())
 
     async def _let_in(self, login: Login, identity: Identity) -> TokenPair | AppAnswer:
-        """One transaction, one commit: the state is used up with what it leads to."""
+        """Use the state up, and make the session or the code. Both happen in one transaction with one commit."""
         now = self._clock()
         if login.app is None:
             user, session = await self._database.write(self._open_session, login, identity, now=now)
@@ -335,7 +351,7 @@ class SignIn:
 
     @staticmethod
     def _grant_code(db: Connection, login: Login, identity: Identity, code: AuthorizationCode, *, now: Millis) -> User:
-        """A code for the app: bound, in the login's row, to client, redirect, challenge and user."""
+        """Store a code for the app. The row of the login binds it to client, redirect, challenge and user."""
         user = accounts.let_in(db, identity, begun_at=login.begun_at, now=now)
         if not logins.use(db, login, user_id=user.id, code=code, now=now):
             raise _AlreadyUsed
@@ -344,9 +360,10 @@ class SignIn:
         return user
 
     async def _record_failure(self, login: Login, error: ProblemError) -> None:
-        """In the log with all that is known; on record with words of ours alone, since strangers can cause it."""
+        """Write the failure to the log with all details, and to the audit record without words from outside, because
+        strangers can cause failures."""
         if isinstance(error, DatabaseUnavailable):
-            return  # the database tells by itself, once for all who meet it
+            return  # an outage of the database has its own log line, one for all requests
         facts = {"user_id": error.user_id} if error.user_id else {}
         if login.app is not None:
             facts["client_id"] = login.app.client_id
@@ -361,7 +378,7 @@ def _log_success(login: Login, user: User, **facts: str) -> None:
 
 
 def _provider_error(provider: IdentityProvider, answer: CallbackAnswer) -> ProblemError:
-    """The error that a provider sent back with the person (RFC 6749, 4.1.2.1). Its own words are for the log."""
+    """Our error for the error in a callback (RFC 6749, 4.1.2.1). The provider's own words go only to the log."""
     more = (answer.error_reason, answer.error_code)
     note = oauth_note(answer.error, answer.error_description, *more, known=provider.error_words)
     for word in (answer.error_reason, answer.error_code, answer.error):

@@ -1,4 +1,4 @@
-"""Reads the environment and `.env`; nothing else does. All problems are reported together, each with its remedy.
+"""Reads the environment and `.env`; no other package does. All problems are reported together, with their remedies.
 
 Services and the packages below them get plain arguments from `runtime`; a provider gets the settings that it declares.
 """

@@ -1,6 +1,6 @@
-"""The apps: the first one comes from the `APP_*` settings, further ones from the TOML file that APPS_FILE names.
+"""The apps. The first one comes from the `APP_*` settings, further ones from the TOML file that APPS_FILE names.
 
-The same types check a setting and the key of the file that means the same.
+A key of the file and the setting with the same meaning have the same validator.
 """
 
 import difflib
@@ -36,7 +36,7 @@ _SHOWN_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
 
 class _Table(BaseModel):
-    """One `[[app]]` of the file."""
+    """One `[[app]]` table of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
 
@@ -51,7 +51,7 @@ class _Table(BaseModel):
 
 
 def first_app(settings: Settings, logo: LogoFile | str | None) -> Client:
-    """The app of the `APP_*` settings; `logo` is what APP_LOGO names."""
+    """The app of the `APP_*` settings, with the logo that APP_LOGO names."""
     return Client(
         settings.app_client_id,
         settings.app_redirect_uris,
@@ -73,9 +73,9 @@ def further_client_ids(settings: TokenSettings) -> frozenset[str]:
 
 
 def read_apps(path: Path, *, first_client_id: str, production: bool) -> tuple[list[Client], list[SettingProblem]]:
-    """The apps of a file, and everything that is wrong with it, each problem with its app and line.
+    """The apps of a file, and all problems of the file. A problem names its app and its line.
 
-    `first_client_id` is the id of the first app; `production` is whether the rules of production hold.
+    `first_client_id` is the id of the first app. `production` is whether the stricter rules of production apply.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
@@ -109,13 +109,15 @@ def read_apps(path: Path, *, first_client_id: str, production: bool) -> tuple[li
 def _client_of(
     table: Mapping[str, object], folder: Path, *, production: bool
 ) -> tuple[Client | None, list[tuple[str, Problem]]]:
-    """The app of a table, or None when a key is wrong; and every problem, with its key."""
+    """The app of a table, or None if a key is wrong; and all problems with their keys."""
     problems: list[tuple[str, Problem]] = []
     app = logo = None
     try:
         app = _Table.model_validate(table)
     except ValidationError as error:
-        problems += dict.fromkeys((str(each["loc"][0]), _told(each)) for each in error.errors(include_url=False))
+        problems += dict.fromkeys(
+            (str(each["loc"][0]), _in_our_words(each)) for each in error.errors(include_url=False)
+        )
     if isinstance(written := table.get("logo"), str):
         try:
             logo = load_logo(written, folder)
@@ -135,8 +137,8 @@ def _client_of(
     return Client(app.client_id, app.redirect_uris, app.name, logo, links, *of_platforms), problems
 
 
-def _told(error: ErrorDetails) -> Problem:
-    """What pydantic found wrong with a key, in our words."""
+def _in_our_words(error: ErrorDetails) -> Problem:
+    """Pydantic's error about a key, in our words."""
     match error["type"]:
         case "missing":
             return "is missing.", 'Write client_id = "…".'
@@ -179,15 +181,15 @@ def _problem(problem: str, remedy: str) -> SettingProblem:
 
 
 class _Lines:
-    """Where in a file an app, or a key of it, is written: tomllib does not tell."""
+    """Finds the line of an app, or of a key of an app, because tomllib gives no line numbers."""
 
     def __init__(self, text: str, apps: int) -> None:
         self._lines = text.split("\n")
         starts = [number for number, line in enumerate(self._lines) if _TABLE.match(line)]
-        self._starts = starts if len(starts) == apps else []  # apps that are written inline have no lines that we find
+        self._starts = starts if len(starts) == apps else []  # if apps are written inline, we find no lines
 
     def place(self, number: int, key: str, table: Mapping[str, object]) -> str:
-        """An app by its line and id, such as "line 3, app 'shop'"; by its number where they are not known."""
+        """The line and the id of an app, such as "line 3, app 'shop'". Without a usable id, the app's number."""
         client_id = table.get("client_id")
         readable = isinstance(client_id, str) and _SHOWN_ID.fullmatch(client_id)
         app = f"app {client_id!r}" if readable else f"app number {number + 1}"

@@ -1,6 +1,6 @@
-"""Every setting there is, by its name in the environment: the server's own, and those of every registered provider.
+"""All settings, by their name in the environment: of the server, and of every registered provider.
 
-The registry hands up the classes in which providers declare theirs: this room imports no provider by name.
+The registry gives us the settings class of a provider. So this package does not import a provider by name.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,12 +17,13 @@ from nextarget.settings.provider_settings import ProviderSettings, words_of
 from nextarget.settings.validators import ENDPOINT
 
 _HOLD_PASSWORDS = frozenset({"DATABASE_URL", "RATE_LIMIT_STORAGE_URL", "HTTPS_PROXY"})
-"""Readable from a file, as secrets are, since they may hold a password: `DATABASE_URL_FILE=/run/secrets/database`."""
+"""Settings that may contain a password. Like secrets, they can come from a file:
+`DATABASE_URL_FILE=/run/secrets/database`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: its name in the environment, its field, and the provider that declares it, if one does."""
+    """One setting: its name in the environment, its field, and its provider; None for a setting of the server."""
 
     name: str
     field_name: str
@@ -31,47 +32,48 @@ class Setting:
 
     @property
     def required(self) -> bool:
-        """Whether the server cannot do without it. A provider can be off."""
+        """Whether the server cannot start without it. A provider's setting is not required, as the provider can be
+        off."""
         return self.provider is None and self.field.is_required()
 
     @property
     def default(self) -> object:
-        """The value when nothing is set; None when there is none."""
+        """The default value; None if there is no default."""
         return None if self.field.is_required() else self.field.default
 
     @property
     def description(self) -> str:
-        """A sentence of Markdown."""
+        """The description, in Markdown."""
         return self.field.description or ""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words that it takes, when it takes no other text."""
+        """The accepted words, if the setting accepts only certain words; else empty."""
         return words_of(self.field)
 
     @property
     def secret(self) -> bool:
-        """Whether it is shown masked: its type says so."""
+        """Whether its type is a secret. A secret is shown masked."""
         return Secret in _types_in(self.field)
 
     @property
     def endpoint(self) -> bool:
-        """Whether it is the URL of a provider's endpoint, or of ours that a provider knows."""
+        """Whether it is the URL of a provider's endpoint, or a URL of this server that the provider uses."""
         return ENDPOINT in _types_in(self.field)
 
     @property
     def may_be_file(self) -> bool:
-        """Whether `NAME_FILE` may name a file that holds it."""
+        """Whether `NAME_FILE` may name a file with the value."""
         return self.secret or self.name in _HOLD_PASSWORDS
 
 
 def every_setting() -> Mapping[str, Setting]:
-    """In the order in which documents list them. It follows the registry, whatever is registered later."""
+    """All settings by name, in the order of the documents. Providers that are registered later are included."""
     return _listed(tuple(PROVIDERS.values()))
 
 
 def file_settings() -> frozenset[str]:
-    """Settings that may come from a file, which `NAME_FILE` names."""
+    """The settings that may come from a file, which `NAME_FILE` names."""
     return frozenset(name for name, setting in every_setting().items() if setting.may_be_file)
 
 
@@ -87,16 +89,16 @@ def name_of(provider: Provider, field_name: str) -> str:
 
 
 def credentials_of(provider: Provider) -> tuple[str, ...]:
-    """A provider is on when all of these are set, off when none is."""
+    """The settings that turn a provider on. The provider is on if all of them are set, and off if none is."""
     return tuple(name_of(provider, field_name) for field_name in settings_of(provider).credentials())
 
 
 @cache
 def _listed(registered: tuple[Registered, ...]) -> Mapping[str, Setting]:
-    return {setting.name: setting for setting in _each(registered)}
+    return {setting.name: setting for setting in _in_order(registered)}
 
 
-def _each(registered: tuple[Registered, ...]) -> Iterator[Setting]:
+def _in_order(registered: tuple[Registered, ...]) -> Iterator[Setting]:
     for field_name, field in Settings.model_fields.items():
         if field_name != "providers":
             yield Setting(field_name.upper(), field_name, field)
@@ -107,7 +109,7 @@ def _each(registered: tuple[Registered, ...]) -> Iterator[Setting]:
 
 
 def _types_in(field: FieldInfo) -> list[object]:
-    """Every type and mark that a field's annotation holds, at whatever depth."""
+    """All types and marks in a field's annotation, at any depth."""
     found: list[object] = [field.annotation, *field.metadata]
     for kind in found:
         found += (*get_args(kind), *getattr(kind, "__metadata__", ()))

@@ -1,4 +1,4 @@
-"""What is wrong with settings together, though each is right by itself; and what is right, and still surprises."""
+"""Checks of settings against one another: contradictions are errors, doubts are warnings."""
 
 from collections.abc import Collection, Iterator
 from urllib.parse import urlsplit
@@ -17,23 +17,27 @@ _SENT = frozenset(
         *("nonce", "code_challenge", "code_challenge_method"),
     }
 )
-"""What a browser brings to every provider, so that the endpoint's own query must not have it."""
+"""Parameters of the authorization request to any provider. The endpoint's own query must not contain them."""
 
 
 def contradictions(text: Text, unread: Collection[str] = ()) -> Iterator[SettingProblem]:
-    """Of settings as they were found, since others of them may not be understood; `text` is of a setting's name.
-    `unread` are set, in files that cannot be read, which is told of by itself."""
+    """Problems of settings that do not fit together.
+
+    It works on the texts of the settings, because another setting may be wrong, and then there are no checked values.
+    `text` returns the text of a setting by its name. `unread` are the settings whose files cannot be read; they have a
+    problem of their own, and do not count as missing.
+    """
     for provider in PROVIDERS:
         yield from _half_configured(provider, text, unread)
-        yield from _elsewhere(provider, text)
+        yield from _wrong_redirect(provider, text)
         yield from _sent_twice(provider, text)
-        yield from settings_of(provider).contradictions(_own(provider, text))
+        yield from settings_of(provider).contradictions(_texts_of(provider, text))
     if (text("ENVIRONMENT") or "").lower() == Environment.PRODUCTION:
-        yield from _too_open(text)
+        yield from _forbidden_in_production(text)
 
 
 def doubts(settings: Settings) -> Iterator[str]:
-    """A sentence about each thing that an operator may not have meant."""
+    """A sentence about every setting that is valid, but that the operator may not have intended."""
     for name, networks, consequence in (
         ("TRUSTED_PROXIES", settings.trusted_proxies, "whoever asks can pass for any address, past every rate limit"),
         ("METRICS_ALLOW", settings.metrics_allow, "everybody may read /metrics"),
@@ -49,8 +53,8 @@ def doubts(settings: Settings) -> Iterator[str]:
         yield "No provider is on: nobody can sign in. `nextarget serve --sandbox` needs none."
 
 
-def _own(provider: Provider, text: Text) -> Text:
-    """The texts of a provider's settings, by their field."""
+def _texts_of(provider: Provider, text: Text) -> Text:
+    """A function that returns the text of a provider's setting by its field name."""
     return lambda field_name: text(name_of(provider, field_name))
 
 
@@ -64,17 +68,17 @@ def _half_configured(provider: Provider, text: Text, unread: Collection[str]) ->
         )  # fmt: skip
 
 
-def _elsewhere(provider: Provider, text: Text) -> Iterator[SettingProblem]:
-    """A provider sends people back to this server, and by the name under which they came: browsers keep the login's
-    cookie for one host, whatever its port (RFC 6265, 8.5), and do not bring a Secure one to plain http."""
-    ours = _place(text("PUBLIC_URL") or Settings.model_fields["public_url"].default)
+def _wrong_redirect(provider: Provider, text: Text) -> Iterator[SettingProblem]:
+    """A provider has to send the browser back to this server, on the host where the login began. A browser sends the
+    cookie of the login only to the same host, on any port (RFC 6265, 8.5). It sends a Secure cookie only over https."""
+    ours = _scheme_and_host(text("PUBLIC_URL") or Settings.model_fields["public_url"].default)
     name, path = name_of(provider, "redirect_uri"), f"/auth/{provider}/callback"
     redirect_uri = text(name)
-    theirs = _place(redirect_uri or "")
+    theirs = _scheme_and_host(redirect_uri or "")
     if redirect_uri and not redirect_uri.endswith(path):
         yield SettingProblem(name, "does not lead to this server.", f"Write PUBLIC_URL followed by {path}.")
     elif ours is None or theirs is None:
-        return  # a problem of that setting alone
+        return  # one of the two is not a URL, which is reported as a problem of that setting
     elif ours[1] != theirs[1]:
         yield SettingProblem(
             name,
@@ -89,8 +93,8 @@ def _elsewhere(provider: Provider, text: Text) -> Iterator[SettingProblem]:
         )
 
 
-def _place(url: str) -> tuple[str, str] | None:
-    """Scheme and host; None for what is no URL."""
+def _scheme_and_host(url: str) -> tuple[str, str] | None:
+    """Scheme and host of a URL; None for any other text."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -99,16 +103,16 @@ def _place(url: str) -> tuple[str, str] | None:
 
 
 def _sent_twice(provider: Provider, text: Text) -> Iterator[SettingProblem]:
-    """A parameter must not come twice (RFC 6749, 3.1)."""
+    """A request must not contain a parameter twice (RFC 6749, 3.1)."""
     name = name_of(provider, "authorization_endpoint")
-    sent = _SENT | settings_of(provider).sends(_own(provider, text))
+    sent = _SENT | settings_of(provider).sends(_texts_of(provider, text))
     if twice := sorted(parameters_in(text(name)) & sent):
         problem = f"has {', '.join(map(repr, twice))} in its query, which the server sends itself."
         yield SettingProblem(name, problem, "Leave that out; the rest of the query is kept.")
 
 
-def _too_open(text: Text) -> Iterator[SettingProblem]:
-    """What production forbids."""
+def _forbidden_in_production(text: Text) -> Iterator[SettingProblem]:
+    """Settings that are forbidden in production."""
     redirect_uris_of_ours = (name_of(provider, "redirect_uri") for provider in PROVIDERS)
     for name in ("PUBLIC_URL", *redirect_uris_of_ours, "APP_PRIVACY_URL", "APP_TERMS_URL"):
         url = text(name) or ("" if name != "PUBLIC_URL" else Settings.model_fields["public_url"].default)

@@ -1,4 +1,4 @@
-"""Every setting of the server itself, typed, with its default; those of a provider are beside the provider."""
+"""The settings of the server, with types and defaults. The settings of a provider are in `providers/settings`."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -35,8 +35,8 @@ class Environment(StrEnum):
 
 
 class Settings(Fields):
-    """Every setting, typed. Field names are the variables' names in lower case; docs/reference/settings.md has
-    the descriptions."""
+    """All settings, with types. A field has the name of its environment variable in lower case. The descriptions are
+    published in docs/reference/settings.md."""
 
     environment: Environment = Field(Environment.DEVELOPMENT, description="`production` demands https everywhere.")
     public_url: Origin = Field(
@@ -94,7 +94,7 @@ class Settings(Fields):
     providers: Mapping[Provider, ProviderSettings] = Field(
         {}, description="The providers that are on, in the order in which people see them."
     )
-    """No setting by itself: made of every provider's own, which `catalogue.py` lists in this place."""
+    """Not a setting. It contains the settings of all providers, which `catalogue.py` lists at this place."""
 
     https_proxy: ProxyUrl | None = Field(
         None,
@@ -155,11 +155,11 @@ class Settings(Fields):
 
     @property
     def clients(self) -> tuple[Client, ...]:
-        """Every app, the first one first: the app of `APP_CLIENT_ID`, and those of `APPS_FILE`, with their logos."""
+        """All apps with their logos: first the app of `APP_CLIENT_ID`, then the apps of `APPS_FILE`."""
         return self._clients
 
     def with_clients(self, clients: tuple[Client, ...]) -> "Settings":
-        """The same settings with these apps, which were read from files."""
+        """A copy of the settings with these apps, which `sources` has read."""
         settings = self.model_copy()
         settings._clients = clients
         return settings

@@ -1,4 +1,4 @@
-"""Logos of apps: a picture on this machine, read and checked once, or the address of one elsewhere."""
+"""Logos of apps: a picture file on this machine, which is read and checked once, or the URL of a picture elsewhere."""
 
 import hashlib
 import stat
@@ -12,21 +12,21 @@ from nextarget.settings.validators import check_url
 
 MAX_LOGO_BYTES = 256 * 1024
 _SVG_ROOT = "http://www.w3.org/2000/svg svg"
-"""Browsers draw an `svg` element of this namespace alone (SVG 2, 5.1)."""
+"""Browsers draw an `svg` element only if it has this namespace (SVG 2, 5.1)."""
 
 
 def load_logo(written: str, directory: Path) -> LogoFile | str:
-    """The logo that a setting names: an https URL as it is, or a file below `directory` with its content.
+    """The logo that a setting names: an https URL, or the content of a file. A relative path starts at `directory`.
 
-    Raises ValueError: what is wrong, a full stop, what to do.
+    Raises ValueError with a text that says what is wrong, and after the first full stop what to do.
     """
     if "://" in written:
-        return _elsewhere(written)
+        return _checked_url(written)
     content = _read(written, directory)
     return LogoFile(content, _media_type(content), hashlib.sha256(content).hexdigest()[:32])
 
 
-def _elsewhere(url: str) -> str:
+def _checked_url(url: str) -> str:
     parts = urlsplit(check_url(url))
     if parts.scheme != "https":
         raise ValueError("is not https. Write an https:// URL, or the path of a PNG, SVG or WebP file.")
@@ -52,7 +52,7 @@ def _read(written: str, directory: Path) -> bytes:
 
 
 def _media_type(content: bytes) -> str:
-    """By the content, whatever the file is called."""
+    """The media type, which depends on the content and not on the name of the file."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
@@ -63,7 +63,7 @@ def _media_type(content: bytes) -> str:
 
 
 def _is_svg(content: bytes) -> bool:
-    """Whether the content is well-formed XML whose root is an `svg` of the right namespace."""
+    """Whether the content is well-formed XML, and its root is an `svg` element in the namespace of SVG."""
     elements: list[str] = []
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler = lambda name, _attributes: elements.append(name)

@@ -1,4 +1,7 @@
-"""What a provider declares of its settings: fields, what it sends, what must fit together, what may be shown."""
+"""The base class for the settings of a provider.
+
+A provider declares its fields, the parameters that it sends, its checks, and the parts of its URLs that may be shown.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
@@ -10,11 +13,11 @@ from pydantic.fields import FieldInfo
 from nextarget.errors import SettingProblem
 
 Text = Callable[[str], str | None]
-"""The text of a setting as it was found, by the name of its field; None when it is not set."""
+"""Returns the text of a setting, not yet checked, by the name of its field; None if the setting is not set."""
 
 
 class Fields(BaseModel):
-    """Settings as typed fields. A word out of a list may be written in any case."""
+    """Settings as typed fields. A field that accepts only certain words accepts them in any case."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, regex_engine="python-re")
 
@@ -27,41 +30,41 @@ class Fields(BaseModel):
         return value
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
-        """None: any URL may hold a password. `check-config` shows what may be shown."""
+        """Show no values, because any URL may contain a password. `check-config` shows the settings safely."""
         yield from ()
 
 
 class ProviderSettings(Fields):
     """The settings of one provider. The field `client_id` of `google` is the setting GOOGLE_CLIENT_ID.
 
-    Fields without a default are the provider's credentials: the provider is on when all of them are set, off when none
-    is. `redirect_uri` is one of them, and there is an `authorization_endpoint`: the checks that every provider needs
-    (`crosschecks.py`) go by these two names.
+    The fields without a default are the provider's credentials: the provider is on if all of them are set, and off if
+    none is. A provider must have the fields `redirect_uri`, without a default, and `authorization_endpoint`, because
+    the checks for all providers (`crosschecks.py`) use these names.
     """
 
     remedies: ClassVar[Mapping[str, str]] = {}
-    """What to write, by field, where the type of the field alone does not say it."""
+    """Remedies for wrong values, by field, for fields whose type alone does not give a good remedy."""
     shown_query: ClassVar[frozenset[str]] = frozenset()
-    """Parameters in the query of `authorization_endpoint` that `check-config` may show."""
+    """The parameters in the query of `authorization_endpoint` that `check-config` may show."""
 
     @classmethod
     def sends(cls, text: Text) -> frozenset[str]:
-        """Parameters that this provider's authorization request has beside those of OpenID Connect and PKCE."""
+        """Parameters of this provider's authorization request, apart from the parameters of OpenID Connect and PKCE."""
         return frozenset()
 
     @classmethod
     def contradictions(cls, text: Text) -> Iterator[SettingProblem]:
-        """What is wrong with settings of this provider together, though each is right by itself."""
+        """Problems of this provider's settings that do not fit together, although every one is valid by itself."""
         yield from ()
 
     @classmethod
     def credentials(cls) -> tuple[str, ...]:
-        """The fields that turn the provider on."""
+        """The fields that turn the provider on: all fields without a default."""
         return tuple(name for name, field in cls.model_fields.items() if field.is_required())
 
 
 def words_of(field: FieldInfo) -> tuple[str, ...]:
-    """The words that a setting takes, when it takes no other text: those of its type."""
+    """The words that the type of a setting accepts; empty if it accepts other texts too."""
     words: list[str] = []
     kinds: list[object] = [field.annotation]
     while kinds:

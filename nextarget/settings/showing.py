@@ -76,11 +76,12 @@ _HARMLESS = {
     "PUBLIC_URL": _PUBLIC,
 }
 _OTHERS = _Harmless(_WEB, text=True)
-"""Settings that should hold no URL, and those that somebody forgot to list here."""
+"""The rule for settings that should contain no URL, and for URL settings that somebody forgot to list above."""
 
 
 def shown(name: str, text: str) -> str:
-    """A setting's text: a secret masked, but for its length in characters, and of URLs what is harmless."""
+    """A setting's text as it may be shown: a secret masked, with its length in characters, and a URL with its harmless
+    parts only."""
     setting = every_setting().get(name)
     if setting is not None and setting.secret:
         return f"{HIDDEN} ({len(text)} characters)"
@@ -102,7 +103,8 @@ def url_settings() -> frozenset[str]:
 
 
 def _harmless(name: str, setting: Setting | None) -> _Harmless:
-    """Browsers see the endpoints of a provider, and of a query what the provider declares to be harmless."""
+    """What may be shown of a setting. The endpoints of a provider are public, except their query: of a query, only the
+    parameters that the provider declares to be harmless are shown."""
     if setting is None or setting.provider is None or not setting.endpoint:
         return _HARMLESS.get(name, _OTHERS)
     if setting.field_name != "authorization_endpoint":

@@ -1,4 +1,7 @@
-"""What the text of one setting may be. Each check raises ValueError: what is wrong, a full stop, what to do."""
+"""Validators for the text of one setting.
+
+They raise ValueError with a text that says what is wrong, and after the first full stop what to do.
+"""
 
 import ipaddress
 import re
@@ -16,10 +19,10 @@ Problem = tuple[str, str]
 """What is wrong, and what to do."""
 
 MAX_APP_NAME = 60
-"""Characters."""
+"""In characters."""
 
 MIN_SECRET_BYTES = 32
-"""An HS256 key is at least as long as its digest (RFC 7518, 3.2)."""
+"""An HS256 key must be at least as long as the digest (RFC 7518, 3.2)."""
 
 MAKE_SECRET = 'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
 _PLACEHOLDER = re.compile(r"change.?(me|this)|placeholder|your[-_ ]|replace.?(me|this)|<.*>", re.I)
@@ -34,10 +37,11 @@ _REDIS = re.compile(
     r"(?:\?(?P<options>[^#]*))?"
 )
 _APP_ORIGIN = re.compile(r"(?:capacitor|ionic|tauri)://[a-z0-9]+(?:[.-][a-z0-9]+)*")
-"""The origin of pages that an app carries within itself (Capacitor, Ionic, Tauri); its host is `localhost`, unless the
-app chose another."""
+"""The origin of pages that are part of an app (Capacitor, Ionic, Tauri). The host is `localhost` unless the app sets
+another one."""
 _REDISS_OPTIONS = {"ssl_cert_reqs": "none|optional|required", "ssl_ca_certs": r"[\x20-\x7e]+"}
-"""What may follow the question mark, where there is TLS: redis-py knows more, and fails with what it does not know."""
+"""The options that may follow the question mark of a `rediss` URL, with patterns of their values. redis-py has more
+options; with an unknown option it fails."""
 _ONE_HOST = re.compile(r"[^*,]+")
 
 
@@ -84,7 +88,7 @@ def _endpoint(text: str) -> str:
 
 
 def _app_link(text: str) -> str:
-    """Where a person can go from a page of ours. Towards loopback it may be plain http, which production refuses."""
+    """A link on our pages. It may be plain http only to loopback; in production it has to be https."""
     url, _, fragment = text.partition("#")
     if not re.fullmatch(r"[\x21\x22\x24-\x7e]*", fragment):
         raise ValueError("has a fragment with white space, a second # or non-ASCII text. Write those as %XX.")
@@ -103,13 +107,13 @@ def _app_name(text: str) -> str:
 
 
 def in_two(error: Exception) -> Problem:
-    """What is wrong, and what to do, out of an error of ours that says both."""
+    """Split the text of a ValueError from a validator: what is wrong, and what to do."""
     problem, _, remedy = str(error).partition(". ")
     return f"{problem}.", remedy
 
 
 def refused_redirects(redirect_uris: Iterable[str]) -> Problem | None:
-    """What is wrong with an app's redirects in production, if anything is."""
+    """The problem with an app's redirects in production, or None."""
     if any(map(names_localhost, redirect_uris)):
         remedy = "Write http://127.0.0.1 and http://[::1], which may have any port, or an https link."
         return "lists http://localhost, which is for development alone.", remedy
@@ -117,15 +121,15 @@ def refused_redirects(redirect_uris: Iterable[str]) -> Problem | None:
 
 
 def refused_address(url: str | None) -> Problem | None:
-    """What is wrong in production with an address that people are sent to, if anything is."""
+    """The problem in production with a URL that browsers open, or None."""
     if url and not url.startswith("https://"):
         return "is not https, which production demands.", "Write its https:// URL."
     return None
 
 
 def _redirect_uri(text: str) -> str:
-    """RFC 6749, 3.1.2, and RFC 8252, 7: https, loopback, or a scheme of the app's own. By the name `localhost` in
-    development alone, which is known where all settings are."""
+    """An app's redirect: https, loopback, or a custom scheme (RFC 6749, 3.1.2; RFC 8252, 7). The name `localhost` is
+    allowed only in development; `refused_redirects` checks that, because ENVIRONMENT is not known here."""
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -147,18 +151,18 @@ def _redirect_uri(text: str) -> str:
 
 
 def install(extra: str) -> str:
-    """How to get what an extra brings. No registry has this package: its sources are where it was installed from."""
+    """How to install an extra of this package. The package is in no registry, so it is installed from its sources."""
     return f"Install it, in the folder of this program's sources, with: pip install '.[{extra}]'"
 
 
 def names_localhost(redirect_uri: str) -> bool:
-    """Whether a redirect is on `localhost`, a name that may lead elsewhere than to loopback (RFC 8252, 8.3)."""
+    """Whether the host of a redirect is `localhost`. That name can resolve to another address (RFC 8252, 8.3)."""
     return re.match(r"http://localhost(?:[:/?]|$)", redirect_uri, re.I) is not None
 
 
 def _database_url(text: str) -> str:
     if text.startswith("postgres://"):
-        text = text.replace("postgres", "postgresql", 1)  # as many hosts of databases write it
+        text = text.replace("postgres", "postgresql", 1)  # many database hosts write it like this
     if text.startswith("postgresql://"):
         return _postgresql_url(text)
     path = text.removeprefix("sqlite:///")
@@ -171,7 +175,7 @@ def _database_url(text: str) -> str:
 
 
 def _postgresql_url(text: str) -> str:
-    """A URL as libpq reads it (PostgreSQL's manual, 34.1.1.2): several hosts, or one in the query, are fine."""
+    """A URL as libpq accepts it (PostgreSQL's manual, 34.1.1.2). It may have several hosts, or a host in the query."""
     found = _POSTGRESQL.fullmatch(text)
     ports = re.findall(r":([0-9]+)(?=,|$)", found["hosts"]) if found else ["0"]
     if re.search(r"%(?:00|(?![0-9A-Fa-f]{2}))", text) or not all(0 < int(port) < 65536 for port in ports):
@@ -191,7 +195,7 @@ def _collector(text: str) -> str:
 
 
 def _proxy(text: str) -> str:
-    """As curl reads it: without a scheme it is http. A user and a password may stand before the host."""
+    """The URL of a proxy, by the rules of curl: without a scheme it is http. It may contain a user and a password."""
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
@@ -209,7 +213,7 @@ def _proxy(text: str) -> str:
 
 
 def _browser_origin(text: str) -> str:
-    """What a browser writes into `Origin` (RFC 6454, 6.2), byte for byte, or a star."""
+    """An origin exactly as a browser sends it in the header `Origin` (RFC 6454, 6.2), or `*`."""
     if text == "*" or _APP_ORIGIN.fullmatch(text):
         return text
     if re.search(r"^http:.*[^:]:80$|^https:.*[^:]:443$", _origin(text)):
@@ -218,8 +222,8 @@ def _browser_origin(text: str) -> str:
 
 
 def is_safe_origin(text: str) -> bool:
-    """Whether nobody on the network can put a page there: an app carries its own, and https proves whose it is. Names
-    below localhost are this machine too (RFC 6761, 6.3)."""
+    """Whether nobody on the network can serve a page with this origin. That is true for pages that are part of an app,
+    for https, and for plain http on this machine, which includes subdomains of localhost (RFC 6761, 6.3)."""
     if not text.strip().startswith("http:"):
         return True
     found = re.fullmatch(r"http://(?:\[([0-9a-f:.]+)\]|([^:]*))(?::[0-9]*)?", text.strip())
@@ -241,7 +245,8 @@ def _storage_url(text: str) -> str:
 
 
 def _is_redis_url(text: str) -> bool:
-    """Whether redis-py takes a text for what it says; importing it to ask would take too long."""
+    """Whether redis-py would read this URL as it is meant. We do not import redis-py for the check, because the import
+    takes too long."""
     found = _REDIS.fullmatch(text)
     if not found or not re.fullmatch(r"[\x21-\x7e]+", text):
         return False
@@ -279,7 +284,7 @@ def _credential(text: str) -> str:
 
 
 def one_client_id(text: str) -> str:
-    """Where no setting takes more of them."""
+    """A client id, for a setting that holds only one."""
     if "," in text:
         raise ValueError("holds a comma, and is one client id. Name one.")
     return text
@@ -297,12 +302,12 @@ def parameters_in(url: str | None) -> frozenset[str]:
 
 
 def _hosts(value: object) -> object:
-    """A list with commas or white space between its items, as curl takes NO_PROXY."""
+    """A list with commas or white space between the items, as in curl's NO_PROXY."""
     return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
 
 
 def _items(value: object) -> object:
-    """A comma-separated list; white space around items and empty items are dropped."""
+    """A comma-separated list. White space around items and empty items are left out."""
     if isinstance(value, str):
         return tuple(item.strip() for item in value.split(",") if item.strip())
     return value
@@ -311,11 +316,11 @@ def _items(value: object) -> object:
 ProxyHeader = Literal["X-Forwarded-For", "Forwarded"]
 Origin = Annotated[str, AfterValidator(_origin)]
 ENDPOINT = object()
-"""The mark of an `Endpoint`, by which such settings are found."""
+"""Marks the type `Endpoint`. `catalogue` finds endpoint settings by this mark."""
 Endpoint = Annotated[str, AfterValidator(_endpoint), ENDPOINT]
 Credential = AfterValidator(_credential)
 SecretText = Annotated[Secret, BeforeValidator(_as_secret)]
-"""Any setting of this type is shown masked, and may come from a file."""
+"""A setting of this type is shown masked, and may come from a file."""
 ClientSecret = Annotated[SecretText, AfterValidator(_client_secret)]
 SigningSecret = Annotated[SecretText, AfterValidator(_signing_secret)]
 Network = IPv4Network | IPv6Network

@@ -201,7 +201,7 @@ async def test_a_callback_waits_for_another_of_its_login(signin: SignIn, google:
     assert (await first).user.email == ADA.email
     with pytest.raises(InvalidState):
         await second
-    assert len(signin._turns) == 0
+    assert len(signin._locks) == 0
 
 
 async def test_a_database_that_is_away_is_asked_once(

@@ -1,1 +1,1 @@
-"""What each provider declares of its settings, in a file of the same name as the provider's code. Light: no network."""
+"""The settings of the providers, one file for a provider. These files import no network code, so they load fast."""

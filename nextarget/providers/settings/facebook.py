@@ -1,4 +1,4 @@
-"""The settings of Facebook: our app in its dashboard, and where Facebook is asked."""
+"""The settings of Facebook: our app in its dashboard, and its endpoints."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar
@@ -13,8 +13,8 @@ _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
 class FacebookSettings(ProviderSettings):
-    """On when its app id, app secret and redirect are set. `pkce` has Facebook bind a code to its login; `config_id`
-    is a configuration of Facebook Login for Business, and excludes `pkce`."""
+    """Facebook is on when app id, app secret and redirect are set. With `pkce`, Facebook binds a code to its login.
+    `config_id` is a configuration of Facebook Login for Business; it cannot be used together with `pkce`."""
 
     client_id: Annotated[str, AfterValidator(one_client_id), Credential] = Field(description="The *App ID*.")
     client_secret: ClientSecret = Field(description="The *App secret*.")
@@ -46,7 +46,7 @@ class FacebookSettings(ProviderSettings):
 
     @property
     def login_dialog(self) -> str:
-        """Where the person's browser is sent."""
+        """The URL to which the person's browser is sent."""
         return self.authorization_endpoint or f"https://www.facebook.com/{self.graph_version}/dialog/oauth"
 
     @classmethod
@@ -56,7 +56,7 @@ class FacebookSettings(ProviderSettings):
 
     @classmethod
     def contradictions(cls, text: Text) -> Iterator[SettingProblem]:
-        """PKCE needs a scope, which a configuration takes the place of."""
+        """`pkce` needs a scope, but a request with a configuration has no scope."""
         business = text("config_id") or "config_id" in parameters_in(text("authorization_endpoint"))
         if business and (text("pkce") or "").lower() in _TRUE:
             problem = "needs the scope openid, for which Facebook Login for Business has no place."

@@ -1,4 +1,4 @@
-"""The settings of Google: our client in its console, and where Google is asked."""
+"""The settings of Google: our client in its console, and its endpoints."""
 
 from typing import Annotated, ClassVar
 
@@ -18,7 +18,7 @@ _ClientId = Annotated[str, AfterValidator(_client_id), Credential]
 
 
 class GoogleSettings(ProviderSettings):
-    """On when its client id, client secret and redirect are set."""
+    """Google is on when client id, client secret and redirect are set."""
 
     client_id: _ClientId = Field(description="OAuth client id of type *Web application*.")
     client_secret: ClientSecret = Field(description="Its client secret.")

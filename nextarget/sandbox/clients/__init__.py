@@ -1,1 +1,1 @@
-"""Our client at each stand-in, in a file of the same name: what is made up, and the settings that lead there."""
+"""Our clients at the stand-ins, one file for a provider: their generated texts, and the settings of the server."""

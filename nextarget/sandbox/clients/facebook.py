@@ -16,7 +16,8 @@ GRAPH_VERSION = "v26.0"
 
 @dataclass(frozen=True, slots=True)
 class FacebookClient:
-    """One app. Any number is a configuration of Facebook Login for Business here, so no setting has to name one."""
+    """Our app. The stand-in accepts any number as a configuration of Facebook Login for Business, so the setting
+    `config_id` is not used here."""
 
     made_up: ClassVar[Mapping[str, MadeUp]] = {
         "client_id": MadeUp(re.compile(r"[0-9]{15,17}"), lambda: digits(16), first=True),

@@ -1,4 +1,4 @@
-"""Our client at the stand-in Google, and the apps' own, of the same project."""
+"""Our client at the stand-in Google, and the client of the app in the same project."""
 
 import re
 import secrets
@@ -21,8 +21,11 @@ _CLIENT_ID = re.compile(r"[0-9a-z.-]{20,120}")
 
 @dataclass(frozen=True, slots=True)
 class GoogleClient:
-    """`client_ids` are the apps': an SDK names them as `azp`, or as `aud` when the app asked for no token for its
-    server."""
+    """`client_id` is the client of the server, and `client_ids` are the clients of the apps.
+
+    The id_token of an SDK has an app's client id as `azp`. It has it as `aud` too if the app did not ask for a token
+    for its server.
+    """
 
     made_up: ClassVar[Mapping[str, MadeUp]] = {
         "client_id": MadeUp(_CLIENT_ID, _client_id, first=True),

@@ -1,1 +1,1 @@
-"""One stand-in a provider, and what they share."""
+"""The stand-ins, and the code that they share."""

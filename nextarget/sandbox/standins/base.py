@@ -1,4 +1,4 @@
-"""What every stand-in provider is."""
+"""The interface of a stand-in."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
@@ -10,18 +10,18 @@ from nextarget.sandbox.standins.grants import Clock
 
 
 class StandIn(Protocol):
-    """A provider inside this server, below `/sandbox/`, that speaks the real one's protocol over real HTTP."""
+    """A provider inside this server, below `/sandbox/`. It speaks the real provider's protocol over real HTTP."""
 
     people: ClassVar[Mapping[str, str]]
-    """Who of the cast has an account: the person's key, and the provider's own id for the person."""
+    """The people with an account at this provider: the provider's own id of a person, by the person's key."""
     faults: ClassVar[tuple[Fault, ...]]
-    """What can go wrong when a browser signs in."""
+    """The faults that this stand-in can produce for a sign-in in a browser."""
     sdk: ClassVar[tuple[str, ...]]
-    """Examples of a query to `/sandbox/{provider}/sdk`, which answers what the SDK inside an app would; none without
-    an SDK."""
+    """Examples of a query to `/sandbox/{provider}/sdk`, which gives the tokens that the provider's SDK gives to an app.
+    Empty if there is no SDK."""
 
     def __init__(self, client: Any, *, now: Clock, slow_seconds: float) -> None:
-        """`client` is the one that is registered here, of the class beside the stand-in."""
+        """`client` is our client that is registered at this stand-in; its class is in `sandbox/clients`."""
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Add every route of this provider."""
+        """Add all routes of this stand-in."""

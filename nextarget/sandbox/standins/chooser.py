@@ -1,7 +1,7 @@
-"""The step at a provider where a person decides: the account page, the choice made there, the way back.
+"""The account page of a stand-in, where a person chooses an account, and the redirect back to the client.
 
-A program skips the page: it appends `&person=KEY`, and `&fault=NAME` if it likes, to the authorization URL and is
-redirected straight away. `person=cancel` is the person who says no.
+A program can skip the page: it appends `&person=KEY` to the authorization URL, and optionally `&fault=NAME`, and is
+redirected at once. `person=cancel` cancels the sign-in.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ CANCEL = "cancel"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Who signs in, and what goes wrong. Without a person, the sign-in was cancelled."""
+    """The person who signs in, and the fault. The person is None if the sign-in was cancelled."""
 
     person: Person | None
     fault: Fault | None
@@ -30,10 +30,10 @@ class Choice:
 def choice_in(
     params: Mapping[str, str], provider: Provider, *, faults: Collection[Fault] | None = None
 ) -> Choice | None:
-    """The choice that the query holds, or None when it names nobody yet.
+    """The choice in the query, or None if it names no person yet.
 
-    `faults` are those that can be played here; by default, the account page's. Raises RefusedError: the person does
-    not exist at this provider, or the fault not here.
+    `faults` are the accepted faults; by default, the faults of the account page. Raises RefusedError if the person has
+    no account at this provider, or the fault is not accepted.
     """
     fault = _fault(params, [script.fault for script in faults_of(provider)] if faults is None else faults)
     key = params.get("person")
@@ -48,14 +48,14 @@ def choice_in(
 
 
 def keys_of(provider: Provider) -> str:
-    """What `person=` takes, for a sentence to a developer."""
+    """The values of `person=`, for a sentence to a developer."""
     return ", ".join((*(person.key for person in people_of(provider)), CANCEL))
 
 
 def account_page(
     provider: Provider, request: web.Request, params: Mapping[str, str], *, with_id_token: bool = False
 ) -> web.Response:
-    """A page to choose a person, a fault or to cancel. Its form repeats the request, and adds the choice."""
+    """A page to choose a person and a fault, or to cancel. Its form sends the same request again, with the choice."""
     return page(
         "accounts.html",
         stand_in=display_name(provider),
@@ -71,12 +71,12 @@ def account_page(
 
 
 def _is_hinted(person: Person, provider: Provider, hint: str | None) -> bool:
-    """A hint is an email, or the provider's own id of the person."""
+    """Whether the login hint means this person. It is an email, or the provider's own id of the person."""
     return hint is not None and hint in {person.email, person.subject(provider)}
 
 
 def refusal_page(provider: Provider, refusal: RefusedError) -> web.Response:
-    """Errors that must not go to a redirect URI (RFC 6749, 4.1.2.1) are shown to the person instead."""
+    """A page with an error that must not be sent to a redirect URI (RFC 6749, 4.1.2.1)."""
     return page(
         "refused.html",
         status=400,
@@ -87,7 +87,7 @@ def refusal_page(provider: Provider, refusal: RefusedError) -> web.Response:
 
 
 def redirect(uri: str, params: Mapping[str, str | None], *, fragment: str = "") -> web.Response:
-    """302 to the client's redirect URI with the parameters that are not None (RFC 6749, 4.1.2)."""
+    """A redirect (302) to the client's redirect URI, with the parameters that are not None (RFC 6749, 4.1.2)."""
     query = urlencode({name: value for name, value in params.items() if value is not None})
     location = f"{uri}{'&' if '?' in uri else '?'}{query}{fragment}"
     return web.Response(

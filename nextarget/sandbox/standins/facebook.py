@@ -1,9 +1,11 @@
-"""The stand-in Facebook: the Login dialog and the code exchange of
-https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow, for one app, and the keys of
-Limited Login. Asked for `openid`, it also speaks https://developers.facebook.com/docs/facebook-login/guides/advanced/oidc-token.
-The Graph API is next door in `graph.py`, what the SDK does inside an app in `facebook_sdk.py`.
+"""The stand-in Facebook, for one app.
 
-A program appends `&person=KEY[&fault=NAME]` to the dialog's URL and is redirected without a page.
+It has the Login dialog and the code exchange (https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow),
+and the keys of Limited Login. With the scope `openid`, it also follows
+https://developers.facebook.com/docs/facebook-login/guides/advanced/oidc-token. The Graph API is in `graph.py`, and the
+SDK inside an app in `facebook_sdk.py`.
+
+A program can append `&person=KEY[&fault=NAME]` to the dialog's URL, and is redirected without a page.
 """
 
 import hmac
@@ -48,7 +50,7 @@ _ERROR_500 = {
 
 
 class StandInFacebook:
-    """Login dialog, code exchange, the Graph API's `/me` and `/debug_token`, and Limited Login's published keys."""
+    """The Login dialog, the code exchange, `/me` and `/debug_token` of the Graph API, and the keys of Limited Login."""
 
     people: ClassVar[Mapping[str, str]] = {
         "ada": "10224601733318501",
@@ -58,7 +60,7 @@ class StandInFacebook:
         "bobby": "1640287753319909",
         "max": "4120998316620410",
     }
-    """Facebook's own id of a person has 15 to 17 digits, and is another one for another app."""
+    """Facebook's own id of a person has 15 to 17 digits. A person has a different id in another app."""
     faults: ClassVar[tuple[Fault, ...]] = (
         *TOKEN_ENDPOINT_FAULTS,
         Fault.MISSING_TOKEN,
@@ -89,8 +91,8 @@ class StandInFacebook:
         self._sdk = FacebookSdk(client, self._id_tokens, self._tokens, now)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """The dialog's and Graph's answer with and without a Graph version in the path, as Facebook's do. What makes a
-        code or a token answers no HEAD."""
+        """Add all routes. As at Facebook, the dialog and the Graph API answer with and without a Graph version in the
+        path. Routes that make a code or a token do not answer HEAD."""
         router.add_get("/sandbox/facebook/limited/jwks", self.jwks, name="sandbox-facebook-jwks")
         router.add_get("/sandbox/facebook/sdk", self._sdk.sign_in, name="sandbox-facebook-sdk", allow_head=False)
         for base, suffix in ((f"/sandbox/facebook/{VERSION}", ""), ("/sandbox/facebook", "-unversioned")):
@@ -136,12 +138,12 @@ class StandInFacebook:
         return web.json_response(answer, headers={"Cache-Control": "private, no-cache, no-store"})
 
     async def jwks(self, _request: web.Request) -> web.Response:
-        """Limited Login's keys (limited.facebook.com/.well-known/oauth/openid/jwks/)."""
+        """The keys of Limited Login (limited.facebook.com/.well-known/oauth/openid/jwks/)."""
         cache = f"public, max-age={JWKS_CACHE_SECONDS}"
         return web.json_response(self._id_tokens.jwks(), headers={"Cache-Control": cache})
 
     def _requested(self, params: Mapping[str, str]) -> frozenset[str]:
-        """The permissions asked for, after Facebook's own checks. `public_profile` is always among them."""
+        """The permissions of the request, after Facebook's checks. `public_profile` is always one of them."""
         if params.get("client_id") != self._client.client_id:
             raise RefusedError("Invalid App ID", "The provided app ID does not look like a valid app ID.")
         if params.get("redirect_uri") != self._client.redirect_uri:
@@ -162,7 +164,8 @@ class StandInFacebook:
         return scopes | {"public_profile"}
 
     def _decided(self, params: Mapping[str, str], choice: Choice, scopes: frozenset[str]) -> web.Response:
-        """Back to the app. Facebook appends `#_=_` to the redirect, which a browser keeps through later ones."""
+        """Redirect to the app. Facebook appends `#_=_` to the redirect; a browser keeps it in the redirects that
+        follow."""
         redirect_uri, state = params["redirect_uri"], params.get("state")
         if choice.person is None:
             denied = {
@@ -182,7 +185,7 @@ class StandInFacebook:
             fault=choice.fault,
             redirect_uri=redirect_uri,
             scopes=scopes,
-            # Facebook forgets the challenge of a request that is not OpenID Connect's.
+            # Facebook ignores the challenge if the scope does not contain `openid`.
             code_challenge=params.get("code_challenge") if "openid" in scopes else None,
             nonce=params.get("nonce"),
             spent=choice.fault is Fault.CODE_USED,
@@ -200,7 +203,7 @@ class StandInFacebook:
             raise GraphError("Error validating client secret.", 1)
 
     def _redeemable(self, params: Mapping[str, str]) -> Grant:
-        """The grant behind the code. The redirect URI must be that of the dialog, to the letter."""
+        """The grant of the code. The redirect URI must be exactly the one of the dialog's request."""
         if not params.get("redirect_uri"):
             raise GraphError("Missing redirect_uri parameter.", 191)
         if not params.get("code"):
@@ -221,14 +224,16 @@ class StandInFacebook:
         return grant
 
     async def _id_token(self, grant: Grant) -> str:
-        """Limited Login's, in issuer, audience and keys; without a nonce when the dialog was told none."""
+        """An id_token with the issuer, audience and keys of Limited Login. It has a nonce if the dialog's request had
+        one."""
         claims = limited_login_claims(self._client, grant.person, nonce=grant.nonce)
         return await self._id_tokens.issue(claims, grant.fault, int(self._now()))
 
 
 def _configured(params: Mapping[str, str]) -> frozenset[str]:
-    """The permissions of a configuration of Facebook Login for Business: any number names one, for user access tokens,
-    with `email`. A code has to be asked for (docs/facebook-login/facebook-login-for-business)."""
+    """The permissions of a configuration of Facebook Login for Business. Here, any number is a configuration for user
+    access tokens with `email`. The request has to ask for a code explicitly
+    (docs/facebook-login/facebook-login-for-business)."""
     if not params["config_id"].isdecimal():
         raise RefusedError("Invalid config_id", "The provided configuration ID does not look like a valid one.")
     if params.get("scope"):
@@ -241,7 +246,7 @@ def _configured(params: Mapping[str, str]) -> frozenset[str]:
 
 
 def _check_challenge(params: Mapping[str, str]) -> None:
-    """Facebook knows `plain` too, and takes an unknown method for it; the sandbox takes S256 alone."""
+    """Facebook also accepts `plain`, and treats an unknown method as `plain`. The sandbox accepts only S256."""
     if params.get("code_challenge_method") != "S256":
         raise RefusedError("Invalid code_challenge_method", "The sandbox knows code_challenge_method=S256 alone.")
     if not CHALLENGE.fullmatch(params["code_challenge"]):
@@ -249,7 +254,8 @@ def _check_challenge(params: Mapping[str, str]) -> None:
 
 
 def _check_verifier(params: Mapping[str, str], grant: Grant) -> None:
-    """Both or neither: what Facebook says of a verifier without a challenge is known, the rest is made up alike."""
+    """A challenge and a verifier must come together. Facebook's error for a verifier without a challenge is real; the
+    other error text is invented in the same style."""
     verifier = params.get("code_verifier")
     if grant.code_challenge is None:
         if verifier is not None:
@@ -259,7 +265,7 @@ def _check_verifier(params: Mapping[str, str], grant: Grant) -> None:
 
 
 def _spend(grant: Grant) -> None:
-    """Checked again: while a slow answer was waiting, another request may have used the code."""
+    """Use the code up. It is checked again, because another request may have used it during the fault `slow`."""
     if grant.spent:
         raise _used()
     grant.spent = True

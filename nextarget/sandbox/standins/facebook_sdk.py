@@ -1,4 +1,4 @@
-"""What Facebook says of a person in an id_token, and its SDK inside an app."""
+"""The claims of Facebook's id_tokens, and Facebook's SDK inside an app."""
 
 import secrets
 import uuid
@@ -35,12 +35,13 @@ ACCESS_TOKEN_FAULTS = (
     Fault.BLOCKED,
     Fault.SESSION_ENDED,
 )
-"""What can be wrong with an access token that Facebook's SDK hands to an app. Of these, `expired` to `other_user` show
-in `debug_token` alone: `/me` answers, so that a server which forgets to ask is found out."""
+"""Faults of an access token that Facebook's SDK gives to an app. Only `debug_token` shows the faults from `expired` to
+`other_user`; `/me` answers as usual. So a server that forgets to ask `debug_token` accepts such a token, and a test can
+notice that."""
 
 
 def limited_login_claims(client: FacebookClient, person: Person, *, nonce: str | None) -> Claims:
-    """What Facebook's Limited Login says of a person, but for the times. It does not say whether an email is verified.
+    """The claims of Limited Login about a person, without the times. No claim says whether the email is verified.
 
     developers.facebook.com/docs/facebook-login/limited-login/token/validating
     """
@@ -58,7 +59,7 @@ def limited_login_claims(client: FacebookClient, person: Person, *, nonce: str |
 
 
 class FacebookSdk:
-    """Facebook Login on a phone: Limited Login gives an id_token, classic Login a user access token."""
+    """Facebook Login on a phone. Limited Login gives an id_token, and classic Login gives a user access token."""
 
     def __init__(self, client: FacebookClient, id_tokens: IdTokens, user_tokens: UserTokens, now: Clock) -> None:
         self._client = client
@@ -84,7 +85,8 @@ class FacebookSdk:
         return web.json_response(answer, headers=HEADERS)
 
     async def _limited(self, params: Mapping[str, str]) -> str:
-        """The SDK refuses a nonce with a space in it; when the app gives none, it makes one up (LoginConfiguration)."""
+        """An id_token. The SDK refuses a nonce that contains a space; if the app gives no nonce, the SDK generates one
+        (LoginConfiguration)."""
         person, fault = chosen(params, FACEBOOK, ID_TOKEN_FAULTS)
         nonce = params.get("nonce", str(uuid.uuid4()).upper())
         if not nonce or " " in nonce:

@@ -1,8 +1,7 @@
-"""The stand-in Google: OpenID Connect's authorization code flow as on
-https://developers.google.com/identity/openid-connect/openid-connect, for one registered client. What its SDK does
-inside an app is next door in `google_sdk.py`.
+"""The stand-in Google, for one registered client: OpenID Connect with the authorization code flow, as on
+https://developers.google.com/identity/openid-connect/openid-connect. The SDK inside an app is in `google_sdk.py`.
 
-A program appends `&person=KEY[&fault=NAME]` to the authorization URL and is redirected without a page.
+A program can append `&person=KEY[&fault=NAME]` to the authorization URL, and is redirected without a page.
 """
 
 import hmac
@@ -32,7 +31,7 @@ _ERROR_500 = {"error": "internal_failure", "error_description": "Backend Error"}
 
 
 class TokenError(Exception):
-    """An error answer of the token endpoint (RFC 6749, 5.2), in the words that Google uses."""
+    """An error answer of the token endpoint (RFC 6749, 5.2), with Google's texts."""
 
     def __init__(self, error: str, description: str, *, status: int = 400) -> None:
         super().__init__(error)
@@ -42,7 +41,7 @@ class TokenError(Exception):
 
 
 class StandInGoogle:
-    """Authorization endpoint, token endpoint and published keys."""
+    """The authorization endpoint, the token endpoint and the published keys."""
 
     people: ClassVar[Mapping[str, str]] = {
         "ada": "108204268033311374501",
@@ -53,7 +52,7 @@ class StandInGoogle:
         "bobby": "117003518864209957708",
         "max": "105881246730017742209",
     }
-    """Google's own id of a person has up to 255 characters, in practice 21 digits."""
+    """Google's own id of a person has up to 255 characters; in practice, it has 21 digits."""
     faults: ClassVar[tuple[Fault, ...]] = (
         *TOKEN_ENDPOINT_FAULTS,
         *ID_TOKEN_FAULTS,
@@ -72,7 +71,7 @@ class StandInGoogle:
         self._sdk = GoogleSdk(client, self._id_tokens, now)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        # No HEAD of what makes a code or a token.
+        # Routes that make a code or a token do not answer HEAD.
         router.add_get("/sandbox/google/authorize", self.authorize, name="sandbox-google-authorize", allow_head=False)
         router.add_post("/sandbox/google/token", self.token, name="sandbox-google-token")
         router.add_get("/sandbox/google/jwks", self.jwks, name="sandbox-google-jwks")
@@ -81,9 +80,9 @@ class StandInGoogle:
     async def authorize(self, request: web.Request) -> web.Response:
         """The authorization endpoint ("Send an authentication request to Google").
 
-        Nobody is ever signed in at the sandbox: `prompt=none` without a person ends in `login_required` (OpenID
-        Connect Core, 3.1.2.6); the other prompts ask for the page that is shown anyway.
-        Google shows every mistake in the request on a page of its own and never redirects with it.
+        Nobody stays signed in at the sandbox. So `prompt=none` without `person=` gives `login_required` (OpenID Connect
+        Core, 3.1.2.6). The other prompts change nothing, because the account page is shown anyway.
+        As at Google, an error in the request is shown on a page, and never sent to the redirect.
         """
         try:
             params = query_of(request)
@@ -98,7 +97,7 @@ class StandInGoogle:
         return self._decided(params, choice)
 
     async def token(self, request: web.Request) -> web.Response:
-        """The token endpoint ("Exchange code for access token and ID token"). The secret comes in the form."""
+        """The token endpoint ("Exchange code for access token and ID token"). The form contains the client secret."""
         try:
             form = await form_of(request)
             self._check_client(form)
@@ -133,12 +132,12 @@ class StandInGoogle:
         return web.json_response(answer, headers=_NO_STORE)
 
     async def jwks(self, _request: web.Request) -> web.Response:
-        """The published keys. Google says in Cache-Control how long they may be kept."""
+        """The published keys. As at Google, Cache-Control says how long they may be cached."""
         cache = f"public, max-age={JWKS_CACHE_SECONDS}, must-revalidate, no-transform"
         return web.json_response(self._id_tokens.jwks(), headers={"Cache-Control": cache})
 
     def _check(self, params: Mapping[str, str]) -> None:
-        """Google's own checks, and one stricter: Google accepts requests without PKCE, the sandbox does not."""
+        """Google's checks, and one more: Google accepts requests without PKCE, but the sandbox does not."""
         if params.get("client_id") != self._client.client_id:
             raise RefusedError("invalid_client", "The OAuth client was not found.")
         if params.get("redirect_uri") != self._client.redirect_uri:
@@ -183,7 +182,8 @@ class StandInGoogle:
         )
 
     def _iss_parameter(self, fault: Fault | None) -> str | None:
-        """Google names itself in the redirect (RFC 9207, 2; `authorization_response_iss_parameter_supported` in
+        """The parameter `iss` of the redirect, which Google sends (RFC 9207, 2;
+        `authorization_response_iss_parameter_supported` in
         developers.google.com/identity/openid-connect/reference#discovery-document)."""
         match fault:
             case Fault.NO_ISS_PARAMETER:
@@ -205,7 +205,7 @@ class StandInGoogle:
             raise TokenError("invalid_client", "Unauthorized", status=401)
 
     def _redeemable(self, form: Mapping[str, str]) -> Grant:
-        """The grant behind the code, once everything that it is bound to matches (RFC 6749, 4.1.3)."""
+        """The grant of the code, after the checks of all parameters that the code is bound to (RFC 6749, 4.1.3)."""
         if "grant_type" not in form:
             raise TokenError("invalid_request", "Required parameter is missing: grant_type")
         if form["grant_type"] != "authorization_code":
@@ -228,14 +228,14 @@ class StandInGoogle:
 
 
 def _spend(grant: Grant) -> None:
-    """Checked again: while a slow answer was waiting, another request may have used the code."""
+    """Use the code up. It is checked again, because another request may have used it during the fault `slow`."""
     if grant.spent:
         raise TokenError("invalid_grant", "Bad Request")
     grant.spent = True
 
 
 def _granted(scopes: frozenset[str]) -> str:
-    """Google answers with `email` spelt out. Scopes that it does not know here are not granted."""
+    """The granted scope. Google writes `email` as a URL too. Scopes that are unknown here are not granted."""
     email = ("email", _EMAIL_SCOPE) if scopes & {"email", _EMAIL_SCOPE} else ()
     return " ".join((*email, "openid"))
 

@@ -1,4 +1,4 @@
-"""What Google says of a person in an id_token, and its SDK inside an app."""
+"""The claims of Google's id_tokens, and Google's SDK inside an app."""
 
 import secrets
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ def google_claims(
     access_token: str,
     with_email: bool = True,
 ) -> Claims:
-    """What Google says of a person, as on
-    developers.google.com/identity/openid-connect/openid-connect#an-id-tokens-payload, but for the times."""
+    """Google's claims about a person, without the times
+    (developers.google.com/identity/openid-connect/openid-connect#an-id-tokens-payload)."""
     claims: Claims = {
         "iss": client.issuer,
         "azp": authorized_party,
@@ -44,7 +44,7 @@ def google_claims(
 
 
 def new_access_token() -> str:
-    """An access token in Google's spelling. Nothing in the sandbox takes it: sign-in never uses it."""
+    """An access token in Google's format. No route of the sandbox accepts it, because sign-in does not use it."""
     return f"ya29.sandbox-{secrets.token_urlsafe(48)}"
 
 
@@ -57,9 +57,9 @@ class GoogleSdk:
         self._now = now
 
     async def sign_in(self, request: web.Request) -> web.Response:
-        """`{"id_token", "access_token"}`, made for the server's client id, or for `client_id=`, at the app's wish.
+        """`{"id_token", "access_token"}`. The audience is the server's client id, or `client_id=` if the app sends it.
 
-        developers.google.com/identity/sign-in/ios/backend-auth: `azp` stays the app's own client id.
+        `azp` is always the app's own client id (developers.google.com/identity/sign-in/ios/backend-auth).
         """
         try:
             params = query_of(request)

@@ -1,4 +1,4 @@
-"""What the stand-in providers remember, in memory and bounded: authorization codes, for example."""
+"""A bounded store in memory, where stand-ins keep authorization codes and tokens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,17 +8,17 @@ from nextarget.sandbox.people import Fault, Person
 
 CAPACITY = 10_000
 CODE_SECONDS = 600
-"""RFC 6749, 4.1.2 recommends at most ten minutes."""
+"""The lifetime of a code. RFC 6749, 4.1.2 recommends at most ten minutes."""
 
 Clock = Callable[[], float]
-"""Tells the time in seconds since 1970, UTC."""
+"""Returns the time in seconds since 1970, UTC."""
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class Grant:
-    """What a person agreed to, waiting behind an authorization code."""
+    """What an authorization code is bound to: the person who agreed, and the parameters of the request."""
 
     person: Person
     fault: Fault | None
@@ -30,7 +30,7 @@ class Grant:
 
 
 class BoundedStore(Generic[T]):
-    """Keeps each value for `lifetime` seconds, `capacity` values at most; the oldest goes first."""
+    """Keeps a value for `lifetime` seconds. It keeps at most `capacity` values; then the oldest one is removed."""
 
     def __init__(self, *, lifetime: float, now: Clock, capacity: int = CAPACITY) -> None:
         self._lifetime = lifetime
@@ -51,6 +51,6 @@ class BoundedStore(Generic[T]):
         self._kept[key] = (now + self._lifetime, value)
 
     def get(self, key: str) -> T | None:
-        """The value, or None when the key is unknown or its time is over."""
+        """The value, or None if the key is unknown or the value has expired."""
         expires_at, value = self._kept.get(key, (0.0, None))
         return value if expires_at > self._now() else None

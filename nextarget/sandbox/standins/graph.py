@@ -1,4 +1,4 @@
-"""The stand-in Facebook's Graph API: the access tokens that it knows, `/me`, `/debug_token` and the errors of
+"""The Graph API of the stand-in Facebook: its user access tokens, `/me`, `/debug_token`, and the errors of
 https://developers.facebook.com/docs/graph-api/guides/error-handling.
 """
 
@@ -18,7 +18,7 @@ from nextarget.sandbox.standins.grants import BoundedStore, Clock
 
 FACEBOOK = Provider("facebook")
 USER_TOKEN_SECONDS = 60 * 24 * 3600
-"""User access tokens live about 60 days (docs/facebook-login/guides/access-tokens)."""
+"""User access tokens are valid for about 60 days (docs/facebook-login/guides/access-tokens)."""
 
 VERSION = r"{version:v\d{1,3}\.\d{1,2}}"
 OTHER_APP_ID = "1234567890123456"
@@ -34,7 +34,7 @@ _NO_STORE = {"Cache-Control": "private, no-cache, no-store, must-revalidate"}
 
 @dataclass(frozen=True, slots=True)
 class UserToken:
-    """What stands behind a Facebook user access token. Times are seconds since 1970."""
+    """The facts about a Facebook user access token. Times are seconds since 1970."""
 
     person: Person
     fault: Fault | None
@@ -44,14 +44,14 @@ class UserToken:
 
 
 class UserTokens:
-    """Facebook's user access tokens, whichever way they were handed out."""
+    """Facebook's user access tokens, from the code exchange and from the SDK."""
 
     def __init__(self, now: Clock) -> None:
         self._now = now
         self._kept: BoundedStore[UserToken] = BoundedStore(lifetime=USER_TOKEN_SECONDS, now=now)
 
     def issue(self, person: Person, fault: Fault | None, scopes: frozenset[str]) -> str:
-        """A new token. With the fault `expired`, its time was over an hour ago."""
+        """A new token. With the fault `expired`, it expired an hour ago."""
         issued_at = int(self._now())
         if fault is Fault.EXPIRED:
             issued_at -= USER_TOKEN_SECONDS + 3600
@@ -60,13 +60,12 @@ class UserTokens:
         return token
 
     def get(self, token: str) -> UserToken | None:
-        """What stands behind the token, or None when it is unknown or was forgotten after 60 days."""
+        """The facts about the token, or None if it is unknown, or was removed after 60 days."""
         return self._kept.get(token)
 
 
 class GraphError(Exception):
-    """An error answer of the Graph API, in Facebook's words. `code` and `subcode` are Facebook's, `retry_after` is in
-    seconds."""
+    """An error answer of the Graph API, with Facebook's text, `code` and `subcode`. `retry_after` is in seconds."""
 
     def __init__(
         self,
@@ -87,7 +86,7 @@ class GraphError(Exception):
 
 
 def graph_error(error: GraphError) -> web.Response:
-    """The JSON in which every Graph error comes."""
+    """The JSON answer for a Graph error."""
     body: dict[str, object] = {"message": str(error), "type": error.kind, "code": error.code}
     if error.subcode is not None:
         body["error_subcode"] = error.subcode
@@ -97,7 +96,7 @@ def graph_error(error: GraphError) -> web.Response:
 
 
 async def params_of(request: web.Request) -> dict[str, str]:
-    """Parameters from the query and, when posted, from the form. Raises GraphError (code 100)."""
+    """The parameters of the query, and for a POST also of the form. Raises GraphError (code 100)."""
     try:
         return merged(query_of(request), await form_of(request) if request.method == "POST" else {})
     except RefusedError as refusal:
@@ -105,7 +104,7 @@ async def params_of(request: web.Request) -> dict[str, str]:
 
 
 class Graph:
-    """The two reads that sign-in needs."""
+    """The two routes of the Graph API that sign-in needs."""
 
     def __init__(self, client: FacebookClient, tokens: UserTokens) -> None:
         self._client = client
@@ -121,7 +120,7 @@ class Graph:
             return graph_error(error)
 
     async def debug_token(self, request: web.Request) -> web.Response:
-        """What a user access token is (docs/graph-api/reference/debug_token), told to the app itself."""
+        """The facts about a user access token (docs/graph-api/reference/debug_token). Only the app itself may ask."""
         try:
             params = await params_of(request)
             self._check_app_token(_bearer(request, params), params)
@@ -130,7 +129,7 @@ class Graph:
             return graph_error(error)
 
     def _check_app_token(self, presented: str, params: Mapping[str, str]) -> None:
-        """docs/facebook-login/guides/access-tokens: `app id|app secret` is an app access token."""
+        """An app access token is `app id|app secret` (docs/facebook-login/guides/access-tokens)."""
         if not self._is_app_token(presented):
             if presented.startswith(f"{self._client.client_id}|"):
                 raise GraphError("Invalid OAuth access token signature.", 190)
@@ -158,7 +157,8 @@ class Graph:
         return token
 
     def _check_proof(self, presented: str, params: Mapping[str, str]) -> None:
-        """docs/graph-api/guides/secure-requests: HMAC-SHA256 of the token, keyed with the app secret, in hex."""
+        """The proof is HMAC-SHA256 of the token, with the app secret as key, in hex
+        (docs/graph-api/guides/secure-requests)."""
         secret = self._client.client_secret.encode()
         expected = hmac.digest(secret, presented.encode(), "sha256").hex()
         if not hmac.compare_digest(params["appsecret_proof"].encode(), expected.encode()):

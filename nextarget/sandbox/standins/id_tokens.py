@@ -1,4 +1,4 @@
-"""The stand-ins' id_tokens, honest and forged, and the keys that they publish."""
+"""The id_tokens of the stand-ins, with and without faults, and their published keys."""
 
 import asyncio
 import base64
@@ -57,9 +57,9 @@ class SigningKey:
 
 
 class IdTokens:
-    """Signs id_tokens of one provider, honestly or with a fault, and publishes the keys.
+    """Signs the id_tokens of one provider, with or without a fault, and publishes the keys.
 
-    `other_audience` is somebody else's client id in that provider's spelling, for the faults that need one.
+    `other_audience` is the client id of another client, in the provider's format. Some faults need it.
     """
 
     def __init__(self, private_key: RSAPrivateKey, *, other_audience: str) -> None:
@@ -72,7 +72,8 @@ class IdTokens:
         return {"keys": [key.public_jwk() for key in (*self._rotated, self._key)]}
 
     async def issue(self, claims: Claims, fault: Fault | None, now: int) -> str:
-        """An id_token of an hour with these claims, or with the fault in it. `now` is in seconds since 1970."""
+        """An id_token with these claims and with the fault, if any. It is valid for an hour. `now` is in seconds since
+        1970."""
         if fault is Fault.GARBAGE_TOKEN:
             return "certainly.not-a.token"
         claims = dict(claims)
@@ -102,7 +103,7 @@ class IdTokens:
 
 
 def at_hash(access_token: str) -> str:
-    """The left half of the access token's SHA-256, base64url (OpenID Connect Core, 3.1.3.6)."""
+    """The left half of the access token's SHA-256, in base64url (OpenID Connect Core, 3.1.3.6)."""
     return _base64url(hashlib.sha256(access_token.encode("ascii")).digest()[:16])
 
 
@@ -145,7 +146,8 @@ def _rs256(claims: Claims, kid: str, key: RSAPrivateKey, **headers: object) -> s
 
 
 def _hs256(claims: Claims, kid: str, secret: bytes) -> str:
-    """By hand: PyJWT rightly refuses a public key as an HMAC secret (RFC 8725, 2.1)."""
+    """A token signed with HS256. It is made without PyJWT, which rightly refuses a public key as an HMAC secret
+    (RFC 8725, 2.1)."""
     parts = ({"alg": "HS256", "typ": "JWT", "kid": kid}, claims)
     signed = ".".join(_base64url(json.dumps(part).encode()) for part in parts)
     return f"{signed}.{_base64url(hmac.digest(secret, signed.encode(), 'sha256'))}"

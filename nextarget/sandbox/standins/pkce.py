@@ -1,4 +1,4 @@
-"""Proof Key for Code Exchange as the stand-ins check it (RFC 7636), S256 alone."""
+"""Proof Key for Code Exchange (RFC 7636) at the stand-ins, which accept only S256."""
 
 import base64
 import hashlib
@@ -10,7 +10,7 @@ _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
 def verifies(verifier: str, challenge: str) -> bool:
-    """S256 of RFC 7636, 4.6."""
+    """Whether a verifier belongs to an S256 challenge (RFC 7636, 4.6)."""
     if not _VERIFIER.fullmatch(verifier):
         return False
     digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=")

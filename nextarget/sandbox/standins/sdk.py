@@ -1,7 +1,8 @@
-"""The providers' SDKs inside a pretend app, as plain HTTP: what a phone would hand to the app comes back as JSON.
+"""The code that the stand-ins of the providers' SDKs share.
 
-Native sign-in can be tested without a phone: ask here, post the token to the server. The app that plays an SDK which
-hashes its nonce sends the hash here. Here is what the SDKs have in common.
+On a phone, an SDK gives a token to the app. Here the token is the JSON answer to an HTTP request, so that native
+sign-in can be tested without a phone: get a token here, and post it to the server. Some SDKs hash the nonce; to test
+that, send the hash of the nonce here.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def know(params: Mapping[str, str], known: tuple[str, ...]) -> None:
-    """A misspelt parameter would be a test that proves nothing."""
+    """Refuse unknown parameters, because a test with a misspelt parameter would prove nothing."""
     if any(name not in known for name in params):
         raise RefusedError("invalid_request", f"There are only the parameters: {', '.join(known)}")
 
