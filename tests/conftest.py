@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from nextarget.services import purging
 from nextarget.settings import FILE_SETTINGS, NAMES
 from nextarget.telemetry import configure_logging
 from tests import running as servers
@@ -70,6 +71,12 @@ def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     yield
     for url in urls.values():
         cluster.drop_database(url)
+
+
+@pytest.fixture(autouse=True)
+def _no_purge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server purges by itself at a random moment of its first half minute, when a slow machine still tests."""
+    monkeypatch.setattr(purging, "START_SECONDS", 10**6)
 
 
 @pytest.fixture(autouse=True)

@@ -99,7 +99,7 @@ def test_whatever_the_umask_only_the_owner_can_read_what_we_make(tmp_path: Path,
 
 def test_what_was_made_wider_is_narrowed_when_it_is_opened(database: SqliteDatabase, path: Path) -> None:
     """A file of an earlier version, or of a careless copy, with what a killed server left beside it."""
-    with database.sole_purger():
+    with database.migration_lock(), database.sole_purger():
         pass
     wide = [path.with_name(path.name + end) for end in ("", "-wal", "-shm", ".lock", ".purge.lock")]
     for file in wide:
