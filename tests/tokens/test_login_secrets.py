@@ -156,3 +156,12 @@ def test_secrets_of_a_login_do_not_show_themselves() -> None:
     assert found.state not in repr(found)
     assert found.nonce not in repr(found)
     assert found.code_verifier not in repr(found)
+
+
+def test_nodes_of_different_versions_finish_each_others_logins() -> None:
+    """What derives from a state is the same in every version: while nodes are upgraded, one begins and another ends."""
+    secrets = login_secrets(KEY, "a-state")
+    assert secrets.nonce == "r_4KUwRg2pTBELlk0irwM0yr5YJ4ILE25eWKo6Edn6E"
+    assert secrets.code_verifier == "KQNyi9nI1ySxQ_P2jh2qaUshD9OgXyftrOSe1_N8WQc"
+    assert login_id("a-state") == "b0d5cc28-1901-44d0-af38-b6762c949a8c"
+    assert seal(KEY, "a-state", None) == "D8HKH-TuQcbX9LCsta2HEhk3XbQ"
