@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from nextarget.services import purging
 from nextarget.settings import every_setting, file_settings
 from nextarget.telemetry import configure_logging
 from tests import running as servers
@@ -60,16 +62,23 @@ def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         return
     cluster: Cluster = request.getfixturevalue("postgres")
     urls: dict[Path, str] = {}
+    give_back = ExitStack()
 
     def database_in(directory: Path, *, migrated: bool = True) -> str:
         if directory not in urls:
-            urls[directory] = cluster.create_database(migrated=migrated)
+            urls[directory] = cluster.lend_database() if migrated else cluster.create_database()
+            give_back.callback(cluster.take_back if migrated else cluster.drop_database, urls[directory])
         return urls[directory]
 
     monkeypatch.setattr(servers, "database_in", database_in)
-    yield
-    for url in urls.values():
-        cluster.drop_database(url)
+    with give_back:
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_purge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server purges by itself at a random moment of its first half minute, when a slow machine still tests."""
+    monkeypatch.setattr(purging, "START_SECONDS", 10**6)
 
 
 @pytest.fixture(autouse=True)
@@ -104,10 +113,10 @@ def postgres_url(postgres: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def migrated_url(postgres: Cluster) -> Iterator[str]:
-    """A PostgreSQL database with the newest schema and no rows."""
-    url = postgres.create_database(migrated=True)
+    """A PostgreSQL database with the newest schema and no rows, which tests use one after another."""
+    url = postgres.lend_database()
     yield url
-    postgres.drop_database(url)
+    postgres.take_back(url)
 
 
 @pytest.fixture

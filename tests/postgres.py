@@ -37,6 +37,30 @@ SETTINGS = {
     "fsync": "off",  # what a killed process wrote is safe with the kernel; only a power cut would need it
     "dynamic_shared_memory_type": "mmap",  # files in the data directory: a kill leaves nothing in /dev/shm
 }
+_SHAPE = """
+    SELECT md5(string_agg(line, ' ' ORDER BY line)) FROM (
+        SELECT format('%s.%s %s', attrelid::regclass, attname, atttypid) AS line
+            FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace = 'public'::regnamespace
+        UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT rulename FROM pg_rules WHERE schemaname = 'public'
+        UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+        UNION ALL SELECT conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        UNION ALL SELECT setconfig::text FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase
+            WHERE datname = current_database()
+        UNION ALL SELECT string_agg(name, ' ' ORDER BY name) FROM schema_migration
+    ) AS shape
+"""
+"""A digest of everything in a database that a test may change, but for the rows."""
+_END_OTHERS = """
+    SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+_TRUNCATE = """
+    DO $$ BEGIN EXECUTE (
+        SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') || ' RESTART IDENTITY'
+        FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'schema_migration'
+    ); END $$
+"""
 _LAUNCHER = ThreadPoolExecutor(1)
 """To a process, its parent's death is that of the thread that started it: this one lives as long as the run."""
 
@@ -191,6 +215,8 @@ class Cluster(Daemon):
         self.data = self.directory / "data"
         self.settings = SETTINGS | settings
         self._template: str | None = None
+        self._shape = ""
+        self._idle: list[str] = []
 
     def prepare(self) -> None:
         self.run(
@@ -257,7 +283,22 @@ class Cluster(Daemon):
             migrate(database)
             database.close()
             self._template = name_of(url)
+            ((self._shape,),) = self.execute(_SHAPE, database=self._template)
         return self._template
+
+    def lend_database(self) -> str:
+        """The URL of a migrated database without rows, to be given back."""
+        return self._idle.pop() if self._idle else self.create_database(migrated=True)
+
+    def take_back(self, url: str) -> None:
+        """Empty a database that was lent, whoever is connected to it; drop it if more than its rows was changed."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_END_OTHERS)
+            if connection.execute(_SHAPE).fetchall() == [(self._shape,)]:
+                connection.execute(_TRUNCATE)
+                self._idle.append(url)
+                return
+        self.drop_database(url)
 
     def drop_database(self, url: str) -> None:
         """Drop the database of a URL, whoever is connected to it."""

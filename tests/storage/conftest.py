@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.upkeep.schema import migrate
 from tests.templates import put_migrated
 
 
@@ -18,6 +19,7 @@ def path(tmp_path: Path) -> Path:
 def database(path: Path) -> Iterator[SqliteDatabase]:
     put_migrated(path)
     database = SqliteDatabase(path)
+    migrate(database)  # where `path` is a file of an earlier version
     database.open()
     yield database
     database.close()

@@ -21,6 +21,7 @@ from tests.postgres import Cluster, program
 from tests.storage.test_copying import fill, rows
 
 
+@pytest.mark.slow
 def test_a_backup_is_as_of_one_moment_while_others_write(database: SqliteDatabase, tmp_path: Path) -> None:
     """Each transaction is in it whole or not at all, and none is held up: two rows are always written together."""
     stop, written = threading.Event(), threading.Event()

@@ -144,6 +144,17 @@ def test_a_cached_signature_does_not_outlive_its_token(tokens: AccessTokens) -> 
     refused(tokens, token, at(-11))
 
 
+def test_a_signature_is_checked_once(tokens: AccessTokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the token is refused for its time: then its place is free."""
+    token = minted(tokens, lifetime=60)
+    claims = tokens.verify(token, NOW)
+    with monkeypatch.context() as patch:
+        patch.delattr(AccessTokens, "_verify_signature")
+        assert tokens.verify(token, NOW) is claims
+    refused(tokens, token, at(60))
+    assert not tokens._verified
+
+
 def test_the_cache_of_signatures_is_bounded(tokens: AccessTokens, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many tokens are in use, the cache stays small, and those that fell out still verify."""
     monkeypatch.setattr(access, "_CACHE_SIZE", 3)

@@ -174,3 +174,12 @@ def test_a_state_is_of_one_app(mode: LoginMode) -> None:
         assert (opened.login.mode, opened.login.client_id) == (mode, None)
         opened = open_state(ring, shop, Provider("google"), client_ids)
         assert (opened.login.client_id if opened else None) == found
+
+
+def test_nodes_of_different_versions_finish_each_others_logins() -> None:
+    """What derives from a state is the same in every version: while nodes are upgraded, one begins and another ends."""
+    secrets = login_secrets(KEY, "a-state")
+    assert secrets.nonce == "r_4KUwRg2pTBELlk0irwM0yr5YJ4ILE25eWKo6Edn6E"
+    assert secrets.code_verifier == "KQNyi9nI1ySxQ_P2jh2qaUshD9OgXyftrOSe1_N8WQc"
+    assert login_id("a-state") == "b0d5cc28-1901-44d0-af38-b6762c949a8c"
+    assert seal(KEY, "a-state", None) == "D8HKH-TuQcbX9LCsta2HEhk3XbQ"

@@ -40,6 +40,13 @@ def test_a_value_is_good_for_its_use_and_what_it_is_bound_to(use: str, bound_to:
     assert one_time.read(RING, use, issued(), bound_to=bound_to) is None
 
 
+def test_what_is_bound_to_nothing_is_bound_to_the_empty_text() -> None:
+    """So that nodes of different versions read each other's nonces."""
+    assert one_time.read(RING, "use", one_time.issue(RING.current, "use", expires_at=NOW), bound_to="") is not None
+    bound_to_nothing = one_time.issue(RING.current, "use", bound_to="", expires_at=NOW)
+    assert one_time.read(RING, "use", bound_to_nothing) is not None
+
+
 def test_a_value_outlives_a_change_of_secrets_while_the_old_one_is_listed() -> None:
     """Afterwards nobody can tell whether it was ours."""
     text = issued(Keyring(SECRETS[1]))

@@ -111,9 +111,16 @@ async def second(server: Server, tmp_path: Path) -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-async def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+async def impatient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> AsyncIterator[Server]:
     """A server that gives a provider up long before the fault `slow` is over, and long after any other."""
-    monkeypatch.setattr("nextarget.providers.base.TOTAL_SECONDS", 1)
+    callspec = getattr(request.node, "callspec", None)
+    fault = callspec.params.get("fault") if callspec else None
+    patience = (
+        0.25 if fault == "slow" else 3 if fault is None else 60
+    )  # a test without `fault` goes through all of them
+    monkeypatch.setattr("nextarget.providers.base.TOTAL_SECONDS", patience)
     async with running(tmp_path, slow_seconds=30) as server:
         yield server
 

@@ -586,9 +586,7 @@ def test_a_long_content_type_costs_little(filler: str) -> None:
     ("date", "status"),
     [
         ("Sun, 06 Nov 99999999999 08:49:37 GMT", 400),
-        ("Sun, 06 Nov 0000 99:99:99 GMT", 206),
-        ("x", 206),
-        ("0", 206),
+        *[(date, 206) for date in ("Sun, 06 Nov 0000 99:99:99 GMT", "x", "0")],
     ],
 )
 async def test_an_absurd_date_is_refused_or_ignored(server: Server, name: str, date: str, status: int) -> None:

@@ -17,7 +17,6 @@ from nextarget.errors import problem_types
 from nextarget.model import Provider
 from nextarget.providers import breaker
 from nextarget.registry import PROVIDERS
-from nextarget.services import purging
 from nextarget.telemetry import metrics
 from nextarget.web.routes.metrics import may_read
 from tests.apps import App, refresh
@@ -297,11 +296,8 @@ async def test_an_address_that_is_listed_reads_them_through_a_trusted_proxy(tmp_
     assert statuses == [200, 403, 403]
 
 
-async def test_on_postgresql_reads_are_timed_too_and_the_pool_is_seen(
-    tmp_path: Path, migrated_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_on_postgresql_reads_are_timed_too_and_the_pool_is_seen(tmp_path: Path, migrated_url: str) -> None:
     """How long requests waited for the database, how many connections there may be, and how many are at work."""
-    monkeypatch.setattr(purging, "uniform", lambda *_: 600)  # seconds until the server purges, which counts as well
     name = "nextarget_database_duration_seconds_count"
     async with running(tmp_path, DATABASE_URL=migrated_url, DATABASE_POOL_SIZE="3") as server:
         token = (await server.sign_in()).json["access_token"]

@@ -7,11 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -26,6 +28,7 @@ from nextarget.errors import RateLimited
 from nextarget.services import quotas
 from nextarget.services.quotas import Share, Verdict
 from nextarget.settings.validators import StorageUrl
+from nextarget.web import rate_limits
 from nextarget.web.rate_limits import ALLOWANCE, RateLimits
 from tests.apps import App, refresh
 from tests.conftest import need
@@ -148,7 +151,15 @@ async def test_fifty_parallel_refreshes_pass_and_agree_with_limits_on(limited: S
 
 
 @pytest.fixture
-async def behind_proxy(tmp_path: Path, storage: str) -> AsyncIterator[Server]:
+def same_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No minute ends during a test, however slow the machine is: with the next one counts and drawn limits are new."""
+    clock = SimpleNamespace(time=lambda: 1_900_000_000.0, monotonic=time.monotonic)
+    for module in (quotas, rate_limits):
+        monkeypatch.setattr(module, "time", clock)
+
+
+@pytest.fixture
+async def behind_proxy(tmp_path: Path, storage: str, same_minute: None) -> AsyncIterator[Server]:
     """A server with its limits on, whose clients have the addresses that they say they have."""
     settings = {"RATE_LIMIT_STORAGE_URL": storage, "TRUSTED_PROXIES": "127.0.0.1"}
     async with running(tmp_path, RATE_LIMIT_ENABLED="true", **settings) as server:
@@ -199,7 +210,8 @@ async def test_one_bad_client_behind_an_address_keeps_nobody_from_refreshing(lim
     assert (await refresh(limited, token)).status == 200
 
 
-async def test_counts_in_memory_stop_growing_within_their_minute() -> None:
+@pytest.mark.slow
+async def test_counts_in_memory_stop_growing_within_their_minute(same_minute: None) -> None:
     """Past fifty thousand clients, newcomers share as many counts: nobody is refused for that, no greedy one gets past,
     and those who were there first keep counts of their own."""
     limits = RateLimits("memory://", (), seed=b"seed")
@@ -215,7 +227,8 @@ async def test_counts_in_memory_stop_growing_within_their_minute() -> None:
         await _ask_each(limits, [400_000] * 31)
 
 
-async def test_counts_of_networks_stop_growing_too() -> None:
+@pytest.mark.slow
+async def test_counts_of_networks_stop_growing_too(same_minute: None) -> None:
     """Clients that come from ever new networks of IPv6 have two counts each; past a number they share both kinds."""
     counts = quotas.MemoryCounts()
 
@@ -472,6 +485,7 @@ async def counted(storage: str) -> AsyncIterator[Callable[[str], Awaitable[tuple
     await limits.close()
 
 
+@pytest.mark.slow
 async def test_neighbours_in_a_48_do_not_share_a_quota(storage: str) -> None:
     """Each /64 has its own, is told what is left of it, and takes nothing from others once it is used up."""
     async with counted(storage) as ask:
@@ -480,6 +494,7 @@ async def test_neighbours_in_a_48_do_not_share_a_quota(storage: str) -> None:
         assert await ask("2001:db8:1:3::1") == (29, True)
 
 
+@pytest.mark.slow
 async def test_a_48_has_sixteen_quotas(storage: str) -> None:
     """Whoever has all of its /64s asks no more often than that. Others are not concerned."""
     async with counted(storage) as ask:

@@ -292,6 +292,7 @@ async def test_every_worker_sends_its_own_spans(tmp_path: Path, collector: Colle
     assert len(collector.named("GET /users/me")) == 2
 
 
+@pytest.mark.slow
 def test_nothing_of_it_is_imported_while_it_is_off(tmp_path: Path) -> None:
     """An extra that is off costs nothing: no module, and so no time and no memory."""
     script = (

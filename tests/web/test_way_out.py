@@ -170,6 +170,7 @@ def assert_secret(server: Served, *more: str) -> None:
         assert text not in str(server.broken)
 
 
+@pytest.mark.slow
 async def test_every_question_to_providers_goes_through_the_proxy(outside: Outside, tmp_path: Path) -> None:
     """Token, keys, profile and debug_token; the proxy sees hosts and ports, and nobody's log its password."""
     with outside.server(tmp_path) as server:
@@ -186,6 +187,7 @@ async def test_every_question_to_providers_goes_through_the_proxy(outside: Outsi
         assert_secret(server)
 
 
+@pytest.mark.slow
 async def test_the_proxy_itself_may_speak_tls(outside: Outside, tmp_path: Path) -> None:
     """Then its password crosses no wire in the clear."""
     with outside.server(tmp_path, HTTPS_PROXY=outside.tunnel.tls_url) as server:
@@ -195,6 +197,7 @@ async def test_the_proxy_itself_may_speak_tls(outside: Outside, tmp_path: Path) 
         assert_secret(server)
 
 
+@pytest.mark.slow
 async def test_the_proxy_may_be_set_in_dotenv(outside: Outside, tmp_path: Path) -> None:
     """As every setting; there in lower case, too."""
     (tmp_path / ".env").write_text(f"https_proxy={outside.tunnel.url()}\n", encoding="utf-8")
@@ -203,6 +206,7 @@ async def test_the_proxy_may_be_set_in_dotenv(outside: Outside, tmp_path: Path) 
         assert outside.tunnel.asked_for
 
 
+@pytest.mark.slow
 async def test_who_is_exempt_is_asked_directly(outside: Outside, tmp_path: Path) -> None:
     """Their names lead nowhere without it."""
     with outside.server(tmp_path, NO_PROXY=f"keys.{DOMAIN}, elsewhere.example") as server:
@@ -211,6 +215,7 @@ async def test_who_is_exempt_is_asked_directly(outside: Outside, tmp_path: Path)
         assert set(outside.tunnel.asked_for) == {f"token.{DOMAIN}:443", f"graph.{DOMAIN}:443"}
 
 
+@pytest.mark.slow
 async def test_a_proxy_that_refuses_us_is_named_in_the_log(outside: Outside, tmp_path: Path) -> None:
     """A wrong password, for one: apps are told to come back later, and the password stays ours."""
     wrong = "an old password"
@@ -223,6 +228,7 @@ async def test_a_proxy_that_refuses_us_is_named_in_the_log(outside: Outside, tmp
         assert_secret(server, wrong, quote(wrong))
 
 
+@pytest.mark.slow
 async def test_a_proxy_that_nobody_listens_on_is_named_in_the_log(outside: Outside, tmp_path: Path) -> None:
     """And not its URL."""
     port = free_port()
