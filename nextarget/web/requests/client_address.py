@@ -71,7 +71,7 @@ def client_address(
 
 
 def hops(request: web.BaseRequest, header: ProxyHeader) -> Iterator[Address | None]:
-    """The hops that a header names, the nearest first. A hop that is not an address is None; what is beyond it is unknown.
+    """The hops that a header names, the nearest first. A hop that is not an address is None: what is behind is unknown.
 
     A client may send half a mebibyte of hops. After _MAX_HOPS, one None replaces the rest.
     """
