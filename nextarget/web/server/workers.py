@@ -135,7 +135,7 @@ class Worker(GunicornWebWorker):
         os.write(self.tmp.fileno(), b"\n")
 
     def init_signals(self) -> None:
-        """Only the first stop signal has an effect. A worker may get two: from the service manager and from the arbiter."""
+        """Only the first stop signal counts. A worker may get one from the service manager and one from the arbiter."""
         super().init_signals()
         self._ending: asyncio.Future[_Ending] = self.loop.create_future()
         for number, ending in (
@@ -232,7 +232,7 @@ class _Workers(BaseApplication):  # type: ignore[misc]
             settings = self._load()
             prepare(settings, before=before)
         except NexTargetError as error:
-            log.error("reload_refused", detail=error.for_operator, note=error.note)  # noqa: TRY400 - the operator's mistake needs no traceback
+            log.error("reload_refused", detail=error.for_operator, note=error.note)  # noqa: TRY400 - not our fault
             return False
         self.settings = settings
         changed = [name.upper() for name in _NEED_RESTART if getattr(before, name) != getattr(settings, name)]
