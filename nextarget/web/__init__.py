@@ -1,1 +1,1 @@
-"""HTTP: parse, one service call, render. Errors of ours are raised, and become answers in one place."""
+"""HTTP: a handler parses the request, calls one service and renders the answer. The boundary answers errors."""

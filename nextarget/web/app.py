@@ -1,4 +1,4 @@
-"""Builds the application: routes, the boundary around them, and what opens and closes with it."""
+"""Builds the application: its routes, and the resources and tasks that start and stop with it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from nextarget.web.server.readiness import READINESS, Readiness
 
 
 def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Application:
-    """The whole server for a runtime; with the stand-in providers mounted when `sandbox` is given."""
+    """The application for a runtime. With `sandbox`, it serves the stand-in providers too."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[RUNTIME] = runtime
     app[READINESS] = Readiness(runtime.database)

@@ -1,4 +1,4 @@
-"""Where handlers find what the application was built with."""
+"""The keys under which handlers find the objects that the application was built with."""
 
 from aiohttp import web
 

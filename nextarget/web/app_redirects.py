@@ -1,4 +1,4 @@
-"""What goes back to an app's redirect: a code, or an error (RFC 6749, 4.1.2; RFC 9207)."""
+"""The answers that go to an app's redirect: a code, or an error (RFC 6749, 4.1.2; RFC 9207)."""
 
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
@@ -11,25 +11,25 @@ from nextarget.errors import ProblemError
 
 @dataclass(frozen=True, slots=True)
 class ReturnAddress:
-    """Where an app is answered: its redirect, known to be listed, and the state that it wants back."""
+    """Where the answer to an app goes: one of its listed redirects, and the state that the app sent."""
 
     redirect_uri: str
     state: str | None
 
 
 ANSWER_TO = web.RequestKey("answer_to", ReturnAddress)
-"""Set once a request's client and redirect are known to be ours: from then on, errors go there."""
+"""Set as soon as the client and redirect of a request are checked. From then on, errors go to this redirect."""
 
 
 @dataclass(frozen=True, slots=True)
 class AskingApp:
-    """The app that a request names, and where it wants to be answered: as they were sent, known or not."""
+    """The client and redirect as the request names them, before they are checked."""
 
     client_id: str = field(repr=False)
     redirect_uri: str = field(repr=False)
 
     def facts(self) -> dict[str, str]:
-        """What of them the log may tell."""
+        """Both values, without what must not get into the log."""
         return {
             "client_id": telemetry.scrubbed_client_id(self.client_id),
             "redirect_uri": telemetry.scrubbed_uri(self.redirect_uri),
@@ -37,7 +37,7 @@ class AskingApp:
 
 
 ASKING_APP = web.RequestKey("asking_app", AskingApp)
-"""Set on every request of an app's to the authorization endpoint."""
+"""Set on every request to the authorization endpoint."""
 
 
 def code_answer(address: ReturnAddress, code: str, issuer: str) -> web.Response:
@@ -45,8 +45,10 @@ def code_answer(address: ReturnAddress, code: str, issuer: str) -> web.Response:
 
 
 def lost_answer_link(address: ReturnAddress, issuer: str) -> str:
-    """Where a person goes on to an app whose answer may have got lost: it may simply begin again, and what it was given
-    still holds."""
+    """The link back to an app that may not have received its answer. It tells the app to begin again.
+
+    The code or session that the first answer gave to the app stays valid.
+    """
     description = "This sign-in is finished already. If its answer did not arrive, begin again."
     return _location(address, {"error": "temporarily_unavailable", "error_description": description}, issuer)
 
@@ -56,13 +58,16 @@ def error_answer(address: ReturnAddress, error: ProblemError, issuer: str) -> we
 
 
 def _redirect(address: ReturnAddress, answer: dict[str, str], issuer: str) -> web.Response:
-    # A plain header: web.HTTPFound would normalise an app's own scheme.
+    # A plain header, because web.HTTPFound would change a URI with an app's own scheme.
     return web.Response(status=302, headers={"Location": _location(address, answer, issuer)})
 
 
 def _location(address: ReturnAddress, answer: dict[str, str], issuer: str) -> str:
-    """It ends in an empty fragment, since a browser would take along the one that it has, such as a provider's `#_=_`
-    (RFC 9110, 10.2.2). No redirect that is listed has one (RFC 6749, 3.1.2)."""
+    """The redirect with the answer in its query, and an empty fragment at its end.
+
+    Without it, the browser would append the fragment of the current page, such as `#_=_` from Facebook (RFC 9110,
+    10.2.2). A listed redirect has no fragment of its own (RFC 6749, 3.1.2).
+    """
     if address.state is not None:
         answer["state"] = address.state
     answer["iss"] = issuer

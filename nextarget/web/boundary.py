@@ -1,6 +1,6 @@
-"""The boundary of every request: its id, its log line, and the one place where an error becomes an answer.
+"""The boundary handles every request: it gives the request an id, logs it, and turns an error into an answer.
 
-It takes the place of a middleware, which would come after routing, and too late for some of aiohttp's answers.
+It is not a middleware: middlewares run after routing, too late for some of the answers that aiohttp makes by itself.
 """
 
 from contextlib import suppress
@@ -47,43 +47,43 @@ from nextarget.web.requests.negotiation import wants_page
 from nextarget.web.requests.parameters import STATE
 
 PAGE_ROUTES = frozenset({"start", "callback", "posted-callback", "authorize"})
-"""Names of the routes that people's browsers open: on these an error may be a page."""
+"""Names of the routes that a person opens in a browser. An error on one of them may be a page."""
 
 OAUTH_ROUTES = frozenset({"authorize", "token", "revoke"})
-"""Names of the routes whose errors have the form of RFC 6749, 5.2."""
+"""Names of the routes that answer errors in the format of RFC 6749, 5.2."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-"""A method is whatever a client writes; only those of RFC 9110 and RFC 5789 are repeated in the log."""
+"""The methods of RFC 9110 and RFC 5789. The log shows only these, because a client can send any text as its method."""
 
-_ENDING = (hdrs.UPGRADE, hdrs.TRANSFER_ENCODING)
-"""What makes a request the last one on its connection. Of what came behind an upgrade, aiohttp loses a part. Of a
-chunked body its parser takes the last trailer for a header of the next request, which may be another client's where a
-proxy shares its connections."""
+_LAST_REQUEST_FIELDS = (hdrs.UPGRADE, hdrs.TRANSFER_ENCODING)
+"""Header fields after which we close the connection. After an upgrade request, aiohttp loses some of the bytes that
+follow. After a chunked body, its parser adds the last trailer to the headers of the next request. Behind a proxy that
+shares connections, the next request may come from another client."""
 
 log = telemetry.get_logger()
 
 
 @dataclass(slots=True)
 class Terms:
-    """What holds for every answer of a server."""
+    """What applies to every answer of a server."""
 
     https_only: bool
-    """Whether browsers are told to come by https alone."""
+    """Whether every answer tells browsers to use https only (HSTS, RFC 6797)."""
     stopping: bool = False
-    """Whether the server has begun to stop. Then each answer is the last on its connection, and says so (RFC 9112,
-    9.6)."""
+    """Whether the server has begun to stop. If so, every answer closes its connection and says so (RFC 9112, 9.6)."""
 
 
 TERMS = web.RequestKey("terms", Terms)
-"""Set on every request of a server."""
+"""The boundary sets this on every request."""
 
 
 async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.StreamResponse:
-    """Give the request an id, answer whatever happens, and log that it did.
+    """Give the request an id, answer it even when the handler fails, and log the answer.
 
-    It surrounds the whole application, its router included, so that nothing is answered by aiohttp's own words.
+    The boundary surrounds the whole application, its router included, so that aiohttp never sends an error text of its
+    own.
     """
-    began = perf_counter()  # the loop's own clock stands still within one of its turns
+    began = perf_counter()  # not loop.time(): uvloop updates it only once per iteration
     request_id = telemetry.new_request_id()
     telemetry.request_id.set(request_id)
     request[TERMS] = terms
@@ -93,29 +93,35 @@ async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.
         return refused
     try:
         response = await handler(request)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
+    except Exception as error:  # noqa: BLE001 - every error needs an answer
         response = answer_to(request, error)
     if not response.prepared:
         finish(request, response)
     resource = request.match_info.route.resource
     method = request.method if request.method in _METHODS else "other"
-    route = resource.canonical if resource is not None else None  # never the path as sent: it may hold anything
+    route = resource.canonical if resource is not None else None  # not the path: it can contain any text
     telemetry.request_answered(method, route, response.status, perf_counter() - began)
     return response
 
 
 def finish(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Give an answer what every answer has. The boundary does, unless the answer has begun by then: whoever begins one
-    inside a handler does it first."""
+    """Add the headers that every answer has, and close the connection where that is needed.
+
+    The boundary calls this, except for an answer that a handler has already begun to send. Such a handler calls it
+    before it begins.
+    """
     terms = request[TERMS]
     finish_headers(response, telemetry.request_id.get() or "", https_only=terms.https_only)
-    if terms.stopping or any(name in request.headers for name in _ENDING):
+    if terms.stopping or any(name in request.headers for name in _LAST_REQUEST_FIELDS):
         response.force_close()
 
 
 def _refused(request: web.Request, flaw: str, terms: Terms) -> web.Response:
-    """What is not well-formed is answered like what the parser refuses; the connection ends, since nobody knows what
-    else was meant by it. Cookies that are too large are nobody's mistake: a person gets a page that says what to do."""
+    """Answer a malformed request as the parser's own errors are answered, and close the connection, because we cannot
+    tell where the next request begins.
+
+    Cookies that are too large are not the person's fault: a browser gets a page that says what to do.
+    """
     too_large = flaw in {COOKIES_TOO_LARGE, FIELD_TOO_LARGE}
     error = HeaderFieldsTooLarge() if too_large else InvalidRequest()
     if too_large and wants_page(request):
@@ -131,17 +137,20 @@ def _refused(request: web.Request, flaw: str, terms: Terms) -> web.Response:
 
 
 def _refused_expectation(request: web.Request, terms: Terms) -> web.Response | None:
-    """aiohttp would quote an expectation that it does not know, and looks at the first alone (RFC 9110, 10.1.1)."""
+    """Refuse an Expect header other than `100-continue` (RFC 9110, 10.1.1); None if it is fine.
+
+    aiohttp would repeat an unknown expectation in its answer, and it reads only the first Expect header.
+    """
     if ",".join(request.headers.getall(hdrs.EXPECT)).lower() == "100-continue":
         return None
     log.info("expectation_refused", status=ExpectationFailed.status)
     response = fixed_answer(ExpectationFailed(), https_only=terms.https_only)
-    response.force_close()  # its body may come, or not
+    response.force_close()  # the client may send its body, or may not
     return response
 
 
 def answer_to(request: web.Request, error: Exception) -> web.Response:
-    """The answer that an error becomes. One that nobody foresaw is logged, and says nothing."""
+    """Turn an error into an answer. An unexpected error is logged, and its answer says nothing about it."""
     request_id = telemetry.request_id.get() or ""
     if isinstance(error, ProblemError):
         return _answer(request, error, request_id)
@@ -164,7 +173,7 @@ def _answer(request: web.Request, error: ProblemError, request_id: str) -> web.R
 
 def _error_response(request: web.Request, error: ProblemError, request_id: str) -> web.Response:
     name = request.match_info.route.name
-    _tell(request, error, name)
+    _log_error(request, error, name)
     if (app := request.get(ANSWER_TO)) is not None:
         return error_answer(app, error, request.app[RUNTIME].settings.public_url)
     if name in PAGE_ROUTES and wants_page(request):
@@ -175,7 +184,8 @@ def _error_response(request: web.Request, error: ProblemError, request_id: str) 
 def _client_of(request: web.Request, name: str | None) -> Client | None:
     """The app whose login an error page belongs to, so that the page can name it.
 
-    It is known by a client and a redirect that belong together, or by the login's own cookie; else None.
+    The app is known if the request names a client with a redirect of that client, or has the login's cookie. Otherwise
+    the answer is None.
     """
     if name == "authorize":
         client_ids, redirect_uris = (request.query.getall(each, []) for each in ("client_id", "redirect_uri"))
@@ -190,10 +200,13 @@ def _client_of(request: web.Request, name: str | None) -> Client | None:
     return None
 
 
-def _tell(request: web.Request, error: ProblemError, name: str | None) -> None:
-    """Say in one line why a request failed: always where people sign in, else where there is more to say than its
-    status does. 429 and what was asked ahead say all, and a database tells by itself why it cannot be used, once for
-    all who meet it."""
+def _log_error(request: web.Request, error: ProblemError, name: str | None) -> None:
+    """Log in one line why a request failed.
+
+    An error on a sign-in route is always logged. On another route it is logged if it has a note or a status of 500 or
+    more. Never logged here: an error that is in the log already, a rate limit, a prefetch (their status says
+    everything), and an unavailable database (the database logs that itself, once for all requests).
+    """
     if error.told or isinstance(error, RateLimited | PrefetchRefused | DatabaseUnavailable):
         return
     if not (error.note or error.status >= 500 or name in PAGE_ROUTES | OAUTH_ROUTES):
@@ -213,17 +226,20 @@ def _tell(request: web.Request, error: ProblemError, name: str | None) -> None:
 
 
 def _ends_sign_in(request: web.Request, error: ProblemError, name: str | None) -> bool:
-    """Whether somebody could not sign in because of it. An app that asks whether its person is signed in, with
-    `prompt=none`, has its answer."""
+    """Whether the error ends a sign-in.
+
+    `LoginRequired` does not: it is the regular answer to an app that sends `prompt=none` to ask for a sign-in without
+    any page.
+    """
     if name == "token":
         return REFRESHING not in request
     return name in PAGE_ROUTES and not isinstance(error, LoginRequired)
 
 
 def _translated(error: web.HTTPException) -> ProblemError:
-    """What aiohttp raises by itself, as ours; its own texts may echo the request and are dropped."""
+    """Our error in place of one that aiohttp raised. aiohttp's text may quote the request, so it is not used."""
     kinds: dict[int, type[ProblemError]] = {
-        403: CrossOriginRefused,  # nobody but aiohttp-cors raises it
+        403: CrossOriginRefused,  # only aiohttp-cors raises 403
         404: NotFound,
         405: MethodNotAllowed,
         413: PayloadTooLarge,

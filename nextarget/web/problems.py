@@ -1,4 +1,4 @@
-"""How an error looks on the wire: an RFC 9457 problem document, or the error document of OAuth."""
+"""How an error is sent: as an RFC 9457 problem document, or as the error document of OAuth."""
 
 import orjson
 from aiohttp import hdrs, web
@@ -9,20 +9,20 @@ from nextarget.errors import ProblemError
 
 PROBLEM_TYPE = "application/problem+json"
 REFRESHING = web.RequestKey("refreshing", bool)
-"""Set on a refresh. One that is refused is what the end of a session looks like; all else that fails at the token
-endpoint is a sign-in that fails."""
+"""The token endpoint sets this on a refresh. A refused refresh is normal when a session has ended. Any other error at
+the token endpoint is a failed sign-in."""
 SECURITY_HEADERS = {
     "Server": "nextarget",  # aiohttp would name itself, Python and their versions
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",  # who asks by CORS is not concerned
+    "Cross-Origin-Resource-Policy": "same-origin",  # CORS requests are not affected
     "X-Content-Type-Options": "nosniff",
 }
-"""On every answer that does not set its own."""
+"""Every answer has these headers, unless it sets a header of the same name itself."""
 
 STRICT_TRANSPORT_SECURITY = "max-age=63072000"
-"""Two years. For this host alone: `includeSubDomains` and `preload` would speak for hosts that are not ours."""
+"""Two years, for this host only: `includeSubDomains` and `preload` would also apply to hosts that are not ours."""
 
 _JSON_HEADERS = CIMultiDict(SECURITY_HEADERS | {hdrs.CONTENT_TYPE: "application/json"})
 
@@ -34,8 +34,10 @@ def json_response(document: object, *, status: int = 200) -> web.Response:
 
 
 def finish_headers(response: web.StreamResponse, request_id: str, *, https_only: bool) -> None:
-    """Name the request, and add the security headers that the answer does not set itself; `https_only` has browsers
-    come by https alone from now on (RFC 6797)."""
+    """Set the request id, and add the security headers that the answer does not set itself.
+
+    With `https_only`, the answer also tells browsers to use https only from now on (RFC 6797).
+    """
     headers = response.headers
     headers["X-Request-ID"] = request_id
     if https_only:
@@ -46,7 +48,7 @@ def finish_headers(response: web.StreamResponse, request_id: str, *, https_only:
 
 
 def problem_document(error: ProblemError, request_id: str) -> dict[str, object]:
-    """RFC 9457, with our own members `code`, `request_id` and `retryable`, and those of the error itself."""
+    """RFC 9457, with our members `code`, `request_id` and `retryable`, and the error's own members."""
     return {
         "type": f"urn:nextarget:problem:{error.code}",
         "title": error.title,
@@ -71,7 +73,7 @@ def oauth_error(error: ProblemError) -> web.Response:
 
 
 def with_error_headers(response: web.Response, error: ProblemError) -> web.Response:
-    """Add the headers that an error's status asks for."""
+    """Add the headers that belong to the error and its status."""
     if error.retry_after is not None:
         response.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
     match error.code:
@@ -81,13 +83,13 @@ def with_error_headers(response: web.Response, error: ProblemError) -> web.Respo
             response.headers[hdrs.WWW_AUTHENTICATE] = f'{_CHALLENGE}, error="invalid_token"'
         case "unsupported_content_encoding":  # RFC 9110, 15.5.16
             response.headers[hdrs.ACCEPT_ENCODING] = "identity"
-        case "invalid_client":  # RFC 6749, 5.2: in the scheme that was tried
+        case "invalid_client":  # RFC 6749, 5.2: the scheme that the client used
             response.headers[hdrs.WWW_AUTHENTICATE] = 'Basic realm="nextarget"'
     return response
 
 
 def fixed_answer(error: ProblemError, *, https_only: bool) -> web.Response:
-    """A whole answer for what fails outside the application, with a request id of its own if there is none yet."""
+    """A complete answer for an error outside the application. It gets a new request id if there is none yet."""
     request_id = telemetry.request_id.get() or telemetry.new_request_id()
     telemetry.request_id.set(request_id)
     response = problem_response(error, request_id)

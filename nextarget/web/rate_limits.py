@@ -1,4 +1,4 @@
-"""How often one client may ask. `services/quotas.py` counts.
+"""How many requests one client may make in a minute. `services/quotas.py` counts them.
 
 When counting fails, requests pass: a limit protects the service and must not stop it.
 """
@@ -18,9 +18,9 @@ from nextarget.telemetry import get_logger, metrics
 from nextarget.web.requests.client_address import client_networks
 
 LISTING_PER_MINUTE = 10
-"""How often one user may list sessions and export data: these are the most expensive answers."""
+"""How often one user may list sessions or export data. These answers cost the server most."""
 _WIDER = 16
-"""A network in which one client can take many addresses has this many times the quota of a client."""
+"""One client can use many addresses of an IPv6 /48, so a /48 gets a quota too: this many times the quota of a /64."""
 _COMPLAIN_SECONDS = 60
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -82,12 +82,12 @@ class RateLimits:
     async def count_address(
         self, request: web.Request, policy: str, per_minute: int, *, about: str = "", told: bool = True
     ) -> None:
-        """Count a request of its client's address, or with `about` of the address and this text together.
+        """Count a request against its client's address, or with `about` against the address and this text together.
 
-        Raises RateLimited. Unless `told`, the answer shows neither what is left nor when the minute began. With
-        `about`, a random number is added to the quota every minute, up to the quota itself. A thief who knew the exact
-        limit could use up all requests but one, and learn from the last one whether another client at the address had
-        asked.
+        Raises RateLimited. Without `told`, the answer shows neither the rest of the quota nor the time until the minute
+        ends. With `about`, a random number is added to the quota every minute, up to the quota itself. A thief who knew
+        the exact limit could use up all requests but one, and learn from the last one whether another client at the
+        address had sent a request.
         """
         networks = client_networks(request, self._trusted, self._header)
         # All keys of a request have the same text in braces, so that a Redis cluster keeps them on one node.
@@ -103,7 +103,7 @@ class RateLimits:
         return int.from_bytes(hmac.digest(self._seed, message, "sha256")[:8]) % below
 
     async def count(self, request: web.Request, policy: str, per_minute: int, key: str, *, told: bool = True) -> None:
-        """Count a request of `key`; `told` as above. Raises RateLimited."""
+        """Count a request against `key`; `told` as in `count_address`. Raises RateLimited."""
         await self._count(request, policy, [Share(f"nextarget/{policy}/{key}", per_minute)], told=told)
 
     async def _count(self, request: web.Request, policy: str, shares: Sequence[Share], *, told: bool = True) -> None:
@@ -132,7 +132,7 @@ LIMITS = web.AppKey("rate_limits", RateLimits)
 
 
 def limited(policy: str, step: Literal["begin", "finish"]) -> Callable[[Handler], Handler]:
-    """Limit how often a client may call the handler: by the quota of this step of a login."""
+    """Limit how often a client may call the handler, with the quota for this step of a login."""
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
@@ -149,16 +149,17 @@ def limited(policy: str, step: Literal["begin", "finish"]) -> Callable[[Handler]
 
 
 def show_allowance(request: web.Request, response: web.StreamResponse) -> None:
-    """Show the client what is left of its quota, if the request was counted."""
+    """Add headers that show the rest of the client's quota, if the request was counted."""
     if (allowance := request.get(ALLOWANCE)) is not None:
         response.headers["RateLimit-Policy"] = f'"{allowance.policy}";q={allowance.quota};w=60'
         response.headers["RateLimit"] = f'"{allowance.policy}";r={allowance.left}'
 
 
 async def count_user(request: web.Request, policy: str, per_minute: int, user_id: str) -> None:
-    """Count a request of the signed-in user, from whatever address. Raises RateLimited.
+    """Count a request against the signed-in user, whatever the address. Raises RateLimited.
 
-    The answer does not show the count: the holder of a stolen token would learn when the user's own app asks.
+    The answer does not show the count. The holder of a stolen token could otherwise see when the user's own app sends
+    requests.
     """
     if LIMITS in request.app:
         await request.app[LIMITS].count(request, policy, per_minute, user_id, told=False)

@@ -1,4 +1,4 @@
-"""JSON that is sent while it is made, so that a long answer takes no more memory and time at once than a short one."""
+"""JSON that is sent page by page while it is made, so that a long answer needs no more memory than a short one."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
@@ -17,8 +17,8 @@ async def stream_object(request: web.Request, members: Mapping[str, object], *, 
     """Answer with a JSON object, as a file to keep. A member that is an asynchronous iterator of lists is sent as one
     array, page by page.
 
-    To HEAD it is its header. What fails before the first page is there is raised. Later the connection is cut, so that
-    nobody takes what was sent for the whole.
+    HEAD gets the headers only. An error before the first page is raised. After a later error the connection is cut, so
+    that the client does not take a part for the whole answer.
     """
     async with aclosing(_pieces(members)) as pieces:
         first = await anext(pieces)
@@ -37,14 +37,14 @@ async def stream_object(request: web.Request, members: Mapping[str, object], *, 
             await response.write_eof()
         except ConnectionError:
             _cut(request)  # the client has left
-        except Exception as error:  # noqa: BLE001 - whatever it is, no answer can be given any more
-            _tell(error)
+        except Exception as error:  # noqa: BLE001 - too late for an error answer, whatever the error is
+            _log_cut(error)
             _cut(request)
     return response
 
 
 async def _pieces(members: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
-    """The object's text, each piece with one page at the most."""
+    """The JSON text of the object, in pieces. A piece holds one page at most."""
     text, comma = b"{", b""
     for name, member in members.items():
         text += comma + orjson.dumps(name) + b":"
@@ -62,7 +62,7 @@ async def _pieces(members: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
     yield text + b"}"
 
 
-def _tell(error: Exception) -> None:
+def _log_cut(error: Exception) -> None:
     if isinstance(error, NexTargetError):
         log.error("answer_cut_short", reason=error.note or error.detail)
     else:
@@ -70,6 +70,6 @@ def _tell(error: Exception) -> None:
 
 
 def _cut(request: web.Request) -> None:
-    """End the connection at once: aiohttp would end the answer in good order."""
+    """Abort the connection. aiohttp would end the answer as if it were complete."""
     if request.transport is not None:
         request.transport.abort()

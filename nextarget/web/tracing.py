@@ -1,4 +1,4 @@
-"""Follows requests while tracing is on; nothing of this is imported while it is off."""
+"""Makes a trace span for every request. This module is imported only if tracing is on."""
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -8,11 +8,11 @@ from nextarget.telemetry.tracing import Tracing, current_trace_id
 from nextarget.web.boundary import answer_to
 
 _NOT_FOLLOWED = frozenset({"health", "ready", "metrics"})
-"""Names of the routes that machines ask every few seconds."""
+"""Names of the routes that monitoring calls every few seconds. They get no span."""
 
 
 def follow(app: web.Application, tracing: Tracing) -> None:
-    """Make a span of each request, and name its trace in the log."""
+    """Make a span for every request, and put its trace id into the log."""
     spanned = tracing.middleware()
 
     @web.middleware
@@ -26,7 +26,7 @@ def follow(app: web.Application, tracing: Tracing) -> None:
 
 
 def _has_url(request: web.Request) -> bool:
-    """Whether the Host header can be part of one: a span is told the URL, and nothing else needs it."""
+    """Whether the request has a valid URL. With a malformed Host header it has none. Only a span needs the URL."""
     try:
         return bool(request.url)
     except ValueError:
@@ -35,9 +35,9 @@ def _has_url(request: web.Request) -> bool:
 
 @web.middleware
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Inside the span, so that it has the status that is answered; the boundary, outside, would tell it too late."""
+    """Turn an error into an answer inside the span, so that the span gets the right status; the boundary is outside."""
     telemetry.trace_id.set(current_trace_id())
     try:
         return await handler(request)
-    except Exception as error:  # noqa: BLE001 - as the boundary does
+    except Exception as error:  # noqa: BLE001 - as in the boundary
         return answer_to(request, error)

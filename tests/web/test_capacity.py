@@ -31,8 +31,8 @@ async def clients(server: Server, count: int) -> AsyncIterator[list[Wire]]:
 async def a_look(server: Server) -> None:
     """Wait until the server has looked at its connections, now idle: since when one is so is known no better."""
     await until(lambda: not any(connection.busy for connection in connections_of(server)))
-    coming = guarded(server)._next_look
-    await until(lambda: guarded(server)._next_look is not coming)
+    coming = guarded(server)._next_check
+    await until(lambda: guarded(server)._next_check is not coming)
 
 
 async def hold(client: Wire) -> None:

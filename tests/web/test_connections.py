@@ -82,8 +82,8 @@ def test_a_client_that_reads_slowly_is_not_cut(run: Run, tmp_path: Path, target:
             now = 1000.0
             for _ in range(5):
                 connection.look(now)
-                due, taken = connection._what_is_due(), 0
-                while connection._what_is_due() == due:
+                due, taken = connection._current_wait(), 0
+                while connection._current_wait() == due:
                     taken += len(await loop.sock_recv(client, 512))
                     await asyncio.sleep(0)
                 assert taken <= 32 * 1024, "a kilobyte in a second, for thirty seconds"
@@ -105,8 +105,8 @@ def test_a_client_that_reads_slowly_makes_room_where_others_wait(run: Run, tmp_p
         async with running(tmp_path) as server, reading_nothing(server, target) as (client, connection):
             connection.look(1000)
             assert connection.spare_since == 1000 + ANSWER_SECONDS
-            due = connection._what_is_due()
-            while connection._what_is_due() == due:
+            due = connection._current_wait()
+            while connection._current_wait() == due:
                 await loop.sock_recv(client, 512)
                 await asyncio.sleep(0)
             connection.look(1000 + ANSWER_SECONDS - 1)

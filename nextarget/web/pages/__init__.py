@@ -1,4 +1,4 @@
-"""Pages for people. Plain HTML that works without JavaScript; everything that varies is escaped by Jinja."""
+"""Pages for people: plain HTML that works without JavaScript. Jinja escapes every variable."""
 
 from functools import cache, partial
 from pathlib import Path
@@ -17,7 +17,7 @@ PAGE_POLICY = (
     "frame-ancestors 'none'"
 )
 MARK_STYLES = {path.name: path for path in (Path(__file__).parent / "marks").glob("*.css")}
-"""The colours of a provider's button, `google.css`, where the guidelines of its owner ask for them."""
+"""Style sheets for the buttons of providers whose brand guidelines require certain colours, such as `google.css`."""
 _OWN_PICTURES = "'self' data:"
 _NO_DEVICES = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
@@ -37,10 +37,11 @@ def page(
     client: Client | None = None,
     **facts: object,
 ) -> web.Response:
-    """Render a template of this folder, in the language of login or reader, with its own Content-Security-Policy.
+    """Render a template of this folder, with its own Content-Security-Policy.
 
-    `client` is the app whose login this page belongs to: the page shows its name, logo and links. A logo elsewhere is
-    allowed in the policy of this page alone.
+    The language is that of the login, or else the one that the browser prefers. `client` is the app whose login this
+    page belongs to: the page shows its name, logo and links. If the logo is on another host, the policy of this page
+    allows its URL.
     """
     language = _language(request)
     say = partial(texts.text, language=language)
@@ -53,7 +54,7 @@ def page(
     )
     response = web.Response(text=rendered, status=status, content_type="text/html")
     response.headers["Content-Security-Policy"] = policy.replace("{pictures}", pictures)
-    # No Cross-Origin-Opener-Policy: a browser app that opened the sign-in in a window would lose hold of it.
+    # No Cross-Origin-Opener-Policy: a browser app that opened the sign-in in a popup would lose access to that window.
     response.headers["Permissions-Policy"] = _NO_DEVICES
     response.headers["Content-Language"] = language
     response.headers["Vary"] = "Accept-Language"
@@ -63,7 +64,7 @@ def page(
 def error_page(
     error: ProblemError, request: web.BaseRequest, request_id: str, client: Client | None = None
 ) -> web.Response:
-    """What went wrong and what to do next, for a person on the way from an app."""
+    """A page for a person whose sign-in failed: what went wrong, and what to do next."""
     said = texts.error_texts(error, _language(request), client.name if client else None)
     return page(
         "error.html", request, status=error.status, client=client, error=error, said=said, request_id=request_id
@@ -71,9 +72,9 @@ def error_page(
 
 
 def _logo(client: Client | None) -> tuple[str | None, str]:
-    """Where a page finds the logo of an app, and the `img-src` that this takes (CSP Level 3, 6.7.2.8).
+    """The URL of an app's logo, and the `img-src` sources that allow it (CSP Level 3, 6.7.2.8).
 
-    A source has no query, and the characters that separate sources and directives are written as %XX.
+    A source must not contain a query. Characters that separate sources or directives are percent-encoded.
     """
     if client is None or client.logo is None:
         return None, _OWN_PICTURES
@@ -84,20 +85,23 @@ def _logo(client: Client | None) -> tuple[str | None, str]:
 
 
 def chosen_language(request: web.BaseRequest) -> str | None:
-    """The language that the app chose with `ui_locales`, if it is one of ours."""
+    """The language that the app chose with `ui_locales`, if we have it."""
     chosen = request.query.getall("ui_locales", [])
     return first_spoken(chosen[0], texts.LANGUAGES) if len(chosen) == 1 else None
 
 
 def _language(request: web.BaseRequest) -> str:
-    """What the app chose, now or when the login began, else what the browser prefers."""
+    """The language that the app chose, now or when the login began; otherwise the one that the browser prefers."""
     language = chosen_language(request) or _language_of_login(request)
     return language if language in texts.LANGUAGES else preferred_language(request, texts.LANGUAGES)
 
 
 def _language_of_login(request: web.BaseRequest) -> str | None:
-    """Under either name of its cookie: a request that is refused unread belongs to no application, whose settings would
-    tell which it is."""
+    """The language in the login's cookie, with or without the `__Host-` prefix.
+
+    The settings say which of the two names is used, but a request that is refused before routing has no application and
+    so no settings.
+    """
     states = request.query.getall("state", [])
     if not isinstance(request, web.Request) or len(states) != 1 or not parameters.STATE.fullmatch(states[0]):
         return None

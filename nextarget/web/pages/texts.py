@@ -1,4 +1,4 @@
-"""What pages say, in the languages they speak. English is the one that is never missing."""
+"""The texts of the pages in all languages. Every text exists in English."""
 
 from dataclasses import dataclass
 
@@ -52,7 +52,7 @@ TEXTS = {
 }
 
 _PLACE = {"en": "the app or site you came from", "fr": "l'application ou au site d'où vous venez"}
-"""Where a person came from, when nothing tells which app it was."""
+"""The place that the person came from, if the app is not known."""
 
 NEXT_STEPS = {
     "again": {
@@ -93,7 +93,7 @@ _STEPS = {
     "redirect_refused": "beware",
     "internal_error": "help",
 }
-"""What to do next, where it is neither to wait nor simply to sign in again."""
+"""What a person should do next after an error, if it is neither to wait nor to sign in again."""
 
 FRENCH = {
     "invalid_state": (
@@ -154,18 +154,18 @@ _ENGLISH = {
         "Your browser sends more cookies than this service takes. Other sites of the same domain have set them.",
     ),
 }
-"""Where the error's own sentence speaks to a developer, and a person can get it without any mistake of an app's."""
+"""Texts for errors that a person can cause without a mistake of the app, but whose own sentence is for developers."""
 
 _FOR_PROGRAMS = {
     "en": ("Invalid request", "The address that led here is wrong or incomplete."),
     "fr": ("Requête incorrecte", "L'adresse qui a mené ici est incorrecte ou incomplète."),
 }
-"""For errors whose own sentence speaks to a developer: no person who only clicked can have made the mistake."""
+"""For errors whose own sentence is for developers: only a program can cause them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorTexts:
-    """What an error page says. `technical` is the error's own sentence, where it speaks to a developer."""
+    """The texts of an error page. `technical` is the error's own sentence, if that is for developers."""
 
     title: str
     explanation: str
@@ -178,7 +178,7 @@ def text(name: str, /, language: str, **facts: str) -> str:
 
 
 def error_texts(error: ProblemError, language: str, name: str | None = None) -> ErrorTexts:
-    """What to say of an error to a person who came from the app with this name, or from somewhere."""
+    """The texts about an error, for a person who came from the app `name` (None if it is not known)."""
     step = "later" if error.retryable else _STEPS.get(error.code, "again")
     technical = None
     if error.code not in FRENCH:
@@ -191,5 +191,5 @@ def error_texts(error: ProblemError, language: str, name: str | None = None) -> 
 
 
 def next_step(step: str, language: str, name: str | None = None) -> str:
-    """What a person is to do next, who came from the app with this name, or from somewhere."""
+    """What a person should do next who came from the app `name` (None if it is not known)."""
     return NEXT_STEPS[step][language].format(place=name or _PLACE[language])

@@ -1,1 +1,1 @@
-"""What is read out of a request: parameters, cookies, the grammar of headers, and the address of the client."""
+"""Reading a request: parameters, cookies, the grammar of headers, and the client's address."""

@@ -1,7 +1,7 @@
-"""Who asks, as far as it can be known: the peer of the connection, or the client that trusted proxies name.
+"""The address of a request's client: the peer of the connection, or the address that trusted proxies report.
 
-They name it in one header, and only that one is read: a proxy that sets one of the two passes on what a client wrote
-into the other.
+The proxies report it in one header, `X-Forwarded-For` or `Forwarded`, and only the configured one is read. A proxy that
+sets one of the two passes the other on as the client sent it.
 """
 
 import ipaddress
@@ -13,23 +13,23 @@ from aiohttp import web
 from nextarget.settings import Network, ProxyHeader
 from nextarget.web.requests.grammar import OWS
 
-_MOST_HOPS = 32
-"""How many proxies a request may have come through."""
-_MOST_ADDRESS = 64
-"""Characters in an address; the longest, of IPv6 with a zone, has fewer."""
-_MOST_ELEMENT = 1024
-"""Characters in one element of `Forwarded`: an address, a host name and a protocol have fewer."""
+_MAX_HOPS = 32
+"""The number of proxies that a request may have passed."""
+_MAX_ADDRESS = 64
+"""Characters in an address. Even an IPv6 address with a zone is shorter."""
+_MAX_ELEMENT = 1024
+"""Characters in one element of `Forwarded`. An address, a host name and a protocol together are shorter."""
 
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{1,45}")
-# RFC 7239, 6: of a node the address, and of that none with a zone, which means something on one machine alone (RFC
-# 4007, 11.2). A port may be a name that somebody made up.
+# RFC 7239, 6: a node is an address and perhaps a port. An address with a zone is refused, because a zone has a meaning
+# on one machine only (RFC 4007, 11.2). In place of a port number, a proxy may send a name that it made up.
 _PORT = r"[0-9]{1,5}|_[A-Za-z0-9._-]+"
 _NODE = re.compile(rf"(?:(?P<v4>[0-9.]{{7,15}})|\[(?P<v6>(?=[^\]]*:)[0-9A-Fa-f:.]{{2,45}})\])(?::(?:{_PORT}))?")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _PAIR = rf'(?P<name>{_TOKEN})=(?:(?P<token>{_TOKEN})|"(?P<quoted>(?:[\t !#-\[\]-~]|\\[\t -~])*+)")'
 _PAIRS = re.compile(_PAIR)
 _UNNAMED = re.sub(r"\?P<[a-z]+>", "?:", _PAIR)
-# RFC 7239, 4, and white space around the semicolon, which some write and nobody can take for anything else.
+# RFC 7239, 4. White space around the semicolon is accepted too: some proxies send it, and it is not ambiguous.
 _ELEMENT = re.compile(rf"[ \t]*+(?:{_UNNAMED})?[ \t]*+(?:;[ \t]*+(?:{_UNNAMED})?[ \t]*+)*+")
 _QUOTED_PAIR = re.compile(r"\\(.)")
 
@@ -39,7 +39,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 def client_networks(
     request: web.BaseRequest, trusted: tuple[Network, ...], header: ProxyHeader = "X-Forwarded-For"
 ) -> tuple[str, ...]:
-    """What is the client's, and of IPv6 the wider network that may be: the /64 has one owner, and the /48 often has."""
+    """The networks of a client: its IPv4 address, or for IPv6 its /64 and /48.
+
+    A /64 always has one owner, and a /48 often has one.
+    """
     address = client_address(request, trusted, header)
     if address is None:
         return ("unknown",)
@@ -51,10 +54,10 @@ def client_networks(
 def client_address(
     request: web.BaseRequest, trusted: tuple[Network, ...], header: ProxyHeader = "X-Forwarded-For"
 ) -> Address | None:
-    """Who asks, as far as it can be known.
+    """The address of the client; None if it is unknown.
 
-    The header is read from the right, and only as long as each hop is a trusted proxy: what a client wrote into it
-    itself changes nothing.
+    The header is read from right to left, as long as the hop that added an entry is a trusted proxy. So entries that
+    the client itself wrote into the header have no effect.
     """
     address = address_of(request.remote or "")
     if address is not None and in_any(address, trusted):
@@ -68,9 +71,9 @@ def client_address(
 
 
 def hops(request: web.BaseRequest, header: ProxyHeader) -> Iterator[Address | None]:
-    """The hops that a header names, the nearest first; None for one that is no address, behind which nobody can see.
+    """The hops that a header names, the nearest first. A hop that is not an address is None: what is behind is unknown.
 
-    A client may send half a mebibyte of them: behind _MOST_HOPS there is one None.
+    A client may send half a mebibyte of hops. After _MAX_HOPS, one None replaces the rest.
     """
     lines = request.headers.getall(header, [])
     if lines:
@@ -79,30 +82,31 @@ def hops(request: web.BaseRequest, header: ProxyHeader) -> Iterator[Address | No
 
 
 def _forwarded_for(text: str) -> Iterator[Address | None]:
-    """The items of `X-Forwarded-For`: addresses, of which some proxies write ports too, those of IPv6 in brackets then.
+    """The items of `X-Forwarded-For`: addresses. Some proxies add a port, and then put an IPv6 address in brackets.
 
-    Of more than _MOST_HOPS the first ones are in one piece, which is no address.
+    If there are more than _MAX_HOPS items, the split leaves the first ones in one piece, which is not an address.
     """
-    for item in reversed(text.rsplit(",", _MOST_HOPS)):
+    for item in reversed(text.rsplit(",", _MAX_HOPS)):
         hop = item.strip(OWS)
         yield (address_of(hop) if _ADDRESS.fullmatch(hop) else None) or _address_of_node(hop)
 
 
 def _forwarded(text: str) -> Iterator[Address | None]:
-    """The `for` of the elements of `Forwarded` (RFC 7239, 4).
+    """The `for` parameters of the elements of `Forwarded` (RFC 7239, 4), from right to left.
 
-    An element is the shortest piece behind a comma that is one. So what a proxy appended is read as it meant it, even
-    behind a quoted string that a client began and did not end; and no comma within its own quoted strings parts it,
-    since a piece that begins inside a quoted string has one quotation mark without a partner.
+    The loop moves to the left from comma to comma, until the text after the comma is a well-formed element. So the
+    element that a proxy appended is read correctly even if the client's text before it has an unclosed quotation mark.
+    A comma inside a quoted string does not split an element: the text after such a comma has an unpaired quotation
+    mark, so it is not well-formed.
     """
     begin = end = len(text)
-    for _ in range(_MOST_HOPS):
-        begin = text.rfind(",", max(0, end - _MOST_ELEMENT), begin)
-        if begin < 0 and end > _MOST_ELEMENT:
+    for _ in range(_MAX_HOPS):
+        begin = text.rfind(",", max(0, end - _MAX_ELEMENT), begin)
+        if begin < 0 and end > _MAX_ELEMENT:
             break
         piece = text[begin + 1 : end]
         if _ELEMENT.fullmatch(piece):
-            if piece.strip(OWS):  # RFC 9110, 5.6.1.2: empty elements of a list are none
+            if piece.strip(OWS):  # RFC 9110, 5.6.1.2: empty elements of a list are ignored
                 yield _for(piece)
             end = begin
         elif begin < 0:
@@ -113,7 +117,7 @@ def _forwarded(text: str) -> Iterator[Address | None]:
 
 
 def _for(element: str) -> Address | None:
-    """The address of an element's `for`: None if that hides it, and if it comes twice."""
+    """The address in an element's `for` parameter; None if it is missing, comes twice, or is not an address."""
     nodes = [
         _QUOTED_PAIR.sub(r"\1", found["quoted"]) if found["token"] is None else found["token"]
         for found in _PAIRS.finditer(element)
@@ -132,8 +136,8 @@ def in_any(address: Address, networks: tuple[Network, ...]) -> bool:
 
 
 def address_of(text: str) -> Address | None:
-    """The address that a text is; an IPv4 one written as IPv6 is the IPv4 one."""
-    if len(text) > _MOST_ADDRESS:
+    """Parse an address; None if the text is not one. An IPv4-mapped IPv6 address becomes the IPv4 address."""
+    if len(text) > _MAX_ADDRESS:
         return None
     try:
         address = ipaddress.ip_address(text)

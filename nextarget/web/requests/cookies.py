@@ -1,8 +1,9 @@
-"""The cookie that ties a login to the browser that began it, so that nobody finishes a login begun elsewhere.
+"""The cookie that binds a login to the browser that began it, so that no other browser can finish the login.
 
-Each login has a cookie of its own, named after its state, so that two tabs do not disturb each other. Its value is
-sealed: what an app asked for travels in it. Cookies are read from the raw header: aiohttp's parser takes other names
-for ours, such as one that begins with a Unicode space, which any subdomain of the site may set.
+A login has its own cookie, named after its state, so that two tabs do not disturb each other. The value is encrypted
+and contains what the app asked for. Cookies are read from the raw header, because aiohttp's parser strips Unicode white
+space: it would accept a name that begins with a Unicode space as ours, and any subdomain of the site can set such a
+cookie.
 """
 
 import re
@@ -14,20 +15,20 @@ from nextarget.errors import InvalidRequest
 from nextarget.tokens.encoding import digest
 
 COOKIE_SECONDS = 3600
-"""Longer than a login lives, so that somebody who comes back late is recognised."""
+"""Longer than a login is valid, so that a person who comes back late is recognised."""
 MAX_COOKIE_BYTES = 4096
-"""Of a cookie's name and value together, all that browsers have to keep (RFC 6265, 6.1)."""
+"""Name and value of a cookie together. Browsers need not keep a larger one (RFC 6265, 6.1)."""
 MAX_LOGIN_COOKIES_BYTES = 6 * 1024
-"""Of the names and values of all begun logins of one browser; more would overflow the limit on header fields, with what
-else this host has set, and lock the person out."""
+"""Names and values of all login cookies of one browser together. With more, and with the other cookies of this host,
+the Cookie header could exceed its limit, and the person could no longer sign in."""
 
 _NAME = b"nextarget-login-"
 _VALUE = re.compile(rb"(?P<sealed>[A-Za-z0-9_-]+)(?:\.(?P<language>[a-z]{2,3}))?")
-"""Behind what is sealed, the language that the login's pages speak, if the app chose one: any may be written there."""
+"""The encrypted part, then the language of the login's pages if the app chose one. The language is not encrypted."""
 
 
 def _prefix(*, secure: bool) -> bytes:
-    """`__Host-` makes browsers insist on https, this host alone and Path=/ (RFC 6265bis, 4.1.3.2)."""
+    """Browsers accept a `__Host-` cookie only over https, for this host only and with Path=/ (RFC 6265bis, 4.1.3.2)."""
     return b"__Host-" + _NAME if secure else _NAME
 
 
@@ -38,7 +39,10 @@ def _name(state: str, *, secure: bool) -> bytes:
 def set_login_cookie(
     request: web.Request, response: web.Response, state: str, sealed: str, *, language: str | None, secure: bool
 ) -> None:
-    """Bind a login to the browser; its oldest logins make room. Raises InvalidRequest for what does not fit."""
+    """Bind a login to the browser. If its login cookies become too large together, delete the oldest ones.
+
+    Raises InvalidRequest if this cookie alone is too large.
+    """
     name = _name(state, secure=secure)
     value = f"{sealed}.{language}" if language else sealed
     size = len(name) + len(value)
@@ -58,7 +62,7 @@ def set_login_cookie(
 
 
 def absence(request: web.Request, state: str, *, secure: bool) -> str:
-    """Why there is no cookie of this login's that counts, for the log."""
+    """Why the request has no valid cookie of this login, for the log."""
     name = _name(state, secure=secure)
     cookies = list(_cookies(request))
     values = [value for other, value in cookies if other == name]
@@ -69,26 +73,28 @@ def absence(request: web.Request, state: str, *, secure: bool) -> str:
 
 
 def login_cookie(request: web.Request, state: str, *, secure: bool) -> str | None:
-    """What is sealed in this login's cookie, if this browser holds it, and one of that name alone."""
-    found = _held(request, state, secure=secure)
+    """The encrypted part of this login's cookie. None if the cookie is missing, malformed or sent twice."""
+    found = _match_cookie(request, state, secure=secure)
     return found["sealed"].decode() if found else None
 
 
 def login_language(request: web.Request, state: str, *, secure: bool) -> str | None:
-    """The language that this login's pages speak, if its cookie says so."""
-    found = _held(request, state, secure=secure)
+    """The language of this login's pages, if its cookie contains one."""
+    found = _match_cookie(request, state, secure=secure)
     return found["language"].decode() if found and found["language"] else None
 
 
-def _held(request: web.Request, state: str, *, secure: bool) -> re.Match[bytes] | None:
+def _match_cookie(request: web.Request, state: str, *, secure: bool) -> re.Match[bytes] | None:
     name = _name(state, secure=secure)
     values = [value for other, value in _cookies(request) if other == name]
     return _VALUE.fullmatch(values[0]) if len(values) == 1 else None
 
 
 def _cookies(request: web.Request) -> Iterator[tuple[bytes, bytes]]:
-    """Name and value of each cookie, as they were sent (RFC 6265, 4.2.1): nothing is decoded or trimmed but the space
-    behind a semicolon."""
+    """Names and values of all cookies, as they were sent (RFC 6265, 4.2.1).
+
+    Only the space after a semicolon is removed. Nothing is decoded.
+    """
     for field, header in request.raw_headers:
         if field.lower() == _COOKIE:
             for pair in header.split(b";"):

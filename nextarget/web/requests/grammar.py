@@ -1,9 +1,9 @@
-"""What a request must be, byte for byte, before anything reads it.
+"""Checks that a request is well-formed, byte for byte, before any other code reads it.
 
-Where one parser is kinder than the RFC, another one in front of it reads the same bytes differently, and what was
-checked there is not what counts here. aiohttp's parser refuses most of it by itself: control characters, folded lines,
-white space before a colon, names that are no tokens, a doubled Host, Content-Type or Content-Length, a Content-Length
-beside a Transfer-Encoding. What it lets pass is refused here.
+If a parser accepts more than the RFC allows, a proxy may read the same bytes in another way, and so check something
+else than what we use. aiohttp's parser already refuses control characters, folded lines, white space before a colon,
+names that are not tokens, a repeated Host, Content-Type or Content-Length, and a Content-Length together with a
+Transfer-Encoding. This module refuses what aiohttp accepts wrongly.
 """
 
 import re
@@ -11,14 +11,14 @@ import re
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 OWS = " \t"
-"""White space of HTTP (RFC 9110, 5.6.3); Python's `strip()` knows more."""
+"""White space in HTTP (RFC 9110, 5.6.3). Python's `strip()` removes more characters."""
 
 MAX_FIELD_BYTES = 8 * 1024
-"""Of a header field, name and value. The parser reads more, so that what is too large has an answer of ours."""
+"""Name and value of a header field together. The parser accepts larger ones, so that we can answer them ourselves."""
 COOKIES_TOO_LARGE = "cookies too large"
 FIELD_TOO_LARGE = "header field too large"
 _STATIC = "/static/"
-"""What a page is made of: it reads no header, and the page that tells of large cookies needs its style sheet."""
+"""Files of pages. Large cookies are accepted here: the page that reports them needs its style sheet."""
 
 _TEXT = frozenset(
     {
@@ -35,25 +35,27 @@ _ONCE = frozenset(
     }
 )
 _FORMS = {
-    # RFC 3986, 3.2.2 and 3.2.3: a name or an address, and a port, but no user.
+    # RFC 3986, 3.2.2 and 3.2.3: a name or an address, perhaps a port, but no user.
     b"host": re.compile(rb"(?:\[[0-9A-Za-z.:_~!$&'()*+,;=-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?"),
-    b"transfer-encoding": re.compile(rb"chunked", re.I),  # no other is ever undone
+    b"transfer-encoding": re.compile(rb"chunked", re.I),  # we decode no other coding
     b"content-encoding": re.compile(rb"gzip|deflate|br|zstd|identity", re.I),
 }
 _READ = _TEXT | _ONCE | _FORMS.keys()
-"""Header fields that mean something here: lists and texts; texts that come once, of which whoever reads them would
-take the first; those of a stricter form, once. None has a place for bytes beyond ASCII, which Python's `strip`,
-`lower`, `int` and `\\d` read too kindly. The others may hold what they like (RFC 9110, 5.5); `Authorization`, `Cookie`
-and `Content-Type` are judged where they are read, if they are."""
+"""Header fields that the server uses. `_TEXT` are lists and texts that may come several times. `_ONCE` may come once,
+because the code that reads them takes the first one. `_FORMS` may come once and must match a pattern. All of them must
+be ASCII, because Python's `strip`, `lower`, `int` and `\\d` accept other Unicode characters too.
+
+Other header fields may have any value (RFC 9110, 5.5). `Authorization`, `Cookie` and `Content-Type` are checked by the
+code that reads them."""
 
 
 def flaw(request: web.BaseRequest) -> str | None:
-    """What is wrong with a request, for the log; None when it is well-formed. It quotes nothing of the request."""
+    """What is wrong with a request, for the log; None if it is well-formed. The text never quotes the request."""
     large: str | None = None
     if request.version not in (HttpVersion11, HttpVersion10):
         return "version"  # RFC 9110, 2.5: another major version is another protocol
     if "#" in request.raw_path:
-        return "fragment"  # RFC 9112, 3.2: a target has none, and some take it for a part of the path
+        return "fragment"  # RFC 9112, 3.2: a target has no fragment, and some servers treat it as part of the path
     once: set[bytes] = set()
     for spelling, value in request.raw_headers:
         name = spelling.lower()

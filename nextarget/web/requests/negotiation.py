@@ -1,4 +1,4 @@
-"""What the caller would rather have: a page or JSON, and in which language (RFC 9110, 12.5)."""
+"""Content negotiation: whether the client prefers a page or JSON, and which language (RFC 9110, 12.5)."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,12 +11,12 @@ from nextarget.web.requests.grammar import OWS
 _WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 """RFC 9110, 12.4.2, in lower case."""
 _MOST_ITEMS = 32
-"""How many items of a list are read. A header of 8 KiB has thousands, and no browser sends a dozen."""
+"""The maximum number of items read from a list. A header of 8 KiB can hold thousands; browsers send under a dozen."""
 _JSON = frozenset({"application/json", "application/problem+json"})
 
 
 def wants_page(request: web.BaseRequest) -> bool:
-    """Whether the caller would rather have HTML than JSON: a browser, not an app."""
+    """Whether the client prefers HTML to JSON, as a browser does and an app does not."""
     accept = request.headers.getall("Accept", ())
     if not any("html" in field.lower() for field in accept):
         return False
@@ -30,7 +30,7 @@ def wants_page(request: web.BaseRequest) -> bool:
 
 
 def preferred_language(request: web.BaseRequest, spoken: tuple[str, ...]) -> str:
-    """The language among those we speak that the reader likes best; the first one if none is liked."""
+    """The language of `spoken` that the client prefers; the first of `spoken` if the client names none of them."""
     best, liking = spoken[0], 0.0
     for tag, weight in _weighted(request.headers.getall("Accept-Language", ())):
         language = tag.partition("-")[0]
@@ -40,8 +40,10 @@ def preferred_language(request: web.BaseRequest, spoken: tuple[str, ...]) -> str
 
 
 def first_spoken(ui_locales: str, spoken: tuple[str, ...]) -> str | None:
-    """The first language of a list of tags that we speak (OpenID Connect Core, 3.1.2.1: `ui_locales`). None, and no
-    error, where there is none."""
+    """The first language tag of `ui_locales` (OpenID Connect Core, 3.1.2.1) that is in `spoken`; None if there is none.
+
+    An unknown language is not an error.
+    """
     for tag in ui_locales.lower().split(" ", _MOST_ITEMS)[:_MOST_ITEMS]:
         language = tag.replace("_", "-").partition("-")[0]
         if language in spoken:
@@ -50,9 +52,11 @@ def first_spoken(ui_locales: str, spoken: tuple[str, ...]) -> str | None:
 
 
 def _weighted(fields: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """The first items of a list, each with its weight, in lower case. An item whose weight has no weight's form is
-    passed over, and so is a field with quotation marks, in which a comma may part nothing: nothing that we speak is
-    ever written so."""
+    """The first items of a list with their weights, in lower case.
+
+    An item with a malformed weight is ignored. A field with quotation marks is ignored too, because a comma inside
+    quotation marks separates nothing, and no media type or language that we offer is written with them.
+    """
     items = (item for field in fields if '"' not in field for item in field.lower().split(",", _MOST_ITEMS))
     for item in islice(items, _MOST_ITEMS):
         value, *parameters = (part.strip(OWS) for part in item.split(";", _MOST_ITEMS))

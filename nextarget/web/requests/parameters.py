@@ -1,4 +1,4 @@
-"""Reads parameters of a query or a form: each at most once, in its form, or a clear 400 that quotes nothing.
+"""Reads the parameters of a query or a form. A repeated or malformed one is a clear 400 that does not quote it.
 
 A parameter without a value counts as absent (RFC 6749, 3.1 and 3.2).
 """
@@ -14,14 +14,14 @@ from nextarget.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, Un
 from nextarget.web.requests.grammar import OWS
 
 STATE = re.compile(r"[A-Za-z0-9._-]{1,200}")
-"""A state of ours, or of an earlier version. What is none is refused with a page that says to begin again."""
+"""A state of this version or an earlier one. Anything else is refused with a page that says to begin again."""
 CODE = re.compile(r"[\x20-\x7e]{1,2048}")
 """RFC 6749, appendix A.11: VSCHAR."""
 ERROR = re.compile(r"[\x20-\x7e]{1,200}")
 DESCRIPTION = re.compile(r".{1,2048}", re.S)
 URI = re.compile(r"[\x21-\x7e]{1,1024}")
 UI_LOCALES = re.compile(r".+", re.S)
-"""Whatever it holds, it is no error: what is no tag of a language is passed over."""
+"""Any text is accepted: what is not a language tag is ignored."""
 ISSUER = re.compile(r"[\x21-\x7e]{1,255}")
 
 MAX_BODY_BYTES = 64 * 1024
@@ -38,7 +38,7 @@ class Parameters:
         self._values = values
 
     def optional(self, name: str, form: re.Pattern[str]) -> str | None:
-        """The value, None when it is absent. Raises InvalidRequest when it is repeated or malformed."""
+        """The value; None if it is absent. Raises InvalidRequest if it is repeated or malformed."""
         values = self._values.getall(name, [])
         if len(values) > 1:
             raise InvalidRequest(f"The parameter '{name}' is given more than once. Send it once.")
@@ -49,7 +49,7 @@ class Parameters:
         return values[0]
 
     def required(self, name: str, form: re.Pattern[str]) -> str:
-        """As `optional`, but absence is an error too."""
+        """The value. Raises InvalidRequest if it is absent, repeated or malformed."""
         value = self.optional(name, form)
         if value is None:
             raise InvalidRequest(f"The parameter '{name}' is missing. Add it.")
@@ -61,7 +61,7 @@ def of_query(request: web.Request) -> Parameters:
 
 
 async def read_form(request: web.Request) -> Parameters:
-    """The form in a request's body (RFC 6749, appendix B), which is never decompressed: 64 KiB would become 64 MiB.
+    """The form in a request's body (RFC 6749, appendix B). Bodies are never decompressed: 64 KiB could become 64 MiB.
 
     Raises InvalidRequest, PayloadTooLarge, RequestTimeout, UnsupportedContentEncoding.
     """
@@ -79,23 +79,24 @@ async def read_form(request: web.Request) -> Parameters:
 
 
 def is_form(content_type: str) -> bool:
-    """Whether a Content-Type header says so; parameters change nothing, and are not read.
+    """Whether a Content-Type header names a form. Its parameters do not matter and are not parsed.
 
-    aiohttp reads them with Python's parser of emails, which some make fail, and others keep busy for a second.
+    aiohttp parses them with Python's email parser. Some parameters make that parser fail, and others keep it busy for a
+    second.
     """
     return content_type.partition(";")[0].strip(OWS).lower() == _FORM_TYPE
 
 
 async def _read_body(request: web.Request) -> bytes:
-    """The whole body, within limits. A body that no handler reads is thrown away unread."""
+    """The whole body, within limits of size and time. A body that no handler reads is discarded."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise PayloadTooLarge
     try:
-        if request.content.is_eof():  # all of it is here: there is nothing to wait for
+        if request.content.is_eof():  # the body is complete, so no timer is needed
             return await request.read()
         async with asyncio.timeout(BODY_SECONDS):
-            return await request.read()  # counts what comes in chunks: aiohttp's client_max_size
+            return await request.read()  # aiohttp's client_max_size limits a body that comes in chunks
     except TimeoutError:
         raise RequestTimeout from None
-    except (web.RequestPayloadError, ConnectionError):  # malformed chunks, or its sender has left
+    except (web.RequestPayloadError, ConnectionError):  # malformed chunks, or the client has disconnected
         raise InvalidRequest("The request body does not arrive as its headers announce it.") from None

@@ -1,4 +1,4 @@
-"""Requests that a browser makes ahead of its person: a visit that may never come begins nothing and uses nothing up."""
+"""Prefetches: a browser requests a page that the person may never open. They must not begin or use up a login."""
 
 import re
 from functools import wraps
@@ -9,15 +9,16 @@ from aiohttp.typedefs import Handler
 from nextarget.errors import PrefetchRefused
 
 _FIELDS = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
-"""The HTML standard's (7.6, speculative loading), and those of browsers from before it."""
-_AHEAD = frozenset({"prefetch", "prerender", "preview"})
-_BETWEEN = re.compile(r"[;, \t]+")
+"""`Sec-Purpose` is of the HTML standard (7.6, speculative loading). Older browsers send the others."""
+_PREFETCHES = frozenset({"prefetch", "prerender", "preview"})
+_SEPARATORS = re.compile(r"[;, \t]+")
 
 
 def in_person(handler: Handler) -> Handler:
-    """A handler that answers a person's own visit alone, and counts nothing else against a limit.
+    """Wrap a handler so that it refuses prefetches, before they count against a rate limit.
 
-    Any status but 2xx makes a browser forget what it asked ahead, and ask again for the visit. Raises PrefetchRefused.
+    A browser discards a prefetched answer whose status is not 2xx, and sends the request again when the person opens
+    the page. Raises PrefetchRefused.
     """
 
     @wraps(handler)
@@ -30,6 +31,6 @@ def in_person(handler: Handler) -> Handler:
 
 
 def is_ahead(request: web.BaseRequest) -> bool:
-    """Whether a browser says that it asks ahead: to prefetch, to prerender, or for a preview."""
+    """Whether the browser says that this request is a prefetch, a prerender or a preview."""
     values = (value for name in _FIELDS for value in request.headers.getall(name, ()))
-    return any(_AHEAD & set(_BETWEEN.split(value.lower())) for value in values)
+    return any(_PREFETCHES & set(_SEPARATORS.split(value.lower())) for value in values)

@@ -1,4 +1,5 @@
-"""One file for each group of routes.
+"""The routes of the server, one file per group.
 
-A GET answers HEAD too (RFC 9110, 9.3.2): `add_get` sees to it, unless a route says that asking changes something.
+A route for GET answers HEAD too (RFC 9110, 9.3.2): `add_get` adds that, except where a route changes something and sets
+`allow_head=False`.
 """

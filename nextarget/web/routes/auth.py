@@ -1,4 +1,4 @@
-"""Signing in through a provider: where it starts, and where the provider comes back."""
+"""Signing in through a provider: the start of a login, and the callback from the provider."""
 
 import re
 from urllib.parse import urlencode
@@ -29,7 +29,7 @@ log = telemetry.get_logger()
 
 
 def add(app: web.Application) -> None:
-    # No HEAD: it would begin or use up a login.
+    # No HEAD, because these routes begin a login or use it up.
     names = name_pattern().pattern
     app.router.add_get(f"/auth/{{provider:{names}}}/start", start, name="start", allow_head=False)
     app.router.add_get(f"/auth/{{provider:{names}}}/callback", callback, name="callback", allow_head=False)
@@ -38,7 +38,7 @@ def add(app: web.Application) -> None:
 
 
 def providers_that_post() -> list[Provider]:
-    """Those whose callback comes as a form."""
+    """The providers that send their callback as a form (`form_post`)."""
     return [name for name, entry in PROVIDERS.items() if entry.adapter().callback_method is CallbackMethod.FORM_POST]
 
 
@@ -80,12 +80,12 @@ async def callback(request: web.Request) -> web.Response:
 @in_person
 @limited("posted-callback", "finish")
 async def posted_callback(request: web.Request) -> web.Response:
-    """The same callback by GET, to which the browser brings the login's cookie.
+    """Redirect to the same callback by GET. The browser sends the login's cookie with a GET, but not with this POST.
 
-    What a provider sends beside the parameters of a callback, such as a name, gets into no URL.
+    Only the parameters of a callback go into the URL. A provider may send more, such as the person's name.
     """
     form = await parameters.read_form(request)
-    _answer(form)  # what is malformed is refused here
+    _answer(form)  # refuses a malformed form
     sent = {name: text for name, pattern in _PARAMETERS.items() if (text := form.optional(name, pattern))}
     return web.Response(status=303, headers={"Location": f"{request.path}?{urlencode(sent)}"})
 
@@ -97,7 +97,7 @@ _PARAMETERS = {
     **dict.fromkeys(("error", "error_reason", "error_code"), parameters.ERROR),
     **dict.fromkeys(("error_description", "error_message"), parameters.DESCRIPTION),
 }
-"""Of a callback. Some providers tell of failures in `error_reason`, `error_code` and `error_message` alone."""
+"""The parameters of a callback. Some providers use only `error_reason`, `error_code` and `error_message` for an error."""
 
 
 def _answer(sent: Parameters) -> CallbackAnswer:
@@ -126,7 +126,7 @@ def _to_app(request: web.Request, finished: AppAnswer) -> web.Response:
 
 
 def _finished_already(request: web.Request, finished: FinishedAlready) -> web.Response:
-    """For a person who loaded the callback again, a page. A program has its answer, or begins again: InvalidState."""
+    """A page for a person who loaded the callback again. Raises InvalidState for a program, which must begin again."""
     if not wants_page(request):
         raise InvalidState(note=finished.reason)
     log.info("login_repeated", provider=_provider(request), reason=finished.reason)

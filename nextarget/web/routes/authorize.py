@@ -1,4 +1,4 @@
-"""The authorization endpoint (RFC 6749, 3.1): an app sends the person here, in the system browser (RFC 8252)."""
+"""The authorization endpoint (RFC 6749, 3.1). An app opens it in the system browser (RFC 8252)."""
 
 import re
 from urllib.parse import urlencode
@@ -21,19 +21,19 @@ from nextarget.web.requests.prefetching import in_person
 _CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
 _STATE = re.compile(r"[\x20-\x7e]{1,4096}")
-"""RFC 6749, appendix A.5: VSCHAR. How long it may be depends on what else has to fit into the login's cookie."""
+"""RFC 6749, appendix A.5: VSCHAR. The real limit is lower: the whole request of the app must fit into a cookie."""
 _SCOPE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,4096}")
-"""RFC 6749, 3.3, but for how many spaces part two scopes."""
+"""RFC 6749, 3.3, except that any number of spaces may separate two scopes."""
 _ANYTHING = re.compile(r".+", re.S)
 _LOGIN_HINT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,254}")
-"""As long as an email may be."""
-_NOBODY = "none"
-PROMPTS = (_NOBODY, *Prompt)
-"""What `prompt` may hold (OpenID Connect Core, 3.1.2.1)."""
+"""At most as long as an email address."""
+_NO_PROMPT = "none"
+PROMPTS = (_NO_PROMPT, *Prompt)
+"""The values that `prompt` may contain (OpenID Connect Core, 3.1.2.1)."""
 
 
 def add(app: web.Application) -> None:
-    # No HEAD: it would begin a login that nobody sees.
+    # No HEAD, because this route begins a login.
     app.router.add_get("/auth/authorize", authorize, name="authorize", allow_head=False)
 
 
@@ -43,7 +43,7 @@ async def authorize(request: web.Request) -> web.Response:
     request[ASKING_APP] = AskingApp(request.query.get("client_id", ""), request.query.get("redirect_uri", ""))
     query = parameters.of_query(request)
     client, address = _return_address(request, query)
-    request[ANSWER_TO] = address  # from here on every error goes to the app
+    request[ANSWER_TO] = address  # from here on, every error goes to the app's redirect
     app = AppRequest(client.id, address.redirect_uri, _code_challenge(query), address.state)
     chosen = query.optional("provider", name_pattern())
     wishes = _wishes(query)
@@ -53,8 +53,8 @@ async def authorize(request: web.Request) -> web.Response:
     ask_person = needs_person(app.redirect_uri)
     begun = request.app[ONLINE].sign_in.begin(name, LoginMode.APP, app=app, ask_person=ask_person, wishes=wishes)
     if ask_person and not request.app[ONLINE].sign_in.asks_person(name):
-        # The provider may send the person straight back, so a page of ours asks first. Its link holds the state of
-        # a login that only this browser can finish: nobody else can click it for the person.
+        # The provider may send the person back without asking, so our page asks first. The link on the page contains
+        # the state of a login that only this browser can finish, so an attacker cannot use the link.
         response = _page(request, client, {name: begun.auth_url})
     else:
         response = web.Response(status=302, headers={"Location": begun.auth_url})
@@ -64,7 +64,7 @@ async def authorize(request: web.Request) -> web.Response:
 def _choose(request: web.Request, client: Client, app: AppRequest, wishes: Wishes) -> web.Response:
     """A page to choose a provider from."""
     sign_in = request.app[ONLINE].sign_in
-    # Without `provider`: it may be there without a value, and may not be there twice.
+    # Without `provider`: the request may have it without a value, and it must not come twice.
     asked = [(name, value) for name, value in request.query.items() if name != "provider"]
     begun: BegunLogin | None = None
     links: dict[Provider, str] = {}
@@ -92,7 +92,7 @@ def _bound(request: web.Request, response: web.Response, begun: BegunLogin) -> w
 
 
 def _return_address(request: web.Request, query: Parameters) -> tuple[Client, ReturnAddress]:
-    """Client and redirect, checked before anything else: an error must never travel to a redirect that is not ours."""
+    """The client and the redirect. They are checked first, because no error may go to a redirect that is not listed."""
     try:
         client_id = query.optional("client_id", _NAME) or ""
         redirect_uri = query.optional("redirect_uri", parameters.URI) or ""
@@ -105,9 +105,9 @@ def _return_address(request: web.Request, query: Parameters) -> tuple[Client, Re
 
 
 def _code_challenge(query: Parameters) -> str:
-    """The PKCE challenge of a request whose other parameters are right too.
+    """Check the parameters that are not used later, and return the PKCE challenge.
 
-    RFC 7636, 4.4.1: without a challenge, or with `plain`, it is `invalid_request`.
+    RFC 7636, 4.4.1: a request without a challenge, or with `plain`, is `invalid_request`.
     """
     query.optional("state", _STATE)
     query.optional("ui_locales", parameters.UI_LOCALES)
@@ -124,14 +124,15 @@ def _code_challenge(query: Parameters) -> str:
 
 
 def _wishes(query: Parameters) -> Wishes:
-    """How the app would have the person asked. Raises LoginRequired when nobody is to be asked at all.
+    """How the provider should ask the person. Raises LoginRequired for `prompt=none`.
 
-    OpenID Connect Core, 3.1.2.1: `none` stands alone. Prompt Create, 4.1: what is not known is `invalid_request`.
+    `none` must be the only value (OpenID Connect Core, 3.1.2.1). An unknown value is `invalid_request` (Prompt Create,
+    4.1).
     """
     asked = {prompt for prompt in (query.optional("prompt", _NAME) or "").split(" ") if prompt}
     login_hint = query.optional("login_hint", _LOGIN_HINT)
-    if not asked <= set(PROMPTS) or (_NOBODY in asked and len(asked) > 1):
+    if not asked <= set(PROMPTS) or (_NO_PROMPT in asked and len(asked) > 1):
         raise InvalidRequest("The parameter 'prompt' can be none, or some of login, consent and select_account.")
-    if _NOBODY in asked:
+    if _NO_PROMPT in asked:
         raise LoginRequired
     return Wishes(frozenset(map(Prompt, asked)), login_hint)

@@ -1,4 +1,4 @@
-"""The OpenAPI document, Swagger UI, and what pages show, all served from here: no CDN, and no inline script."""
+"""The OpenAPI document, Swagger UI, and the files of pages. No CDN and no inline script is used."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -30,8 +30,8 @@ _LOGO_HEADERS = {
     "Cache-Control": "public, max-age=31536000, immutable",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox",
 }
-"""A logo's address names its content, which never changes. An SVG that a browser opens by itself runs no script, loads
-nothing, and has no origin."""
+"""The URL of a logo contains the digest of its content, so the answer never changes. If a browser opens an SVG itself,
+its policy forbids scripts and loading, and gives it no origin."""
 _CACHED = {"Cache-Control": "public, max-age=3600"}
 
 
@@ -50,7 +50,7 @@ def openapi_document() -> bytes:
 
 @cache
 def _openapi_document(providers: tuple[Provider, ...], posts: bool) -> bytes:
-    """`posts` is whether one of them comes back with a form: what the document says of that is left out else."""
+    """`posts`: whether a provider posts its callback. If none does, the document has no such operation."""
     document = yaml.safe_load(_OPENAPI_YAML.read_text(encoding="utf-8"))
     document["info"]["version"] = __version__
     document["info"]["summary"] = f"Sign-in with {display_names()} for a mobile app."
@@ -75,7 +75,7 @@ async def docs(request: web.Request) -> web.Response:
 
 @cache
 def _static_files() -> dict[str, Path]:
-    """Every file that is served, by its public name; anything else is not."""
+    """The files that `/static/` serves, by their public names. No other file is served."""
     own = Path(pages.__file__).parent
     spec = find_spec("swagger_ui")
     swagger = Path(*(spec.submodule_search_locations or ())) / "static" if spec else own
@@ -88,10 +88,10 @@ def _static_files() -> dict[str, Path]:
 
 
 class _File(web.FileResponse):
-    """A file that is sent through the connection's own buffer, where it is seen whether its client takes anything."""
+    """A file that is sent through the connection's buffer and not by sendfile, so that slow clients are noticed."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """A range is for GET alone (RFC 9110, 14.2); aiohttp would answer HEAD with one."""
+        """Ignore `Range` for HEAD: it applies to GET only (RFC 9110, 14.2), but aiohttp would use it."""
         if request.method == hdrs.METH_HEAD and hdrs.RANGE in request.headers:
             fields = CIMultiDict(request.headers)
             del fields[hdrs.RANGE]
@@ -113,13 +113,13 @@ async def static(request: web.Request) -> web.FileResponse:
         raise web.HTTPNotFound
     try:
         _ = request.if_modified_since, request.if_unmodified_since, request.if_range
-    except OverflowError:  # aiohttp would meet it while it sends the file, when there is no answer left to give
+    except OverflowError:  # aiohttp would raise it while it sends the file, too late for an error
         raise InvalidRequest("A date in the headers of the request is out of bounds. Leave it out.") from None
     return _File(path, _CHUNK_BYTES, headers=_CACHED)
 
 
 async def logo(request: web.Request) -> web.Response:
-    """The logo of an app, as its file was when the settings were read."""
+    """The logo of an app. Its file was read together with the settings."""
     found = request.app[RUNTIME].clients.logo(request.match_info["digest"])
     if found is None:
         raise web.HTTPNotFound

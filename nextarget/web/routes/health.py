@@ -1,4 +1,4 @@
-"""Whether the process is alive, and whether it should be sent requests."""
+"""Whether the process is alive, and whether it should get requests."""
 
 from aiohttp import web
 
@@ -13,12 +13,12 @@ def add(app: web.Application) -> None:
 
 
 async def health(_request: web.Request) -> web.Response:
-    """Touches nothing, so that it answers whatever else is slow or down."""
+    """Answer without the database or any other service, so that this works even if those are slow or down."""
     return json_response({"status": "ok"})
 
 
 async def ready(request: web.Request) -> web.Response:
-    """For load balancers: a process that is not ready still answers what it is sent."""
+    """For load balancers. A process that is not ready still answers requests."""
     if (check := await request.app[READINESS].failing()) is not None:
         raise NotReady(check)
     return json_response({"status": "ready"})

@@ -1,4 +1,4 @@
-"""What a client library reads to know everything else: server metadata (RFC 8414) and public keys."""
+"""The documents that client libraries read: server metadata (RFC 8414) and public keys, and the list of providers."""
 
 import orjson
 from aiohttp import web
@@ -23,7 +23,7 @@ def add(app: web.Application) -> None:
 
 
 async def metadata(request: web.Request) -> web.Response:
-    """RFC 8414, 2. AppAuth reads it where OpenID Connect has it, and demands the three members that end it."""
+    """RFC 8414, 2. AppAuth reads it at OpenID Connect's path, and requires `jwks_uri` and the last two members."""
     runtime = request.app[RUNTIME]
     issuer = runtime.settings.public_url
     document = {

@@ -1,9 +1,9 @@
-"""Metrics for Prometheus, and who may read them: this machine, and the addresses in METRICS_ALLOW.
+"""Metrics for Prometheus. This machine and the addresses in METRICS_ALLOW may read them.
 
-The address is that of the connection. Behind a proxy on this machine the whole world connects from a loopback address,
-so a request that came through a proxy is never local: it counts by its client's address, as a trusted proxy tells it,
-and that address must be in METRICS_ALLOW. What a proxy leaves in a request is a header of its own, or the name that
-the world knows us by; Prometheus on this machine sends neither.
+A request without a sign of a proxy is judged by the address of its connection. Behind a proxy on this machine, every
+connection comes from a loopback address, so a request through a proxy is never local. It is judged by the client's
+address that a trusted proxy reports, which must be in METRICS_ALLOW. Signs of a proxy are its headers, or our public
+name in the Host header. Prometheus on this machine sends neither.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ def add(app: web.Application) -> None:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """In a thread: with several workers it reads some files of each."""
+    """Answer in Prometheus' text format. A thread collects the metrics, because with several workers it reads files."""
     settings = request.app[RUNTIME].settings
     if not may_read(request, settings.metrics_allow, settings.trusted_proxies, settings.trusted_proxy_header):
         raise MetricsForbidden
@@ -42,7 +42,7 @@ def may_read(
     trusted: tuple[Network, ...],
     header: ProxyHeader = "X-Forwarded-For",
 ) -> bool:
-    """Whether the metrics are for whoever sent this request. What cannot be told for certain is refused."""
+    """Whether the sender of this request may read the metrics. A request whose client is uncertain is refused."""
     peer = address_of(request.remote or "")
     if peer is None:
         return False
@@ -57,8 +57,11 @@ def may_read(
 
 
 def _host_name(request: web.BaseRequest) -> str | None:
-    """The name in the one Host header, without its port. A target that is a whole URL names the host instead (RFC 9112,
-    3.2.2), and no program on this machine sends one."""
+    """The host name of the Host header, without its port; None if there is not exactly one Host header.
+
+    Also None if the request's target is a whole URL, which would replace the Host header (RFC 9112, 3.2.2). Prometheus
+    on this machine does not send one.
+    """
     hosts = request.headers.getall(hdrs.HOST, [])
     if len(hosts) != 1 or not request.raw_path.startswith("/"):
         return None

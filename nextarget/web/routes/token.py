@@ -1,7 +1,7 @@
-"""The token and revocation endpoints (RFC 6749, 3.2; RFC 7009; RFC 8693), and the nonce that comes before.
+"""The token and revocation endpoints (RFC 6749, 3.2; RFC 7009; RFC 8693), and the nonce for a token exchange.
 
-The form is read once, the grant picked by name, and the answer written in one place; a grant only reads its own
-parameters and calls its service.
+`token` reads the form, chooses the grant by its name, and writes the answer. A grant reads only its own parameters and
+calls its service.
 """
 
 import re
@@ -35,12 +35,12 @@ _CODE_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 _TOKEN = re.compile(r"[\x20-\x7e]{1,16384}")
 _TOKEN_TYPE = re.compile("|".join(map(re.escape, SubjectTokenType)))
 _ANYTHING = re.compile(r".+", re.S)
-"""A token of ours that was garbled is a token that is not valid, not a malformed request: apps must sign in again."""
+"""A token with wrong characters is an invalid token, not a malformed request, so that the app signs in again."""
 _NONCE = re.compile(r"[\x20-\x7e]{1,256}")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,100}")
 _NAME = re.compile(r"[\x20-\x7e]{1,200}")
 _Granted: TypeAlias = tuple[TokenPair, dict[str, object]]
-"""The tokens, and what else the grant's answer has."""
+"""The tokens, and further members of the answer to this grant."""
 
 
 def add(app: web.Application) -> None:
@@ -61,7 +61,7 @@ async def token(request: web.Request) -> web.Response:
 
 
 async def revoke(request: web.Request) -> web.Response:
-    """Text that is no token of ours counts against its address, so that nobody guesses for ever."""
+    """A text that is not one of our tokens counts against the client's address, so that guessing is limited."""
     async with _reading(request):
         form, client_id = await _client_form(request)
         text = form.required("token", _ANYTHING)
@@ -80,7 +80,7 @@ async def nonce(request: web.Request) -> web.Response:
 
 @asynccontextmanager
 async def _reading(request: web.Request, *, told: bool = True) -> AsyncIterator[None]:
-    """Surrounds the reading of a request: one that is refused in it counts against its client's address."""
+    """A context for reading a request. A request that is refused here counts against its client's address."""
     try:
         yield
     except ProblemError:
@@ -89,10 +89,10 @@ async def _reading(request: web.Request, *, told: bool = True) -> AsyncIterator[
 
 
 async def _client_form(request: web.Request) -> tuple[Parameters, str | None]:
-    """The form of a public client, and how it names itself, if it does: in the body, or by Basic without a password.
+    """The form of a public client, and its client_id if it sends one: in the body, or by Basic without a password.
 
-    Raises InvalidClient for a client that is none of our apps, for two names that differ, and for credentials: an app
-    has none.
+    Raises InvalidClient for an unknown client, for two client_ids that differ, and for a secret or password, because an
+    app has none.
     """
     by_header = _basic_client_id(request.headers.getall(hdrs.AUTHORIZATION, []))
     form = await parameters.read_form(request)
@@ -111,14 +111,15 @@ async def _client_form(request: web.Request) -> tuple[Parameters, str | None]:
 
 
 def _invalid_client(reason: str, client_id: str | None = None) -> InvalidClient:
-    """With the one cause, and the client as it names itself, for the log; the caller hears one sentence for all."""
+    """The reason and the client_id go to the log only. The caller gets the same sentence for every reason."""
     return InvalidClient(note=reason, facts={"client_id": scrubbed_client_id(client_id)} if client_id else None)
 
 
 def _basic_client_id(fields: list[str]) -> str | None:
-    """The client that Basic names, both of its parts written as in a form (RFC 6749, 2.3.1); None without Basic.
+    """The client_id of a Basic header, whose two parts are form-encoded (RFC 6749, 2.3.1); None without Basic.
 
-    A Bearer token does not authenticate a client: apps add theirs to whatever they send. Raises InvalidClient.
+    A Bearer token is ignored: it does not authenticate a client, but some apps add theirs to every request. Raises
+    InvalidClient.
     """
     if not fields:
         return None
@@ -135,7 +136,7 @@ def _basic_client_id(fields: list[str]) -> str | None:
     except ValueError:
         raise _invalid_client("Basic malformed") from None
     if not colon:
-        raise _invalid_client("Basic malformed")  # what stands there may be a secret
+        raise _invalid_client("Basic malformed")  # not logged: the text may be a secret
     if password:
         raise _invalid_client("a password was sent by Basic", client_id)
     if not client_id:
@@ -162,11 +163,11 @@ async def _authorization_code(request: web.Request, form: Parameters, client_id:
 
 
 async def _refresh_token(request: web.Request, form: Parameters, client_id: str | None) -> _Granted:
-    """A refresh with a valid MAC counts against its session and its client's address together: one bad client blocks
-    nobody else behind its address, and whoever holds a copied token does not use up what the app may ask.
+    """A refresh with a valid MAC counts against its session and its client's address together.
 
-    No answer says what is left, and where the limit lies is not to be known: whoever asks from the app's address would
-    learn whether the app has refreshed.
+    So one bad client does not block other clients at its address, and a thief at another address does not use up the
+    app's quota. The answer does not show the rest of the quota, and the limit is random: otherwise a thief at the app's
+    address could find out whether the app has refreshed.
     """
     request[REFRESHING] = True
     sessions = request.app[RUNTIME].sessions

@@ -1,4 +1,4 @@
-"""The signed-in person's own data: profile, sessions, everything kept, and the end of the account."""
+"""The signed-in person's own data: profile, sessions, export of all data, and deletion of the account."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
@@ -19,7 +19,7 @@ _Row = TypeVar("_Row", AuditEvent, Session)
 
 
 def add(app: web.Application) -> None:
-    router = app.router  # routes of one path and name, one after the other, share a resource
+    router = app.router  # routes with the same path and name share a resource if added one after the other
     router.add_get("/users/me", me, name="me")
     router.add_delete("/users/me", delete_me, name="me")
     router.add_get("/users/me/data", data, name="data")
@@ -41,24 +41,24 @@ async def delete_me(request: web.Request) -> web.Response:
 
 
 async def data(request: web.Request) -> web.StreamResponse:
-    """Everything kept about the person (GDPR, articles 15 and 20), as a file to keep."""
+    """Everything that we keep about the person (GDPR, articles 15 and 20), as a file to download."""
     signed_in = await _signed_in(request)
     user, runtime = signed_in.user, request.app[RUNTIME]
     await count_user(request, "data", LISTING_PER_MINUTE, user.id)
     kept = {
         "user": user.profile(),
-        "sessions": _told(_whole_session, export.sessions_of(runtime.database, user)),
-        "events": _told(_event, export.events_of(runtime.database, user, now=runtime.clock())),
+        "sessions": _rendered(_exported_session, export.sessions_of(runtime.database, user)),
+        "events": _rendered(_exported_event, export.events_of(runtime.database, user, now=runtime.clock())),
     }
     return await stream_object(request, kept, filename="nextarget-data.json")
 
 
 async def list_sessions(request: web.Request) -> web.Response:
-    """At most a hundred, of which more do not stand."""
+    """The active sessions. A user has at most a hundred of them."""
     signed_in = await _signed_in(request)
     await count_user(request, "sessions", LISTING_PER_MINUTE, signed_in.user.id)
     sessions = await request.app[RUNTIME].sessions.standing(signed_in)
-    # No refresh times: they would help whoever follows with a copied token.
+    # No refresh times: they would help a thief who holds a copied token.
     listed = [
         {
             "id": session.id,
@@ -101,9 +101,11 @@ def bearer_token(request: web.Request) -> str:
     return token
 
 
-def _whole_session(session: Session) -> dict[str, object]:
-    """The expiry itself moves with the first refresh of a day: whoever asks all the time would see when that is. So
-    the day on which the session ends at the latest."""
+def _exported_session(session: Session) -> dict[str, object]:
+    """A session in the export, with the last day on which it can end in place of its expiry.
+
+    The expiry moves with the first refresh of a day. A thief who asks often would learn the time of that refresh.
+    """
     return {
         "id": session.id,
         "client_id": session.client_id,
@@ -114,17 +116,17 @@ def _whole_session(session: Session) -> dict[str, object]:
     }
 
 
-def _event(event: AuditEvent) -> dict[str, object]:
-    """Of what tells when an app refreshes the day alone: see `services.export`."""
+def _exported_event(event: AuditEvent) -> dict[str, object]:
+    """An event in the export. An event that a refresh caused has only its day, not its time: see `services.export`."""
     when = {"on": _day(event.at)} if event.event in REFRESHING else {"at": iso_time(event.at)}
     return {**when, "event": event.event, "session_id": event.session_id, "detail": event.detail}
 
 
-async def _told(
-    tell: Callable[[_Row], dict[str, object]], pages: AsyncIterator[list[_Row]]
+async def _rendered(
+    render: Callable[[_Row], dict[str, object]], pages: AsyncIterator[list[_Row]]
 ) -> AsyncIterator[list[dict[str, object]]]:
     async for page in pages:
-        yield [tell(row) for row in page]
+        yield [render(row) for row in page]
 
 
 def _day(moment: Millis) -> str:

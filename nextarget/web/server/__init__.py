@@ -1,1 +1,1 @@
-"""The process that listens: its connections and their limits, its workers, and whether it is ready."""
+"""The server process: listening, connections and their limits, workers, and readiness."""

@@ -1,5 +1,7 @@
-"""Which connections a process takes, and how many: asyncio's own way to accept takes all of them, until no file can be
-opened any more, neither by it nor by the database.
+"""Accepts connections, up to a maximum for the process.
+
+asyncio's own server accepts every connection, until the process has no free file descriptor. Then the database cannot
+open a file either.
 """
 
 import asyncio
@@ -23,23 +25,23 @@ from nextarget.web.server import connections
 from nextarget.web.server.connections import GuardedConnection
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted, as they do while workers change places."""
+"""The number of connections that may wait to be accepted, for example while new workers replace old ones."""
 USUAL_CONNECTIONS = 10_000
 RESERVED_FILES = 256
-"""Of the files that the process may open, so many are for databases, providers, Redis and the log; half at most."""
+"""File descriptors kept free for databases, providers, Redis and the log; at most half of all that are allowed."""
 SPARE_SECONDS = 1
-"""So long a connection may be silent, however many others wait for its place."""
+"""A connection that has been idle for less than this is not closed to make room for others."""
 
 _AT_ONCE = 64
-"""Connections accepted in one turn of the loop: others have their turn, and other workers their share."""
+"""Connections accepted in one iteration of the event loop. So other tasks can run, and other workers can accept."""
 _RETRY_SECONDS = 1
-_TELL_SECONDS = 60
+_LOG_SECONDS = 60
 
 log = telemetry.get_logger()
 
 
 def most_connections(wanted: int | None) -> int:
-    """How many connections this process may have: as many as wanted, if the limit of open files has room for them."""
+    """The maximum of connections of this process: `wanted`, or fewer if the limit of open files is too low."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return wanted or USUAL_CONNECTIONS
@@ -51,7 +53,7 @@ def most_connections(wanted: int | None) -> int:
 
 
 class GuardedServer(Server):
-    """Makes guarded connections and looks after them, and puts the boundary around the application."""
+    """Makes connections, checks their time limits every LOOK_SECONDS, and puts the boundary around the application."""
 
     def __init__(
         self,
@@ -68,16 +70,16 @@ class GuardedServer(Server):
         self.acceptors: set[Acceptor] = set()
         self._open: set[GuardedConnection] = set()
         self.opening = 0
-        """Connections that are accepted, and not made yet."""
-        self._told_at = float("-inf")
+        """Connections that are accepted, but for which asyncio has not called `connection_made` yet."""
+        self._logged_at = float("-inf")
         self._made_room_for = 0
-        self._next_look = self._loop.call_later(connections.LOOK_SECONDS, self._look)
+        self._next_check = self._loop.call_later(connections.LOOK_SECONDS, self._check_connections)
 
     def __call__(self) -> GuardedConnection:
         return GuardedConnection(self, loop=self._loop, **self._kwargs)
 
     def pre_shutdown(self) -> None:
-        self._next_look.cancel()  # all of them are closed now
+        self._next_check.cancel()  # all connections are closed now
         super().pre_shutdown()
 
     def opened(self, connection: GuardedConnection) -> None:
@@ -95,8 +97,8 @@ class GuardedServer(Server):
     def has_room(self) -> bool:
         return len(self._open) + self.opening < self.max_connections
 
-    def _look(self) -> None:
-        self._next_look = self._loop.call_later(connections.LOOK_SECONDS, self._look)
+    def _check_connections(self) -> None:
+        self._next_check = self._loop.call_later(connections.LOOK_SECONDS, self._check_connections)
         now = self._loop.time()
         for connection in tuple(self._open):
             connection.look(now)
@@ -104,23 +106,27 @@ class GuardedServer(Server):
             self._make_room(now)
 
     def _make_room(self, now: float) -> None:
-        """Close connections that have been silent for longest, and then those that take an answer slowly, so that who
-        opens many keeps nobody out: a sixteenth of all, since this is done once in LOOK_SECONDS."""
+        """Close the spare connections with the oldest `spare_since`: idle ones, and slow readers of an answer.
+
+        So a client that opens many connections cannot keep other clients out. One call closes a sixteenth of the
+        maximum, because it runs once in LOOK_SECONDS.
+        """
         spare = [each for each in self._open if now - each.spare_since >= SPARE_SECONDS]
         oldest = heapq.nsmallest(max(1, self.max_connections // 16), spare, key=lambda each: each.spare_since)
         for connection in oldest:
             connection.cut("room")
         self._made_room_for += len(oldest)
-        if now - self._told_at >= _TELL_SECONDS:
+        if now - self._logged_at >= _LOG_SECONDS:
             log.warning("connections_full", max_connections=self.max_connections, closed=self._made_room_for)
-            self._told_at, self._made_room_for = now, 0
+            self._logged_at, self._made_room_for = now, 0
 
 
 class Acceptor:
-    """Takes connections from a listening socket while there is room for them.
+    """Accepts connections from a listening socket while the server has room for them.
 
-    Others wait, neither refused nor closed: another worker may have room. A proxy has a time limit of its own and other
-    servers to ask, and a load balancer that asks for /health in vain is right to send nobody here.
+    Without room, new connections wait in the backlog. They are neither refused nor closed, because another worker may
+    have room. Meanwhile a proxy can try another server when its own timeout ends. A load balancer whose request for
+    /health times out stops sending requests here, as it should.
     """
 
     def __init__(self, listener: socket.socket, server: GuardedServer) -> None:
@@ -128,19 +134,19 @@ class Acceptor:
         self._server = server
         self._opening: set[asyncio.Task[None]] = set()
         self._accepts = False
-        self._told_at = float("-inf")
+        self._logged_at = float("-inf")
         self._listener = listener
         server.acceptors.add(self)
         self.resume()
 
     def keeps_waiting(self) -> bool:
-        """Whether it accepts nobody, and there still is somebody: another worker may have been quicker."""
+        """Whether accepting is paused while a connection waits. If none waits, another worker has accepted it."""
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         return not self._accepts and bool(poll.poll(0))
 
     def close(self) -> None:
-        """Accept no more, and close the socket."""
+        """Stop accepting, and close the socket."""
         self._pause()
         self._server.acceptors.discard(self)
         self._listener.close()
@@ -166,7 +172,7 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self._rest(error)
+                self._pause_after_error(error)
                 return
             self._server.opening += 1
             task = self._loop.create_task(self._open(connection))
@@ -180,27 +186,27 @@ class Acceptor:
         guarded = self._server()
         try:
             await self._loop.connect_accepted_socket(lambda: guarded, connection)
-        except OSError:  # the client has left already
+        except OSError:  # the client has disconnected already
             connection.close()
             if not guarded.made:
                 self._server.opening -= 1
                 self.resume()
 
-    def _rest(self, error: OSError) -> None:
-        """The system has no file, or no memory, for another connection: it would say so without end."""
+    def _pause_after_error(self, error: OSError) -> None:
+        """Pause after an error: the system is out of file descriptors or memory, and would report it again at once."""
         self._pause()
         self._loop.call_later(_RETRY_SECONDS, self.resume)
         metrics.count_accept_failure()
         now = self._loop.time()
-        if now - self._told_at >= _TELL_SECONDS:
-            self._told_at = now
+        if now - self._logged_at >= _LOG_SECONDS:
+            self._logged_at = now
             log.error(
                 "accept_failed", reason=errno.errorcode.get(error.errno or 0), detail=os.strerror(error.errno or 0)
             )
 
 
 class Site(web.SockSite):
-    """Where a runner of a guarded server listens: any number of processes may share the socket."""
+    """The listening socket of a GuardedServer. Several processes may share the socket."""
 
     _acceptor: Acceptor | None = None
 
@@ -211,9 +217,10 @@ class Site(web.SockSite):
             raise TypeError(f"{server!r} does not limit its connections")
         listener.setblocking(False)
         listener.listen(BACKLOG)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # for what a closed connection has left to send; connections inherit it
-            # Long after we would have cut one that is open: the system counts from the last segment that went through,
-            # and a slow reader's window may be shut for longer.
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it
+            # It limits how long the system keeps the unsent data of a closed connection. It is four times the limit for
+            # open connections: the system counts from the last segment that the client acknowledged, and the receive
+            # window of a slow reader may stay closed for longer than ANSWER_SECONDS.
             milliseconds = int(connections.ANSWER_SECONDS * 1000) * 4
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         self._acceptor = Acceptor(listener, server)

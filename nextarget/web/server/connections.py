@@ -1,8 +1,7 @@
-"""One connection: what its client may keep it waiting for, and for how long, and how much memory that may take.
+"""One connection, with limits on the time that it waits for its client and on the memory that it uses.
 
-aiohttp by itself gives a client all the time it likes for a header, and for taking an answer; it quotes a malformed
-request in its answer and in its log. A server looks at all of its connections every LOOK_SECONDS, which costs a
-request nothing.
+aiohttp has no time limit for sending a header or for reading an answer, and it quotes a malformed request in its answer
+and in its log. The server checks all of its connections once in LOOK_SECONDS, so a request pays nothing for timers.
 """
 
 import asyncio
@@ -26,36 +25,38 @@ if TYPE_CHECKING:
     from nextarget.web.server.accepting import GuardedServer
 
 HEADER_SECONDS = 10
-"""How long a header may take from its first byte; a new connection's, from the connection on."""
+"""How long a header may take from its first byte. For the first header, the time begins with the connection."""
 ANSWER_SECONDS = 30
-"""How long a client may take nothing of an answer. Whatever it takes begins the time anew."""
+"""How long a client may go without reading any of an answer. Reading some of it restarts the time."""
 KEEPALIVE_SECONDS = 75
 """How long a connection stays open between an answer and the next request."""
 LOOK_SECONDS = 1
 MAX_HEADER_BYTES = 64 * 1024
-"""Of one header in all, as far as it has come in more than one piece: aiohttp bounds each field, and how many."""
+"""The whole header of a request that comes in several pieces. aiohttp limits only the size and number of its fields."""
 MAX_READ_FIELD_BYTES = 56 * 1024
-"""Of one field. The boundary refuses much less, and knows by then whether a person asks; above, nobody does."""
+"""The parser's limit for one field. The boundary has a lower limit (MAX_FIELD_BYTES), and can answer a browser with a
+page. A client that exceeds this limit is not a browser."""
 MAX_PIPELINED = 8
-"""So many requests may wait behind the one that is answered before no more is read; of one piece, aiohttp's 32."""
+"""The connection stops reading when this many pipelined requests wait. For requests in one piece of data, aiohttp's
+limit of 32 applies."""
 
 _BYTES_ACKED = slice(120, 128)
-"""Where Linux keeps `tcpi_bytes_acked` in its `struct tcp_info`."""
+"""The position of `tcpi_bytes_acked` in Linux's `struct tcp_info`."""
 
 log = telemetry.get_logger()
 
 
 class Wait(StrEnum):
-    """What a connection waits for its client to do."""
+    """What a connection waits for. Every wait has a time limit."""
 
     ANSWER = "answer"
-    """To take what was answered."""
+    """The client is to read the answer."""
     BODY = "body"
-    """To send the rest of a body."""
+    """The client is to send the rest of a body."""
     HEADER = "header"
-    """To send the rest of a header, or the first one."""
+    """The client is to send the rest of a header, or the first header of the connection."""
     IDLE = "idle"
-    """To send another request, if it likes."""
+    """The client may send another request."""
 
     @property
     def seconds(self) -> float:
@@ -71,11 +72,11 @@ class Wait(StrEnum):
 
 
 Cut = Wait | Literal["room"]
-"""Why a connection is closed; `room` makes room for another."""
+"""Why a connection is closed; `room` is to make room for another connection."""
 
 
 class GuardedConnection(RequestHandler):
-    """A connection that echoes nothing and waits for nothing for ever."""
+    """A connection that never quotes a request, and has a time limit for everything that it waits for."""
 
     def __init__(self, server: "GuardedServer", **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
@@ -84,11 +85,11 @@ class GuardedConnection(RequestHandler):
         self.made = False
         self._last_body: StreamReader = EMPTY_PAYLOAD
         self.header_bytes = 0
-        """What has come of a header that is not complete."""
+        """How many bytes of an incomplete header have come."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._line = cast(asyncio.Transport, transport)  # aiohttp forgets its own when it closes it, sent or not
+        self._line = cast(asyncio.Transport, transport)  # aiohttp drops its reference on closing, even with unsent data
         self._waits_for: tuple[Wait, int] | None = (Wait.HEADER, 0)
         self.waits_since = self._loop.time()
         self._answering_since: float | None = None
@@ -100,8 +101,10 @@ class GuardedConnection(RequestHandler):
         self._server.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        """Notice where a header begins and ends, as far as that can be told from outside of the parser: one that begins
-        behind a body, in the same piece, is noticed with its next piece."""
+        """Notice where a header begins and ends, as far as that is visible from outside of the parser.
+
+        A header that begins after a body in the same piece of data is noticed with the next piece.
+        """
         count, is_body = self._request_count, not self._last_body.is_eof()
         super().data_received(data)
         if self._request_count != count:
@@ -110,7 +113,7 @@ class GuardedConnection(RequestHandler):
             self.header_bytes = 1 if another_begins else 0
         elif not is_body and (
             self.header_bytes or data.strip(b"\r\n")
-        ):  # RFC 9112, 2.2: empty lines before it are none
+        ):  # RFC 9112, 2.2: empty lines before a request are ignored
             self.header_bytes += len(data)
             if self.header_bytes > MAX_HEADER_BYTES:
                 self.cut(Wait.HEADER)
@@ -122,16 +125,21 @@ class GuardedConnection(RequestHandler):
 
     @property
     def spare_since(self) -> float:
-        """Since when it may be closed where others need its place: nothing is lost but a connection, or it has had
-        ANSWER_SECONDS to take an answer, however little it takes at a time. Infinity while it may not."""
+        """The time from which the connection may be closed to make room for another; infinity while it may not.
+
+        An idle connection may be closed since it has been idle. A connection whose client is slow to read an answer may
+        be closed ANSWER_SECONDS after the wait for the client began, even if the client still reads a little at a time.
+        """
         if self._answering_since is not None:
             return self._answering_since + ANSWER_SECONDS
         return inf if self._waits_for is None or self.busy else self.waits_since
 
     def look(self, now: float) -> None:
-        """Close it if its client has kept it waiting for too long. What is waited for is seen when it is looked at, so
-        that it counts from the look before at the earliest."""
-        waits_for = self._what_is_due()
+        """Close the connection if it has waited for its client for too long.
+
+        A new wait is noticed only by this check, and its time is measured from the check that noticed it.
+        """
+        waits_for = self._current_wait()
         if waits_for is None or waits_for[0] is not Wait.ANSWER:
             self._answering_since = None
         elif self._answering_since is None:
@@ -140,13 +148,13 @@ class GuardedConnection(RequestHandler):
             self._waits_for, self.waits_since = waits_for, now
         elif waits_for is not None and now - self.waits_since >= waits_for[0].seconds:
             wait = waits_for[0]
-            if not (wait is Wait.BODY and self.busy):  # who reads it has a time limit, and an answer for the client
+            if not (wait is Wait.BODY and self.busy):  # its handler has a time limit, and answers 408
                 self.cut(wait)
 
-    def _what_is_due(self) -> tuple[Wait, int] | None:
-        """What the client is to do, with a number that is another one when it has done some of it."""
+    def _current_wait(self) -> tuple[Wait, int] | None:
+        """What the connection waits for, and a number that changes when the client makes progress."""
         if unsent := self._line.get_write_buffer_size():
-            return Wait.ANSWER, _taken(self._line, unsent)
+            return Wait.ANSWER, _client_progress(self._line, unsent)
         if not self._last_body.is_eof():
             return Wait.BODY, self._request_count
         if self.busy:
@@ -155,7 +163,7 @@ class GuardedConnection(RequestHandler):
         return Wait.HEADER if begun else Wait.IDLE, self._request_count
 
     def cut(self, why: Cut) -> None:
-        """Close it, and tell so in the metrics. Of an answer that is not taken nothing is kept."""
+        """Close the connection, and count that in the metrics. The unsent rest of an answer is discarded."""
         if why is not Wait.IDLE:
             metrics.count_connection_cut(why)
         if self._answering_since is not None:
@@ -163,7 +171,7 @@ class GuardedConnection(RequestHandler):
         self.force_close()
 
     def _process_keepalive(self) -> None:
-        """aiohttp's own timer, which would not notice that a header has begun; `look` does this."""
+        """Turn aiohttp's keep-alive timer off, because it does not notice that a header has begun. `look` does that."""
         self._keepalive_handle = None
 
     def handle_error(
@@ -173,7 +181,7 @@ class GuardedConnection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what failed outside the application, a malformed request above all, with a fixed document."""
+        """Answer an error outside the application, usually a malformed request, with a document that quotes nothing."""
         malformed = status < 500
         error: ProblemError = InvalidRequest() if malformed else InternalError()
         if isinstance(exc, LineTooLong) and exc.args[1] == MAX_READ_FIELD_BYTES:
@@ -190,20 +198,23 @@ class GuardedConnection(RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        """aiohttp's own words may quote the request. A body that cannot be decoded has been answered already."""
+        """Log the error without aiohttp's message, which may quote the request.
+
+        A body that cannot be decoded is not logged: it has been answered already.
+        """
         error = kwargs.get("exc_info")
         if not isinstance(error, web.RequestPayloadError):
             log.error("connection_error", exc_info=error)
 
 
-def _taken(line: asyncio.Transport, unsent: int) -> int:
-    """A number that is another one when the client has taken something: the bytes that its machine has acknowledged.
+def _client_progress(line: asyncio.Transport, unsent: int) -> int:
+    """A number that changes when the client has read something: the bytes that its machine has acknowledged.
 
-    What is left in our buffer does not tell: the system takes of it in large pieces, minutes apart if a client is slow.
-    Where the system does not know (it is not Linux), that is all there is.
+    The size of our own buffer is a poor measure: the system takes data from it in large pieces, minutes apart if the
+    client is slow. It is used only on systems other than Linux, which do not report acknowledged bytes.
     """
     try:
         info = line.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.stop)
-    except (AttributeError, OSError, ValueError):  # unknown here; or the connection is going
+    except (AttributeError, OSError, ValueError):  # not supported here, or the connection is closing
         return -unsent
     return int.from_bytes(info[_BYTES_ACKED], sys.byteorder) or -unsent

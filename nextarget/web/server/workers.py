@@ -1,8 +1,7 @@
-"""Several processes that serve one address, and the one that starts, replaces and stops them: gunicorn's arbiter around
-aiohttp's worker.
+"""Serving one address with several worker processes, which gunicorn's arbiter starts, replaces and stops.
 
-gunicorn reads no file, environment variable or command line here: settings are the only source. What it says goes
-through our log.
+A worker is aiohttp's worker class for gunicorn, with our limits. gunicorn reads no file, environment variable or
+command line here: its configuration comes from our settings. Its messages go to our log.
 """
 
 import asyncio
@@ -35,13 +34,13 @@ from nextarget.web.server.accepting import BACKLOG, Site
 from nextarget.web.server.runner import IDLE_SECONDS, SHUTDOWN_SECONDS, GuardedRunner, freeze, listen, url_of
 
 HEARTBEAT_SECONDS = 30
-"""A worker whose event loop stands still for longer is killed and replaced."""
+"""A worker whose event loop is blocked for longer is killed and replaced."""
 START_SECONDS = 60
-"""How long a new worker may take until it serves, when it is to replace another."""
+"""How long a new worker that replaces another may take until it serves."""
 RETRY_SECONDS = 1
 
 _RETIRE = signal.SIGUSR2
-"""From the arbiter to a worker whose place another takes."""
+"""The arbiter sends this signal to a worker that has been replaced."""
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _FOR_WORKERS = (*_STOP, _RETIRE)
 _NEED_RESTART = ("host", "port", "log_level", "log_format")
@@ -52,10 +51,11 @@ log = telemetry.get_logger()
 
 
 def serve(settings: Settings, *, load: Callable[[], Settings], announce: Callable[[str], None]) -> None:
-    """Serve with `settings.workers` processes until SIGINT or SIGTERM; SIGHUP replaces them one generation by another.
+    """Serve with `settings.workers` processes until SIGINT or SIGTERM. SIGHUP replaces all workers with new ones.
 
-    `load` reads the settings again for that; HOST, PORT and the log's stay as they are. `announce` is told the URL once
-    connections are accepted. Raises OperatorError when the address or the database cannot be had, or no worker starts.
+    On SIGHUP, `load` reads the settings again; HOST, PORT and the settings of the log need a restart. `announce` is
+    called with the URL as soon as connections are accepted. Raises OperatorError if the address or the database cannot
+    be used, or if no worker starts.
     """
     listener = listen(settings.host, settings.port)
     prepare(settings)
@@ -68,21 +68,21 @@ def serve(settings: Settings, *, load: Callable[[], Settings], announce: Callabl
         arbiter.run()
     except SystemExit as ended:
         if os.getpid() != own:
-            raise  # a worker's end: it was forked in the midst of `run`
+            raise  # this is a worker that ends: it was forked inside `run`
         if ended.code:
             raise OperatorError("The workers cannot serve. The log says why, just above.") from None
     log.info("stopped")
 
 
 def prepare(settings: Settings, *, before: Settings | None = None) -> None:
-    """Everything that is done once for all workers, before any of them is forked: neither connection nor thread may
-    be left over from it. `before` is what was in force until now, if anything was.
+    """Migrate the database once for all workers, before they are forked.
 
-    Raises ConfigurationError, SchemaError or DatabaseUnavailable.
+    No connection and no thread may remain open, because a fork would copy them. `before` are the settings until now, on
+    a reload. Raises ConfigurationError, SchemaError or DatabaseUnavailable.
     """
     database = Runtime(settings).database
     if before is not None and before.database_url == settings.database_url:
-        return  # done already; and what an upgrade has put in place meanwhile is for the new program
+        return  # migrated at start; migrations of a newer installed version must wait for a restart
     try:
         migrate(database)
     finally:
@@ -90,7 +90,7 @@ def prepare(settings: Settings, *, before: Settings | None = None) -> None:
 
 
 def _child_exit(_arbiter: Arbiter, worker: "Worker") -> None:
-    """In the arbiter, after a worker has gone, however it went."""
+    """Runs in the arbiter after a worker has ended, for whatever reason."""
     if (folder := metrics_folder()) is not None:
         metrics.worker_gone(worker.pid, folder)
     log.info("worker_ended", pid=worker.pid)
@@ -103,17 +103,17 @@ class _Ending(StrEnum):
 
 
 class Worker(GunicornWebWorker):
-    """One serving process: aiohttp's worker, with our limits and our way to stop."""
+    """One serving process: aiohttp's worker class, with our limits and our way to stop."""
 
     wsgi: Callable[[], GuardedRunner]
     leaving = False
-    """Whether the arbiter, whose process alone knows, has told it to make room."""
+    """Whether this worker was told to exit. Set in the parent process (the arbiter) only."""
 
     def init_process(self) -> None:
-        """Serve until told to stop. Why a worker cannot is told here: gunicorn would print it."""
+        """Serve until told to stop. A failure is logged here, because gunicorn would print it instead."""
         try:
             super().init_process()
-        except Exception as error:  # noqa: BLE001 - SystemExit is how a worker ends
+        except Exception as error:  # noqa: BLE001 - a worker ends with SystemExit, which passes
             self._fail(error)
 
     def _fail(self, error: Exception) -> NoReturn:
@@ -122,20 +122,20 @@ class Worker(GunicornWebWorker):
         else:
             log.error("worker_failed", pid=self.pid, exc_info=error)
         if not self.booted and self.age <= self.app.first_workers:
-            sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the server never ran: the arbiter gives up
-        # Others serve: a database that is away for a moment must not take them down too.
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the server never served: this status makes the arbiter give up
+        # Other workers still serve: a short failure of the database must not end them too.
         time.sleep(RETRY_SECONDS)
         sys.exit(1)
 
     def serves(self) -> bool:
-        """Whether it takes connections, as far as the arbiter has been shown: by the file of its heartbeat."""
+        """Whether the worker accepts connections. The worker tells the arbiter with a byte in its heartbeat file."""
         return os.fstat(self.tmp.fileno()).st_size > 0
 
     def _show_that_it_serves(self) -> None:
         os.write(self.tmp.fileno(), b"\n")
 
     def init_signals(self) -> None:
-        """Every signal to stop counts once: a service manager may send it to the arbiter and to each worker."""
+        """Only the first stop signal counts. A worker may get one from the service manager and one from the arbiter."""
         super().init_signals()
         self._ending: asyncio.Future[_Ending] = self.loop.create_future()
         for number, ending in (
@@ -151,7 +151,7 @@ class Worker(GunicornWebWorker):
             self._ending.set_result(ending)
 
     async def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_WORKERS)  # from here on the loop hears them; see `spawn_worker`
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_WORKERS)  # the loop handles signals now; see `spawn_worker`
         runner = self.wsgi()
         await runner.setup()
         try:
@@ -174,7 +174,7 @@ class Worker(GunicornWebWorker):
         heartbeat.cancel()
 
     async def _beat(self) -> None:
-        """Show the arbiter that the event loop turns. Without an arbiter, make room for the next server."""
+        """Show the arbiter that the event loop runs. If the arbiter is gone, stop, so that a new server can start."""
         while True:
             self.notify()
             if os.getppid() != self.ppid:
@@ -183,11 +183,11 @@ class Worker(GunicornWebWorker):
 
 
 class UVLoopWorker(Worker, GunicornUVLoopWebWorker):
-    """The same, on uvloop."""
+    """The same worker on uvloop."""
 
 
 class _Workers(BaseApplication):  # type: ignore[misc]
-    """What gunicorn asks for: its configuration, which follows from the settings, and what a worker runs."""
+    """gunicorn's application object: its configuration, made from our settings, and the runner of a worker."""
 
     def __init__(
         self,
@@ -198,14 +198,14 @@ class _Workers(BaseApplication):  # type: ignore[misc]
     ) -> None:
         self.settings = settings
         self.first_workers = settings.workers
-        """Workers are numbered as they are forked: those up to here are the first generation."""
+        """gunicorn numbers the workers as it forks them (`age`). Numbers up to this one are the first generation."""
         self._load = load
         self._announce = announce
         self._listener = listener
         super().__init__()
 
     def load_config(self) -> None:
-        levels = {"debug": "info", "info": "warning"}  # its debug lines list its configuration
+        levels = {"debug": "info", "info": "warning"}  # gunicorn's debug lines would list its configuration
         chosen = {
             "proc_name": "nextarget",
             "workers": self.settings.workers,
@@ -226,13 +226,13 @@ class _Workers(BaseApplication):  # type: ignore[misc]
         return lambda: GuardedRunner(create_app(Runtime(self.settings, migrates=False)))
 
     def read_again(self) -> bool:
-        """Take the settings as they are now, if they can be used."""
+        """Read the settings again, and use them if they are valid."""
         before = self.settings
         try:
             settings = self._load()
             prepare(settings, before=before)
         except NexTargetError as error:
-            log.error("reload_refused", detail=error.for_operator, note=error.note)  # noqa: TRY400 - no fault of ours
+            log.error("reload_refused", detail=error.for_operator, note=error.note)  # noqa: TRY400 - not our fault
             return False
         self.settings = settings
         changed = [name.upper() for name in _NEED_RESTART if getattr(before, name) != getattr(settings, name)]
@@ -243,13 +243,13 @@ class _Workers(BaseApplication):  # type: ignore[misc]
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc]
-    """gunicorn's arbiter, told apart: workers that stop with the server drain, those that are replaced do not."""
+    """gunicorn's arbiter. Workers drain if the server stops, but not if they are replaced by new workers."""
 
     _asked_to_stop = False
     _stopping = False
 
     def spawn_worker(self) -> Any:
-        """No signal is lost between the fork and the worker's event loop, which lets them through once it runs."""
+        """Block stop signals during the fork, so that none is lost before the worker's event loop unblocks them."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_WORKERS)
         try:
             return super().spawn_worker()
@@ -257,17 +257,19 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_WORKERS)
 
     def manage_workers(self) -> None:
-        """As many as the settings say, the youngest; those that make room do not count."""
+        """Keep as many workers as the settings say, the youngest ones. Workers that were told to exit do not count."""
         staying = sorted((each for each in self.WORKERS.values() if not each.leaving), key=attrgetter("age"))
         for _ in range(self.num_workers - len(staying)):
             self.spawn_worker()
         self._retire(staying[: -self.num_workers])
 
     def reload(self) -> None:
-        """SIGHUP: new workers with the settings as they are now; once all of them serve, the old ones finish what they
-        have. If one cannot, the new ones go, and nothing has changed.
+        """SIGHUP: read the settings again, and replace all workers.
 
-        Nobody waits for those that go: gunicorn would, and hear no signal to stop meanwhile.
+        When all new workers serve, the old ones finish their requests and exit. If one new worker cannot serve, all new
+        workers exit, and the old settings and workers stay.
+
+        This does not wait until the old workers have exited. gunicorn would wait, and ignore stop signals meanwhile.
         """
         before = self.app.settings
         if self._asked_to_stop or not self.app.read_again():
@@ -283,7 +285,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
             self._retire([each for each in self.WORKERS.values() if each not in new])
 
     def _problem_of(self, new: list[Worker]) -> str | None:
-        """Wait until these workers serve, or it is known why they cannot take over."""
+        """Wait until the new workers serve. Returns None, or the reason why they cannot take over."""
         deadline = time.monotonic() + START_SECONDS
         while not all(each.serves() for each in new):
             if self._asked_to_stop:
@@ -299,7 +301,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
         return None
 
     def _kill_silent(self, workers: list[Worker]) -> None:
-        """Those that do not serve have nothing to finish, and may never hear that they are to make room."""
+        """Kill the workers that do not serve. They have no requests to finish, and may never react to a signal."""
         for worker in workers:
             if not worker.serves():
                 self.kill_worker(worker.pid, signal.SIGKILL)
@@ -311,7 +313,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
                 self.kill_worker(worker.pid, _RETIRE)
 
     def handle_usr2(self) -> None:
-        """gunicorn would run the command again beside itself."""
+        """Ignore SIGUSR2. gunicorn would start a second copy of the server."""
         log.warning("signal_ignored", signal="SIGUSR2")
 
     def stop(self, graceful: bool = True) -> None:
@@ -321,7 +323,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
         super().stop(graceful)
 
     def reap_workers(self) -> None:
-        """gunicorn gives up over every worker that cannot start, even once it has."""
+        """Ignore the error that gunicorn raises for a worker that cannot start, if the server is already stopping."""
         try:
             super().reap_workers()
         except HaltServer:
@@ -329,7 +331,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
                 raise
 
     def signal(self, sig: int, frame: Any) -> None:
-        """A second signal to stop ends everything at once, whatever the first has come to."""
+        """A second stop signal kills all processes at once, however far the first one has come."""
         if sig in _STOP:
             if self._asked_to_stop or self._stopping:
                 self._end_at_once(sig)
@@ -345,7 +347,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
 
 
 class _Log(Logger):  # type: ignore[misc]
-    """gunicorn's lines as lines of ours; requests are logged by the boundary alone."""
+    """Sends gunicorn's messages to our log. Requests are logged by the boundary only."""
 
     def setup(self, cfg: Any) -> None:
         self.cfg = cfg
