@@ -97,7 +97,7 @@ _PARAMETERS = {
     **dict.fromkeys(("error", "error_reason", "error_code"), parameters.ERROR),
     **dict.fromkeys(("error_description", "error_message"), parameters.DESCRIPTION),
 }
-"""The parameters of a callback. Some providers use only `error_reason`, `error_code` and `error_message` for an error."""
+"""The parameters of a callback. Some providers send only `error_reason`, `error_code` and `error_message` on errors."""
 
 
 def _answer(sent: Parameters) -> CallbackAnswer:
