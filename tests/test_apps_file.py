@@ -217,9 +217,9 @@ def test_a_logo_is_known_by_its_content(tmp_path: Path, content: bytes) -> None:
 
 def test_a_logo_may_have_256_kib(tmp_path: Path) -> None:
     """To the byte."""
-    (tmp_path / "logo.png").write_bytes(PNG + bytes(MAX_LOGO_BYTES - len(PNG)))
+    (tmp_path / "logo.png").write_bytes(PNG + bytes(256 * 1024 - len(PNG)))
     assert settings(tmp_path, APP_LOGO="logo.png").clients[0].logo
-    (tmp_path / "logo.png").write_bytes(PNG + bytes(MAX_LOGO_BYTES - len(PNG) + 1))
+    (tmp_path / "logo.png").write_bytes(PNG + bytes(256 * 1024 - len(PNG) + 1))
     assert len(problems(tmp_path, APP_LOGO="logo.png")) == 1
 
 

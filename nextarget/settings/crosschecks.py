@@ -39,11 +39,11 @@ def contradictions(text: Text, unread: Collection[str] = ()) -> Iterator[Setting
 def doubts(settings: Settings) -> Iterator[str]:
     """A sentence about every setting that is valid, but that the operator may not have intended."""
     for name, networks, consequence in (
-        ("TRUSTED_PROXIES", settings.trusted_proxies, "whoever asks can pass for any address, past every rate limit"),
+        ("TRUSTED_PROXIES", settings.trusted_proxies, "any client can claim any address, and pass every rate limit"),
         ("METRICS_ALLOW", settings.metrics_allow, "everybody may read /metrics"),
     ):
         if any(network.prefixlen == 0 for network in networks):
-            yield f"{name} lists every address there is: {consequence}. List those that are meant."
+            yield f"{name} lists all addresses: {consequence}. List only the addresses that you mean."
     if settings.workers > 1 and settings.rate_limit_enabled and settings.rate_limit_storage_url == "memory://":
         yield (
             f"Each of the {settings.workers} WORKERS counts by itself: clients may ask {settings.workers} times as "

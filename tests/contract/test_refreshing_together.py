@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -11,13 +12,14 @@ from nextarget.model import Millis, Secret, Session, TokenPair, User
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.storage.engines import postgres
 from nextarget.storage.engines.addresses import database_at
-from nextarget.storage.engines.database import Database
+from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, sessions
+from nextarget.storage.rows.refreshing import Refreshed, RefreshRequest, Verdict, refresh_many
 from nextarget.storage.upkeep.schema import migrate
 from nextarget.telemetry import request_id
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
-from nextarget.tokens.refresh import RefreshToken
+from nextarget.tokens.refresh import Advance, Keep, RefreshToken, decide
 from tests.contract.rows import NOW, admit
 
 KEYRING = Keyring(Secret("a secret of thirty-two bytes or more"), ())
@@ -58,6 +60,48 @@ def _generation(service: Sessions, answer: TokenPair | BaseException) -> int | N
     token = service.presented(answer.refresh_token)
     assert token is not None
     return token.generation
+
+
+def test_a_session_that_changed_after_it_was_read_is_judged_again(database: Database) -> None:
+    """A batch loses the compare-and-swap for a session that moved on or ended meanwhile. The one is judged again, as
+    it is then; the other is refused."""
+    moved, ended = opened(database, service(database, lambda: NOW), 2)
+    judged: list[tuple[str, int]] = []
+
+    def refresh(db: Connection) -> list[Refreshed | None]:
+        def judge(session: Session) -> Verdict:
+            first = session.id not in dict(judged)
+            judged.append((session.id, session.generations.current))
+            later = replace(session.generations, current=session.generations.current + 5, oldest=1)
+            if first and session.id == moved.id:
+                assert sessions.swap(db, session, later, expires_at=session.expires_at)
+            elif first:
+                assert sessions.revoke(db, session.id, NOW)
+            return Verdict(decide(1, session.generations, now=NOW, window_ms=0), session.expires_at)
+
+        return refresh_many(db, [RefreshRequest(session.id, judge, NOW, None) for session in (moved, ended)])
+
+    answer, refused = database.write_now(refresh)
+    assert refused is None
+    assert sorted(judged) == sorted([(moved.id, 1), (moved.id, 6), (ended.id, 1)])
+    assert answer is not None
+    assert isinstance(answer.decision, Advance)
+    assert answer.decision.generations.current == 7
+
+
+def test_equal_requests_of_a_batch_are_carried_out_one_after_the_other(database: Database) -> None:
+    """Two requests may be equal in everything, as a repeated message is: the second finds what the first did."""
+    (session,) = opened(database, service(database, lambda: NOW), 1)
+
+    def judge(session: Session) -> Verdict:
+        return Verdict(decide(1, session.generations, now=NOW, window_ms=MINUTE), session.expires_at)
+
+    requests = [RefreshRequest(session.id, judge, NOW, "the same") for _ in range(2)]
+    first, second = database.write_now(refresh_many, requests)
+    assert first is not None
+    assert second is not None
+    assert isinstance(first.decision, Advance)
+    assert second.decision == Keep(first.decision.generations.current)
 
 
 async def test_different_sessions_move_on_together(database: Database) -> None:

@@ -54,7 +54,7 @@ def prepare_django(folder: Path, request: pytest.FixtureRequest) -> list[str]:
 
 
 def prepare_go(folder: Path, request: pytest.FixtureRequest) -> list[str]:
-    """Only its first program: the second one needs modules that no registry of the tests has."""
+    """Only its first program: the second one needs modules that the tests do not fetch."""
     go = shutil.which("go", path=packages.SEARCHED)
     need(go, "no Go compiler is installed")
     (folder / "main.go").write_text(files(YOUR_API / "go.md")["main.go"], encoding="utf-8")

@@ -18,7 +18,7 @@ TEXTS = {
     },
     "continue_with": {"en": "Continue with {name}", "fr": "Continuer avec {name}"},
     "none_configured": {
-        "en": "No way to sign in is configured on this service yet. Tell whoever runs it.",
+        "en": "No way to sign in is configured on this service yet. Tell its operator.",
         "fr": "Aucun moyen de connexion n'est encore configuré sur ce service. Signalez-le à son responsable.",
     },
     "not_you": {
@@ -76,11 +76,11 @@ NEXT_STEPS = {
     "open": {"en": "Load this page again.", "fr": "Rechargez cette page."},
     "close": {"en": "You can close this page.", "fr": "Vous pouvez fermer cette page."},
     "beware": {
-        "en": "Close this page. If you came from an app that you trust, tell whoever makes it.",
+        "en": "Close this page. If you came from an app that you trust, tell its developers.",
         "fr": "Fermez cette page. Si vous veniez d'une application de confiance, signalez-le à ceux qui la font.",
     },
     "help": {
-        "en": "Try again. If it happens again, send the request number below to whoever runs this service.",
+        "en": "Try again. If it happens again, send the request number below to the operator of this service.",
         "fr": "Réessayez. Si cela se reproduit, envoyez le numéro de requête ci-dessous au responsable du service.",
     },
 }
