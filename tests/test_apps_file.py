@@ -215,6 +215,35 @@ def test_a_logo_is_known_by_its_content(tmp_path: Path, content: bytes) -> None:
     assert problem.startswith("APP_LOGO: is neither PNG, SVG nor WebP.")
 
 
+ENTITIES = b'<!DOCTYPE svg [<!ENTITY a "a">]>' + SVG[SVG.index(b"<svg") :]
+
+
+def test_a_picture_declares_no_entities(tmp_path: Path) -> None:
+    """Nested ones can exhaust memory, or the stack of whatever reads them."""
+    (tmp_path / "logo.svg").write_bytes(ENTITIES)
+    (problem,) = problems(tmp_path, APP_LOGO="logo.svg")
+    assert problem.startswith("APP_LOGO: is neither PNG, SVG nor WebP.")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('client_id = "shop\\n"', "client_id cannot be read. Write plain ASCII text of at most 200 characters."),
+        ('logo = "\\u0000"', "logo names no file. Write the path of a PNG, SVG or WebP file, or an https URL."),
+    ],
+)
+def test_text_that_names_nothing_is_a_mistake(tmp_path: Path, line: str, problem: str) -> None:
+    """A line break at the end of an id would make an app that no request can name."""
+    (found,) = problems(tmp_path, f"[[app]]\n{line}\n" + ("" if "client_id" in line else 'client_id = "shop"\n'))
+    assert found.endswith(problem)
+
+
+def test_a_number_that_is_too_long_is_called_that(tmp_path: Path) -> None:
+    """Python converts no text of 5 000 digits; the file is UTF-8 all the same."""
+    (problem,) = problems(tmp_path, f"{SHOP}name = {'9' * 5000}\n")
+    assert "a number in it is too long" in problem
+
+
 def test_a_logo_may_have_256_kib(tmp_path: Path) -> None:
     """To the byte."""
     (tmp_path / "logo.png").write_bytes(PNG + bytes(256 * 1024 - len(PNG)))

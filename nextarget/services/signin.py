@@ -249,7 +249,7 @@ class SignIn:
 
     def client_of(self, name: Provider, state: str, cookie: str | None) -> Client | None:
         """The app that began the login of a callback; None if state and cookie do not name one."""
-        opened = self._opened(state, name)
+        opened = self._opened(state, name) if cookie is not None else None
         if opened is None or cookie is None or opened.login.mode is LoginMode.JSON:
             return None
         try:

@@ -164,7 +164,11 @@ def _unreadable(path: Path, error: Exception) -> SettingProblem:
         return _problem("is nested too deeply.", "Begin an app with [[app]].")
     if shown_file(str(path)) == HIDDEN:
         return _problem("names no file.", "Write the path of a TOML file.")
-    why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+    why: str | None = "a number in it is too long"
+    if isinstance(error, OSError):
+        why = error.strerror
+    elif isinstance(error, UnicodeDecodeError):
+        why = "not UTF-8 text"
     return _problem(f"{path} cannot be read ({why}).", "Check path and permissions.")
 
 

@@ -42,7 +42,7 @@ class Settings(Fields):
     public_url: Origin = Field(
         "http://127.0.0.1:8000", description="How the world reaches the server, and the issuer of its tokens."
     )
-    host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9_.:-]+$", description="The address to listen on.")
+    host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9_.:-]+\Z", description="The address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     workers: int = Field(1, ge=1, le=64, description="How many processes serve; one for each core that they may use.")
     drain_seconds: int = Field(

@@ -37,6 +37,8 @@ def _checked_url(url: str) -> str:
 
 def _read(written: str, directory: Path) -> bytes:
     path = directory / written
+    if "\0" in written:
+        raise ValueError("names no file. Write the path of a PNG, SVG or WebP file, or an https URL.")
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
             raise ValueError("is no regular file. Write the path of a PNG, SVG or WebP file.")
@@ -63,12 +65,18 @@ def _media_type(content: bytes) -> str:
 
 
 def _is_svg(content: bytes) -> bool:
-    """Whether the content is well-formed XML, and its root is an `svg` element in the namespace of SVG."""
+    """Whether the content is well-formed XML without entities of its own, and its root is an `svg` element in the
+    namespace of SVG. A picture needs no entities, and nested ones can exhaust memory or the stack of a parser."""
     elements: list[str] = []
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler = lambda name, _attributes: elements.append(name)
+    parser.EntityDeclHandler = _refuse_entities
     try:
         parser.Parse(content, True)
     except (expat.ExpatError, ValueError):
         return False
     return elements[:1] == [_SVG_ROOT]
+
+
+def _refuse_entities(*_declared: object) -> None:
+    raise ValueError

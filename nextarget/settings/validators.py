@@ -332,7 +332,7 @@ ProxyUrl = Annotated[str, AfterValidator(_proxy)]
 BrowserOrigin = Annotated[str, AfterValidator(_browser_origin)]
 Items = BeforeValidator(_items)
 Hosts = BeforeValidator(_hosts)
-Text = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$", max_length=200)]
+Text = Annotated[str, Field(pattern=r"^[\x20-\x7e]+\Z", max_length=200)]
 AppClientId = Annotated[Text, AfterValidator(one_client_id)]
 AppName = Annotated[str, AfterValidator(_app_name)]
 AppLink = Annotated[str, AfterValidator(_app_link)]

@@ -139,6 +139,21 @@ async def test_nothing_but_a_callbacks_parameters_gets_into_a_url(parrot_server:
     assert "no-store" in posted.headers["Cache-Control"]
 
 
+@pytest.mark.parametrize("character", ["x", "é", "あ", "🦜", "%"])
+async def test_the_longest_error_and_code_lead_to_the_callback(parrot_server: Server, character: str) -> None:
+    """The server does not redirect to a URL that is too long for it; the person learns what the provider said."""
+    form = await form_of(parrot_server, (await parrot_server.begin("parrot"))["auth_url"])
+    words = dict.fromkeys(("error_reason", "error_code"), "%" * 200) | {"error": "access_denied", "code": "%" * 2048}
+    words |= dict.fromkeys(("error_description", "error_message"), character * 2048) | {"iss": "%" * 255}
+    posted = await parrot_server.ask("POST", form.action, data=form.fields | words)
+    assert (posted.status, len(posted.headers["Location"]) < 8000) == (303, True)
+    posted = await parrot_server.ask("POST", form.action, data=form.fields | words | {"iss": ""})
+    assert (await parrot_server.get(posted.headers["Location"])).code == "access_denied"
+    coded = form.fields | {"code": "%" * 2048, "error_description": character * 2048}
+    posted = await parrot_server.ask("POST", form.action, data=coded)
+    assert (await parrot_server.get(posted.headers["Location"])).code != "invalid_request"
+
+
 @pytest.mark.parametrize(
     "fields", [{}, {"state": "x y", "code": "c"}, {"code": "c"}, {"state": "s"}, {"state": "s", "code": "é"}]
 )

@@ -21,13 +21,13 @@ class FacebookSettings(ProviderSettings):
     redirect_uri: Endpoint = Field(description="`PUBLIC_URL` + `/auth/facebook/callback`.")
     config_id: str | None = Field(
         None,
-        pattern=r"^[0-9]{1,40}$",
+        pattern=r"^[0-9]{1,40}\Z",
         description="The *Configuration ID* of Facebook Login for Business, if it is used.",
     )
     pkce: bool = Field(
         False, description="Whether Facebook binds each code to its login, by `openid`, nonce and PKCE; recommended."
     )
-    graph_version: str = Field("v26.0", pattern=r"^v[0-9]{1,3}\.[0-9]$", description="Version of the Graph API.")
+    graph_version: str = Field("v26.0", pattern=r"^v[0-9]{1,3}\.[0-9]\Z", description="Version of the Graph API.")
     graph_url: Endpoint = Field("https://graph.facebook.com", description="Where the Graph API is.")
     authorization_endpoint: Endpoint | None = Field(
         None,

@@ -82,20 +82,29 @@ async def callback(request: web.Request) -> web.Response:
 async def posted_callback(request: web.Request) -> web.Response:
     """Redirect to the same callback by GET. The browser sends the login's cookie with a GET, but not with this POST.
 
-    Only the parameters of a callback go into the URL. A provider may send more, such as the person's name.
+    Only the parameters of a callback go into the URL. A provider may send more, such as the person's name. The URL must
+    fit into a request line: of an error the code is left out, and its descriptions, which only the log has, are cut.
     """
     form = await parameters.read_form(request)
-    _answer(form)  # refuses a malformed form
-    sent = {name: text for name, pattern in _PARAMETERS.items() if (text := form.optional(name, pattern))}
+    failed = _answer(form).error is not None  # also refuses a malformed form
+    unused = {"code"} if failed else _DESCRIPTIONS
+    sent = {
+        name: text[:_MAX_DESCRIPTION] if name in _DESCRIPTIONS else text
+        for name, pattern in _PARAMETERS.items()
+        if name not in unused and (text := form.optional(name, pattern))
+    }
     return web.Response(status=303, headers={"Location": f"{request.path}?{urlencode(sent)}"})
 
 
+_DESCRIPTIONS = frozenset({"error_description", "error_message"})
+_MAX_DESCRIPTION = 100
+"""Characters of a description in the URL, in which a character may take twelve bytes."""
 _PARAMETERS = {
     "state": parameters.STATE,
     "code": parameters.CODE,
     "iss": parameters.ISSUER,
     **dict.fromkeys(("error", "error_reason", "error_code"), parameters.ERROR),
-    **dict.fromkeys(("error_description", "error_message"), parameters.DESCRIPTION),
+    **dict.fromkeys(_DESCRIPTIONS, parameters.DESCRIPTION),
 }
 """The parameters of a callback. For an error some providers send `error_reason`, `error_code` or `error_message`."""
 
