@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nextarget.services.operator.users import UserRecord
 
 UserArgument = Annotated[
-    str, typer.Argument(metavar="USER", help="A user's id, or email if only one user has it, in whatever case.")
+    str, typer.Argument(metavar="USER", help="A user's id, or an email that only one user has, in upper or lower case.")
 ]
 
 _LIST_COLUMNS = (

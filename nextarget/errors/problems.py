@@ -80,7 +80,7 @@ class InvalidClient(ProblemError):
 class UnsupportedGrantType(ProblemError):
     code, status, title = "unsupported_grant_type", 400, "Grant type not supported"
     oauth_error = "unsupported_grant_type"
-    sentence = "This grant_type is not supported. The metadata document lists those that are."
+    sentence = "This grant_type is not supported. The metadata document lists the supported ones."
 
 
 class UnsupportedResponseType(ProblemError):
@@ -185,7 +185,7 @@ class ProviderNotConfigured(ProblemError):
 
 class MethodNotAllowed(ProblemError):
     code, status, title = "method_not_allowed", 405, "Method not allowed"
-    sentence = "This route does not answer that method. The Allow header lists those it does."
+    sentence = "This route does not answer that method. The Allow header lists the methods that it answers."
 
 
 class RequestTimeout(ProblemError):
@@ -238,7 +238,7 @@ class HeaderFieldsTooLarge(ProblemError):
     sites have set."""
 
     code, status, title = "header_fields_too_large", 431, "Request header too large"
-    sentence = "A header field is larger than 8 KiB. Send less, and of cookies only those of this server."
+    sentence = "A header field is larger than 8 KiB. Send less, and only the cookies of this server."
 
 
 class InternalError(ProblemError):

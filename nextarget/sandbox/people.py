@@ -95,7 +95,7 @@ CAST = (
         "Bobby <b>Tables</b>",
         '"<b>bobby</b>\';--"@tables.example',
         True,
-        "A legal email (RFC 5321, 4.1.2) that hurts whoever forgets to escape it.",
+        "A legal email (RFC 5321, 4.1.2) that breaks a page which does not escape it.",
     ),
     Person(
         "max",

@@ -28,7 +28,7 @@ def find_one(db: Connection, id_or_email: str) -> User:
     found = users.find(db, id_or_email, limit=_NAMED + 1)
     if not found:
         raise UserNotFound(f"No user has the id or email '{id_or_email}'. `nextarget list-users` lists them.")
-    return _only(found, f"Several users have the email '{id_or_email}', in whatever case. Name one by its id:")
+    return _only(found, f"Several users have the email '{id_or_email}' in upper or lower case. Name one by its id:")
 
 
 def find_by_email(db: Connection, email: str, provider: Provider) -> User:
@@ -37,7 +37,7 @@ def find_by_email(db: Connection, email: str, provider: Provider) -> User:
     if not found:
         raise UserNotFound(f"No {provider} user has the email '{email}'. Add --create to make a test user.")
     return _only(
-        found, f"Several {provider} users have the email '{email}', in whatever case. Name one with --user-id:"
+        found, f"Several {provider} users have the email '{email}' in upper or lower case. Name one with --user-id:"
     )
 
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from nextarget.registry import PROVIDERS
+
 GOOGLE = {
     "GOOGLE_CLIENT_ID": "1234-abc.apps.googleusercontent.com",
     "GOOGLE_CLIENT_SECRET": "GOCSPX-a-real-looking-value",
@@ -27,7 +29,8 @@ def test_every_setting_is_shown_with_value_and_source(run, secret, folder, monke
     assert rows["HOST"] == ("127.0.0.1", "default")
     assert rows["JWT_SECRET_KEY"] == (f"*** ({len(secret)} characters)", "environment")
     assert rows["GOOGLE_CLIENT_SECRET"] == ("*** (27 characters)", "environment, file google")
-    assert "Google: on, Facebook: off." in result.err
+    others = [f"{entry.display_name}: off" for entry in PROVIDERS.values() if entry.name != "google"]
+    assert f"{', '.join(['Google: on', *others])}." in result.err
     for hidden in (secret, GOOGLE["GOOGLE_CLIENT_SECRET"]):
         assert hidden not in result.out + result.err
 
@@ -67,7 +70,7 @@ def test_json_holds_everything_that_the_lines_say(run, monkeypatch, folder):
     assert document["ok"] is False
     assert {problem["setting"] for problem in document["problems"]} == {"JWT_SECRET_KEY", "PUBLIC_URL"}
     assert all(problem["remedy"] for problem in document["problems"])
-    assert document["providers"] == {"google": "off", "facebook": "off"}
+    assert document["providers"] == dict.fromkeys(PROVIDERS, "off")
     assert any("GOOGLE_CLIENT_ID" in warning for warning in document["warnings"])
     assert {"name": "LOG_FORMAT", "value": None, "source": "default"} in document["settings"]
     assert "hunter2" not in result.out
@@ -87,7 +90,7 @@ def test_the_sandbox_needs_no_settings_and_ignores_those_of_providers(run, monke
     settings = {setting["name"]: setting for setting in document["settings"]}
     assert settings["PUBLIC_URL"] == {"name": "PUBLIC_URL", "value": "http://127.0.0.1:9100", "source": "sandbox"}
     assert settings["GOOGLE_CLIENT_ID"]["source"] == "sandbox"
-    assert document["providers"] == {"google": "on", "facebook": "on"}
+    assert document["providers"] == dict.fromkeys(PROVIDERS, "on")
 
 
 def test_no_problems_are_not_all_clear_under_a_warning(run, secret, monkeypatch):

@@ -1,11 +1,11 @@
-"""The routes of openapi.yaml, by its tags: parameters, form fields, answers."""
+"""The routes of the OpenAPI document, by its tags: parameters, form fields, answers."""
 
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any
 
-import yaml
+import orjson
 
+from nextarget.web.routes.documents import openapi_document
 from tests.reference.markdown import choice, code, table
 
 _METHODS = ("get", "post", "put", "patch", "delete")
@@ -13,8 +13,7 @@ Row = tuple[str, ...]
 
 
 def blocks() -> dict[str, str]:
-    document = yaml.safe_load((files("nextarget.web") / "openapi.yaml").read_text(encoding="utf-8"))
-    return _Document(document).blocks()
+    return _Document(orjson.loads(openapi_document())).blocks()
 
 
 class _Document:
