@@ -129,7 +129,7 @@ async def test_a_write_that_loses_its_connection_is_not_done_again(postgres_url:
 
 
 async def test_two_that_wait_for_each_other_both_get_through(postgres_url: str) -> None:
-    """PostgreSQL undoes one of them; that one is done again."""
+    """PostgreSQL undoes one of them, or both on a machine that is slow to look; what is undone is done again."""
     async with opened(postgres_url) as database:
         one, other = [(await database.write(admit)).id for _ in range(2)]
         both, tries = threading.Barrier(2), []
@@ -142,7 +142,8 @@ async def test_two_that_wait_for_each_other_both_get_through(postgres_url: str) 
             users.set_active(db, second, active=False)
 
         await asyncio.gather(database.write(lock, one, other), database.write(lock, other, one))
-        assert len(tries) == 3
+        assert len(tries) in {3, 4}
+        assert set(tries[:2]) == {one, other}
 
 
 async def test_a_statement_that_takes_too_long_is_ended(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
