@@ -64,6 +64,7 @@ def test_the_sandbox_serves_every_app(run, shop):
     assert [app["client_id"] for app in document["apps"]] == ["nextarget-app", "shop"]
 
 
+@pytest.mark.slow
 def test_sighup_reads_the_file_again(folder):
     """An app that is added is known from then on. A file that is wrong changes nothing, and the log says its line."""
     apps = folder / "apps.toml"

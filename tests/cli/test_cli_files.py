@@ -115,6 +115,7 @@ def test_the_sandbox_uses_no_file_that_somebody_else_prepared(serve_sandbox, sha
     assert (shared / name).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_commands_believe_no_address_that_somebody_else_wrote(run, shared):
     """Tokens would name an issuer of somebody else's choosing."""
     if os.geteuid() != 0:

@@ -81,6 +81,7 @@ def test_nobody_is_asked_when_a_file_cannot_be_a_database(run, folder, monkeypat
     assert "Database: " not in result.err
 
 
+@pytest.mark.slow
 def test_a_database_that_nobody_serves_is_a_sentence_and_1(run, monkeypatch, deaf):
     """One that is down, and one that takes the connection and says nothing; the password is not shown."""
     with free_listener() as listener:

@@ -58,6 +58,7 @@ def settings_named(err: str) -> set[str]:
     return {line.split(":")[0].strip() for line in problems}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secret", ["", "short"])
 def test_the_address_of_the_database_is_enough_to_list_users(execute, database, secret):
     """No secret is needed, and a wrong one does not matter."""

@@ -56,6 +56,7 @@ def answers(printed: str) -> list[dict[str, object]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_tutorial_signs_a_person_in(sandbox: tuple[Path, str]) -> None:
     """Its commands begin a login, sign Ada in, read her profile, and find her on the terminal."""
     printed = run("tutorial.md", sandbox)
@@ -67,12 +68,14 @@ def test_the_tutorial_signs_a_person_in(sandbox: tuple[Path, str]) -> None:
     assert printed.rpartition("}")[2].count("ada@lovelace.example") >= 2, "list-users and show-user name her"
 
 
+@pytest.mark.slow
 def test_the_tutorial_shows_the_fields_that_the_server_answers(sandbox: tuple[Path, str]) -> None:
     """The JSON beside its commands has the same members."""
     shown = [answers(block)[0].keys() for block in blocks(DOCS / "tutorial.md", "json")]
     assert [answer.keys() for answer in answers(run("tutorial.md", sandbox))] == shown
 
 
+@pytest.mark.slow
 def test_the_commands_by_hand_redeem_refresh_and_sign_out(sandbox: tuple[Path, str]) -> None:
     """The whole flow of an app in the shell: two token answers, and a second refresh token."""
     first, second = answers(run("apps/by-hand.md", sandbox))
@@ -80,12 +83,14 @@ def test_the_commands_by_hand_redeem_refresh_and_sign_out(sandbox: tuple[Path, s
     assert first["user_id"] == second["user_id"]
 
 
+@pytest.mark.slow
 def test_the_commands_for_native_sign_in_exchange_a_token(sandbox: tuple[Path, str]) -> None:
     """RFC 8693, 2.2.1: the answer says which token was issued."""
     (tokens,) = answers(run("apps/native.md", sandbox))
     assert tokens["issued_token_type"] == "urn:ietf:params:oauth:token-type:access_token"
 
 
+@pytest.mark.slow
 def test_a_login_by_redirect_begins_with_the_cookie(sandbox: tuple[Path, str]) -> None:
     """`mode=redirect` answers 302 and sets the login's cookie."""
     printed = run("explain/sign-in.md", sandbox)
@@ -93,6 +98,7 @@ def test_a_login_by_redirect_begins_with_the_cookie(sandbox: tuple[Path, str]) -
     assert re.search(r"^Set-Cookie: .*HttpOnly", printed, re.M)
 
 
+@pytest.mark.slow
 def test_a_token_of_the_terminal_reads_its_profile(sandbox: tuple[Path, str]) -> None:
     """`issue-token --sandbox` works on the sandbox that runs in the same folder."""
     (profile,) = answers(run("operate/terminal.md", sandbox))

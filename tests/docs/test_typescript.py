@@ -7,7 +7,7 @@ import pytest
 from tests.docs.snippets import DOCS, blocks
 from tests.docs.typescript import compile_typescript
 
-pytestmark = pytest.mark.usefixtures("node_packages")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("node_packages")]
 
 
 def test_every_block_of_typescript_in_the_documents_is_correct(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from tests.docs.snippets import DOCS, blocks, files, write_files
 from tests.docs.typescript import compile_typescript
 from tests.running import Server, free_port, running
 
+pytestmark = pytest.mark.slow
+
 YOUR_API = DOCS / "your-api"
 AUDIENCE = "https://api.example.com"
 SECRET = "a secret of the tests that an API of the team knows too"

@@ -12,7 +12,7 @@ from tests.e2e.test_app_pages import LANGUAGES, assert_readable, assert_well_for
 from tests.logos import PNG, SVG, WEBP
 from tests.running import running
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
 LOGOS = {"logo.png": PNG, "logo.svg": SVG, "logo.webp": WEBP}
 LEADS = {

@@ -151,6 +151,7 @@ def test_check_config_shows_the_settings_masked(tmp_path: Path, made_up: dict[st
     assert "Parrot: incomplete." in half.stderr
 
 
+@pytest.mark.slow
 def test_the_terminal_completes_the_name_of_the_provider(tmp_path: Path) -> None:
     """And takes it; any other word is none of the choices."""
     assert terminal(tmp_path, "--complete", "bash", "list-users", "--provider", "p").stdout == "parrot\n"

@@ -516,6 +516,7 @@ FAILURES = [
 """What goes wrong at which provider, and the error it is for the app."""
 
 
+@pytest.mark.slow
 async def test_a_provider_that_fails_is_told_to_the_app(app: App, subtests: pytest.Subtests) -> None:
     """The app learns that it was not the person, and whether later may help; the provider's words stay here."""
     for provider, fault, error in FAILURES:

@@ -140,6 +140,7 @@ async def test_an_unforeseen_error_is_logged_with_its_place_and_without_its_word
     assert "lovelace" not in log.text
 
 
+@pytest.mark.slow
 async def test_no_secret_reaches_the_log(log: Log, impatient: Server) -> None:
     """Everybody signs in and fails to in every way, and no token, code, state, cookie, secret or email is logged."""
     server, ear = impatient, Eavesdropper()

@@ -53,6 +53,7 @@ async def test_a_provider_that_keeps_failing_is_not_asked_until_it_has_rested(
     assert (await listed(server))[failing] == (True, True)
 
 
+@pytest.mark.slow
 async def test_made_up_codes_close_no_provider(server: Server) -> None:
     """Whoever wants to keep others from signing in does not get there by sending codes that nobody issued."""
     for _ in range(FAILURES + 1):
@@ -63,6 +64,7 @@ async def test_made_up_codes_close_no_provider(server: Server) -> None:
     assert (await server.sign_in()).status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failing", "setting", "other"),
     [("google", "GOOGLE_TOKEN_ENDPOINT", "facebook"), ("facebook", "FACEBOOK_GRAPH_URL", "google")],
