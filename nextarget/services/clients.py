@@ -19,6 +19,7 @@ class Clients:
         self._by_id = {client.id: client for client in clients}
         self.first = next(iter(self._by_id.values()))
         self.ids = frozenset(self._by_id)
+        self.further_ids = self.ids - {self.first.id}
         self._redirects = {client.id: _Redirects(client.redirects) for client in self._by_id.values()}
         files = (client.logo for client in self._by_id.values())
         self._logos = {logo.digest: logo for logo in files if isinstance(logo, LogoFile)}
@@ -39,7 +40,7 @@ class Clients:
 
     def further_id(self, client: Client) -> str | None:
         """The id of the app, or None for the first app."""
-        return None if client.id == self.first.id else client.id
+        return client.id if client.id in self.further_ids else None
 
     def check(self, client_id: str, redirect_uri: str) -> Client:
         """The app, if it is configured with this redirect. Raises RedirectRefused.

@@ -245,12 +245,14 @@ class SignIn:
         return replace(opened, login=replace(opened.login, app=app))
 
     def _opened(self, state: str, name: Provider) -> OpenedState | None:
-        return open_state(self._keyring, state, name, self._clients.ids - {self._clients.first.id})
+        return open_state(self._keyring, state, name, self._clients.further_ids)
 
     def client_of(self, name: Provider, state: str, cookie: str | None) -> Client | None:
         """The app that began the login of a callback; None if state and cookie do not name one."""
-        opened = self._opened(state, name) if cookie is not None else None
-        if opened is None or cookie is None or opened.login.mode is LoginMode.JSON:
+        if cookie is None:
+            return None
+        opened = self._opened(state, name)
+        if opened is None or opened.login.mode is LoginMode.JSON:
             return None
         try:
             app = unseal(opened, cookie)

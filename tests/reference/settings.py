@@ -8,6 +8,7 @@ from annotated_types import Ge, Le
 
 from nextarget.settings import Setting, Settings, every_setting, validators
 from nextarget.settings.catalogue import settings_of
+from tests.env_example import default_of
 from tests.reference.markdown import choice, code, table
 
 _KINDS = {
@@ -37,13 +38,8 @@ def blocks() -> dict[str, str]:
 
 
 def _default(setting: Setting) -> str:
-    if setting.required:
-        return "required"
-    value = setting.default
-    if isinstance(value, bool):
-        return code(str(value).lower())
-    text = ",".join(value) if isinstance(value, tuple) else str(value)
-    return "" if value is None or not text else code(text)
+    text = default_of(setting)
+    return "required" if setting.required else code(text) if text else ""
 
 
 def takes(setting: Setting) -> str:
