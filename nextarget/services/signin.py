@@ -62,7 +62,7 @@ from nextarget.tokens.login import (
 )
 from nextarget.tokens.login import login_id as id_of
 
-_OTHER_NODE_PAUSES = (0.1, 0.3, 0.6)
+OTHER_NODE_PAUSES = (0.1, 0.3, 0.6)
 """Pauses before reading again whether another node has finished the same login."""
 CODE_SECONDS = 60
 """How long our authorization code is valid. RFC 6749, 4.1.2 recommends at most ten minutes."""
@@ -307,7 +307,7 @@ class SignIn:
         """
         if isinstance(error, DatabaseUnavailable):
             return  # another read would make the person wait for one more timeout
-        for pause in (0.0, *(_OTHER_NODE_PAUSES if isinstance(error, ProviderRefused) else ())):
+        for pause in (0.0, *(OTHER_NODE_PAUSES if isinstance(error, ProviderRefused) else ())):
             await asyncio.sleep(pause)
             try:
                 used_at = await self._database.read(logins.used_at, login.state_digest)

@@ -138,6 +138,7 @@ def terminal(folder: Path, *arguments: str, **environ: str) -> subprocess.Comple
     )
 
 
+@pytest.mark.slow
 def test_check_config_shows_the_settings_masked(tmp_path: Path, made_up: dict[str, str]) -> None:
     """Every setting of the provider, and whether the provider is on."""
     done = terminal(tmp_path, "check-config", **made_up)

@@ -267,7 +267,10 @@ def test_two_copies_at_once_make_one(source: Database, target: Database, postgre
     assert rows(target) == rows(source)
 
 
-@pytest.mark.parametrize("table", ["user", "session", "login", "nonce", "audit_event"])
+@pytest.mark.parametrize(
+    "table",
+    ["session", *(pytest.param(table, marks=pytest.mark.slow) for table in ("user", "login", "nonce", "audit_event"))],
+)
 def test_a_row_that_reads_back_otherwise_undoes_everything(
     source: Database, target: Database, postgres_url: str, table: str
 ) -> None:

@@ -237,9 +237,10 @@ async def test_an_unforeseen_error_keeps_its_words_to_itself(
 
 @pytest.mark.parametrize("status", [REFUSED, 400, None])
 async def test_a_collector_that_fails_is_no_concern_of_requests(
-    tmp_path: Path, collector: Collector, log: Log, status: int | None
+    tmp_path: Path, collector: Collector, log: Log, monkeypatch: pytest.MonkeyPatch, status: int | None
 ) -> None:
     """Down or refusing: everything works, the server stops in time, and the log says so in words of ours."""
+    monkeypatch.setattr("nextarget.telemetry.tracing.EXPORT_SECONDS", 1)
     url = collector.url
     with socket.socket() as nobody:
         if status is None:
