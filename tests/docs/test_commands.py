@@ -10,13 +10,37 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.snippets import DOCS, blocks
+from tests.docs.snippets import DOCS, ROOT, blocks
 from tests.running import free_port
 from tests.serving import environ_for, served
 
 SANDBOX = "http://127.0.0.1:8000"
 """Where the pages ask; here the sandbox is on a free port."""
 RUN = ("tutorial.md", "explain/sign-in.md", "apps/by-hand.md", "apps/native.md", "operate/terminal.md")
+RUN_ELSEWHERE = {
+    "operate/backup.md": "tests/deploy/test_operating.py",
+    "operate/deploy.md": "tests/deploy/test_operating.py",
+    "operate/secrets-and-keys.md": "tests/deploy/test_operating.py",
+    "operate/upgrade.md": "tests/deploy/test_operating.py",
+    "reference/commands.md": "tests/docs/test_reference.py",
+    "your-api/index.md": "tests/docs/test_your_api.py",
+    "your-api/django.md": "tests/docs/test_your_api.py",
+    "your-api/express.md": "tests/docs/test_your_api.py",
+    "your-api/fastapi.md": "tests/docs/test_your_api.py",
+    "your-api/go.md": "tests/docs/test_your_api.py",
+    "contribute/testing.md": ".ci/run",
+    "contribute/releasing.md": "tests/docs/test_releasing.py",
+}
+"""Pages whose commands another file runs, or whose programs it starts in its own way."""
+NOT_RUN = {
+    "providers/google.md": "settings alone, which tests/test_docs.py compares with the code",
+    "providers/facebook.md": "settings alone, which tests/test_docs.py compares with the code",
+    "operate/postgresql.md": "a database server with TLS and a name of its own",
+    "apps/emulators-and-phones.md": "a phone",
+    "contribute/benchmarks.md": "a machine that does nothing else",
+    "contribute/dependencies.md": "asks for the newest versions",
+}
+"""Pages whose commands no test runs, and what they would need."""
 UNCHECKED = {"kotlin", "swift", "dart", "xml", "go", "java", "groovy"}
 CHECKED = {"sh", "ts", "json", "ini", "yaml", "toml", "python"}
 
@@ -108,6 +132,13 @@ def test_a_token_of_the_terminal_reads_its_profile(sandbox: tuple[Path, str]) ->
 def test_every_page_that_is_run_is_there_and_has_commands() -> None:
     """A page that loses its commands loses its test too, and nobody would see it."""
     assert {name: bool(blocks(DOCS / name, "sh")) for name in RUN} == dict.fromkeys(RUN, True)
+
+
+def test_every_page_with_commands_is_run_or_says_why_not() -> None:
+    """A new page with commands is added to one of the three lists. A page that lost its commands is taken out."""
+    pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md") if blocks(path, "sh")}
+    assert sorted(pages) == sorted([*RUN, *RUN_ELSEWHERE, *NOT_RUN])
+    assert all((ROOT / place).is_file() for place in RUN_ELSEWHERE.values())
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: str(path.relative_to(DOCS)))
