@@ -31,7 +31,15 @@ from nextarget.providers.base import (
     SubjectTokenType,
     with_parameters,
 )
-from nextarget.providers.graph import ERROR_WORDS, LATER, TOKEN_ENDED, TokenDebugger, failure, id_text, whole_number
+from nextarget.providers.facebook_graph import (
+    ERROR_WORDS,
+    LATER,
+    TOKEN_ENDED,
+    TokenDebugger,
+    failure,
+    id_text,
+    whole_number,
+)
 from nextarget.providers.jwks import JwksCache
 from nextarget.providers.settings.facebook import FacebookSettings
 from nextarget.tokens.login import LoginSecrets
