@@ -13,9 +13,9 @@ import pytest
 from nextarget.errors import DatabaseUnavailable, SchemaError
 from nextarget.model import AuditEvent, Generations, Millis, User
 from nextarget.services import accounts
-from nextarget.storage.engines import postgres
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.engines.postgres import connection
 from nextarget.storage.rows import audit, sessions, users
 from nextarget.storage.upkeep import purge
 from nextarget.storage.upkeep.schema import migrate, pending
@@ -148,7 +148,7 @@ async def test_two_that_wait_for_each_other_both_get_through(postgres_url: str) 
 
 async def test_a_statement_that_takes_too_long_is_ended(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the server, so that it does not go on for nobody. The terminal may take its time."""
-    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 1)
+    monkeypatch.setattr(connection, "STATEMENT_SECONDS", 1)
     async with opened(postgres_url) as database:
         with pytest.raises(DatabaseUnavailable) as caught:
             await database.read(lambda db: db.execute_sql("SELECT pg_sleep(60)"))
@@ -228,8 +228,8 @@ async def test_text_with_a_nul_is_kept_without_it(postgres_url: str) -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for a lock waits as long as a test needs, on a slow machine too."""
-    monkeypatch.setattr(postgres, "LOCK_SECONDS", 30)
-    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 30)
+    monkeypatch.setattr(connection, "LOCK_SECONDS", 30)
+    monkeypatch.setattr(connection, "STATEMENT_SECONDS", 30)
 
 
 @pytest.mark.usefixtures("patient")
