@@ -7,8 +7,8 @@ import pytest
 from nextarget.errors import SignInEnded, UserDeactivated
 from nextarget.model import Identity, LoginMode, Millis, Provider, User
 from nextarget.services import accounts
+from nextarget.services.login_outcomes import AppAnswer
 from nextarget.services.sessions import end_all
-from nextarget.services.signin import AppAnswer
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import sessions, users
 from tests.services.conftest import ADA, SECRET, Clock, Vouching

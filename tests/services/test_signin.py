@@ -22,8 +22,9 @@ from nextarget.errors import (
 )
 from nextarget.model import AppRequest, AuditEvent, Identity, LoginMode, Provider, iso_time
 from nextarget.services import accounts
+from nextarget.services.login_outcomes import AppAnswer, FinishedAlready
 from nextarget.services.sessions import SignedInUser
-from nextarget.services.signin import LOGIN_SECONDS, AppAnswer, CallbackAnswer, FinishedAlready, SignIn
+from nextarget.services.signin import LOGIN_SECONDS, CallbackAnswer, SignIn
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, sessions, users

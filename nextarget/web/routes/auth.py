@@ -11,7 +11,8 @@ from nextarget.model import LoginMode, Provider, TokenPair
 from nextarget.providers.base import CallbackMethod
 from nextarget.registry import PROVIDERS, name_pattern
 from nextarget.sandbox.app import profile_page
-from nextarget.services.signin import AppAnswer, CallbackAnswer, FinishedAlready
+from nextarget.services.login_outcomes import AppAnswer, FinishedAlready
+from nextarget.services.signin import CallbackAnswer
 from nextarget.web import pages
 from nextarget.web.app_keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.app_redirects import ReturnAddress, code_answer, error_answer, lost_answer_link
