@@ -17,11 +17,10 @@ from pydantic import BaseModel, ValidationError, create_model
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Client, LogoFile, Provider
 from nextarget.registry import PROVIDERS
-from nextarget.settings.apps import first_app, read_apps
+from nextarget.settings.apps import first_app, load_logo, read_apps
 from nextarget.settings.catalogue import every_setting, file_settings, name_of, settings_of
 from nextarget.settings.crosschecks import contradictions
 from nextarget.settings.fields import Environment, Settings
-from nextarget.settings.logos import load_logo
 from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.showing import HIDDEN, shown_file
 from nextarget.settings.subsets import DatabaseSettings
