@@ -22,7 +22,7 @@ from nextarget.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Wishes
+from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Wishes, usable_email
 from nextarget.providers.base import (
     Answer,
     IdentityProvider,
@@ -49,7 +49,6 @@ from nextarget.tokens.provider_tokens import (
     identity_of,
     issued_nonce,
     key_id_of,
-    usable_email,
     verify_id_token,
 )
 
