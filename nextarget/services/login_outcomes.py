@@ -164,7 +164,7 @@ class LoginOutcomes:
             facts["client_id"] = login.app.client_id
         reason = error.note or error.title
         log.warning("login_failed", provider=login.provider, code=error.code, reason=reason, **facts)
-        error.told = True
+        error.logged = True
         await record_refusal(self._database, error, self._clock(), login_id=login.id)
 
 

@@ -111,8 +111,8 @@ async def test_different_sessions_move_on_together(database: Database) -> None:
     unknown = RefreshToken("00000000-0000-4000-8000-000000000000", 1)
     answers = await together(of, *(RefreshToken(session.id, 1) for session in made), unknown)
     assert answers == [2] * 20 + [None]
-    standing = database.read_now(sessions.all_standing, [session.id for session in made], NOW)
-    assert {(found.generations.previous, found.generations.current) for found, _ in standing.values()} == {(1, 2)}
+    active = database.read_now(sessions.find_all_active, [session.id for session in made], NOW)
+    assert {(found.generations.previous, found.generations.current) for found, _ in active.values()} == {(1, 2)}
 
 
 async def test_refreshes_of_one_token_agree(database: Database) -> None:

@@ -112,15 +112,15 @@ _PARAMETERS = {
 
 def _answer(sent: Parameters) -> CallbackAnswer:
     state = sent.required("state", _PARAMETERS["state"])
-    told = {name: sent.optional(name, pattern) for name, pattern in _PARAMETERS.items() if name != "state"}
+    sent_back = {name: sent.optional(name, pattern) for name, pattern in _PARAMETERS.items() if name != "state"}
     answer = CallbackAnswer(
         state=state,
-        code=told["code"],
-        error=told["error"] or told["error_code"] or told["error_reason"],
-        error_description=told["error_description"] or told["error_message"],
-        issuer=told["iss"],
-        error_reason=told["error_reason"],
-        error_code=told["error_code"],
+        code=sent_back["code"],
+        error=sent_back["error"] or sent_back["error_code"] or sent_back["error_reason"],
+        error_description=sent_back["error_description"] or sent_back["error_message"],
+        issuer=sent_back["iss"],
+        error_reason=sent_back["error_reason"],
+        error_code=sent_back["error_code"],
     )
     if answer.code is None and answer.error is None:
         raise InvalidRequest("The parameter 'code' is missing, and so is 'error'. The provider sends one of them.")
