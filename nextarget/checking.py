@@ -106,6 +106,6 @@ def _check_with_driver(values: Values) -> None:
     except ConfigurationError:
         return  # reported already
     if url.startswith("postgresql:"):
-        from nextarget.storage.engines.conninfo import parameters_of
+        from nextarget.storage.engines.postgres.conninfo import parameters_of
 
         parameters_of(url)

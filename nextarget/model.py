@@ -24,6 +24,14 @@ MAX_EMAIL_LENGTH = 254
 """The most characters in an email address (RFC 5321, 4.5.3.1.3, without the angle brackets)."""
 
 
+def usable_email(value: object) -> str | None:
+    """The value, if it can be an email address; else None."""
+    if not isinstance(value, str) or not 3 <= len(value) <= MAX_EMAIL_LENGTH or not value.isprintable():
+        return None
+    local, at, domain = value.rpartition("@")
+    return value if at and local and domain and " " not in value else None
+
+
 class Secret:
     """Text that must not be printed by accident: `repr` and `str` return `***`. Comparison takes constant time."""
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
-from nextarget.services import purging, signin
+from nextarget.services import login_outcomes, purging
 from nextarget.settings import every_setting, file_settings
 from nextarget.telemetry import configure_logging
 from tests import running as servers
@@ -84,7 +84,9 @@ def _no_purge(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sign-in that the provider refused waits a tenth of its time for another node: here no such node is slow."""
-    monkeypatch.setattr(signin, "OTHER_NODE_PAUSES", tuple(pause / 10 for pause in signin.OTHER_NODE_PAUSES))
+    monkeypatch.setattr(
+        login_outcomes, "OTHER_NODE_PAUSES", tuple(pause / 10 for pause in login_outcomes.OTHER_NODE_PAUSES)
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nextarget.errors import ConfigurationError
 from nextarget.model import Client, ClientLinks, LogoFile
 from nextarget.settings import Settings, read_values
-from nextarget.settings.logos import MAX_LOGO_BYTES
+from nextarget.settings.apps.logos import MAX_LOGO_BYTES
 from nextarget.settings.validators import MAX_APP_NAME
 from tests.logos import GIF, PNG, SVG, WEBP
 from tests.serving import SECRET

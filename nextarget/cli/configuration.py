@@ -1,6 +1,5 @@
 """`check-config`: shows every setting, where it comes from and what is wrong with it."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +13,7 @@ from nextarget.registry import PROVIDERS, display_name
 
 if TYPE_CHECKING:
     from nextarget.services.operator.live_checks import Answer
-    from nextarget.settings import Values
+    from nextarget.settings import ProviderState, ShownSetting
 
 _COLUMNS = (Column("setting", 31), Column("value"), Column("source", 20))
 
@@ -32,15 +31,6 @@ def add(app: typer.Typer) -> None:
     app.command(epilog=_EPILOG)(check_config)
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    """A setting as it is shown, with secrets masked. `value` is None if the setting has neither value nor default."""
-
-    name: str
-    value: str | None
-    source: str
-
-
 def check_config(
     live: Annotated[
         bool, typer.Option("--live", help="Check the database and Redis too; exit 1 when one does not answer.")
@@ -54,6 +44,7 @@ def check_config(
     tabs: name, value, source. Problems go to standard error. With --json everything is in one object.
     """
     from nextarget.checking import checked, file_problems
+    from nextarget.settings import shown_settings
 
     values = find_values(sandbox=sandbox)
     problems: tuple[SettingProblem, ...] = ()
@@ -72,8 +63,8 @@ def check_config(
             redis = usable.rate_limit_enabled and usable.rate_limit_storage_url.startswith("redis")
             redis_url = usable.rate_limit_storage_url if redis else None
             answers = list(ask(database_url=usable.database_url, redis_url=redis_url))
-    settings = list(_settings(values))
-    providers = {provider: _state(values, provider) for provider in PROVIDERS}
+    settings = list(shown_settings(values.found))
+    providers = {provider: values.state_of(provider) for provider in PROVIDERS}
     if as_json:
         _print_json(settings, providers, problems, values.warnings, answers, apps=apps)
     else:
@@ -82,40 +73,6 @@ def check_config(
         raise typer.Exit(ConfigurationError.exit_status)
     if not all(answer.ok for answer in answers or ()):
         raise typer.Exit(1)
-
-
-def _settings(values: "Values") -> "list[_Setting]":
-    from nextarget.settings import every_setting, shown
-
-    settings = []
-    for name, setting in every_setting().items():
-        found = values.found.get(name)
-        if found is not None:
-            settings.append(_Setting(name, shown(name, found.text), found.source))
-            continue
-        if setting.required:
-            settings.append(_Setting(name, None, "missing"))
-        else:
-            settings.append(_Setting(name, _written(setting.default), "default"))
-    return settings
-
-
-def _written(default: object) -> str | None:
-    """A default as it would be written in `.env`; None if there is none."""
-    if isinstance(default, tuple):
-        return ",".join(map(str, default)) or None
-    if isinstance(default, bool):
-        return str(default).lower()
-    return None if default is None else str(default)
-
-
-def _state(values: "Values", provider: Provider) -> str:
-    from nextarget.settings import credentials_of
-
-    parts = [values.text(name) for name in credentials_of(provider)]
-    if all(parts):
-        return "on"
-    return "incomplete" if any(parts) else "off"
 
 
 def _app_document(app: Client) -> dict[str, object]:
@@ -134,8 +91,8 @@ def _app_document(app: Client) -> dict[str, object]:
 
 
 def _print_json(
-    settings: list[_Setting],
-    providers: dict[Provider, str],
+    settings: "list[ShownSetting]",
+    providers: "dict[Provider, ProviderState]",
     problems: tuple[SettingProblem, ...],
     warnings: list[str],
     answers: "list[Answer] | None",
@@ -157,8 +114,8 @@ def _print_json(
 
 
 def _print(
-    settings: list[_Setting],
-    providers: dict[Provider, str],
+    settings: "list[ShownSetting]",
+    providers: "dict[Provider, ProviderState]",
     problems: tuple[SettingProblem, ...],
     warnings: list[str],
     answers: "list[Answer] | None",

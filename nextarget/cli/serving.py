@@ -125,7 +125,7 @@ def _run(settings: "Settings", *, sandbox: bool, console: bool) -> None:
 
 def _run_workers(settings: "Settings", options: "Mapping[str, str]", *, console: bool) -> None:
     from nextarget.checking import checked
-    from nextarget.web.server.workers import serve as serve_with_workers
+    from nextarget.web.server.arbiter import serve as serve_with_workers
 
     def load() -> "Settings":
         return checked(wiring.find_values(sandbox=False, options=options))

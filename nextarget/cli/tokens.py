@@ -1,18 +1,14 @@
 """`issue-token`: a token for a test or a script, without a browser."""
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from nextarget.cli.output import JsonOption, print_json
 from nextarget.cli.provider_names import ProviderName
 from nextarget.cli.wiring import SandboxOption, load, now, opened
-from nextarget.errors import OperatorError
-from nextarget.model import MAX_EMAIL_LENGTH, Provider
-
-if TYPE_CHECKING:
-    from nextarget.settings import TokenSettings
+from nextarget.model import MAX_EMAIL_LENGTH, Provider, usable_email
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 LONGEST_SECONDS = 24 * 3600
@@ -66,19 +62,14 @@ def issue_token(
 
     settings = load(TokenSettings, sandbox=sandbox)
     with opened(settings, sandbox=sandbox) as database:
-        if settings.environment == "production" and not allow_production:
-            raise OperatorError(
-                "No token is issued: ENVIRONMENT is production. Add --allow-production if you mean to: with the token, "
-                "anyone can act as that user."
-            )
-
         from nextarget.runtime import signing
-        from nextarget.services.operator.tokens import Wanted, issue
+        from nextarget.services.operator import tokens
 
-        client = _client_id(settings, client_id)
+        tokens.refuse_production(settings, allowed=allow_production)
+        client = tokens.client_id_of(settings, client_id)
         making = signing(settings, database, now, client_ids=frozenset({client})).sessions
-        wanted = Wanted(user_id, email, provider, create)
-        pair = issue(database, making, wanted, client_id=client, lifetime=lifetime, now=now())
+        wanted = tokens.Wanted(user_id, email, provider, create)
+        pair = tokens.issue(database, making, wanted, client_id=client, lifetime=lifetime, now=now())
     if not as_json:
         print(pair.access.token)
         return
@@ -93,10 +84,10 @@ def _check_user_options(email: str | None, provider: Provider | None, user_id: s
         raise typer.BadParameter("--provider and --create go with --email, not with --user-id.")
     if email is not None and provider is None:
         raise typer.BadParameter("--email needs --provider: the same email at two providers is two users.")
-    if email is not None and create and (not re.fullmatch(r"[^\s@]+@[^\s@]+", email) or not email.isprintable()):
-        raise typer.BadParameter("is not an email address.", param_hint="--email")
     if email is not None and len(email) > MAX_EMAIL_LENGTH:
         raise typer.BadParameter(f"is longer than {MAX_EMAIL_LENGTH} characters.", param_hint="--email")
+    if email is not None and create and usable_email(email) is None:
+        raise typer.BadParameter("is not an email address.", param_hint="--email")
 
 
 def _seconds(text: str) -> int:
@@ -106,16 +97,3 @@ def _seconds(text: str) -> int:
     if not 1 <= seconds <= LONGEST_SECONDS:
         raise typer.BadParameter("write 90s, 15m, 2h or 1d: at least 1s, at most 24h.", param_hint="--ttl")
     return seconds
-
-
-def _client_id(settings: "TokenSettings", wanted: str | None) -> str:
-    """The `client_id` of the app that gets the token: the first app unless another one is named."""
-    if wanted is None or wanted == settings.app_client_id:
-        return settings.app_client_id
-    from nextarget.settings import further_client_ids
-
-    further = further_client_ids(settings)
-    if wanted not in further:
-        known = ", ".join(sorted({settings.app_client_id, *further}))
-        raise OperatorError(f"No app has the client_id '{wanted}'. There are: {known}.")
-    return wanted

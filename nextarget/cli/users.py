@@ -143,15 +143,15 @@ def show_user(user: UserArgument, sandbox: SandboxOption = False, as_json: JsonO
         ("state", _state(record.user)),
         ("created_at", iso_time(record.user.created_at)),
     ]
-    standing = [(s.id, iso_time(s.created_at), iso_time(s.expires_at), s.label or "") for s in record.sessions]
+    active = [(s.id, iso_time(s.created_at), iso_time(s.expires_at), s.label or "") for s in record.sessions]
     if not on_terminal():
         print_lines(facts)
-        print_lines(("session", *session) for session in standing)
+        print_lines(("session", *session) for session in active)
         print_lines(("event", iso_time(event.at), event.event, event.detail or "") for event in record.events)
         return
     print_facts(facts)
     print()
-    print_table(_SESSION_COLUMNS, standing, empty="There is no active session.")
+    print_table(_SESSION_COLUMNS, active, empty="There is no active session.")
     print()
     events_shown = ((iso_time(event.at), event.event, event.detail or "") for event in record.events)
     print_table(_EVENT_COLUMNS, events_shown, empty="No event is on record.")

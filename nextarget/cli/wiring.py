@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from nextarget.cli.output import say
-from nextarget.errors import ConfigurationError, SchemaError, SettingProblem
+from nextarget.errors import ConfigurationError, SettingProblem
 
 if TYPE_CHECKING:
     from nextarget.model import Millis
@@ -71,7 +71,9 @@ def load(subset: "type[S]", *, sandbox: bool) -> "S":
         values = find_values(sandbox=False)
     elif issubclass(subset, TokenSettings):
         if not (path := sandbox_database()).exists():
-            raise _no_database(path, sandbox=True)
+            from nextarget.services.operator.databases import no_database
+
+            raise no_database(path, init_db=init_db_command(sandbox=True))
         values = find_values(sandbox=True)
     else:
         from nextarget.storage.engines.addresses import SQLITE
@@ -132,15 +134,11 @@ def opened(settings: "DatabaseSettings | None" = None, *, sandbox: bool) -> Iter
     if settings is None:
         settings = load(DatabaseSettings, sandbox=sandbox)
 
-    from nextarget.storage.engines.addresses import database_at
+    from nextarget.services.operator import databases
 
     log_warnings()
-    database = database_at(settings.database_url)
-    try:
-        _demand_schema(database, sandbox=sandbox)
+    with databases.opened(settings.database_url, init_db=init_db_command(sandbox=sandbox)) as database:
         yield database
-    finally:
-        database.close()
 
 
 def now() -> "Millis":
@@ -246,19 +244,3 @@ def _refuse_production(values: "Values") -> None:
     if values.word("ENVIRONMENT") == "production":
         problem = f"is production (set in: {values.found['ENVIRONMENT'].source}), where there is no sandbox."
         raise ConfigurationError([SettingProblem("ENVIRONMENT", problem, "Leave out --sandbox, or the setting.")])
-
-
-def _demand_schema(database: "Database", *, sandbox: bool) -> None:
-    from nextarget.storage.upkeep.schema import pending
-
-    if not database.exists():
-        raise _no_database(database, sandbox=sandbox)
-    if names := pending(database):
-        raise SchemaError(
-            f"{database} lacks {len(names)} migration{'s' if len(names) != 1 else ''}. "
-            f"Run `{init_db_command(sandbox=sandbox)}`."
-        )
-
-
-def _no_database(place: "Path | Database", *, sandbox: bool) -> SchemaError:
-    return SchemaError(f"There is no database at {place}. Run `{init_db_command(sandbox=sandbox)}` to create it.")

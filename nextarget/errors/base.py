@@ -39,7 +39,7 @@ class ProblemError(NexTargetError):
     """The cause, in a fixed sentence of ours without text from outside. It may be shown and put on the audit record."""
     user_id: str | None = None
     """The user of the request, if known."""
-    told: bool = False
+    logged: bool = False
     """Whether the log already has a line about this error. One failure gets one line."""
 
     def __init__(

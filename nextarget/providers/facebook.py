@@ -22,7 +22,7 @@ from nextarget.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Wishes
+from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Wishes, usable_email
 from nextarget.providers.base import (
     Answer,
     IdentityProvider,
@@ -31,7 +31,15 @@ from nextarget.providers.base import (
     SubjectTokenType,
     with_parameters,
 )
-from nextarget.providers.graph import ERROR_WORDS, LATER, TOKEN_ENDED, TokenDebugger, failure, id_text, whole_number
+from nextarget.providers.facebook_graph import (
+    ERROR_WORDS,
+    LATER,
+    TOKEN_ENDED,
+    TokenDebugger,
+    failure,
+    id_text,
+    whole_number,
+)
 from nextarget.providers.jwks import JwksCache
 from nextarget.providers.settings.facebook import FacebookSettings
 from nextarget.tokens.login import LoginSecrets
@@ -41,7 +49,6 @@ from nextarget.tokens.provider_tokens import (
     identity_of,
     issued_nonce,
     key_id_of,
-    usable_email,
     verify_id_token,
 )
 

@@ -135,7 +135,7 @@ class Sessions:
             case Reused():
                 log.warning("refresh_reused", session_id=session.id, user_id=user.id)
                 reused = InvalidGrant(note="refresh token reused: two hold it, so the session ended")
-                reused.told = True
+                reused.logged = True
                 raise reused
 
     def _judge(self, token: RefreshToken, client_id: str | None, now: Millis, session: Session) -> Verdict | None:
@@ -189,10 +189,10 @@ class Sessions:
         self._end(db, session_id, "session_revoked", request_id.get(), now=now)
         return None
 
-    async def standing(self, signed_in: SignedInUser) -> list[Session]:
+    async def active(self, signed_in: SignedInUser) -> list[Session]:
         """The user's active sessions, oldest first. There are never more than one user may have."""
         user_id, current = signed_in.user.id, signed_in.session_id
-        found = await self._database.read(sessions.least_idle, user_id, now=self._clock(), current=current)
+        found = await self._database.read(sessions.used_last, user_id, now=self._clock(), current=current)
         return [session for session in found if session.client_id in self._rules.client_ids]
 
     async def end(self, user: User, session_id: str) -> None:

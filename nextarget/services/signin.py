@@ -1,55 +1,41 @@
 """Signing in: begin a login, and finish it when the person comes back from the provider.
 
-To begin a login writes nothing to the database. A login that fails writes only an audit event. Only a login that
-succeeds uses its state up.
+To begin a login writes nothing to the database. What its end writes is in `login_outcomes`.
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
 from nextarget.errors import (
     AccessDenied,
-    DatabaseUnavailable,
     InvalidState,
     JsonFlowOff,
-    LoginExpired,
-    NexTargetError,
     ProblemError,
     ProviderFailed,
     ProviderNotConfigured,
-    ProviderRefused,
     ProviderUnavailable,
 )
 from nextarget.model import (
     NO_WISHES,
     AppRequest,
-    AuditEvent,
-    AuthorizationCode,
     Client,
     Identity,
     Login,
     LoginMode,
     Millis,
     Provider,
-    Session,
     TokenPair,
-    User,
     Wishes,
-    iso_time,
 )
 from nextarget.providers.base import IdentityProvider, oauth_note
 from nextarget.registry import PROVIDERS
-from nextarget.services import accounts
 from nextarget.services.clients import Clients
-from nextarget.services.refusals import record_refusal
+from nextarget.services.login_outcomes import AlreadyUsed, AppAnswer, FinishedAlready, LoginOutcomes
 from nextarget.services.sessions import Sessions
-from nextarget.storage.engines.database import Connection, Database
-from nextarget.storage.rows import audit, logins
-from nextarget.telemetry import get_logger, login_id, metrics, request_id
-from nextarget.tokens.encoding import digest
+from nextarget.storage.engines.database import Database
+from nextarget.telemetry import login_id
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.login import (
     LOGIN_SECONDS,
@@ -61,13 +47,6 @@ from nextarget.tokens.login import (
     unseal,
 )
 from nextarget.tokens.login import login_id as id_of
-
-OTHER_NODE_PAUSES = (0.1, 0.3, 0.6)
-"""Pauses before reading again whether another node has finished the same login."""
-CODE_SECONDS = 60
-"""How long our authorization code is valid. RFC 6749, 4.1.2 recommends at most ten minutes."""
-
-log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +61,6 @@ class BegunLogin:
 
 
 @dataclass(frozen=True, slots=True)
-class AppAnswer:
-    """The end of a login that an app began. `outcome` is the code or the error, which goes to the app's redirect."""
-
-    app: AppRequest
-    outcome: str | ProblemError = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedAlready:
-    """The browser that began a login repeated the callback after the login had succeeded.
-
-    `app` is the request of the app, or None if no app began the login. `reason` is for the log.
-    """
-
-    app: AppRequest | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class CallbackAnswer:
     """The parameters of a callback from the provider (RFC 6749, 4.1.2; RFC 9207): a code or an error."""
 
@@ -112,15 +72,6 @@ class CallbackAnswer:
     error_reason: str | None = None
     error_code: str | None = None
     """`error_reason` and `error_code` give details of `error`. Facebook sends them."""
-
-
-class _AlreadyUsed(Exception):
-    """A login with this state has already succeeded, at `used_at`. None means that another request succeeded while this
-    one was in progress."""
-
-    def __init__(self, used_at: Millis | None = None) -> None:
-        super().__init__()
-        self.reason = f"state used already, {f'at {iso_time(used_at)}' if used_at else 'at the same moment'}"
 
 
 class SignIn:
@@ -141,10 +92,9 @@ class SignIn:
         clients: Clients,
         json_flow: bool = True,
     ) -> None:
-        self._database = database
         self._providers = providers
         self._keyring = keyring
-        self._sessions = sessions
+        self._outcomes = LoginOutcomes(database, sessions, clock, first_client_id=clients.first.id)
         self._clients = clients
         self._clock = clock
         self._json_flow = json_flow
@@ -210,7 +160,7 @@ class SignIn:
         async with self._lock_of(opened.login):
             try:
                 return await self._finish(provider, opened, answer)
-            except _AlreadyUsed as used:
+            except AlreadyUsed as used:
                 if opened.login.mode is LoginMode.JSON:
                     raise InvalidState(note=used.reason) from None
                 return FinishedAlready(opened.login.app, used.reason)
@@ -277,44 +227,14 @@ class SignIn:
     ) -> TokenPair | AppAnswer:
         login = opened.login
         try:
-            await self._check_unused(login)
+            await self._outcomes.check_unused(login)
             identity = await self._identify(provider, opened, answer)
-            finished = await self._let_in(login, identity)
+            return await self._outcomes.let_in(login, identity)
         except ProblemError as error:
-            await self._check_not_finished_elsewhere(login, error)
-            metrics.count_login(login.provider, error)
-            await self._record_failure(login, error)
+            await self._outcomes.fail(login, error)
             if login.app is not None:
                 return AppAnswer(login.app, error)
             raise
-        metrics.count_login(login.provider)
-        return finished
-
-    async def _check_unused(self, login: Login) -> None:
-        """Raises _AlreadyUsed if the state was used, also if it has expired since. Raises LoginExpired if the state was
-        not used and has expired."""
-        used_at = await self._database.read(logins.used_at, login.state_digest)
-        if used_at is not None:
-            raise _AlreadyUsed(used_at)
-        if login.expires_at <= self._clock():
-            raise LoginExpired(note=f"state expired at {iso_time(login.expires_at)}")
-
-    async def _check_not_finished_elsewhere(self, login: Login, error: ProblemError) -> None:
-        """Raises _AlreadyUsed if this callback failed because another node has finished the same login.
-
-        A provider accepts its code only once. If it refused the code here, the other node may not have committed yet,
-        so this method reads a few more times, with pauses between the reads.
-        """
-        if isinstance(error, DatabaseUnavailable):
-            return  # another read would make the person wait for one more timeout
-        for pause in (0.0, *(OTHER_NODE_PAUSES if isinstance(error, ProviderRefused) else ())):
-            await asyncio.sleep(pause)
-            try:
-                used_at = await self._database.read(logins.used_at, login.state_digest)
-            except NexTargetError:
-                return  # unknown, so the caller reports the failure as it is
-            if used_at is not None:
-                raise _AlreadyUsed(used_at)
 
     async def _identify(self, provider: IdentityProvider, opened: OpenedState, answer: CallbackAnswer) -> Identity:
         if answer.issuer is not None and answer.issuer not in provider.issuers:
@@ -322,61 +242,6 @@ class SignIn:
         if answer.code is None or answer.error is not None:
             raise _provider_error(provider, answer)
         return await provider.identify(answer.code, login_secrets(opened.key, opened.state), self._clock())
-
-    async def _let_in(self, login: Login, identity: Identity) -> TokenPair | AppAnswer:
-        """Use the state up, and make the session or the code. Both happen in one transaction with one commit."""
-        now = self._clock()
-        if login.app is None:
-            user, session = await self._database.write(self._open_session, login, identity, now=now)
-            _log_success(login, user, session_id=session.id)
-            return self._sessions.pair(user, session, now)
-        code = secrets.token_urlsafe(32)
-        granted = AuthorizationCode(digest(code), Millis(now + CODE_SECONDS * 1000))
-        user = await self._database.write(self._grant_code, login, identity, granted, now=now)
-        _log_success(login, user)
-        return AppAnswer(login.app, code)
-
-    def _open_session(self, db: Connection, login: Login, identity: Identity, *, now: Millis) -> tuple[User, Session]:
-        user, session = accounts.sign_in(
-            db,
-            identity,
-            self._sessions,
-            client_id=login.client_id or self._clients.first.id,
-            label=None,
-            begun_at=login.begun_at,
-            now=now,
-            login_id=login.id,
-        )
-        if not logins.use(db, login, user_id=user.id, session_id=session.id, now=now):
-            raise _AlreadyUsed
-        return user, session
-
-    @staticmethod
-    def _grant_code(db: Connection, login: Login, identity: Identity, code: AuthorizationCode, *, now: Millis) -> User:
-        """Store a code for the app. The row of the login binds it to client, redirect, challenge and user."""
-        user = accounts.let_in(db, identity, begun_at=login.begun_at, now=now)
-        if not logins.use(db, login, user_id=user.id, code=code, now=now):
-            raise _AlreadyUsed
-        event = AuditEvent(now, "login_succeeded", login_id=login.id, request_id=request_id.get(), user_id=user.id)
-        audit.record(db, event)
-        return user
-
-    async def _record_failure(self, login: Login, error: ProblemError) -> None:
-        """Write the failure to the log with all details, and to the audit record without words from outside, because
-        strangers can cause failures."""
-        if isinstance(error, DatabaseUnavailable):
-            return  # an outage of the database has its own log line, one for all requests
-        facts = {"user_id": error.user_id} if error.user_id else {}
-        if login.app is not None:
-            facts["client_id"] = login.app.client_id
-        reason = error.note or error.title
-        log.warning("login_failed", provider=login.provider, code=error.code, reason=reason, **facts)
-        error.told = True
-        await record_refusal(self._database, error, self._clock(), login_id=login.id)
-
-
-def _log_success(login: Login, user: User, **facts: str) -> None:
-    log.info("login_succeeded", provider=login.provider, user_id=user.id, **facts)
 
 
 def _provider_error(provider: IdentityProvider, answer: CallbackAnswer) -> ProblemError:

@@ -9,8 +9,8 @@ from nextarget.settings.crosschecks import doubts
 from nextarget.settings.fields import Environment, Settings
 from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.shared import metrics_folder, share_metrics
-from nextarget.settings.showing import shown
-from nextarget.settings.sources import Value, Values, read_values
+from nextarget.settings.showing import ShownSetting, shown, shown_settings
+from nextarget.settings.sources import ProviderState, Value, Values, read_values
 from nextarget.settings.subsets import DatabaseSettings, PurgeSettings, TokenSettings
 from nextarget.settings.validators import Network, ProxyHeader, is_loopback
 
@@ -19,10 +19,12 @@ __all__ = [
     "Environment",
     "Network",
     "ProviderSettings",
+    "ProviderState",
     "ProxyHeader",
     "PurgeSettings",
     "Setting",
     "Settings",
+    "ShownSetting",
     "TokenSettings",
     "Value",
     "Values",
@@ -36,4 +38,5 @@ __all__ = [
     "read_values",
     "share_metrics",
     "shown",
+    "shown_settings",
 ]

@@ -5,9 +5,14 @@ cannot be parsed may be a secret with a typing error.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nextarget.settings.catalogue import Setting, every_setting, settings_of
+
+if TYPE_CHECKING:
+    from nextarget.settings.sources import Value
 
 HIDDEN = "***"
 MIN_SECRET_LENGTH = 32
@@ -77,6 +82,36 @@ _HARMLESS = {
 }
 _OTHERS = _Harmless(_WEB, text=True)
 """The rule for settings that should contain no URL, and for URL settings that somebody forgot to list above."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSetting:
+    """A setting as people may see it. `value` is None if the setting has neither a value nor a default."""
+
+    name: str
+    value: str | None
+    source: str
+
+
+def shown_settings(found: "Mapping[str, Value]") -> Iterator[ShownSetting]:
+    """Every setting, in the order of the documents, with its source. `found` are those that have a value, right or
+    wrong."""
+    for name, setting in every_setting().items():
+        if (value := found.get(name)) is not None:
+            yield ShownSetting(name, shown(name, value.text), value.source)
+        elif setting.required:
+            yield ShownSetting(name, None, "missing")
+        else:
+            yield ShownSetting(name, _written(setting.default), "default")
+
+
+def _written(default: object) -> str | None:
+    """A default as it would be written in `.env`; None if there is none."""
+    if isinstance(default, tuple):
+        return ",".join(map(str, default)) or None
+    if isinstance(default, bool):
+        return str(default).lower()
+    return None if default is None else str(default)
 
 
 def shown(name: str, text: str) -> str:

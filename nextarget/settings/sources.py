@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from dotenv.parser import parse_stream
 from pydantic import BaseModel, ValidationError, create_model
@@ -17,11 +17,10 @@ from pydantic import BaseModel, ValidationError, create_model
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Client, LogoFile, Provider
 from nextarget.registry import PROVIDERS
-from nextarget.settings.apps import first_app, read_apps
-from nextarget.settings.catalogue import every_setting, file_settings, name_of, settings_of
+from nextarget.settings.apps import first_app, load_logo, read_apps
+from nextarget.settings.catalogue import credentials_of, every_setting, file_settings, name_of, settings_of
 from nextarget.settings.crosschecks import contradictions
 from nextarget.settings.fields import Environment, Settings
-from nextarget.settings.logos import load_logo
 from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.showing import HIDDEN, shown_file
 from nextarget.settings.subsets import DatabaseSettings
@@ -29,6 +28,7 @@ from nextarget.settings.validators import MAKE_SECRET, in_two
 
 M = TypeVar("M", bound=BaseModel)
 S = TypeVar("S", bound=DatabaseSettings)
+ProviderState = Literal["on", "incomplete", "off"]
 
 _REMEDIES = {
     "HOST": "Write an address such as 127.0.0.1 or 0.0.0.0.",
@@ -82,6 +82,13 @@ class Values:
         """The setting's text as one of the words that it accepts, in their spelling; None for any other text."""
         text = self.text(name) or ""
         return next((word for word in every_setting()[name].words if word.lower() == text.lower()), None)
+
+    def state_of(self, provider: Provider) -> ProviderState:
+        """Whether all credentials of a provider are set, some of them, or none."""
+        credentials = [self.text(name) for name in credentials_of(provider)]
+        if all(credentials):
+            return "on"
+        return "incomplete" if any(credentials) else "off"
 
     def settings(self) -> Settings:
         """Every setting, checked. Raises ConfigurationError with every problem."""

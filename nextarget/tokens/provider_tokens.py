@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.auth.crypt import RSAVerifier
 
 from nextarget.errors import IdentityRejected
-from nextarget.model import MAX_EMAIL_LENGTH, Identity, Millis, Provider
+from nextarget.model import Identity, Millis, Provider, usable_email
 from nextarget.tokens.compact import Members, read_compact
 from nextarget.tokens.encoding import digest, from_base64url
 
@@ -153,11 +153,3 @@ def identity_of(provider: Provider, claims: Mapping[str, Any], *, trusts_email: 
     said = claims.get("email_verified")
     verified = trusts_email and email is not None and (said is True or said == "true")
     return Identity(provider, subject, email, verified)
-
-
-def usable_email(value: object) -> str | None:
-    """The value, if it can be an email address; else None."""
-    if not isinstance(value, str) or not 3 <= len(value) <= MAX_EMAIL_LENGTH or not value.isprintable():
-        return None
-    local, at, domain = value.rpartition("@")
-    return value if at and local and domain and " " not in value else None

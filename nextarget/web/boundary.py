@@ -161,7 +161,7 @@ def answer_to(request: web.Request, error: Exception) -> web.Response:
         return response
     log.error("unforeseen_error", exc_info=error)
     internal = InternalError()
-    internal.told = True
+    internal.logged = True
     return _answer(request, internal, request_id)
 
 
@@ -207,7 +207,7 @@ def _log_error(request: web.Request, error: ProblemError, name: str | None) -> N
     more. Never logged here: an error that is in the log already, a rate limit, a prefetch (their status says
     everything), and an unavailable database (the database logs that itself, once for all requests).
     """
-    if error.told or isinstance(error, RateLimited | PrefetchRefused | DatabaseUnavailable):
+    if error.logged or isinstance(error, RateLimited | PrefetchRefused | DatabaseUnavailable):
         return
     if not (error.note or error.status >= 500 or name in PAGE_ROUTES | OAUTH_ROUTES):
         return

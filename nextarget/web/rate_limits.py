@@ -80,14 +80,14 @@ class RateLimits:
         await self._storage.close()
 
     async def count_address(
-        self, request: web.Request, policy: str, per_minute: int, *, about: str = "", told: bool = True
+        self, request: web.Request, policy: str, per_minute: int, *, about: str = "", shows_quota: bool = True
     ) -> None:
         """Count a request against its client's address, or with `about` against the address and this text together.
 
-        Raises RateLimited. Without `told`, the answer shows neither the rest of the quota nor the time until the minute
-        ends. With `about`, a random number is added to the quota every minute, up to the quota itself. A thief who knew
-        the exact limit could use up all requests but one, and learn from the last one whether another client at the
-        address had sent a request.
+        Raises RateLimited. Without `shows_quota`, the answer shows neither the rest of the quota nor the time until the
+        minute ends. With `about`, a random number is added to the quota every minute, up to the quota itself. A thief
+        who knew the exact limit could use up all requests but one, and learn from the last one whether another client
+        at the address had sent a request.
         """
         networks = client_networks(request, self._trusted, self._header)
         # All keys of a request have the same text in braces, so that a Redis cluster keeps them on one node.
@@ -95,29 +95,33 @@ class RateLimits:
         shares = [Share(place + each, per_minute * (_WIDER if width else 1)) for width, each in enumerate(networks)]
         if about:
             shares = [Share(key, quota + self._drawn(key, quota)) for key, quota in shares]
-        await self._count(request, policy, shares, told=told)
+        await self._count(request, policy, shares, shows_quota=shows_quota)
 
     def _drawn(self, key: str, below: int) -> int:
         """A secret random number below `below`. During one minute it is the same for a key on every node."""
         message = f"{key} {time.time() // WINDOW_SECONDS}".encode()
         return int.from_bytes(hmac.digest(self._seed, message, "sha256")[:8]) % below
 
-    async def count(self, request: web.Request, policy: str, per_minute: int, key: str, *, told: bool = True) -> None:
-        """Count a request against `key`; `told` as in `count_address`. Raises RateLimited."""
-        await self._count(request, policy, [Share(f"nextarget/{policy}/{key}", per_minute)], told=told)
+    async def count(
+        self, request: web.Request, policy: str, per_minute: int, key: str, *, shows_quota: bool = True
+    ) -> None:
+        """Count a request against `key`; `shows_quota` as in `count_address`. Raises RateLimited."""
+        await self._count(request, policy, [Share(f"nextarget/{policy}/{key}", per_minute)], shows_quota=shows_quota)
 
-    async def _count(self, request: web.Request, policy: str, shares: Sequence[Share], *, told: bool = True) -> None:
+    async def _count(
+        self, request: web.Request, policy: str, shares: Sequence[Share], *, shows_quota: bool = True
+    ) -> None:
         try:
             left, refused_for = await self._storage.count(shares)
         except Unavailable as error:
             metrics.count_uncounted()
             self._complain(str(error))
             return
-        if told:
+        if shows_quota:
             request[ALLOWANCE] = Allowance(policy, shares[0].quota, left)
         if refused_for is not None:
             metrics.count_rate_limited(policy)
-            raise RateLimited(seconds=max(1, round(refused_for)) if told else WINDOW_SECONDS)
+            raise RateLimited(seconds=max(1, round(refused_for)) if shows_quota else WINDOW_SECONDS)
 
     def _complain(self, reason: str) -> None:
         """Log that requests are not counted, at most once a minute."""
@@ -162,4 +166,4 @@ async def count_user(request: web.Request, policy: str, per_minute: int, user_id
     requests.
     """
     if LIMITS in request.app:
-        await request.app[LIMITS].count(request, policy, per_minute, user_id, told=False)
+        await request.app[LIMITS].count(request, policy, per_minute, user_id, shows_quota=False)

@@ -32,8 +32,8 @@ def fill(db: Connection, user: User, count: int, *, when: int = 0) -> list[Sessi
     return made
 
 
-def standing(db: Connection, user_id: str, now: Millis = NOW) -> set[str]:
-    return {session.id for session in sessions.of_user(db, user_id, standing_at=now)}
+def active(db: Connection, user_id: str, now: Millis = NOW) -> set[str]:
+    return {session.id for session in sessions.of_user(db, user_id, active_at=now)}
 
 
 def displaced(database: Database, user: User) -> list[str | None]:

@@ -54,8 +54,8 @@ def add_session(db: Connection, user: User, *, label: str | None = None, lifetim
     return session
 
 
-def standing(db: Connection, session_id: str, now: Millis) -> tuple[Session, User] | None:
-    return sessions.all_standing(db, [session_id], now).get(session_id)
+def active(db: Connection, session_id: str, now: Millis) -> tuple[Session, User] | None:
+    return sessions.find_all_active(db, [session_id], now).get(session_id)
 
 
 def begun(state: str, *, provider: Provider = GOOGLE, app: AppRequest | None = None) -> Login:

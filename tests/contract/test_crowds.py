@@ -12,11 +12,11 @@ from nextarget.services.authorization import CodeRedemption, PresentedCode
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, logins, sessions, users
-from nextarget.storage.rows.sessions import MOST_ENDED, MOST_STANDING
+from nextarget.storage.rows.sessions import MAX_ACTIVE_SESSIONS, MAX_ENDED_SESSIONS
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.encoding import code_challenge, digest
 from nextarget.tokens.keyring import Keyring
-from tests.contract.crowds import begin, displaced, fill, session_at, standing
+from tests.contract.crowds import active, begin, displaced, fill, session_at
 from tests.contract.databases import Place, run_together
 from tests.contract.rows import HOUR, NEVER, NOW, add_session, admit, begun, identity, later
 
@@ -41,11 +41,11 @@ database.close()
 def test_one_more_than_a_hundred_ends_the_one_idle_for_longest(database: Database) -> None:
     """It is on record; the others stand, and so do those of everybody else."""
     ada, grace = (database.write_now(admit) for _ in range(2))
-    oldest, *others = database.write_now(fill, ada, MOST_STANDING)
+    oldest, *others = database.write_now(fill, ada, MAX_ACTIVE_SESSIONS)
     of_grace = database.write_now(add_session, grace)
     new = database.write_now(begin, ada.id, session_at(ada.id, 1000))
-    assert database.read_now(standing, ada.id, later(1000)) == {session.id for session in (*others, new)}
-    assert database.read_now(standing, grace.id) == {of_grace.id}
+    assert database.read_now(active, ada.id, later(1000)) == {session.id for session in (*others, new)}
+    assert database.read_now(active, grace.id) == {of_grace.id}
     (event,) = [e for e in database.read_now(audit.latest_of_user, ada.id) if e.event == "session_displaced"]
     assert (event.session_id, event.at, event.detail) == (oldest.id, new.created_at, None)
     ended = {session.id: session.revoked_at for session in database.read_now(sessions.of_user, ada.id)}
@@ -55,11 +55,11 @@ def test_one_more_than_a_hundred_ends_the_one_idle_for_longest(database: Databas
 def test_a_hundred_displace_nobody(database: Database) -> None:
     """Not even beside as many that were ended: those do not count."""
     user = database.write_now(admit)
-    for session in database.write_now(fill, user, MOST_ENDED):
+    for session in database.write_now(fill, user, MAX_ENDED_SESSIONS):
         database.write_now(sessions.revoke, session.id, NOW)
-    kept = database.write_now(fill, user, MOST_STANDING - 1)
+    kept = database.write_now(fill, user, MAX_ACTIVE_SESSIONS - 1)
     new = database.write_now(begin, user.id)
-    assert database.read_now(standing, user.id) == {session.id for session in (*kept, new)}
+    assert database.read_now(active, user.id) == {session.id for session in (*kept, new)}
     assert displaced(database, user) == []
 
 
@@ -71,30 +71,30 @@ def test_a_session_is_idle_since_it_was_refreshed_and_one_that_never_was_since_i
     idle = session_at(user.id, 1_000, rotated_at=900, recovered_at=800)
     for session in (rotated, recovered, idle):
         database.write_now(sessions.add, session)
-    later_ones = database.write_now(fill, user, MOST_STANDING - 3, when=2_000)
+    later_ones = database.write_now(fill, user, MAX_ACTIVE_SESSIONS - 3, when=2_000)
     for expected in (idle, *later_ones[:2]):
         database.write_now(begin, user.id, session_at(user.id, 10_000))
         assert displaced(database, user)[0] == expected.id
-    assert {rotated.id, recovered.id} <= database.read_now(standing, user.id)
+    assert {rotated.id, recovered.id} <= database.read_now(active, user.id)
 
 
 def test_what_has_expired_counts_no_more(database: Database) -> None:
     """Nobody is displaced for a session that is over and not purged yet."""
     user = database.write_now(admit)
-    for _ in range(MOST_STANDING):
+    for _ in range(MAX_ACTIVE_SESSIONS):
         database.write_now(add_session, user, lifetime=10)
     new = database.write_now(begin, user.id, session_at(user.id, 10))
     assert displaced(database, user) == []
-    assert database.read_now(standing, user.id, later(10)) == {new.id}
+    assert database.read_now(active, user.id, later(10)) == {new.id}
 
 
 def test_the_new_session_stays_though_the_others_seem_newer(database: Database) -> None:
     """Clocks of nodes differ: whoever signs in is signed in."""
     user = database.write_now(admit)
-    database.write_now(fill, user, MOST_STANDING, when=60_000)
+    database.write_now(fill, user, MAX_ACTIVE_SESSIONS, when=60_000)
     new = database.write_now(begin, user.id)
-    assert new.id in database.read_now(standing, user.id)
-    assert len(database.read_now(standing, user.id)) == MOST_STANDING
+    assert new.id in database.read_now(active, user.id)
+    assert len(database.read_now(active, user.id)) == MAX_ACTIVE_SESSIONS
 
 
 @pytest.mark.slow
@@ -103,8 +103,8 @@ def test_who_signs_in_for_ever_leaves_two_hundred_rows(database: Database) -> No
     user = database.write_now(admit)
     made = [database.write_now(begin, user.id, session_at(user.id, number)).id for number in range(350)]
     rows = database.read_now(sessions.of_user, user.id)
-    assert [row.id for row in rows] == made[-MOST_STANDING - MOST_ENDED :]
-    assert [row.revoked_at is None for row in rows] == [False] * MOST_ENDED + [True] * MOST_STANDING
+    assert [row.id for row in rows] == made[-MAX_ACTIVE_SESSIONS - MAX_ENDED_SESSIONS :]
+    assert [row.revoked_at is None for row in rows] == [False] * MAX_ENDED_SESSIONS + [True] * MAX_ACTIVE_SESSIONS
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_who_signs_in_and_out_for_ever_leaves_a_hundred_rows(database: Database)
     for number in range(250):
         session = database.write_now(begin, user.id, session_at(user.id, number))
         database.write_now(sessions.revoke, session.id, later(number))
-    assert len(database.read_now(sessions.of_user, user.id)) <= MOST_ENDED + 1
+    assert len(database.read_now(sessions.of_user, user.id)) <= MAX_ENDED_SESSIONS + 1
 
 
 @pytest.mark.slow
@@ -123,11 +123,11 @@ def test_thousands_of_an_older_version_are_a_hundred_with_the_next_sign_in(datab
     user = database.write_now(admit)
     crowd = database.write_now(fill, user, 3_000)
     current = crowd[7]
-    listed = database.read_now(sessions.least_idle, user.id, now=NOW, current=current.id)
-    assert listed == [current, *crowd[-MOST_STANDING + 1 :]]
+    listed = database.read_now(sessions.used_last, user.id, now=NOW, current=current.id)
+    assert listed == [current, *crowd[-MAX_ACTIVE_SESSIONS + 1 :]]
     new = database.write_now(begin, user.id, session_at(user.id, 5_000))
-    assert database.read_now(standing, user.id, later(5_000)) == {s.id for s in (*crowd[-MOST_STANDING + 1 :], new)}
-    assert len(database.read_now(sessions.of_user, user.id)) == MOST_STANDING + MOST_ENDED
+    assert database.read_now(active, user.id, later(5_000)) == {s.id for s in (*crowd[-MAX_ACTIVE_SESSIONS + 1 :], new)}
+    assert len(database.read_now(sessions.of_user, user.id)) == MAX_ACTIVE_SESSIONS + MAX_ENDED_SESSIONS
     (event,) = database.read_now(audit.latest_of_user, user.id)
     assert (event.event, event.session_id, event.detail) == ("session_displaced", None, "2901 ended")
 
@@ -135,7 +135,7 @@ def test_thousands_of_an_older_version_are_a_hundred_with_the_next_sign_in(datab
 def test_a_few_too_many_are_recorded_one_by_one(database: Database) -> None:
     """Each with its id, the one idle for longest first or not."""
     user = database.write_now(admit)
-    gone = database.write_now(fill, user, MOST_STANDING + 2)[:3]
+    gone = database.write_now(fill, user, MAX_ACTIVE_SESSIONS + 2)[:3]
     database.write_now(begin, user.id, session_at(user.id, 5_000))
     assert set(displaced(database, user)) == {session.id for session in gone}
 
@@ -148,9 +148,9 @@ def test_the_least_idle_are_listed_oldest_first(database: Database) -> None:
         database.write_now(sessions.add, session)
     database.write_now(add_session, grace)
     database.write_now(sessions.revoke, made[1].id, NOW)
-    stands = [made[0], *made[2:]]
-    assert database.read_now(sessions.least_idle, ada.id, now=later(HOUR - 1), current=made[3].id) == stands
-    assert database.read_now(sessions.least_idle, ada.id, now=later(HOUR + 4), current=made[3].id) == []
+    active_ones = [made[0], *made[2:]]
+    assert database.read_now(sessions.used_last, ada.id, now=later(HOUR - 1), current=made[3].id) == active_ones
+    assert database.read_now(sessions.used_last, ada.id, now=later(HOUR + 4), current=made[3].id) == []
 
 
 def test_sessions_come_in_pages_by_key(database: Database) -> None:
@@ -173,9 +173,9 @@ def test_sessions_come_in_pages_by_key(database: Database) -> None:
 async def test_of_many_that_begin_at_once_a_hundred_stand(database: Database) -> None:
     """Each counts those before it, though none of them had been committed when it began."""
     user = await database.write(admit)
-    await database.write(fill, user, MOST_STANDING - 2)
+    await database.write(fill, user, MAX_ACTIVE_SESSIONS - 2)
     await asyncio.gather(*(database.write(begin, user.id) for _ in range(AT_ONCE)))
-    assert len(await database.read(standing, user.id)) == MOST_STANDING
+    assert len(await database.read(active, user.id)) == MAX_ACTIVE_SESSIONS
     assert len(displaced(database, user)) == AT_ONCE - 2
 
 
@@ -183,9 +183,9 @@ async def test_of_many_that_begin_at_once_a_hundred_stand(database: Database) ->
 def test_of_many_that_begin_at_several_nodes_at_once_a_hundred_stand(database: Database, place: Place) -> None:
     """The same from processes that know nothing of each other."""
     user = database.write_now(admit)
-    database.write_now(fill, user, MOST_STANDING - 5)
+    database.write_now(fill, user, MAX_ACTIVE_SESSIONS - 5)
     run_together(BEGIN_MANY, [[place.url, user.id]] * 4)
-    assert len(database.read_now(standing, user.id)) == MOST_STANDING
+    assert len(database.read_now(active, user.id)) == MAX_ACTIVE_SESSIONS
     assert len(displaced(database, user)) == 4 * AT_ONCE - 5
 
 
@@ -222,15 +222,15 @@ async def test_however_sessions_begin_at_once_a_hundred_stand(
 ) -> None:
     """In a browser, in the app and on the terminal: each of them holds the user first."""
     user = await database.write(admit, WHO)
-    await database.write(fill, user, MOST_STANDING - 2)
+    await database.write(fill, user, MAX_ACTIVE_SESSIONS - 2)
     await asyncio.gather(*(database.write(sign_in, making, number) for number in range(AT_ONCE)))
-    assert len(await database.read(standing, user.id)) == MOST_STANDING
+    assert len(await database.read(active, user.id)) == MAX_ACTIVE_SESSIONS
 
 
 async def test_of_many_codes_redeemed_at_once_a_hundred_sessions_stand(database: Database, making: Sessions) -> None:
     """Each code is good, each session is displaced by a later one alone."""
     user = await database.write(admit, WHO)
-    await database.write(fill, user, MOST_STANDING - 2)
+    await database.write(fill, user, MAX_ACTIVE_SESSIONS - 2)
     codes = CodeRedemption(database, making, lambda: NOW)
     app = AppRequest("app", "app:/callback", code_challenge(VERIFIER), None)
 
@@ -243,7 +243,7 @@ async def test_of_many_codes_redeemed_at_once_a_hundred_sessions_stand(database:
     presented = [PresentedCode(f"code {number}", "app", "app:/callback", VERIFIER, None) for number in range(AT_ONCE)]
     pairs = await asyncio.gather(*map(codes.redeem, presented))
     assert len({pair.session.id for pair in pairs}) == AT_ONCE
-    assert len(await database.read(standing, user.id)) == MOST_STANDING
+    assert len(await database.read(active, user.id)) == MAX_ACTIVE_SESSIONS
 
 
 @pytest.mark.parametrize("ended", ["deactivated", "deleted"])
@@ -252,7 +252,7 @@ async def test_nobody_who_is_deactivated_or_deleted_meanwhile_is_left_with_a_ses
 ) -> None:
     """Neither waits for the other for ever: all of them finish, in some order."""
     user = await database.write(admit, WHO)
-    await database.write(fill, user, MOST_STANDING)
+    await database.write(fill, user, MAX_ACTIVE_SESSIONS)
 
     def begin_if_active(db: Connection) -> None:
         held = users.hold(db, user.id)
@@ -265,13 +265,13 @@ async def test_nobody_who_is_deactivated_or_deleted_meanwhile_is_left_with_a_ses
         ending = database.write(accounts.set_active, user, active=False, now=NOW)
     beginnings = [database.write(begin_if_active) for _ in range(AT_ONCE)]
     await asyncio.gather(*beginnings[:6], ending, *beginnings[6:])
-    assert await database.read(standing, user.id) == set()
+    assert await database.read(active, user.id) == set()
 
 
 async def test_a_session_that_is_refreshed_just_now_is_not_the_one_to_go(database: Database) -> None:
     """Whoever was idle for longest, and is not any more when the new one is counted, stays."""
     user = await database.write(admit)
-    oldest, *others = await database.write(fill, user, MOST_STANDING)
+    oldest, *others = await database.write(fill, user, MAX_ACTIVE_SESSIONS)
     moved = Generations(1, 2, 2, 0, later(2_000), NEVER)
 
     def refresh_then_begin(db: Connection) -> None:

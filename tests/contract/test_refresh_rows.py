@@ -14,7 +14,7 @@ from nextarget.storage.rows import sessions, users
 from nextarget.storage.rows.sessions import Move
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.contract.databases import Place, run_together
-from tests.contract.rows import standing
+from tests.contract.rows import active
 
 NOW = Millis(1_900_000_000_000)
 LATER = Millis(NOW + 3_600_000)
@@ -36,7 +36,7 @@ def open_session(database: Database, generations: Generations = NEW_SESSION) -> 
 def test_a_session_is_read_as_it_was_stored(database: Database) -> None:
     """Every fact of it, and whose it is."""
     session, user = open_session(database, READ)
-    assert database.read_now(standing, session.id, NOW) == (session, user)
+    assert database.read_now(active, session.id, NOW) == (session, user)
     assert database.read_now(sessions.of_user, user.id) == [session]
 
 
@@ -46,7 +46,7 @@ def test_a_swap_changes_generations_and_expiry_and_nothing_else(database: Databa
     expires_at = Millis(LATER + 1)
     assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=expires_at) is True
     moved_on = Session(session.id, user.id, "app", session.label, NOW, expires_at, None, MOVED_ON)
-    assert database.read_now(standing, session.id, NOW) == (moved_on, user)
+    assert database.read_now(active, session.id, NOW) == (moved_on, user)
 
 
 def test_a_swap_touches_one_session(database: Database) -> None:
@@ -116,7 +116,7 @@ def test_a_swap_on_a_session_of_a_deleted_user_fails(database: Database) -> None
     session, user = open_session(database)
     assert database.write_now(users.delete, user.id)
     assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=LATER) is False
-    assert database.read_now(standing, session.id, NOW) is None
+    assert database.read_now(active, session.id, NOW) is None
 
 
 def test_of_32_swaps_in_threads_exactly_one_wins(database: Database, place: Place) -> None:
@@ -127,7 +127,7 @@ def test_of_32_swaps_in_threads_exactly_one_wins(database: Database, place: Plac
     def rival(number: int) -> bool:
         mine = place.connect()
         try:
-            found = mine.read_now(standing, session.id, NOW)
+            found = mine.read_now(active, session.id, NOW)
             assert found is not None
             everybody.wait()
             moved_on = replace(MOVED_ON, rotated_at=Millis(NOW + number))
@@ -165,7 +165,7 @@ sys.stdin.readline()
 won = 0
 for generation in range(1, 101):
     while True:
-        session, _ = database.read_now(sessions.all_standing, [session_id], now)[session_id]
+        session, _ = database.read_now(sessions.find_all_active, [session_id], now)[session_id]
         if session.generations.current > generation:
             break
         moved_on = Generations(generation, generation + 1, generation + 1, generation - 1, now + generation, 0)

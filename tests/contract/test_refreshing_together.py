@@ -10,9 +10,9 @@ import pytest
 from nextarget.errors import DatabaseUnavailable, InvalidGrant
 from nextarget.model import Millis, Secret, Session, TokenPair, User
 from nextarget.services.sessions import SessionRules, Sessions
-from nextarget.storage.engines import postgres
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.engines.postgres import connection
 from nextarget.storage.rows import audit, sessions
 from nextarget.storage.rows.refreshing import Refreshed, RefreshRequest, Verdict, refresh_many
 from nextarget.storage.upkeep.schema import migrate
@@ -111,8 +111,8 @@ async def test_different_sessions_move_on_together(database: Database) -> None:
     unknown = RefreshToken("00000000-0000-4000-8000-000000000000", 1)
     answers = await together(of, *(RefreshToken(session.id, 1) for session in made), unknown)
     assert answers == [2] * 20 + [None]
-    standing = database.read_now(sessions.all_standing, [session.id for session in made], NOW)
-    assert {(found.generations.previous, found.generations.current) for found, _ in standing.values()} == {(1, 2)}
+    active = database.read_now(sessions.find_all_active, [session.id for session in made], NOW)
+    assert {(found.generations.previous, found.generations.current) for found, _ in active.values()} == {(1, 2)}
 
 
 async def test_refreshes_of_one_token_agree(database: Database) -> None:
@@ -183,7 +183,7 @@ async def test_a_session_that_somebody_holds_keeps_only_its_own_device_waiting(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that never ends its transaction, in a terminal say: the others move on, and this one may try again."""
-    monkeypatch.setattr(postgres, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(connection, "LOCK_SECONDS", 1)
     database = database_at(postgres_url)
     migrate(database)
     database.open()

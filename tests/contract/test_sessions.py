@@ -9,10 +9,10 @@ from nextarget.model import Session
 from nextarget.storage.engines.database import Database
 from nextarget.storage.rows import sessions, users
 from nextarget.tokens.refresh import NEW_SESSION
-from tests.contract.rows import HOUR, NOW, add_session, admit, later, standing
+from tests.contract.rows import HOUR, NOW, active, add_session, admit, later
 
 
-def test_a_session_that_stands_names_its_user(database: Database) -> None:
+def test_an_active_session_names_its_user(database: Database) -> None:
     """One query answers who is behind an access token."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user, label="Ada's phone")
@@ -20,13 +20,13 @@ def test_a_session_that_stands_names_its_user(database: Database) -> None:
 
 
 def test_a_session_ends_on_the_millisecond(database: Database) -> None:
-    """A session stands before the moment of its end, not at it."""
+    """A session is active before the moment of its end, not at it."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user, lifetime=HOUR)
     assert database.read_now(sessions.user_of, session.id, user.id, later(HOUR - 1)) == user
     assert database.read_now(sessions.user_of, session.id, user.id, later(HOUR)) is None
-    assert len(database.read_now(sessions.of_user, user.id, standing_at=later(HOUR - 1))) == 1
-    assert len(database.read_now(sessions.of_user, user.id, standing_at=later(HOUR))) == 0
+    assert len(database.read_now(sessions.of_user, user.id, active_at=later(HOUR - 1))) == 1
+    assert len(database.read_now(sessions.of_user, user.id, active_at=later(HOUR))) == 0
 
 
 def test_a_session_of_another_user_names_nobody(database: Database) -> None:
@@ -39,7 +39,7 @@ def test_a_session_of_another_user_names_nobody(database: Database) -> None:
 
 
 def test_a_session_is_found_whatever_became_of_it(database: Database) -> None:
-    """Standing, ended, or its user deactivated: why it cannot be refreshed is to be told."""
+    """Active, ended, or its user deactivated: why it cannot be refreshed is to be told."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user, label="Ada's phone")
     assert database.read_now(sessions.find, session.id) == (session, user)
@@ -79,11 +79,11 @@ def test_ending_every_session_of_a_user_ends_them_at_once(database: Database) ->
     assert database.write_now(sessions.revoke_all, ada.id, later(2)) == 0
     assert database.write_now(sessions.revoke_all, "unknown", later(2)) == 0
     assert all(database.read_now(sessions.user_of, session.id, ada.id, NOW) is None for session in ended)
-    assert len(database.read_now(sessions.of_user, ada.id, standing_at=NOW)) == 0
+    assert len(database.read_now(sessions.of_user, ada.id, active_at=NOW)) == 0
     assert database.read_now(sessions.user_of, kept.id, grace.id, NOW) == grace
     fresh = database.write_now(add_session, ada)
     assert database.read_now(sessions.user_of, fresh.id, ada.id, NOW) == ada
-    assert len(database.read_now(sessions.of_user, ada.id, standing_at=NOW)) == 1
+    assert len(database.read_now(sessions.of_user, ada.id, active_at=NOW)) == 1
 
 
 def test_a_session_that_was_revoked_before_it_was_stored_does_not_stand(database: Database) -> None:
@@ -105,31 +105,31 @@ def test_a_session_needs_a_user(database: Database) -> None:
         database.write_now(sessions.add, first)
 
 
-def test_a_session_that_stands_is_read_with_its_user(database: Database) -> None:
+def test_an_active_session_is_read_with_its_user(database: Database) -> None:
     """One query answers what a refresh needs: before the end to the millisecond, and not after it."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user, label="Ada's phone", lifetime=HOUR)
-    assert database.read_now(standing, session.id, later(HOUR - 1)) == (session, user)
-    assert database.read_now(standing, session.id, later(HOUR)) is None
-    assert database.read_now(standing, "unknown", NOW) is None
+    assert database.read_now(active, session.id, later(HOUR - 1)) == (session, user)
+    assert database.read_now(active, session.id, later(HOUR)) is None
+    assert database.read_now(active, "unknown", NOW) is None
 
 
 @pytest.mark.parametrize("text", ["", "' OR '1'='1", '" OR 1=1 --', "%", "{0}", "?", "\x00"])
 def test_a_session_of_any_text_does_not_stand(database: Database, text: str) -> None:
     """Refresh tokens bring ids too: they are values, never part of the query."""
     database.write_now(add_session, database.write_now(admit))
-    assert database.read_now(standing, text, NOW) is None
+    assert database.read_now(active, text, NOW) is None
     assert database.write_now(sessions.revoke, text, NOW) is None
 
 
-def test_no_session_of_a_deactivated_user_stands(database: Database) -> None:
+def test_no_session_of_a_deactivated_user_is_active(database: Database) -> None:
     """A refresh gives nothing to somebody who was deactivated."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user)
     database.write_now(users.set_active, user.id, active=False)
-    assert database.read_now(standing, session.id, NOW) is None
+    assert database.read_now(active, session.id, NOW) is None
     database.write_now(users.set_active, user.id, active=True)
-    assert database.read_now(standing, session.id, NOW) == (session, user)
+    assert database.read_now(active, session.id, NOW) == (session, user)
 
 
 def test_a_session_is_ended_once_and_says_whose_it_was(database: Database) -> None:
@@ -139,9 +139,9 @@ def test_a_session_is_ended_once_and_says_whose_it_was(database: Database) -> No
     assert database.write_now(sessions.revoke, session.id, later(1)) == user.id
     assert database.write_now(sessions.revoke, session.id, later(2)) is None
     assert database.write_now(sessions.revoke, "unknown", later(2)) is None
-    assert database.read_now(standing, session.id, NOW) is None
+    assert database.read_now(active, session.id, NOW) is None
     assert database.read_now(sessions.user_of, session.id, user.id, NOW) is None
-    assert database.read_now(standing, kept.id, NOW) == (kept, user)
+    assert database.read_now(active, kept.id, NOW) == (kept, user)
     ended = {each.id: each.revoked_at for each in database.read_now(sessions.of_user, user.id)}
     assert ended == {session.id: later(1), kept.id: None}
 
@@ -154,15 +154,15 @@ async def test_of_many_who_end_a_session_at_once_one_does(database: Database) ->
     assert [outcome for outcome in outcomes if outcome is not None] == [user.id]
 
 
-def test_a_user_ends_only_their_own_standing_sessions(database: Database) -> None:
+def test_a_user_ends_only_their_own_active_sessions(database: Database) -> None:
     """With a user named, a session of another user, or one that has expired, is none."""
     ada, grace = (database.write_now(admit) for _ in range(2))
     session = database.write_now(add_session, ada, lifetime=HOUR)
     assert database.write_now(sessions.revoke, session.id, NOW, user_id=grace.id) is None
     assert database.write_now(sessions.revoke, session.id, later(HOUR), user_id=ada.id) is None
-    assert database.read_now(standing, session.id, NOW) == (session, ada)
+    assert database.read_now(active, session.id, NOW) == (session, ada)
     assert database.write_now(sessions.revoke, session.id, later(HOUR - 1), user_id=ada.id) == ada.id
-    assert database.read_now(standing, session.id, NOW) is None
+    assert database.read_now(active, session.id, NOW) is None
 
 
 def test_an_expired_session_can_still_be_ended_by_its_token(database: Database) -> None:
@@ -188,7 +188,7 @@ def test_every_session_but_one_is_ended(database: Database) -> None:
         others[1].id: later(2),
         others[2].id: later(2),
     }
-    assert database.read_now(standing, of_grace.id, NOW) == (of_grace, grace)
+    assert database.read_now(active, of_grace.id, NOW) == (of_grace, grace)
     assert database.write_now(sessions.revoke_all, ada.id, later(4), but=of_grace.id) == 1
 
 
@@ -205,8 +205,8 @@ def test_the_sessions_of_a_user_are_listed_oldest_first(database: Database) -> N
     ended = Session("ended", ada.id, "app", "laptop", later(-1), later(HOUR), later(5), NEW_SESSION)
     for session in (expired, ended):
         database.write_now(sessions.add, session)
-    standing = sorted(made, key=lambda session: (session.created_at, session.id))
-    assert database.read_now(sessions.of_user, ada.id) == [ended, expired, *standing]
-    assert database.read_now(sessions.of_user, ada.id, standing_at=later(1)) == standing
-    assert database.read_now(sessions.of_user, ada.id, standing_at=NOW) == [expired, *standing]
+    active = sorted(made, key=lambda session: (session.created_at, session.id))
+    assert database.read_now(sessions.of_user, ada.id) == [ended, expired, *active]
+    assert database.read_now(sessions.of_user, ada.id, active_at=later(1)) == active
+    assert database.read_now(sessions.of_user, ada.id, active_at=NOW) == [expired, *active]
     assert database.read_now(sessions.of_user, "unknown") == []

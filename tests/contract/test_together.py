@@ -39,16 +39,16 @@ def test_users_of_many_sessions_come_in_the_order_asked(database: Database) -> N
     assert [database.read_now(sessions.users_of, [each]) for each in asked] == [[answer] for answer in answers]
 
 
-def test_all_standing_are_those_that_stand(database: Database) -> None:
+def test_all_active_sessions_are_found_together(database: Database) -> None:
     """What has ended, is over, or belongs to a user who was deactivated is not among them."""
     pairs = opened(database, 4)
     (one, ada), (two, grace), (ended, _), (inactive, idle) = pairs
     database.write_now(sessions.revoke, ended.id, NOW)
     database.write_now(users.set_active, idle.id, active=False)
     ids = [two.id, "unknown", one.id, ended.id, inactive.id]
-    assert database.read_now(sessions.all_standing, ids, NOW) == {one.id: (one, ada), two.id: (two, grace)}
-    assert database.read_now(sessions.all_standing, ids, later(HOUR)) == {}
-    assert database.read_now(sessions.all_standing, [one.id], NOW) == {one.id: (one, ada)}
+    assert database.read_now(sessions.find_all_active, ids, NOW) == {one.id: (one, ada), two.id: (two, grace)}
+    assert database.read_now(sessions.find_all_active, ids, later(HOUR)) == {}
+    assert database.read_now(sessions.find_all_active, [one.id], NOW) == {one.id: (one, ada)}
 
 
 def test_of_many_swaps_those_happen_whose_session_is_as_it_was_read(database: Database) -> None:
@@ -65,8 +65,8 @@ def test_of_many_swaps_those_happen_whose_session_is_as_it_was_read(database: Da
         Move(ended, MOVED_ON, ended.expires_at),
     ]
     assert database.write_now(sessions.swap_all, moves) == {one.id, two.id}
-    standing = database.read_now(sessions.all_standing, [one.id, two.id, moved.id, ended.id, untouched.id], NOW)
-    assert {key: (session.generations, session.expires_at) for key, (session, _) in standing.items()} == {
+    active = database.read_now(sessions.find_all_active, [one.id, two.id, moved.id, ended.id, untouched.id], NOW)
+    assert {key: (session.generations, session.expires_at) for key, (session, _) in active.items()} == {
         one.id: (MOVED_ON, one.expires_at),
         two.id: (other, later(2 * HOUR)),
         moved.id: (MOVED_ON, moved.expires_at),

@@ -351,7 +351,7 @@ def test_deleting_a_user_ends_its_sessions_and_nobody_elses(database: Database) 
     assert database.write_now(users.delete, ada.id) == digest_of(f"{ada.provider}:ada")
     assert database.write_now(users.delete, ada.id) is None
     assert database.read_now(users.get, ada.id) is None
-    assert len(database.read_now(sessions.of_user, ada.id, standing_at=NOW)) == 0
+    assert len(database.read_now(sessions.of_user, ada.id, active_at=NOW)) == 0
     assert all(database.read_now(sessions.user_of, session.id, ada.id, NOW) is None for session in ended)
     assert database.read_now(sessions.user_of, kept.id, grace.id, NOW) == grace
 

@@ -87,7 +87,7 @@ async def test_who_comes_back_too_late_reads_what_to_do(chromium: Browser, serve
     """Without an app; ten minutes have passed at the provider."""
     reader = await sit_down(chromium, server, locale=language, viewport=NARROW)
     await reader.open("/auth/facebook/start?mode=redirect")
-    server.app[ONLINE].sign_in._clock = lambda: Millis(server.runtime.clock() + 600_000)
+    server.app[ONLINE].sign_in._outcomes._clock = lambda: Millis(server.runtime.clock() + 600_000)
     await reader.page.click("text=Ada Lovelace")
     await expect(reader.page.locator("html")).to_have_attribute("lang", language)
     await assert_well_formed(reader, language)

@@ -18,7 +18,7 @@ from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
 from nextarget.providers.base import NativeIdentity, ProviderHttp, SubjectTokenType
 from nextarget.providers.facebook import Facebook
-from nextarget.providers.graph import REMEMBER_SECONDS, RETRY_SECONDS, TokenDebugger
+from nextarget.providers.facebook_graph import REMEMBER_SECONDS, RETRY_SECONDS, TokenDebugger
 from tests.providers.conftest import FACEBOOK as CONFIG
 from tests.providers.conftest import Clock, Provider, Response
 from tests.tokens.forging import contains_part_of, rs256
@@ -242,7 +242,7 @@ async def test_only_so_many_wait_for_what_facebook_says_of_us(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Facebook that hangs gathers no crowd behind one question."""
-    monkeypatch.setattr("nextarget.providers.graph.MAX_ASKING", 2)
+    monkeypatch.setattr("nextarget.providers.facebook_graph.MAX_ASKING", 2)
     over = asyncio.Event()
 
     async def hang(_url: object, **_options: object) -> CallbackResult:

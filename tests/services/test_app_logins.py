@@ -18,9 +18,10 @@ from nextarget.errors import (
 from nextarget.model import AppRequest, LoginMode, Millis, Prompt, Provider, Wishes
 from nextarget.providers.base import SubjectTokenType
 from nextarget.services import accounts
+from nextarget.services.login_outcomes import CODE_SECONDS, AppAnswer
 from nextarget.services.native import NONCE_SECONDS, NativeSignIn, PresentedToken
 from nextarget.services.sessions import end_all
-from nextarget.services.signin import CODE_SECONDS, AppAnswer, CallbackAnswer, SignIn
+from nextarget.services.signin import CallbackAnswer, SignIn
 from nextarget.storage.engines.database import Database
 from nextarget.storage.rows import logins, sessions, users
 from nextarget.tokens.keyring import Keyring

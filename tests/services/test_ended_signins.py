@@ -7,8 +7,8 @@ import pytest
 from nextarget.errors import SignInEnded, UserDeactivated
 from nextarget.model import Identity, LoginMode, Millis, Provider, User
 from nextarget.services import accounts
+from nextarget.services.login_outcomes import AppAnswer
 from nextarget.services.sessions import end_all
-from nextarget.services.signin import AppAnswer
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import sessions, users
 from tests.services.conftest import ADA, SECRET, Clock, Vouching
@@ -44,7 +44,7 @@ async def test_what_ends_every_session_ends_what_would_become_one(
     told = await server.signin.finish(Provider("google"), answer(app.state), cookie=app.cookie)
     assert isinstance(told, AppAnswer)
     assert type(told.outcome) is SignInEnded
-    assert database.read_now(sessions.of_user, user.id, standing_at=clock.now) == []
+    assert database.read_now(sessions.of_user, user.id, active_at=clock.now) == []
     clock.advance(0.001)
     assert await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
 

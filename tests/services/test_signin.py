@@ -22,8 +22,9 @@ from nextarget.errors import (
 )
 from nextarget.model import AppRequest, AuditEvent, Identity, LoginMode, Provider, iso_time
 from nextarget.services import accounts
+from nextarget.services.login_outcomes import AppAnswer, FinishedAlready
 from nextarget.services.sessions import SignedInUser
-from nextarget.services.signin import LOGIN_SECONDS, AppAnswer, CallbackAnswer, FinishedAlready, SignIn
+from nextarget.services.signin import LOGIN_SECONDS, CallbackAnswer, SignIn
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, sessions, users
@@ -150,7 +151,7 @@ async def test_a_state_is_used_once(signin: SignIn, google: Vouching, database: 
     done = await signin.finish(Provider("google"), answer(state), cookie=None)
     assert type(await fails(signin, answer(state))) is InvalidState
     assert len(google.asked) == 1
-    assert len(database.read_now(sessions.of_user, done.user.id, standing_at=done.session.created_at)) == 1
+    assert len(database.read_now(sessions.of_user, done.user.id, active_at=done.session.created_at)) == 1
 
 
 async def test_of_many_callbacks_with_one_state_one_goes_on(signin: SignIn, google: Vouching) -> None:
@@ -480,7 +481,7 @@ async def test_a_deactivated_user_is_refused_and_gets_no_session(
     with pytest.raises(InvalidToken):
         await server.sessions.authenticate(done.access.token)
     assert type(await fails(server.signin, answer(await begun(server.signin)))) is UserDeactivated
-    assert len(database.read_now(sessions.of_user, done.user.id, standing_at=clock.now)) == 0
+    assert len(database.read_now(sessions.of_user, done.user.id, active_at=clock.now)) == 0
     assert [event.event for event in events(database)] == ["login_succeeded", "user_deactivated", "login_failed"]
     assert events(database)[-1].user_id == done.user.id
 

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.engines.batching import MAX_KEYS, QUIET_TURNS, Batcher
 from nextarget.storage.engines.database import Connection
 from nextarget.storage.engines.pool import MAX_WAITING
+from nextarget.storage.engines.postgres.batching import MAX_KEYS, QUIET_TURNS, Batcher
 
 
 class Door:

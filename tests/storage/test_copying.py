@@ -25,6 +25,7 @@ from nextarget.storage.upkeep.schema import migrate
 from tests.conftest import need_pgbouncer
 from tests.contract.rows import (
     NOW,
+    active,
     add_code,
     add_login,
     add_session,
@@ -33,7 +34,6 @@ from tests.contract.rows import (
     event,
     identity,
     later,
-    standing,
 )
 from tests.postgres import Cluster, PgBouncer
 from tests.templates import put_migrated
@@ -67,7 +67,7 @@ def fill(db: Connection) -> None:
     for user in users:
         session = add_session(db, user, label="Ada's phone \U0001f4f1" if user is users[0] else None)
         for current in range(2, 5):
-            found = standing(db, session.id, NOW)
+            found = active(db, session.id, NOW)
             if found is not None:
                 generations = Generations(
                     current - 1, current, current, current - 2, later(current), later(current + 1)

@@ -216,8 +216,8 @@ def test_rebuilding_a_table_keeps_the_rows_that_refer_to_it(
     assert sorted(rows) == sorted((session.id, session.user_id) for session in kept)
     assert database.read_now(lambda db: db.execute_sql("PRAGMA foreign_key_check").fetchall()) == []
     database.write_now(users.delete, made[0].id)
-    assert len(database.read_now(sessions.of_user, made[0].id, standing_at=NOW)) == 0
-    assert len(database.read_now(sessions.of_user, made[1].id, standing_at=NOW)) == 1
+    assert len(database.read_now(sessions.of_user, made[0].id, active_at=NOW)) == 0
+    assert len(database.read_now(sessions.of_user, made[1].id, active_at=NOW)) == 1
     database.close()
 
 

@@ -15,12 +15,12 @@ from nextarget.storage.upkeep import schema
 from nextarget.storage.upkeep.schema import migrate, pending
 from nextarget.tokens.refresh import NEW_SESSION, RefreshToken, mint
 from tests.apps import refresh
-from tests.contract.rows import standing
+from tests.contract.rows import active
 from tests.running import running
 
 RELEASED = Path(__file__).with_name("first_release.sql").read_text(encoding="utf-8")
 ADA = "11111111-1111-4111-8111-111111111111"
-STANDING = "a0000000-0000-4000-8000-000000000001"
+ACTIVE = "a0000000-0000-4000-8000-000000000001"
 NOW = Millis(1_770_000_000_000)
 LATER_NAMES = [path.stem for path in sorted(schema._DIRECTORY.glob("[0-9]*.py"))][1:]
 
@@ -109,7 +109,7 @@ def test_old_sessions_get_the_generations_of_a_new_one(database: SqliteDatabase)
     found = database.read_now(sessions.of_user, ADA)
     assert len(found) == 2
     assert {session.generations for session in found} == {NEW_SESSION}
-    kept = database.read_now(standing, STANDING, NOW)
+    kept = database.read_now(active, ACTIVE, NOW)
     assert kept is not None
     assert kept[1].id == ADA
 
@@ -149,8 +149,8 @@ async def test_an_access_token_of_before_outlives_the_upgrade(tmp_path: Path) ->
     released(tmp_path / DATABASE_FILE)
     async with running(tmp_path) as server:
         token = server.runtime.access_tokens.mint(
-            user_id=ADA, session_id=STANDING, client_id="nextarget-app", now=server.runtime.clock(), lifetime=3600
+            user_id=ADA, session_id=ACTIVE, client_id="nextarget-app", now=server.runtime.clock(), lifetime=3600
         ).token
         assert (await server.me(token)).json["email"] == "ada@x.example"
-        answer = await refresh(server, mint(server.runtime.keyring, RefreshToken(STANDING, 1)))
+        answer = await refresh(server, mint(server.runtime.keyring, RefreshToken(ACTIVE, 1)))
         assert answer.status == 200

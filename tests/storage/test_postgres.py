@@ -13,15 +13,15 @@ import pytest
 from nextarget.errors import DatabaseUnavailable, SchemaError
 from nextarget.model import AuditEvent, Generations, Millis, User
 from nextarget.services import accounts
-from nextarget.storage.engines import postgres
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.engines.postgres import connection
 from nextarget.storage.rows import audit, sessions, users
 from nextarget.storage.upkeep import purge
 from nextarget.storage.upkeep.schema import migrate, pending
 from tests.conftest import need_pgbouncer
 from tests.contract import crowds
-from tests.contract.rows import NEVER, NOW, add_session, admit, identity, later, standing
+from tests.contract.rows import NEVER, NOW, active, add_session, admit, identity, later
 from tests.postgres import Cluster, PgBouncer
 
 
@@ -148,7 +148,7 @@ async def test_two_that_wait_for_each_other_both_get_through(postgres_url: str) 
 
 async def test_a_statement_that_takes_too_long_is_ended(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the server, so that it does not go on for nobody. The terminal may take its time."""
-    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 1)
+    monkeypatch.setattr(connection, "STATEMENT_SECONDS", 1)
     async with opened(postgres_url) as database:
         with pytest.raises(DatabaseUnavailable) as caught:
             await database.read(lambda db: db.execute_sql("SELECT pg_sleep(60)"))
@@ -228,8 +228,8 @@ async def test_text_with_a_nul_is_kept_without_it(postgres_url: str) -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for a lock waits as long as a test needs, on a slow machine too."""
-    monkeypatch.setattr(postgres, "LOCK_SECONDS", 30)
-    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 30)
+    monkeypatch.setattr(connection, "LOCK_SECONDS", 30)
+    monkeypatch.setattr(connection, "STATEMENT_SECONDS", 30)
 
 
 @pytest.mark.usefixtures("patient")
@@ -255,7 +255,7 @@ async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(postgre
         session_id = await redeeming
         await ending
         await database.write(accounts.set_active, user, active=True, now=NOW)
-        assert await database.read(standing, session_id, NOW) is None
+        assert await database.read(active, session_id, NOW) is None
 
 
 async def until_one_waits(database: Database, waiting: "asyncio.Task[object]") -> None:
@@ -271,7 +271,7 @@ async def test_who_begins_a_session_waits_for_whoever_begins_another(postgres_ur
     """And counts it then, though it had not been committed before: of two last places nobody takes three."""
     async with opened(postgres_url) as database:
         user = await database.write(admit)
-        await database.write(crowds.fill, user, sessions.MOST_STANDING - 1)
+        await database.write(crowds.fill, user, sessions.MAX_ACTIVE_SESSIONS - 1)
         begun, go_on = threading.Event(), threading.Event()
 
         def begin_slowly(db: Connection) -> None:
@@ -285,7 +285,7 @@ async def test_who_begins_a_session_waits_for_whoever_begins_another(postgres_ur
         await until_one_waits(database, other)
         go_on.set()
         await asyncio.gather(slow, other)
-        assert len(await database.read(crowds.standing, user.id)) == sessions.MOST_STANDING
+        assert len(await database.read(crowds.active, user.id)) == sessions.MAX_ACTIVE_SESSIONS
 
 
 @pytest.mark.usefixtures("patient")
@@ -293,7 +293,7 @@ async def test_a_session_that_is_being_refreshed_is_not_displaced(postgres_url: 
     """It was idle for longest when it was looked for, and is not once its refresh is committed: another one goes."""
     async with opened(postgres_url) as database:
         user = await database.write(admit)
-        oldest, second, *_ = await database.write(crowds.fill, user, sessions.MOST_STANDING)
+        oldest, second, *_ = await database.write(crowds.fill, user, sessions.MAX_ACTIVE_SESSIONS)
         moved, go_on = threading.Event(), threading.Event()
 
         def refresh(db: Connection) -> None:
@@ -308,7 +308,7 @@ async def test_a_session_that_is_being_refreshed_is_not_displaced(postgres_url: 
         go_on.set()
         await asyncio.gather(refreshing, beginning)
         assert crowds.displaced(database, user) == [second.id]
-        assert await database.read(standing, oldest.id, NOW) is not None
+        assert await database.read(active, oldest.id, NOW) is not None
 
 
 OVER = purge.Limits(used=NOW, expired=later(2), events=NOW, strangers=NOW)

@@ -13,9 +13,9 @@ import pytest
 from nextarget.errors import DatabaseUnavailable
 from nextarget.model import AuditEvent, Millis
 from nextarget.services import purging
-from nextarget.storage.engines import sqlite, trouble
+from nextarget.storage.engines import trouble
 from nextarget.storage.engines.database import Connection
-from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.engines.sqlite import SqliteDatabase, connection
 from nextarget.storage.rows import audit
 from tests.contract.rows import admit
 from tests.web.conftest import Log, log
@@ -84,7 +84,7 @@ async def schema(database: SqliteDatabase) -> AsyncIterator[None]:
 @pytest.fixture(params=[disk_full, read_only, io_error, locked, schema], ids=lambda failing: failing.__name__)
 def failing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Failing:
     """A way to fail, named as the cause that it must be told by."""
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 20)
     return request.param
 
 

@@ -9,10 +9,10 @@ from tests.contract.databases import run_together
 
 GREEDY = """
 import sys, time
-from nextarget.storage.engines import sqlite
+from nextarget.storage.engines.sqlite import SqliteDatabase, connection
 
-sqlite.BUSY_TIMEOUT_MS = 3000  # a third of what is given them in earnest
-database = sqlite.SqliteDatabase(sys.argv[1])
+connection.BUSY_TIMEOUT_MS = 3000  # a third of what is given them in earnest
+database = SqliteDatabase(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 end = time.monotonic() + 6

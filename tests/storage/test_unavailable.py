@@ -9,9 +9,8 @@ import pytest
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.model import User
-from nextarget.storage.engines import sqlite as database_module
 from nextarget.storage.engines.database import Connection
-from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.engines.sqlite import SqliteDatabase, connection
 from nextarget.storage.rows import users
 from nextarget.storage.upkeep.schema import migrate, pending
 from tests.contract.rows import admit
@@ -108,7 +107,7 @@ async def test_a_lock_that_is_held_too_long_is_unavailability_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While another program holds the file, writes fail after the busy timeout and reads go on; then all is well."""
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 20)
     database = SqliteDatabase(tmp_path / "nextarget.db")
     migrate(database)
     database.open()

@@ -8,9 +8,9 @@ import pytest
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.model import User
-from nextarget.storage.engines import sqlite
 from nextarget.storage.engines.database import Connection
-from nextarget.storage.engines.sqlite import MAX_BATCH, SqliteDatabase
+from nextarget.storage.engines.sqlite import SqliteDatabase, writer
+from nextarget.storage.engines.sqlite.writer import MAX_BATCH
 from nextarget.storage.rows import users
 from tests.contract.rows import admit, identity
 
@@ -133,7 +133,7 @@ async def test_writes_queued_before_the_end_are_committed(database: SqliteDataba
 
 async def test_only_so_many_writes_wait(database: SqliteDatabase, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a disk that stands still, memory does not grow with every request; when it goes on, so do they."""
-    monkeypatch.setattr(sqlite, "MAX_WAITING", MAX_BATCH + 1)
+    monkeypatch.setattr(writer, "MAX_WAITING", MAX_BATCH + 1)
     holding = await gate.close_behind(database)
     writes = await queued(*(database.write(admit_as, str(number)) for number in range(MAX_BATCH + 1)))
     for hung_up in writes[:2]:

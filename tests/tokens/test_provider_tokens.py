@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nextarget.errors import IdentityRejected
-from nextarget.model import Identity, Millis, Provider
+from nextarget.model import Identity, Millis, Provider, usable_email
 from nextarget.tokens import provider_tokens
-from nextarget.tokens.provider_tokens import check_nonce, identity_of, key_id_of, usable_email, verify_id_token
+from nextarget.tokens.provider_tokens import check_nonce, identity_of, key_id_of, verify_id_token
 from tests.tokens.forging import contains_part_of, encoded, flipped, hs256, rs256, segment, unsigned
 
 CLIENT_ID = "123456789012-app.apps.googleusercontent.com"

@@ -22,7 +22,7 @@ async def test_where_the_limit_of_refreshing_lies_tells_nobody_who_else_asked(mo
 
         monkeypatch.setattr(limits._storage, "count", remember)
         request = make_mocked_request("GET", "/").clone(remote=address)
-        await limits.count_address(request, "refresh", 120, about=about, told=False)
+        await limits.count_address(request, "refresh", 120, about=about, shows_quota=False)
         return asked
 
     assert await drawn() == await drawn()

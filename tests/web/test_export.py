@@ -46,16 +46,16 @@ def fill(
     user_id: str,
     now: Millis,
     *,
-    standing: int = 99,
+    active: int = 99,
     ended: int = 100,
     events: int = 999,
     padding: str = "",
 ) -> None:
     """With the session and the event of a sign-in, as much as is kept of one user."""
-    for number in range(standing + ended):
+    for number in range(active + ended):
         session = replace(session_at(user_id, number), client_id="nextarget-app")
         sessions.add(db, session)
-        if number >= standing:
+        if number >= active:
             sessions.revoke(db, session.id, now)
     for number in range(events):
         facts = (now, "token_issued", None, None, user_id, None, f"{number}{padding}")
@@ -90,7 +90,7 @@ async def test_an_export_of_any_length_is_a_document(server: Server, rows: int) 
 
     def leave(db: Connection) -> None:
         db.execute_sql('DELETE FROM "audit_event"')
-        fill(db, tokens["user_id"], server.runtime.clock(), standing=max(0, rows - 1), ended=0, events=rows)
+        fill(db, tokens["user_id"], server.runtime.clock(), active=max(0, rows - 1), ended=0, events=rows)
 
     await server.runtime.database.write(leave)
     kept = (await export_of(server, tokens)).json
@@ -385,10 +385,10 @@ async def test_signing_out_elsewhere_is_never_refused_for_its_number(limited: Se
 
 async def test_the_list_of_sessions_has_a_hundred_at_the_most(server: Server) -> None:
     """Of more, which an older version let gather, those used last and the one that asks."""
-    tokens = await filled(server, standing=300, ended=0, events=0)
+    tokens = await filled(server, active=300, ended=0, events=0)
     await change(server, tokens["refresh_token"], created_at=1)
     listed = (await server.get("/users/me/sessions", headers=bearer(tokens))).json["sessions"]
-    assert len(listed) == sessions.MOST_STANDING
+    assert len(listed) == sessions.MAX_ACTIVE_SESSIONS
     assert [session["current"] for session in listed] == [True] + [False] * 99
     assert listed == sorted(listed, key=lambda session: session["created_at"])
 

@@ -31,7 +31,7 @@ async def came_back(browser: Browser, provider: Provider = GOOGLE) -> str:
 def make_late(server: Server, back: str, *, seconds: float = 0) -> None:
     """Let it be so long after the moment at which a login expires."""
     expires_at = int(query_of(back.partition("#")[0])["state"].split(".")[1])
-    server.app[ONLINE].sign_in._clock = lambda: Millis(expires_at + int(seconds * 1000))
+    server.app[ONLINE].sign_in._outcomes._clock = lambda: Millis(expires_at + int(seconds * 1000))
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

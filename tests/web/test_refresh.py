@@ -8,7 +8,7 @@ import pytest
 from nextarget.model import Generations, Millis
 from nextarget.tokens.refresh import NEW_SESSION
 from tests.apps import refresh
-from tests.contract.rows import standing
+from tests.contract.rows import active
 from tests.running import Server, running
 from tests.web.conftest import Log
 from tests.web.session_rows import (
@@ -249,7 +249,7 @@ async def test_the_window_is_what_the_setting_says(tmp_path: Path) -> None:
 async def test_a_new_session_has_the_generations_of_one(server: Server) -> None:
     """However a session began, its first refresh token is generation 1."""
     token = (await server.sign_in()).json["refresh_token"]
-    found = await server.runtime.database.read(standing, session_of(token), server.runtime.clock())
+    found = await server.runtime.database.read(active, session_of(token), server.runtime.clock())
     assert found is not None
     assert found[0].generations == NEW_SESSION
     assert generation_of(token) == NEW_SESSION.current

@@ -182,7 +182,7 @@ async def test_the_data_is_one_file_of_everything_kept(server: Server) -> None:
     kept = answer.json
     assert kept.keys() == {"user", "sessions", "events"}
     assert kept["user"] == (await server.me(tablet["access_token"])).json
-    ended, standing = [await row(server, tokens["refresh_token"]) for tokens in (phone, tablet)]
+    ended, active = [await row(server, tokens["refresh_token"]) for tokens in (phone, tablet)]
     assert kept["sessions"] == [
         {
             "id": session["id"],
@@ -194,7 +194,7 @@ async def test_the_data_is_one_file_of_everything_kept(server: Server) -> None:
         }
         for session, label, ended_at in (
             (ended, "Ada's phone", iso_time(ended["revoked_at"])),
-            (standing, None, None),
+            (active, None, None),
         )
     ]
     assert kept["events"][0] == {

@@ -91,7 +91,7 @@ async def test_a_login_older_than_ten_minutes_is_over(server: Server, provider: 
     back = await approved(server, provider)
     expires_at = int(query_of(back)["state"].split(".")[1])
     assert 590_000 < expires_at - server.runtime.clock() <= 600_000
-    server.app[ONLINE].sign_in._clock = lambda: Millis(expires_at)
+    server.app[ONLINE].sign_in._outcomes._clock = lambda: Millis(expires_at)
     answer = await server.get(back)
     assert (answer.status, answer.code) == (LoginExpired.status, LoginExpired.code)
 

@@ -79,7 +79,7 @@ async def test_a_state_that_expired_is_told_with_the_moment(log: Log, server: Se
     async with open_browser(server.url) as browser:
         app = App(browser)
         backs = [await app.approve(), (await come_back(browser))[0]]
-        server.app[ONLINE].sign_in._clock = lambda: Millis(server.runtime.clock() + 700_000)
+        server.app[ONLINE].sign_in._outcomes._clock = lambda: Millis(server.runtime.clock() + 700_000)
         for back, status in zip(backs, (302, 400), strict=True):
             assert (await browser.get(back)).status == status
     lines = log.events("login_failed")

@@ -2,8 +2,8 @@
 
 It has the Login dialog and the code exchange (https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow),
 and the keys of Limited Login. With the scope `openid`, it also follows
-https://developers.facebook.com/docs/facebook-login/guides/advanced/oidc-token. The Graph API is in `graph.py`, and the
-SDK inside an app in `facebook_sdk.py`.
+https://developers.facebook.com/docs/facebook-login/guides/advanced/oidc-token. The Graph API is in
+`facebook_graph.py`, and the SDK inside an app in `facebook_sdk.py`.
 
 A program can append `&person=KEY[&fault=NAME]` to the dialog's URL, and is redirected without a page.
 """
@@ -20,9 +20,7 @@ from nextarget.sandbox.mishaps import mishap
 from nextarget.sandbox.parameters import RefusedError, query_of
 from nextarget.sandbox.people import TOKEN_ENDPOINT_FAULTS, Fault, faults_of
 from nextarget.sandbox.standins.chooser import Choice, account_page, choice_in, redirect, refusal_page
-from nextarget.sandbox.standins.facebook_sdk import FACEBOOK, FacebookSdk, limited_login_claims
-from nextarget.sandbox.standins.grants import CODE_SECONDS, BoundedStore, Clock, Grant
-from nextarget.sandbox.standins.graph import (
+from nextarget.sandbox.standins.facebook_graph import (
     OTHER_APP_ID,
     USER_TOKEN_SECONDS,
     VERSION,
@@ -32,6 +30,8 @@ from nextarget.sandbox.standins.graph import (
     graph_error,
     params_of,
 )
+from nextarget.sandbox.standins.facebook_sdk import FACEBOOK, FacebookSdk, limited_login_claims
+from nextarget.sandbox.standins.grants import CODE_SECONDS, BoundedStore, Clock, Grant
 from nextarget.sandbox.standins.id_tokens import IdTokens
 from nextarget.sandbox.standins.pkce import CHALLENGE, verifies
 

@@ -10,8 +10,8 @@ from nextarget.model import Provider
 from nextarget.sandbox.clients.facebook import FacebookClient
 from nextarget.sandbox.parameters import RefusedError, query_of
 from nextarget.sandbox.people import ID_TOKEN_FAULTS, Fault, Person
+from nextarget.sandbox.standins.facebook_graph import UserTokens
 from nextarget.sandbox.standins.grants import Clock
-from nextarget.sandbox.standins.graph import UserTokens
 from nextarget.sandbox.standins.id_tokens import Claims, IdTokens
 from nextarget.sandbox.standins.sdk import HEADERS, chosen, know, refused
 

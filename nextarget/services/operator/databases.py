@@ -1,4 +1,4 @@
-"""What an operator does with a whole database: create or migrate it, copy it, back it up."""
+"""What an operator does with a whole database: open it for a command, create or migrate it, copy it, back it up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from nextarget.errors import OperatorError
+from nextarget.errors import OperatorError, SchemaError
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Database
 from nextarget.storage.engines.sqlite import SqliteDatabase
@@ -47,15 +47,36 @@ class Backup:
     size: int
 
 
+@contextmanager
+def opened(url: str, *, init_db: str) -> Iterator[Database]:
+    """A database that exists and has every migration. It is closed at the end.
+
+    `init_db` is the command that creates or migrates it, for the error. Raises SchemaError or DatabaseUnavailable.
+    """
+    with _closing(url) as database:
+        if not database.exists():
+            raise no_database(database, init_db=init_db)
+        if names := schema.pending(database):
+            raise SchemaError(
+                f"{database} lacks {len(names)} migration{'s' if len(names) != 1 else ''}.", f"Run `{init_db}`."
+            )
+        yield database
+
+
+def no_database(place: Path | Database, *, init_db: str) -> SchemaError:
+    """The error for a database that does not exist."""
+    return SchemaError(f"There is no database at {place}.", f"Run `{init_db}` to create it.")
+
+
 def migrate(url: str) -> Migrations:
     """Create the database, or apply the migrations that it lacks. Raises SchemaError or DatabaseUnavailable."""
-    with _opened(url) as database:
+    with _closing(url) as database:
         return Migrations(str(database), schema.migrate(database))
 
 
 def pending(url: str) -> Migrations:
     """The migrations that `migrate` would apply. Changes nothing. Raises SchemaError or DatabaseUnavailable."""
-    with _opened(url) as database:
+    with _closing(url) as database:
         return Migrations(str(database), schema.pending(database))
 
 
@@ -86,7 +107,7 @@ def remove_older_backups(made: Backup, *, keep: int) -> list[Path]:
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[Database]:
+def _closing(url: str) -> Iterator[Database]:
     database = database_at(url)
     try:
         yield database

@@ -6,6 +6,7 @@ from nextarget.errors import OperatorError, UserNotFound
 from nextarget.model import Millis, Provider, Session, TokenPair, User
 from nextarget.services import accounts
 from nextarget.services.sessions import Sessions
+from nextarget.settings import Environment, TokenSettings, further_client_ids
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import users
 
@@ -19,6 +20,29 @@ class Wanted:
     email: str | None = None
     provider: Provider | None = None
     create: bool = False
+
+
+def refuse_production(settings: TokenSettings, *, allowed: bool) -> None:
+    """Raises OperatorError in production, unless it is allowed there."""
+    if settings.environment is Environment.PRODUCTION and not allowed:
+        raise OperatorError(
+            "No token is issued: ENVIRONMENT is production. Add --allow-production if you mean to: with the token, "
+            "anyone can act as that user."
+        )
+
+
+def client_id_of(settings: TokenSettings, wanted: str | None) -> str:
+    """The `client_id` of the app that gets the tokens: the first app unless another one is named.
+
+    Raises OperatorError when no app has the name, and ConfigurationError when APPS_FILE has to be read, and is wrong.
+    """
+    if wanted is None or wanted == settings.app_client_id:
+        return settings.app_client_id
+    further = further_client_ids(settings)
+    if wanted not in further:
+        known = ", ".join(sorted({settings.app_client_id, *further}))
+        raise OperatorError(f"No app has the client_id '{wanted}'. There are: {known}.")
+    return wanted
 
 
 def issue(

@@ -91,7 +91,7 @@ def _id_of(database: Database, id_or_email: str) -> str:
 
 def _read_record(db: Connection, id_or_email: str, now: Millis) -> UserRecord:
     user = accounts.find_one(db, id_or_email)
-    return UserRecord(user, sessions.of_user(db, user.id, standing_at=now), audit.latest_of_user(db, user.id))
+    return UserRecord(user, sessions.of_user(db, user.id, active_at=now), audit.latest_of_user(db, user.id))
 
 
 def _set_active(db: Connection, user_id: str, active: bool, now: Millis) -> User:

@@ -1,1 +1,1 @@
-"""The interface of a database, its two implementations, batching, and the meaning of database errors."""
+"""The interface of a database, its two implementations, and the parts that they share."""

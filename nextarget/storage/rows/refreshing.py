@@ -50,7 +50,7 @@ class Refreshed(NamedTuple):
 def refresh(db: pw.Database, request: RefreshRequest) -> Refreshed | None:
     """Carry out one refresh. Returns None when its session is not active, or when `judge` does. A lost compare-and-swap
     is judged again."""
-    while (found := sessions.standing(db, request.session_id, request.now)) is not None:
+    while (found := sessions.find_active(db, request.session_id, request.now)) is not None:
         session, user = found
         verdict = request.judge(session)
         if verdict is None:
@@ -80,7 +80,7 @@ def refresh_many(db: pw.Database, requests: Sequence[RefreshRequest]) -> list[Re
 def _round(db: pw.Database, requests: dict[str, RefreshRequest]) -> dict[RefreshRequest, Refreshed | None]:
     """One request of every session, by the session's id. Requests that are absent from the answer lost the
     compare-and-swap; the caller retries them."""
-    found = sessions.all_standing(db, list(requests), max(request.now for request in requests.values()))
+    found = sessions.find_all_active(db, list(requests), max(request.now for request in requests.values()))
     answers: dict[RefreshRequest, Refreshed | None] = {
         request: None for session_id, request in requests.items() if session_id not in found
     }

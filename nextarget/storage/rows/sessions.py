@@ -1,6 +1,6 @@
 """Sessions: one row for one signed-in device. Tokens are valid only while their session is active.
 
-An active session ("standing" in names) is neither revoked nor expired.
+An active session is neither revoked nor expired.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ from nextarget.storage.rows.tables import SessionTable
 from nextarget.storage.rows.users import UserRow, to_user
 from nextarget.telemetry import request_id
 
-MOST_STANDING = 100
+MAX_ACTIVE_SESSIONS = 100
 """How many active sessions one user may have."""
-MOST_ENDED = 100
+MAX_ENDED_SESSIONS = 100
 """How many revoked sessions of one user are kept until they would have expired: the newest."""
 
 
@@ -92,7 +92,7 @@ _USERS_OF = JoinQuery(
     _ExpiryRow, UserRow, f'SELECT {{columns}} {_JOIN} WHERE s."id" IN ({{many}}) AND s."revoked_at" IS NULL'
 )
 _FIND = JoinQuery(SessionRow, UserRow, f'SELECT {{columns}} {_JOIN} WHERE s."id" = {{0}}')
-_ALL_STANDING = JoinQuery(
+_ALL_ACTIVE = JoinQuery(
     SessionRow,
     UserRow,
     f'SELECT {{columns}} {_JOIN} WHERE s."id" IN ({{many}}) '
@@ -198,14 +198,14 @@ def find(db: pw.Database, session_id: str) -> tuple[Session, User] | None:
     return None
 
 
-def standing(db: pw.Database, session_id: str, now: Millis) -> tuple[Session, User] | None:
+def find_active(db: pw.Database, session_id: str, now: Millis) -> tuple[Session, User] | None:
     """An active session and its user: the session is neither revoked nor expired, and the user is not deactivated."""
-    return all_standing(db, (session_id,), now).get(session_id)
+    return find_all_active(db, (session_id,), now).get(session_id)
 
 
-def all_standing(db: pw.Database, session_ids: Sequence[str], now: Millis) -> dict[str, tuple[Session, User]]:
-    """As `standing` for a batch, in one query: the active sessions and their users by the id of the session."""
-    rows = _ALL_STANDING.rows(db, (*session_ids, now, True), count=len(session_ids))
+def find_all_active(db: pw.Database, session_ids: Sequence[str], now: Millis) -> dict[str, tuple[Session, User]]:
+    """As `find_active` for a batch, in one query: the active sessions and their users by the id of the session."""
+    rows = _ALL_ACTIVE.rows(db, (*session_ids, now, True), count=len(session_ids))
     return {session.id: (_to_session(session), to_user(user)) for session, user in rows}
 
 
@@ -251,11 +251,11 @@ def revoke_all(db: pw.Database, user_id: str, now: Millis, *, but: str | None = 
     return _REVOKE_ALL.changed(db, (now, user_id, but or _NO_SESSION))
 
 
-def of_user(db: pw.Database, user_id: str, *, standing_at: Millis | None = None) -> list[Session]:
-    """A user's sessions, oldest first; with `standing_at` only those that are active at that time."""
+def of_user(db: pw.Database, user_id: str, *, active_at: Millis | None = None) -> list[Session]:
+    """A user's sessions, oldest first; with `active_at` only those that are active at that time."""
     query = SessionTable.select(*fields_of(SessionTable, SessionRow)).where(SessionTable.user == user_id)
-    if standing_at is not None:
-        query = query.where(SessionTable.revoked_at.is_null(), SessionTable.expires_at > standing_at)
+    if active_at is not None:
+        query = query.where(SessionTable.revoked_at.is_null(), SessionTable.expires_at > active_at)
     query = query.order_by(SessionTable.created_at, SessionTable.id)
     return [_to_session(SessionRow._make(row)) for row in query.tuples().execute(db)]
 
@@ -263,23 +263,23 @@ def of_user(db: pw.Database, user_id: str, *, standing_at: Millis | None = None)
 _USES = 'SELECT "created_at" AS moment UNION ALL SELECT "rotated_at" UNION ALL SELECT "recovered_at"'
 _LAST_USED = f"(SELECT max(moment) FROM ({_USES}) AS uses)"  # noqa: S608 - constants
 """When a session was last used. It has been idle since then."""
-_STANDING = '"user_id" = {0} AND "revoked_at" IS NULL AND "expires_at" > {0}'
+_ACTIVE = '"user_id" = {0} AND "revoked_at" IS NULL AND "expires_at" > {0}'
 _ENDED = '"user_id" = {0} AND "revoked_at" IS NOT NULL'
 _CROWDED = Statement('SELECT 1 FROM "session" WHERE "user_id" = {0} LIMIT 1 OFFSET {0}')
-_TOO_MANY = Statement(f'SELECT 1 FROM "session" WHERE {_STANDING} LIMIT 1 OFFSET {{0}}')  # noqa: S608 - constants
+_TOO_MANY = Statement(f'SELECT 1 FROM "session" WHERE {_ACTIVE} LIMIT 1 OFFSET {{0}}')  # noqa: S608 - constants
 _DISPLACE = Query(
     _IdRow,
-    f'UPDATE "session" SET "revoked_at" = {{0}} WHERE {_STANDING} AND "id" <> {{0}} AND ({_LAST_USED}, "id") < '  # noqa: S608
-    f'(SELECT {_LAST_USED}, "id" FROM "session" WHERE {_STANDING} AND "id" <> {{0}} '
+    f'UPDATE "session" SET "revoked_at" = {{0}} WHERE {_ACTIVE} AND "id" <> {{0}} AND ({_LAST_USED}, "id") < '  # noqa: S608
+    f'(SELECT {_LAST_USED}, "id" FROM "session" WHERE {_ACTIVE} AND "id" <> {{0}} '
     "ORDER BY 1 DESC, 2 DESC LIMIT 1 OFFSET {0}) RETURNING {columns}",
 )
 _FORGET = Statement(
     f'DELETE FROM "session" WHERE {_ENDED} AND ("revoked_at", "id") < '  # noqa: S608 - constants
     f'(SELECT "revoked_at", "id" FROM "session" WHERE {_ENDED} ORDER BY 1 DESC, 2 DESC LIMIT 1 OFFSET {{0}})'
 )
-_LEAST_IDLE = Query(
+_USED_LAST = Query(
     SessionRow,
-    f'SELECT {{columns}} FROM "session" WHERE {_STANDING} '  # noqa: S608 - constants
+    f'SELECT {{columns}} FROM "session" WHERE {_ACTIVE} '  # noqa: S608 - constants
     f'ORDER BY "id" = {{0}} DESC, {_LAST_USED} DESC LIMIT {{0}}',
 )
 _PAGE = Query(
@@ -290,13 +290,13 @@ _PAGE = Query(
 
 
 def begin(db: pw.Database, session: Session) -> None:
-    """Store a new session. If its user then has more than MOST_STANDING, the sessions idle for longest end.
+    """Store a new session. If its user then has more than MAX_ACTIVE_SESSIONS, the sessions idle for longest end.
 
     The transaction must hold the user's row (`users.hold`, `users.admit`): then sessions of one user that begin at the
     same time are counted one after another. For most sign-ins the count is one look at an index.
     """
     add(db, session)
-    if _CROWDED.rows(db, (session.user_id, min(MOST_STANDING, MOST_ENDED))):
+    if _CROWDED.rows(db, (session.user_id, min(MAX_ACTIVE_SESSIONS, MAX_ENDED_SESSIONS))):
         _make_room(db, session)
 
 
@@ -306,28 +306,28 @@ def _make_room(db: pw.Database, new: Session) -> None:
     A session that is refreshed at the moment when it would end is not idle any more: it stays, and the loop ends
     another one.
     """
-    active = (new.user_id, new.created_at)
-    while _TOO_MANY.rows(db, (*active, MOST_STANDING)):
-        others = (*active, new.id)
-        displaced = _DISPLACE.rows(db, (new.created_at, *others, *others, MOST_STANDING - 2))
+    whose = (new.user_id, new.created_at)
+    while _TOO_MANY.rows(db, (*whose, MAX_ACTIVE_SESSIONS)):
+        others = (*whose, new.id)
+        displaced = _DISPLACE.rows(db, (new.created_at, *others, *others, MAX_ACTIVE_SESSIONS - 2))
         _record_displaced(db, new, [row.id for row in displaced])
-    _FORGET.run(db, (new.user_id, new.user_id, MOST_ENDED - 1))
+    _FORGET.run(db, (new.user_id, new.user_id, MAX_ENDED_SESSIONS - 1))
 
 
 def _record_displaced(db: pw.Database, new: Session, displaced: list[str]) -> None:
-    """Record one event for one ended session. More than MOST_STANDING at once, which only an older version leaves
+    """Record one event for one ended session. More than MAX_ACTIVE_SESSIONS at once, which only an older version leaves
     behind, are one event with their number."""
     event = AuditEvent(new.created_at, "session_displaced", request_id=request_id.get(), user_id=new.user_id)
-    if len(displaced) > MOST_STANDING:
+    if len(displaced) > MAX_ACTIVE_SESSIONS:
         audit.record(db, replace(event, detail=f"{len(displaced)} ended"))
         return
     for session_id in displaced:
         audit.record(db, replace(event, session_id=session_id))
 
 
-def least_idle(db: pw.Database, user_id: str, *, now: Millis, current: str) -> list[Session]:
-    """A user's active sessions, oldest first. Of more than MOST_STANDING: `current` and the sessions used last."""
-    rows = _LEAST_IDLE.rows(db, (user_id, now, current, MOST_STANDING))
+def used_last(db: pw.Database, user_id: str, *, now: Millis, current: str) -> list[Session]:
+    """A user's active sessions, oldest first. Of more than MAX_ACTIVE_SESSIONS: `current`, and those used last."""
+    rows = _USED_LAST.rows(db, (user_id, now, current, MAX_ACTIVE_SESSIONS))
     return sorted(map(_to_session, rows), key=lambda session: (session.created_at, session.id))
 
 

@@ -15,7 +15,7 @@ import peewee as pw
 from nextarget.errors import CopyFailed, DatabaseUnavailable
 from nextarget.storage.engines.files import may_be_replaced, place_of, temporary
 from nextarget.storage.engines.sqlite import SqliteDatabase
-from nextarget.storage.engines.sqlite_errors import unavailable_file
+from nextarget.storage.engines.sqlite.errors import unavailable_file
 
 _NAME = re.compile(r"nextarget-\d{8}T\d{6}\.\d{6}Z\.db")
 

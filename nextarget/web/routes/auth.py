@@ -11,7 +11,8 @@ from nextarget.model import LoginMode, Provider, TokenPair
 from nextarget.providers.base import CallbackMethod
 from nextarget.registry import PROVIDERS, name_pattern
 from nextarget.sandbox.app import profile_page
-from nextarget.services.signin import AppAnswer, CallbackAnswer, FinishedAlready
+from nextarget.services.login_outcomes import AppAnswer, FinishedAlready
+from nextarget.services.signin import CallbackAnswer
 from nextarget.web import pages
 from nextarget.web.app_keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.app_redirects import ReturnAddress, code_answer, error_answer, lost_answer_link
@@ -111,15 +112,15 @@ _PARAMETERS = {
 
 def _answer(sent: Parameters) -> CallbackAnswer:
     state = sent.required("state", _PARAMETERS["state"])
-    told = {name: sent.optional(name, pattern) for name, pattern in _PARAMETERS.items() if name != "state"}
+    sent_back = {name: sent.optional(name, pattern) for name, pattern in _PARAMETERS.items() if name != "state"}
     answer = CallbackAnswer(
         state=state,
-        code=told["code"],
-        error=told["error"] or told["error_code"] or told["error_reason"],
-        error_description=told["error_description"] or told["error_message"],
-        issuer=told["iss"],
-        error_reason=told["error_reason"],
-        error_code=told["error_code"],
+        code=sent_back["code"],
+        error=sent_back["error"] or sent_back["error_code"] or sent_back["error_reason"],
+        error_description=sent_back["error_description"] or sent_back["error_message"],
+        issuer=sent_back["iss"],
+        error_reason=sent_back["error_reason"],
+        error_code=sent_back["error_code"],
     )
     if answer.code is None and answer.error is None:
         raise InvalidRequest("The parameter 'code' is missing, and so is 'error'. The provider sends one of them.")

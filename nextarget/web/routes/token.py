@@ -79,12 +79,12 @@ async def nonce(request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def _reading(request: web.Request, *, told: bool = True) -> AsyncIterator[None]:
+async def _reading(request: web.Request, *, shows_quota: bool = True) -> AsyncIterator[None]:
     """A context for reading a request. A request that is refused here counts against its client's address."""
     try:
         yield
     except ProblemError:
-        await _count_address(request, told=told)
+        await _count_address(request, shows_quota=shows_quota)
         raise
 
 
@@ -171,16 +171,16 @@ async def _refresh_token(request: web.Request, form: Parameters, client_id: str 
     """
     request[REFRESHING] = True
     sessions = request.app[RUNTIME].sessions
-    async with _reading(request, told=False):
+    async with _reading(request, shows_quota=False):
         text = form.optional("refresh_token", _ANYTHING) or ""
     presented = sessions.presented(text)
     if presented is None:
-        await _count_address(request, told=False)
+        await _count_address(request, shows_quota=False)
         form.required("refresh_token", _ANYTHING)
     elif LIMITS in request.app:
         limits = request.app[LIMITS]
         per_minute = limits.quotas.refresh
-        await limits.count_address(request, "refresh", per_minute, about=f"{presented.session_id}/", told=False)
+        await limits.count_address(request, "refresh", per_minute, about=f"{presented.session_id}/", shows_quota=False)
     return await sessions.refresh(presented, client_id=client_id), {}
 
 
@@ -201,9 +201,9 @@ async def _token_exchange(request: web.Request, form: Parameters, client_id: str
     return await request.app[ONLINE].native.exchange(presented), {"issued_token_type": _ISSUED_TYPE}
 
 
-async def _count_address(request: web.Request, *, told: bool = True) -> None:
+async def _count_address(request: web.Request, *, shows_quota: bool = True) -> None:
     if (limits := request.app.get(LIMITS)) is not None:
-        await limits.count_address(request, "token", limits.quotas.finish, told=told)
+        await limits.count_address(request, "token", limits.quotas.finish, shows_quota=shows_quota)
 
 
 _Grant = Callable[[web.Request, Parameters, str | None], Awaitable[_Granted]]

@@ -57,7 +57,7 @@ async def list_sessions(request: web.Request) -> web.Response:
     """The active sessions. A user has at most a hundred of them."""
     signed_in = await _signed_in(request)
     await count_user(request, "sessions", LISTING_PER_MINUTE, signed_in.user.id)
-    sessions = await request.app[RUNTIME].sessions.standing(signed_in)
+    sessions = await request.app[RUNTIME].sessions.active(signed_in)
     # No refresh times: they would help a thief who holds a copied token.
     listed = [
         {

@@ -1,4 +1,4 @@
-"""The apps. The first one comes from the `APP_*` settings, further ones from the TOML file that APPS_FILE names.
+"""The further apps, which come from the TOML file that APPS_FILE names.
 
 A key of the file and the setting with the same meaning have the same validator.
 """
@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from nextarget.errors import ConfigurationError, SettingProblem
-from nextarget.model import Client, ClientLinks, LogoFile
-from nextarget.settings.fields import Environment, Settings
-from nextarget.settings.logos import load_logo
+from nextarget.model import Client, ClientLinks
+from nextarget.settings.apps.logos import load_logo
+from nextarget.settings.fields import Environment
 from nextarget.settings.showing import HIDDEN, shown_file
 from nextarget.settings.subsets import TokenSettings
 from nextarget.settings.validators import (
@@ -48,17 +48,6 @@ class _Table(BaseModel):
     terms_url: AppLink | None = None
     android_app_links: tuple[Text, ...] = ()
     apple_app_ids: tuple[Text, ...] = ()
-
-
-def first_app(settings: Settings, logo: LogoFile | str | None) -> Client:
-    """The app of the `APP_*` settings, with the logo that APP_LOGO names."""
-    return Client(
-        settings.app_client_id,
-        settings.app_redirect_uris,
-        settings.app_name,
-        logo,
-        ClientLinks(settings.app_privacy_url, settings.app_terms_url),
-    )
 
 
 def further_client_ids(settings: TokenSettings) -> frozenset[str]:

@@ -1,23 +1,19 @@
 """Serving one address with several worker processes, which gunicorn's arbiter starts, replaces and stops.
 
-A worker is aiohttp's worker class for gunicorn, with our limits. gunicorn reads no file, environment variable or
-command line here: its configuration comes from our settings. Its messages go to our log.
+gunicorn reads no file, environment variable or command line here: its configuration comes from our settings. Its
+messages go to our log.
 """
 
-import asyncio
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from enum import StrEnum
 from importlib.util import find_spec
 from operator import attrgetter
-from typing import Any, NoReturn
+from typing import Any
 
-from aiohttp.worker import GunicornUVLoopWebWorker, GunicornWebWorker
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
@@ -30,19 +26,15 @@ from nextarget.settings import Settings, metrics_folder
 from nextarget.storage.upkeep.schema import migrate
 from nextarget.telemetry import metrics
 from nextarget.web.app import create_app
-from nextarget.web.server.accepting import BACKLOG, Site
+from nextarget.web.server.accepting import BACKLOG
 from nextarget.web.server.runner import IDLE_SECONDS, SHUTDOWN_SECONDS, GuardedRunner, freeze, listen, url_of
+from nextarget.web.server.worker import RETIRE, STOP, WORKER_SIGNALS, UVLoopWorker, Worker
 
 HEARTBEAT_SECONDS = 30
 """A worker whose event loop is blocked for longer is killed and replaced."""
 START_SECONDS = 60
 """How long a new worker that replaces another may take until it serves."""
-RETRY_SECONDS = 1
 
-_RETIRE = signal.SIGUSR2
-"""The arbiter sends this signal to a worker that has been replaced."""
-_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-_FOR_WORKERS = (*_STOP, _RETIRE)
 _NEED_RESTART = ("host", "port", "log_level", "log_format")
 _LOOK_SECONDS = 0.1
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - heartbeats need a directory that is writable where nothing else is
@@ -89,101 +81,11 @@ def prepare(settings: Settings, *, before: Settings | None = None) -> None:
         database.close()
 
 
-def _child_exit(_arbiter: Arbiter, worker: "Worker") -> None:
+def _child_exit(_arbiter: Arbiter, worker: Worker) -> None:
     """Runs in the arbiter after a worker has ended, for whatever reason."""
     if (folder := metrics_folder()) is not None:
         metrics.worker_gone(worker.pid, folder)
     log.info("worker_ended", pid=worker.pid)
-
-
-class _Ending(StrEnum):
-    DRAIN = "stopped"
-    RETIRE = "replaced"
-    PROMPT = "interrupted"
-
-
-class Worker(GunicornWebWorker):
-    """One serving process: aiohttp's worker class, with our limits and our way to stop."""
-
-    wsgi: Callable[[], GuardedRunner]
-    leaving = False
-    """Whether this worker was told to exit. Set in the parent process (the arbiter) only."""
-
-    def init_process(self) -> None:
-        """Serve until told to stop. A failure is logged here, because gunicorn would print it instead."""
-        try:
-            super().init_process()
-        except Exception as error:  # noqa: BLE001 - a worker ends with SystemExit, which passes
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> NoReturn:
-        if isinstance(error, NexTargetError):
-            log.error("worker_failed", pid=self.pid, detail=error.for_operator, note=error.note)
-        else:
-            log.error("worker_failed", pid=self.pid, exc_info=error)
-        if not self.booted and self.age <= self.app.first_workers:
-            sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the server never served: this status makes the arbiter give up
-        # Other workers still serve: a short failure of the database must not end them too.
-        time.sleep(RETRY_SECONDS)
-        sys.exit(1)
-
-    def serves(self) -> bool:
-        """Whether the worker accepts connections. The worker tells the arbiter with a byte in its heartbeat file."""
-        return os.fstat(self.tmp.fileno()).st_size > 0
-
-    def _show_that_it_serves(self) -> None:
-        os.write(self.tmp.fileno(), b"\n")
-
-    def init_signals(self) -> None:
-        """Only the first stop signal counts. A worker may get one from the service manager and one from the arbiter."""
-        super().init_signals()
-        self._ending: asyncio.Future[_Ending] = self.loop.create_future()
-        for number, ending in (
-            (signal.SIGTERM, _Ending.DRAIN),
-            (signal.SIGINT, _Ending.PROMPT),
-            (signal.SIGQUIT, _Ending.PROMPT),
-            (_RETIRE, _Ending.RETIRE),
-        ):
-            self.loop.add_signal_handler(number, self._end, ending)
-
-    def _end(self, ending: _Ending) -> None:
-        if not self._ending.done():
-            self._ending.set_result(ending)
-
-    async def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_WORKERS)  # the loop handles signals now; see `spawn_worker`
-        runner = self.wsgi()
-        await runner.setup()
-        try:
-            for listener in self.sockets:
-                await Site(runner, listener).start()
-            freeze()
-            self.booted = True
-            self._show_that_it_serves()
-            log.info("worker_started", pid=self.pid)
-            heartbeat = asyncio.create_task(self._beat())
-            ending = await self._ending
-            log.info("worker_stopping", pid=self.pid, reason=ending)
-            await runner.finish(
-                drain_seconds=self.app.settings.drain_seconds if ending is _Ending.DRAIN else 0,
-                idle_seconds=0 if ending is _Ending.PROMPT else IDLE_SECONDS,
-                ready=ending is _Ending.RETIRE,
-            )
-        finally:
-            await runner.cleanup()
-        heartbeat.cancel()
-
-    async def _beat(self) -> None:
-        """Show the arbiter that the event loop runs. If the arbiter is gone, stop, so that a new server can start."""
-        while True:
-            self.notify()
-            if os.getppid() != self.ppid:
-                self._end(_Ending.RETIRE)
-            await asyncio.sleep(1)
-
-
-class UVLoopWorker(Worker, GunicornUVLoopWebWorker):
-    """The same worker on uvloop."""
 
 
 class _Workers(BaseApplication):  # type: ignore[misc]
@@ -250,11 +152,11 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
 
     def spawn_worker(self) -> Any:
         """Block stop signals during the fork, so that none is lost before the worker's event loop unblocks them."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_WORKERS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, WORKER_SIGNALS)
         try:
             return super().spawn_worker()
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_WORKERS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, WORKER_SIGNALS)
 
     def manage_workers(self) -> None:
         """Keep as many workers as the settings say, the youngest ones. Workers that were told to exit do not count."""
@@ -310,7 +212,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
         for worker in workers:
             if worker.pid in self.WORKERS and not worker.leaving:
                 worker.leaving = True
-                self.kill_worker(worker.pid, _RETIRE)
+                self.kill_worker(worker.pid, RETIRE)
 
     def handle_usr2(self) -> None:
         """Ignore SIGUSR2. gunicorn would start a second copy of the server."""
@@ -332,7 +234,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
 
     def signal(self, sig: int, frame: Any) -> None:
         """A second stop signal kills all processes at once, however far the first one has come."""
-        if sig in _STOP:
+        if sig in STOP:
             if self._asked_to_stop or self._stopping:
                 self._end_at_once(sig)
             self._asked_to_stop = True

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.engines.database import K, Many, R
 from nextarget.storage.engines.pool import MAX_WAITING
-from nextarget.storage.engines.postgres_errors import is_held
+from nextarget.storage.engines.postgres.errors import is_held
 from nextarget.telemetry import metrics
 
 MAX_KEYS = 64

@@ -1,0 +1,19 @@
+"""The apps: the first one comes from the `APP_*` settings, further ones from a file; and their logos."""
+
+from nextarget.model import Client, ClientLinks, LogoFile
+from nextarget.settings.apps.apps_file import further_client_ids, read_apps
+from nextarget.settings.apps.logos import load_logo
+from nextarget.settings.fields import Settings
+
+__all__ = ["first_app", "further_client_ids", "load_logo", "read_apps"]
+
+
+def first_app(settings: Settings, logo: LogoFile | str | None) -> Client:
+    """The app of the `APP_*` settings, with the logo that APP_LOGO names."""
+    return Client(
+        settings.app_client_id,
+        settings.app_redirect_uris,
+        settings.app_name,
+        logo,
+        ClientLinks(settings.app_privacy_url, settings.app_terms_url),
+    )

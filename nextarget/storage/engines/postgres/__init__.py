@@ -1,0 +1,5 @@
+"""One database of a PostgreSQL server: its address, its connections, batching, and the meaning of its errors."""
+
+from nextarget.storage.engines.postgres.database import PostgresDatabase
+
+__all__ = ["PostgresDatabase"]
