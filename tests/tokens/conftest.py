@@ -1,4 +1,4 @@
-"""Keys to sign with: made once, since making one takes longer than all the tests that use it."""
+"""Keys to sign with. The fixtures make them once, because making a key takes longer than all the tests that use it."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key

@@ -20,7 +20,7 @@ def decoded(segment: str) -> bytes:
 
 
 def segment(value: Any) -> str:
-    """JSON, base64url; bytes are taken as they are."""
+    """The value as JSON in base64url. Bytes are encoded as they are."""
     return encoded(value if isinstance(value, bytes) else json.dumps(value).encode())
 
 
@@ -39,7 +39,7 @@ def unsigned(header: Any, claims: Any) -> str:
 
 
 def flipped(token: str, which: int, bit: int) -> str:
-    """The token with one bit of one decoded segment turned over."""
+    """The token with one bit of one decoded segment changed."""
     segments = token.split(".")
     octets = bytearray(decoded(segments[which]))
     bit %= len(octets) * 8
@@ -49,5 +49,5 @@ def flipped(token: str, which: int, bit: int) -> str:
 
 
 def contains_part_of(text: str, token: str, *, length: int = 12) -> bool:
-    """Whether some run of a token's characters stands in the text."""
+    """Whether the text contains a run of the token's characters that is at least `length` long."""
     return any(token[start : start + length] in text for start in range(len(token) - length + 1))

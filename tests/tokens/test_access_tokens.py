@@ -1,4 +1,4 @@
-"""Access tokens: what is signed, what is believed, and for how long."""
+"""Access tokens: what the server signs, which tokens it accepts, and for how long."""
 
 import hashlib
 import hmac
@@ -55,7 +55,7 @@ def minted(tokens: AccessTokens, *, now: Millis = NOW, lifetime: int = 3600) -> 
 
 
 def at(seconds: float) -> Millis:
-    """A moment that many seconds after the token was issued."""
+    """The moment this many seconds after the token was issued."""
     return Millis(NOW + int(seconds * 1000))
 
 
@@ -66,14 +66,15 @@ def refused(tokens: AccessTokens, token: str, now: Millis = NOW) -> InvalidToken
 
 
 def test_what_is_minted_is_what_is_read(tokens: AccessTokens) -> None:
-    """A token names user and session, and lives as long as it was told to."""
+    """An access token names its user and its session, and lives for the given lifetime."""
     token = tokens.mint(user_id="user", session_id="session", client_id="nextarget-app", now=NOW, lifetime=900)
     assert token.expires_in == 900
     assert tokens.verify(token.token, NOW) == AccessClaims("user", "session", "nextarget-app", SECONDS, SECONDS + 900)
 
 
 def test_a_token_has_the_header_and_claims_of_rfc_9068(tokens: AccessTokens) -> None:
-    """RFC 9068, 2: typ at+jwt, and every claim that it requires; each token has its own jti, 128 random bits."""
+    """RFC 9068, 2: the `typ` is at+jwt, and every required claim is there. Every token has its own `jti` of 128 random
+    bits."""
     header, claims, _ = minted(tokens).split(".")
     assert json.loads(decoded(header)) == HEADER
     found = json.loads(decoded(claims))
@@ -86,12 +87,13 @@ def test_a_token_has_the_header_and_claims_of_rfc_9068(tokens: AccessTokens) -> 
 
 
 def test_a_token_made_by_hand_is_accepted(tokens: AccessTokens) -> None:
-    """The forger of these tests makes good tokens too: what follows is refused for the reason it names."""
+    """A correct token made by the forger of these tests is accepted, so the tests below prove the fault that they
+    name."""
     assert tokens.verify(hs256(HEADER, CLAIMS, KEY.secret), NOW).user_id == CLAIMS["sub"]
 
 
 def respelt(which: int, change: Callable[[str], str]) -> str:
-    """A token of which one segment is spelt otherwise, and whose signature is of what it says as it is spelt."""
+    """A token with one segment in another spelling. Its signature is valid for that spelling."""
     parts = hs256(HEADER, CLAIMS | {"jti": "??>>" * 9}, KEY.secret).split(".")
     if which < 2:
         parts[which] = change(parts[which])
@@ -115,27 +117,28 @@ def respelt(which: int, change: Callable[[str], str]) -> str:
     ids=["padded", "twice padded", "other alphabet", "stray bits", "junk", "line break", "no-break space"],
 )
 def test_a_token_has_one_spelling(tokens: AccessTokens, which: int, change: Callable[[str], str]) -> None:
-    """RFC 7515, 2: base64url without padding. Decoders take other spellings of the same octets; we wrote none."""
+    """RFC 7515, 2: a segment is base64url without padding. Other spellings of the same octets are refused, although
+    decoders accept them."""
     assert tokens.verify(respelt(which, str), NOW)
     refused(tokens, respelt(which, change))
 
 
 def test_a_token_ends_on_the_second(tokens: AccessTokens) -> None:
-    """Our own clock made it and our own clock ends it: there is no leeway at the end."""
+    """The server's own clock sets and checks the expiry, so there is no leeway at the end."""
     token = minted(tokens, lifetime=3600)
     assert tokens.verify(token, at(3599.999))
     refused(tokens, token, at(3600))
 
 
 def test_a_node_ten_seconds_behind_accepts_a_fresh_token(tokens: AccessTokens) -> None:
-    """Nodes' clocks differ: a token may seem to be issued 10 seconds from now, and no more."""
+    """The clocks of nodes differ: a token may seem to be issued up to 10 seconds in the future."""
     token = minted(tokens)
     assert tokens.verify(token, at(-10))
     refused(tokens, token, at(-11))
 
 
 def test_a_cached_signature_does_not_outlive_its_token(tokens: AccessTokens) -> None:
-    """Verifying a token once saves the next signature check, never the check of its times."""
+    """The cache saves the next check of the signature, never the check of the token's times."""
     token = minted(tokens, lifetime=60)
     for seconds in (0, 30, 59):
         assert tokens.verify(token, at(seconds)).session_id == "session"
@@ -145,7 +148,7 @@ def test_a_cached_signature_does_not_outlive_its_token(tokens: AccessTokens) -> 
 
 
 def test_a_signature_is_checked_once(tokens: AccessTokens, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the token is refused for its time: then its place is free."""
+    """A verified signature is cached until the token is refused for its time. Then the token leaves the cache."""
     token = minted(tokens, lifetime=60)
     claims = tokens.verify(token, NOW)
     with monkeypatch.context() as patch:
@@ -156,7 +159,7 @@ def test_a_signature_is_checked_once(tokens: AccessTokens, monkeypatch: pytest.M
 
 
 def test_the_cache_of_signatures_is_bounded(tokens: AccessTokens, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many tokens are in use, the cache stays small, and those that fell out still verify."""
+    """The cache stays small however many tokens are in use. A token that fell out of the cache still verifies."""
     monkeypatch.setattr(access, "_CACHE_SIZE", 3)
     many = [minted(tokens) for _ in range(10)]
     for token in many * 2:
@@ -165,7 +168,7 @@ def test_the_cache_of_signatures_is_bounded(tokens: AccessTokens, monkeypatch: p
 
 
 def test_a_refused_token_is_not_cached(tokens: AccessTokens) -> None:
-    """Garbage takes no place in the cache."""
+    """A refused token takes no place in the cache."""
     for token in ("garbage", hs256(HEADER, {**CLAIMS, "iss": "other"}, KEY.secret)):
         refused(tokens, token)
     assert not tokens._verified
@@ -173,21 +176,21 @@ def test_a_refused_token_is_not_cached(tokens: AccessTokens) -> None:
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_token_without_a_required_claim_is_refused(tokens: AccessTokens, claim: str) -> None:
-    """Each claim that RFC 9068 requires must be there."""
+    """A token must have every claim that RFC 9068 requires."""
     refused(tokens, hs256(HEADER, {name: value for name, value in CLAIMS.items() if name != claim}, KEY.secret))
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, 5, [], {}, ["text"], {"a": "text"}])
 @pytest.mark.parametrize("claim", ["iss", "aud", "sub", "sid", "client_id", "jti"])
 def test_a_claim_that_is_not_text_is_refused(tokens: AccessTokens, claim: str, value: object) -> None:
-    """Names and ids are text, whoever has signed them."""
+    """Claims that are names or ids must be text, even in a token that is properly signed."""
     refused(tokens, hs256(HEADER, {**CLAIMS, claim: value}, KEY.secret))
 
 
 @pytest.mark.parametrize("value", [None, True, SECONDS + 0.5, 1e308, "", str(SECONDS + 60), [], {}, [SECONDS]])
 @pytest.mark.parametrize("claim", ["iat", "exp"])
 def test_a_time_that_is_not_a_whole_number_is_refused(tokens: AccessTokens, claim: str, value: object) -> None:
-    """Times are whole seconds: a boolean is no number, and neither is a number in quotes."""
+    """Times are whole seconds. A boolean is not a number, and neither is a number in quotes."""
     refused(tokens, hs256(HEADER, {**CLAIMS, claim: value}, KEY.secret))
 
 
@@ -195,19 +198,19 @@ FAR_AHEAD = "1" + "0" * 400
 
 
 def with_number(claim: str, number: str) -> str:
-    """A token with a number that Python's JSON reads, as it is written here."""
+    """A token with this number as the claim, spelled as given. Python's JSON parser reads it."""
     return hs256(HEADER, json.dumps({**CLAIMS, claim: "HERE"}).replace('"HERE"', number).encode(), KEY.secret)
 
 
 @pytest.mark.parametrize("number", ["1" * 5000, "1e400", "-1e400", "NaN", "Infinity"])
 @pytest.mark.parametrize("claim", ["iat", "exp"])
 def test_absurd_numbers_are_refused(tokens: AccessTokens, claim: str, number: str) -> None:
-    """No clock shows them; none of them leads to another exception."""
+    """An absurd number in a time leads to the normal refusal, never to another exception."""
     refused(tokens, with_number(claim, number))
 
 
 def test_a_time_that_no_clock_will_show_is_read_as_it_is(tokens: AccessTokens) -> None:
-    """It is a whole number: a token may expire then, and was not issued then."""
+    """A huge whole number is a valid time: a token may expire then, but it cannot have been issued then."""
     assert tokens.verify(with_number("exp", FAR_AHEAD), NOW).expires_at == int(FAR_AHEAD)
     refused(tokens, with_number("iat", FAR_AHEAD))
 
@@ -225,7 +228,7 @@ def test_a_time_that_no_clock_will_show_is_read_as_it_is(tokens: AccessTokens) -
 def test_a_token_of_another_issuer_or_for_another_audience_is_refused(
     tokens: AccessTokens, changed: dict[str, object]
 ) -> None:
-    """iss and aud are compared exactly, and aud is one text."""
+    """`iss` and `aud` are compared exactly, and `aud` is one string."""
     refused(tokens, hs256(HEADER, {**CLAIMS, **changed}, KEY.secret))
 
 
@@ -261,19 +264,19 @@ def test_a_token_of_another_issuer_or_for_another_audience_is_refused(
     ],
 )
 def test_a_token_with_another_header_is_refused(tokens: AccessTokens, changed: dict[str, object]) -> None:
-    """typ, kid and alg are pinned: nothing in the header chooses how the token is checked."""
+    """`typ`, `kid` and `alg` must have the expected values: nothing in the header chooses how the token is checked."""
     refused(tokens, hs256({**HEADER, **changed}, CLAIMS, KEY.secret))
 
 
 @pytest.mark.parametrize("name", ["typ", "kid", "alg"])
 def test_a_token_that_lacks_part_of_its_header_is_refused(tokens: AccessTokens, name: str) -> None:
-    """A token without typ could be another kind of token; without kid or alg it is nobody's."""
+    """`typ`, `kid` and `alg` are required: without `typ` a token could be of another kind."""
     refused(tokens, hs256({key: value for key, value in HEADER.items() if key != name}, CLAIMS, KEY.secret))
 
 
 @pytest.mark.parametrize("name", HEADER)
 def test_a_header_that_comes_twice_is_refused(tokens: AccessTokens, name: str) -> None:
-    """RFC 7515, 4: two readers of one token might read two things."""
+    """RFC 7515, 4: a duplicate header is refused, because two parsers might read different values."""
     header = f'{{"{name}": "x", {json.dumps(HEADER)[1:]}'
     assert json.loads(header) == HEADER
     refused(tokens, hs256(header.encode(), CLAIMS, KEY.secret))
@@ -281,7 +284,7 @@ def test_a_header_that_comes_twice_is_refused(tokens: AccessTokens, name: str) -
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_claim_that_comes_twice_is_refused(tokens: AccessTokens, name: str) -> None:
-    """RFC 7519, 4."""
+    """RFC 7519, 4: a duplicate claim is refused."""
     claims = f'{{"{name}": "x", {json.dumps(CLAIMS)[1:]}'
     assert json.loads(claims) == CLAIMS
     refused(tokens, hs256(HEADER, claims.encode(), KEY.secret))
@@ -289,32 +292,33 @@ def test_a_claim_that_comes_twice_is_refused(tokens: AccessTokens, name: str) ->
 
 @pytest.mark.parametrize("change", ["{}=", "{}==", "{} ", " {}", "{}\n"])
 def test_another_text_of_the_same_token_is_refused(tokens: AccessTokens, change: str) -> None:
-    """RFC 7515, 2: what is remembered of a token goes by its text."""
+    """RFC 7515, 2: a token has one text. The cache of verified tokens is keyed by this text."""
     refused(tokens, change.format(hs256(HEADER, CLAIMS, KEY.secret)))
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "HS256"])
 def test_an_unsigned_token_is_refused(tokens: AccessTokens, alg: str) -> None:
-    """RFC 8725, 3.2: alg none, in any spelling, is no signature."""
+    """RFC 8725, 3.2: `alg` none, in any spelling, is not a signature."""
     refused(tokens, unsigned({**HEADER, "alg": alg}, CLAIMS))
 
 
 def test_a_token_signed_with_another_secret_is_refused(tokens: AccessTokens) -> None:
-    """Neither the right kid nor a derived key makes up for the wrong secret."""
+    """A token that is signed with another key is refused, even if its `kid` is right or its key derives from our
+    secret."""
     refused(tokens, hs256(HEADER, CLAIMS, OTHER.encode()))
     refused(tokens, hs256(HEADER, CLAIMS, KEY.derive("oidc nonce")))
     refused(tokens, hs256(HEADER, CLAIMS, b""))
 
 
 def test_a_token_signed_before_the_secret_was_changed_still_verifies() -> None:
-    """Rotating a secret signs nobody out while the earlier one is listed, and does once it is not."""
+    """A token of the previous secret verifies while this secret is listed, and is refused afterwards."""
     token = minted(tokens_of(SECRET))
     assert tokens_of(OTHER, SECRET).verify(token, NOW).user_id == "user"
     refused(tokens_of(OTHER), token)
 
 
 def test_a_new_token_is_signed_with_the_current_secret() -> None:
-    """A previous secret verifies and signs nothing."""
+    """New tokens are signed with the current secret. A previous secret only verifies."""
     token = minted(tokens_of(OTHER, SECRET))
     assert tokens_of(OTHER).verify(token, NOW)
     refused(tokens_of(SECRET), token)
@@ -322,12 +326,12 @@ def test_a_new_token_is_signed_with_the_current_secret() -> None:
 
 @pytest.mark.parametrize("token", ["", ".", "..", "...", "a.b.c", "\x00", "\ud800.\ud800.\ud800", "é.é.é", "=.=.="])
 def test_garbage_is_refused(tokens: AccessTokens, token: str) -> None:
-    """Whatever stands after Bearer is refused in the same way."""
+    """Any text that is not a token is refused with the same error."""
     refused(tokens, token)
 
 
 def test_a_huge_token_is_refused_before_it_is_read(tokens: AccessTokens) -> None:
-    """A token longer than any of ours costs nothing."""
+    """A token that is longer than any of ours is refused before it is parsed."""
     signed = hs256(HEADER, {**CLAIMS, "padding": "x" * 5000}, KEY.secret)
     assert refused(tokens, signed).note == "too long"
     refused(tokens, "a" * 10_000_000)
@@ -335,7 +339,7 @@ def test_a_huge_token_is_refused_before_it_is_read(tokens: AccessTokens) -> None
 
 @pytest.mark.parametrize("where", ["header", "claims"])
 def test_deeply_nested_json_is_refused(tokens: AccessTokens, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """JSON that exhausts the parser's recursion is no internal error."""
+    """JSON that is nested too deeply for the parser is refused, and is not an internal error."""
     monkeypatch.setattr(access, "MAX_TOKEN_LENGTH", 1_000_000)
     deep = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     refused(tokens, hs256(deep, CLAIMS, KEY.secret) if where == "header" else hs256(HEADER, deep, KEY.secret))
@@ -344,7 +348,7 @@ def test_deeply_nested_json_is_refused(tokens: AccessTokens, where: str, monkeyp
 @pytest.mark.slow
 @given(st.text(max_size=300))
 def test_no_text_raises_anything_but_invalid_token(token: str) -> None:
-    """The first thing that an attacker sends is text of any kind."""
+    """Any text at all leads to the same exception."""
     refused(tokens_of(SECRET), token)
 
 
@@ -357,7 +361,7 @@ json_values = st.recursive(
 
 @given(json_values | st.binary(max_size=40), json_values | st.binary(max_size=40))
 def test_no_signed_json_raises_anything_but_invalid_token(header: object, claims: object) -> None:
-    """Segments that are JSON, or bytes that are not, are refused even when the signature fits."""
+    """A token is refused when its segments are the wrong JSON or not JSON at all, even if the signature is valid."""
     refused(tokens_of(SECRET), hs256(header, claims, KEY.secret))
 
 
@@ -374,13 +378,13 @@ def test_no_value_of_a_claim_raises_anything_but_invalid_token(claim: str, value
 
 @given(st.integers(0, 2), st.integers(0, 100_000))
 def test_one_bit_turned_over_anywhere_is_noticed(which: int, bit: int) -> None:
-    """Header, claims and signature hold together."""
+    """The signature covers header and claims: a change of any bit is noticed."""
     refused(tokens_of(SECRET), flipped(hs256(HEADER, CLAIMS, KEY.secret), which, bit))
 
 
 @given(st.text(max_size=300))
 def test_the_answer_never_says_what_was_wrong(token: str) -> None:
-    """RFC 9068, 4: every refusal reads the same to the caller; the note is one of ours."""
+    """RFC 9068, 4: every refusal has the same text for the caller. The note for the log is one of our own texts."""
     error = refused(tokens_of(SECRET), token)
     assert error.detail == InvalidToken.sentence
     assert error.note in ("too long", "malformed or not signed by us", "unknown kid or wrong typ")

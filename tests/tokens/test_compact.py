@@ -1,4 +1,4 @@
-"""The outer form of a token: one text for each token, and one meaning for each text."""
+"""The compact form of a token: a token has exactly one text, and a text has exactly one meaning."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ def refused(token: str) -> None:
 
 
 def test_header_and_claims_are_read() -> None:
-    """Three segments, of which the first two are JSON objects."""
+    """A token has three segments. The first two are JSON objects."""
     assert read_compact(GOOD) == (HEADER, CLAIMS)
 
 
@@ -31,7 +31,7 @@ def test_header_and_claims_are_read() -> None:
     "form", ["{}=", "{}==", "{}===", " {}", "{} ", "{}\n", "\n{}", "{}!", "\x00{}", "{}\u200b", "é{}"]
 )
 def test_what_base64_decoders_pass_over_is_refused(where: int, form: str) -> None:
-    """RFC 7515, 2: base64url without padding, line breaks, white space or other additional characters."""
+    """RFC 7515, 2: base64url has no padding, line breaks, white space or other additional characters."""
     segments = GOOD.split(".")
     segments[where] = form.format(segments[where])
     refused(".".join(segments))
@@ -39,7 +39,7 @@ def test_what_base64_decoders_pass_over_is_refused(where: int, form: str) -> Non
 
 @pytest.mark.parametrize("where", [0, 1, 2])
 def test_bits_that_are_left_over_are_none_of_the_token(where: int) -> None:
-    """RFC 4648, 3.5: another last character that decodes to the same octets would be another text of the same token."""
+    """RFC 4648, 3.5: a last character with stray bits is refused. It would be a second text of the same token."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     for filling in ("", "x", "xx"):
         header, claims = HEADER | {"f": filling}, CLAIMS | {"f": filling}
@@ -62,7 +62,7 @@ def test_bits_that_are_left_over_are_none_of_the_token(where: int) -> None:
 
 
 def test_the_alphabet_of_plain_base64_is_refused() -> None:
-    """A plus sign and a slash are those of another encoding."""
+    """The characters + and / belong to plain base64, not to base64url."""
     header = segment({"x": "???>>>~~~"})
     assert read_compact(f"{header}.{segment(CLAIMS)}.{SIGNATURE}")[0] == {"x": "???>>>~~~"}
     plain = header.replace("-", "+").replace("_", "/")
@@ -94,7 +94,8 @@ def test_the_alphabet_of_plain_base64_is_refused() -> None:
 )
 @pytest.mark.parametrize("where", [0, 1])
 def test_json_that_two_parsers_may_read_in_two_ways_is_refused(where: int, text: str) -> None:
-    """RFC 7515, 4, and RFC 7519, 4: names are unique; at any depth, however they are spelled."""
+    """RFC 7515, 4, and RFC 7519, 4: names must be unique at every depth, also when one is escaped. Other ambiguous JSON
+    is refused too."""
     segments = GOOD.split(".")
     segments[where] = segment(text.encode())
     refused(".".join(segments))
@@ -102,7 +103,7 @@ def test_json_that_two_parsers_may_read_in_two_ways_is_refused(where: int, text:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1"])
 def test_json_is_utf_8(encoding: str) -> None:
-    """RFC 7515, 3: Python's parser guesses other encodings of Unicode too."""
+    """RFC 7515, 3: only UTF-8 is read, although Python's parser detects other encodings of Unicode."""
     refused(f"{segment(json.dumps({'a': 'é'}, ensure_ascii=False).encode(encoding))}.{segment(CLAIMS)}.{SIGNATURE}")
 
 
@@ -110,13 +111,14 @@ def test_json_is_utf_8(encoding: str) -> None:
     "token", ["", ".", "..", "a.b", "a.b.c", f"{GOOD}.", f".{GOOD}", f"{GOOD}.{SIGNATURE}", "é.é.é"]
 )
 def test_another_number_of_segments_is_no_token(token: str) -> None:
-    """Three, of which the last may be empty: such a token is not signed, and that is for others to say."""
+    """A token has exactly three segments. The signature may be empty here: the caller must refuse a token without
+    one."""
     refused(token)
     assert read_compact(GOOD.removesuffix(SIGNATURE)) == (HEADER, CLAIMS)
 
 
 def test_deeply_nested_json_ends_in_an_error_of_these_two() -> None:
-    """Whoever calls knows what to catch."""
+    """JSON that is nested too deeply raises ValueError or RecursionError, which callers catch."""
     deep = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     refused(f"{segment(deep)}.{segment(CLAIMS)}.{SIGNATURE}")
 
@@ -131,13 +133,13 @@ objects = st.dictionaries(st.text(max_size=5), json_values, max_size=5)
 
 @given(header=objects, claims=objects, signature=st.binary(min_size=1, max_size=70))
 def test_whatever_is_encoded_is_read_back(header: dict[str, Any], claims: dict[str, Any], signature: bytes) -> None:
-    """Every JSON object there is, under a signature of any length."""
+    """Any JSON objects, with a signature of any length, are read as they were encoded."""
     assert read_compact(f"{segment(header)}.{segment(claims)}.{segment(signature)}") == (header, claims)
 
 
 @given(st.text(max_size=200) | st.lists(st.binary(max_size=30).map(segment), min_size=1, max_size=4).map(".".join))
 def test_no_text_raises_anything_else(token: str) -> None:
-    """Whatever stands where a token should."""
+    """Any text is either read as two JSON objects, or raises ValueError or RecursionError."""
     try:
         header, claims = read_compact(token)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""JWK Sets: the keys that can verify an id_token, out of whatever a provider publishes."""
+"""JWK Sets: finds the keys that can verify an id_token in the document that a provider publishes."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def jwk_of(key: RSAPrivateKey, **changed: object) -> dict[str, Any]:
 
 
 def test_every_rsa_signing_key_is_read(rsa_key: RSAPrivateKey, strangers_key: RSAPrivateKey, public_pem: bytes) -> None:
-    """A set has several keys while a provider changes them; `use` and `alg` are optional."""
+    """A set has several keys while a provider rotates them. `use` and `alg` are optional."""
     second = jwk_of(strangers_key, kid="key-2")
     del second["use"], second["alg"]
     keys = keys_of({"keys": [jwk_of(rsa_key), second]})
@@ -59,20 +59,20 @@ def test_every_rsa_signing_key_is_read(rsa_key: RSAPrivateKey, strangers_key: RS
     ],
 )
 def test_an_unusable_key_is_passed_over(changed: dict[str, object], rsa_key: RSAPrivateKey) -> None:
-    """RFC 7517, 5: keys that are not understood are ignored, and the others still serve."""
+    """RFC 7517, 5: an unusable key is ignored, and the other keys of the set still work."""
     good = jwk_of(rsa_key)
     assert list(keys_of({"keys": [jwk_of(rsa_key, kid="key-2") | changed, good]})) == ["key-1"]
 
 
 def test_a_short_key_is_passed_over(rsa_key: RSAPrivateKey) -> None:
-    """RFC 7518, 3.3: RS256 takes a key of 2048 bits or more."""
+    """RFC 7518, 3.3: a key for RS256 has at least 2048 bits."""
     short = generate_private_key(65537, 1024)
     assert list(keys_of({"keys": [jwk_of(short, kid="short"), jwk_of(rsa_key)]})) == ["key-1"]
 
 
 @pytest.mark.parametrize("jwks", [None, [], {}, "text", 1, {"keys": None}, {"keys": {}}, {"keys": "text"}, {"key": []}])
 def test_what_is_no_jwk_set_has_no_keys(jwks: object) -> None:
-    """Any JSON at all can be where the keys should be."""
+    """A document that is not a JWK Set has no keys, and raises no error."""
     assert keys_of(jwks) == {}
 
 
@@ -93,7 +93,7 @@ members = st.fixed_dictionaries(
 @pytest.mark.slow
 @given(st.lists(members | json_values, max_size=3))
 def test_no_jwk_set_breaks_anything(entries: list[object]) -> None:
-    """Whatever a provider publishes, the result is keys by kid, or nothing."""
+    """Any entries lead to a dictionary of keys by `kid`, which may be empty, and raise no error."""
     for kid, pem in keys_of({"keys": entries}).items():
         assert isinstance(kid, str)
         assert pem.startswith(b"-----BEGIN PUBLIC KEY-----")
@@ -101,12 +101,12 @@ def test_no_jwk_set_breaks_anything(entries: list[object]) -> None:
 
 @given(members)
 def test_no_odd_member_breaks_a_key_that_is_otherwise_good(rsa_key: RSAPrivateKey, member: dict[str, object]) -> None:
-    """A real key with odd members beside or in place of its own is read or passed over."""
+    """A real key with odd additional or changed members is either read or ignored."""
     found = keys_of({"keys": [jwk_of(rsa_key) | member]})
     assert all(isinstance(kid, str) for kid in found)
 
 
 @given(json_values)
 def test_no_json_breaks_anything(jwks: object) -> None:
-    """A JWK Set that is no JWK Set has no keys."""
+    """Any JSON that is not a JWK Set has no keys, and raises no error."""
     assert keys_of(jwks) == {}

@@ -1,4 +1,4 @@
-"""What a login sends to a provider and must see again."""
+"""The secrets of a login, which it sends to the provider and must get back: state, nonce, code verifier and seal."""
 
 import base64
 import dataclasses
@@ -48,7 +48,7 @@ def opened(state: str, ring: Keyring | None = None, provider: Provider = GOOGLE)
 
 
 def test_a_state_is_256_random_bits_in_url_safe_letters() -> None:
-    """States do not repeat and survive a URL unescaped."""
+    """States do not repeat, and need no escaping in a URL."""
     states = {begun() for _ in range(1000)}
     assert len({state[:43] for state in states}) == 1000
     assert all(re.fullmatch(rf"[A-Za-z0-9._-]{{{one_time.LENGTH}}}", state) for state in states)
@@ -57,7 +57,7 @@ def test_a_state_is_256_random_bits_in_url_safe_letters() -> None:
 @pytest.mark.parametrize("mode", LoginMode)
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_state_says_what_login_it_is_of(mode: LoginMode, provider: Provider) -> None:
-    """Mode, provider, beginning and end: no row is needed to know them."""
+    """A state contains the login's mode, provider, start and expiry, so that no row is needed for them."""
     state = begun(mode, provider)
     login = opened(state, provider=provider).login
     assert (login.mode, login.provider, login.app) == (mode, provider, None)
@@ -69,7 +69,7 @@ def test_a_state_says_what_login_it_is_of(mode: LoginMode, provider: Provider) -
 
 @pytest.mark.parametrize(("begins", "ends"), [("google", "facebook"), ("facebook", "google")])
 def test_a_state_is_none_at_another_provider(begins: str, ends: str) -> None:
-    """RFC 9700, 4.4: providers cannot be mixed up, for the MAC covers which it is."""
+    """RFC 9700, 4.4: the MAC of a state covers the provider, so that providers cannot be mixed up."""
     state = begun(provider=Provider(begins))
     assert open_state(Keyring(SECRET), state, Provider(ends)) is None
     assert opened(state, provider=Provider(begins))
@@ -77,20 +77,22 @@ def test_a_state_is_none_at_another_provider(begins: str, ends: str) -> None:
 
 @pytest.mark.parametrize("app", [APP, dataclasses.replace(APP, state=None), dataclasses.replace(APP, state=""), None])
 def test_what_an_app_asked_for_comes_out_of_the_seal_as_it_went_in(app: AppRequest | None) -> None:
-    """Every field, a state that is missing included; and nothing, where no app began."""
+    """The seal keeps every field of the app's request, including a missing state. It holds None if no app began the
+    login."""
     state = begun()
     assert unseal(opened(state), seal(KEY, state, app)) == app
 
 
 def test_a_seal_shows_nothing_of_what_is_in_it() -> None:
-    """Whoever reads the cookie jar learns no state of the app, and the same request never looks the same."""
+    """The seal is encrypted, so that a reader of the cookies does not learn the app's state. It differs for every
+    login."""
     seals = {seal(KEY, begun(), APP) for _ in range(100)}
     assert len(seals) == 100
     assert not [sealed for sealed in seals if b"nextarget" in from_base64url(sealed)]
 
 
 def test_a_seal_is_good_with_its_own_state_alone() -> None:
-    """The cookie of one login finishes no other, not even of the same app."""
+    """The cookie of one login cannot finish another login, not even one of the same app."""
     one, other = begun(), begun()
     for sealed in (seal(KEY, one, APP), seal(OTHER_KEY, other, APP)):
         with pytest.raises(ValueError, match="not sealed"):
@@ -98,7 +100,7 @@ def test_a_seal_is_good_with_its_own_state_alone() -> None:
 
 
 def test_a_seal_that_was_changed_anywhere_is_broken() -> None:
-    """One bit of it, one octet more or less, and another spelling of the same octets."""
+    """A seal is refused after a change of one bit, with one octet more or less, or in another spelling of base64url."""
     state = begun()
     sealed = from_base64url(seal(KEY, state, APP))
     changed = [sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :] for at in range(len(sealed))]
@@ -112,7 +114,7 @@ def test_a_seal_that_was_changed_anywhere_is_broken() -> None:
 
 
 def test_a_login_outlives_a_change_of_secrets_while_the_old_one_is_listed() -> None:
-    """State and seal are opened with the secret that made them."""
+    """State and seal are opened with the secret that made them, as long as this secret is listed."""
     state = begun()
     sealed = seal(KEY, state, APP)
     assert unseal(opened(state, Keyring(OTHER_SECRET, [SECRET])), sealed) == APP
@@ -121,14 +123,15 @@ def test_a_login_outlives_a_change_of_secrets_while_the_old_one_is_listed() -> N
 
 @given(ascii_text)
 def test_the_same_state_gives_the_same_secrets_on_every_node(state: str) -> None:
-    """Nonce and verifier follow from key and state alone: any node can finish what another began."""
+    """Nonce and verifier derive from key and state alone: any node can finish a login that another node began."""
     again = SigningKey(Secret("a secret of thirty-two bytes or more"))
     assert login_secrets(KEY, state) == login_secrets(again, state)
 
 
 @given(ascii_text, ascii_text)
 def test_another_state_or_another_secret_gives_other_secrets(one: str, other: str) -> None:
-    """A nonce or verifier of one login is never that of another login, nor of another secret."""
+    """Nonce and verifier of a login differ from the ones of every other login, and of the same state under another
+    secret."""
     first, second = login_secrets(KEY, one), login_secrets(KEY, other)
     assert (first.nonce == second.nonce) == (one == other)
     assert (first.code_verifier == second.code_verifier) == (one == other)
@@ -139,7 +142,7 @@ def test_another_state_or_another_secret_gives_other_secrets(one: str, other: st
 
 @given(ascii_text)
 def test_nonce_verifier_and_state_say_nothing_of_each_other(state: str) -> None:
-    """Whoever sees the nonce in an id_token, or the challenge in a URL, does not learn the verifier."""
+    """The nonce in an id_token and the challenge in a URL do not reveal the verifier."""
     found = login_secrets(KEY, state)
     assert len({found.state, found.nonce, found.code_verifier, found.code_challenge}) == 4
 
@@ -154,7 +157,7 @@ def test_the_verifier_and_its_challenge_fit_rfc_7636(state: str) -> None:
 
 
 def test_secrets_of_a_login_do_not_show_themselves() -> None:
-    """A login's secrets in a log line or a traceback are blank."""
+    """The secrets of a login are not in its representation, and so not in a log line or a traceback."""
     found = login_secrets(KEY, begun())
     assert found.state not in repr(found)
     assert found.nonce not in repr(found)
@@ -163,7 +166,8 @@ def test_secrets_of_a_login_do_not_show_themselves() -> None:
 
 @pytest.mark.parametrize("mode", [LoginMode.JSON, LoginMode.REDIRECT])
 def test_a_state_is_of_one_app(mode: LoginMode) -> None:
-    """Of the first one where it names none; of another one only as long as that is among the apps."""
+    """A state names its app. It is refused once this app is no longer listed. A state without a name is for the first
+    app."""
     ring = Keyring(SECRET)
     first, shop = (
         new_state(KEY, Provider("google"), mode, now=NOW, client_id=client_id) for client_id in (None, "shop")
@@ -177,7 +181,8 @@ def test_a_state_is_of_one_app(mode: LoginMode) -> None:
 
 
 def test_nodes_of_different_versions_finish_each_others_logins() -> None:
-    """What derives from a state is the same in every version: while nodes are upgraded, one begins and another ends."""
+    """All versions derive the same values from a state, so that old and new nodes can work together during an
+    upgrade."""
     secrets = login_secrets(KEY, "a-state")
     assert secrets.nonce == "r_4KUwRg2pTBELlk0irwM0yr5YJ4ILE25eWKo6Edn6E"
     assert secrets.code_verifier == "KQNyi9nI1ySxQ_P2jh2qaUshD9OgXyftrOSe1_N8WQc"

@@ -1,4 +1,4 @@
-"""The nonce of an id_token: that of a login, or one that an app got from us and handed to a provider's SDK."""
+"""The nonce of an id_token: either the login's own nonce, or one that an app got from us for a provider's SDK."""
 
 import hashlib
 from typing import Any
@@ -16,12 +16,12 @@ NO_NONCES: list[Any] = [None, "", 0, 1, True, ["nonce"], {"nonce": 1}, b"nonce",
 
 
 def hashed(nonce: str) -> str:
-    """As Apple's and Facebook's SDKs are handed a nonce."""
+    """The hash of a nonce, in the form that the SDKs of Apple and Facebook expect."""
     return hashlib.sha256(nonce.encode()).hexdigest()
 
 
 def reason_of(error: pytest.ExceptionInfo[IdentityRejected], *hidden: str) -> str:
-    """Why it was rejected, in words of ours: an app may see them, so they quote nothing."""
+    """The reason for the rejection. An app may see it, so it must not quote the token or a nonce."""
     assert error.value.note == error.value.reason
     assert not any(text in error.value.reason for text in hidden if len(text) > 10)
     return error.value.reason
@@ -29,7 +29,7 @@ def reason_of(error: pytest.ExceptionInfo[IdentityRejected], *hidden: str) -> st
 
 @given(plain_nonces, nonces)
 def test_a_login_takes_its_own_nonce_and_no_other(nonce: str, presented: str) -> None:
-    """OpenID Connect Core, 3.1.3.7, 11: they are equal, or the token is of another login."""
+    """OpenID Connect Core, 3.1.3.7, 11: the nonce of the token must equal the nonce of the login."""
     check_nonce({"nonce": nonce}, nonce)
     if presented != nonce:
         with pytest.raises(IdentityRejected) as caught:
@@ -39,7 +39,8 @@ def test_a_login_takes_its_own_nonce_and_no_other(nonce: str, presented: str) ->
 
 @given(plain_nonces)
 def test_a_login_does_not_take_its_nonce_hashed(nonce: str) -> None:
-    """Hashing is what SDKs do with a nonce of an app; a login of ours sent its own as it is."""
+    """Only the SDKs of providers hash a nonce. A login sends its nonce unhashed, so the token must contain it
+    unhashed."""
     with pytest.raises(IdentityRejected):
         check_nonce({"nonce": hashed(nonce)}, nonce)
 
@@ -47,7 +48,8 @@ def test_a_login_does_not_take_its_nonce_hashed(nonce: str) -> None:
 @pytest.mark.parametrize("claims", [{}, *({"nonce": value} for value in NO_NONCES)], ids=repr)
 @pytest.mark.parametrize("raw", [None, "nonce", ""])
 def test_a_token_without_a_nonce_is_rejected_everywhere(claims: dict[str, Any], raw: str | None) -> None:
-    """Nothing stands for a nonce that is missing, and what is not ASCII, as ours are, is none."""
+    """A missing nonce is rejected, even if the expected nonce is empty. A nonce that is not ASCII text is rejected
+    too."""
     for ask in (
         lambda: check_nonce(claims, "nonce"),
         lambda: check_nonce(claims, ""),
@@ -60,20 +62,21 @@ def test_a_token_without_a_nonce_is_rejected_everywhere(claims: dict[str, Any], 
 
 @given(plain_nonces)
 def test_without_a_raw_nonce_the_claim_is_the_nonce(nonce: str) -> None:
-    """Google's SDKs put it into the token as they got it. Whether it was issued here is not asked here."""
+    """Google's SDKs put the nonce into the token unchanged. This function does not check whether we issued it."""
     assert issued_nonce({"nonce": nonce}, None) == nonce
 
 
 @given(plain_nonces)
 def test_a_raw_nonce_may_be_in_the_token_plainly_or_hashed(nonce: str) -> None:
-    """SHA-256 in hex, as SDKs hash it; what is found is the nonce that we issued, never its hash."""
+    """SDKs may put the hash (SHA-256 in hex) into the token. The result is the raw nonce that we issued, never its
+    hash."""
     assert issued_nonce({"nonce": nonce}, nonce) == nonce
     assert issued_nonce({"nonce": hashed(nonce)}, nonce) == nonce
 
 
 @given(plain_nonces, plain_nonces)
 def test_a_raw_nonce_that_is_not_the_tokens_is_rejected(presented: str, raw: str) -> None:
-    """A nonce that somebody just got from us lends no freshness to a token that was made for another one."""
+    """A token is rejected if it was made for another nonce, even if the nonce sent beside it is a fresh one."""
     if presented in (raw, hashed(raw)):
         return
     with pytest.raises(IdentityRejected) as caught:
@@ -96,13 +99,14 @@ def test_a_raw_nonce_that_is_not_the_tokens_is_rejected(presented: str, raw: str
     ],
 )
 def test_what_resembles_the_nonce_is_not_it(presented: str) -> None:
-    """One spelling of one hash."""
+    """Only the nonce itself and its SHA-256 in lower-case hex are accepted."""
     with pytest.raises(IdentityRejected):
         issued_nonce({"nonce": presented}, "nonce")
 
 
 @given(plain_nonces)
 def test_the_hash_alone_is_not_the_nonce(nonce: str) -> None:
-    """Who saw an id_token knows the hash, and presents it as if it were what we issued: it leads to itself."""
+    """A hash that is presented as the raw nonce stays the hash. An attacker who read it in an id_token does not get the
+    nonce."""
     assert issued_nonce({"nonce": hashed(nonce)}, hashed(nonce)) == hashed(nonce) != nonce
     assert issued_nonce({"nonce": hashed(nonce)}, None) == hashed(nonce) != nonce

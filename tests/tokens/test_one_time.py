@@ -1,4 +1,4 @@
-"""One-time values that nobody stores until they are used: only ours are read, for what they were made for."""
+"""One-time values that are not stored until they are used. Only values that we issued for the same use are accepted."""
 
 import re
 
@@ -20,7 +20,7 @@ def issued(ring: Keyring = RING, use: str = "use", bound_to: str = "this") -> st
 
 
 def test_a_value_is_256_random_bits_its_expiry_and_a_mac() -> None:
-    """In letters that a URL and an SDK leave as they are; no two are alike."""
+    """Values have only characters that URLs and SDKs leave unchanged, and no two values are equal."""
     values = {issued() for _ in range(1000)}
     assert len({value.partition(".")[0] for value in values}) == 1000
     form = re.compile(r"[A-Za-z0-9_-]{43}\.1900000000000\.[A-Za-z0-9_-]{43}")
@@ -28,7 +28,7 @@ def test_a_value_is_256_random_bits_its_expiry_and_a_mac() -> None:
 
 
 def test_a_value_says_when_it_ends_and_which_secret_made_it() -> None:
-    """Whether it has ended is for the caller to judge."""
+    """A value that was read contains its expiry and its key. The caller checks the expiry."""
     value = one_time.read(RING, "use", issued(), bound_to="this")
     assert value is not None
     assert (value.expires_at, value.key.id) == (NOW, RING.current.id)
@@ -36,19 +36,21 @@ def test_a_value_says_when_it_ends_and_which_secret_made_it() -> None:
 
 @pytest.mark.parametrize(("use", "bound_to"), [("another", "this"), ("use", "that"), ("use", ""), ("", "this")])
 def test_a_value_is_good_for_its_use_and_what_it_is_bound_to(use: str, bound_to: str) -> None:
-    """A nonce is no state, and Google's state is not Facebook's."""
+    """A value is refused for another use or another binding: a nonce is not a state, and Google's state is not
+    Facebook's."""
     assert one_time.read(RING, use, issued(), bound_to=bound_to) is None
 
 
 def test_what_is_bound_to_nothing_is_bound_to_the_empty_text() -> None:
-    """So that nodes of different versions read each other's nonces."""
+    """A value that is bound to nothing equals one bound to the empty text, so that nodes of different versions accept
+    it."""
     assert one_time.read(RING, "use", one_time.issue(RING.current, "use", expires_at=NOW), bound_to="") is not None
     bound_to_nothing = one_time.issue(RING.current, "use", bound_to="", expires_at=NOW)
     assert one_time.read(RING, "use", bound_to_nothing) is not None
 
 
 def test_a_value_outlives_a_change_of_secrets_while_the_old_one_is_listed() -> None:
-    """Afterwards nobody can tell whether it was ours."""
+    """A value of a previous secret is accepted while this secret is listed, and refused afterwards."""
     text = issued(Keyring(SECRETS[1]))
     found = one_time.read(RING, "use", text, bound_to="this")
     assert found is not None
@@ -57,7 +59,7 @@ def test_a_value_outlives_a_change_of_secrets_while_the_old_one_is_listed() -> N
 
 
 def test_a_value_that_was_changed_anywhere_is_none() -> None:
-    """One character of it, one more, or one less."""
+    """A value with any character changed, added or removed is refused."""
     text = issued()
     for place in range(len(text)):
         for char in {"A", "B", "1", "2", ".", "_"} - {text[place]}:
@@ -70,5 +72,5 @@ def test_a_value_that_was_changed_anywhere_is_none() -> None:
 
 @given(st.text(max_size=120) | st.from_regex(r"[A-Za-z0-9_-]{43}\.[1-9][0-9]{12}\.[A-Za-z0-9_-]{43}", fullmatch=True))
 def test_what_we_did_not_make_is_none(text: str) -> None:
-    """Whatever its form, and nothing raises."""
+    """A text that we did not issue is refused, whatever its form, and raises no error."""
     assert one_time.read(RING, "use", text, bound_to="this") is None

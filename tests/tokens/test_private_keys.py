@@ -1,4 +1,4 @@
-"""A private key that signs access tokens: what files are taken, what is published, and what secrets still do."""
+"""A private key that signs access tokens: which files are accepted, what is published, and what secrets still do."""
 
 import base64
 import hashlib
@@ -52,7 +52,7 @@ def pem_of(
 
 @pytest.fixture(scope="module")
 def pems() -> dict[str, bytes]:
-    """A file of each kind, made once."""
+    """One PEM file for every kind of key, made once."""
     return {algorithm: pem_of(make()) for algorithm, make in MAKING.items()}
 
 
@@ -66,7 +66,7 @@ def minted(ring: Keyring) -> str:
 
 @pytest.mark.parametrize("algorithm", MAKING)
 def test_a_key_is_recognised_by_what_it_is(pems: dict[str, bytes], algorithm: str) -> None:
-    """The file says what kind of key it is; the setting, if there is one, must agree."""
+    """The kind of the key is read from the file. The setting for the algorithm, if there is one, must match it."""
     for said in (None, algorithm):
         key = load_private_key(pems[algorithm], said)
         assert key.algorithm == algorithm
@@ -78,7 +78,7 @@ def test_a_key_is_recognised_by_what_it_is(pems: dict[str, bytes], algorithm: st
 
 @pytest.mark.parametrize("algorithm", MAKING)
 def test_what_is_published_is_the_public_part_alone(pems: dict[str, bytes], algorithm: str) -> None:
-    """RFC 7517, 4: another library verifies with it what we sign, and nothing in it could sign."""
+    """RFC 7517, 4: another library can verify our tokens with the published key, and no private part is published."""
     ring = Keyring(SECRET, private_key=load_private_key(pems[algorithm], None))
     (jwk,) = ring.public_jwks()["keys"]
     assert jwk.keys() == {"kty", "kid", "alg", "use"} | MEMBERS[algorithm]
@@ -104,8 +104,9 @@ def after(milliseconds: int) -> Millis:
 def test_a_day_after_the_private_key_came_into_use_the_secret_signs_no_access_token(
     pems: dict[str, bytes], previous: bool, remembered: bool
 ) -> None:
-    """Whoever learned the secret could otherwise make access tokens for ever. To the millisecond, with any secret that
-    still verifies, and also for a token that was verified before."""
+    """A day after the private key was first used, access tokens of the secret are refused, to the millisecond.
+    Otherwise an attacker who knows the secret could make tokens for ever. This holds for current and previous secrets,
+    and for a token that was verified before."""
     by_secret = tokens_of(Keyring(OTHER if previous else SECRET))
     ring = Keyring(SECRET, [OTHER], private_key=load_private_key(pems["EdDSA"], None))
     tokens = tokens_of(ring)
@@ -126,7 +127,8 @@ def test_a_day_after_the_private_key_came_into_use_the_secret_signs_no_access_to
 
 
 def test_a_token_of_the_secret_still_ends_its_session(pems: dict[str, bytes]) -> None:
-    """To read whose it is, is enough to sign out: an app that was away for a week has nothing fresher in hand."""
+    """An old access token of the secret can still be read for sign-out: an app that was offline for a week has no newer
+    one."""
     tokens = tokens_of(Keyring(SECRET, private_key=load_private_key(pems["EdDSA"], None)))
     tokens.private_key_since(NOW)
     theirs = minted(Keyring(SECRET))
@@ -136,7 +138,7 @@ def test_a_token_of_the_secret_still_ends_its_session(pems: dict[str, bytes]) ->
 
 
 def test_without_a_private_key_the_secret_signs_for_ever() -> None:
-    """The rule is about keys that took its place."""
+    """The limit of one day does not apply when there is no private key."""
     tokens = tokens_of(Keyring(SECRET))
     late = after(1000 * DAY)
     token = tokens.mint(user_id="user", session_id="session", client_id="app", now=late, lifetime=60).token
@@ -144,7 +146,8 @@ def test_without_a_private_key_the_secret_signs_for_ever() -> None:
 
 
 def test_no_access_token_lives_longer_than_the_secret_is_believed() -> None:
-    """That is why it is a day: by then every honest token of the secret has run out."""
+    """The limit of one day is longer than any access token lives, so every honest token of the secret has expired by
+    then."""
     seconds = access.SECRET_BELIEVED_MS // 1000
     (limit,) = [each.le for each in Settings.model_fields["access_token_exp_minutes"].metadata if hasattr(each, "le")]
     assert limit * 60 <= seconds
@@ -153,7 +156,7 @@ def test_no_access_token_lives_longer_than_the_secret_is_believed() -> None:
 
 @pytest.mark.parametrize("algorithm", MAKING)
 def test_the_key_id_is_the_thumbprint_of_rfc_7638(pems: dict[str, bytes], algorithm: str) -> None:
-    """It follows from the key alone, so that every node that has the file says the same."""
+    """The `kid` derives from the key alone, so that all nodes with the same file have the same `kid`."""
     (jwk,) = Keyring(SECRET, private_key=load_private_key(pems[algorithm], None)).public_jwks()["keys"]
     required = {name: jwk[name] for name in sorted({"kty"} | MEMBERS[algorithm])}
     octets = json.dumps(required, separators=(",", ":")).encode()
@@ -161,7 +164,7 @@ def test_the_key_id_is_the_thumbprint_of_rfc_7638(pems: dict[str, bytes], algori
 
 
 def test_the_thumbprint_is_that_of_the_example_in_rfc_8037() -> None:
-    """RFC 8037, appendix A.1 and A.3."""
+    """The example of RFC 8037, appendices A.1 and A.3, gives the same thumbprint here."""
     d = base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
     key = load_private_key(pem_of(ed25519.Ed25519PrivateKey.from_private_bytes(d)), None)
     assert key.id == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
@@ -176,7 +179,7 @@ def test_the_thumbprint_is_that_of_the_example_in_rfc_8037() -> None:
 
 
 def test_every_usual_form_of_a_file_is_read(pems: dict[str, bytes]) -> None:
-    """PKCS 8 and what older tools write, with text around it or Windows line ends."""
+    """PKCS 8 and the traditional OpenSSL form are read, also with blank lines around them or Windows line ends."""
     elliptic, classic = MAKING["ES256"](), MAKING["RS256"]()
     for key in (elliptic, classic):
         assert load_private_key(pem_of(key, PrivateFormat.TraditionalOpenSSL), None).id == (
@@ -188,7 +191,8 @@ def test_every_usual_form_of_a_file_is_read(pems: dict[str, bytes]) -> None:
 
 
 def pkcs8(algorithm: str) -> bytes:
-    """A private key of this algorithm (RFC 5208, 5), given by its DER in hex; there is nothing in it."""
+    """A PEM file with a private key of this algorithm (RFC 5208, 5), given as DER in hex. Its content is not a real
+    key."""
 
     def der(tag: int, content: bytes) -> bytes:
         return bytes([tag, len(content)]) + content
@@ -229,7 +233,8 @@ UNFIT: dict[str, Callable[[], bytes]] = {
 )
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 def test_a_file_that_cannot_sign_is_refused_with_a_remedy(make: Callable[[], bytes], sentence: str) -> None:
-    """What is wrong, and the command that makes a good one; nothing of the file is quoted."""
+    """The error says what is wrong with the file, and names the command that makes a good one. It does not quote the
+    file."""
     content = make()
     for algorithm in (None, "EdDSA", "RS256"):
         with pytest.raises(ValueError, match="openssl genpkey") as caught:
@@ -240,7 +245,7 @@ def test_a_file_that_cannot_sign_is_refused_with_a_remedy(make: Callable[[], byt
 
 @given(st.binary(max_size=200) | st.binary(max_size=60).map(base64.b64encode))
 def test_no_file_raises_anything_but_a_sentence(content: bytes) -> None:
-    """Whatever the file holds, bare or between the lines of a PEM."""
+    """Any content, with or without PEM lines around it, raises ValueError with the remedy."""
     wrapped = b"-----BEGIN PRIVATE KEY-----\n" + content + b"\n-----END PRIVATE KEY-----\n"
     for pem in (content, wrapped):
         with pytest.raises(ValueError, match="Make one with"):
@@ -248,7 +253,7 @@ def test_no_file_raises_anything_but_a_sentence(content: bytes) -> None:
 
 
 def test_a_secret_signs_while_there_is_no_private_key() -> None:
-    """It is found by its kid, is good for HS256 alone, and has no public part."""
+    """A secret is found by its `kid`, verifies HS256 alone, and has no public part."""
     ring = Keyring(SECRET, [OTHER])
     for secret, key in zip((SECRET, OTHER), ring.secrets, strict=True):
         found = ring.verifying(key.id)
@@ -261,13 +266,13 @@ def test_a_secret_signs_while_there_is_no_private_key() -> None:
 
 @pytest.mark.parametrize("algorithm", MAKING)
 def test_a_private_key_signs_and_secrets_go_on_verifying(pems: dict[str, bytes], algorithm: str) -> None:
-    """Nobody is signed out by setting one, nor the other way round while the secret is listed."""
+    """A private key can be set or removed without signing users out, while the secret is listed."""
     key = load_private_key(pems[algorithm], None)
     before, after = Keyring(OTHER), Keyring(SECRET, [OTHER], private_key=key)
     assert after.jwt_key is key
     assert after.verifying(key.id) is key
-    assert key.id not in [secret.id for secret in after.secrets], "nothing derives from a private key"
-    assert after.current.id == Keyring(SECRET).current.id, "logins and refresh tokens are the secrets' business"
+    assert key.id not in [secret.id for secret in after.secrets], "the private key is not one of the secrets"
+    assert after.current.id == Keyring(SECRET).current.id, "the current secret still protects logins and refresh tokens"
     assert tokens_of(after).verify(minted(before), NOW).user_id == "user"
     assert tokens_of(after).verify(minted(after), NOW).user_id == "user"
     with pytest.raises(InvalidToken):
@@ -276,7 +281,7 @@ def test_a_private_key_signs_and_secrets_go_on_verifying(pems: dict[str, bytes],
 
 @pytest.mark.parametrize("algorithm", MAKING)
 def test_a_public_key_is_never_taken_for_a_secret(pems: dict[str, bytes], algorithm: str) -> None:
-    """RFC 8725, 2.1: an HMAC keyed with what is published, under the kid of the private key, convinces nobody."""
+    """RFC 8725, 2.1: a token is refused if it has the private key's `kid` but an HMAC keyed with the public key."""
     key = load_private_key(pems[algorithm], None)
     ring = Keyring(SECRET, private_key=key)
     _, claims, _ = minted(ring).split(".")
@@ -291,7 +296,7 @@ def test_a_public_key_is_never_taken_for_a_secret(pems: dict[str, bytes], algori
 
 
 def test_a_token_signed_with_another_private_key_is_refused(pems: dict[str, bytes]) -> None:
-    """Also under the right kid."""
+    """A token of another private key is refused, even if its `kid` is the right one."""
     ours, private = load_private_key(pems["EdDSA"], None), MAKING["EdDSA"]()
     theirs = load_private_key(pem_of(private), None)
     forged = JwtKey(ours.id, theirs.algorithm, private, theirs.verifying)
@@ -302,13 +307,13 @@ def test_a_token_signed_with_another_private_key_is_refused(pems: dict[str, byte
 
 @given(st.one_of(st.none(), st.text(), st.integers(), st.lists(st.text()), st.dictionaries(st.text(), st.text())))
 def test_an_unknown_kid_of_any_type_verifies_nothing(kid: object) -> None:
-    """A kid comes out of a token that nobody has verified yet: whatever it is, it is looked up without an error."""
+    """A `kid` comes from a token that is not verified yet. A value of any type is looked up without an error."""
     assert Keyring(SECRET).verifying(kid) is None
 
 
 @pytest.mark.parametrize("algorithm", MAKING)
 def test_a_jwt_key_does_not_show_itself(pems: dict[str, bytes], algorithm: str) -> None:
-    """Neither what signs nor the secret is in its representation."""
+    """Neither the private key nor the secret is in a representation."""
     key = load_private_key(pems[algorithm], None)
     shown = f"{key!r} {key} {Keyring(SECRET, private_key=key)!r} {Keyring(SECRET).jwt_key!r}"
     assert SECRET.reveal() not in shown

@@ -1,4 +1,5 @@
-"""id_tokens: what is believed of what a provider signed. Everything else is IdentityRejected, and quotes nothing."""
+"""id_tokens: which tokens of a provider are accepted. Any other token is IdentityRejected, and the error quotes nothing
+of it."""
 
 import json
 from collections.abc import Callable
@@ -35,13 +36,13 @@ Verify = Callable[..., Identity]
 Rejected = Callable[..., IdentityRejected]
 Signed = Callable[..., str]
 
-# The fixtures that examples share are never changed by them.
+# The examples share fixtures, and never change them.
 shared_fixtures = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
 def verify(public_pem: bytes) -> Verify:
-    """Who a token speaks of, as a provider asks: its key, then its claims, its nonce and its subject."""
+    """Reads an identity from a token as a provider does: it checks the key, the claims, the nonce and the subject."""
 
     def verify(token: str, *, seconds: int = SECONDS, audiences: tuple[str, ...] = (CLIENT_ID,)) -> Identity:
         key_id_of(token)
@@ -56,7 +57,8 @@ def verify(public_pem: bytes) -> Verify:
 
 @pytest.fixture
 def rejected(verify: Verify) -> Rejected:
-    """The error for a token: always the same one, with a reason of ours, and nothing of the token in it."""
+    """The error for a token. It is always IdentityRejected, with one of our reasons, and contains nothing of the
+    token."""
 
     def rejected(token: str, **options: Any) -> IdentityRejected:
         with pytest.raises(IdentityRejected) as caught:
@@ -77,7 +79,7 @@ def rejected(verify: Verify) -> Rejected:
 
 @pytest.fixture
 def signed(rsa_key: RSAPrivateKey) -> Signed:
-    """A token with the provider's signature; a claim changed to None stays as null, `without` leaves one out."""
+    """A token that the provider signed. A claim changed to None becomes null, and `without` leaves a claim out."""
 
     def signed(*, header: object = HEADER, without: str = "", **changed: object) -> str:
         claims = {name: value for name, value in (CLAIMS | changed).items() if name != without}
@@ -87,23 +89,23 @@ def signed(rsa_key: RSAPrivateKey) -> Signed:
 
 
 def test_a_good_token_says_who_signed_in(verify: Verify, signed: Signed) -> None:
-    """Subject, email and whether it is verified: nothing else is read."""
+    """The identity has the token's subject, its email and whether the email is verified, and nothing else."""
     assert verify(signed()) == Identity(Provider("google"), CLAIMS["sub"], CLAIMS["email"], email_verified=True)
 
 
 def test_a_signature_of_a_stranger_is_rejected(strangers_key: RSAPrivateKey, rejected: Rejected) -> None:
-    """The right kid on the wrong signature convinces nobody."""
+    """A token with the provider's `kid` is rejected if another key signed it."""
     rejected(rs256(HEADER, CLAIMS, strangers_key))
 
 
 def test_a_token_signed_with_an_unpublished_key_is_rejected(signed: Signed, rejected: Rejected) -> None:
-    """A kid that the provider does not publish names no key."""
+    """A token is rejected if its `kid` is not one that the provider publishes."""
     assert rejected(signed(header=HEADER | {"kid": "key-2"})).note == "id_token not signed by this provider"
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "RS256", "", None])
 def test_an_unsigned_token_is_rejected(alg: str | None, rejected: Rejected) -> None:
-    """RFC 8725, 3.2: alg none, in any spelling, and an empty signature."""
+    """RFC 8725, 3.2: `alg` none in any spelling, or an empty signature, is rejected."""
     rejected(unsigned(HEADER | {"alg": alg}, CLAIMS))
 
 
@@ -116,13 +118,13 @@ def test_an_hmac_keyed_with_the_public_key_is_rejected(public_pem: bytes, reject
 
 @pytest.mark.parametrize("alg", ["HS256", "RS512", "PS256", "ES256", "rs256", None, 256, ["RS256"], {"RS256": 1}])
 def test_only_rs256_is_read(alg: object, signed: Signed, rejected: Rejected) -> None:
-    """The algorithm is ours to choose, not the token's."""
+    """The server chooses the algorithm, not the token."""
     rejected(signed(header=HEADER | {"alg": alg}))
 
 
 @pytest.mark.parametrize("kid", [None, "", 1, True, ["key-1"], {"key-1": 1}, "key-1\x00", "\ud800"])
 def test_an_odd_kid_is_rejected(kid: object, signed: Signed, rejected: Rejected) -> None:
-    """A kid is text, and one that is published."""
+    """A `kid` must be text and must be published."""
     rejected(signed(header=HEADER | {"kid": kid}))
 
 
@@ -131,20 +133,21 @@ def test_an_odd_kid_is_rejected(kid: object, signed: Signed, rejected: Rejected)
 def test_an_extension_that_must_be_understood_is_not(
     crit: object, extension: dict[str, object], signed: Signed, rejected: Rejected
 ) -> None:
-    """RFC 7515, 4.1.11: none is understood here, so a token that demands one is invalid, however well it is signed."""
+    """RFC 7515, 4.1.11: no extension is supported, so a token whose `crit` demands one is invalid, even if it is well
+    signed."""
     assert rejected(signed(header=HEADER | extension | {"crit": crit})).note == "id_token demands an extension (crit)"
 
 
 @pytest.mark.parametrize("b64", [True, False, None])
 def test_a_payload_in_another_encoding_is_rejected(b64: object, signed: Signed, rejected: Rejected) -> None:
-    """RFC 7797, 6 and 7: `b64` without `crit` is malformed, and a JWT has none."""
+    """RFC 7797, 6 and 7: `b64` without `crit` is malformed, and a JWT does not have it."""
     assert rejected(signed(header=HEADER | {"b64": b64})).note == "id_token demands an extension (crit)"
 
 
 def test_keys_that_a_token_brings_along_are_ignored(
     strangers_key: RSAPrivateKey, signed: Signed, verify: Verify, rejected: Rejected
 ) -> None:
-    """RFC 7515, 4.1.2 to 4.1.6: the provider's published keys alone count, whatever the header offers."""
+    """RFC 7515, 4.1.2 to 4.1.6: only the provider's published keys verify a token. Keys in its header are ignored."""
     n = encoded(strangers_key.public_key().public_numbers().n.to_bytes(256, "big"))
     offers = {
         "jwk": {"kty": "RSA", "kid": "key-1", "n": n, "e": "AQAB"},
@@ -162,7 +165,7 @@ def test_keys_that_a_token_brings_along_are_ignored(
 
 @pytest.mark.parametrize("typ", ["JWT", "jwt", "application/jwt"])
 def test_a_token_that_says_it_is_a_jwt_is_read(typ: str, signed: Signed, verify: Verify) -> None:
-    """RFC 7519, 5.1, in either case; and one that says nothing."""
+    """RFC 7519, 5.1: `typ` may be JWT in upper or lower case, or missing."""
     assert verify(signed(header=HEADER | {"typ": typ})).subject == CLAIMS["sub"]
     assert verify(signed(header={"alg": "RS256", "kid": "key-1"})).subject == CLAIMS["sub"]
 
@@ -171,13 +174,15 @@ def test_a_token_that_says_it_is_a_jwt_is_read(typ: str, signed: Signed, verify:
     "typ", ["at+jwt", "application/at+jwt", "secevent+jwt", "logout+jwt", "JOSE", "", None, 1, ["JWT"], {"typ": "JWT"}]
 )
 def test_a_token_that_says_it_is_of_another_kind_is_rejected(typ: object, signed: Signed, rejected: Rejected) -> None:
-    """RFC 8725, 3.11 and 3.12: a provider signs other tokens with the same keys."""
+    """RFC 8725, 3.11 and 3.12: another `typ` is rejected, because a provider signs other kinds of token with the same
+    keys."""
     assert rejected(signed(header=HEADER | {"typ": typ})).note == "a token of another kind is no id_token (typ)"
 
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_claim_that_comes_twice_is_rejected(name: str, rsa_key: RSAPrivateKey, rejected: Rejected) -> None:
-    """RFC 7519, 4: what one reader takes for the audience, another would not."""
+    """RFC 7519, 4: a duplicate claim is rejected, because two parsers might read different values, for example of
+    `aud`."""
     for first in ("evil", CLAIMS[name]):
         claims = f"{{{json.dumps(name)}: {json.dumps(first)}, {json.dumps(CLAIMS)[1:]}"
         assert json.loads(claims) == CLAIMS
@@ -186,7 +191,7 @@ def test_a_claim_that_comes_twice_is_rejected(name: str, rsa_key: RSAPrivateKey,
 
 @pytest.mark.parametrize("name", ["alg", "kid", "typ"])
 def test_a_header_that_comes_twice_is_rejected(name: str, rsa_key: RSAPrivateKey, rejected: Rejected) -> None:
-    """RFC 7515, 4."""
+    """RFC 7515, 4: a duplicate header is rejected."""
     header = f'{{"{name}": "evil", {json.dumps(HEADER)[1:]}'
     assert json.loads(header) == HEADER
     rejected(rs256(header.encode(), CLAIMS, rsa_key))
@@ -194,7 +199,7 @@ def test_a_header_that_comes_twice_is_rejected(name: str, rsa_key: RSAPrivateKey
 
 @pytest.mark.parametrize("change", ["{}=", "{}==", "{} ", "{}\n", "{}."])
 def test_another_text_of_the_same_token_is_rejected(change: str, signed: Signed, rejected: Rejected) -> None:
-    """RFC 7515, 2: neither padding nor white space."""
+    """RFC 7515, 2: a token has no padding and no white space."""
     rejected(change.format(signed()))
 
 
@@ -202,14 +207,14 @@ def test_another_text_of_the_same_token_is_rejected(change: str, signed: Signed,
     "aud", ["other-app", "", None, [CLIENT_ID], [CLIENT_ID, "other-app"], {"a": CLIENT_ID}, 1, CLIENT_ID + " "]
 )
 def test_a_token_for_another_client_is_rejected(aud: object, signed: Signed, rejected: Rejected) -> None:
-    """aud is exactly our client id: a list that holds it is a token made for somebody else too."""
+    """`aud` must be exactly our client id. A list that contains it is rejected: other parties may use such a token."""
     rejected(signed(aud=aud))
 
 
 @pytest.mark.parametrize("aud", [CLIENT_ID, "ios-app", "android-app"])
 @pytest.mark.parametrize("azp", [CLIENT_ID, "ios-app", "android-app"])
 def test_a_token_for_any_client_of_ours_is_accepted(aud: str, azp: str, verify: Verify, signed: Signed) -> None:
-    """An app's SDK has client ids of its own: each that is named is us, and so is the one it was issued to."""
+    """The SDKs of an app have their own client ids. `aud` and `azp` may be any client id that is configured."""
     ours = (CLIENT_ID, "ios-app", "android-app")
     assert verify(signed(aud=aud, azp=azp), audiences=ours).subject == CLAIMS["sub"]
 
@@ -220,7 +225,7 @@ def test_a_token_for_any_client_of_ours_is_accepted(aud: str, azp: str, verify: 
 def test_a_token_for_a_client_that_is_not_named_is_rejected(
     changed: dict[str, object], signed: Signed, rejected: Rejected
 ) -> None:
-    """Several client ids make no other one ours, nor a list of them a client."""
+    """With several client ids, `aud` must still be one configured client id, and not a list."""
     rejected(signed(**changed), audiences=(CLIENT_ID, "ios-app"))
     rejected(signed(), audiences=())
 
@@ -230,7 +235,7 @@ def test_a_token_for_a_client_that_is_not_named_is_rejected(
     ["https://evil.example", "https://accounts.google.com/", "http://accounts.google.com", "", None, [ISSUERS[0]]],
 )
 def test_a_token_of_another_issuer_is_rejected(iss: object, signed: Signed, rejected: Rejected) -> None:
-    """iss is compared exactly."""
+    """`iss` is compared exactly."""
     rejected(signed(iss=iss))
 
 
@@ -241,7 +246,7 @@ def test_both_spellings_of_the_issuer_are_accepted(iss: str, verify: Verify, sig
 
 
 def test_clocks_may_differ_by_ten_seconds(verify: Verify, signed: Signed, rejected: Rejected) -> None:
-    """A token issued 10 s from now, or expired 10 s ago, is fine; 11 s is not."""
+    """A token may be issued up to 10 s in the future, or expired for up to 10 s. 11 s are too much."""
     assert verify(signed(), seconds=SECONDS - 10)
     rejected(signed(), seconds=SECONDS - 11)
     assert verify(signed(), seconds=SECONDS + 3610)
@@ -249,7 +254,7 @@ def test_clocks_may_differ_by_ten_seconds(verify: Verify, signed: Signed, reject
 
 
 def test_only_the_given_moment_counts(verify: Verify, signed: Signed) -> None:
-    """Times are compared with `now`, not with the clock of the machine: a token of 1980 is good in 1980."""
+    """Times are compared with `now`, not with the machine's clock: a token of 1980 is valid in 1980."""
     assert verify(signed(iat=315_532_800, exp=315_536_400), seconds=315_532_801)
     assert verify(signed(iat=32_503_680_000, exp=32_503_683_600), seconds=32_503_680_001)
 
@@ -261,7 +266,7 @@ def test_only_the_given_moment_counts(verify: Verify, signed: Signed) -> None:
 def test_times_that_are_not_whole_seconds_are_rejected(
     claim: str, time: object, signed: Signed, rejected: Rejected
 ) -> None:
-    """Neither text nor a fraction nor a boolean is a moment."""
+    """A time that is text, a fraction or a boolean is rejected."""
     rejected(signed(**{claim: time}))
 
 
@@ -270,7 +275,7 @@ ABSURD = ["1" * 5000, "NaN", "Infinity", "-Infinity", "1e999"]
 
 
 def with_number(claim: str, number: str, key: RSAPrivateKey) -> str:
-    """A token with a number that Python's JSON reads, as it is written here."""
+    """A token with this number as the claim, spelled as given. Python's JSON parser reads it."""
     return rs256(HEADER, json.dumps(CLAIMS | {claim: "HERE"}).replace('"HERE"', number).encode(), key)
 
 
@@ -278,18 +283,18 @@ def with_number(claim: str, number: str, key: RSAPrivateKey) -> str:
     ("claim", "number"), [("exp", number) for number in LONG_AGO + ABSURD] + [("iat", number) for number in ABSURD]
 )
 def test_absurd_numbers_are_rejected(claim: str, number: str, rsa_key: RSAPrivateKey, rejected: Rejected) -> None:
-    """No clock shows them; none of them leads to another exception."""
+    """An absurd number in a time leads to the normal rejection, never to another exception."""
     rejected(with_number(claim, number, rsa_key))
 
 
 @pytest.mark.parametrize("number", LONG_AGO)
 def test_a_token_may_have_been_issued_at_any_time_before(number: str, rsa_key: RSAPrivateKey, verify: Verify) -> None:
-    """How long a token is good is what `exp` says; `iat` must only not lie ahead."""
+    """`exp` alone limits how long a token is valid. `iat` must only not be in the future."""
     assert verify(with_number("iat", number, rsa_key)).subject == CLAIMS["sub"]
 
 
 def test_a_token_issued_in_the_far_future_is_rejected(rsa_key: RSAPrivateKey, rejected: Rejected) -> None:
-    """A number too large for a float is still compared."""
+    """A number that is too large for a float is still compared."""
     rejected(rs256(HEADER, CLAIMS | {"iat": 10**400}, rsa_key))
 
 
@@ -297,41 +302,41 @@ def test_a_token_issued_in_the_far_future_is_rejected(rsa_key: RSAPrivateKey, re
     "nonce", ["", "wrong", NONCE[:-1], NONCE + " ", None, True, [NONCE], {NONCE: 1}, "\ud800", "é"]
 )
 def test_a_wrong_nonce_is_rejected(nonce: object, signed: Signed, rejected: Rejected) -> None:
-    """The nonce binds the token to this login: a token of another login is worth nothing here."""
+    """The nonce binds the token to this login. The token of another login is rejected."""
     rejected(signed(nonce=nonce))
 
 
 @pytest.mark.parametrize("claim", ["iss", "aud", "sub", "nonce", "iat", "exp"])
 def test_a_token_without_a_required_claim_is_rejected(claim: str, signed: Signed, rejected: Rejected) -> None:
-    """OpenID Connect Core, 2, and the nonce that we sent."""
+    """OpenID Connect Core, 2: required claims must be there, and so must the nonce that we sent."""
     rejected(signed(without=claim))
 
 
 @pytest.mark.parametrize("sub", ["", None, 108204268033311374501, True, ["1"], {}, "x" * 256, "zoë", "\ud800"])
 def test_an_odd_subject_is_rejected(sub: object, signed: Signed, rejected: Rejected) -> None:
-    """OpenID Connect Core, 2: sub is text of at most 255 ASCII characters."""
+    """OpenID Connect Core, 2: `sub` is text of at most 255 ASCII characters."""
     rejected(signed(sub=sub))
 
 
 def test_the_longest_subject_is_accepted(verify: Verify, signed: Signed) -> None:
-    """255 characters are allowed, whatever they are."""
+    """A subject of 255 characters is accepted."""
     assert verify(signed(sub="x" * 255)).subject == "x" * 255
 
 
 @pytest.mark.parametrize("azp", ["other-app", "", None, [CLIENT_ID], 1])
 def test_a_token_issued_to_another_client_is_rejected(azp: object, signed: Signed, rejected: Rejected) -> None:
-    """azp, when it is there, is us (OpenID Connect Core, 3.1.3.7)."""
+    """OpenID Connect Core, 3.1.3.7: `azp`, if present, must be our client id."""
     rejected(signed(azp=azp))
 
 
 def test_a_token_without_azp_is_accepted(verify: Verify, signed: Signed) -> None:
-    """azp is optional."""
+    """`azp` is optional."""
     assert verify(signed(without="azp")).subject == CLAIMS["sub"]
 
 
 @pytest.mark.parametrize("events", [{}, None, {"https://schemas.openid.net/secevent/risc/event-type/x": {}}, "text"])
 def test_a_security_event_is_no_id_token(events: object, signed: Signed, rejected: Rejected) -> None:
-    """RFC 8417, 4: a token that carries `events`, whatever is in it, was signed for another purpose."""
+    """RFC 8417, 4: a token with `events` was signed for another purpose, whatever the value of `events`."""
     rejected(signed(events=events))
 
 
@@ -351,12 +356,12 @@ def test_a_security_event_is_no_id_token(events: object, signed: Signed, rejecte
 def test_an_email_is_verified_only_when_the_token_says_so(
     said: object, verified: bool, verify: Verify, signed: Signed
 ) -> None:
-    """email_verified is true, or "true" as some issuers write it; nothing that merely looks like it."""
+    """An email is verified only if `email_verified` is true, or "true" as some issuers write it."""
     assert verify(signed(email_verified=said)).email_verified is verified
 
 
 def test_a_provider_that_does_not_check_emails_verifies_none() -> None:
-    """Who does not trust a provider's word on emails gets the address, unverified."""
+    """If a provider does not check emails, the address is kept and is not verified."""
     identity = identity_of(Provider("facebook"), CLAIMS, trusts_email=False)
     assert identity == Identity(Provider("facebook"), CLAIMS["sub"], CLAIMS["email"], email_verified=False)
 
@@ -368,7 +373,7 @@ def test_a_provider_that_does_not_check_emails_verifies_none() -> None:
 def test_without_a_usable_email_there_is_none_and_it_is_not_verified(
     email: object, verify: Verify, signed: Signed
 ) -> None:
-    """An email that could be none is left out; the person signs in all the same."""
+    """A value that cannot be an email is left out. The person can sign in without it."""
     assert verify(signed(email=email)) == Identity(Provider("google"), CLAIMS["sub"], None, email_verified=False)
 
 
@@ -376,13 +381,13 @@ def test_without_a_usable_email_there_is_none_and_it_is_not_verified(
     "email", ["a@b", "zoë@müller.example", '"a@b"@c.example', "a+b@c.example", f"{'m' * 64}@{'d' * 189}"]
 )
 def test_every_address_that_can_exist_is_kept(email: str) -> None:
-    """An address is kept as the provider wrote it, up to 254 characters."""
+    """An address is kept exactly as the provider wrote it, up to 254 characters."""
     assert usable_email(email) == email
 
 
 @given(st.text(max_size=300) | st.none() | st.integers() | st.lists(st.text()))
 def test_an_email_is_kept_whole_or_not_at_all(value: object) -> None:
-    """Nothing that a provider sends as email is changed on the way, and none of it breaks anything."""
+    """A value that a provider sends as email is either kept unchanged or left out, and never raises an error."""
     assert usable_email(value) in (value, None)
 
 
@@ -412,12 +417,12 @@ GARBAGE = [
 
 @pytest.mark.parametrize("token", GARBAGE)
 def test_garbage_is_rejected(token: str, rejected: Rejected) -> None:
-    """Whatever a token answer holds in place of a token."""
+    """A token endpoint may return any text as id_token. Text that is not a token is rejected."""
     rejected(token)
 
 
 def test_a_huge_token_is_rejected_before_it_is_read(signed: Signed, rejected: Rejected) -> None:
-    """A well-signed token of absurd length costs nothing."""
+    """A token that is too long is rejected before it is parsed, even if it is well signed."""
     assert rejected(signed(padding="x" * provider_tokens.MAX_TOKEN_LENGTH)).note == "id_token too long"
 
 
@@ -425,7 +430,7 @@ def test_a_huge_token_is_rejected_before_it_is_read(signed: Signed, rejected: Re
 def test_deeply_nested_json_is_rejected(
     where: str, rsa_key: RSAPrivateKey, rejected: Rejected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """JSON that exhausts the parser's recursion is no internal error, within the length limit or beyond it."""
+    """JSON that is nested too deeply for the parser is rejected, within and beyond the length limit."""
     for depth in (4000, 100_000):
         deep = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
         token = rs256(deep, CLAIMS, rsa_key) if where == "header" else rs256(HEADER, deep, rsa_key)
@@ -436,7 +441,7 @@ def test_deeply_nested_json_is_rejected(
 @shared_fixtures
 @given(token=st.text(max_size=300))
 def test_no_text_raises_anything_but_identity_rejected(token: str, rejected: Rejected) -> None:
-    """A provider's answer is JSON: an id_token can be any text."""
+    """Any text leads to the same exception."""
     rejected(token)
 
 
@@ -451,7 +456,7 @@ segments = st.from_regex(r"[A-Za-z0-9_\-=+/]{0,40}", fullmatch=True)
 @shared_fixtures
 @given(parts=st.lists(segments | json_values.map(segment), min_size=2, max_size=4))
 def test_no_segments_raise_anything_but_identity_rejected(parts: list[str], rejected: Rejected) -> None:
-    """Base64 of anything, padded or not, in two to four segments."""
+    """Two to four segments of any base64 text, with or without padding, lead to the same exception."""
     rejected(".".join(parts))
 
 
@@ -460,7 +465,7 @@ def test_no_segments_raise_anything_but_identity_rejected(parts: list[str], reje
 def test_no_signed_json_raises_anything_but_identity_rejected(
     header: object, claims: object, rsa_key: RSAPrivateKey, rejected: Rejected
 ) -> None:
-    """A good signature over anything at all."""
+    """A valid signature over any JSON or bytes leads to the same exception."""
     rejected(rs256(header, claims, rsa_key))
     rejected(rs256(HEADER, claims, rsa_key))
 
@@ -470,7 +475,7 @@ def test_no_signed_json_raises_anything_but_identity_rejected(
 def test_no_value_of_a_claim_raises_anything_but_identity_rejected(
     claim: str, value: object, signed: Signed, verify: Verify
 ) -> None:
-    """A properly signed token with one odd claim either says who signed in, or is rejected."""
+    """A properly signed token with one odd claim either gives an identity or is rejected."""
     try:
         identity = verify(signed(**{claim: value}))
     except IdentityRejected:
@@ -482,5 +487,5 @@ def test_no_value_of_a_claim_raises_anything_but_identity_rejected(
 @shared_fixtures
 @given(which=st.integers(0, 2), bit=st.integers(0, 100_000))
 def test_one_bit_turned_over_anywhere_is_noticed(which: int, bit: int, signed: Signed, rejected: Rejected) -> None:
-    """Header, claims and signature hold together."""
+    """The signature covers header and claims: a change of any bit is noticed."""
     rejected(flipped(signed(), which, bit))

@@ -1,10 +1,10 @@
-"""An honest app is never refused: one to three processes share one stored token, and everything goes wrong on the way.
+"""An honest app is never refused, even if one to three processes share one stored token on a bad network.
 
-The app refreshes more than two windows apart. Then its processes ask within seconds, each with the token that is stored
-when it asks, and each answer replaces what is stored. Requests and answers get lost, are doubled, overtake each other
-and are up to 12 s late; a process without an answer asks once more; servers die after a commit. The database loses its
-last commit in the middle of a refresh, or several between two. Left out is what no rule can tell from a thief: messages
-that cross each other after more than three answers in a row were lost.
+The app refreshes more than two grace windows apart. Then its processes refresh within seconds, with the token that is
+stored at that moment, and store the answer. Requests and answers get lost, are delivered twice or in another order, and
+are up to 12 s late. A process without an answer asks once more. Servers die after a commit. The database loses its last
+commit during a refresh, or several commits between two refreshes. One case is left out, because no rule can tell it
+from a thief: messages that overtake one another after more than three answers in a row were lost.
 """
 
 import heapq
@@ -20,9 +20,9 @@ from tests.tokens.thieves import START, WINDOW_MS, Row, Rule
 LIVES = 20_000
 REFRESHES = 8
 LATE_MS = 12_000
-"""At most so long is a request or an answer under way."""
+"""A request or an answer takes at most this long."""
 PATIENCE_MS = 8_000
-"""After so long without an answer a process asks once more."""
+"""A process asks once more after this long without an answer."""
 
 
 class Refused(AssertionError):
@@ -40,7 +40,7 @@ class Service(Row):
         self.failovers = 0
 
     def answer(self, generation: int, now: float) -> int | None:
-        """The generation handed out, None when the answer was lost. Raises Refused."""
+        """The generation that is handed out, or None if the answer was lost. Raises Refused."""
         before = self.state
         answer = self.present(generation, now)
         if answer is None:
@@ -53,19 +53,19 @@ class Service(Row):
         return None if self.chance.random() < self.trouble else answer
 
     def lose_commits(self, commits: int) -> None:
-        """A replica that lacks them takes over."""
+        """The database fails over to a replica that lacks these commits."""
         for _ in range(min(commits, len(self.history))):
             self.state = self.history.pop()
 
     def rest(self) -> None:
-        """Between two refreshes of the app."""
+        """The time between two refreshes of the app, in which commits may get lost."""
         self.failovers = 0
         if self.chance.random() < self.trouble / 3:
             self.lose_commits(self.chance.randint(1, 5))
 
 
 class App:
-    """Its processes, and the token that they share."""
+    """An app's processes, and the refresh token that they share."""
 
     def __init__(self, service: Service, chance: Random) -> None:
         self.service = service
@@ -73,10 +73,11 @@ class App:
         self.stored = NEW_SESSION.current
         self.processes = chance.randint(1, 3)
         self.unanswered = 0
-        """How many refreshes in a row brought no answer."""
+        """The number of refreshes in a row without an answer."""
 
     def refresh(self, now: float) -> None:
-        """All processes ask. After more than three refreshes without any answer, one by one, and nothing is late."""
+        """All processes refresh. After more than FEW refreshes without an answer, they ask one after another, without
+        late messages."""
         late = LATE_MS if self.unanswered <= FEW else 0
         self.unanswered += 1
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -105,14 +106,14 @@ class App:
             if not heard[0]:
                 self._ask(at, late, again=False)
 
-        for _ in range(self.chance.choice((0, 1, 1, 1, 1, 2))):  # lost, delivered, doubled
+        for _ in range(self.chance.choice((0, 1, 1, 1, 1, 2))):  # lost, delivered, or delivered twice
             self._at(now + late * self.chance.random(), arrive)
         if again and late:
             self._at(now + PATIENCE_MS, ask_again)
 
 
 def live(rule: Rule, chance: Random) -> None:
-    """One app from its sign-in on. Raises Refused."""
+    """The life of one app from its sign-in on. Raises Refused."""
     service = Service(rule, chance, trouble=chance.choice((0, 0.1, 0.3, 0.6)))
     app, now = App(service, chance), float(START)
     for _ in range(REFRESHES):
@@ -128,18 +129,19 @@ def lives(rule: Rule, chance: Random) -> None:
 
 @pytest.mark.slow
 def test_of_many_apps_none_is_refused() -> None:
-    """Whatever is lost, late, doubled or reordered, and whatever dies."""
+    """No honest app is refused, although messages are lost, late, doubled or reordered, and servers and databases
+    fail."""
     lives(decide, Random(3))
 
 
 def without_late_messages(presented: int, session: Generations, *, now: Millis, window_ms: int) -> Decision:
-    """A rule that answers no token but the one used last within the window."""
+    """A stricter rule: within the window it accepts no token that is older than the one used last."""
     decision = decide(presented, session, now=now, window_ms=window_ms)
     return Reused() if isinstance(decision, Keep) and presented < session.previous else decision
 
 
 def without_recoveries_in_common(presented: int, session: Generations, *, now: Millis, window_ms: int) -> Decision:
-    """A rule that hands out another successor each time that an answer was lost."""
+    """A stricter rule: it hands out another successor every time that an answer was lost."""
     decision = decide(presented, session, now=now, window_ms=window_ms)
     if isinstance(decision, Keep) and presented == session.previous and session.oldest < session.current:
         return Advance(
@@ -151,13 +153,13 @@ def without_recoveries_in_common(presented: int, session: Generations, *, now: M
 
 
 def without_lost_commits(presented: int, session: Generations, *, now: Millis, window_ms: int) -> Decision:
-    """A rule that believes its database."""
+    """A stricter rule: it treats a token that is newer than the row as reuse."""
     return Reused() if presented > session.current else decide(presented, session, now=now, window_ms=window_ms)
 
 
 @pytest.mark.parametrize("rule", [without_late_messages, without_recoveries_in_common, without_lost_commits])
 def test_the_search_finds_the_app_that_a_stricter_rule_refuses(rule: Rule) -> None:
-    """Each part of the rule that is there for honest apps is needed by one of them."""
+    """The search refuses an honest app as soon as one part of the rule is missing. So every part is needed."""
     chance = Random(4)
     with pytest.raises(Refused):
         lives(rule, chance)

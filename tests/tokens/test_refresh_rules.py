@@ -1,4 +1,4 @@
-"""The rules of refreshing, as pure functions: what each row of the table says, and what follows for one app alone."""
+"""The rules of refreshing, as pure functions: every row of the decision table, and their consequences for one app."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ START = Millis(1_700_000_000_000)
 
 
 class Row:
-    """A session's row: applies decisions, remembers what it was, may forget its last commits."""
+    """A session's row: applies decisions, keeps its history, and may lose its last commits."""
 
     def __init__(self) -> None:
         self.history = [NEW_SESSION]
@@ -27,7 +27,7 @@ class Row:
         return self.history[-1]
 
     def present(self, generation: int, now: Millis) -> int | None:
-        """The generation handed out, None when the session ended."""
+        """The generation that is handed out, or None if the session ended."""
         match decide(generation, self.state, now=now, window_ms=WINDOW_MS):
             case Keep(answer):
                 return answer
@@ -43,7 +43,7 @@ class Row:
 
 
 class HonestApp(RuleBasedStateMachine):
-    """One app that keeps one refresh token, on the worst of networks, is never refused."""
+    """An app that keeps one refresh token is never refused, even on a very bad network."""
 
     @initialize()
     def sign_in(self) -> None:
@@ -62,13 +62,13 @@ class HonestApp(RuleBasedStateMachine):
 
     @rule(times=st.integers(1, 5))
     def lose_answers(self, times: int) -> None:
-        """The requests arrive, the answers do not; the app keeps what it had."""
+        """The requests arrive but their answers are lost, so the app keeps its old token."""
         for _ in range(times):
             self._present()
 
     @rule(times=st.integers(2, 50), kept=st.integers(0, 49))
     def refresh_in_parallel(self, times: int, kept: int) -> None:
-        """Many requests with one token at one moment agree on the answer, unless many answers were lost before."""
+        """Parallel requests with one token get the same answer, unless many answers were lost before."""
         few = self.row.state.current - self.row.state.oldest < FEW
         answers = [self._present() for _ in range(times)]
         assert len(set(answers)) == 1 or not few
@@ -80,7 +80,7 @@ class HonestApp(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(0, 20))
     def read_a_clock_that_is_behind(self, seconds: int) -> None:
-        """Another node answers, whose clock is a little slow."""
+        """Another node answers, and its clock is up to 20 seconds slow."""
         self.now = Millis(self.now - seconds * 1000)
 
     @precondition(lambda self: len(self.row.history) > 1)
@@ -102,7 +102,8 @@ _STEP = st.tuples(st.sampled_from(["app", "thief"]), st.booleans())
 def test_a_thief_who_goes_on_refreshing_beside_the_app_ends_the_session(
     before: int, steps: list[tuple[str, bool]], first: str
 ) -> None:
-    """Whatever order and losses came before: once each got two answers in turn, outside the window, it is noticed."""
+    """A thief and the app both hold the token. Once both got two answers in turn, outside the window, the session
+    ends."""
     row, now = Row(), START
     held = {"app": NEW_SESSION.current}
     for _ in range(before):
@@ -121,7 +122,7 @@ def test_a_thief_who_goes_on_refreshing_beside_the_app_ends_the_session(
 
 
 _USED_10 = Generations(previous=10, oldest=12, current=14, floor=8, rotated_at=START, recovered_at=Millis(0))
-"""Token 10 was used, 8 before it; 12 to 14 were handed out since."""
+"""Token 10 was used last, and 8 before it. Since then, 12 to 14 were handed out."""
 _WINDOW_END = Millis(START + WINDOW_MS)
 _LATER = Millis(_WINDOW_END + 1)
 
@@ -137,7 +138,7 @@ def _decide(presented: int, session: Generations, now: Millis) -> Decision:
 @pytest.mark.parametrize("now", [START, _LATER])
 @pytest.mark.parametrize("presented", [15, 16, 1000])
 def test_a_token_newer_than_the_newest_is_caught_up_with(presented: int, now: Millis) -> None:
-    """The database lost commits: fresh or not, the session goes on from the app's token."""
+    """A token newer than the row means that the database lost commits: the session continues from the app's token."""
     expected = _used(presented, presented + 1, floor=10, now=now)
     assert _decide(presented, _USED_10, now) == Advance(expected, "session_rewound")
 
@@ -145,34 +146,37 @@ def test_a_token_newer_than_the_newest_is_caught_up_with(presented: int, now: Mi
 @pytest.mark.parametrize("now", [START, _WINDOW_END, Millis(START - 60_000)])
 @pytest.mark.parametrize("presented", range(8, 15))
 def test_within_the_window_everything_from_the_floor_on_gets_the_newest(presented: int, now: Millis) -> None:
-    """From the rotation to the end of the window, both included, and a minute before it by another node's clock."""
+    """The window lasts from the rotation to its end, both included. A node's clock may be up to a minute behind."""
     assert _decide(presented, _USED_10, now) == Keep(14)
 
 
 @pytest.mark.parametrize("now", [START, _WINDOW_END, Millis(START - 60_000)])
 @pytest.mark.parametrize("presented", [0, 7])
 def test_within_the_window_anything_below_the_floor_is_reuse(presented: int, now: Millis) -> None:
-    """No late message of the app's is as old as that."""
+    """Within the window, a token below the floor is reuse: no late message of an honest app carries so old a token."""
     assert _decide(presented, _USED_10, now) == Reused()
 
 
 @pytest.mark.parametrize("now", [_LATER, Millis(START - 60_001)])
 @pytest.mark.parametrize("presented", [12, 13, 14])
 def test_an_unused_token_moves_the_session_on(presented: int, now: Millis) -> None:
-    """A rotation, recorded nowhere else; a clock that is more than a minute behind is wrong, not fresh."""
+    """An unused token rotates the session, without an event. A clock that is over a minute behind does not open the
+    window."""
     assert _decide(presented, _USED_10, now) == Advance(_used(presented, 15, floor=10, now=now))
 
 
 @pytest.mark.parametrize(("current", "floor"), [(12, 10), (15, 10), (16, 13), (40, 13)])
 def test_the_floor_is_the_token_used_now_after_many_branches(current: int, floor: int) -> None:
-    """Up to three answers lost in a row it is the token used before."""
+    """The floor is the token used before, if at most three answers in a row were lost. After more, it is the token used
+    now."""
     session = replace(_USED_10, current=current)
     presented = min(13, current)
     assert _decide(presented, session, _LATER) == Advance(_used(presented, current + 1, floor=floor, now=_LATER))
 
 
 def test_the_token_used_last_gets_another_successor() -> None:
-    """Its answer was lost. Nothing but `current` and the time of the recovery changes: it is no rotation."""
+    """The answer to this token was lost. The recovery changes only `current` and its own time, because it is no
+    rotation."""
     recovered = replace(_USED_10, current=15, recovered_at=_LATER)
     assert _decide(10, _USED_10, _LATER) == Advance(recovered, "refresh_recovered")
 
@@ -181,7 +185,8 @@ def test_the_token_used_last_gets_another_successor() -> None:
     ("age", "expected"), [(0, 14), (WINDOW_MS, 14), (WINDOW_MS + 1, 15), (-60_000, 14), (-60_001, 15)]
 )
 def test_a_recovery_is_answered_again_within_its_window(age: int, expected: int) -> None:
-    """Parallel and repeated ones agree, and write once; a negative age is another node's clock, up to a minute."""
+    """Parallel and repeated recoveries get the same answer, with one write. A node's clock may be up to a minute
+    behind."""
     session = replace(_USED_10, recovered_at=Millis(START + HOUR_MS))
     match _decide(10, session, Millis(session.recovered_at + age)):
         case Keep(answer):
@@ -194,7 +199,8 @@ def test_a_recovery_is_answered_again_within_its_window(age: int, expected: int)
 
 @pytest.mark.parametrize(("current", "shared"), [(15, True), (16, False)])
 def test_after_many_lost_answers_no_two_share_a_successor(current: int, shared: bool) -> None:
-    """A thief who asks all the time would otherwise get the app's next token with every second try."""
+    """After many lost answers recoveries share no successor. Otherwise a thief who asks often could get the app's next
+    token."""
     session = replace(_USED_10, current=current, recovered_at=_LATER)
     further = Advance(replace(session, current=current + 1), "refresh_recovered")
     assert _decide(10, session, _LATER) == (Keep(current) if shared else further)
@@ -202,12 +208,12 @@ def test_after_many_lost_answers_no_two_share_a_successor(current: int, shared: 
 
 @pytest.mark.parametrize("presented", [0, 7, 8, 9, 11])
 def test_outside_the_window_anything_else_is_reuse(presented: int) -> None:
-    """Older than the one used last, or between it and those that are good: two hold the session's tokens."""
+    """Outside the window, a token older than the one used last, or between it and the unused tokens, is reuse."""
     assert _decide(presented, _USED_10, _LATER) == Reused()
 
 
 def test_a_recovery_does_not_open_the_window() -> None:
-    """Right after one, the app's own newer token moves the session on, and older tokens are reuse."""
+    """Right after a recovery, a newer unused token rotates the session, and an older token is reuse."""
     recovered = replace(_USED_10, recovered_at=_LATER)
     assert _decide(14, recovered, _LATER) == Advance(_used(14, 15, floor=10, now=_LATER))
     assert _decide(9, recovered, _LATER) == Reused()
@@ -215,7 +221,8 @@ def test_a_recovery_does_not_open_the_window() -> None:
 
 @pytest.mark.parametrize("now", [Millis(1), START])
 def test_the_first_refresh_of_a_new_session_is_not_fresh(now: Millis) -> None:
-    """It moves on at once, however soon after the sign-in: a time of 0 means never."""
+    """A new session rotates at its first refresh, even right after the sign-in: a time of 0 means that nothing happened
+    yet."""
     assert _decide(1, NEW_SESSION, now) == Advance(_used(1, 2, floor=0, now=now))
     assert _decide(0, NEW_SESSION, now) == Advance(
         replace(NEW_SESSION, current=2, recovered_at=now), "refresh_recovered"
@@ -226,7 +233,8 @@ def test_the_first_refresh_of_a_new_session_is_not_fresh(now: Millis) -> None:
 @settings(max_examples=500, deadline=None)
 @given(steps=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 90_000)), max_size=30))
 def test_every_write_raises_current(steps: list[tuple[int, int]]) -> None:
-    """So that one column tells a writer whether the session is as it was read; floor, used and unused stay in order."""
+    """Every write raises `current`, so that compare-and-swap needs this column alone. The other generations stay in
+    order."""
     row, now = Row(), START
     for presented, later in steps:
         now = Millis(now + later)

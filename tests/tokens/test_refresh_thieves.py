@@ -1,4 +1,4 @@
-"""Whoever copied a refresh token and goes on using it beside the app is noticed soon, however cleverly it asks."""
+"""A thief who uses a copied refresh token beside the app is noticed soon, whatever its strategy."""
 
 import statistics
 from dataclasses import replace
@@ -13,7 +13,7 @@ SEED = 1
 
 
 def report(capsys: pytest.CaptureFixture[str], what: str, lives: list[int]) -> None:
-    """Said even when the test passes: how far from the bound it is."""
+    """Prints the results, also when the test passes, to show how close they are to the bound."""
     beyond = sum(life > 10 for life in lives)
     with capsys.disabled():
         print(
@@ -28,7 +28,7 @@ def report(capsys: pytest.CaptureFixture[str], what: str, lives: list[int]) -> N
 def test_every_thief_is_noticed_within_ten_refreshes(
     capsys: pytest.CaptureFixture[str], every: str, minutes: int
 ) -> None:
-    """Pollers from a second to an hour, followers, random and bred habits, while both go on refreshing."""
+    """The thieves are pollers, followers, and random and bred habits. They and the app continue to refresh."""
     lives = search(decide, minutes * HOUR_MS / 60, seed=SEED, tables=4000)
     report(capsys, f"app every {every}", lives)
     assert len(lives) >= 20_000
@@ -37,7 +37,8 @@ def test_every_thief_is_noticed_within_ten_refreshes(
 
 
 def test_an_app_that_refreshes_every_six_minutes_notices_thieves_too(capsys: pytest.CaptureFixture[str]) -> None:
-    """Ten times as often as it needs to: a thief meets it within the window more easily, and still not for long."""
+    """The app refreshes ten times as often as necessary. A thief can meet it within the window more often, but is still
+    noticed."""
     lives = search(decide, HOUR_MS / 10, seed=SEED, tables=2000)
     report(capsys, "app every 6 minutes", lives)
     assert statistics.median(lives) <= 3
@@ -45,7 +46,7 @@ def test_an_app_that_refreshes_every_six_minutes_notices_thieves_too(capsys: pyt
 
 
 def first_rule(presented: int, session: Generations, *, now: Millis, window_ms: int) -> Decision:
-    """What it was once: a recovery opened the window again, and in it unused tokens stayed as they were."""
+    """An earlier rule: a recovery opened the window again, and within it an unused token did not rotate."""
     if presented > session.current:
         return Advance(Generations(presented, presented + 1, presented + 1, 0, now, Millis(0)))
     if now - session.rotated_at <= window_ms and presented >= session.previous - 1:
@@ -58,14 +59,15 @@ def first_rule(presented: int, session: Generations, *, now: Millis, window_ms: 
 
 
 def test_the_search_finds_the_thief_of_the_first_rule(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who asked again at the end of each window lived for ever: a search that misses that one proves nothing."""
+    """Under the first rule, a thief who asked at the end of every window was never noticed. The search must find this
+    thief."""
     lives = search(first_rule, HOUR_MS / 4, seed=SEED, tables=100)
     report(capsys, "the first rule", lives)
     assert max(lives) == SURVIVED
 
 
 def sharing_always(presented: int, session: Generations, *, now: Millis, window_ms: int) -> Decision:
-    """The rule without its bound: a recovery is shared within its window however many answers were lost."""
+    """The rule without its bound: recoveries within a window share one successor, however many answers were lost."""
     recent = session.recovered_at > 0 and now - session.recovered_at <= window_ms
     fresh = session.rotated_at > 0 and now - session.rotated_at <= window_ms
     if presented == session.previous and recent and not fresh:
@@ -75,7 +77,8 @@ def sharing_always(presented: int, session: Generations, *, now: Millis, window_
 
 @pytest.mark.slow
 def test_the_search_finds_the_thief_who_shares_recoveries(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who may collect successors without end gets the app's with every second try, however seldom the app refreshes."""
+    """Without the bound, a thief can collect successors and get the app's next token often, even if the app refreshes
+    seldom."""
     lives = search(sharing_always, HOUR_MS, seed=SEED, tables=4000)
     report(capsys, "recoveries shared without bound", lives)
     assert max(lives) > 10

@@ -1,8 +1,8 @@
-"""Thieves who hold a copy of a session's refresh token and go on refreshing beside the app, and how long they last.
+"""Thieves with a copy of a session's refresh token who continue to refresh beside the app, and how long they last.
 
-A thief asks whenever and with whatever token it likes, and sees the generation of each answer. It does not see the
-app, whose times vary around a mean by half of it either way. A life is the number of the app's refreshes that were
-answered before one of the two was refused, which ends the session.
+A thief may present any token at any time, and sees the generation of every answer. It does not see the app. The
+intervals of the app vary around a mean by up to half of it. A life is the number of the app's refreshes that were
+answered before the app or the thief was refused, which ends the session.
 """
 
 import math
@@ -17,10 +17,11 @@ WINDOW_MS = 30_000
 START = 1_700_000_000_000
 HOUR_MS = 3_600_000
 SURVIVED = 200
-"""So many of the app's refreshes and nobody noticed: the thief lives on."""
+"""A thief that is not noticed within this number of the app's refreshes has survived."""
 
 Thief = Generator[tuple[float, int], int, None]
-"""Yields how long it waits, in milliseconds, and which generation it presents then; is sent the one it gets."""
+"""Yields the time to wait, in milliseconds, and the generation to present then. Is sent the generation of the
+answer."""
 
 
 class Rule(Protocol):
@@ -28,7 +29,7 @@ class Rule(Protocol):
 
 
 class Row:
-    """A session under a rule. It ends when somebody is refused."""
+    """A session under a rule. It ends when the app or the thief is refused."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -46,7 +47,7 @@ class Row:
 
 
 def life(rule: Rule, thief: Thief, mean_ms: float, chance: Random) -> int:
-    """The app's refreshes until one of them is refused, at most SURVIVED."""
+    """The number of the app's refreshes until the app or the thief is refused, at most SURVIVED."""
     row, held, refreshes, now = Row(rule), NEW_SESSION.current, 0, float(START)
     next_refresh = START + mean_ms * 1.5 * chance.random()
     wait, token = next(thief)
@@ -67,7 +68,7 @@ def life(rule: Rule, thief: Thief, mean_ms: float, chance: Random) -> int:
 
 
 def poller(interval_ms: float, *, newest: bool) -> Thief:
-    """Asks at one pace for ever, with the newest token it got, or with the one it stole for as long as that is good."""
+    """Asks at a constant interval, either always with its newest token or always with the stolen one."""
     token = NEW_SESSION.current
     while True:
         answer = yield interval_ms, token
@@ -75,10 +76,11 @@ def poller(interval_ms: float, *, newest: bool) -> Thief:
 
 
 def follower(mean_ms: float, chance: Random, *, patience: int) -> Thief:
-    """Uses the token that it shares with the app, then asks with that again, as an app does that lost the answer.
+    """Uses the token that it shares with the app, then presents it again, like an app that lost the answer.
 
-    Two tries a window apart tell whose the last recovery was. If the app's, the thief holds the app's new token, and
-    begins anew. After `patience` tries without that, it takes the newest it got for the app's.
+    Two tries within one window show whose recovery was the last one. If it was the app's, the thief holds the app's new
+    token, and starts again. After `patience` tries without success, the thief assumes that its newest token is the
+    app's.
     """
     shared, now, earliest, latest = NEW_SESSION.current, 0.0, 0.0, 1.5 * mean_ms
     while True:
@@ -99,12 +101,12 @@ def follower(mean_ms: float, chance: Random, *, patience: int) -> Thief:
 
 
 Cell = tuple[float, int]
-"""How long to wait, and with which of its tokens to ask then."""
+"""How long to wait, and which of its tokens to present then."""
 PHASES = 8
 
 
 class Table:
-    """A thief's habit: what to do after each kind of answer, by how many it got since the app was last noticed."""
+    """A thief's habit: a reaction to every kind of answer, by the number of answers since it last noticed the app."""
 
     def __init__(self, mean_ms: float, cells: Sequence[Cell]) -> None:
         self.mean_ms = mean_ms
@@ -115,7 +117,7 @@ class Table:
         return cls(mean_ms, [_cell(mean_ms, chance) for _ in range(3 * PHASES)])
 
     def changed(self, chance: Random) -> "Table":
-        """One to three cells otherwise: a new one, another token, or another wait."""
+        """A copy with one to three changed cells: a new cell, another token, or another wait."""
         cells = list(self.cells)
         for _ in range(chance.randint(1, 3)):
             place = chance.randrange(len(cells))
@@ -133,14 +135,15 @@ class Table:
             wait, which = self.cells[kind * PHASES + min(phase, PHASES - 1)]
             last = (last, held[-1], held[-2], held[-3])[which]
             answer = yield wait, last
-            kind = min(2, max(0, answer - held[-1]))  # two further at once: the app has refreshed meanwhile
+            kind = min(2, max(0, answer - held[-1]))  # two generations further: the app has refreshed since
             phase = 0 if kind == 2 else phase + 1
             if kind:
                 held.append(answer)
 
 
 def _cell(mean_ms: float, chance: Random) -> Cell:
-    """From a second to twice the app's interval, each order of magnitude as likely."""
+    """A random cell. The wait is between a second and twice the app's interval, with all orders of magnitude equally
+    likely."""
     return math.exp(chance.uniform(math.log(1000), math.log(2 * mean_ms))), chance.randrange(4)
 
 
@@ -170,18 +173,18 @@ PACES_S = (
     1800,
     3600,
 )
-"""From a second to an hour; also as soon as the window is over, whose length is no secret."""
+"""From a second to an hour, with values just after the window, because its length is public."""
 
 
 def search(rule: Rule, mean_ms: float, *, seed: int, tables: int) -> list[int]:
-    """The lives of pollers, followers, thieves of random habits, and ever better ones bred from the worst of them."""
+    """The lives of pollers, followers and random habits, and of better habits bred from the ones that lived longest."""
     chance = Random(seed)
     lives: list[int] = []
 
     def mean_life(make: Callable[[], Thief], times: int) -> float:
         found = [life(rule, make(), mean_ms, chance) for _ in range(times)]
         lives.extend(found)
-        return sum(1.6**n for n in found) / times  # a long life counts for more than some that are a little longer
+        return sum(1.6**n for n in found) / times  # a long life counts more than several that are slightly longer
 
     for seconds in PACES_S:
         for newest in (True, False):
