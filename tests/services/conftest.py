@@ -1,4 +1,4 @@
-"""A sign-in service with a provider that says what the test wants, and a clock that the test moves."""
+"""A sign-in service whose provider and clock are controlled by the test."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class Clock:
 
 @dataclass
 class Vouching:
-    """A provider that answers every code with one identity or error, and remembers what it was asked."""
+    """A provider that answers every code with one identity or error, and records how it was called."""
 
     name: Provider
     says: Identity | Exception = ADA
@@ -52,9 +52,9 @@ class Vouching:
     error_words: frozenset[str] = frozenset()
     http: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(answering=True))
     native_nonce: str | None = None
-    """What nonce its native tokens carry."""
+    """The nonce in its native tokens."""
     issued_at: Millis | None = None
-    """When its native tokens were made, if they say so."""
+    """When its native tokens were issued, if they contain a time."""
     asked: list[tuple[str, LoginSecrets, Millis]] = field(default_factory=list)
     asked_natively: list[tuple[str, SubjectTokenType, str | None, Millis]] = field(default_factory=list)
     sent: list[LoginSecrets] = field(default_factory=list)
@@ -115,7 +115,7 @@ class Node:
 
 @pytest.fixture
 def node(database: Database, clock: Clock, google: Vouching) -> Callable[..., Node]:
-    """A server with these secrets, the first of which signs; all of them share the database."""
+    """A server with these secrets, the first of which signs. All servers of a test share the database."""
 
     def node(*secrets: Secret) -> Node:
         ring = Keyring(secrets[0], secrets[1:])

@@ -1,4 +1,4 @@
-"""What is done to accounts from the terminal."""
+"""What an operator does to accounts from the terminal."""
 
 import pytest
 
@@ -12,20 +12,20 @@ from tests.services.conftest import ADA, SECRET, Clock
 
 
 def test_a_user_is_named_by_id_or_by_email(database: Database, clock: Clock) -> None:
-    """Either finds the one user."""
+    """Both the id and the email find the user."""
     user = database.write_now(accounts.admit, ADA, now=clock.now)
     assert database.read_now(accounts.find_one, user.id) == user
     assert database.read_now(accounts.find_one, "ADA@lovelace.example") == user
 
 
 def test_nobody_is_an_error_that_says_what_to_do(database: Database) -> None:
-    """The sentence names what was asked for, and where to look."""
+    """The error names the id or email that was given, and says where to look."""
     with pytest.raises(UserNotFound, match=r"'nobody@x\.example'.*list-users"):
         database.read_now(accounts.find_one, "nobody@x.example")
 
 
 def test_an_email_of_several_users_is_refused_with_their_ids(database: Database, clock: Clock) -> None:
-    """Which of them is meant is for the person to say."""
+    """If several users have the email, the operator has to choose one by its id."""
     facebook = Identity(Provider("facebook"), "1", ADA.email, email_verified=False)
     found = [database.write_now(accounts.admit, who, now=clock.now) for who in (ADA, facebook)]
     with pytest.raises(UserAmbiguous) as caught:
@@ -36,7 +36,7 @@ def test_an_email_of_several_users_is_refused_with_their_ids(database: Database,
 def test_an_email_that_fits_one_user_to_the_letter_is_refused_where_it_fits_another(
     database: Database, clock: Clock
 ) -> None:
-    """Case is not how an operator says who is meant; the id is."""
+    """Emails that differ only in case are ambiguous, even if one matches exactly. The operator has to give the id."""
     found = [
         database.write_now(
             accounts.admit, Identity(Provider("google"), email, email, email_verified=True), now=clock.now
@@ -52,7 +52,7 @@ def test_an_email_that_fits_one_user_to_the_letter_is_refused_where_it_fits_anot
 
 
 def test_more_users_than_can_be_named_are_not_passed_over_in_silence(database: Database, clock: Clock) -> None:
-    """Twenty are named, and the last line says that there are others and how to see them."""
+    """The error lists twenty users. Its last line says that there are more, and how to list them."""
     for number in range(21):
         who = Identity(Provider("google"), str(number), ADA.email, email_verified=True)
         database.write_now(accounts.admit, who, now=clock.now)
@@ -66,7 +66,7 @@ def test_more_users_than_can_be_named_are_not_passed_over_in_silence(database: D
 def test_users_of_another_provider_neither_hide_nor_confuse_the_one_who_is_meant(
     database: Database, clock: Clock
 ) -> None:
-    """With the provider given, only its users count, however many others have the email."""
+    """With a provider given, only the users of this provider count, however many users of another have the email."""
     for number in range(30):
         who = Identity(Provider("google"), str(number), ADA.email, email_verified=True)
         database.write_now(accounts.admit, who, now=clock.now)
@@ -77,7 +77,7 @@ def test_users_of_another_provider_neither_hide_nor_confuse_the_one_who_is_meant
 
 
 def test_a_test_user_is_made_once_and_is_nobody_elses(database: Database, clock: Clock) -> None:
-    """A test user has a subject that no provider gives: the person with that email is another user."""
+    """A test user has a subject that no provider issues. A person with the same email is another user."""
     email = str(ADA.email)
     made = database.write_now(accounts.create_test_user, email, Provider("google"), now=clock.now)
     again = database.write_now(accounts.create_test_user, email, Provider("google"), now=clock.now)
@@ -90,7 +90,7 @@ def test_a_test_user_is_made_once_and_is_nobody_elses(database: Database, clock:
 async def test_a_session_from_the_terminal_is_real_labelled_and_recorded(
     database: Database, clock: Clock, node
 ) -> None:
-    """A token issued from the terminal opens a session like any other, which says where it came from."""
+    """A session opened from the terminal is a normal session. Its label says where it came from."""
     making = node(SECRET).sessions
     user = database.write_now(accounts.admit, ADA, now=clock.now)
     session = database.write_now(accounts.open_terminal_session, user, making, client_id="app", now=clock.now)
@@ -105,7 +105,7 @@ async def test_a_session_from_the_terminal_is_real_labelled_and_recorded(
 
 
 def test_a_secret_never_shows_itself() -> None:
-    """A secret is blank wherever it is printed, and equal only to itself."""
+    """A secret is hidden wherever it is printed, and equals only a secret with the same value."""
     secret = Secret("text")
     assert f"{secret} {secret!r} {[secret]}" == "*** *** [***]"
     assert secret == Secret("text")

@@ -1,4 +1,4 @@
-"""Logins that an app began, and tokens that it presents, with the provider and the clock in the test's hand."""
+"""Logins that an app began, and tokens that an app presents. The test controls the provider and the clock."""
 
 import hashlib
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def native(database: Database, google: Vouching, server: Node, clock: Clock) -> 
 
 
 async def finished(signin: SignIn, **changed: str | None) -> AppAnswer:
-    """A login of the app, begun and called back with this answer of the provider."""
+    """The answer to a login of the app, after a callback with these parameters from the provider."""
     begun = signin.begin(Provider("google"), LoginMode.APP, app=APP)
     facts = {"code": "code", "error": None, "error_description": None, "issuer": None} | changed
     answer = await signin.finish(Provider("google"), CallbackAnswer(state=begun.state, **facts), cookie=begun.cookie)
@@ -56,7 +56,8 @@ def presented(nonce: str | None = None) -> PresentedToken:
 
 
 async def test_an_app_is_answered_with_a_code_and_no_session(server: Node, database: Database, clock: Clock) -> None:
-    """The code is bound to login, user and app for a minute; only its digest is kept, and a session comes later."""
+    """The code is valid for a minute for this login, user and app. Only its digest is stored. The session opens
+    later."""
     answer = await finished(server.signin)
     assert isinstance(answer.outcome, str)
     assert answer.outcome not in repr(answer)
@@ -69,7 +70,7 @@ async def test_an_app_is_answered_with_a_code_and_no_session(server: Node, datab
 
 
 async def test_a_login_of_an_app_is_bound_to_its_browser(server: Node) -> None:
-    """As with any redirect: without the cookie there is nobody to answer."""
+    """Without the login's cookie, the callback is refused and the app gets no answer."""
     begun = server.signin.begin(Provider("google"), LoginMode.APP, app=APP)
     assert begun.cookie is not None
     with pytest.raises(InvalidState):
@@ -90,14 +91,14 @@ async def test_a_login_of_an_app_is_bound_to_its_browser(server: Node) -> None:
 async def test_an_app_is_told_what_went_wrong(
     server: Node, google: Vouching, says: object, changed: dict[str, str | None], kind: type[ProblemError]
 ) -> None:
-    """Once the login is known to be the app's, whatever ends it goes there."""
+    """Once a callback is known to belong to a login of the app, the app gets every error of this login."""
     google.says = says
     answer = await finished(server.signin, **changed)
     assert type(answer.outcome) is kind
 
 
 async def test_a_deactivated_user_gets_no_code(server: Node, database: Database, clock: Clock) -> None:
-    """The app is told, and nothing could be redeemed."""
+    """The app gets the error, and there is no code to redeem."""
     user = database.write_now(accounts.admit, ADA, now=clock.now)
     database.write_now(accounts.set_active, user, active=False, now=clock.now)
     answer = await finished(server.signin)
@@ -106,7 +107,7 @@ async def test_a_deactivated_user_gets_no_code(server: Node, database: Database,
 
 
 async def test_an_app_is_told_that_it_took_too_long(server: Node, clock: Clock) -> None:
-    """RFC 6749, 4.1.2.1: with the login's own cookie it is known whom to tell; the app may simply begin again."""
+    """RFC 6749, 4.1.2.1: a late callback with the login's cookie gives the app an error that says to try again."""
     begun = server.signin.begin(Provider("google"), LoginMode.APP, app=APP)
     clock.advance(600)
     callback = CallbackAnswer(begun.state, "code", None, None, None)
@@ -118,14 +119,14 @@ async def test_an_app_is_told_that_it_took_too_long(server: Node, clock: Clock) 
 
 @pytest.mark.parametrize("ask", [True, False])
 async def test_whether_the_person_is_asked_is_handed_on(server: Node, google: Vouching, ask: bool) -> None:
-    """The route knows where a person has to confirm; the provider knows how."""
+    """The route decides whether the person must confirm. The provider builds the URL for it."""
     server.signin.begin(Provider("google"), LoginMode.APP, app=APP, ask_person=ask)
     assert google.asked_person == [ask]
     assert server.signin.asks_person(Provider("google")) is google.asks_person
 
 
 async def test_what_the_app_wishes_is_handed_on(server: Node, google: Vouching) -> None:
-    """Each provider makes of it what it can; nothing of it is kept, nor shown by accident."""
+    """The provider gets the app's wishes. They are not in a representation."""
     wishes = Wishes(frozenset({Prompt.LOGIN}), "ada@lovelace.example")
     server.signin.begin(Provider("google"), LoginMode.APP, app=APP, wishes=wishes)
     server.signin.begin(Provider("google"), LoginMode.JSON)
@@ -134,7 +135,7 @@ async def test_what_the_app_wishes_is_handed_on(server: Node, google: Vouching) 
 
 
 def test_a_provider_is_offered_while_it_answers(server: Node, google: Vouching) -> None:
-    """One that is not configured never does."""
+    """A provider is offered while it responds. A provider that is not configured is never offered."""
     assert server.signin.configured == (Provider("google"),)
     assert server.signin.answering(Provider("google"))
     google.http.answering = False
@@ -143,7 +144,7 @@ def test_a_provider_is_offered_while_it_answers(server: Node, google: Vouching) 
 
 
 async def test_a_native_token_is_exchanged_once(native: NativeSignIn, server: Node, google: Vouching) -> None:
-    """Its nonce is used up with the session that it opens."""
+    """Opening a session uses up the nonce of the token."""
     google.native_nonce = native.issue_nonce()
     pair = await native.exchange(presented("raw"))
     assert (await server.sessions.authenticate(pair.access.token)).user == pair.user
@@ -154,7 +155,7 @@ async def test_a_native_token_is_exchanged_once(native: NativeSignIn, server: No
 
 
 async def test_issuing_nonces_writes_nothing(native: NativeSignIn, database: Database) -> None:
-    """A stranger who asks for a thousand fills no table, and takes none from others."""
+    """A client that requests a thousand nonces fills no table."""
     assert len({native.issue_nonce() for _ in range(1000)}) == 1000
     assert database.read_now(lambda db: db.execute_sql('SELECT count(*) FROM "nonce"').fetchone()) == (0,)
 
@@ -163,7 +164,7 @@ async def test_issuing_nonces_writes_nothing(native: NativeSignIn, database: Dat
 async def test_a_nonce_that_we_did_not_issue_is_refused(
     native: NativeSignIn, google: Vouching, database: Database, odd: str
 ) -> None:
-    """Its MAC tells; a state of a login, which has the same form, is none either. Nothing is written."""
+    """The MAC of a nonce shows whether we issued it. A nonce without a valid MAC is refused, and nothing is written."""
     google.native_nonce = odd
     with pytest.raises(InvalidRequest, match="was not issued here"):
         await native.exchange(presented())
@@ -171,7 +172,7 @@ async def test_a_nonce_that_we_did_not_issue_is_refused(
 
 
 async def test_a_state_is_no_nonce(native: NativeSignIn, server: Node, google: Vouching) -> None:
-    """Each use of a one-time value has a key of its own."""
+    """Every kind of one-time value has its own key, so that a state is not accepted as a nonce."""
     google.native_nonce = server.signin.begin(Provider("google"), LoginMode.JSON).state
     with pytest.raises(InvalidRequest, match="was not issued here"):
         await native.exchange(presented())
@@ -180,7 +181,7 @@ async def test_a_state_is_no_nonce(native: NativeSignIn, server: Node, google: V
 async def test_a_nonce_of_before_every_session_ended_opens_none(
     native: NativeSignIn, google: Vouching, database: Database, clock: Clock
 ) -> None:
-    """What ends sessions ends what would become one, in native sign-in too; the nonce is not used up."""
+    """A nonce that was issued before all sessions of the user ended opens no session. Nor is it used up."""
     google.native_nonce = native.issue_nonce()
     user = database.write_now(accounts.admit, ADA, now=clock.now)
     database.write_now(end_all, user, now=clock.now)
@@ -195,7 +196,8 @@ async def test_a_nonce_of_before_every_session_ended_opens_none(
 async def test_a_token_without_nonce_opens_no_session_when_it_is_older_than_the_end_of_all(
     native: NativeSignIn, google: Vouching, database: Database, clock: Clock
 ) -> None:
-    """A provider's access token, which can be presented again while it lives, is judged by when it was made."""
+    """A provider's access token can be presented repeatedly. It is refused if it was issued before all sessions
+    ended."""
     google.issued_at = Millis(clock.now - 1000)
     user = (await native.exchange(presented())).user
     database.write_now(end_all, user, now=Millis(clock.now - 500))
@@ -206,7 +208,7 @@ async def test_a_token_without_nonce_opens_no_session_when_it_is_older_than_the_
 
 
 async def test_a_nonce_lives_ten_minutes(native: NativeSignIn, google: Vouching, clock: Clock) -> None:
-    """To the millisecond."""
+    """A nonce is valid for ten minutes, to the millisecond."""
     first, second = [native.issue_nonce() for _ in range(2)]
     clock.now = Millis(clock.now + NONCE_SECONDS * 1000 - 1)
     google.native_nonce = first
@@ -221,7 +223,7 @@ async def test_a_nonce_lives_ten_minutes(native: NativeSignIn, google: Vouching,
 async def test_a_token_that_is_not_believed_uses_no_nonce_up(
     native: NativeSignIn, google: Vouching, failure: ProblemError
 ) -> None:
-    """Nobody can burn another app's nonce with a token that the provider did not sign."""
+    """A token that the provider did not sign does not use up the nonce of another app."""
     google.native_nonce = native.issue_nonce()
     google.says = failure
     with pytest.raises((InvalidRequest, ProviderUnavailable)):

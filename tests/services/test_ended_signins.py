@@ -1,4 +1,5 @@
-"""What ends every session of a user, or the user, ends what would become one; and who is refused changes nothing."""
+"""Sign-ins that began before all sessions of the user ended, or the user was deleted, are refused. A refused sign-in
+changes nothing of the user."""
 
 from collections.abc import Callable
 
@@ -32,7 +33,7 @@ def deactivate_and_activate(db: Connection, user: User, *, now: Millis) -> None:
 async def test_what_ends_every_session_ends_what_would_become_one(
     node: Making, database: Database, clock: Clock, end: Callable[..., None]
 ) -> None:
-    """A sign-in that began before is refused, whoever holds its callback; one that begins afterwards goes on."""
+    """A sign-in that began before the end of all sessions is refused. A sign-in that begins later succeeds."""
     server = node(SECRET)
     user = (await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)).user
     clock.advance(1)
@@ -52,7 +53,7 @@ async def test_what_ends_every_session_ends_what_would_become_one(
 async def test_a_refused_sign_in_changes_nothing_of_the_user(
     node: Making, google: Vouching, database: Database, clock: Clock
 ) -> None:
-    """Not even the email: who may not come in leaves no trace but a line on record."""
+    """A refused sign-in does not change the stored user, not even the email."""
     signin = node(SECRET).signin
     user = (await signin.finish(Provider("google"), answer(await begun(signin)), cookie=None)).user
     database.write_now(accounts.set_active, user, active=False, now=clock.now)
@@ -65,7 +66,8 @@ async def test_a_refused_sign_in_changes_nothing_of_the_user(
 async def test_deleting_a_user_ends_the_sign_ins_that_began_before(
     node: Making, database: Database, clock: Clock
 ) -> None:
-    """Nobody who had got as far as a callback makes the account anew; neither once its person has begun another."""
+    """A sign-in that began before the deletion does not create the account again, even after the person signed in
+    anew."""
     server = node(SECRET)
     user = (await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)).user
     clock.advance(1)

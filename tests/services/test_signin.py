@@ -1,4 +1,4 @@
-"""Signing in, with the clock, the secrets and the provider in the test's hand."""
+"""Signing in. The test controls the clock, the secrets and the provider."""
 
 import asyncio
 from collections.abc import Callable
@@ -60,7 +60,7 @@ async def fails(signin: SignIn, given: CallbackAnswer, cookie: str | None = None
 
 
 def events(database: Database) -> list[AuditEvent]:
-    """The whole record, oldest first."""
+    """All audit events, oldest first."""
     rows = database.read_now(
         lambda db: db.execute_sql(
             'SELECT "at", "event", "login_id", "request_id", "user_id", "session_id", "detail" '
@@ -74,12 +74,12 @@ def events(database: Database) -> list[AuditEvent]:
 
 
 def stored(database: Database) -> list[tuple[object, ...]]:
-    """Everything in the table of logins."""
+    """All rows of the table of logins."""
     return database.read_now(lambda db: db.execute_sql('SELECT * FROM "login"').fetchall())
 
 
 def changes(database: Database) -> int:
-    """How many rows there are in all."""
+    """The total number of rows in all tables that a sign-in writes to."""
 
     def count(db: Connection) -> int:
         tables = ("user", "session", "login", "nonce", "audit_event")
@@ -102,7 +102,7 @@ async def test_a_login_ends_with_a_user_a_session_and_a_token(node: Making, data
 
 
 async def test_the_provider_sees_the_secrets_that_were_sent_to_it(signin: SignIn, google: Vouching) -> None:
-    """State, nonce and verifier at the end are those of the beginning, and are used for one login only."""
+    """State, nonce and verifier are the same at the callback as at the start, and differ for every login."""
     for _ in range(2):
         await signin.finish(Provider("google"), answer(await begun(signin), code="the code"), cookie=None)
     assert [secrets for _, secrets, _ in google.asked] == google.sent
@@ -111,7 +111,7 @@ async def test_the_provider_sees_the_secrets_that_were_sent_to_it(signin: SignIn
 
 
 async def test_a_login_lives_ten_minutes(signin: SignIn, clock: Clock, google: Vouching) -> None:
-    """A person has ten minutes at the provider, to the millisecond; who comes later is told just that."""
+    """A login is valid for ten minutes, to the millisecond. A later callback gets the error for an expired login."""
     first = signin.begin(Provider("google"), LoginMode.JSON)
     second = await begun(signin)
     assert first.expires_in == LOGIN_SECONDS == 600
@@ -123,7 +123,7 @@ async def test_a_login_lives_ten_minutes(signin: SignIn, clock: Clock, google: V
 
 
 async def test_used_is_judged_before_expired(signin: SignIn, clock: Clock) -> None:
-    """Who loads an old callback again has signed in: nothing took too long."""
+    """A callback that is loaded again much later is refused as used, not as expired: the person had signed in."""
     state = await begun(signin)
     await signin.finish(Provider("google"), answer(state), cookie=None)
     clock.advance(3000)
@@ -132,7 +132,7 @@ async def test_used_is_judged_before_expired(signin: SignIn, clock: Clock) -> No
 
 
 async def test_beginning_writes_nothing(signin: SignIn, database: Database) -> None:
-    """A stranger who begins a thousand logins fills no disk."""
+    """Starting a thousand logins writes nothing to the database."""
     for mode in LoginMode:
         for _ in range(300):
             signin.begin(Provider("google"), mode, app=APP if mode is LoginMode.APP else None)
@@ -140,7 +140,7 @@ async def test_beginning_writes_nothing(signin: SignIn, database: Database) -> N
 
 
 async def test_beginning_asks_the_database_nothing(signin: SignIn, database: Database) -> None:
-    """The person is on the way to the provider while the database is away."""
+    """A person can start a login while the database is unavailable."""
     database.close()
     assert signin.begin(Provider("google"), LoginMode.REDIRECT).auth_url
 
@@ -155,7 +155,7 @@ async def test_a_state_is_used_once(signin: SignIn, google: Vouching, database: 
 
 
 async def test_of_many_callbacks_with_one_state_one_goes_on(signin: SignIn, google: Vouching) -> None:
-    """A callback that is sent many times at once signs in once."""
+    """Of many simultaneous callbacks with one state, exactly one signs in."""
     state = await begun(signin)
     callbacks = (signin.finish(Provider("google"), answer(state), cookie=None) for _ in range(20))
     outcomes = await asyncio.gather(*callbacks, return_exceptions=True)
@@ -175,7 +175,7 @@ async def test_of_many_callbacks_with_one_state_one_goes_on(signin: SignIn, goog
 async def test_a_callback_that_fails_uses_no_login_up(
     signin: SignIn, google: Vouching, database: Database, given: dict[str, str | None]
 ) -> None:
-    """Whoever sees a state cannot spoil the login: only success uses it up, and success is the provider's word."""
+    """A failed callback does not use up the login, so that a person who sees a state cannot block it."""
     state = await begun(signin)
     await fails(signin, answer(state, **given))
     assert (google.asked, stored(database)) == ([], [])
@@ -183,11 +183,11 @@ async def test_a_callback_that_fails_uses_no_login_up(
 
 
 async def test_a_callback_waits_for_another_of_its_login(signin: SignIn, google: Vouching) -> None:
-    """A doubled callback does not undo the sign-in: the provider, which takes a code once, is asked once."""
+    """A second callback waits for the first one. A provider accepts a code once, so it is asked once."""
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def identify(*_: object) -> Identity:
-        assert not asked.is_set(), "the second callback asks too"
+        assert not asked.is_set(), "the second callback asked the provider too"
         asked.set()
         await go_on.wait()
         return ADA
@@ -208,7 +208,8 @@ async def test_a_callback_waits_for_another_of_its_login(signin: SignIn, google:
 async def test_a_database_that_is_away_is_asked_once(
     signin: SignIn, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To look again, and to put the failure on record, would keep the person waiting three times as long."""
+    """After a failed read, the database is neither read again nor asked to record the failure: the person would wait
+    three times as long."""
     asked = []
 
     async def away(fn: Callable[..., object], *_: object, **__: object) -> None:
@@ -223,7 +224,7 @@ async def test_a_database_that_is_away_is_asked_once(
 
 
 async def test_a_state_of_another_provider_is_told_apart_in_the_log(node: Making) -> None:
-    """Whoever reads why a sign-in failed learns which of the two it was."""
+    """The note in the log tells a state of another provider from an unknown state."""
     state = new_state(Keyring(SECRET).current, Provider("facebook"), LoginMode.JSON, now=START)
     notes = [(await fails(node(SECRET).signin, answer(text))).note for text in (state, "made up")]
     unknown = "state unknown: not made here, or its secret is not listed"
@@ -233,7 +234,7 @@ async def test_a_state_of_another_provider_is_told_apart_in_the_log(node: Making
 async def test_a_node_that_was_refused_waits_for_the_one_that_was_not(
     node: Making, google: Vouching, database: Database
 ) -> None:
-    """The other has the person's identity and commits in a moment: no app is told that the sign-in failed."""
+    """A node that was refused waits for the other node, which commits soon. The failure is not recorded."""
     one, other = node(SECRET).signin, node(SECRET).signin
     state = await begun(one)
     refused = asyncio.Event()
@@ -246,7 +247,7 @@ async def test_a_node_that_was_refused_waits_for_the_one_that_was_not(
     identify, google.identify = google.identify, refuses
     failing = asyncio.create_task(fails(one, answer(state)))
     await refused.wait()
-    for _ in range(5):  # it looks once, in vain
+    for _ in range(5):  # the node reads the state once, before the other node has committed
         await asyncio.sleep(0)
     assert await other.finish(Provider("google"), answer(state), cookie=None)
     assert (await failing).note == f"state used already, at {iso_time(START)}"
@@ -256,8 +257,8 @@ async def test_a_node_that_was_refused_waits_for_the_one_that_was_not(
 async def test_a_callback_that_another_node_overtook_undoes_nothing(
     node: Making, google: Vouching, database: Database
 ) -> None:
-    """The provider refuses the code that the other node has redeemed. That is no failure of the sign-in: no app is told
-    so, and nothing goes on record."""
+    """The provider refuses a code that another node has redeemed. The sign-in succeeded there, so this callback reports
+    no failure to the app and records none."""
     one, other = node(SECRET).signin, node(SECRET).signin
     login = one.begin(Provider("google"), LoginMode.APP, app=APP)
 
@@ -275,7 +276,7 @@ async def test_a_callback_that_another_node_overtook_undoes_nothing(
 async def test_of_two_nodes_that_both_learn_who_it_is_one_signs_in(
     node: Making, google: Vouching, database: Database
 ) -> None:
-    """A provider that takes a code twice does not make two sessions: one statement uses the state up."""
+    """If the provider accepts a code twice, there is still one session: one statement uses up the state."""
     nodes = [node(SECRET).signin for _ in range(2)]
     state = await begun(nodes[0])
     both = asyncio.Barrier(2)
@@ -294,7 +295,7 @@ async def test_of_two_nodes_that_both_learn_who_it_is_one_signs_in(
 
 
 async def test_a_login_with_a_cookie_needs_its_cookie(signin: SignIn) -> None:
-    """A login that a redirect began is finished in the same browser, and only there."""
+    """A login that began with a redirect can only be finished in the same browser."""
     login = signin.begin(Provider("google"), LoginMode.REDIRECT)
     other = signin.begin(Provider("google"), LoginMode.REDIRECT)
     assert login.cookie != other.cookie
@@ -304,7 +305,8 @@ async def test_a_login_with_a_cookie_needs_its_cookie(signin: SignIn) -> None:
 
 
 async def test_a_login_of_the_json_flow_has_no_cookie(signin: SignIn) -> None:
-    """A tool that began a login without a browser finishes it without one, whatever cookie comes along."""
+    """A login of the JSON flow began without a browser, so it is finished without a cookie, and any cookie is
+    ignored."""
     login = signin.begin(Provider("google"), LoginMode.JSON)
     assert login.cookie is None
     assert await signin.finish(Provider("google"), answer(login.state), cookie="of something else")
@@ -313,7 +315,7 @@ async def test_a_login_of_the_json_flow_has_no_cookie(signin: SignIn) -> None:
 async def test_the_json_flow_can_be_switched_off(
     database: Database, clock: Clock, google: Vouching, node: Making
 ) -> None:
-    """Then nobody begins a login that no browser is bound to, and nobody finishes one that was begun before."""
+    """With the JSON flow off, its logins can neither begin nor finish, even if they began before."""
     before = node(SECRET)
     state = await begun(before.signin)
     now = SignIn(
@@ -334,7 +336,7 @@ async def test_the_json_flow_can_be_switched_off(
 
 
 async def test_a_begun_login_does_not_show_its_secrets(signin: SignIn) -> None:
-    """State and cookie in a log line are blank."""
+    """State and cookie are not in a representation, and so not in a log line."""
     login = signin.begin(Provider("google"), LoginMode.REDIRECT)
     assert login.state not in repr(login)
     assert str(login.cookie) not in repr(login)
@@ -342,7 +344,7 @@ async def test_a_begun_login_does_not_show_its_secrets(signin: SignIn) -> None:
 
 
 async def test_neither_state_nor_cookie_is_stored(signin: SignIn, database: Database) -> None:
-    """The database has the digest of a used state: whoever reads it can finish no login."""
+    """The database stores only the digest of a used state, so that its content cannot finish a login."""
     login = signin.begin(Provider("google"), LoginMode.REDIRECT)
     await signin.finish(Provider("google"), answer(login.state), cookie=login.cookie)
     kept = str(stored(database))
@@ -352,7 +354,7 @@ async def test_neither_state_nor_cookie_is_stored(signin: SignIn, database: Data
 
 
 async def test_a_login_outlives_a_change_of_secrets(node: Making, google: Vouching) -> None:
-    """A login begun before the secret was changed is finished after it, while the earlier secret is listed."""
+    """A login that began before a change of secrets finishes afterwards, while the previous secret is listed."""
     state = await begun(node(SECRET).signin)
     assert await node(OTHER, SECRET).signin.finish(Provider("google"), answer(state), cookie=None)
     (_, secrets, _) = google.asked[0]
@@ -360,7 +362,7 @@ async def test_a_login_outlives_a_change_of_secrets(node: Making, google: Vouchi
 
 
 async def test_a_login_of_a_secret_that_is_gone_is_refused(node: Making, google: Vouching) -> None:
-    """Once the secret is no longer listed, nothing derived from it can be known: the person starts again."""
+    """A login is refused when its secret is no longer listed. The person has to start again."""
     state = await begun(node(SECRET).signin)
     error = await fails(node(OTHER).signin, answer(state))
     assert type(error) is InvalidState
@@ -371,7 +373,7 @@ async def test_a_login_of_a_secret_that_is_gone_is_refused(node: Making, google:
 async def test_a_provider_that_is_not_configured_begins_and_finishes_nothing(
     signin: SignIn, database: Database
 ) -> None:
-    """Sign-in with a provider that is off is an error of its own, at both ends."""
+    """A provider that is not configured has its own error, at the start and at the callback."""
     with pytest.raises(ProviderNotConfigured):
         signin.begin(Provider("facebook"), LoginMode.JSON)
     with pytest.raises(ProviderNotConfigured):
@@ -381,13 +383,13 @@ async def test_a_provider_that_is_not_configured_begins_and_finishes_nothing(
 
 @pytest.mark.parametrize("issuer", [None, "https://accounts.google.com"])
 async def test_the_issuer_of_the_callback_may_be_absent_or_right(signin: SignIn, issuer: str | None) -> None:
-    """RFC 9207, 2.4: an issuer that is named must be the provider's own."""
+    """RFC 9207, 2.4: the issuer may be missing. If there is one, it must be the provider's own."""
     assert await signin.finish(Provider("google"), answer(await begun(signin), issuer=issuer), cookie=None)
 
 
 @pytest.mark.parametrize("issuer", ["", "https://accounts.google.com/", "https://www.facebook.com"])
 async def test_a_callback_of_another_issuer_is_refused(signin: SignIn, google: Vouching, issuer: str) -> None:
-    """RFC 9207: a code that another provider issued is not sent to this one."""
+    """RFC 9207: a code of another issuer is not sent to this provider."""
     assert type(await fails(signin, answer(await begun(signin), issuer=issuer))) is InvalidState
     assert google.asked == []
 
@@ -407,8 +409,8 @@ async def test_a_callback_of_another_issuer_is_refused(signin: SignIn, google: V
 async def test_an_error_of_the_provider_is_told_apart(
     signin: SignIn, database: Database, error: str | None, kind: type[ProblemError]
 ) -> None:
-    """Cancelled, later, or misconfigured: the caller reads our sentence, and so does the record, which holds nothing
-    that came with the callback."""
+    """Cancelled, unavailable and misconfigured are different errors. The caller and the record get our own sentence,
+    and nothing of the callback."""
     description = "For ada@lovelace.example, token ya29.A0ARrdaM-long-enough"
     found = await fails(signin, answer(await begun(signin), code=None, error=error, error_description=description))
     assert type(found) is kind
@@ -421,8 +423,8 @@ async def test_an_error_of_the_provider_is_told_apart(
 async def test_a_failure_is_recorded_with_its_login(
     signin: SignIn, google: Vouching, database: Database, clock: Clock, kind: type[ProblemError]
 ) -> None:
-    """When, in which login and request, and why, in words of ours: what a provider answers may quote what a stranger
-    sent it. No user, no session."""
+    """A failed sign-in is recorded with time, login, request and reason. The reason is our own text, because a
+    provider's answer may quote the client's input. No user and no session are named."""
     reason = "google: status 400, invalid_grant: Bad Request"
     google.says = kind(reason) if kind is IdentityRejected else kind(note=reason)
     token = request_id.set("request-1")
@@ -445,7 +447,7 @@ async def test_a_failure_is_recorded_with_its_login(
 async def test_a_failure_without_a_reason_is_recorded_by_its_title(
     signin: SignIn, google: Vouching, database: Database
 ) -> None:
-    """An error that says nothing to the log still says what it is."""
+    """An error without a note is recorded by its title."""
     google.says = ProviderUnavailable()
     await fails(signin, answer(await begun(signin)))
     assert [event.detail for event in events(database)] == ["provider_unavailable: Provider unavailable"]
@@ -466,7 +468,7 @@ async def test_a_success_is_recorded_with_everything_it_made(signin: SignIn, dat
 
 
 async def test_a_made_up_state_leaves_no_trace(signin: SignIn, database: Database) -> None:
-    """Callbacks that belong to no login fill no table."""
+    """A callback with a made-up state writes no audit event."""
     assert type(await fails(signin, answer("made up"))) is InvalidState
     assert events(database) == []
 
@@ -474,7 +476,7 @@ async def test_a_made_up_state_leaves_no_trace(signin: SignIn, database: Databas
 async def test_a_deactivated_user_is_refused_and_gets_no_session(
     node: Making, database: Database, clock: Clock
 ) -> None:
-    """Deactivation holds for tokens that exist and for new sign-ins, and says so only to the person."""
+    """Deactivation ends existing tokens and refuses new sign-ins. Only the person who signs in learns the reason."""
     server = node(SECRET)
     done = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
     database.write_now(accounts.set_active, done.user, active=False, now=clock.now)
@@ -487,7 +489,7 @@ async def test_a_deactivated_user_is_refused_and_gets_no_session(
 
 
 async def test_activating_again_revives_no_session(node: Making, database: Database, clock: Clock) -> None:
-    """A session that ended stays ended; the person signs in anew."""
+    """Activating a user again does not restore ended sessions. The person has to sign in again."""
     server = node(SECRET)
     done = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
     for active in (False, True):
@@ -500,7 +502,7 @@ async def test_activating_again_revives_no_session(node: Making, database: Datab
 
 
 async def test_deleting_a_user_ends_the_token_at_once(node: Making, database: Database, clock: Clock) -> None:
-    """Deletion holds from the next request on, and the record keeps that it happened, without an email."""
+    """Deletion takes effect with the next request. The audit event of the deletion remains, without an email."""
     server = node(SECRET)
     done = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
     database.write_now(accounts.delete, done.user, now=clock.now)
@@ -515,7 +517,7 @@ async def test_deleting_a_user_ends_the_token_at_once(node: Making, database: Da
 
 
 async def test_a_token_ends_with_its_hour_and_a_session_with_its_month(node: Making, clock: Clock) -> None:
-    """The token's own end is checked on every request, although its signature is remembered."""
+    """The expiry of a token is checked with every request, although its signature is cached."""
     server = node(SECRET)
     done = await server.signin.finish(Provider("google"), answer(await begun(server.signin)), cookie=None)
     clock.advance(3599)
@@ -530,7 +532,7 @@ async def test_a_token_ends_with_its_hour_and_a_session_with_its_month(node: Mak
 
 
 async def test_the_subject_is_stored_as_its_digest_alone(signin: SignIn, google: Vouching, database: Database) -> None:
-    """The provider's own id for a person is nowhere in the database."""
+    """The provider's id for a person is not in the database."""
     await signin.finish(Provider("google"), answer(await begun(signin)), cookie=None)
     rows = str(database.read_now(lambda db: db.execute_sql('SELECT * FROM "user"').fetchall()))
     assert ADA.subject not in rows
@@ -538,7 +540,7 @@ async def test_the_subject_is_stored_as_its_digest_alone(signin: SignIn, google:
 
 
 async def test_a_new_email_is_seen_at_the_next_sign_in(signin: SignIn, google: Vouching) -> None:
-    """The same subject is the same user, under whatever address the provider gives now."""
+    """A subject is always the same user, even if the provider now gives another email."""
     first = await signin.finish(Provider("google"), answer(await begun(signin)), cookie=None)
     google.says = Identity(Provider("google"), ADA.subject, "countess@lovelace.example", email_verified=False)
     second = await signin.finish(Provider("google"), answer(await begun(signin)), cookie=None)
@@ -549,7 +551,7 @@ async def test_a_new_email_is_seen_at_the_next_sign_in(signin: SignIn, google: V
 async def test_no_transaction_is_open_while_the_provider_is_asked(
     signin: SignIn, google: Vouching, database: Database, database_url: str, clock: Clock
 ) -> None:
-    """The network is never awaited inside a transaction: others write while a provider thinks."""
+    """No transaction is open during a request to the provider, so that other writes can continue."""
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def thinks(*_: object) -> Identity:
