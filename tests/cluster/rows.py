@@ -1,4 +1,4 @@
-"""What a database holds in the end, whichever kind it is, seen from outside our own code."""
+"""The final rows of a database of either kind, read without our own code."""
 
 import sqlite3
 from contextlib import closing
@@ -8,7 +8,7 @@ import psycopg
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:
-    """The rows of a query, in SQL that both kinds understand."""
+    """The rows of a query, in SQL that both kinds of database understand."""
     if url.startswith("sqlite:///"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
             return connection.execute(query).fetchall()
@@ -17,5 +17,5 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 
 
 def is_sound(url: str) -> bool:
-    """Whether a SQLite file is whole. PostgreSQL sees to that itself, and no client can ask."""
+    """Whether a SQLite file is intact. PostgreSQL has no such check for clients."""
     return not url.startswith("sqlite:///") or rows(url, "PRAGMA integrity_check") == [("ok",)]

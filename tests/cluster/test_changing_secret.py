@@ -1,6 +1,6 @@
-"""The secret is changed on two nodes, one after the other, while people sign in and apps go on with what they have.
+"""The secret is changed on two nodes, one after the other, while people sign in and apps use their tokens.
 
-What an operator does is in docs/operate/secrets-and-keys.md: first the coming secret is listed everywhere, then it
+The steps are the ones of docs/operate/secrets-and-keys.md: first the new secret is listed on all nodes, then it
 replaces the old one.
 """
 
@@ -27,18 +27,18 @@ ROUNDS = (
     {"JWT_SECRET_KEY": OLD, "JWT_PREVIOUS_SECRET_KEYS": NEW},
     {"JWT_SECRET_KEY": NEW, "JWT_PREVIOUS_SECRET_KEYS": OLD},
 )
-"""What the settings say before, once the coming secret is listed, and once it signs."""
+"""The settings before the change, with the new secret listed, and with the new secret signing."""
 CARRIED = ("state", "cookie", "code", "nonce", "access token", "refresh token", "token to revoke")
-"""What one node makes and another takes."""
+"""What one node makes and another node accepts."""
 TRAVELLERS = 4
 PATIENCE_SECONDS = 300
 BOTH = pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
 
 
 class Traveller:
-    """A person with an app and a browser of their own. Every request goes to whichever node listens.
+    """A person with an app and a browser. Every request goes to a random node that is listening.
 
-    What one node made and another took is counted: what it was, and in which rounds those nodes were.
+    The class counts which kinds of value one node made and another accepted, and in which rounds the two nodes were.
     """
 
     def __init__(self, visits: list[Visit], rounds: Mapping[Node, int], attempts: Attempts, seed: int) -> None:
@@ -95,25 +95,26 @@ class Traveller:
     async def _ask(
         self, carried: str | None, ask: Callable[[Visit], Awaitable[Answer]], *, status: int = 200
     ) -> Answer:
-        """Ask a node, another one if it stops just then. It fails at any answer but the good one."""
+        """Send a request to a node, or to another node if the first one is stopping. Any unexpected status fails the
+        test."""
         while True:
             visit = self._random.choice([visit for visit in self._visits if visit.node.listening])
             life, taken_in = visit.node.life, self._rounds[visit.node]
             try:
                 answer = await ask(visit)
             except aiohttp.ClientError:
-                assert life != visit.node.life, "a node that nobody stopped left a request without an answer"
+                assert life != visit.node.life, "a running node left a request without an answer"
                 continue
             assert answer.status == status, (carried, self._made_in, taken_in, answer.status, answer.text)
             if carried:
                 await self._attempts.count(f"{carried} {self._made_in}>{taken_in}")
-            if carried != "access token":  # what is carried from now on was made here
+            if carried != "access token":  # the next value was made here
                 self._made_in = taken_in
             return answer
 
 
 async def travel(nodes: list[Node], rounds: Mapping[Node, int], attempts: Attempts, until: Awaitable[object]) -> None:
-    """Let travellers live until something has happened. A refusal fails the test at once."""
+    """Let several people use the service until `until` is done. A refusal fails the test at once."""
     async with AsyncExitStack() as stack:
         group = await stack.enter_async_context(asyncio.TaskGroup())
         lives = []
@@ -130,7 +131,7 @@ async def travel(nodes: list[Node], rounds: Mapping[Node, int], attempts: Attemp
 
 @BOTH
 async def test_a_secret_that_was_listed_first_is_changed_without_one_refusal(nodes: Service, url: str) -> None:
-    """At every moment the two nodes take what the other made: logins, codes, nonces and tokens of both secrets."""
+    """At every moment, both nodes accept the logins, codes, nonces and tokens of the other node, under both secrets."""
     pair, attempts = [nodes.node(), nodes.node()], Attempts()
     rounds = dict.fromkeys(pair, 0)
     await asyncio.gather(*(node.start(**ROUNDS[0]) for node in pair))
@@ -141,7 +142,7 @@ async def test_a_secret_that_was_listed_first_is_changed_without_one_refusal(nod
                 assert await node.stop() == 0
                 rounds[node] = number
                 await node.start(**ROUNDS[number])
-                if node is pair[0]:  # now the two differ: each has to meet what the other made
+                if node is pair[0]:  # wait until both nodes have accepted every value of the other
                     for each in CARRIED:
                         await attempts.met(f"{each} {number - 1}>{number}", f"{each} {number}>{number - 1}")
         for each in CARRIED:
@@ -154,7 +155,7 @@ async def test_a_secret_that_was_listed_first_is_changed_without_one_refusal(nod
 
 
 async def test_a_secret_that_was_not_listed_first_is_refused_by_the_other_node(nodes: Service, url: str) -> None:
-    """Which is why it is listed: whoever signed in at the one is unknown to the other, until that has it too."""
+    """A new secret must be listed on all nodes first. Otherwise one node refuses the tokens of the other."""
     one, other = [nodes.node(), nodes.node()]
     await asyncio.gather(*(node.start(**ROUNDS[0]) for node in (one, other)))
     await one.stop()

@@ -1,4 +1,4 @@
-"""The database goes away in the middle of the work and comes back: clients are told to wait, and nothing is lost."""
+"""The database stops while requests are served, and starts again. Clients get a 503 meanwhile, and nothing is lost."""
 
 import asyncio
 from contextlib import ExitStack, suppress
@@ -17,20 +17,20 @@ pytestmark = pytest.mark.slow
 DEVICES = 8
 OURS = "FROM pg_stat_activity WHERE application_name = 'nextarget'"
 HONEST_EVENTS = {"login_succeeded", "login_failed", "refresh_recovered", "session_revoked"}
-"""A sign-in may fail: the provider, which takes a code once, was asked before the database was gone."""
+"""A sign-in may fail: the provider accepts a code once, and the database stopped after the provider was asked."""
 
 
 @pytest.fixture
 def url(cluster: Cluster) -> str:
-    """Of a server that a test may stop."""
+    """A database on a server that a test may stop."""
     return cluster.create_database()
 
 
 async def test_a_database_that_restarts_loses_nothing_and_needs_no_help(
     cluster: Cluster, nodes: Service, url: str
 ) -> None:
-    """Eight devices at work: each answer is 200 or a proper 503, afterwards all is well, and what was said holds."""
-    # On some servers a commit is acknowledged before it is written. Ours have to insist.
+    """Eight devices get 200 or a proper 503 for every request. Afterwards, all acknowledged changes are still there."""
+    # With this setting, servers acknowledge a commit before it is on disk. Our connections must override it.
     cluster.execute("ALTER SYSTEM SET synchronous_commit = off")
     cluster.execute("SELECT pg_reload_conf()")
     node, attempts = await nodes.start(), Attempts()
@@ -54,7 +54,7 @@ async def test_a_database_that_restarts_loses_nothing_and_needs_no_help(
 async def test_connections_that_the_database_dropped_are_not_used_again(
     cluster: Cluster, nodes: Service, url: str
 ) -> None:
-    """An administrator ends every session while nobody asks anything: nobody who asks afterwards notices."""
+    """An administrator ends all connections while there are no requests. The next requests succeed all the same."""
     node = await nodes.start()
     tokens = (await node.sign_in()).json
     refresh_token = tokens["refresh_token"]
@@ -68,7 +68,7 @@ async def test_connections_that_the_database_dropped_are_not_used_again(
 async def test_a_server_that_takes_no_more_connections_is_waited_for(
     cluster: Cluster, nodes: Service, url: str
 ) -> None:
-    """Somebody else has them all: a 503 says so until there is one again."""
+    """While other clients hold all connections of the server, the answer is 503. Afterwards requests succeed again."""
     node = await nodes.start()
     tokens = (await node.sign_in()).json
     with ExitStack() as stack:

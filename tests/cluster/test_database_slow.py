@@ -1,4 +1,4 @@
-"""A database that does not answer: who needs it is told so in the end, and nobody else waits."""
+"""A database that does not respond: requests that need it get a 503 in the end, and other requests do not wait."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -15,18 +15,18 @@ from tests.traffic import is_served
 pytestmark = pytest.mark.slow
 
 WAITING = 24
-"""Three times as many as there are connections."""
+"""Three times as many requests as there are connections."""
 
 
 @pytest.fixture
 def url(cluster: Cluster) -> str:
-    """Of a server that a test may freeze."""
+    """A database on a server that a test may freeze."""
     return cluster.create_database()
 
 
 @contextmanager
 def locked(_cluster: Cluster, url: str) -> Iterator[None]:
-    """As while somebody changes a table: every query on it waits."""
+    """A lock as during a change of the table: every query on it waits."""
     with psycopg.connect(url) as connection:
         connection.execute('LOCK TABLE "session" IN ACCESS EXCLUSIVE MODE')
         yield
@@ -34,7 +34,7 @@ def locked(_cluster: Cluster, url: str) -> Iterator[None]:
 
 @contextmanager
 def frozen(cluster: Cluster, _url: str) -> Iterator[None]:
-    """As when the machine hangs: connections stay open, and not even an error comes back."""
+    """The server seems to hang: its connections stay open, but nothing comes back."""
     cluster.freeze()
     try:
         yield
@@ -46,7 +46,7 @@ def frozen(cluster: Cluster, _url: str) -> Iterator[None]:
 async def test_a_database_that_does_not_answer_holds_up_nobody_else(
     cluster: Cluster, nodes: Service, url: str, hindered: Callable[[Cluster, str], AbstractContextManager[None]]
 ) -> None:
-    """Meanwhile /health answers, whoever waits gets a 503, and afterwards everything works by itself."""
+    """Meanwhile /health responds and waiting requests get a 503. Afterwards everything works without a restart."""
     node = await nodes.start()
     tokens = (await node.sign_in()).json
     with hindered(cluster, url):
@@ -58,7 +58,7 @@ async def test_a_database_that_does_not_answer_holds_up_nobody_else(
         assert not any(is_served(answer) for answer in answers)
         assert (await node.get("/health")).status == 200
     while not is_served(await node.me(tokens["access_token"])):
-        pass  # connections that were given up are replaced one by one
+        pass  # abandoned connections are replaced one by one
     answers = await asyncio.gather(*(node.me(tokens["access_token"]) for _ in range(WAITING)))
     assert {answer.status for answer in answers} == {200}
     assert (await node.sign_in()).status == 200
@@ -66,7 +66,7 @@ async def test_a_database_that_does_not_answer_holds_up_nobody_else(
 
 
 async def test_a_statement_that_only_takes_long_is_waited_for(cluster: Cluster, nodes: Service, url: str) -> None:
-    """A short hindrance costs time, and no request."""
+    """A short delay of the database fails no request."""
     node = await nodes.start()
     tokens = (await node.sign_in()).json
     with locked(cluster, url):
@@ -79,13 +79,13 @@ async def test_a_statement_that_only_takes_long_is_waited_for(cluster: Cluster, 
 async def test_a_server_stops_in_order_though_its_database_is_silent(
     cluster: Cluster, nodes: Service, url: str
 ) -> None:
-    """Whoever restarts it at three in the morning need not kill it, and who waited gets an answer."""
+    """The server stops normally although its database does not respond. Waiting requests get an answer."""
     node = await nodes.start()
     tokens = (await node.sign_in()).json
     await asyncio.gather(*(node.me(tokens["access_token"]) for _ in range(WAITING)))
     with frozen(cluster, url):
         waiting = [asyncio.create_task(node.me(tokens["access_token"])) for _ in range(WAITING)]
-        for _ in range(2):  # after that they have arrived, by the connections of before
+        for _ in range(2):  # afterwards the waiting requests have arrived, because their connections are older
             assert (await node.get("/health")).status == 200
         assert await node.stop() == 0
         answers = await asyncio.gather(*waiting)
@@ -94,7 +94,7 @@ async def test_a_server_stops_in_order_though_its_database_is_silent(
 
 
 async def test_who_hung_up_meanwhile_stands_in_nobodys_way(cluster: Cluster, nodes: Service, url: str) -> None:
-    """A crowd that gave up waiting is not served after the database has come back, but whoever asks then."""
+    """Requests whose clients hung up are dropped when the database returns, so that a new request is served at once."""
     node = await nodes.start(DATABASE_POOL_SIZE="2")
     tokens = (await node.sign_in()).json
     crowd: list[asyncio.Task[Answer]] = []

@@ -1,4 +1,4 @@
-"""Nodes whose database takes no writes: what their operators are told, and what load balancers are."""
+"""Nodes whose database accepts no writes: what operators read in the log, and what load balancers get."""
 
 import asyncio
 import json
@@ -19,17 +19,18 @@ from tests.running import Answer
 pytestmark = pytest.mark.slow
 
 MOST_LINES = 3
-"""Of one cause and process in a test: one at once, one at its end, and one for a minute that a slow machine takes."""
+"""The most lines for one cause and process in a test: at the start, at the end, and after a minute on a slow
+machine."""
 
 
 async def readiness(node: Node) -> Answer:
-    """On a connection of its own, as a load balancer asks: whichever worker takes it."""
+    """The answer to a load balancer, on a new connection, so that any worker may take it."""
     async with aiohttp.ClientSession() as session, session.get(f"{node.url}/health/ready") as answer:
         return Answer(answer.status, answer.headers, await answer.text())
 
 
 async def until_ready(node: Node) -> None:
-    """Ask for readiness, and for nothing else, until it is there."""
+    """Request the readiness, and nothing else, until the node is ready."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await readiness(node)).status != 200:
             pass
@@ -43,7 +44,7 @@ async def until_it_fails(node: Node) -> None:
 
 
 def assert_that_its_end_is_the_last_word(node: Node) -> None:
-    """No line after it says that the database fails."""
+    """The log's last line about the database says that it is available."""
     told = [event for line in node.lines if (event := json.loads(line)["event"]).startswith("database_")]
     assert told[-1] == "database_available"
 
@@ -51,8 +52,8 @@ def assert_that_its_end_is_the_last_word(node: Node) -> None:
 async def test_a_database_that_became_read_only_is_told_and_takes_no_requests(
     nodes: Service, postgres: Cluster, url: str
 ) -> None:
-    """As a primary that was demoted: sign-ins fail, hundreds of them with one line, and the node is not ready until a
-    write has succeeded, which it finds out by itself."""
+    """The database becomes read-only, like a demoted primary. Hundreds of sign-ins fail with one line in the log. The
+    node is not ready until its own write probe succeeds."""
     node = await nodes.start(RATE_LIMIT_ENABLED="false")
     assert (await node.sign_in()).status == 200
     assert (await readiness(node)).status == 200
@@ -77,7 +78,8 @@ async def test_a_database_that_became_read_only_is_told_and_takes_no_requests(
 async def test_a_database_that_is_away_is_told_at_a_level_that_is_seen(
     nodes: Service, cluster: Cluster, tmp_path: Path
 ) -> None:
-    """A warning: it may be restarting. One line for a hundred sign-ins, and one for the end."""
+    """An unreachable database is logged as a warning, because it may be restarting: one line for a hundred failures,
+    and one for the end."""
     node = await nodes.start(DATABASE_URL=cluster.create_database(), RATE_LIMIT_ENABLED="false")
     tokens = (await node.sign_in()).json
     cluster.stop()
@@ -98,7 +100,7 @@ async def test_a_database_that_is_away_is_told_at_a_level_that_is_seen(
 
 @pytest.fixture
 async def on_a_small_disk(tmp_path: Path) -> AsyncIterator[tuple[Service, SmallDisk]]:
-    """Nodes whose SQLite file is on a disk that can be filled."""
+    """Nodes with a SQLite file on a disk that can be filled."""
     with small_disk(tmp_path / "disk") as disk:
         url = f"sqlite:///{disk.folder}/shared.db"
         async with service(tmp_path, DATABASE_URL=url, RATE_LIMIT_ENABLED="false") as nodes:
@@ -106,8 +108,8 @@ async def on_a_small_disk(tmp_path: Path) -> AsyncIterator[tuple[Service, SmallD
 
 
 async def test_all_workers_know_that_a_disk_is_full(on_a_small_disk: tuple[Service, SmallDisk]) -> None:
-    """One worker's write has failed, and none of them is ready, whichever a load balancer meets; each tells of it once.
-    All are ready again when there is room, without any other request."""
+    """After a write of one worker has failed, no worker is ready, and every worker logs it once. When there is room
+    again, all workers become ready without another request."""
     nodes, disk = on_a_small_disk
     node = await nodes.start(WORKERS="3")
     assert {(await readiness(node)).status for _ in range(30)} == {200}
@@ -128,7 +130,7 @@ async def test_all_workers_know_that_a_disk_is_full(on_a_small_disk: tuple[Servi
 
 @pytest.fixture
 def postgres_on_a_small_disk() -> Iterator[tuple[Cluster, SmallDisk]]:
-    """In a folder that PostgreSQL's own user may enter, which pytest's is not."""
+    """PostgreSQL on a small disk. Its folder is one that PostgreSQL's own user may enter, unlike pytest's folders."""
     need_postgres()
     with TemporaryDirectory(prefix="nextarget-") as folder:
         Path(folder).chmod(0o755)
@@ -141,7 +143,8 @@ def postgres_on_a_small_disk() -> Iterator[tuple[Cluster, SmallDisk]]:
 async def test_the_disk_of_postgresql_is_told_by_its_name(
     postgres_on_a_small_disk: tuple[Cluster, SmallDisk], tmp_path: Path
 ) -> None:
-    """PostgreSQL itself says that it cannot extend a file; the node says it once, and comes back."""
+    """When PostgreSQL's disk is full, the node logs the cause and the remedy once, and becomes ready again
+    afterwards."""
     cluster, disk = postgres_on_a_small_disk
     async with service(tmp_path, DATABASE_URL=cluster.create_database(), RATE_LIMIT_ENABLED="false") as nodes:
         node = await nodes.start()

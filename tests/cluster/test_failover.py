@@ -1,4 +1,4 @@
-"""A replica takes over, and the last commits are lost with the primary: whoever was signed in stays so."""
+"""A replica takes over from a lost primary, without the last commits. Users stay signed in."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,19 +18,19 @@ APPS = 8
 
 @pytest.fixture
 def url(cluster: Cluster) -> str:
-    """Of a primary that is going to be lost."""
+    """A database on a primary that the test will kill."""
     return cluster.create_database()
 
 
 @pytest.fixture
 def replica(cluster: Cluster) -> Iterator[Replica]:
-    """Follows the primary, asynchronously."""
+    """A replica that follows the primary asynchronously."""
     with Replica(cluster) as replica:
         yield replica
 
 
 def leave_the_window(cluster: Cluster, url: str) -> None:
-    """Let every rotation be a minute ago: the next refresh writes again."""
+    """Move all rotations a minute into the past, so that the next refresh writes again."""
     cluster.execute(
         'UPDATE "session" SET rotated_at = rotated_at - 60000, recovered_at = recovered_at - 60000',
         database=name_of(url),
@@ -38,7 +38,7 @@ def leave_the_window(cluster: Cluster, url: str) -> None:
 
 
 async def refreshed(cluster: Cluster, url: str, node: Node, tokens: dict[str, Any], times: int) -> dict[str, Any]:
-    """The tokens after so many refreshes that each moved the session on."""
+    """The tokens after this many refreshes, all of which rotated the session."""
     for _ in range(times):
         answer = await refresh(node, tokens["refresh_token"])
         assert answer.status == 200, answer.text
@@ -57,19 +57,20 @@ async def recorded(cluster: Cluster, url: str, event: str) -> int:
 async def test_a_failover_that_loses_the_last_commits_signs_nobody_out(
     cluster: Cluster, replica: Replica, nodes: Service, url: str, way: str
 ) -> None:
-    """Eight apps hold tokens that the new primary never heard of: all go on, with new settings or with none.
+    """Eight apps hold tokens that the new primary does not know. All of them can refresh, with the same or with new
+    settings.
 
-    A primary that falls silent is given up once, not once for each connection to it.
+    A primary that stops responding fails at most one request, not one request for every connection.
     """
     database, same_settings = name_of(url), way.endswith("same settings")
     both = f"postgresql://postgres@127.0.0.1:{cluster.port},127.0.0.1:{replica.port}/{database}"
     first = f"{both}?target_session_attrs=read-write" if same_settings else url
-    node = await nodes.start(DATABASE_URL=first, DATABASE_POOL_SIZE="2")  # each that is new takes its time below
+    node = await nodes.start(DATABASE_URL=first, DATABASE_POOL_SIZE="2")  # opening a connection is slow below
     apps = [(await node.sign_in(person=("ada", "grace")[number % 2])).json for number in range(APPS)]
     apps = [await refreshed(cluster, url, node, tokens, number % 3) for number, tokens in enumerate(apps)]
     replica.catch_up()
     replica.cut()
-    lost = [number % 4 for number in range(APPS)]  # how many generations of each app will be
+    lost = [number % 4 for number in range(APPS)]  # the number of generations that every app loses
     apps = [await refreshed(cluster, url, node, tokens, lost[number]) for number, tokens in enumerate(apps)]
     await asyncio.gather(*(node.me(apps[0]["access_token"]) for _ in range(40)))  # every connection is open
     (cluster.freeze if way.startswith("silent") else cluster.kill)()
@@ -111,7 +112,8 @@ async def test_what_a_lost_commit_said_of_a_sign_out_is_lost_with_it(
 async def test_with_a_synchronous_replica_a_failover_loses_nothing(
     cluster: Cluster, replica: Replica, nodes: Service, url: str
 ) -> None:
-    """What was acknowledged is at the replica: a sign-out holds after the failover, and a sign-in too."""
+    """With a synchronous replica, acknowledged commits are on the replica: sign-outs and sign-ins survive the
+    failover."""
     cluster.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
     cluster.execute("SELECT pg_reload_conf()")
     cluster.wait_until("EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')")

@@ -1,4 +1,5 @@
-"""PgBouncer in transaction mode, as hosted databases have it: no statement may count on the connection before it."""
+"""PgBouncer in transaction mode, as hosted databases use it: a statement cannot rely on the connection of the one
+before."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,27 +20,28 @@ DEVICES = 8
 
 @pytest.fixture
 def url(cluster: Cluster) -> str:
-    """The direct address, of a server that a test may stop."""
+    """The direct address of a database, on a server that a test may stop."""
     return cluster.create_database()
 
 
 @pytest.fixture
 def bouncer(cluster: Cluster) -> Iterator[PgBouncer]:
-    """Two connections for everybody, which is fewer than a node has threads. It gives up and retries soon."""
+    """A PgBouncer with two connections, fewer than a node has threads. Its timeouts are short."""
     need_pgbouncer()
     with PgBouncer(cluster, pool_size=2, query_wait_timeout="2", server_login_retry="1") as bouncer:
         yield bouncer
 
 
 async def test_migrations_ask_for_the_direct_address(nodes: Service, bouncer: PgBouncer, url: str) -> None:
-    """Their lock belongs to a session, which PgBouncer lends to others: the server says so, and changes nothing."""
+    """The lock for migrations belongs to a session, and PgBouncer shares sessions. So the server refuses to migrate
+    here."""
     with pytest.raises(DidNotStart, match="Run `nextarget init-db` once"):
         await nodes.start(DATABASE_URL=bouncer.in_front_of(url))
     assert rows(url, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
 
 
 async def migrated(nodes: Service, bouncer: PgBouncer, url: str) -> Node:
-    """A node that works through PgBouncer, with the tables made at the direct address."""
+    """A node that uses PgBouncer, after the tables were made at the direct address."""
     node = await nodes.start()
     await node.stop()
     await node.start(DATABASE_URL=bouncer.in_front_of(url))
@@ -47,7 +49,7 @@ async def migrated(nodes: Service, bouncer: PgBouncer, url: str) -> Node:
 
 
 async def test_everything_works_through_pgbouncer(nodes: Service, bouncer: PgBouncer, url: str) -> None:
-    """Whole sign-ins of every kind, parallel refreshes, sign-outs."""
+    """Sign-ins of every kind, parallel refreshes and sign-outs work through PgBouncer."""
     node = await migrated(nodes, bouncer, url)
     token = (await node.sign_in("facebook")).json["refresh_token"]
     answers = await asyncio.gather(*(refresh(node, token) for _ in range(50)))
@@ -67,7 +69,8 @@ async def test_everything_works_through_pgbouncer(nodes: Service, bouncer: PgBou
 async def test_pgbouncer_may_restart_and_so_may_the_database_behind_it(
     cluster: Cluster, nodes: Service, bouncer: PgBouncer, url: str
 ) -> None:
-    """Its own errors are no others than the database's: 503, and then all is well without a restart of ours."""
+    """Errors of PgBouncer are treated like errors of the database: 503, and recovery without a restart of the
+    server."""
     node, attempts = await migrated(nodes, bouncer, url), Attempts()
     devices = [Device([node], seed) for seed in range(DEVICES)]
 

@@ -1,4 +1,4 @@
-"""The promise that an app is never kicked off, against a server that is killed over and over."""
+"""An app is never signed out, even if its server is killed many times."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 90
 
 
 class MortalServer:
-    """A node, killed and started at will."""
+    """A node that the test kills and starts."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -39,7 +39,7 @@ class MortalServer:
         self.over = asyncio.Event()
 
     async def ask(self, request: str, *, read: bool = True) -> tuple[int, Any] | None:
-        """Status and JSON; None when the answer did not arrive whole, as when the client hangs up unread."""
+        """Status and JSON, or None if no complete answer arrived, as when the client hangs up without reading."""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.node.port)
         except OSError:
@@ -76,7 +76,8 @@ class MortalServer:
 
 
 class HonestApp:
-    """One refresh token, one request at a time; a token is dropped only for the one that answers it."""
+    """An app with one refresh token and one request at a time. It replaces its token only with the one from the
+    answer."""
 
     def __init__(self, tokens: dict[str, Any], seed: int) -> None:
         self.tokens = tokens
@@ -84,9 +85,10 @@ class HonestApp:
         self._patient = seed % 2 == 0
 
     async def live(self, server: MortalServer, attempts: Attempts) -> None:
-        """Refresh without a pause, losing a third of the answers: half of those unread, half of them dropped.
+        """Refresh without a pause. A third of the answers is lost: half of these are not read, the other half are
+        dropped.
 
-        After a lost one every second app waits for the server's next life, which is outside the reuse window.
+        After a lost answer every second app waits until the server has restarted, which is after the reuse window.
         """
         while True:
             await server.up.wait()
@@ -111,7 +113,7 @@ class HonestApp:
 
 @pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
 async def test_no_app_is_signed_out_by_crashes_and_lost_answers(nodes: Service, url: str) -> None:
-    """Eight apps, six SIGKILLs in the middle of the work, a third of the answers lost: nobody signs in again."""
+    """With six kills during the work and a third of the answers lost, none of eight apps has to sign in again."""
     node, attempts, chance = nodes.node(REFRESH_REUSE_WINDOW_SECONDS="1"), Attempts(), random.Random(1)
     server = MortalServer(node)
     await server.start()

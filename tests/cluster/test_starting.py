@@ -1,4 +1,4 @@
-"""Nodes that start together on an empty database: one makes the tables, the others wait for it."""
+"""Nodes that start together on an empty database: one node makes the tables, and the others wait for it."""
 
 import asyncio
 
@@ -15,9 +15,10 @@ NODES = 10
 
 
 async def test_ten_nodes_that_start_at_once_migrate_once(postgres: Cluster, nodes: Service, url: str) -> None:
-    """All are held until the last is there, then let go together. Each serves; each migration is on record once."""
+    """Ten nodes start together and are held by a lock until all wait. All of them serve, and every migration is
+    recorded once."""
     with psycopg.connect(url) as gate:
-        gate.execute("CREATE TABLE schema_migration (gate int)")  # uncommitted: whoever creates it waits
+        gate.execute("CREATE TABLE schema_migration (gate int)")  # uncommitted, so that a node that creates it waits
         starting = [asyncio.create_task(nodes.start()) for _ in range(NODES)]
         held = f"FROM pg_stat_activity WHERE datname = '{name_of(url)}' AND wait_event_type = 'Lock'"
         await asyncio.to_thread(postgres.wait_until, f"(SELECT count(*) {held}) = {NODES}")
@@ -31,7 +32,7 @@ async def test_ten_nodes_that_start_at_once_migrate_once(postgres: Cluster, node
 
 
 async def test_a_node_without_its_database_says_so_and_ends(cluster: Cluster, nodes: Service) -> None:
-    """Whatever supervises it starts it again; once the database is there, it serves."""
+    """A node without its database exits with an error. After the next start it serves, once the database is there."""
     node = nodes.node(DATABASE_URL=cluster.create_database())
     cluster.stop()
     with pytest.raises(DidNotStart, match="Start PostgreSQL, or check host and port in DATABASE_URL"):

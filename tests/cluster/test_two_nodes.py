@@ -1,4 +1,4 @@
-"""Two servers on one database: whatever one began another finishes, and what one ended has ended for all."""
+"""Two servers share one database: either can finish what the other began, and what one ended has ended on both."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pair(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Node, Node]]:
-    """Two nodes that listen, for all tests here: a test that kills one starts it again."""
+    """Two running nodes for all tests of this file. A test that kills one starts it again."""
     url = postgres.create_database()
     async with service(tmp_path_factory.mktemp("nodes"), DATABASE_URL=url) as nodes:
         one, other = await asyncio.gather(nodes.start(), nodes.start())
@@ -30,18 +30,18 @@ async def revoke(node: Node, token: str) -> Answer:
 
 @pytest.mark.parametrize("provider", ["google", "facebook"])
 async def test_a_login_begun_at_one_node_is_finished_at_the_other(pair: tuple[Node, Node], provider: str) -> None:
-    """What a login is remembered by is in the database alone."""
+    """A login is not bound to the memory of one node: the other node can finish it."""
     one, other = pair
     begun = await one.begin(provider)
     callback = await one.approve(begun["auth_url"])
     tokens = await other.get(callback)
     assert tokens.status == 200, tokens.text
     assert (await one.me(tokens.json["access_token"])).json["id"] == tokens.json["user_id"]
-    assert (await one.get(callback)).code == "invalid_state"  # and it is over at both
+    assert (await one.get(callback)).code == "invalid_state"  # both nodes know that the login is finished
 
 
 async def test_a_browser_is_known_to_the_other_node_by_its_cookie(pair: tuple[Node, Node]) -> None:
-    """With mode=redirect the cookie that one node set is the one that the other asks for."""
+    """With mode=redirect, one node accepts the cookie that the other node set."""
     one, other = pair
     one.session.cookie_jar.clear()
     started = await one.get("/auth/google/start?mode=redirect")
@@ -55,7 +55,7 @@ async def test_a_browser_is_known_to_the_other_node_by_its_cookie(pair: tuple[No
 
 @pytest.mark.parametrize("provider", ["google", "facebook"])
 async def test_an_app_changes_nodes_at_every_step(pair: tuple[Node, Node], provider: str) -> None:
-    """Authorize here, come back there, redeem here, refresh there."""
+    """An app authorizes, is called back, redeems its code and refreshes, with a change of nodes in between."""
     one, other = pair
     app = App(one)
     callback = await app.approve(provider=provider)
@@ -69,7 +69,7 @@ async def test_an_app_changes_nodes_at_every_step(pair: tuple[Node, Node], provi
 
 
 async def test_one_login_cannot_be_finished_at_both_nodes(pair: tuple[Node, Node]) -> None:
-    """A callback that reaches both at the same moment signs in once."""
+    """If both nodes get one callback at the same moment, exactly one signs in."""
     one, other = pair
     for _ in range(5):
         callback = await one.approve((await one.begin())["auth_url"])
@@ -79,7 +79,8 @@ async def test_one_login_cannot_be_finished_at_both_nodes(pair: tuple[Node, Node
 
 
 async def test_a_code_that_both_nodes_redeem_ends_its_session(pair: tuple[Node, Node]) -> None:
-    """An authorization code used twice was stolen by somebody: what it gave is taken back (RFC 6749, 4.1.2)."""
+    """RFC 6749, 4.1.2: an authorization code that is used twice may be stolen, so the session from its first use
+    ends."""
     one, other = pair
     app, twin = App(one), App(other)
     code = await app.code()
@@ -93,7 +94,7 @@ async def test_a_code_that_both_nodes_redeem_ends_its_session(pair: tuple[Node, 
 
 
 async def test_refreshes_at_both_nodes_agree(pair: tuple[Node, Node]) -> None:
-    """Fifty processes of an app, spread over two nodes, get one and the same refresh token."""
+    """Fifty parallel refreshes of one token, on two nodes, all get the same refresh token."""
     one, other = pair
     token = (await one.sign_in()).json["refresh_token"]
     answers = await asyncio.gather(*(refresh(node, token) for node in (one, other) * 25))
@@ -105,10 +106,10 @@ async def test_refreshes_at_both_nodes_agree(pair: tuple[Node, Node]) -> None:
 
 
 async def test_what_was_revoked_at_one_node_is_refused_by_the_other_at_once(pair: tuple[Node, Node]) -> None:
-    """No cache in between: the next request is refused, whichever way the session ended."""
+    """No cache delays a revocation: the other node refuses the next request, however the session ended."""
     one, other = pair
     signed_in = [(await one.sign_in()).json for _ in range(3)]
-    for tokens in signed_in:  # both nodes have seen all of them, and remember their signatures
+    for tokens in signed_in:  # both nodes have verified all tokens, and cache their signatures
         assert await stands(one, tokens)
         assert await stands(other, tokens)
     revoked, ended, kept = signed_in
@@ -123,7 +124,7 @@ async def test_what_was_revoked_at_one_node_is_refused_by_the_other_at_once(pair
 
 @pytest.mark.slow
 async def test_the_other_node_goes_on_when_one_is_killed(pair: tuple[Node, Node]) -> None:
-    """SIGKILL takes nothing along: logins, codes and sessions that one node began go on at the other."""
+    """Logins, codes and sessions of a node that was killed continue at the other node."""
     one, other = pair
     app = App(one)
     tokens, code = (await one.sign_in()).json, await app.code()
@@ -141,7 +142,7 @@ async def test_the_other_node_goes_on_when_one_is_killed(pair: tuple[Node, Node]
 
 @pytest.mark.slow
 async def test_a_node_killed_in_the_middle_of_the_work_takes_no_lock_along(pair: tuple[Node, Node]) -> None:
-    """The database lets go of what a dead node held: the other signs people in and refreshes without delay."""
+    """The database releases the locks of a killed node: the other node signs people in and refreshes without delay."""
     one, other = pair
     tokens = [(await one.sign_in()).json for _ in range(8)]
     busy = [asyncio.create_task(refresh(one, each["refresh_token"])) for each in tokens for _ in range(4)]
@@ -157,7 +158,7 @@ async def test_a_node_killed_in_the_middle_of_the_work_takes_no_lock_along(pair:
 
 @pytest.mark.slow
 async def test_an_app_whose_node_died_before_it_answered_is_not_signed_out(pair: tuple[Node, Node]) -> None:
-    """The token that it still holds is good at the other node, whether the lost refresh was written or not."""
+    """The token that the app still holds works at the other node, whether the lost refresh was committed or not."""
     one, other = pair
     for _ in range(3):
         tokens = (await one.sign_in()).json
