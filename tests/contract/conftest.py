@@ -1,4 +1,4 @@
-"""One database for each test, on every kind that there is. Another kind is one more parameter here."""
+"""One database for every test, of every kind of engine. A new engine is one more parameter here."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.templates import put_migrated
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A place for a database: empty, or migrated if the test asks for `database` as well."""
+    """The address of a database: empty, or migrated if the test also uses the fixture `database`."""
     migrated = "database" in request.fixturenames
     if request.param == "postgresql":
         return Place(request.getfixturevalue("migrated_url" if migrated else "postgres_url"))
@@ -33,7 +33,7 @@ def database(place: Place) -> Iterator[Database]:
 
 @pytest.fixture
 def elsewhere(database: Database, place: Place) -> Iterator[Database]:
-    """The same database, opened a second time, as another process would."""
+    """The same database, opened a second time, as by another process."""
     other = place.connect()
     other.open()
     yield other

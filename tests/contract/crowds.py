@@ -1,4 +1,4 @@
-"""Users with very many sessions, and what became of them."""
+"""Users with very many sessions, and the sessions that were displaced."""
 
 import uuid
 from dataclasses import replace
@@ -11,13 +11,14 @@ from tests.contract.rows import HOUR, NOW, later
 
 
 def session_at(user_id: str, when: int, *, lasts: int = HOUR, **moments: int) -> Session:
-    """A session that began at this many milliseconds; of refreshing `rotated_at` and `recovered_at` likewise."""
+    """A session that began this many milliseconds after NOW. `rotated_at` and `recovered_at` are given in the same
+    way."""
     generations = replace(NEW_SESSION, **{name: later(moment) for name, moment in moments.items()})
     return Session(str(uuid.uuid4()), user_id, "app", None, later(when), later(when + lasts), None, generations)
 
 
 def begin(db: Connection, user_id: str, session: Session | None = None) -> Session:
-    """As every sign-in does: hold the user, then begin."""
+    """Begins a session as every sign-in does: it locks the user first."""
     session = session or session_at(user_id, 0)
     assert users.hold(db, user_id)
     sessions.begin(db, session)
@@ -25,7 +26,7 @@ def begin(db: Connection, user_id: str, session: Session | None = None) -> Sessi
 
 
 def fill(db: Connection, user: User, count: int, *, when: int = 0) -> list[Session]:
-    """Sessions of which each began a millisecond after the one before, as no version of today would let gather."""
+    """Sessions that began one millisecond after another. They may be more than today's code allows."""
     made = [session_at(user.id, when + number, lasts=HOUR) for number in range(count)]
     for session in made:
         sessions.add(db, session)

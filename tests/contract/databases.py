@@ -1,4 +1,4 @@
-"""The databases that every storage test runs on, and other processes that use the same one at the same time."""
+"""The databases of the storage tests, and other processes that use the same database at the same time."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from nextarget.storage.engines.database import Database
 
 @dataclass(frozen=True)
 class Place:
-    """Where a database is. Each `connect()` is a handle of its own, as another process would have."""
+    """The address of a database. Every `connect()` gives a new handle, like one in another process."""
 
     url: str
 
@@ -24,7 +24,7 @@ class Place:
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:
-    """Run a script in a Python of its own. It must end by itself once its standard input is closed."""
+    """Run a script in its own Python process. It must end when its standard input is closed."""
     environment = os.environ | {"PYTHONPATH": str(Path(nextarget.__file__).parents[1])}
     return subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
@@ -37,9 +37,10 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def run_together(script: str, arguments: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Run a script in several processes that begin their work at one moment; the lines that each printed.
+    """Run a script in several processes that start their work at the same moment. Returns the printed lines of every
+    process.
 
-    The script prints `ready` and waits for a line on standard input before it goes to work. Fails when one fails.
+    The script prints `ready` and waits for a line on standard input before it works. Fails if one process fails.
     """
     with ExitStack() as stack:
         processes = [stack.enter_context(start(script, *each)) for each in arguments]

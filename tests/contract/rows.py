@@ -1,4 +1,4 @@
-"""Rows for the storage tests, each with only what a test is about."""
+"""Rows for the storage tests, with only the values that a test needs."""
 
 import hashlib
 import itertools
@@ -42,7 +42,7 @@ def identity(subject: str = "1", email: str | None = "ada@x.example", **changed:
 
 
 def admit(db: Connection, who: Identity | None = None, *, now: Millis = NOW, new_id: str | None = None) -> User:
-    """A user, made or found as a sign-in does."""
+    """A user, made or found as in a sign-in."""
     who = who or identity(subject=str(next(_numbers)))
     found = digest_of(f"{who.provider}:{who.subject}")
     return users.admit(db, who, subject_digest=found, new_id=new_id or str(uuid.uuid4()), now=now)
@@ -59,7 +59,7 @@ def active(db: Connection, session_id: str, now: Millis) -> tuple[Session, User]
 
 
 def begun(state: str, *, provider: Provider = GOOGLE, app: AppRequest | None = None) -> Login:
-    """A login that began now, as its state says; nothing of it is stored yet."""
+    """A login that begins now. Nothing of it is stored yet."""
     mode = LoginMode.APP if app else LoginMode.JSON
     return Login(str(uuid.uuid4()), digest_of(state), provider, mode, NOW, later(HOUR), app)
 

@@ -1,4 +1,4 @@
-"""The record of what happened, on every database."""
+"""Audit events, on every database."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_an_event_is_kept_as_it_was(database: Database) -> None:
 
 
 def test_the_latest_events_come_first(database: Database) -> None:
-    """Newest first; of one millisecond, the one recorded last."""
+    """The newest event comes first. Within a millisecond, the event that was recorded last comes first."""
     events = [event(f"event {number}", at=later(number // 2)) for number in range(6)]
     for each in events:
         database.write_now(audit.record, each)
@@ -33,7 +33,7 @@ def test_the_latest_events_come_first(database: Database) -> None:
 
 
 def test_only_the_events_of_the_user_are_read(database: Database) -> None:
-    """Neither another user's events nor those of nobody."""
+    """Events of another user, or without a user, are not returned."""
     for user_id in ("user", "other", None):
         database.write_now(audit.record, event(user_id=user_id))
     assert database.read_now(audit.latest_of_user, "user") == [event()]
@@ -41,7 +41,7 @@ def test_only_the_events_of_the_user_are_read(database: Database) -> None:
 
 
 def test_an_event_outlives_the_user_it_is_about(database: Database) -> None:
-    """The record is no child of the user: it keeps that an account was deleted."""
+    """Events are not deleted with their user, so that the deletion of an account stays on record."""
     database.write_now(audit.record, event("user_deleted", user_id="deleted long ago"))
     assert database.read_now(audit.latest_of_user, "deleted long ago")
 
@@ -60,7 +60,7 @@ def failures(db: Connection, moments: range) -> None:
 def test_strangers_together_put_so_much_on_record_and_no_more(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest stay, and nothing but their own makes room for them."""
+    """Events without a user are limited in number. The newest ones stay, and other events are not deleted for them."""
     most = 100
     monkeypatch.setattr(audit, "_FORGET_OF_STRANGERS", audit._all_but(most, audit.OF_STRANGERS))
     others = [event(f"event {number}", user_id=f"user {number % 7}") for number in range(200)]
@@ -75,7 +75,7 @@ def test_strangers_together_put_so_much_on_record_and_no_more(
 
 
 def test_the_ceiling_for_strangers_is_ten_thousand(database: Database) -> None:
-    """At one moment or over years; whoever comes next takes the place of the oldest."""
+    """The limit for events without a user is ten thousand, whatever their age. A new event replaces the oldest one."""
     assert audit.MOST_OF_STRANGERS == 10_000
     fill = 'INSERT INTO "audit_event" ("at", "event") VALUES ' + ", ".join(["(1, 'login_failed')"] * 500)
     for _ in range(22):
@@ -87,7 +87,7 @@ def test_the_ceiling_for_strangers_is_ten_thousand(database: Database) -> None:
 
 
 def test_one_user_puts_so_much_on_record_and_no_more(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What somebody who is signed in can cause is bounded for that user, and takes nothing from others."""
+    """The events of one user are limited in number, and deleting old ones affects no other user."""
     assert audit.MOST_OF_USER == 1_000
     monkeypatch.setattr(audit, "_FORGET_OF_USER", audit._all_but(10, '"user_id" = {0}'))
     for number in range(10):
@@ -100,7 +100,7 @@ def test_one_user_puts_so_much_on_record_and_no_more(database: Database, monkeyp
 
 
 def test_forgetting_a_user_forgets_nobody_else(database: Database) -> None:
-    """Every event of the user goes; those of others, and of nobody, stay."""
+    """All events of the user are deleted. Events of other users, or without a user, stay."""
     for user_id in ("user", "user", "other", None):
         database.write_now(audit.record, event(user_id=user_id))
     database.write_now(audit.forget_user, "user")
@@ -109,7 +109,8 @@ def test_forgetting_a_user_forgets_nobody_else(database: Database) -> None:
 
 
 def test_events_come_in_pages_by_number(database: Database) -> None:
-    """The last recorded first, each once, whatever is recorded between two pages; and only the user's own."""
+    """Pages list the events of one user, newest first and every event once, even if events are recorded between two
+    pages."""
     events = [event(f"event {number}", at=later(-number)) for number in range(7)]
     for each in events:
         database.write_now(audit.record, each)

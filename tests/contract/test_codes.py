@@ -17,7 +17,7 @@ APP = AppRequest("nextarget-app", "nextarget://callback", "a-challenge", "the ap
 
 @pytest.mark.parametrize("state", [None, "", "the app's state"])
 def test_what_an_app_asked_for_comes_back_with_its_code(database: Database, state: str | None) -> None:
-    """Client, redirect, challenge and state, each as it was; a state that is empty is not one that is missing."""
+    """Client, redirect, challenge and state are returned unchanged. An empty state differs from a missing one."""
     app = AppRequest("nextarget-app", "nextarget://callback?a=b", "a-challenge", state)
     database.write_now(add_code, "code", app=app)
     found = database.read_now(logins.granted, CODE)
@@ -26,14 +26,14 @@ def test_what_an_app_asked_for_comes_back_with_its_code(database: Database, stat
 
 
 def test_a_login_without_an_app_has_no_code(database: Database) -> None:
-    """Tools and sites that begin a login themselves end it with a session."""
+    """A login without an app ends with a session, not with a code."""
     database.write_now(add_login, "state")
     for code in ("", "None", "state"):
         assert database.read_now(logins.granted, digest_of(code)) is None
 
 
 def test_a_code_stands_for_everything_it_was_granted_for(database: Database) -> None:
-    """Login, user, app, beginning and end; no session yet. Whether it has ended is for the caller to judge."""
+    """A code leads to its login, user, app, start and expiry, without a session yet. The caller checks the expiry."""
     assert database.read_now(logins.granted, CODE) is None
     login = database.write_now(add_code, "code", app=APP, expires_at=later(60_000))
     found = database.read_now(logins.granted, CODE)
@@ -42,14 +42,15 @@ def test_a_code_stands_for_everything_it_was_granted_for(database: Database) -> 
 
 @pytest.mark.parametrize("code", ["", "code", digest_of("made up"), "%", "' OR '1'='1", "\x00"])
 def test_a_made_up_code_stands_for_nothing(database: Database, code: str) -> None:
-    """Neither does the code itself, which is not kept, nor that of a login without one."""
+    """A text that is not a code finds nothing, and neither does the digest of one: only the code's own digest is
+    stored."""
     database.write_now(add_code, "code")
     database.write_now(add_login, "without a code")
     assert database.read_now(logins.granted, code) is None
 
 
 def test_two_logins_cannot_have_one_code(database: Database) -> None:
-    """The second of them is not kept at all."""
+    """A second login with the same code is not stored."""
     one = database.write_now(add_code, "code")
     other = begun("other", app=APP)
     granted = AuthorizationCode(CODE, later(HOUR))
@@ -60,7 +61,7 @@ def test_two_logins_cannot_have_one_code(database: Database) -> None:
 
 
 def test_a_code_is_redeemed_once(database: Database) -> None:
-    """It remembers the session that it was redeemed for, so that a second use can end it."""
+    """A code is redeemed once and keeps the id of its session, so that a second use can end this session."""
     login = database.write_now(add_code, "code", expires_at=later(HOUR))
     database.write_now(add_code, "other code")
     assert database.write_now(logins.redeem, login.id, "session") is True
@@ -75,7 +76,7 @@ def test_a_code_is_redeemed_once(database: Database) -> None:
 
 
 async def test_of_many_who_redeem_at_once_one_does(database: Database) -> None:
-    """And the code remembers the one who did."""
+    """Of many simultaneous redemptions one succeeds, and the code keeps the id of its session."""
     login = await database.write(add_code, "code")
     outcomes = await asyncio.gather(*(database.write(logins.redeem, login.id, str(number)) for number in range(32)))
     assert outcomes.count(True) == 1
@@ -85,7 +86,7 @@ async def test_of_many_who_redeem_at_once_one_does(database: Database) -> None:
 
 
 def test_of_many_threads_that_redeem_one_does(place: Place, database: Database) -> None:
-    """Handles that know nothing of each other let one of them go on."""
+    """Of many database handles that redeem one code at the same time, one succeeds."""
     login = database.write_now(add_code, "code")
 
     def redeem(number: int) -> bool:
@@ -121,7 +122,7 @@ database.close()
 
 @pytest.mark.slow
 def test_of_many_processes_that_redeem_one_does(place: Place, database: Database) -> None:
-    """Four processes race for each of twenty codes: each is redeemed once."""
+    """Four processes redeem the same twenty codes at the same time. Every code is redeemed once."""
     ids = [database.write_now(add_code, f"code {number}").id for number in range(20)]
     outcomes = run_together(REDEEM, [[place.url, f"session {number}", *ids] for number in range(4)])
     assert sorted(line for lines in outcomes for line in lines) == sorted(ids)

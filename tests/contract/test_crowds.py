@@ -1,4 +1,4 @@
-"""How many sessions one user has: a hundred that stand, a hundred that were ended, on every database."""
+"""The number of sessions of one user: at most a hundred active ones and a hundred ended ones, on every database."""
 
 import asyncio
 from collections.abc import Callable
@@ -39,7 +39,7 @@ database.close()
 
 
 def test_one_more_than_a_hundred_ends_the_one_idle_for_longest(database: Database) -> None:
-    """It is on record; the others stand, and so do those of everybody else."""
+    """The session that was idle for longest is ended, with an audit event. No other session ends."""
     ada, grace = (database.write_now(admit) for _ in range(2))
     oldest, *others = database.write_now(fill, ada, MAX_ACTIVE_SESSIONS)
     of_grace = database.write_now(add_session, grace)
@@ -53,7 +53,7 @@ def test_one_more_than_a_hundred_ends_the_one_idle_for_longest(database: Databas
 
 
 def test_a_hundred_displace_nobody(database: Database) -> None:
-    """Not even beside as many that were ended: those do not count."""
+    """Up to a hundred active sessions, none is displaced. Ended sessions do not count."""
     user = database.write_now(admit)
     for session in database.write_now(fill, user, MAX_ENDED_SESSIONS):
         database.write_now(sessions.revoke, session.id, NOW)
@@ -64,7 +64,8 @@ def test_a_hundred_displace_nobody(database: Database) -> None:
 
 
 def test_a_session_is_idle_since_it_was_refreshed_and_one_that_never_was_since_it_began(database: Database) -> None:
-    """The latest of beginning, rotation and recovery counts; of two alike, always the same one goes."""
+    """A session is idle since its latest start, rotation or recovery. Sessions idle for equally long are displaced in a
+    fixed order."""
     user = database.write_now(admit)
     rotated = session_at(user.id, 0, rotated_at=5_000)
     recovered = session_at(user.id, 0, rotated_at=100, recovered_at=5_000)
@@ -79,7 +80,7 @@ def test_a_session_is_idle_since_it_was_refreshed_and_one_that_never_was_since_i
 
 
 def test_what_has_expired_counts_no_more(database: Database) -> None:
-    """Nobody is displaced for a session that is over and not purged yet."""
+    """An expired session does not count, even if it is not purged yet."""
     user = database.write_now(admit)
     for _ in range(MAX_ACTIVE_SESSIONS):
         database.write_now(add_session, user, lifetime=10)
@@ -89,7 +90,7 @@ def test_what_has_expired_counts_no_more(database: Database) -> None:
 
 
 def test_the_new_session_stays_though_the_others_seem_newer(database: Database) -> None:
-    """Clocks of nodes differ: whoever signs in is signed in."""
+    """The clocks of nodes differ. The new session is never the displaced one, even if the others seem newer."""
     user = database.write_now(admit)
     database.write_now(fill, user, MAX_ACTIVE_SESSIONS, when=60_000)
     new = database.write_now(begin, user.id)
@@ -99,7 +100,7 @@ def test_the_new_session_stays_though_the_others_seem_newer(database: Database) 
 
 @pytest.mark.slow
 def test_who_signs_in_for_ever_leaves_two_hundred_rows(database: Database) -> None:
-    """The newest hundred of those that were ended stay until they expire; older ones go."""
+    """Of the ended sessions, the newest hundred stay until they expire. Older ones are deleted."""
     user = database.write_now(admit)
     made = [database.write_now(begin, user.id, session_at(user.id, number)).id for number in range(350)]
     rows = database.read_now(sessions.of_user, user.id)
@@ -109,7 +110,7 @@ def test_who_signs_in_for_ever_leaves_two_hundred_rows(database: Database) -> No
 
 @pytest.mark.slow
 def test_who_signs_in_and_out_for_ever_leaves_a_hundred_rows(database: Database) -> None:
-    """Signing out makes no room in the table by itself; the next sign-in does."""
+    """A sign-out deletes no row. The next sign-in deletes the ended sessions over the limit."""
     user = database.write_now(admit)
     for number in range(250):
         session = database.write_now(begin, user.id, session_at(user.id, number))
@@ -119,7 +120,8 @@ def test_who_signs_in_and_out_for_ever_leaves_a_hundred_rows(database: Database)
 
 @pytest.mark.slow
 def test_thousands_of_an_older_version_are_a_hundred_with_the_next_sign_in(database: Database) -> None:
-    """The newest stay; one event tells how many went. Until then a listing is no longer than a hundred."""
+    """Of thousands of sessions of an older version, the newest stay. One event has the number of ended sessions. Before
+    that, a listing has at most a hundred."""
     user = database.write_now(admit)
     crowd = database.write_now(fill, user, 3_000)
     current = crowd[7]
@@ -133,7 +135,7 @@ def test_thousands_of_an_older_version_are_a_hundred_with_the_next_sign_in(datab
 
 
 def test_a_few_too_many_are_recorded_one_by_one(database: Database) -> None:
-    """Each with its id, the one idle for longest first or not."""
+    """A few displaced sessions have one audit event for every session, with its id."""
     user = database.write_now(admit)
     gone = database.write_now(fill, user, MAX_ACTIVE_SESSIONS + 2)[:3]
     database.write_now(begin, user.id, session_at(user.id, 5_000))
@@ -141,7 +143,7 @@ def test_a_few_too_many_are_recorded_one_by_one(database: Database) -> None:
 
 
 def test_the_least_idle_are_listed_oldest_first(database: Database) -> None:
-    """All that stand while there are no more than a hundred; the order tells nothing of refreshes."""
+    """Up to a hundred active sessions are listed in order of their start, which reveals nothing about refreshes."""
     ada, grace = (database.write_now(admit) for _ in range(2))
     made = [session_at(ada.id, number, rotated_at=1000 - number) for number in range(5)]
     for session in made:
@@ -154,7 +156,7 @@ def test_the_least_idle_are_listed_oldest_first(database: Database) -> None:
 
 
 def test_sessions_come_in_pages_by_key(database: Database) -> None:
-    """Each once, oldest first, whatever begins or goes between two pages."""
+    """Pages list every session once, oldest first, even if sessions begin or are deleted between two pages."""
     user = database.write_now(admit)
     made = [session_at(user.id, number // 3) for number in range(10)]
     for session in made:
@@ -171,7 +173,7 @@ def test_sessions_come_in_pages_by_key(database: Database) -> None:
 
 
 async def test_of_many_that_begin_at_once_a_hundred_stand(database: Database) -> None:
-    """Each counts those before it, though none of them had been committed when it began."""
+    """Of many sessions that begin at the same time, every one counts the ones before it."""
     user = await database.write(admit)
     await database.write(fill, user, MAX_ACTIVE_SESSIONS - 2)
     await asyncio.gather(*(database.write(begin, user.id) for _ in range(AT_ONCE)))
@@ -181,7 +183,7 @@ async def test_of_many_that_begin_at_once_a_hundred_stand(database: Database) ->
 
 @pytest.mark.slow
 def test_of_many_that_begin_at_several_nodes_at_once_a_hundred_stand(database: Database, place: Place) -> None:
-    """The same from processes that know nothing of each other."""
+    """The limit also holds for sessions that begin in several processes at the same time."""
     user = database.write_now(admit)
     database.write_now(fill, user, MAX_ACTIVE_SESSIONS - 5)
     run_together(BEGIN_MANY, [[place.url, user.id]] * 4)
@@ -220,7 +222,8 @@ def from_the_terminal(db: Connection, making: Sessions, _number: int) -> None:
 async def test_however_sessions_begin_at_once_a_hundred_stand(
     database: Database, making: Sessions, sign_in: Callable[[Connection, Sessions, int], None]
 ) -> None:
-    """In a browser, in the app and on the terminal: each of them holds the user first."""
+    """Sign-ins in a browser, in an app and from the terminal lock the user first, so that the limit holds for all of
+    them."""
     user = await database.write(admit, WHO)
     await database.write(fill, user, MAX_ACTIVE_SESSIONS - 2)
     await asyncio.gather(*(database.write(sign_in, making, number) for number in range(AT_ONCE)))
@@ -228,7 +231,7 @@ async def test_however_sessions_begin_at_once_a_hundred_stand(
 
 
 async def test_of_many_codes_redeemed_at_once_a_hundred_sessions_stand(database: Database, making: Sessions) -> None:
-    """Each code is good, each session is displaced by a later one alone."""
+    """Every code gets a session. Some of these sessions are displaced by later ones."""
     user = await database.write(admit, WHO)
     await database.write(fill, user, MAX_ACTIVE_SESSIONS - 2)
     codes = CodeRedemption(database, making, lambda: NOW)
@@ -250,7 +253,7 @@ async def test_of_many_codes_redeemed_at_once_a_hundred_sessions_stand(database:
 async def test_nobody_who_is_deactivated_or_deleted_meanwhile_is_left_with_a_session(
     database: Database, making: Sessions, ended: str
 ) -> None:
-    """Neither waits for the other for ever: all of them finish, in some order."""
+    """Sign-ins and the deactivation or deletion cause no deadlock. In the end the user has no active session."""
     user = await database.write(admit, WHO)
     await database.write(fill, user, MAX_ACTIVE_SESSIONS)
 
@@ -269,7 +272,8 @@ async def test_nobody_who_is_deactivated_or_deleted_meanwhile_is_left_with_a_ses
 
 
 async def test_a_session_that_is_refreshed_just_now_is_not_the_one_to_go(database: Database) -> None:
-    """Whoever was idle for longest, and is not any more when the new one is counted, stays."""
+    """A session that was idle for longest is not displaced if it was refreshed just before the new session is
+    counted."""
     user = await database.write(admit)
     oldest, *others = await database.write(fill, user, MAX_ACTIVE_SESSIONS)
     moved = Generations(1, 2, 2, 0, later(2_000), NEVER)

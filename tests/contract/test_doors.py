@@ -1,4 +1,4 @@
-"""What every database's doors promise: whole rows, whole transactions, and the newest commit."""
+"""What reads and writes guarantee on every database: complete rows, complete transactions, and the newest commit."""
 
 import asyncio
 import inspect
@@ -47,8 +47,8 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "audit.page_of_user": lambda db, user, _: audit.page_of_user(db, user.id, size=3),
     "purge.count": lambda db, _, __: purge.count(db, EVERYTHING),
 }
-"""Every storage function that reads, in each way that it does, asked for several rows where it can give them: a
-cursor with one row left over is what these tests look for. Each answer changes with `change`."""
+"""Every storage function that reads, with all of its variants. It is asked for several rows where possible, because
+these tests look for cursors that were not read to the end. Every answer changes with `change`."""
 WRITES = {
     "users.admit",
     "users.set_active",
@@ -69,12 +69,12 @@ WRITES = {
     "audit.record",
     "audit.forget_user",
     "purge.one_batch",
-    "purge.take_turn",  # changes no row: it locks, until the transaction ends
+    "purge.take_turn",  # changes no row: it holds a lock until the transaction ends
 }
 
 
 def change(db: Connection, user: User, session_id: str) -> None:
-    """Make every read answer something else."""
+    """Make the answer of every read change."""
     users.set_active(db, user.id, active=False)
     sessions.revoke_all(db, user.id, NOW)
     grant = logins.granted(db, CODE)
@@ -87,7 +87,7 @@ def change(db: Connection, user: User, session_id: str) -> None:
 
 
 def functions(module: ModuleType) -> set[str]:
-    """The storage functions of a module: those that take a connection first, and are for others to call."""
+    """The public functions of a module that take a connection as their first argument."""
     return {
         f"{module.__name__.rpartition('.')[2]}.{name}"
         for name, function in inspect.getmembers(module, inspect.isfunction)
@@ -107,7 +107,7 @@ def test_every_storage_function_is_known_here() -> None:
 
 @dataclass(frozen=True)
 class Kept:
-    """A user with several rows of everything, so that a read that stops early leaves some behind."""
+    """A user with several rows in every table, so that an unfinished read leaves some rows."""
 
     user: User
     session_id: str
@@ -126,7 +126,7 @@ def kept(database: Database) -> Kept:
 
 @pytest.mark.parametrize("name", READS)
 async def test_no_read_holds_on_to_the_past(name: str, database: Database, elsewhere: Database, kept: Kept) -> None:
-    """A half-read cursor never leaves storage: after any read, a commit made elsewhere is seen by every read."""
+    """No read leaves an open cursor: after any read, the next reads see a commit of another connection."""
     before = {each: await database.read(read, kept.user, kept.session_id) for each, read in READS.items()}
     await database.read(READS[name], kept.user, kept.session_id)
     elsewhere.write_now(change, kept.user, kept.session_id)
@@ -136,7 +136,7 @@ async def test_no_read_holds_on_to_the_past(name: str, database: Database, elsew
 
 @pytest.mark.parametrize("name", READS)
 async def test_a_read_sees_what_the_writer_has_just_committed(name: str, database: Database, kept: Kept) -> None:
-    """Reads and writes have connections of their own; an acknowledged write is seen by the next read."""
+    """Reads and writes have different connections. After an acknowledged write, the next read sees it."""
     before = await database.read(READS[name], kept.user, kept.session_id)
     await database.write(change, kept.user, kept.session_id)
     assert await database.read(READS[name], kept.user, kept.session_id) != before
@@ -144,7 +144,7 @@ async def test_a_read_sees_what_the_writer_has_just_committed(name: str, databas
 
 @pytest.mark.parametrize("name", READS)
 def test_a_write_goes_on_after_any_read(name: str, database: Database, elsewhere: Database, kept: Kept) -> None:
-    """A connection that has read, and then missed somebody's commit, can still write."""
+    """A connection that has read before another connection's commit can still write."""
     database.read_now(READS[name], kept.user, kept.session_id)
     elsewhere.write_now(admit)
     database.write_now(change, kept.user, kept.session_id)
@@ -153,14 +153,14 @@ def test_a_write_goes_on_after_any_read(name: str, database: Database, elsewhere
 
 @pytest.mark.parametrize("name", READS)
 def test_a_read_returns_nothing_lazy(name: str, database: Database, kept: Kept) -> None:
-    """What leaves storage is plain: no query, no cursor, no row object that asks for more later."""
+    """Reads return plain values: no query, no cursor, no row object that loads more later."""
     answer = database.read_now(READS[name], kept.user, kept.session_id)
     for each in answer if isinstance(answer, list | tuple) else [answer]:
         assert type(each).__module__ in ("nextarget.model", "builtins")
 
 
 class Refusal(Exception):
-    """Raised by a storage function of these tests."""
+    """The error that a storage function of these tests raises."""
 
 
 def admit_and_fail(db: Connection, subject: str) -> None:
@@ -169,14 +169,14 @@ def admit_and_fail(db: Connection, subject: str) -> None:
 
 
 def test_a_write_that_raises_leaves_nothing(database: Database) -> None:
-    """What a storage function raises undoes what it did, and reaches the caller as it is."""
+    """An error in a storage function undoes its changes, and reaches the caller unchanged."""
     with pytest.raises(Refusal):
         database.write_now(admit_and_fail, "1")
     assert database.read_now(users.page) == []
 
 
 async def test_a_write_that_raises_undoes_only_itself(database: Database) -> None:
-    """Writes that happen to run together succeed and fail each for itself."""
+    """Writes of one batch succeed or fail independently."""
     writes = [database.write(admit_and_fail if number % 3 == 0 else admit_alone, str(number)) for number in range(60)]
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
     for number, outcome in enumerate(outcomes):
@@ -189,7 +189,7 @@ def admit_alone(db: Connection, subject: str) -> User:
 
 
 async def test_a_broken_rule_of_the_database_reaches_the_caller_alone(database: Database) -> None:
-    """A row that the database refuses fails its own write, and the writes beside it succeed."""
+    """A row that the database refuses fails its own write only. Other writes of the batch succeed."""
     user = await database.write(admit)
     session = await database.write(add_session, user)
     writes = [database.write(sessions.add, session), database.write(admit), database.write(sessions.add, session)]
@@ -200,7 +200,7 @@ async def test_a_broken_rule_of_the_database_reaches_the_caller_alone(database: 
 
 
 async def test_a_write_sees_every_write_that_was_acknowledged(database: Database) -> None:
-    """One after the other, whichever connection each of them gets."""
+    """A write sees all earlier writes, whichever connection it gets."""
     user = await database.write(admit)
     for number in range(21):
         assert await database.write(users.set_active, user.id, active=number % 2 == 0)

@@ -1,4 +1,4 @@
-"""A login's state is used up once, and with what it leads to, on every database."""
+"""The state of a login is used up once, in the same transaction as its result, on every database."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ def use(db: Connection, login: Login, session_id: str = "session") -> bool:
 
 
 def test_a_state_is_used_once(database: Database) -> None:
-    """The first callback that succeeds uses it up; a second one learns that it came too late."""
+    """The first successful callback uses the state up. A second callback is refused."""
     login = begun("state")
     assert database.write_now(use, login) is True
     assert database.write_now(use, login) is False
@@ -25,7 +25,7 @@ def test_a_state_is_used_once(database: Database) -> None:
 
 
 def test_a_state_is_unused_until_a_login_has_succeeded(database: Database) -> None:
-    """Neither a made-up state nor the digest of its digest was used."""
+    """A state counts as used only after a login with exactly this state succeeded."""
     assert database.read_now(logins.used_at, digest_of("state")) is None
     database.write_now(add_login, "state")
     assert database.read_now(logins.used_at, digest_of("state")) == NOW
@@ -34,13 +34,13 @@ def test_a_state_is_unused_until_a_login_has_succeeded(database: Database) -> No
 
 
 def test_a_state_belongs_to_one_login_whatever_else_it_says(database: Database) -> None:
-    """Two logins with one state would be one login: provider and id do not make another of it."""
+    """A state can be used once, even if another login with it has another id and provider."""
     database.write_now(add_login, "state")
     assert database.write_now(use, begun("state", provider=Provider("facebook"))) is False
 
 
 def test_a_use_that_is_rolled_back_uses_nothing_up(database: Database) -> None:
-    """When what the state was to lead to cannot be made, the person may try again."""
+    """If the transaction fails, the state is not used up and the person can try again."""
 
     def use_and_fail(db: Connection, login: Login) -> None:
         assert use(db, login)
@@ -54,7 +54,7 @@ def test_a_use_that_is_rolled_back_uses_nothing_up(database: Database) -> None:
 
 
 def test_a_login_that_an_earlier_version_began_is_not_used(database: Database) -> None:
-    """Its row is there from the beginning; only what it consumed has been used."""
+    """Earlier versions stored a login at its start. Such a login is used only if it has a time of consumption."""
     add = (
         'INSERT INTO "login" ("id", "state_digest", "provider", "mode", "key_id", "created_at", "expires_at", '
         "\"consumed_at\") VALUES ('{0}', '{1}', 'google', 'json', 'key', 1, 2, {2})"
@@ -67,14 +67,14 @@ def test_a_login_that_an_earlier_version_began_is_not_used(database: Database) -
 
 
 async def test_of_many_callbacks_at_once_one_wins(database: Database) -> None:
-    """Of 32 callbacks with one state, exactly one goes on."""
+    """Of 32 callbacks with one state, exactly one succeeds."""
     login = begun("state")
     outcomes = await asyncio.gather(*(database.write(use, login, str(number)) for number in range(32)))
     assert outcomes.count(True) == 1
 
 
 def test_of_many_threads_at_once_one_wins(place: Place, database: Database) -> None:
-    """Handles that know nothing of each other let one of them go on."""
+    """Of many database handles that use one state at the same time, one succeeds."""
     login = begun("state")
 
     def take(number: int) -> bool:
@@ -112,6 +112,6 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.mark.slow
 def test_of_many_processes_at_once_one_wins(place: Place, database: Database) -> None:
-    """Of 32 callbacks in four processes, exactly one goes on."""
+    """Of 32 callbacks with one state in four processes, exactly one succeeds."""
     taken = [line for lines in run_together(USE, [[place.url, digest_of("state")]] * 4) for line in lines]
     assert taken == ["login"]

@@ -18,14 +18,14 @@ def use(db: Connection, digest: str = NONCE) -> bool:
 
 
 def test_a_nonce_is_used_once(database: Database) -> None:
-    """The first use is kept; that of another one is not in its way."""
+    """A nonce is used once, and does not block another nonce."""
     assert database.write_now(use) is True
     assert database.write_now(use) is False
     assert database.write_now(use, digest_of("other")) is True
 
 
 def test_a_use_that_is_rolled_back_uses_nothing_up(database: Database) -> None:
-    """When what was to be done with it fails, the app may try again."""
+    """If the transaction fails, the nonce is not used up and the app can try again."""
 
     def use_and_fail(db: Connection) -> None:
         assert use(db)
@@ -37,13 +37,13 @@ def test_a_use_that_is_rolled_back_uses_nothing_up(database: Database) -> None:
 
 
 async def test_of_many_uses_at_once_one_wins(database: Database) -> None:
-    """Of 32 in one process, whose writes share commits."""
+    """Of 32 uses in one process, in shared commits, one succeeds."""
     uses = (database.write(use) for _ in range(32))
     assert sorted(await asyncio.gather(*uses)) == [False] * 31 + [True]
 
 
 def test_of_many_threads_that_use_it_one_wins(place: Place, database: Database) -> None:
-    """Handles that know nothing of each other let one of them go on."""
+    """Of many database handles that use one nonce at the same time, one succeeds."""
 
     def take(_: int) -> bool:
         other = place.connect()
@@ -73,7 +73,7 @@ database.close()
 
 @pytest.mark.slow
 def test_of_many_processes_that_use_it_one_wins(place: Place, database: Database) -> None:
-    """Four processes race for each of twenty: each is used once."""
+    """Four processes use the same twenty nonces at the same time. Every nonce is used once."""
     digests = [digest_of(f"nonce {number}") for number in range(20)]
     used = [line for lines in run_together(USE, [[place.url, *digests]] * 4) for line in lines]
     assert sorted(used) == sorted(digests)

@@ -1,4 +1,4 @@
-"""A node of the version before goes on writing beside a newer one, and what it kept is good here."""
+"""Nodes of the version before work beside newer ones, and the newer ones accept the rows that they wrote."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ WROTE = (
     f"VALUES ({NOW}, 'login_failed', 'login', NULL, '{USER}', NULL, 'whatever')",
     f'INSERT INTO "nonce" ("digest", "purpose", "expires_at") VALUES (\'nonce\', \'native\', {later(1)})',
 )
-"""As that version writes: a user, a login from its beginning to its code, a failure, a nonce."""
+"""Statements of the version before: a user, a login from its start to its code, a failed login, a nonce."""
 
 
 def write(db: Connection) -> None:
@@ -55,8 +55,8 @@ def older(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.mark.parametrize("before", [True, False], ids=["before the upgrade", "beside a newer node"])
 def test_what_an_older_node_writes_is_good_here(older: Database, before: bool) -> None:
-    """Its columns have defaults, its user may sign in, and a code that it granted is redeemed; a state that it consumed
-    is used."""
+    """New columns have defaults. A user of the older node can sign in, its code can be redeemed, and its consumed state
+    counts as used."""
     for step in (write, migrate) if before else (migrate, write):
         if step is write:
             older.write_now(write)
@@ -74,7 +74,7 @@ def test_what_an_older_node_writes_is_good_here(older: Database, before: bool) -
 
 
 def test_each_migration_is_harmless_when_it_is_run_again(older: Database) -> None:
-    """Whatever was interrupted, the next start goes through all of it."""
+    """A migration that was interrupted can run again from its start at the next start of the server."""
     older.write_now(write)
     names = migrate(older)
     with older.schema_changes() as db:

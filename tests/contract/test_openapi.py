@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the server does: compared route by route, and asked of a running server."""
+"""The OpenAPI document describes the server: all routes are compared, and a running server is tested against it."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ SCHEMAS = DOCUMENT["components"]["schemas"]
 OPTIONAL_HEADERS = {"Allow", "RateLimit", "RateLimit-Policy", "Retry-After", "Set-Cookie", "WWW-Authenticate"}
 PEM = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 UNLISTED = ("sandbox-", "static")
-"""Routes for people's browsers alone: the stand-in providers and the files that pages load."""
+"""Routes that only browsers use: the stand-in providers and the files of pages."""
 
 SETTINGS = """
 [auth.openapi.accessToken]
@@ -53,14 +53,15 @@ headers = {{ Authorization = "Bearer {1}" }}
 include-path = ["/users/me/sessions", "/users/me/sessions/{{session_id}}"]
 headers = {{ Authorization = "Bearer {2}" }}
 """
-"""What fits the document may still be refused: a made-up state names no login (400), a made-up client or an ended
-session is nobody (401), a made-up session is none (404). With a true state, which the generator learns from /start,
-the callback speaks for the provider, whose failures are 502 and 503. What ends accounts and sessions is asked with
-other people's tokens, so that everything else goes on being asked with one that stands."""
+"""Requests that fit the document may still be refused: 400 for a made-up state, 401 for a made-up client or an ended
+session, 404 for a made-up session. With a real state, which the generator gets from /start, the callback may return the
+provider's failures, 502 and 503. Operations that end accounts and sessions have other people's tokens, so that the
+token for all other operations stays valid."""
 
 
 def answering_head() -> set[tuple[str, str]]:
-    """What the document says of HEAD, once for all operations: those of GET answer it, but for the ones it names."""
+    """The HEAD routes of the document. It describes them in one sentence: all GET operations have HEAD, except the
+    named ones."""
     (said,) = [part for part in DOCUMENT["info"]["description"].split("\n\n") if part.startswith("HEAD is answered ")]
     left_out = set(re.findall(r"`(.*?)`", said))
     names = {item["get"]["operationId"]: path for path, item in DOCUMENT["paths"].items() if "get" in item}
@@ -69,7 +70,7 @@ def answering_head() -> set[tuple[str, str]]:
 
 
 def routes(server: Server) -> set[tuple[str, str]]:
-    """The routes that the server has: method, and path as the document writes it."""
+    """The server's routes: method, and path as in the document."""
     found = set()
     for route in server.app.router.routes():
         assert route.resource is not None
@@ -79,7 +80,7 @@ def routes(server: Server) -> set[tuple[str, str]]:
 
 
 async def test_the_document_lists_exactly_the_public_routes(server: Server) -> None:
-    """Nothing that is served is missing, and nothing is listed that is not served."""
+    """The document lists every public route of the server, and no other."""
     listed = {
         (method.upper(), path)
         for path, item in DOCUMENT["paths"].items()
@@ -90,7 +91,7 @@ async def test_the_document_lists_exactly_the_public_routes(server: Server) -> N
 
 
 def test_the_document_lists_exactly_the_problem_codes() -> None:
-    """Every error that can be answered is named, and no other."""
+    """The document lists every error code of the server, and no other."""
     codes = [kind.code for kind in errors.problem_types()]
     assert len(codes) == len(set(codes))
     assert sorted(SCHEMAS["Problem"]["properties"]["code"]["enum"]) == sorted(codes)
@@ -98,7 +99,7 @@ def test_the_document_lists_exactly_the_problem_codes() -> None:
 
 @pytest.mark.parametrize("kind", list(errors.problem_types()))
 def test_every_problem_fits_its_schema(kind: type[errors.ProblemError]) -> None:
-    """What a problem document holds is what is documented."""
+    """Every problem document of the server fits the documented schema."""
     one = ["a reason, a check, or a user"]
     arguments = {errors.IdentityRejected: one, errors.UserDeactivated: one, errors.SignInEnded: one}
     arguments[errors.NotReady] = ["database"]
@@ -107,12 +108,12 @@ def test_every_problem_fits_its_schema(kind: type[errors.ProblemError]) -> None:
 
 
 def test_the_document_knows_every_provider() -> None:
-    """A third provider is listed with the first release that has it."""
+    """The document lists all providers of the registry."""
     assert SCHEMAS["ProviderName"]["enum"] == list(PROVIDERS)
 
 
 def test_the_document_is_valid() -> None:
-    """It is OpenAPI 3.1, by the schema that the OpenAPI Initiative publishes; every reference leads somewhere."""
+    """The document is valid OpenAPI 3.1 by the official schema, and every reference has a target."""
     schema = schemathesis.openapi.from_dict(DOCUMENT)
     schema.validate()
     assert DOCUMENT["openapi"].startswith("3.1.")
@@ -127,7 +128,7 @@ def test_the_document_is_valid() -> None:
 
 
 def test_the_document_says_nothing_twice() -> None:
-    """YAML readers keep the last of two equal keys and say nothing: the one before would be lost."""
+    """No mapping has a duplicate key. A YAML reader would keep the last value and drop the others without an error."""
 
     class Strict(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -142,7 +143,7 @@ def test_the_document_says_nothing_twice() -> None:
 
 
 async def test_the_document_is_served_with_the_programs_version(server: Server) -> None:
-    """/openapi.json is the document, to the byte."""
+    """/openapi.json is exactly the document."""
     answer = await server.get("/openapi.json")
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.text.encode() == openapi_document()
@@ -150,7 +151,7 @@ async def test_the_document_is_served_with_the_programs_version(server: Server) 
 
 
 def fits(answer: Answer, method: str, path: str) -> None:
-    """The answer is one of those that the document gives for the operation: its status, and every fact in it."""
+    """Checks that the status, the body and the headers of an answer are in the document for this operation."""
     response = DOCUMENT["paths"][path][method]["responses"][str(answer.status)]
     if "$ref" in response:
         response = DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
@@ -164,7 +165,8 @@ def fits(answer: Answer, method: str, path: str) -> None:
 
 
 async def test_what_an_app_is_answered_is_what_the_document_says(server: Server) -> None:
-    """The generator knows no code and no token, so this is an app that does: each answer fits, with nothing beside."""
+    """The generator has no valid codes and tokens. So an app makes these requests, and every answer fits the
+    document."""
     async with open_browser(server.url) as browser:
         app = App(browser)
         redeemed = await app.redeem(await app.code(), device_name="Ada's phone")
@@ -182,7 +184,7 @@ async def test_what_an_app_is_answered_is_what_the_document_says(server: Server)
             "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
             "subject_token": sdk.json["id_token"],
         }
-        for status in (200, 400):  # the nonce is good once
+        for status in (200, 400):  # the nonce is accepted once
             exchanged = await server.ask("POST", "/auth/token", data=exchange)
             assert exchanged.status == status
             fits(exchanged, "post", "/auth/token")
@@ -212,7 +214,7 @@ async def test_what_an_app_is_answered_is_what_the_document_says(server: Server)
 
 
 async def test_published_keys_fit_the_document(tmp_path: Path) -> None:
-    """While a private key signs, its public part is in the set, and an access token fits all the same."""
+    """With a private key, the key set and an access token fit the document."""
     key = tmp_path / "key.pem"
     key.write_bytes(Ed25519PrivateKey.generate().private_bytes(*PEM))
     async with running(tmp_path, JWT_PRIVATE_KEY_FILE=str(key)) as server:
@@ -224,7 +226,7 @@ async def test_published_keys_fit_the_document(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_the_server_does_what_the_document_says(server: Server, tmp_path: Path) -> None:
-    """Schemathesis asks every operation, with every check and in every phase, and finds nothing to complain about."""
+    """Schemathesis tests every operation, with all checks in all phases, and finds no deviation."""
     people = ("ada", "alan", *["grace"] * 5)
     token, alans, *_, graces = [(await server.sign_in(person=person)).json["access_token"] for person in people]
     settings = tmp_path / "schemathesis.toml"

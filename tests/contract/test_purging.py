@@ -1,4 +1,4 @@
-"""Several processes purge one database: they share the work or leave it to one, and are in nobody's way."""
+"""Several processes purge one database: they share the work or leave it to one, and block no other work."""
 
 import asyncio
 import threading
@@ -62,7 +62,7 @@ def add_nonces(db: Connection, name: str, number: int, expires_at: Millis) -> No
 
 
 def left(database: Database) -> dict[str, int]:
-    """How many rows there are still, of those that are over and of those that last."""
+    """The number of remaining rows, expired and not expired."""
 
     def count(db: Connection) -> dict[str, int]:
         rows = db.execute_sql("SELECT digest FROM nonce").fetchall()
@@ -74,7 +74,7 @@ def left(database: Database) -> dict[str, int]:
 
 @pytest.fixture
 def filled(database: Database) -> Iterator[Database]:
-    """A database with much that is over."""
+    """A database with many expired rows."""
     database.write_now(add_nonces, "over", OVER, later(-HOUR - 1))
     database.write_now(add_nonces, "lasting", LASTING, later(-HOUR))
     assert database.read_now(purging.due, now=NOW, audit_days=1) == OVER
@@ -83,8 +83,8 @@ def filled(database: Database) -> Iterator[Database]:
 
 @pytest.mark.slow
 def test_servers_leave_a_purge_to_one_of_them(filled: Database, place: Place) -> None:
-    """Each row goes once, all that is over is gone, and nothing that lasts. In PostgreSQL another may take over between
-    two batches: what it locks for longer than a transaction belongs to a session."""
+    """All expired rows are deleted once, and no others. In PostgreSQL another server may take over between two batches,
+    because the lock that lasts longer than a transaction belongs to a session."""
     outputs = run_together(AS_A_SERVER, [[place.url, str(NOW)]] * PROCESSES)
     counts = sorted(int(count) for (count,) in outputs)
     assert sum(counts) == OVER
@@ -95,12 +95,12 @@ def test_servers_leave_a_purge_to_one_of_them(filled: Database, place: Place) ->
 
 @pytest.mark.slow
 def test_commands_purge_together_while_others_write(filled: Database, place: Place) -> None:
-    """Whoever asks for a purge is served: no lock is an error, neither for them nor for those who write meanwhile."""
+    """Several purge commands all succeed while another process writes. Nobody gets an error because of a lock."""
     over, written = threading.Event(), []
 
     def write() -> None:
         other = place.connect()
-        while not over.wait(0.002):  # in SQLite a writer that never pauses leaves the others too little
+        while not over.wait(0.002):  # in SQLite, a writer without pauses leaves the others too little time
             other.write_now(add_nonces, f"written{len(written)}", 1, later(0))
             written.append(1)
         other.close()
@@ -120,7 +120,7 @@ def test_commands_purge_together_while_others_write(filled: Database, place: Pla
 
 @pytest.mark.slow
 async def test_a_purge_that_crashed_is_in_nobodys_way(filled: Database, place: Place) -> None:
-    """While a process purges, others do not; once it was killed, they do."""
+    """While a process purges, others do not. After it was killed, they can purge."""
     with start(HOLD_ON, place.url, str(NOW)) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n"
@@ -135,7 +135,8 @@ async def test_a_purge_that_crashed_is_in_nobodys_way(filled: Database, place: P
 
 @pytest.mark.parametrize(("audit_days", "kept"), [(365, 7), (7, 7), (3, 3)])
 def test_what_strangers_did_is_kept_for_a_week(database: Database, audit_days: int, kept: int) -> None:
-    """However long the rest of the record is kept; no longer than that, either. Each row is counted once."""
+    """Events without a user are kept for at most a week, or for less if other events are kept for less. No row is
+    counted twice."""
     for days in range(10):
         for name in ("login_failed", "login_succeeded"):
             database.write_now(audit.record, AuditEvent(Millis(NOW - days * DAY_MS), name))

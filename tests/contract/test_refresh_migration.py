@@ -1,4 +1,4 @@
-"""The columns that the rule of refreshing got later: every session is kept, and older nodes go on beside newer ones."""
+"""The columns that were added for the rule of refreshing: sessions are kept, and older nodes work beside newer ones."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ BEFORE = {
     "answer lost": (41, 42, 45, NOW),
     "first answer lost": (0, 1, 3, NOW),
 }
-"""`previous`, `oldest`, `current` and `rotated_at`, as the version before left them."""
+"""`previous`, `oldest`, `current` and `rotated_at` in rows of the version before."""
 AFTER = {
     "new": Generations(0, 1, 1, floor=0, rotated_at=Millis(0), recovered_at=Millis(0)),
     "used once": Generations(1, 2, 2, floor=0, rotated_at=NOW, recovered_at=Millis(0)),
@@ -38,7 +38,7 @@ Ships = Callable[..., None]
 
 @pytest.fixture
 def ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ships:
-    """Makes the program one that ships its migrations up to a number; `ending` comes at the end of the last of them."""
+    """Makes the program ship its migrations up to a number. `ending` is added to the last one."""
 
     def ship(upto: str, ending: str = "") -> None:
         folder = tmp_path / f"migrations {upto} {len(ending)}"
@@ -53,7 +53,7 @@ def ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ships:
 
 @pytest.fixture
 def older(place: Place, ships: Ships) -> Iterator[Database]:
-    """A database as the version before left it, with a session in each state."""
+    """A database of the version before, with one session in every state."""
     ships("0003_by_id")
     database = place.connect()
     migrate(database)
@@ -69,7 +69,7 @@ def _fill(db: Connection) -> None:
 
 
 def _begin(db: Connection, name: str, state: tuple[int, ...]) -> None:
-    """As the version before writes it."""
+    """Inserts a session as the version before does."""
     columns = '"id", "user_id", "client_id", "label", "created_at", "expires_at", "revoked_at", '
     generations = '"previous", "oldest", "current", "rotated_at"'
     values = f"'{name}', '{USER}', 'app', '{name}', {NOW}, {later(HOUR)}, NULL"
@@ -86,7 +86,7 @@ def facts(database: Database) -> list[tuple[Any, ...]]:
 
 
 def test_every_session_is_kept_and_goes_on_as_it_was(older: Database, ships: Ships) -> None:
-    """Within the window the token before the one used last is still answered, and a recovery is a recovery."""
+    """Sessions keep all their values. The new columns get values that fit the session's generations."""
     before = facts(older)
     ships(ADDED)
     assert migrate(older) == [ADDED]
@@ -95,7 +95,7 @@ def test_every_session_is_kept_and_goes_on_as_it_was(older: Database, ships: Shi
 
 
 def test_the_migration_can_be_run_again(older: Database, ships: Ships) -> None:
-    """Also after sessions have moved on under the new rule: what is there stays."""
+    """A second run, after sessions were refreshed under the new rule, changes no session."""
     ships(ADDED)
     migrate(older)
     state = Generations(2, 3, 5, floor=1, rotated_at=NOW, recovered_at=later(1))
@@ -107,7 +107,7 @@ def test_the_migration_can_be_run_again(older: Database, ships: Ships) -> None:
 
 
 def test_an_interrupted_migration_leaves_everything_as_it_was(older: Database, ships: Ships) -> None:
-    """It is undone as a whole, and done when it is run again."""
+    """An interrupted migration is rolled back completely. A later run succeeds."""
     before = facts(older)
     ships(ADDED, ending='    db.execute_sql("NOT SQL")\n')
     with pytest.raises(SchemaError, match="is as it was"):
@@ -121,7 +121,7 @@ def test_an_interrupted_migration_leaves_everything_as_it_was(older: Database, s
 
 
 def test_an_older_node_goes_on_beside_a_newer_one(older: Database, ships: Ships) -> None:
-    """It begins sessions and moves them on without the two columns."""
+    """An older node begins and refreshes sessions without the two new columns."""
     ships(ADDED)
     migrate(older)
     older.write_now(_begin, "later", BEFORE["new"])

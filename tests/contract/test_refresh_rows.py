@@ -1,4 +1,4 @@
-"""The one write of a refresh, on every database: of any number of rivals exactly one moves the session on."""
+"""The write of a refresh, on every database: of several competing writes, exactly one changes the session."""
 
 import asyncio
 import threading
@@ -24,7 +24,7 @@ READ = Generations(3, 5, 7, floor=2, rotated_at=NOW, recovered_at=Millis(NOW + 1
 
 
 def open_session(database: Database, generations: Generations = NEW_SESSION) -> tuple[Session, User]:
-    """A session of somebody new."""
+    """A session of a new user."""
     identity = Identity(Provider("google"), str(uuid.uuid4()), "ada@x.example", email_verified=True)
     facts = {"subject_digest": identity.subject, "new_id": str(uuid.uuid4()), "now": NOW}
     user = database.write_now(users.admit, identity, **facts)
@@ -34,14 +34,14 @@ def open_session(database: Database, generations: Generations = NEW_SESSION) -> 
 
 
 def test_a_session_is_read_as_it_was_stored(database: Database) -> None:
-    """Every fact of it, and whose it is."""
+    """A session is read with all its values, together with its user."""
     session, user = open_session(database, READ)
     assert database.read_now(active, session.id, NOW) == (session, user)
     assert database.read_now(sessions.of_user, user.id) == [session]
 
 
 def test_a_swap_changes_generations_and_expiry_and_nothing_else(database: Database) -> None:
-    """The next read, on any connection, sees the session as the swap left it."""
+    """After a swap, the next read on any connection sees the new generations and expiry. Nothing else changes."""
     session, user = open_session(database)
     expires_at = Millis(LATER + 1)
     assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=expires_at) is True
@@ -50,7 +50,7 @@ def test_a_swap_changes_generations_and_expiry_and_nothing_else(database: Databa
 
 
 def test_a_swap_touches_one_session(database: Database) -> None:
-    """Another session of the same generations stays as it is."""
+    """Another session with the same generations does not change."""
     session, _ = open_session(database)
     other, owner = open_session(database)
     assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=LATER)
@@ -63,7 +63,8 @@ USED = Generations(7, 8, 8, floor=3, rotated_at=LATER, recovered_at=NEVER)
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("current", [6, 8])
 def test_a_swap_fails_when_the_session_is_not_as_it_was_read(database: Database, current: int, alone: bool) -> None:
-    """Every write raises `current`: if that is another than was judged, nothing is written, alone and among others."""
+    """Every write raises `current`. If it differs from the session that was read, the swap writes nothing, alone and in
+    a batch."""
     session, user = open_session(database, replace(READ, current=current))
     other, _ = open_session(database, READ)
     read = replace(session, generations=READ)
@@ -77,7 +78,7 @@ def test_a_swap_fails_when_the_session_is_not_as_it_was_read(database: Database,
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_swap_writes_all_that_was_decided(database: Database, alone: bool) -> None:
-    """Each of the six values, when one session moves on and when several do."""
+    """A swap writes all six generation columns, alone and in a batch."""
     session, user = open_session(database, READ)
     if alone:
         assert database.write_now(sessions.swap, session, USED, expires_at=LATER)
@@ -89,7 +90,7 @@ def test_a_swap_writes_all_that_was_decided(database: Database, alone: bool) -> 
 
 
 def test_sessions_that_an_older_node_writes_have_the_defaults(database: Database) -> None:
-    """It knows neither `floor` nor `recovered_at`: both are 0, which is what a new session has."""
+    """An older node writes neither `floor` nor `recovered_at`. Both are 0 then, as in a new session."""
     session, user = open_session(database)
     columns = '"id", "user_id", "client_id", "created_at", "expires_at", "previous", "oldest", "current", "rotated_at"'
 
@@ -103,7 +104,7 @@ def test_sessions_that_an_older_node_writes_have_the_defaults(database: Database
 
 
 def test_a_swap_on_a_revoked_session_fails(database: Database) -> None:
-    """A sign-out between reading and writing wins, though the generations are as they were read."""
+    """After a sign-out, a swap fails, even if the generations are as they were read."""
     session, user = open_session(database)
     assert database.write_now(sessions.revoke, session.id, NOW) == user.id
     assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=LATER) is False
@@ -112,7 +113,7 @@ def test_a_swap_on_a_revoked_session_fails(database: Database) -> None:
 
 
 def test_a_swap_on_a_session_of_a_deleted_user_fails(database: Database) -> None:
-    """There is no row left to move on, and none is made."""
+    """If the user was deleted, the swap finds no row, and makes none."""
     session, user = open_session(database)
     assert database.write_now(users.delete, user.id)
     assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=LATER) is False
@@ -120,7 +121,7 @@ def test_a_swap_on_a_session_of_a_deleted_user_fails(database: Database) -> None
 
 
 def test_of_32_swaps_in_threads_exactly_one_wins(database: Database, place: Place) -> None:
-    """Each thread opens the database for itself, reads the session, and waits for the others before it writes."""
+    """Every thread opens the database and reads the session. Then all write at the same time, and one swap succeeds."""
     session, user = open_session(database)
     everybody = threading.Barrier(32, timeout=60)
 
@@ -144,7 +145,7 @@ def test_of_32_swaps_in_threads_exactly_one_wins(database: Database, place: Plac
 
 
 async def test_of_32_queued_swaps_exactly_one_wins(database: Database) -> None:
-    """The writer commits several at once, and still each sees what the one before it did."""
+    """The writer commits several swaps in one batch, and every swap sees the changes of the earlier ones."""
     session, _ = open_session(database)
     outcomes = await asyncio.gather(
         *(database.write(sessions.swap, session, MOVED_ON, expires_at=LATER) for _ in range(32))
@@ -179,7 +180,7 @@ database.close()
 
 @pytest.mark.slow
 def test_processes_that_swap_at_once_never_both_win(database: Database, place: Place) -> None:
-    """Four processes race for each of a hundred generations: each is won once."""
+    """Four processes swap the same hundred generations at the same time. Every generation is swapped once."""
     session, user = open_session(database)
     outcomes = run_together(SWAP, [[place.url, session.id, str(NOW)]] * 4)
     assert sum(int(line) for (line,) in outcomes) == 100

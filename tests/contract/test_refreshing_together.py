@@ -1,4 +1,4 @@
-"""Refreshes that come at the same moment: each leads to what it would lead to alone, on every database."""
+"""Refreshes that come at the same moment have the same results as refreshes one by one, on every database."""
 
 import asyncio
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def opened(database: Database, service: Sessions, count: int) -> list[Session]:
 
 
 async def together(service: Sessions, *tokens: RefreshToken) -> list[int | None]:
-    """The generations that refreshes of these tokens lead to, all asked for in one turn of the loop."""
+    """The generations from refreshes of these tokens, all started in one turn of the event loop."""
 
     async def ask(number: int, token: RefreshToken) -> TokenPair:
         request_id.set(f"request-{number}")
@@ -63,8 +63,8 @@ def _generation(service: Sessions, answer: TokenPair | BaseException) -> int | N
 
 
 def test_a_session_that_changed_after_it_was_read_is_judged_again(database: Database) -> None:
-    """A batch loses the compare-and-swap for a session that moved on or ended meanwhile. The one is judged again, as
-    it is then; the other is refused."""
+    """In a batch, the compare-and-swap fails for a session that was refreshed or ended after it was read. The refreshed
+    session is judged again in its new state, and the ended one is refused."""
     moved, ended = opened(database, service(database, lambda: NOW), 2)
     judged: list[tuple[str, int]] = []
 
@@ -90,7 +90,7 @@ def test_a_session_that_changed_after_it_was_read_is_judged_again(database: Data
 
 
 def test_equal_requests_of_a_batch_are_carried_out_one_after_the_other(database: Database) -> None:
-    """Two requests may be equal in everything, as a repeated message is: the second finds what the first did."""
+    """Two requests of a batch may be equal, like a repeated message. The second one sees the change of the first."""
     (session,) = opened(database, service(database, lambda: NOW), 1)
 
     def judge(session: Session) -> Verdict:
@@ -105,7 +105,7 @@ def test_equal_requests_of_a_batch_are_carried_out_one_after_the_other(database:
 
 
 async def test_different_sessions_move_on_together(database: Database) -> None:
-    """Each by one, and whoever presents what is no session's is refused alone."""
+    """Every session is refreshed once. A token for an unknown session is refused, without an effect on the others."""
     of = service(database, lambda: NOW)
     made = opened(database, of, 20)
     unknown = RefreshToken("00000000-0000-4000-8000-000000000000", 1)
@@ -116,14 +116,15 @@ async def test_different_sessions_move_on_together(database: Database) -> None:
 
 
 async def test_refreshes_of_one_token_agree(database: Database) -> None:
-    """More of them than travel together: one moves the session on, the others get its answer."""
+    """There are more requests than fit into a batch. The first one rotates the session, and the others get the same
+    answer."""
     of = service(database, lambda: NOW)
     (session,) = opened(database, of, 1)
     assert await together(of, *[RefreshToken(session.id, 1)] * 100) == [2] * 100
 
 
 async def test_each_rule_holds_for_those_that_come_together(database: Database) -> None:
-    """Fresh, lost, rewound and reused, side by side; what goes on record names the request that caused it."""
+    """In one batch, every token gets the answer of its own rule. An audit event contains the id of its own request."""
     clock = [NOW]
     of = service(database, lambda: clock[0])
     fresh, lost, rewound, reused, plain = opened(database, of, 5)
@@ -155,7 +156,8 @@ async def test_each_rule_holds_for_those_that_come_together(database: Database) 
 async def test_recoveries_that_come_together_agree_unless_many_answers_were_lost(
     database: Database, lost: int, answers: list[int]
 ) -> None:
-    """Each write is decided anew: a recovery, what shares it, and after many lost answers a successor for each."""
+    """In a batch, every recovery is decided on the session as the one before it left it. After many lost answers they
+    all get different successors."""
     clock = [NOW]
     of = service(database, lambda: clock[0])
     (session,) = opened(database, of, 1)
@@ -170,7 +172,8 @@ async def test_recoveries_that_come_together_agree_unless_many_answers_were_lost
 
 @pytest.mark.parametrize("nodes", [2, 4])
 async def test_nodes_that_refresh_the_same_sessions_agree(database: Database, elsewhere: Database, nodes: int) -> None:
-    """Whoever loses a session to another node judges again; nobody is refused, and no two wait for each other."""
+    """If a node loses the compare-and-swap to another node, it judges again. No request is refused, and there is no
+    deadlock."""
     doors = [service(each, lambda: NOW) for each in (database, elsewhere) for _ in range(nodes // 2)]
     made = opened(database, doors[0], 30)
     tokens = [RefreshToken(session.id, 1) for session in made]
@@ -182,7 +185,8 @@ async def test_nodes_that_refresh_the_same_sessions_agree(database: Database, el
 async def test_a_session_that_somebody_holds_keeps_only_its_own_device_waiting(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that never ends its transaction, in a terminal say: the others move on, and this one may try again."""
+    """A transaction that never ends, for example in a terminal, locks one session. The other sessions are refreshed,
+    and the locked one gets a 503 that can be retried."""
     monkeypatch.setattr(connection, "LOCK_SECONDS", 1)
     database = database_at(postgres_url)
     migrate(database)

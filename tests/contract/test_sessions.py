@@ -1,4 +1,4 @@
-"""Which sessions stand, on every database."""
+"""Which sessions are active, on every database."""
 
 import asyncio
 import uuid
@@ -13,14 +13,14 @@ from tests.contract.rows import HOUR, NOW, active, add_session, admit, later
 
 
 def test_an_active_session_names_its_user(database: Database) -> None:
-    """One query answers who is behind an access token."""
+    """One query finds the user of an access token."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user, label="Ada's phone")
     assert database.read_now(sessions.user_of, session.id, user.id, NOW) == user
 
 
 def test_a_session_ends_on_the_millisecond(database: Database) -> None:
-    """A session is active before the moment of its end, not at it."""
+    """A session is active until just before its expiry, to the millisecond."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user, lifetime=HOUR)
     assert database.read_now(sessions.user_of, session.id, user.id, later(HOUR - 1)) == user
@@ -30,7 +30,7 @@ def test_a_session_ends_on_the_millisecond(database: Database) -> None:
 
 
 def test_a_session_of_another_user_names_nobody(database: Database) -> None:
-    """Session and user must belong together: neither id alone opens anything."""
+    """Session and user must belong together."""
     ada, grace = (database.write_now(admit) for _ in range(2))
     session = database.write_now(add_session, ada)
     assert database.read_now(sessions.user_of, session.id, grace.id, NOW) is None
@@ -39,7 +39,8 @@ def test_a_session_of_another_user_names_nobody(database: Database) -> None:
 
 
 def test_a_session_is_found_whatever_became_of_it(database: Database) -> None:
-    """Active, ended, or its user deactivated: why it cannot be refreshed is to be told."""
+    """A session is also found if it ended or if its user is deactivated, so that the reason for a refusal can be
+    logged."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user, label="Ada's phone")
     assert database.read_now(sessions.find, session.id) == (session, user)
@@ -53,7 +54,7 @@ def test_a_session_is_found_whatever_became_of_it(database: Database) -> None:
 
 @pytest.mark.parametrize("text", ["", "' OR '1'='1", '" OR 1=1 --', "%", "{0}", "?", "\x00"])
 def test_an_id_of_any_text_names_nobody(database: Database, text: str) -> None:
-    """Ids come out of tokens: they are values, never part of the query."""
+    """Ids come from tokens. They are passed as values, never as part of the SQL text."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user)
     assert database.read_now(sessions.user_of, text, user.id, NOW) is None
@@ -61,7 +62,7 @@ def test_an_id_of_any_text_names_nobody(database: Database, text: str) -> None:
 
 
 def test_a_deactivated_user_is_returned_as_such(database: Database) -> None:
-    """Whether an inactive user may go on is for the caller to decide; the row says that they are."""
+    """The row shows that the user is deactivated. The caller decides what this user may do."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user)
     database.write_now(users.set_active, user.id, active=False)
@@ -71,7 +72,8 @@ def test_a_deactivated_user_is_returned_as_such(database: Database) -> None:
 
 
 def test_ending_every_session_of_a_user_ends_them_at_once(database: Database) -> None:
-    """Every session that has not ended ends, counted once; others' sessions and new ones stand."""
+    """All active sessions of the user end and are counted once. Sessions of other users and later sessions stay
+    active."""
     ada, grace = (database.write_now(admit) for _ in range(2))
     ended = [database.write_now(add_session, ada) for _ in range(3)]
     kept = database.write_now(add_session, grace)
@@ -87,7 +89,7 @@ def test_ending_every_session_of_a_user_ends_them_at_once(database: Database) ->
 
 
 def test_a_session_that_was_revoked_before_it_was_stored_does_not_stand(database: Database) -> None:
-    """What a session says of its end is stored as it is."""
+    """A session that is stored with a time of revocation is not active."""
     user = database.write_now(admit)
     session = Session("session", user.id, "app", None, NOW, later(HOUR), revoked_at=NOW, generations=NEW_SESSION)
     database.write_now(sessions.add, session)
@@ -95,7 +97,7 @@ def test_a_session_that_was_revoked_before_it_was_stored_does_not_stand(database
 
 
 def test_a_session_needs_a_user(database: Database) -> None:
-    """The database itself refuses a session of nobody, and an id that is taken."""
+    """The database refuses a session without an existing user, and a duplicate id."""
     user = database.write_now(admit)
     session = Session("session", "nobody", "app", None, NOW, later(HOUR), None, NEW_SESSION)
     with pytest.raises(Exception, match=r"(?i)foreign key"):
@@ -106,7 +108,7 @@ def test_a_session_needs_a_user(database: Database) -> None:
 
 
 def test_an_active_session_is_read_with_its_user(database: Database) -> None:
-    """One query answers what a refresh needs: before the end to the millisecond, and not after it."""
+    """One query returns the session and its user for a refresh, until just before the expiry, to the millisecond."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user, label="Ada's phone", lifetime=HOUR)
     assert database.read_now(active, session.id, later(HOUR - 1)) == (session, user)
@@ -116,14 +118,14 @@ def test_an_active_session_is_read_with_its_user(database: Database) -> None:
 
 @pytest.mark.parametrize("text", ["", "' OR '1'='1", '" OR 1=1 --', "%", "{0}", "?", "\x00"])
 def test_a_session_of_any_text_does_not_stand(database: Database, text: str) -> None:
-    """Refresh tokens bring ids too: they are values, never part of the query."""
+    """Ids come from refresh tokens. They are passed as values, never as part of the SQL text."""
     database.write_now(add_session, database.write_now(admit))
     assert database.read_now(active, text, NOW) is None
     assert database.write_now(sessions.revoke, text, NOW) is None
 
 
 def test_no_session_of_a_deactivated_user_is_active(database: Database) -> None:
-    """A refresh gives nothing to somebody who was deactivated."""
+    """A session cannot be refreshed while its user is deactivated."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user)
     database.write_now(users.set_active, user.id, active=False)
@@ -133,7 +135,7 @@ def test_no_session_of_a_deactivated_user_is_active(database: Database) -> None:
 
 
 def test_a_session_is_ended_once_and_says_whose_it_was(database: Database) -> None:
-    """The one who ends it learns the user, the next one that there was nothing to end; no other session ends."""
+    """The first revocation returns the user's id, and a second one returns nothing. No other session ends."""
     user = database.write_now(admit)
     session, kept = (database.write_now(add_session, user) for _ in range(2))
     assert database.write_now(sessions.revoke, session.id, later(1)) == user.id
@@ -147,7 +149,7 @@ def test_a_session_is_ended_once_and_says_whose_it_was(database: Database) -> No
 
 
 async def test_of_many_who_end_a_session_at_once_one_does(database: Database) -> None:
-    """So that it is on record once."""
+    """Of many simultaneous revocations one succeeds, so that there is one audit event."""
     user = await database.write(admit)
     session = await database.write(add_session, user)
     outcomes = await asyncio.gather(*(database.write(sessions.revoke, session.id, NOW) for _ in range(20)))
@@ -155,7 +157,7 @@ async def test_of_many_who_end_a_session_at_once_one_does(database: Database) ->
 
 
 def test_a_user_ends_only_their_own_active_sessions(database: Database) -> None:
-    """With a user named, a session of another user, or one that has expired, is none."""
+    """If a user is given, a session of another user or an expired session is not ended."""
     ada, grace = (database.write_now(admit) for _ in range(2))
     session = database.write_now(add_session, ada, lifetime=HOUR)
     assert database.write_now(sessions.revoke, session.id, NOW, user_id=grace.id) is None
@@ -166,7 +168,7 @@ def test_a_user_ends_only_their_own_active_sessions(database: Database) -> None:
 
 
 def test_an_expired_session_can_still_be_ended_by_its_token(database: Database) -> None:
-    """Who signs out gets what they asked for, late as it is; a clock that goes back revives nothing."""
+    """A sign-out also ends an expired session, so that it stays ended even if a clock is set back."""
     user = database.write_now(admit)
     session = database.write_now(add_session, user, lifetime=HOUR)
     assert database.write_now(sessions.revoke, session.id, later(HOUR + 1)) == user.id
@@ -174,7 +176,8 @@ def test_an_expired_session_can_still_be_ended_by_its_token(database: Database) 
 
 
 def test_every_session_but_one_is_ended(database: Database) -> None:
-    """The one that asks goes on; those that had ended keep their moment, and others' sessions stand."""
+    """All sessions but the given one end. Sessions that had ended keep their time, and sessions of other users stay
+    active."""
     ada, grace = (database.write_now(admit) for _ in range(2))
     asking, *others = (database.write_now(add_session, ada) for _ in range(4))
     of_grace = database.write_now(add_session, grace)
@@ -193,7 +196,7 @@ def test_every_session_but_one_is_ended(database: Database) -> None:
 
 
 def test_the_sessions_of_a_user_are_listed_oldest_first(database: Database) -> None:
-    """All of them, or those that neither ended nor expired; of one millisecond, always in the same order."""
+    """The list has all sessions, or only the active ones. Sessions of the same millisecond are in a fixed order."""
     ada, grace = (database.write_now(admit) for _ in range(2))
     database.write_now(add_session, grace)
     made = []

@@ -1,4 +1,4 @@
-"""When private keys came into use is kept for all nodes and for ever, on every database."""
+"""The first use of every private key is stored for all nodes, on every database."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from tests.contract.rows import HOUR, NOW, later
 async def test_the_first_use_of_a_key_is_kept_whoever_starts_with_it_later(
     database: Database, elsewhere: Database
 ) -> None:
-    """A restart, or another node, begins no new day."""
+    """A restart or another node does not change the time of the first use."""
     assert await first_use_of_any(database, "key-1", now=NOW) == NOW
     for node, hours in ((database, 1), (elsewhere, 2), (elsewhere, 1000)):
         assert await first_use_of_any(node, "key-1", now=later(hours * HOUR)) == NOW
@@ -19,7 +19,7 @@ async def test_the_first_use_of_a_key_is_kept_whoever_starts_with_it_later(
 
 
 async def test_a_second_key_begins_no_new_day(database: Database) -> None:
-    """The secret has been out of use since the first key there was; each key is kept with its own first use."""
+    """The day for tokens of the secret counts from the first key ever. Every key is stored with its own first use."""
     await first_use_of_any(database, "key-1", now=NOW)
     assert await first_use_of_any(database, "key-2", now=later(100 * HOUR)) == NOW
     assert await first_use_of_any(database, "key-1", now=later(200 * HOUR)) == NOW
@@ -27,7 +27,7 @@ async def test_a_second_key_begins_no_new_day(database: Database) -> None:
 
 
 async def test_nodes_that_start_at_once_agree(database: Database, elsewhere: Database) -> None:
-    """One of them was first; no two rows, and no error."""
+    """Nodes that start at the same time agree on one row, without an error."""
     starts = [
         first_use_of_any(node, "key-1", now=later(number)) for number in range(10) for node in (database, elsewhere)
     ]
@@ -39,7 +39,7 @@ async def test_nodes_that_start_at_once_agree(database: Database, elsewhere: Dat
 
 
 async def test_a_key_that_is_known_is_not_written_again(database: Database) -> None:
-    """A server starts on a full disk, too, if it started with this key before."""
+    """A server that started with this key before writes nothing, so that it can start on a full disk."""
     await first_use_of_any(database, "key-1", now=NOW)
 
     async def refuse(*_arguments: object, **_options: object) -> None:

@@ -1,4 +1,4 @@
-"""Storage functions that are about several at once: they answer each as if it had been alone, on every database."""
+"""Storage functions for a batch: every request gets the answer that it would get alone, on every database."""
 
 from nextarget.model import Generations, Session, User
 from nextarget.storage.engines.database import Database
@@ -10,13 +10,13 @@ MOVED_ON = Generations(1, 2, 2, floor=0, rotated_at=NOW, recovered_at=NEVER)
 
 
 def opened(database: Database, count: int) -> list[tuple[Session, User]]:
-    """Sessions of as many users."""
+    """Several sessions, all of different users."""
     owners = [database.write_now(admit) for _ in range(count)]
     return [(database.write_now(add_session, user), user) for user in owners]
 
 
 def test_users_of_many_sessions_come_in_the_order_asked(database: Database) -> None:
-    """Each as `user_of` alone answers: also when it is asked for twice, ended, over, of somebody else or unknown."""
+    """Every answer equals that of `user_of`, also for repeated, ended, expired, foreign and unknown sessions."""
     pairs = opened(database, 4)
     (one, ada), (two, grace), (ended, _), (inactive, idle) = pairs
     database.write_now(sessions.revoke, ended.id, NOW)
@@ -40,7 +40,7 @@ def test_users_of_many_sessions_come_in_the_order_asked(database: Database) -> N
 
 
 def test_all_active_sessions_are_found_together(database: Database) -> None:
-    """What has ended, is over, or belongs to a user who was deactivated is not among them."""
+    """Ended and expired sessions, and sessions of deactivated users, are not returned."""
     pairs = opened(database, 4)
     (one, ada), (two, grace), (ended, _), (inactive, idle) = pairs
     database.write_now(sessions.revoke, ended.id, NOW)
@@ -52,7 +52,7 @@ def test_all_active_sessions_are_found_together(database: Database) -> None:
 
 
 def test_of_many_swaps_those_happen_whose_session_is_as_it_was_read(database: Database) -> None:
-    """A session that was moved on or ended meanwhile stays as it is, and keeps none of the others from moving."""
+    """A session that was refreshed or ended after it was read is not changed. The other swaps of the batch succeed."""
     (one, ada), (two, _), (moved, _), (ended, _) = opened(database, 4)
     untouched = database.write_now(add_session, ada)
     assert database.write_now(sessions.swap, moved, MOVED_ON, expires_at=moved.expires_at)

@@ -1,4 +1,4 @@
-"""What every database keeps about users, and how it finds them again."""
+"""Which facts of a user are stored on every database, and how users are found."""
 
 import asyncio
 import uuid
@@ -39,14 +39,15 @@ def test_the_email_is_refreshed_at_each_sign_in(database: Database) -> None:
 
 
 def test_an_email_kept_from_earlier_stays_when_none_comes(database: Database) -> None:
-    """A provider that sends no email this time takes none away."""
+    """If the provider sends no email this time, the stored one stays."""
     first = database.write_now(admit, identity("1", "ada@x.example", email_verified=True))
     assert database.write_now(admit, identity("1", None)) == first
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_without_an_email_there_is_a_fallback_that_reaches_nobody(database: Database, provider: Provider) -> None:
-    """The fallback is provider, first 12 hex digits of our own id, and a domain that can never exist (RFC 2606, 2)."""
+    """The fallback consists of the provider, the first 12 hex digits of our own id, and a domain that cannot exist (RFC
+    2606, 2)."""
     user = database.write_now(
         admit, identity("1", None, provider=provider), new_id="0123abcd-4567-89ef-0123-456789abcdef"
     )
@@ -55,14 +56,14 @@ def test_without_an_email_there_is_a_fallback_that_reaches_nobody(database: Data
 
 
 def test_a_fallback_stays_the_same_and_gives_way_to_a_real_email(database: Database) -> None:
-    """Without an email a person keeps the fallback of the first sign-in, until the provider sends an email."""
+    """Without an email a user keeps the fallback of the first sign-in, until the provider sends an email."""
     first = database.write_now(admit, identity("1", None))
     assert database.write_now(admit, identity("1", None)) == first
     assert database.write_now(admit, identity("1", "ada@x.example")).email == "ada@x.example"
 
 
 def test_a_reassigned_address_opens_nobody_elses_account(database: Database) -> None:
-    """An email is never a key: another subject with the same address is another user."""
+    """An email is not a key: another subject with the same address is another user."""
     ada = database.write_now(admit, identity("1", "ada@x.example"))
     adele = database.write_now(admit, identity("2", "ada@x.example"))
     assert ada.id != adele.id
@@ -70,14 +71,14 @@ def test_a_reassigned_address_opens_nobody_elses_account(database: Database) -> 
 
 
 def test_one_subject_at_two_providers_is_two_users(database: Database) -> None:
-    """Each provider numbers people in its own way, and the same email at both proves nothing."""
+    """A subject is unique at one provider only. The same email at two providers does not make one user."""
     google = database.write_now(admit, identity("1", provider=Provider("google")))
     facebook = database.write_now(admit, identity("1", provider=Provider("facebook")))
     assert google.id != facebook.id
 
 
 def test_a_deactivated_user_is_admitted_as_deactivated(database: Database) -> None:
-    """Signing in again does not activate anybody."""
+    """A sign-in does not activate a deactivated user."""
     user = database.write_now(admit, identity("1"))
     assert database.write_now(users.set_active, user.id, active=False)
     assert database.write_now(admit, identity("1")).is_active is False
@@ -91,7 +92,7 @@ async def test_first_sign_ins_at_the_same_moment_make_one_user(database: Databas
 
 
 def test_first_sign_ins_on_many_threads_make_one_user(place: Place, database: Database) -> None:
-    """Handles that know nothing of each other agree on one user."""
+    """Many database handles with simultaneous first sign-ins of one person make one user."""
 
     def sign_in(_: int) -> User:
         other = place.connect()
@@ -138,7 +139,7 @@ def test_first_sign_ins_in_many_processes_make_one_user(place: Place, database: 
 
 
 def test_a_user_is_found_by_id_or_by_email(database: Database) -> None:
-    """What a person types at the terminal is an id or an email."""
+    """An operator can give an id or an email."""
     ada = database.write_now(admit, identity("1", "ada@x.example"))
     assert database.read_now(users.find, ada.id) == [ada]
     assert database.read_now(users.find, "ada@x.example") == [ada]
@@ -147,7 +148,8 @@ def test_a_user_is_found_by_id_or_by_email(database: Database) -> None:
 
 
 def test_an_email_finds_its_users_in_whatever_case(database: Database) -> None:
-    """All that fit are found, though one fits to the letter: who meant the other one must learn of it."""
+    """All users whose email matches without case are found, even if one matches exactly: the operator may mean the
+    other one."""
     lower = database.write_now(admit, identity("1", "ada@x.example"), now=later(1))
     upper = database.write_now(admit, identity("2", "Ada@X.example"), now=later(2))
     for text in ("ada@x.example", "Ada@X.example", "ADA@X.EXAMPLE"):
@@ -155,7 +157,7 @@ def test_an_email_finds_its_users_in_whatever_case(database: Database) -> None:
 
 
 def test_an_id_is_an_id_though_it_looks_like_an_email(database: Database) -> None:
-    """Whoever has the text for an id is meant, and nobody else, whatever emails there are."""
+    """If the text is the id of a user, only this user is found, even if others have it as their email."""
     named = database.write_now(admit, identity("1", "grace@x.example"), new_id="ada@x.example")
     ada = database.write_now(admit, identity("2", "ada@x.example"))
     assert database.read_now(users.find, "ada@x.example") == [named]
@@ -164,7 +166,7 @@ def test_an_id_is_an_id_though_it_looks_like_an_email(database: Database) -> Non
 
 
 def test_users_with_an_email_can_be_those_of_one_provider(database: Database) -> None:
-    """The database leaves out the others, so that no limit can hide one that was asked for."""
+    """The database filters by provider, so that a limit cannot hide a matching user."""
     for number in range(3):
         database.write_now(admit, identity(str(number), "ada@x.example"), now=later(number))
     facebook = database.write_now(admit, identity("9", "Ada@x.example", provider=Provider("facebook")), now=later(9))
@@ -172,7 +174,7 @@ def test_users_with_an_email_can_be_those_of_one_provider(database: Database) ->
 
 
 def test_an_email_that_fits_several_users_finds_them_all_in_order(database: Database) -> None:
-    """Oldest first, and no more than asked for."""
+    """The users are returned oldest first, up to the limit."""
     found = [database.write_now(admit, identity(str(number)), now=later(-number)) for number in range(5)]
     assert database.read_now(users.find, "ada@x.example") == found[::-1]
     assert database.read_now(users.find, "ada@x.example", limit=2) == found[:2:-1]
@@ -180,20 +182,20 @@ def test_an_email_that_fits_several_users_finds_them_all_in_order(database: Data
 
 @pytest.mark.parametrize("text", [" ada@x.example", "ada@x.example\n", "\u200bada@x.example", "\uff41da@x.example"])
 def test_an_email_that_only_looks_like_another_is_another(database: Database, text: str) -> None:
-    """White space, what is not seen, and letters of another alphabet are part of a text."""
+    """White space, invisible characters and similar letters of other alphabets count as differences."""
     database.write_now(admit, identity("1", "ada@x.example"))
     assert database.read_now(users.find, text) == []
 
 
 @pytest.mark.parametrize("text", ["%", "_", "*", "' OR 1=1 --", "ada@x.exampl_", "\x00", "a" * 100_000])
 def test_finding_takes_every_character_as_it_is(database: Database, text: str) -> None:
-    """Finding is no pattern: `%`, `_` and quotes are letters like any other."""
+    """The text is not a pattern: `%`, `_` and quotes are ordinary characters."""
     database.write_now(admit, identity("1", "ada@x.example"))
     assert database.read_now(users.find, text) == []
 
 
 def pages(database: Database, size: int, **filters: object) -> list[User]:
-    """Everything that a listing gives, page after page."""
+    """All users of a listing, page after page."""
     found: list[User] = []
     while page := database.read_now(users.page, after=found[-1] if found else None, size=size, **filters):
         assert len(page) <= size
@@ -203,14 +205,14 @@ def pages(database: Database, size: int, **filters: object) -> list[User]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 def test_pages_give_every_user_once_however_many_are_equally_old(database: Database, size: int) -> None:
-    """The key of a page is age and id together: users of the same millisecond are neither lost nor repeated."""
+    """A page continues after both time and id, so that users of the same millisecond are neither lost nor repeated."""
     made = [database.write_now(admit, now=later(number // 4)) for number in range(13)]
     assert pages(database, size) == sorted(made, key=lambda user: (user.created_at, user.id))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 def test_pages_of_the_newest_are_the_same_users_the_other_way_round(database: Database, size: int) -> None:
-    """Users of the same millisecond included."""
+    """A listing of the newest users is in exactly the reverse order, also within a millisecond."""
     made = [database.write_now(admit, now=later(number // 4)) for number in range(13)]
     by_age = sorted(made, key=lambda user: (user.created_at, user.id))
     assert pages(database, size, newest=True) == by_age[::-1]
@@ -219,7 +221,7 @@ def test_pages_of_the_newest_are_the_same_users_the_other_way_round(database: Da
 
 
 def test_who_signs_up_meanwhile_shifts_no_page_of_the_newest(database: Database) -> None:
-    """A listing goes on where it was, whoever came or went."""
+    """The next page of the newest users is the same, even if users were added or deleted in between."""
     made = [database.write_now(admit, now=later(number)) for number in range(6)]
     first = database.read_now(users.page, size=3, newest=True)
     database.write_now(users.delete, made[3].id)
@@ -229,8 +231,8 @@ def test_who_signs_up_meanwhile_shifts_no_page_of_the_newest(database: Database)
 
 @pytest.mark.parametrize("newest", [False, True])
 def test_a_page_is_read_from_an_index_in_its_order(database: Database, newest: bool) -> None:
-    """From the last user of the page before on, nothing being sorted: a page of a million users costs what it costs of
-    a thousand."""
+    """A page is read from an index, from the last user of the page before, without sorting. So its cost does not grow
+    with the number of users."""
     last = database.write_now(admit)
 
     def plan(db: Connection) -> str:
@@ -253,7 +255,7 @@ def test_a_page_is_read_from_an_index_in_its_order(database: Database, newest: b
 
 
 def test_a_page_is_not_shifted_by_users_who_come_or_go(database: Database) -> None:
-    """A listing goes on where it was, whoever was deleted or signed up meanwhile."""
+    """The next page is the same, even if users were added or deleted in between."""
     made = [database.write_now(admit, now=later(number)) for number in range(6)]
     first = database.read_now(users.page, size=3)
     database.write_now(users.delete, made[0].id)
@@ -300,14 +302,14 @@ EMAILS = ["ada@x.example", "a_a@x.example", "a%a@x.example", "a!a@x.example", "a
     ],
 )
 def test_in_a_pattern_only_the_star_is_special(database: Database, pattern: str, matching: list[str]) -> None:
-    """`*` stands for any text, the case of letters does not matter, and every other character is itself."""
+    """`*` matches any text, case is ignored, and every other character matches itself."""
     for number, email in enumerate(EMAILS):
         database.write_now(admit, identity(str(number), email), now=later(number))
     assert [user.email for user in pages(database, 2, email=pattern)] == matching
 
 
 def test_only_a_to_z_have_a_case(database: Database) -> None:
-    """What every database can tell, in whatever language it was set up: other letters are themselves."""
+    """Only the letters A to Z are compared without case, because databases differ for other letters."""
     user = database.write_now(admit, identity("1", "\u00c4DA@x.example"))
     for text in ("\u00c4da@X.EXAMPLE", "\u00c4DA@x.example"):
         assert database.read_now(users.find, text) == [user]
@@ -322,7 +324,7 @@ printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(local=printable, beside=printable)
 def test_an_email_always_matches_itself_as_a_pattern(database: Database, local: str, beside: str) -> None:
-    """Whatever characters an address has, it can be listed by it, and by its beginning or end."""
+    """An address with any characters matches itself as a pattern, and so do its beginning and its end with a star."""
     email = f"{local}@{beside}.example"
     user = database.write_now(admit, identity(email, email))
     for pattern in (email, f"{local}@*", f"*@{beside}.example"):
@@ -333,7 +335,7 @@ def test_an_email_always_matches_itself_as_a_pattern(database: Database, local: 
 
 
 def test_activating_and_deactivating_says_whether_there_was_a_user(database: Database) -> None:
-    """Setting what is already so is no error; an unknown id is no user."""
+    """Setting the present value again is not an error. An unknown id returns False."""
     user = database.write_now(admit)
     for active in (False, False, True, True):
         assert database.write_now(users.set_active, user.id, active=active) is True
@@ -344,7 +346,7 @@ def test_activating_and_deactivating_says_whether_there_was_a_user(database: Dat
 
 
 def test_deleting_a_user_ends_its_sessions_and_nobody_elses(database: Database) -> None:
-    """Sessions go with their user, by the database's own rule, on whichever connection it happens."""
+    """The database deletes the sessions of a user with the user, and no others."""
     ada, grace = (database.write_now(admit, identity(subject)) for subject in ("ada", "grace"))
     ended = [database.write_now(add_session, ada) for _ in range(3)]
     kept = database.write_now(add_session, grace)
@@ -357,7 +359,7 @@ def test_deleting_a_user_ends_its_sessions_and_nobody_elses(database: Database) 
 
 
 async def test_the_writer_deletes_sessions_with_their_user_too(database: Database) -> None:
-    """The rule holds on the writer's connection as on every other."""
+    """The rule for deleting sessions also holds on the writer's connection."""
     user = await database.write(admit)
     session = await database.write(add_session, user)
     assert await database.read(sessions.user_of, session.id, user.id, NOW) == user
@@ -366,7 +368,7 @@ async def test_the_writer_deletes_sessions_with_their_user_too(database: Databas
 
 
 def test_a_person_who_signs_in_after_deletion_is_a_new_user(database: Database) -> None:
-    """Nothing of a deleted account comes back."""
+    """A person who signs in after the deletion of the account gets a new user."""
     first = database.write_now(admit, identity("1"))
     database.write_now(users.delete, first.id)
     assert database.write_now(admit, identity("1")).id != first.id
