@@ -1,4 +1,5 @@
-"""A migrated SQLite file for each test of what only SQLite has: one writer, one file, a lock beside it."""
+"""A migrated SQLite file for tests of features that only SQLite has: one writer, one file, and a lock file beside
+it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ def path(tmp_path: Path) -> Path:
 def database(path: Path) -> Iterator[SqliteDatabase]:
     put_migrated(path)
     database = SqliteDatabase(path)
-    migrate(database)  # where `path` is a file of an earlier version
+    migrate(database)  # needed if `path` is a file of an earlier version
     database.open()
     yield database
     database.close()

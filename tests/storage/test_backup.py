@@ -1,4 +1,4 @@
-"""Backups: whole, as of one moment, made while others write; and what a restored one holds."""
+"""Backups: complete, consistent, made during writes, and usable after a restore."""
 
 import sqlite3
 import subprocess
@@ -23,7 +23,7 @@ from tests.storage.test_copying import fill, rows
 
 @pytest.mark.slow
 def test_a_backup_is_as_of_one_moment_while_others_write(database: SqliteDatabase, tmp_path: Path) -> None:
-    """Each transaction is in it whole or not at all, and none is held up: two rows are always written together."""
+    """A backup contains whole transactions only and blocks no write. Here, two rows are always written together."""
     stop, written = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -57,7 +57,7 @@ def test_a_backup_is_as_of_one_moment_while_others_write(database: SqliteDatabas
 
 
 def test_a_backup_holds_every_row_and_is_up_to_date(database: SqliteDatabase, tmp_path: Path) -> None:
-    """It is a database like any other: a server can open it as it is."""
+    """A backup is a normal database, which a server can open."""
     database.write_now(fill)
     size = back_up(database, tmp_path / "backup.db")
     restored = SqliteDatabase(tmp_path / "backup.db")
@@ -68,7 +68,7 @@ def test_a_backup_holds_every_row_and_is_up_to_date(database: SqliteDatabase, tm
 
 
 def test_what_a_damaged_database_gives_is_not_kept(path: Path, tmp_path: Path) -> None:
-    """A backup that cannot be read is found out when it is made, not when it is needed."""
+    """A damaged database makes the backup fail, so that the damage is noticed before the backup is needed."""
     database = SqliteDatabase(path)
     migrate(database)
     database.write_now(fill)
@@ -83,7 +83,8 @@ def test_what_a_damaged_database_gives_is_not_kept(path: Path, tmp_path: Path) -
 
 
 def test_a_backup_that_does_not_pass_its_check_is_not_kept(path: Path, tmp_path: Path) -> None:
-    """What SQLite copied without looking: a row without what its table says every row has."""
+    """A backup with an inconsistent row fails its check and is deleted. SQLite had copied the row without checking
+    it."""
     migrate(database := SqliteDatabase(path))
     database.close()
     change = "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 'nonce'"
@@ -105,7 +106,7 @@ def test_a_backup_that_does_not_pass_its_check_is_not_kept(path: Path, tmp_path:
 
 
 def backups(folder: Path, *times: datetime) -> list[Path]:
-    """Files that are called as backups of these times are."""
+    """Files with the names of backups of these times."""
     folder.mkdir(exist_ok=True)
     made = [folder / name_at(time) for time in times]
     for path in made:
@@ -114,7 +115,7 @@ def backups(folder: Path, *times: datetime) -> list[Path]:
 
 
 def test_names_of_backups_sort_by_time_whatever_the_zone() -> None:
-    """Two of one second differ, and so do the hours that a clock shows twice when summer time ends."""
+    """Names have microseconds in UTC, so that they differ within a second and sort correctly when summer time ends."""
     moment = datetime(2026, 10, 25, 0, 59, 59, 999_999, tzinfo=UTC)
     times = [moment + timedelta(microseconds=step) for step in (-1_000_000, -999_999, -1, 0, 1)]
     names = [name_at(time) for time in times]
@@ -125,7 +126,7 @@ def test_names_of_backups_sort_by_time_whatever_the_zone() -> None:
 
 
 def test_the_newest_backups_stay_and_nothing_else_is_removed(database: SqliteDatabase, tmp_path: Path) -> None:
-    """What has another name is not ours to remove, nor is a folder, nor the database itself."""
+    """Files with another name, folders and the database itself are not removed."""
     day = datetime(2026, 1, 31, 3, 15, tzinfo=UTC)
     folder = tmp_path / "backups"
     made = backups(folder, *(day + timedelta(days=number) for number in range(5)))
@@ -144,7 +145,7 @@ def test_the_newest_backups_stay_and_nothing_else_is_removed(database: SqliteDat
 def test_the_backup_that_was_just_made_stays_though_its_clock_went_wrong(
     database: SqliteDatabase, tmp_path: Path
 ) -> None:
-    """A clock that was set back, or had run ahead, must not make a backup remove itself."""
+    """A backup never removes itself, even if the clock was set back or had been ahead."""
     ahead = datetime(2037, 1, 1, tzinfo=UTC)
     *older, made = backups(tmp_path / "backups", ahead, ahead + timedelta(days=1), datetime(2026, 1, 1, tzinfo=UTC))
     assert remove_older(database, made, keep=2) == older[:1]
@@ -153,7 +154,7 @@ def test_the_backup_that_was_just_made_stays_though_its_clock_went_wrong(
 
 
 def run(name: str, *arguments: object) -> None:
-    """One of PostgreSQL's own programs."""
+    """Runs one of PostgreSQL's own programs."""
     subprocess.run([str(program(name)), *map(str, arguments)], check=True, capture_output=True, text=True)
 
 
@@ -161,7 +162,7 @@ def run(name: str, *arguments: object) -> None:
 def test_a_dump_restores_into_a_new_database_with_its_numbering(
     database: SqliteDatabase, postgres: Cluster, postgres_url: str, tmp_path: Path
 ) -> None:
-    """The commands are those of docs/operate/backup.md; what is written afterwards goes on behind what was restored."""
+    """The commands of docs/operate/backup.md restore a dump. New rows get ids after the restored ones."""
     database.write_now(fill)
     source = database_at(postgres_url)
     copy(database, source)
@@ -187,7 +188,7 @@ def test_a_dump_restores_into_a_new_database_with_its_numbering(
 
 
 def admit_again(database: Database) -> None:
-    """The rules came along, too: a provider's person is one user."""
+    """Constraints were restored too: a person of a provider is still one user."""
     before = len(rows(database)["user"])
     for _ in range(2):
         database.write_now(admit, identity(subject="newcomer"))
@@ -199,8 +200,8 @@ def admit_again(database: Database) -> None:
 def test_a_write_ahead_log_that_is_left_beside_a_restored_file_is_what_the_readme_warns_of(
     path: Path, tmp_path: Path
 ) -> None:
-    """Restored without removing it, the old log is mixed into the new file: something is wrong then, and that is why
-    the commands begin with `rm`."""
+    """If the old log is not removed before a restore, it is mixed into the new file. That is why the documented
+    commands begin with `rm`."""
     old = SqliteDatabase(path)
     migrate(old)
     back_up(old, tmp_path / "backup.db")

@@ -1,4 +1,5 @@
-"""Questions that travel together: how many journeys they make, and that one who fails fails alone."""
+"""Batches of database requests: how many batches there are, and that a request that fails does not affect the
+others."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from nextarget.storage.engines.postgres.batching import MAX_KEYS, QUIET_TURNS, B
 
 
 class Door:
-    """Answers each key with itself, but for those it chokes on; remembers each journey."""
+    """Answers every key with itself, or with its error. Records all batches."""
 
     def __init__(self, **choking: Exception) -> None:
         self.journeys: list[list[str]] = []
@@ -30,7 +31,7 @@ class Door:
 
 
 def unheard(_error: DatabaseUnavailable) -> None:
-    """For a test that looks at the answers alone."""
+    """A callback for failures, for tests that check the answers only."""
 
 
 def look(_db: Connection, _keys: Sequence[str]) -> list[str]:
@@ -42,7 +43,7 @@ def listen(_db: Connection, _keys: Sequence[str]) -> list[str]:
 
 
 async def test_what_is_asked_at_the_same_time_travels_together() -> None:
-    """One journey for each function, and another for what is asked later."""
+    """Requests of the same moment share one batch for every function. A later request gets another batch."""
     door = Door()
     batcher = Batcher("read", door, unheard)
     asked = [batcher.submit(look, "a"), batcher.submit(listen, "b"), batcher.submit(look, "c")]
@@ -52,7 +53,7 @@ async def test_what_is_asked_at_the_same_time_travels_together() -> None:
 
 
 async def test_who_comes_while_the_loop_is_busy_travels_along() -> None:
-    """As long as its turns bring somebody, though not each of them."""
+    """A batch waits for further requests as long as at least one comes within QUIET_TURNS turns of the loop."""
     door = Door()
     batcher = Batcher("read", door, unheard)
     asked = []
@@ -65,7 +66,7 @@ async def test_who_comes_while_the_loop_is_busy_travels_along() -> None:
 
 
 async def test_who_comes_alone_waits_for_nobody() -> None:
-    """Some turns of the loop, no time by the clock."""
+    """A single request waits for some turns of the loop, not for a time by the clock."""
     door = Door()
     batcher = Batcher("read", door, unheard)
     first = batcher.submit(look, "a")
@@ -77,7 +78,7 @@ async def test_who_comes_alone_waits_for_nobody() -> None:
 
 
 async def test_a_stream_without_a_pause_keeps_nobody_waiting() -> None:
-    """A full group sets out, whoever else comes."""
+    """A full batch starts at once, even if further requests keep coming."""
     door = Door()
     batcher = Batcher("read", door, unheard)
     asked = []
@@ -91,7 +92,7 @@ async def test_a_stream_without_a_pause_keeps_nobody_waiting() -> None:
 
 
 async def test_a_journey_has_a_limit() -> None:
-    """However many are asked at once."""
+    """A batch has at most MAX_KEYS requests."""
     door = Door()
     batcher = Batcher("read", door, unheard)
     keys = [str(number) for number in range(2 * MAX_KEYS + 1)]
@@ -100,7 +101,8 @@ async def test_a_journey_has_a_limit() -> None:
 
 
 async def test_one_that_fails_fails_alone() -> None:
-    """Text that the driver refuses, say, is no concern of those that travel with it."""
+    """A request that fails, for example because of text that the driver refuses, does not fail the other requests of
+    its batch."""
     batcher = Batcher("write", Door(b=ValueError("surrogates not allowed")), unheard)
     asked = [batcher.submit(look, key) for key in "abc"]
     answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -109,7 +111,8 @@ async def test_one_that_fails_fails_alone() -> None:
 
 
 async def test_a_database_that_cannot_be_used_is_not_asked_again() -> None:
-    """A write may have happened, and a read would wait as long once more: all are told at once."""
+    """If the database is unavailable, all requests of the batch fail at once. A write may have happened, and a retry of
+    a read would double the waiting time."""
     door = Door(b=DatabaseUnavailable(note="gone"))
     told: list[DatabaseUnavailable] = []
     batcher = Batcher("write", door, told.append)
@@ -120,7 +123,8 @@ async def test_a_database_that_cannot_be_used_is_not_asked_again() -> None:
 
 
 async def test_who_needs_what_somebody_holds_waits_alone() -> None:
-    """Nothing was written, so each is asked for again by itself, and none of them behind the one that waits."""
+    """If a row is locked, nothing was written. So every request is tried again by itself, and only the one for the
+    locked row waits."""
     served: list[str] = []
     rest_served = asyncio.Event()
 
@@ -139,13 +143,13 @@ async def test_who_needs_what_somebody_holds_waits_alone() -> None:
     async with asyncio.timeout(30):
         answers = await asyncio.gather(*(batcher.submit(look, key) for key in "abc"), return_exceptions=True)
     assert isinstance(answers[0], DatabaseUnavailable)
-    assert told == answers[:1]  # that they had to ask again is no failure
+    assert told == answers[:1]  # the first failed batch is not reported
     assert answers[1:] == ["b", "c"]
     assert served == ["b", "c"]
 
 
 async def test_who_goes_away_takes_nobody_along() -> None:
-    """A request that was cancelled leaves the others their answers."""
+    """A cancelled request does not affect the others of its batch."""
     batcher = Batcher("read", Door(), unheard)
     first, second = batcher.submit(look, "a"), batcher.submit(look, "b")
     first.cancel()
@@ -156,7 +160,7 @@ async def test_who_goes_away_takes_nobody_along() -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
 async def test_whatever_ends_a_journey_reaches_who_waits(error: BaseException) -> None:
-    """Nobody waits for ever for what a thread gave up."""
+    """An error of any kind that ends a batch reaches the waiting requests, so that they do not wait for ever."""
 
     async def door(_fn: Any, _keys: Sequence[str]) -> list[str]:
         raise error
@@ -167,7 +171,7 @@ async def test_whatever_ends_a_journey_reaches_who_waits(error: BaseException) -
 
 
 async def test_only_so_many_wait() -> None:
-    """Of a database that stands still, whoever comes later is told at once; when it goes on, so do they."""
+    """If too many requests wait for the database, further ones are refused at once. Later, requests succeed again."""
     batcher = Batcher("read", Door(), unheard)
     waiting = [batcher.submit(look, str(number)) for number in range(MAX_WAITING)]
     with pytest.raises(DatabaseUnavailable):

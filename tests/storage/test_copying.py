@@ -1,4 +1,5 @@
-"""A copy of a database: every row, as of one moment, into an empty one, or nothing; in both directions."""
+"""A copy of a database has every row, as of one moment, in an empty target. A copy that fails leaves no row. It works
+from SQLite to PostgreSQL and back."""
 
 import hashlib
 import shutil
@@ -51,7 +52,7 @@ EMAILS = (
     "tab\tand\nnewline@x.example",
 )
 MANY = 2 * BATCH + 7
-"""More than two pages, the last of them not full."""
+"""More than two pages of rows, with a last page that is not full."""
 
 BEGUN_BY_EARLIER_VERSION = """
 INSERT INTO "login" ("id", "state_digest", "provider", "mode", "cookie_digest", "key_id", "created_at", "expires_at")
@@ -60,7 +61,7 @@ VALUES ('earlier', 'digest', 'google', 'redirect', 'digest', 'key', 1, 2)
 
 
 def fill(db: Connection) -> None:
-    """Every kind of row, with every column once empty and once not."""
+    """Rows of every kind. Every column that may be empty is empty in some rows and filled in others."""
     users = [admit(db, identity(subject=str(number), email=email)) for number, email in enumerate(EMAILS)]
     users.append(admit(db, identity(subject="nobody", email=None)))
     set_active(db, users[3].id, active=False)
@@ -99,7 +100,7 @@ def fill(db: Connection) -> None:
 
 
 def rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """Everything that a database holds, in Python's order."""
+    """All rows of a database, sorted by Python."""
     return {
         table._meta.table_name: sorted(
             database.read_now(lambda db, table=table: list(table.select().tuples().execute(db))), key=repr
@@ -109,7 +110,7 @@ def rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def checksums(path: Path) -> dict[str, str]:
-    """Of the database's file and of what waits beside it, empty or absent being the same."""
+    """The checksums of the database's file and of its log. A missing log counts as an empty one."""
     files = (path, path.with_name(path.name + "-wal"))
     return {file.name: hashlib.sha256(file.read_bytes() if file.exists() else b"").hexdigest() for file in files}
 
@@ -148,7 +149,7 @@ def other(tmp_path: Path) -> Iterator[Database]:
 def test_every_row_arrives_with_every_value_and_comes_back_the_same(
     source: Database, target: Database, other: Database
 ) -> None:
-    """From SQLite to PostgreSQL, and from there to another SQLite file."""
+    """All values survive a copy from SQLite to PostgreSQL and from there to another SQLite file."""
     before = rows(source)
     counts = {name: len(found) for name, found in before.items()}
     assert min(counts.values()) > 0
@@ -160,7 +161,7 @@ def test_every_row_arrives_with_every_value_and_comes_back_the_same(
 
 
 def test_new_events_are_numbered_behind_those_that_were_copied(source: Database, target: Database) -> None:
-    """PostgreSQL counts by a sequence that knows nothing of rows with numbers of their own."""
+    """The sequence in PostgreSQL continues after the ids of the copied rows."""
     copy(source, target)
     newest = max(row[0] for row in rows(source)["audit_event"])
     target.write_now(audit.record, event("afterwards"))
@@ -169,7 +170,7 @@ def test_new_events_are_numbered_behind_those_that_were_copied(source: Database,
 
 
 def test_an_empty_database_is_copied_too(other: Database, target: Database, tmp_path: Path) -> None:
-    """Nothing at all is a consistent state."""
+    """A database without rows can be copied."""
     migrate(other)
     assert set(copy(other, target).values()) == {0}
     target.write_now(audit.record, event("first"))
@@ -179,7 +180,7 @@ def test_an_empty_database_is_copied_too(other: Database, target: Database, tmp_
 def test_the_file_of_the_source_stays_as_it_is_even_after_a_crash(
     source: Database, source_path: Path, target: Database
 ) -> None:
-    """What a killed server left in the write-ahead log is read, and left there."""
+    """Rows in the write-ahead log of a killed server are copied. The source files do not change."""
     source.close()
     writer = sqlite3.connect(source_path, isolation_level=None)
     writer.execute("INSERT INTO nonce VALUES ('only in the log', 'native', 1)")
@@ -198,7 +199,7 @@ def test_the_file_of_the_source_stays_as_it_is_even_after_a_crash(
 def test_what_is_written_while_it_copies_is_not_in_it(
     source: Database, source_path: Path, target: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All rows are of one moment: no session without its user, no half of a sign-in."""
+    """All rows are of one moment, even if the source changes during the copy."""
     before = rows(source)
     insert = copying._insert
     writer = sqlite3.connect(source_path, isolation_level=None, timeout=30)
@@ -217,7 +218,7 @@ def test_what_is_written_while_it_copies_is_not_in_it(
 def test_the_same_holds_while_postgresql_is_copied(
     source: Database, target: Database, other: Database, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its snapshot is that of one transaction."""
+    """PostgreSQL is read in one transaction, so its rows are of one moment too."""
     copy(source, target)
     before = rows(target)
     insert = copying._insert
@@ -233,7 +234,7 @@ def test_the_same_holds_while_postgresql_is_copied(
 
 
 def test_a_target_with_rows_is_refused_and_stays_as_it_is(source: Database, target: Database) -> None:
-    """Two deployments are not mixed; whoever repeats a copy that worked is told so."""
+    """A target with rows is refused, for example when a copy is repeated, so that two deployments are not mixed."""
     copy(source, target)
     before = rows(target)
     with pytest.raises(CopyFailed, match="has rows already"):
@@ -242,7 +243,7 @@ def test_a_target_with_rows_is_refused_and_stays_as_it_is(source: Database, targ
 
 
 def test_two_copies_at_once_make_one(source: Database, target: Database, postgres_url: str) -> None:
-    """The second waits for the first, and then finds rows."""
+    """The second copy waits for the first one, and then fails because the target has rows."""
     migrate(target)
     outcomes: list[object] = []
 
@@ -274,7 +275,7 @@ def test_two_copies_at_once_make_one(source: Database, target: Database, postgre
 def test_a_row_that_reads_back_otherwise_undoes_everything(
     source: Database, target: Database, postgres_url: str, table: str
 ) -> None:
-    """Whatever changed it on the way: here, a rule in the target of somebody else's making."""
+    """A copied row that differs from its source, here because of a trigger in the target, undoes the whole copy."""
     migrate(target)
     text = {"user": "email", "session": "client_id", "login": "mode", "nonce": "purpose", "audit_event": "event"}[table]
     with psycopg.connect(postgres_url, autocommit=True) as db:
@@ -293,7 +294,7 @@ def test_a_row_that_reads_back_otherwise_undoes_everything(
 
 
 def test_a_row_that_is_lost_on_the_way_undoes_everything(source: Database, target: Database, postgres_url: str) -> None:
-    """Rows are counted, too."""
+    """A copy with a missing row is undone, because rows are counted."""
     migrate(target)
     with psycopg.connect(postgres_url, autocommit=True) as db:
         db.execute("CREATE RULE lose AS ON INSERT TO nonce DO INSTEAD NOTHING")
@@ -305,7 +306,8 @@ def test_a_row_that_is_lost_on_the_way_undoes_everything(source: Database, targe
 def test_a_source_that_breaks_its_own_rules_is_told_without_quoting_a_row(
     source: Database, source_path: Path, target: Database
 ) -> None:
-    """SQLite's program does not enforce foreign keys unless told: a session may have lost its user."""
+    """SQLite's shell does not enforce foreign keys by default, so a session may have no user. The error names the table
+    and quotes no value."""
     with sqlite3.connect(source_path) as db:
         (user_id, email) = db.execute('SELECT id, email FROM "user" LIMIT 1').fetchone()
         db.execute('DELETE FROM "user" WHERE id = ?', (user_id,))
@@ -322,7 +324,7 @@ def test_a_source_that_breaks_its_own_rules_is_told_without_quoting_a_row(
 def test_a_nul_becomes_the_replacement_character_in_postgresql(
     source: Database, source_path: Path, target: Database
 ) -> None:
-    """As it does when the server writes there: PostgreSQL has no NUL in its texts."""
+    """PostgreSQL's text cannot contain a NUL, so it is replaced, as in any write of the server."""
     with sqlite3.connect(source_path) as db:
         db.execute("UPDATE session SET label = 'a' || char(0) || 'b'")
     db.close()
@@ -333,7 +335,7 @@ def test_a_nul_becomes_the_replacement_character_in_postgresql(
 def test_a_source_with_pending_migrations_is_refused(
     source: Database, source_path: Path, target: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To migrate it would be to change it."""
+    """A source with pending migrations is refused, because a migration would change it."""
     with sqlite3.connect(source_path) as db:
         db.execute("DELETE FROM schema_migration WHERE name LIKE '0002%'")
     db.close()
@@ -346,7 +348,7 @@ def test_a_source_with_pending_migrations_is_refused(
 
 @pytest.mark.parametrize("newer", ["source", "target"])
 def test_a_database_of_a_newer_version_is_refused_by_name(source: Database, target: Database, newer: str) -> None:
-    """Whichever of the two it is: this program does not know its tables."""
+    """A source or target of a newer version is refused, because this program does not know its tables."""
     migrate(target)
     database = {"source": source, "target": target}[newer]
     database.write_now(
@@ -359,20 +361,20 @@ def test_a_database_of_a_newer_version_is_refused_by_name(source: Database, targ
 
 
 def test_a_database_is_not_copied_into_itself(source: Database, tmp_path: Path) -> None:
-    """The same place twice is a mistake."""
+    """The same database as source and target is an error."""
     with pytest.raises(CopyFailed, match="into itself"):
         copy(source, source)
 
 
 def test_a_source_that_does_not_exist_is_not_made(other: Database, target: Database) -> None:
-    """A misspelt path is told, and leaves no empty file behind."""
+    """A wrong path gives an error and leaves no empty file behind."""
     with pytest.raises(CopyFailed, match="There is no database at"):
         copy(other, target)
     assert not other.exists()
 
 
 def test_each_error_names_the_database_it_is_about(source: Database, other: Database, tmp_path: Path) -> None:
-    """With two at hand, `the database cannot be reached` would help nobody."""
+    """The error says which of the two databases cannot be used."""
     nobody = database_at("postgresql://127.0.0.1:9/nextarget")
     with pytest.raises(CopyFailed, match=r"127\.0\.0\.1:9/nextarget cannot be used"):
         copy(source, nobody)
@@ -386,7 +388,7 @@ def test_each_error_names_the_database_it_is_about(source: Database, other: Data
 def test_a_source_that_fails_half_way_is_named_and_leaves_the_target_empty(
     source: Database, source_path: Path, target: Database
 ) -> None:
-    """Text that is no text: what SQLite stores, it does not check."""
+    """A source with invalid UTF-8, which SQLite stores without checking, fails the copy. The target stays empty."""
     with sqlite3.connect(source_path) as db:
         db.execute("UPDATE nonce SET purpose = CAST(x'ff' AS TEXT)")
     db.close()
@@ -399,7 +401,7 @@ def test_a_source_that_fails_half_way_is_named_and_leaves_the_target_empty(
 def test_a_server_that_goes_away_half_way_is_named(
     source: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """PostgreSQL is killed in the middle; started again, it has nothing of the copy, which then works."""
+    """After PostgreSQL was killed during a copy and restarted, the target is empty, and a new copy succeeds."""
     insert = copying._insert
     with Cluster() as cluster:
         target = database_at(cluster.create_database())
@@ -424,7 +426,7 @@ def test_a_server_that_goes_away_half_way_is_named(
 def test_postgresql_is_copied_from_and_into_through_a_pooler(
     source: Database, target: Database, other: Database, postgres: Cluster, postgres_url: str
 ) -> None:
-    """Everything is one transaction, which PgBouncer keeps together; only migrating needs PostgreSQL's own address."""
+    """A copy is one transaction, which works through PgBouncer. Only migrating needs PostgreSQL's own address."""
     need_pgbouncer()
     with PgBouncer(postgres, pool_size=1) as bouncer:
         pooled = database_at(bouncer.url(postgres_url.rpartition("/")[2]))
@@ -439,7 +441,7 @@ def test_postgresql_is_copied_from_and_into_through_a_pooler(
 
 
 def test_progress_counts_every_row_twice_and_ends_at_its_end(source: Database, other: Database) -> None:
-    """Written, and read back."""
+    """Every row counts twice: when it is written and when it is read back."""
     seen: list[tuple[int, int]] = []
     counts = copy(source, other, progress=lambda done, total: seen.append((done, total)))
     total = 2 * sum(counts.values())
@@ -449,7 +451,7 @@ def test_progress_counts_every_row_twice_and_ends_at_its_end(source: Database, o
 
 
 def test_what_is_copied_here_has_every_column_empty_and_filled(source: Database) -> None:
-    """The test data is as varied as it says: else these tests would prove little."""
+    """The rows of these tests fill every column, and leave every optional column empty at least once."""
     found = rows(source)
     assert {row[3] for row in found["login"]} == set(LoginMode)
     for table in TABLES:

@@ -1,4 +1,4 @@
-"""What was acknowledged is there after a crash, and many processes share one file."""
+"""Acknowledged writes survive a crash, and many processes share one file."""
 
 import signal
 import sqlite3
@@ -34,7 +34,7 @@ asyncio.run(main(sys.argv[1]))
 
 @pytest.mark.slow
 def test_a_crash_loses_nothing_that_was_acknowledged(database: SqliteDatabase, path: Path) -> None:
-    """A process that is killed while it writes leaves a sound file with every write that it had acknowledged."""
+    """A process that is killed while it writes leaves an intact file with all acknowledged writes."""
     for _ in range(3):
         with start(WRITE_FOREVER, str(path)) as process:
             acknowledged = [process.stdout.readline() for _ in range(200)]
@@ -52,14 +52,15 @@ def test_a_crash_loses_nothing_that_was_acknowledged(database: SqliteDatabase, p
 
 
 def test_the_disk_is_asked_to_keep_every_commit(database: SqliteDatabase) -> None:
-    """A sign-out survives a power cut: write-ahead log, synchronous FULL, foreign keys on, and a busy timeout."""
+    """The settings that make a sign-out survive a power cut: write-ahead log, synchronous FULL, foreign keys and a busy
+    timeout."""
     expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
     for name, value in expected.items():
         assert database.read_now(lambda db, name=name: db.pragma(name)) == value
 
 
 async def test_the_writer_keeps_the_same_rules(database: SqliteDatabase) -> None:
-    """The writer's own connection is set up as every other."""
+    """The connection of the writer has the same settings."""
     assert await database.write(lambda db: (db.pragma("synchronous"), db.pragma("foreign_keys"))) == (2, 1)
 
 
@@ -88,7 +89,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.mark.slow
 def test_processes_that_write_at_once_wait_for_each_other(database: SqliteDatabase, path: Path) -> None:
-    """Six processes write to one file from two threads each: nobody ever hears that the database is locked."""
+    """Six processes write to one file from two threads. No write fails with `database is locked`."""
     seen = run_together(WRITE_MANY, [[str(path), name] for name in "abcdef"])
     assert len(database.read_now(users.page, size=1000)) == 6 * 60
     for lines in seen:

@@ -1,4 +1,4 @@
-"""The files that we make: who may read them, and whose folder they are in."""
+"""The files that the program makes: who may read them, and which folders are safe for them."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ from tests.contract.rows import admit
 from tests.serving import environ_for
 
 STRANGER = 12_345
-"""A user id that is nobody's here."""
+"""A user id that no user of this machine has."""
 
 
 def need_root() -> None:
@@ -36,7 +36,7 @@ def mode_of(path: Path) -> int:
 
 
 def modes(folder: Path) -> dict[str, int]:
-    """Of every file below a folder."""
+    """The modes of all files below a folder."""
     return {str(path.relative_to(folder)): mode_of(path) for path in folder.rglob("*") if not path.is_dir()}
 
 
@@ -74,7 +74,8 @@ database.close()
 @pytest.mark.slow
 @pytest.mark.parametrize("umask", ["0", "022", "0777"])
 def test_whatever_the_umask_only_the_owner_can_read_what_we_make(tmp_path: Path, umask: str) -> None:
-    """Database, write-ahead log, shared memory, locks, a copy, a backup and its temporary part: each is 0600."""
+    """All files have mode 0600: database, write-ahead log, shared memory, locks, a copy, a backup and its temporary
+    file."""
     process = subprocess.Popen(
         [sys.executable, "-c", WORK, umask],
         cwd=tmp_path,
@@ -98,7 +99,7 @@ def test_whatever_the_umask_only_the_owner_can_read_what_we_make(tmp_path: Path,
 
 
 def test_what_was_made_wider_is_narrowed_when_it_is_opened(database: SqliteDatabase, path: Path) -> None:
-    """A file of an earlier version, or of a careless copy, with what a killed server left beside it."""
+    """Opening a database narrows the modes of its existing files, for example those of an earlier version."""
     with database.migration_lock(), database.sole_purger():
         pass
     wide = [path.with_name(path.name + end) for end in ("", "-wal", "-shm", ".lock", ".purge.lock")]
@@ -113,7 +114,7 @@ def test_what_was_made_wider_is_narrowed_when_it_is_opened(database: SqliteDatab
 
 
 def test_nothing_is_widened(path: Path) -> None:
-    """Whoever made a file read-only meant it."""
+    """Opening a file never adds permissions, so that a read-only file stays read-only."""
     path.write_text("x")
     path.chmod(0o400)
     os.close(open_private(path))
@@ -124,7 +125,7 @@ def test_nothing_is_widened(path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_narrowed_is_told_of_and_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system may have no modes of its own, and a file another owner."""
+    """If the mode cannot be changed, a warning is logged and the file is used."""
     told = []
 
     def refuse(*_: object) -> None:
@@ -144,9 +145,9 @@ def test_a_file_that_cannot_be_narrowed_is_told_of_and_used(path: Path, monkeypa
 
 
 def test_opening_a_second_time_takes_no_lock_away(database: SqliteDatabase, path: Path) -> None:
-    """SQLite's locks belong to the process and its file: whoever closes a descriptor of that file drops all of them.
+    """SQLite's locks belong to a process and a file. Closing any descriptor of the file drops all of them.
 
-    So another process must still find the database in use, after this one has connected again.
+    So after this process has connected again, another process must still find the database in use.
     """
     database.write_now(admit)
     other = SqliteDatabase(path)
@@ -197,7 +198,7 @@ PREPARED = [open_to_all, sticky, of_a_group, of_a_stranger]
 def test_a_link_in_a_folder_that_others_may_write_to_is_not_followed(
     tmp_path: Path, prepare: Prepare, end: str, leads_to: str
 ) -> None:
-    """Neither as the database nor as its lock: what it leads to is neither made nor changed."""
+    """A link in place of the database or its lock is refused. Its target is neither made nor changed."""
     folder = prepare(tmp_path / "shared")
     victim = tmp_path / "victim"
     if leads_to == "a file":
@@ -214,7 +215,8 @@ def test_a_link_in_a_folder_that_others_may_write_to_is_not_followed(
 
 @pytest.mark.parametrize("prepare", PREPARED)
 def test_a_link_on_the_way_counts_as_one_at_the_end(tmp_path: Path, prepare: Prepare) -> None:
-    """A folder may be prepared too; and a link of ours may lead through a place that is not ours."""
+    """A link among the parent folders is refused too, even if a link of ours leads through a folder that others may
+    write to."""
     folder = prepare(tmp_path / "shared")
     victim = tmp_path / "victim"
     victim.mkdir()
@@ -227,7 +229,7 @@ def test_a_link_on_the_way_counts_as_one_at_the_end(tmp_path: Path, prepare: Pre
 
 
 def test_links_in_a_folder_of_our_own_are_followed(tmp_path: Path) -> None:
-    """Whoever keeps the database on another disk goes on doing so; every name for it has the same locks."""
+    """A database may be on another disk, behind links of ours. All names of the file share the same locks."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "folder").symlink_to("disk")
     (tmp_path / "nextarget.db").symlink_to(Path("folder", "kept.db"))
@@ -240,7 +242,7 @@ def test_links_in_a_folder_of_our_own_are_followed(tmp_path: Path) -> None:
 
 
 def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
-    """The system says what is wrong with them."""
+    """The operating system reports links in a circle."""
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(OSError, match="symbolic links"):
@@ -250,7 +252,7 @@ def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal", ".lock", ".purge.lock"])
 @pytest.mark.parametrize("prepare", [open_to_all, sticky, of_a_group])
 def test_a_file_of_somebody_else_is_refused_where_others_may_write(tmp_path: Path, prepare: Prepare, end: str) -> None:
-    """Its owner would read what we write to it, and write what we read from it: a log would even be replayed."""
+    """The owner of such a file could read and change our data. SQLite would even replay a log that was put there."""
     need_root()
     folder = prepare(tmp_path / "shared")
     path = folder / "nextarget.db"
@@ -266,7 +268,7 @@ def test_a_file_of_somebody_else_is_refused_where_others_may_write(tmp_path: Pat
 
 @pytest.mark.parametrize("prepare", PREPARED)
 def test_a_second_name_of_a_file_of_ours_is_refused_where_others_may_write(tmp_path: Path, prepare: Prepare) -> None:
-    """Others may link to what they cannot write to (`fs.protected_hardlinks` is a setting)."""
+    """Other users may be able to make hard links to files that they cannot write to (see `fs.protected_hardlinks`)."""
     folder = prepare(tmp_path / "shared")
     victim = tmp_path / "victim"
     victim.write_text("precious")
@@ -280,7 +282,7 @@ def test_a_second_name_of_a_file_of_ours_is_refused_where_others_may_write(tmp_p
 
 
 def test_what_is_no_plain_file_is_refused_where_others_may_write(tmp_path: Path) -> None:
-    """A pipe would have us wait for ever."""
+    """A pipe or a socket is refused, because opening a pipe would wait for ever."""
     folder = open_to_all(tmp_path / "shared")
     os.mkfifo(folder / "pipe")
     with socket.socket(socket.AF_UNIX) as listener:
@@ -292,7 +294,7 @@ def test_what_is_no_plain_file_is_refused_where_others_may_write(tmp_path: Path)
 
 
 def test_a_folder_that_others_may_write_to_does_when_nothing_was_prepared(tmp_path: Path) -> None:
-    """A volume that is open to a group is no fault by itself."""
+    """A folder that a group may write to is accepted if nobody put a file or link there."""
     folder = of_a_group(tmp_path / "shared")
     for _ in range(2):
         database = SqliteDatabase(folder / "nextarget.db")
@@ -304,7 +306,7 @@ def test_a_folder_that_others_may_write_to_does_when_nothing_was_prepared(tmp_pa
 
 
 def test_root_works_on_somebodys_own_folder_and_leaves_nothing_that_they_cannot_use(tmp_path: Path) -> None:
-    """As with SQLite's own files: what `sudo nextarget init-db` makes there belongs to the folder's owner."""
+    """Files that root makes belong to the owner of the folder, for example after `sudo nextarget init-db`."""
     folder = of_a_stranger(tmp_path / "theirs")
     for _ in range(2):
         database = SqliteDatabase(folder / "nextarget.db")
@@ -320,7 +322,7 @@ def test_root_works_on_somebodys_own_folder_and_leaves_nothing_that_they_cannot_
 
 @pytest.mark.parametrize("prepare", PREPARED)
 def test_a_backup_is_written_through_no_link(tmp_path: Path, database: SqliteDatabase, prepare: Prepare) -> None:
-    """Where the name is taken by a link, even one that leads nowhere, another has to be given."""
+    """A backup is refused if its name is taken by a link, even by one without a target."""
     folder = prepare(tmp_path / "shared")
     victim = tmp_path / "victim"
     (folder / "backup.db").symlink_to(victim)
@@ -337,7 +339,8 @@ def test_a_backup_is_written_through_no_link(tmp_path: Path, database: SqliteDat
 def test_where_a_name_may_be_replaced_a_backup_is_not_written_by_name(
     tmp_path: Path, database: SqliteDatabase, prepare: Prepare
 ) -> None:
-    """SQLite opens what it writes to by its name, which may be a link by then: it does so in the database's folder."""
+    """SQLite opens its output by name, and others could replace the name with a link. So the backup is written in the
+    database's folder first."""
     folder = prepare(tmp_path / "shared")
     written = []
     whole = database.write_whole_file
@@ -357,7 +360,7 @@ def test_where_a_name_may_be_replaced_a_backup_is_not_written_by_name(
 
 
 def test_names_that_others_made_up_push_no_backup_out(tmp_path: Path, database: SqliteDatabase) -> None:
-    """Only files of the same owner are counted and removed, and links are neither."""
+    """Only files with the same owner are counted and removed. Links are ignored."""
     need_root()
     folder = sticky(tmp_path / "shared")
     times = [datetime(year, 1, 1, tzinfo=UTC) for year in (2026, 2027, 9998, 9999)]
@@ -373,7 +376,7 @@ def test_names_that_others_made_up_push_no_backup_out(tmp_path: Path, database: 
 
 
 def test_a_temporary_file_goes_when_nobody_took_it(tmp_path: Path) -> None:
-    """Whatever happens between making and renaming it."""
+    """A temporary file is deleted if it was not renamed."""
     with written_beside(tmp_path / "a.json", "{}") as part:
         assert (mode_of(part), part.read_text()) == (0o600, "{}")
     assert list(tmp_path.iterdir()) == []

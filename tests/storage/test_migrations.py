@@ -1,4 +1,4 @@
-"""How a file comes to the schema of this program, whoever starts first and whatever was there before."""
+"""How a SQLite file gets the schema of this program, for any previous content and any number of processes."""
 
 import sqlite3
 from pathlib import Path
@@ -22,7 +22,7 @@ HISTORY = "schema_migration"
 
 
 def described(path: Path) -> dict[str, Any]:
-    """What a schema amounts to, without the spelling of the statements that made it."""
+    """A schema in comparable form, without the text of the statements that made it."""
     connection = sqlite3.connect(path)
 
     def rows(pragma: str, name: str) -> list[tuple[Any, ...]]:
@@ -45,7 +45,7 @@ def described(path: Path) -> dict[str, Any]:
 
 
 def with_migrations(folder: Path, monkeypatch: pytest.MonkeyPatch, **files: str) -> None:
-    """Make the program one that ships these migrations after its own."""
+    """Makes the program ship these migrations in addition to its own."""
     folder.mkdir()
     for path in SHIPPED.glob("[0-9]*.py"):
         (folder / path.name).write_text(path.read_text())
@@ -55,7 +55,7 @@ def with_migrations(folder: Path, monkeypatch: pytest.MonkeyPatch, **files: str)
 
 
 def test_migrating_makes_what_tables_py_declares(path: Path, tmp_path: Path) -> None:
-    """Columns, types, nullability, indexes and foreign keys: the migrations and the declaration say the same."""
+    """The migrations and tables.py agree on columns, types, nullability, indexes and foreign keys."""
     migrated = SqliteDatabase(path)
     assert migrate(migrated) == NAMES
     migrated.close()
@@ -70,7 +70,7 @@ def test_migrating_makes_what_tables_py_declares(path: Path, tmp_path: Path) -> 
 
 
 def test_users_and_sessions_lie_in_the_order_of_their_ids(path: Path) -> None:
-    """So that a profile reads two pages of a large file, not four."""
+    """Both tables are stored by their key, so that a profile reads two pages of a large file instead of four."""
     database = SqliteDatabase(path)
     migrate(database)
     database.close()
@@ -78,7 +78,7 @@ def test_users_and_sessions_lie_in_the_order_of_their_ids(path: Path) -> None:
 
 
 def test_every_column_is_required_unless_it_is_declared_otherwise(path: Path) -> None:
-    """The description above does tell nullability, keys and cascades apart."""
+    """The comparison of schemas includes nullability, keys and cascades."""
     database = SqliteDatabase(path)
     migrate(database)
     database.close()
@@ -101,14 +101,14 @@ def test_migrating_again_changes_nothing(path: Path) -> None:
 
 
 def test_asking_what_is_pending_never_creates_the_file(path: Path) -> None:
-    """`init-db --check` leaves no trace where there was nothing."""
+    """`init-db --check` does not create a missing file."""
     database = SqliteDatabase(path)
     assert pending(database) == NAMES
     assert list(path.parent.iterdir()) == []
 
 
 def test_asking_what_is_pending_changes_no_file(path: Path) -> None:
-    """An empty file is looked at and left as it was; so is one that another program made, and it is called that."""
+    """The check changes neither an empty file nor a file of another program, and reports the latter."""
     path.write_bytes(b"")
     assert pending(SqliteDatabase(path)) == NAMES
     assert path.read_bytes() == b""
@@ -137,7 +137,7 @@ database.close()
 
 @pytest.mark.slow
 def test_ten_processes_that_migrate_at_once_migrate_once(path: Path) -> None:
-    """One of ten does the work, the others wait for it and find nothing left to do."""
+    """Of ten processes one migrates. The others wait for it and find nothing left to do."""
     outcomes = run_together(MIGRATE, [[str(path)]] * 10)
     assert sorted(outcomes) == [[""]] * 9 + [[" ".join(NAMES)]]
     connection = sqlite3.connect(path)
@@ -146,7 +146,8 @@ def test_ten_processes_that_migrate_at_once_migrate_once(path: Path) -> None:
 
 
 def test_a_database_of_a_newer_version_is_refused(path: Path) -> None:
-    """An older program does not guess what a newer one has done to the file; it names what it does not know."""
+    """A database of a newer version is refused, because its schema is not known. The error names the unknown
+    migration."""
     database = SqliteDatabase(path)
     migrate(database)
     database.close()
@@ -161,7 +162,7 @@ def test_a_database_of_a_newer_version_is_refused(path: Path) -> None:
 
 
 def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:
-    """A file with somebody else's tables stays as it was, to the byte."""
+    """A file with tables of another program is refused and stays unchanged."""
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE recipe (title TEXT)")
     connection.execute("INSERT INTO recipe VALUES ('Soup')")
@@ -176,7 +177,8 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> 
 
 
 def test_a_first_start_that_was_cut_short_is_taken_up_again(path: Path) -> None:
-    """A process that dies between making the history and its first entry leaves a file that is still ours."""
+    """If a process was killed after making the table of migrations and before its first row, the next start migrates
+    the file."""
     connection = sqlite3.connect(path)
     database = SqliteDatabase(path)
     with database.schema_changes() as db:
@@ -205,7 +207,7 @@ def up(migrator, db):
 def test_rebuilding_a_table_keeps_the_rows_that_refer_to_it(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
-    """While a migration drops and refills `user`, foreign keys are off: no session is cascaded away."""
+    """Foreign keys are off during a migration, so that refilling `user` does not delete its sessions."""
     database = SqliteDatabase(path)
     migrate(database)
     made = [database.write_now(admit) for _ in range(3)]
@@ -232,7 +234,7 @@ def test_rebuilding_a_table_keeps_the_rows_that_refer_to_it(
 def test_a_migration_that_fails_leaves_everything_as_it_was(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
-    """A failed migration is undone, said in one sentence, and can be tried again."""
+    """A failed migration is rolled back, reported in one sentence, and can be tried again."""
     database = SqliteDatabase(path)
     migrate(database)
     user = database.write_now(admit)
@@ -249,7 +251,7 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(
 
 
 def test_the_path_may_hold_any_character(tmp_path: Path) -> None:
-    """A folder with `?`, `#`, `%` and spaces in its name is a folder like any other."""
+    """A folder may have `?`, `#`, `%` and spaces in its name."""
     folder = tmp_path / "a b?mode=ro#c%41"
     folder.mkdir()
     database = SqliteDatabase(folder / "next target.db")

@@ -1,4 +1,4 @@
-"""A database that version 0.1 left behind comes to today's schema with everything that was in it."""
+"""A database of version 0.1 is migrated to today's schema and keeps all of its rows."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ LATER_NAMES = [path.stem for path in sorted(schema._DIRECTORY.glob("[0-9]*.py"))
 
 
 def released(path: Path) -> None:
-    """Make the file as that version left it, its journal included."""
+    """Make the file as version 0.1 left it, with its journal mode."""
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = wal")
     connection.executescript(RELEASED)
@@ -57,7 +57,7 @@ def columns_of(path: Path) -> dict[str, list[str]]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The old file; the fixture `database` is the same, migrated and open."""
+    """The file of version 0.1. The fixture `database` is the same file, migrated and open."""
     path = tmp_path / "nextarget.db"
     released(path)
     return path
@@ -75,7 +75,7 @@ def database(path: Path) -> Iterator[SqliteDatabase]:
 def test_the_first_migration_still_makes_what_was_released(
     tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A released migration is never edited: new files and old ones would drift apart."""
+    """A released migration is never changed. Otherwise new and old files would have different schemas."""
     folder = tmp_path / "migrations"
     folder.mkdir()
     first = next(schema._DIRECTORY.glob("0001_*.py"))
@@ -92,7 +92,7 @@ def test_the_first_migration_still_makes_what_was_released(
 
 
 def test_every_row_of_the_first_release_is_kept(path: Path) -> None:
-    """Each value of each column of each table, and nothing beside; a second run finds nothing to do."""
+    """All values in all tables are kept, and no row is added. A second run finds nothing to do."""
     columns = columns_of(path)
     before = rows(path, columns)
     assert all(before.values())
@@ -105,7 +105,7 @@ def test_every_row_of_the_first_release_is_kept(path: Path) -> None:
 
 
 def test_old_sessions_get_the_generations_of_a_new_one(database: SqliteDatabase) -> None:
-    """They never had a refresh token, so their first is to come."""
+    """Old sessions never had a refresh token, so they start with the first generation."""
     found = database.read_now(sessions.of_user, ADA)
     assert len(found) == 2
     assert {session.generations for session in found} == {NEW_SESSION}
@@ -115,7 +115,7 @@ def test_old_sessions_get_the_generations_of_a_new_one(database: SqliteDatabase)
 
 
 def test_foreign_keys_hold_after_migrating(database: SqliteDatabase) -> None:
-    """They are on again, nothing dangles, and deleting a user still ends its sessions and nobody else's."""
+    """Foreign keys are enforced again and valid. Deleting a user deletes its sessions and no others."""
 
     def pragma(name: str) -> list[tuple[Any, ...]]:
         return database.read_now(lambda db: db.execute_sql(f"PRAGMA {name}").fetchall())
@@ -132,20 +132,20 @@ def test_foreign_keys_hold_after_migrating(database: SqliteDatabase) -> None:
 
 
 def test_an_orphan_is_refused_after_migrating(database: SqliteDatabase) -> None:
-    """The rebuilt table still refers to users."""
+    """The rebuilt table of sessions still refers to users."""
     with pytest.raises(Exception, match=r"(?i)foreign key"):
         database.write_now(lambda db: db.execute_sql('UPDATE "session" SET "user_id" = \'nobody\''))
 
 
 def test_a_login_under_way_at_the_upgrade_counts_as_begun_and_not_used(database: SqliteDatabase) -> None:
-    """Its person begins again; what was over stays over."""
+    """A login that was in progress is not used, and a login that was finished stays used."""
     under_way, over = ("c1", "c2"), "c3"
     assert not any(database.read_now(logins.used_at, state_digest) for state_digest in under_way)
     assert database.read_now(logins.used_at, over)
 
 
 async def test_an_access_token_of_before_outlives_the_upgrade(tmp_path: Path) -> None:
-    """Nobody is signed out by an upgrade; the server migrates as it starts, and old sessions can refresh."""
+    """An upgrade signs no user out: the server migrates at its start, and old sessions can be refreshed."""
     released(tmp_path / DATABASE_FILE)
     async with running(tmp_path) as server:
         token = server.runtime.access_tokens.mint(

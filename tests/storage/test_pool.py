@@ -1,4 +1,5 @@
-"""The threads before a database: whoever waits is told in time, whatever the database does."""
+"""The pool of threads before a database: a waiting request gets an answer in time, even if the database does not
+respond."""
 
 import asyncio
 import threading
@@ -15,7 +16,7 @@ from nextarget.storage.engines.pool import ANSWER_SECONDS, WAITING_SECONDS, Pool
 
 @dataclass(eq=False)
 class Timer:
-    """What a clock does at a time, unless it is cancelled."""
+    """A callback that is due at a time, unless it is cancelled."""
 
     when: float
     step: Callable[[], None]
@@ -26,7 +27,7 @@ class Timer:
 
 
 class Clock:
-    """Time as a pool sees it, in seconds: it passes only when a test says so."""
+    """The pool's clock, in seconds. The test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -40,7 +41,7 @@ class Clock:
         return self._timers[-1]
 
     def advance(self, to: float) -> None:
-        """Do all that is due until then, in order."""
+        """Run all due callbacks up to this time, in order."""
         while due := [timer for timer in self._timers if timer.when <= to and not timer.cancelled]:
             timer = min(due, key=lambda timer: timer.when)
             self._timers.remove(timer)
@@ -51,7 +52,7 @@ class Clock:
 
 @pytest.fixture
 async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The one by which this test's pool goes."""
+    """The clock of this test's pool."""
     clock = Clock()
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", clock.call_later)
     monkeypatch.setattr(pool_module, "time", clock)
@@ -59,7 +60,7 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Line:
-    """A worker whose connection is an event to wait on: cutting it sets the event."""
+    """A worker with an event in place of a connection. Cutting the connection sets the event."""
 
     def __init__(self) -> None:
         self.lost = threading.Event()
@@ -76,7 +77,7 @@ class Line:
 
 
 class Lines:
-    """Makes workers and remembers them; `pool` is of two."""
+    """Makes and records workers. `pool` has at most two."""
 
     def __init__(self) -> None:
         self.made: list[Line] = []
@@ -88,7 +89,7 @@ class Lines:
         return self.made[-1]
 
     async def hold(self) -> "tuple[asyncio.Task[str], threading.Event]":
-        """A job that is under way until its event is set."""
+        """A job that runs until its event is set."""
         begun, go_on = threading.Event(), threading.Event()
         self._held.append(go_on)
 
@@ -102,7 +103,7 @@ class Lines:
         return task, go_on
 
     async def ask(self) -> "tuple[asyncio.Task[None], threading.Event]":
-        """A job in the queue that will hang until its connection is lost, and the event of its beginning."""
+        """A queued job that will hang until its connection is lost, and an event that is set when it starts."""
         begun = threading.Event()
 
         def hang(line: Line) -> None:
@@ -114,13 +115,13 @@ class Lines:
         return task, begun
 
     async def hang(self) -> "asyncio.Task[None]":
-        """As `ask`, and it has begun."""
+        """A job as from `ask`, which has started."""
         task, begun = await self.ask()
         assert await asyncio.to_thread(begun.wait, 60)
         return task
 
     async def hang_after(self, seconds: float, clock: Clock) -> "asyncio.Task[None]":
-        """As `hang`, but it had to wait for so long before it began; nobody else is left."""
+        """A job as from `hang`, which waited this long before it started. No other job remains."""
         busy = [await self.hold() for _ in range(2)]
         task, begun = await self.ask()
         clock.advance(seconds)
@@ -150,21 +151,21 @@ def number_of(line: Line) -> int:
 
 
 async def test_one_at_a_time_needs_one_connection(lines: Lines) -> None:
-    """Another is made only when none is free."""
+    """A new connection is made only if none is free."""
     for _ in range(20):
         await lines.pool.perform(number_of, writes=False)
     assert len(lines.made) == 1
 
 
 async def test_there_are_never_more_connections_than_allowed(lines: Lines) -> None:
-    """However many want one at once; all are served."""
+    """The number of connections never exceeds the limit, and all of many simultaneous jobs are done."""
     answers = await asyncio.gather(*(lines.pool.perform(number_of, writes=False) for _ in range(200)))
     assert set(answers) <= {id(line) for line in lines.made}
     assert len(lines.made) <= 2
 
 
 async def test_a_job_runs_beside_one_that_takes_long(lines: Lines) -> None:
-    """A slow answer keeps one connection, not the others."""
+    """A slow job occupies its own connection only."""
     slow, go_on = await lines.hold()
     assert await lines.pool.perform(number_of, writes=False) == id(lines.made[1])
     go_on.set()
@@ -172,7 +173,7 @@ async def test_a_job_runs_beside_one_that_takes_long(lines: Lines) -> None:
 
 
 async def test_what_a_job_raises_reaches_its_caller(lines: Lines) -> None:
-    """As it was raised, and the thread goes on."""
+    """The caller gets the job's error, and the thread continues to work."""
 
     def fail(_: Line) -> None:
         raise LookupError("mine")
@@ -183,7 +184,8 @@ async def test_what_a_job_raises_reaches_its_caller(lines: Lines) -> None:
 
 
 async def test_a_connection_that_does_not_answer_is_cut(lines: Lines, clock: Clock) -> None:
-    """Its caller is told, and the thread is free for others, though the database never said a word."""
+    """If the database does not respond, the caller gets an error and the connection is cut, so that its thread is free
+    again."""
     hanging = await lines.hang()
     clock.advance(ANSWER_SECONDS - 0.1)
     assert lines.pool.cuts == 0
@@ -196,7 +198,8 @@ async def test_a_connection_that_does_not_answer_is_cut(lines: Lines, clock: Clo
 
 
 async def test_one_that_does_not_answer_makes_the_others_suspect(lines: Lines, clock: Clock) -> None:
-    """The machine may be gone: no caller after that has to find it out again, connection by connection."""
+    """If one connection does not respond, the machine may be gone. So idle connections are replaced before their next
+    use."""
     for _ in range(2):
         await lines.hold()
     lines.let_go()
@@ -211,7 +214,7 @@ async def test_one_that_does_not_answer_makes_the_others_suspect(lines: Lines, c
 
 
 async def test_whoever_waits_for_a_free_connection_is_told_in_time(lines: Lines, clock: Clock) -> None:
-    """What they wanted is not done later, when nobody waits for it, and no connection is to blame."""
+    """A job that found no free connection in time is never run. No connection is cut because of it."""
     busy = [await lines.hold() for _ in range(2)]
     done: list[str] = []
     waiting = asyncio.create_task(lines.pool.perform(lambda _: done.append("late"), writes=True))
@@ -229,7 +232,8 @@ async def test_whoever_waits_for_a_free_connection_is_told_in_time(lines: Lines,
 
 
 async def test_a_job_that_waited_long_has_all_the_time_on_its_connection(lines: Lines, clock: Clock) -> None:
-    """A queue is no sign of a connection that does not answer: it serves on, though the caller had to be told."""
+    """The time in the queue does not count for the connection. The caller gets an error in time, but the connection is
+    not cut."""
     late = await lines.hang_after(WAITING_SECONDS - 1, clock)
     clock.advance(ANSWER_SECONDS)
     with pytest.raises(DatabaseUnavailable):
@@ -237,7 +241,7 @@ async def test_a_job_that_waited_long_has_all_the_time_on_its_connection(lines: 
     clock.advance(ANSWER_SECONDS + WAITING_SECONDS - 1.1)
     assert not any(line.lost.is_set() for line in lines.made)
     for line in lines.made:
-        line.lost.set()  # the answer comes at last
+        line.lost.set()  # the answer arrives
     for _ in range(2):
         await lines.hold()
     clock.advance(2 * ANSWER_SECONDS)
@@ -246,7 +250,7 @@ async def test_a_job_that_waited_long_has_all_the_time_on_its_connection(lines: 
 
 
 async def test_a_job_that_waited_long_is_cut_when_it_runs_too_long(lines: Lines, clock: Clock) -> None:
-    """By its own time on the connection; whoever asked has been told before."""
+    """A job is cut after its own time on the connection. Its caller got an error before."""
     late = await lines.hang_after(WAITING_SECONDS - 1, clock)
     clock.advance(ANSWER_SECONDS)
     with pytest.raises(DatabaseUnavailable):
@@ -258,7 +262,7 @@ async def test_a_job_that_waited_long_is_cut_when_it_runs_too_long(lines: Lines,
 
 
 async def test_a_full_queue_is_refused_at_once(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the database stands still, memory does not grow with every request."""
+    """The queue has a limit, so that memory does not grow while the database does not respond."""
     monkeypatch.setattr(pool_module, "MAX_WAITING", 5)
     busy = [await lines.hold() for _ in range(2)]
     waiting = [asyncio.create_task(lines.pool.perform(number_of, writes=False)) for _ in range(5)]
@@ -270,7 +274,7 @@ async def test_a_full_queue_is_refused_at_once(lines: Lines, monkeypatch: pytest
 
 
 async def test_a_caller_that_goes_away_takes_nothing_with_it(lines: Lines) -> None:
-    """A job under way is finished and its connection used again; one that has not begun is dropped."""
+    """If a caller is cancelled, its running job is finished and its queued job is dropped."""
     (first, go_on), (second, _) = await lines.hold(), await lines.hold()
     done: list[str] = []
     queued = asyncio.create_task(lines.pool.perform(lambda _: done.append("dropped"), writes=True))
@@ -286,7 +290,7 @@ async def test_a_caller_that_goes_away_takes_nothing_with_it(lines: Lines) -> No
 
 
 async def test_closing_finishes_what_was_queued(lines: Lines) -> None:
-    """Every caller learns the outcome; later ones are refused."""
+    """Closing the pool finishes queued jobs. Later jobs are refused."""
     await lines.hold()
     await lines.hold()
     waiting = [asyncio.create_task(lines.pool.perform(number_of, writes=False)) for _ in range(20)]
@@ -299,7 +303,7 @@ async def test_closing_finishes_what_was_queued(lines: Lines) -> None:
 
 
 async def test_closing_ends_though_the_database_does_not_answer(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What hangs is cut, what waits behind it is refused."""
+    """Closing cuts jobs that hang, and refuses the jobs behind them."""
     begun = threading.Barrier(3)
 
     def never(line: Line) -> None:
@@ -319,7 +323,7 @@ async def test_closing_ends_though_the_database_does_not_answer(lines: Lines, mo
 
 
 async def test_a_loop_that_ended_meanwhile_ends_no_thread(lines: Lines) -> None:
-    """Jobs of an event loop that is gone are nobody's; those of another get their answer."""
+    """Jobs of an event loop that has ended are dropped. Jobs of another loop are done."""
 
     async def leave() -> None:
         asyncio.create_task(lines.pool.perform(number_of, writes=False))  # noqa: RUF006 - it is left on purpose

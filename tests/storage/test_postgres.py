@@ -1,4 +1,4 @@
-"""PostgreSQL's own: a server that comes and goes, a pooler in between, and several who write at once."""
+"""PostgreSQL: restarts of the server, a connection pooler in between, and simultaneous writes."""
 
 import asyncio
 import threading
@@ -38,7 +38,7 @@ async def opened(url: str, *, pool_size: int = 4) -> AsyncIterator[Database]:
 
 
 async def busy(database: Database, connections: int = 4, *, connected: bool = True) -> None:
-    """Have so many threads of the pool at work at one moment, each with a connection unless told otherwise."""
+    """Occupy this many threads of the pool at the same time, with a connection unless `connected` is False."""
     together = threading.Barrier(connections)
 
     def work(db: Connection) -> None:
@@ -52,7 +52,7 @@ async def busy(database: Database, connections: int = 4, *, connected: bool = Tr
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_after_a_restart_nobody_notices(cluster: Cluster, mode: str) -> None:
-    """Connections that died while nobody used them are made again: neither a read nor a write fails for them."""
+    """Connections that died while idle are replaced. No read or write fails because of them."""
     async with opened(cluster.create_database()) as database:
         await busy(database)
         cluster.restart(mode)
@@ -63,7 +63,7 @@ async def test_after_a_restart_nobody_notices(cluster: Cluster, mode: str) -> No
 
 @pytest.mark.slow
 async def test_a_server_that_is_away_is_unavailable_until_it_is_back(cluster: Cluster) -> None:
-    """One error of ours for reads and writes, and no need to open anything again."""
+    """Reads and writes raise DatabaseUnavailable while the server is down, and work again without reopening."""
     async with opened(cluster.create_database()) as database:
         user = await database.write(admit)
         cluster.stop()
@@ -81,7 +81,7 @@ async def test_a_server_that_is_away_is_unavailable_until_it_is_back(cluster: Cl
 async def test_a_server_that_answers_nothing_is_given_up_in_time(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither statement timeouts nor closed sockets help when the machine itself stands still."""
+    """A frozen server neither enforces its timeouts nor closes sockets. The pool gives its connections up by itself."""
     async with opened(cluster.create_database(), pool_size=2) as database:
         await busy(database, 2)
         monkeypatch.setattr("nextarget.storage.engines.pool.ANSWER_SECONDS", 0.2)
@@ -91,13 +91,13 @@ async def test_a_server_that_answers_nothing_is_given_up_in_time(
         assert all(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes)
         monkeypatch.setattr("nextarget.storage.engines.pool.ANSWER_SECONDS", 30)
         monkeypatch.setattr("nextarget.storage.engines.pool.WAITING_SECONDS", 30)
-        await busy(database, 2, connected=False)  # its threads are free, though it says nothing still
+        await busy(database, 2, connected=False)  # the threads are free, although the server does not respond
         cluster.thaw()
         await busy(database, 2)
 
 
 class Counted:
-    """A job that loses its own connection, and counts how often it was begun."""
+    """A job that loses its own connection, and counts its attempts."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -111,7 +111,7 @@ class Counted:
 
 
 async def test_a_read_that_loses_its_connection_is_done_again(postgres_url: str) -> None:
-    """Once: reading twice is reading."""
+    """A read that lost its connection is repeated once, because reading has no side effects."""
     async with opened(postgres_url) as database:
         job = Counted()
         assert await database.read(job) == []
@@ -119,7 +119,8 @@ async def test_a_read_that_loses_its_connection_is_done_again(postgres_url: str)
 
 
 async def test_a_write_that_loses_its_connection_is_not_done_again(postgres_url: str) -> None:
-    """Its commit may have happened. Whoever asked is told, and the next write works."""
+    """A write that lost its connection is not repeated, because it may have been committed. The caller gets an
+    error."""
     async with opened(postgres_url, pool_size=1) as database:
         job = Counted()
         with pytest.raises(DatabaseUnavailable):
@@ -129,7 +130,7 @@ async def test_a_write_that_loses_its_connection_is_not_done_again(postgres_url:
 
 
 async def test_two_that_wait_for_each_other_both_get_through(postgres_url: str) -> None:
-    """PostgreSQL undoes one of them, or both on a machine that is slow to look; what is undone is done again."""
+    """In a deadlock PostgreSQL rolls one or both transactions back. They are repeated, and both succeed."""
     async with opened(postgres_url) as database:
         one, other = [(await database.write(admit)).id for _ in range(2)]
         both, tries = threading.Barrier(2), []
@@ -147,7 +148,8 @@ async def test_two_that_wait_for_each_other_both_get_through(postgres_url: str) 
 
 
 async def test_a_statement_that_takes_too_long_is_ended(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the server, so that it does not go on for nobody. The terminal may take its time."""
+    """The server ends a statement that takes too long, so that it does not continue without a caller. Commands have no
+    such limit."""
     monkeypatch.setattr(connection, "STATEMENT_SECONDS", 1)
     async with opened(postgres_url) as database:
         with pytest.raises(DatabaseUnavailable) as caught:
@@ -157,13 +159,14 @@ async def test_a_statement_that_takes_too_long_is_ended(postgres_url: str, monke
 
 
 async def shown(database: Database, name: str, *, writes: bool) -> str:
-    """A setting of PostgreSQL's, as a read or a write sees it."""
+    """A setting of PostgreSQL in a read or a write."""
     door = database.write if writes else database.read
     return await door(lambda db: db.execute_sql(f"SHOW {name}").fetchone()[0])
 
 
 async def test_what_the_rules_rest_on_does_not_depend_on_the_servers_settings(postgres: Cluster) -> None:
-    """Commits wait for the disk, and a compare-and-swap sees the newest row, whatever the database's defaults are."""
+    """Commits wait for the disk, and a compare-and-swap sees the newest row, whatever the defaults of the database
+    are."""
     url = postgres.create_database()
     name = url.rpartition("/")[2]
     postgres.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
@@ -181,7 +184,7 @@ LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout", "lock_time
 
 
 def limit_role(cluster: Cluster, url: str, limit: str) -> None:
-    """Give the role timeouts of its own in this database."""
+    """Give the role its own timeouts in this database."""
     for name in LIMITS:
         cluster.execute(f"ALTER ROLE postgres IN DATABASE \"{url.rpartition('/')[2]}\" SET {name} = '{limit}'")
 
@@ -191,7 +194,7 @@ def limits(db: Connection) -> set[str]:
 
 
 def test_the_terminal_takes_its_time_whatever_the_roles_limits_are(postgres: Cluster, postgres_url: str) -> None:
-    """One that keeps requests in time behind a pooler ends no migration, no listing and no copy."""
+    """The timeouts of a role, which limit requests behind a pooler, do not apply to migrations, listings and copies."""
     limit_role(postgres, postgres_url, "1ms")
     database = database_at(postgres_url)
     assert migrate(database)
@@ -204,7 +207,7 @@ def test_the_terminal_takes_its_time_whatever_the_roles_limits_are(postgres: Clu
 
 
 async def test_a_job_runs_in_its_callers_context(postgres_url: str) -> None:
-    """What is recorded names the request that asked for it, whichever thread writes it down."""
+    """A job sees the context variables of its caller, such as the request id, whichever thread runs it."""
     request: ContextVar[str] = ContextVar("request")
 
     async def ask(number: int) -> tuple[str, str]:
@@ -216,7 +219,7 @@ async def test_a_job_runs_in_its_callers_context(postgres_url: str) -> None:
 
 
 async def test_text_with_a_nul_is_kept_without_it(postgres_url: str) -> None:
-    """PostgreSQL has none in its texts; what a provider says must not become an error of ours."""
+    """PostgreSQL's text cannot contain a NUL. Text of a provider with a NUL causes no error."""
     async with opened(postgres_url) as database:
         user = await database.write(admit, identity("1", "a\0da@x.example"))
         assert user.email == "a\ufffdda@x.example"
@@ -227,14 +230,14 @@ async def test_text_with_a_nul_is_kept_without_it(postgres_url: str) -> None:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for a lock waits as long as a test needs, on a slow machine too."""
+    """Long limits for locks and statements, so that a slow machine does not fail the test."""
     monkeypatch.setattr(connection, "LOCK_SECONDS", 30)
     monkeypatch.setattr(connection, "STATEMENT_SECONDS", 30)
 
 
 @pytest.mark.usefixtures("patient")
 async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(postgres_url: str) -> None:
-    """Whoever deactivates waits, and then ends that session too: activating again revives none."""
+    """A deactivation waits for a sign-in of the same user in progress, and then ends the new session too."""
     async with opened(postgres_url) as database:
         user = await database.write(admit)
         read, go_on = threading.Event(), threading.Event()
@@ -259,7 +262,7 @@ async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(postgre
 
 
 async def until_one_waits(database: Database, waiting: "asyncio.Task[object]") -> None:
-    """Return once somebody waits for a row that another holds; what is to wait must not be done before."""
+    """Return once a transaction waits for a lock. `waiting` must not be done before."""
     asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with asyncio.timeout(30):
         while not await database.read(lambda db: db.execute_sql(asked).fetchone()[0]):
@@ -268,7 +271,7 @@ async def until_one_waits(database: Database, waiting: "asyncio.Task[object]") -
 
 @pytest.mark.usefixtures("patient")
 async def test_who_begins_a_session_waits_for_whoever_begins_another(postgres_url: str) -> None:
-    """And counts it then, though it had not been committed before: of two last places nobody takes three."""
+    """A sign-in waits for another one of the same user in progress, and then counts its session."""
     async with opened(postgres_url) as database:
         user = await database.write(admit)
         await database.write(crowds.fill, user, sessions.MAX_ACTIVE_SESSIONS - 1)
@@ -290,7 +293,8 @@ async def test_who_begins_a_session_waits_for_whoever_begins_another(postgres_ur
 
 @pytest.mark.usefixtures("patient")
 async def test_a_session_that_is_being_refreshed_is_not_displaced(postgres_url: str) -> None:
-    """It was idle for longest when it was looked for, and is not once its refresh is committed: another one goes."""
+    """A session that was idle for longest is not displaced if its refresh commits first. Another session is
+    displaced."""
     async with opened(postgres_url) as database:
         user = await database.write(admit)
         oldest, second, *_ = await database.write(crowds.fill, user, sessions.MAX_ACTIVE_SESSIONS)
@@ -315,7 +319,7 @@ OVER = purge.Limits(used=NOW, expired=later(2), events=NOW, strangers=NOW)
 
 
 def test_purging_from_many_nodes_deletes_every_row_once(postgres_url: str) -> None:
-    """They work beside each other, not behind each other, and none of them trips."""
+    """Several nodes purge at the same time without waiting for one another, and without errors."""
     database = database_at(postgres_url)
     migrate(database)
     user = database.write_now(admit)
@@ -337,7 +341,7 @@ def test_purging_from_many_nodes_deletes_every_row_once(postgres_url: str) -> No
 
 
 async def test_a_session_that_is_being_moved_on_is_not_purged(postgres_url: str) -> None:
-    """A refresh in the last moment and a purge at the same time: the row is left to whoever has it."""
+    """A purge skips a row that a refresh has locked."""
     async with opened(postgres_url) as database:
         session = await database.write(add_session, await database.write(admit), lifetime=1)
         moved, go_on = threading.Event(), threading.Event()
@@ -358,7 +362,7 @@ async def test_a_session_that_is_being_moved_on_is_not_purged(postgres_url: str)
 
 @pytest.fixture(params=["refuses options", "ignores options"])
 def pgbouncer(request: pytest.FixtureRequest, postgres: Cluster) -> Iterator[PgBouncer]:
-    """PgBouncer in transaction mode, with fewer connections than its clients have."""
+    """PgBouncer in transaction mode, with fewer connections than there are clients."""
     need_pgbouncer()
     settings = {"ignore_startup_parameters": "options"} if request.param == "ignores options" else {}
     with PgBouncer(postgres, pool_size=2, **settings) as bouncer:
@@ -367,7 +371,8 @@ def pgbouncer(request: pytest.FixtureRequest, postgres: Cluster) -> Iterator[PgB
 
 @pytest.mark.slow
 async def test_everything_but_migrating_works_through_pgbouncer(pgbouncer: PgBouncer, postgres_url: str) -> None:
-    """Reads and writes of many connections on two, and the limits that it would not take at the start."""
+    """Reads and writes of many clients work on two connections. The timeouts are set although PgBouncer refuses them at
+    the start."""
     migrate(database_at(postgres_url))
     async with opened(pgbouncer.in_front_of(postgres_url), pool_size=8) as database:
         await busy(database, 8)
@@ -382,7 +387,7 @@ async def test_everything_but_migrating_works_through_pgbouncer(pgbouncer: PgBou
 
 @pytest.mark.slow
 def test_migrating_through_pgbouncer_is_refused_with_what_to_do(pgbouncer: PgBouncer, postgres_url: str) -> None:
-    """A lock of our session would be anybody's. What is pending can still be asked, and changes nothing."""
+    """Migrating needs a session's lock, which does not work through PgBouncer. Reading the pending migrations does."""
     database = database_at(pgbouncer.in_front_of(postgres_url))
     names = pending(database)
     assert names
@@ -399,7 +404,7 @@ def test_migrating_through_pgbouncer_is_refused_with_what_to_do(pgbouncer: PgBou
 def test_through_pgbouncer_transactions_of_the_terminal_take_their_time(
     postgres: Cluster, pgbouncer: PgBouncer, postgres_url: str
 ) -> None:
-    """What writes and what copies lifts the limits that the role has for requests."""
+    """Writes and copies of commands lift the limits that the role has for requests."""
     migrate(database_at(postgres_url))
     limit_role(postgres, postgres_url, "5s")
     database = database_at(pgbouncer.in_front_of(postgres_url))

@@ -1,4 +1,4 @@
-"""How a database of PostgreSQL comes to the schema of this program, whoever starts first and whatever was there."""
+"""How a PostgreSQL database gets the schema of this program, for any previous content and any number of nodes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +40,7 @@ def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 def described(url: str) -> list[list[tuple[Any, ...]]]:
-    """Columns, constraints and indexes, whatever their names, but for those of the history."""
+    """Columns, constraints and indexes without their names, except those of the table of migrations."""
     found = [ask(url, statement) for statement in (COLUMNS, CONSTRAINTS, INDEXES)]
     return [[row for row in rows if row[0] != HISTORY] for rows in found]
 
@@ -55,9 +55,9 @@ def database(postgres_url: str) -> Iterator[Database]:
 def test_migrating_makes_what_tables_py_declares(
     database: Database, postgres_url: str, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Columns, types, nullability, indexes and foreign keys: the migrations and the declaration say the same."""
+    """The migrations and tables.py agree on columns, types, nullability, indexes and foreign keys."""
     for table in TABLES:
-        monkeypatch.setattr(table._meta, "without_rowid", False)  # Peewee would say it to PostgreSQL too
+        monkeypatch.setattr(table._meta, "without_rowid", False)  # otherwise Peewee would send it to PostgreSQL too
     assert pending(database) == NAMES
     assert migrate(database) == NAMES
     assert (pending(database), migrate(database)) == ([], [])
@@ -87,7 +87,7 @@ print(*migrate(database_at(sys.argv[1])))
 
 @pytest.mark.slow
 def test_ten_nodes_that_start_at_once_migrate_once(postgres_url: str) -> None:
-    """One of ten does the work, the others wait for it and find nothing left to do."""
+    """Of ten nodes one migrates. The others wait for it and find nothing left to do."""
     outcomes = run_together(MIGRATE, [[postgres_url]] * 10)
     assert sorted(outcomes) == [[""]] * 9 + [[" ".join(NAMES)]]
     assert [name for (name,) in ask(postgres_url, f"SELECT name FROM {HISTORY}")] == NAMES
@@ -105,7 +105,7 @@ with database_at(sys.argv[1]).migration_lock():
 
 @pytest.mark.slow
 def test_a_node_that_dies_while_it_migrates_holds_nobody_up(database: Database, postgres_url: str) -> None:
-    """The lock belongs to its connection and goes with it; until then others wait."""
+    """The lock belongs to a connection and is released when its node dies. Until then other nodes wait."""
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     with start(HOLD, postgres_url) as holder, start(MIGRATE, postgres_url) as other:
         assert holder.stdout.readline() == "locked\n"
@@ -119,13 +119,13 @@ def test_a_node_that_dies_while_it_migrates_holds_nobody_up(database: Database, 
 
 
 def test_tables_of_others_may_stand_beside_ours(database: Database, postgres_url: str) -> None:
-    """A database of PostgreSQL is often shared."""
+    """Tables of other programs are allowed, because a PostgreSQL database is often shared."""
     ask(postgres_url, "CREATE TABLE recipe (title text)")
     assert migrate(database) == NAMES
 
 
 def test_a_table_of_others_with_a_name_of_ours_is_left_alone(database: Database, postgres_url: str) -> None:
-    """It is somebody's, so nothing is made or changed, and it is said which it is."""
+    """If a table of another program has one of our names, nothing is made or changed, and the error names the table."""
     ask(postgres_url, 'CREATE TABLE "user" (name text)')
     before = described(postgres_url)
     for look in (pending, migrate):
@@ -136,7 +136,8 @@ def test_a_table_of_others_with_a_name_of_ours_is_left_alone(database: Database,
 
 
 def test_a_database_of_a_newer_version_is_refused(database: Database, postgres_url: str) -> None:
-    """An older program does not guess what a newer one has done; it names what it does not know."""
+    """A database of a newer version is refused, because its schema is not known. The error names the unknown
+    migration."""
     migrate(database)
     ask(postgres_url, f"INSERT INTO {HISTORY} (name, applied) VALUES ('9999_from_the_future', now())")
     for door in (migrate, pending):
@@ -145,7 +146,8 @@ def test_a_database_of_a_newer_version_is_refused(database: Database, postgres_u
 
 
 def test_a_first_start_that_was_cut_short_is_taken_up_again(database: Database) -> None:
-    """A process that dies between making the history and its first entry leaves a database that is still ours."""
+    """If a process was killed after making the table of migrations and before its first row, the next start migrates
+    the database."""
     with database.schema_changes() as db:
         schema.Runner(db, str(SHIPPED)).History.create_table()
     assert migrate(database) == NAMES
@@ -162,7 +164,7 @@ def test_a_first_start_that_was_cut_short_is_taken_up_again(database: Database) 
 def test_a_migration_that_fails_leaves_everything_as_it_was(
     database: Database, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
-    """A failed migration is undone, said in one sentence, and can be tried again."""
+    """A failed migration is rolled back, reported in one sentence, and can be tried again."""
     migrate(database)
     user = database.write_now(admit)
     before = described(postgres_url)

@@ -1,4 +1,4 @@
-"""Purging: what is over goes, in small batches; what stands stays."""
+"""Purging deletes expired rows in small batches, and no others."""
 
 import asyncio
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
 
 
 def counts(database: SqliteDatabase) -> dict[str, int]:
-    """How many rows each table has."""
+    """The number of rows in every table."""
 
     def count(db: Connection) -> dict[str, int]:
         return {table: db.execute_sql(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in TABLES}
@@ -43,7 +43,7 @@ def counts(database: SqliteDatabase) -> dict[str, int]:
 
 
 def fill(db: Connection, number: int, when: Millis) -> None:
-    """Rows of every kind that expire, or happened, at this moment."""
+    """Rows of every kind that expire or happened at this moment."""
     user = accounts.admit(db, Identity(Provider("google"), "ada", "ada@x.example", email_verified=True), now=NOW)
     for index in range(number):
         name = f"{when}-{index}"
@@ -55,12 +55,13 @@ def fill(db: Connection, number: int, when: Millis) -> None:
 
 
 def session_at(user_id: str, name: str, expires_at: Millis) -> Session:
-    """A session that expires then."""
+    """A session that expires at this moment."""
     return Session(name, user_id, "nextarget-app", None, NOW, expires_at, None, NEW_SESSION)
 
 
 def test_what_is_over_goes_and_what_stands_stays(database: SqliteDatabase) -> None:
-    """Sessions go when they expire, used states and nonces an hour later, events after their retention; users never."""
+    """Sessions are deleted at their expiry, used states and nonces an hour later, events after their retention, and
+    users never."""
     days = 30
     database.write_now(fill, 3, Millis(NOW - 31 * DAY_MS))
     database.write_now(fill, 2, Millis(NOW - HOUR_MS))
@@ -71,7 +72,7 @@ def test_what_is_over_goes_and_what_stands_stays(database: SqliteDatabase) -> No
 
 
 def test_one_transaction_deletes_no_more_than_a_batch(database: SqliteDatabase) -> None:
-    """However much has gathered, other writes wait for a few rows at the most."""
+    """A transaction deletes at most one batch, so that other writes wait only shortly."""
     database.write_now(fill, purge.BATCH + 1, Millis(NOW - 31 * DAY_MS))
     assert database.write_now(purging.one_batch, now=NOW, audit_days=1) == purge.BATCH * 4
     assert database.write_now(purging.one_batch, now=NOW, audit_days=1) == 4
@@ -81,7 +82,7 @@ def test_one_transaction_deletes_no_more_than_a_batch(database: SqliteDatabase) 
 async def test_a_running_server_purges_by_itself_and_goes_on_serving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What expired while it was down is gone soon after it starts."""
+    """A server soon deletes the rows that expired while it was down."""
     monkeypatch.setattr(purging, "START_SECONDS", 0)
     async with running(tmp_path) as first:
         await first.runtime.database.write(fill, 3, Millis(1))
@@ -93,20 +94,20 @@ async def test_a_running_server_purges_by_itself_and_goes_on_serving(
 
 
 async def until_purged(server: Server) -> None:
-    """Wait until the server's own purging has been through."""
+    """Wait until the server has purged."""
     async with asyncio.timeout(30):
         while counts(server.runtime.database)["nonce"]:
             await asyncio.sleep(0)
 
 
 async def test_purging_goes_on_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database that is away for a while stops it no more than it stops anything else."""
+    """A failed purge is logged, and the next one runs as usual."""
     monkeypatch.setattr(purging, "PERIOD_SECONDS", 0)
     monkeypatch.setattr(purging, "START_SECONDS", 0)
-    monkeypatch.setattr(purging, "log", get_logger())  # one that has not settled yet on where it writes
+    monkeypatch.setattr(purging, "log", get_logger())  # a logger that captures its output, because it was not used yet
     made = SqliteDatabase(tmp_path / "nextarget.db")
     migrate(made)
-    with capture_logs() as lines:  # not open yet: the first try fails
+    with capture_logs() as lines:  # the database is not open yet, so the first purge fails
         task = asyncio.create_task(purging.purge_for_ever(made, clock=lambda: NOW, audit_days=1))
         async with asyncio.timeout(30):
             while not any(line["event"] == "purge_failed" for line in lines):

@@ -1,4 +1,5 @@
-"""What a failing database is told by: its first cause, once a minute, with a number, until a write succeeds."""
+"""The log lines of a failing database: one a minute for every cause, with the number of failures, until a write
+succeeds."""
 
 import asyncio
 import resource
@@ -34,7 +35,7 @@ def pragma(text: str) -> Callable[[Connection], None]:
 
 @asynccontextmanager
 async def disk_full(database: SqliteDatabase) -> AsyncIterator[None]:
-    """Not one page can be added."""
+    """A limit on pages: the file cannot grow."""
     ((pages,),) = database.read_now(lambda db: db.execute_sql("PRAGMA page_count").fetchall())
     await database.write(pragma(f"max_page_count = {pages}"))
     yield
@@ -43,8 +44,8 @@ async def disk_full(database: SqliteDatabase) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def read_only(database: SqliteDatabase) -> AsyncIterator[None]:
-    """SQLite's own switch, which has the same code as a file that cannot be written to; it lasts while the connection
-    does."""
+    """SQLite's switch for read-only connections, which gives the same error code as a read-only file. It ends with the
+    connection."""
     await database.write(pragma("query_only = 1"))
     yield
     database.close()
@@ -53,8 +54,8 @@ async def read_only(database: SqliteDatabase) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def io_error(database: SqliteDatabase) -> AsyncIterator[None]:
-    """A file of this process may only grow by less than the write of the probe (setrlimit(2)): a file that is too large
-    is no full disk to SQLite. The log, which goes into a file too, may go on."""
+    """A limit on the size of this process's files (setrlimit(2)), smaller than the write of the probe. SQLite reports
+    an input/output error, not a full disk. The log file can still grow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = database.path.with_name(f"{database.path.name}-wal").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 64 * 1024, hard))
@@ -66,7 +67,7 @@ async def io_error(database: SqliteDatabase) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def locked(database: SqliteDatabase) -> AsyncIterator[None]:
-    """Another program is in a transaction of its own."""
+    """Another program holds a transaction."""
     other = sqlite3.connect(database.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     yield
@@ -75,7 +76,7 @@ async def locked(database: SqliteDatabase) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def schema(database: SqliteDatabase) -> AsyncIterator[None]:
-    """A table has another name."""
+    """A table was renamed."""
     await database.write(lambda db: db.execute_sql('ALTER TABLE "audit_event" RENAME TO "moved"'))
     yield
     await database.write(lambda db: db.execute_sql('ALTER TABLE "moved" RENAME TO "audit_event"'))
@@ -83,14 +84,14 @@ async def schema(database: SqliteDatabase) -> AsyncIterator[None]:
 
 @pytest.fixture(params=[disk_full, read_only, io_error, locked, schema], ids=lambda failing: failing.__name__)
 def failing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Failing:
-    """A way to fail, named as the cause that it must be told by."""
+    """A way to fail, with the name of the cause that must be logged."""
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 20)
     return request.param
 
 
 async def test_a_failing_write_is_told_by_its_cause(database: SqliteDatabase, failing: Failing, log: Log) -> None:
-    """At error level what does not pass by itself, and a warning what may; with SQLite's own words for the first error,
-    and what to do. The end is told too, once a write has succeeded."""
+    """A failure that does not pass by itself is logged as an error, and one that may pass as a warning. The line has
+    SQLite's own message and a remedy. After a successful write, a line says that the database is available."""
     async with failing(database):
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable) as caught:
@@ -100,7 +101,7 @@ async def test_a_failing_write_is_told_by_its_cause(database: SqliteDatabase, fa
         assert line["cause"] == failing.__name__
         assert line["level"] == ("warning" if failing in (locked, schema) else "error")
         assert "rollback" not in line["reason"]
-        assert line["reason"].endswith(")"), "SQLite's name for it"
+        assert line["reason"].endswith(")"), "SQLite's name for the error must be in the reason"
         assert line["remedy"]
         assert line["database"] == str(database.path)
         with pytest.raises(DatabaseUnavailable):
@@ -113,7 +114,7 @@ async def test_a_failing_write_is_told_by_its_cause(database: SqliteDatabase, fa
 
 
 async def test_in_a_batch_too_the_first_error_is_told(database: SqliteDatabase, log: Log) -> None:
-    """Many writes share a commit, which a full disk has SQLite undo by itself: that is not what any of them is told."""
+    """In a batch, every write gets the cause of the first failure, not the error of the rollback that follows."""
     async with disk_full(database):
         writes = (database.write(trouble.fill_probe) for _ in range(200))
         outcomes = await asyncio.gather(*writes, return_exceptions=True)
@@ -122,7 +123,7 @@ async def test_in_a_batch_too_the_first_error_is_told(database: SqliteDatabase, 
 
 
 async def test_on_the_terminal_too_the_first_error_is_told(database: SqliteDatabase) -> None:
-    """A command's write is a transaction like any other."""
+    """A write of a command gets the first cause too."""
     database._writing.execute_sql("PRAGMA query_only = 1").fetchall()
     with pytest.raises(DatabaseUnavailable) as caught:
         database.write_now(admit)
@@ -131,7 +132,7 @@ async def test_on_the_terminal_too_the_first_error_is_told(database: SqliteDatab
 
 
 async def turns(count: int = 10) -> None:
-    """Let the loop do what is due."""
+    """Let the event loop run its due callbacks."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -139,7 +140,7 @@ async def turns(count: int = 10) -> None:
 async def test_repeated_failures_are_told_once_a_minute_with_their_number(
     database: SqliteDatabase, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first at once; the others together when the minute is over, though nothing more fails; then it is over."""
+    """The first failure is logged at once. Further ones are logged together after a minute, even if no more occur."""
     monkeypatch.setattr(trouble, "MINUTE_SECONDS", 0)
     for note in ("first", "second", "third"):
         database.trouble.note(DatabaseUnavailable(note=note, cause="disk_full"))
@@ -152,14 +153,14 @@ async def test_repeated_failures_are_told_once_a_minute_with_their_number(
 
 
 async def test_another_cause_has_a_line_of_its_own(database: SqliteDatabase, log: Log) -> None:
-    """A disk that is full hides no disk that fails."""
+    """Every cause has its own line, so that a full disk does not hide a failing one."""
     for cause in ("disk_full", "io_error", "disk_full", "io_error"):
         database.trouble.note(DatabaseUnavailable(note="", cause=cause))
     assert [line["cause"] for line in log.events("database_unavailable")] == ["disk_full", "io_error"]
 
 
 async def test_what_was_only_counted_is_told_at_the_end(database: SqliteDatabase, log: Log) -> None:
-    """A server that is stopped within the minute has told of all its failures."""
+    """A server that stops within the minute logs the failures that were only counted so far."""
     for _ in range(5):
         database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
     database.close()
@@ -167,14 +168,15 @@ async def test_what_was_only_counted_is_told_at_the_end(database: SqliteDatabase
 
 
 def told(log: Log) -> list[tuple[str, int]]:
-    """What was told, in its order, each with its number of failures."""
+    """The logged events in order, with their numbers of failures."""
     return [(line["event"].removeprefix("database_"), line["failures"]) for line in log.lines]
 
 
 async def test_once_it_is_over_nothing_more_says_that_it_fails(
     database: SqliteDatabase, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was only counted until then is in the line of the end, for every cause; the minute's end adds nothing."""
+    """Once the database works again, its last line counts the failures of all causes. No line about failures
+    follows."""
     monkeypatch.setattr(trouble, "MINUTE_SECONDS", 0)
     for cause in ("disk_full", "io_error") * 3:
         database.trouble.note(DatabaseUnavailable(note="", cause=cause))
@@ -186,7 +188,7 @@ async def test_once_it_is_over_nothing_more_says_that_it_fails(
 
 
 async def test_a_server_that_stops_once_it_is_over_says_nothing_more(database: SqliteDatabase, log: Log) -> None:
-    """Its last word of the database is that it works, also when it failed and worked again without a line."""
+    """When a server stops, the last line about the database says that it is available."""
     for number in (3, 2):
         for _ in range(number):
             database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
@@ -196,7 +198,7 @@ async def test_a_server_that_stops_once_it_is_over_says_nothing_more(database: S
 
 
 async def test_a_worker_that_has_not_tried_yet_knows_that_it_is_over(database: SqliteDatabase, log: Log) -> None:
-    """Another process's write has succeeded since: stopped then, this one tells of no failure any more."""
+    """If a write of another process has succeeded since, a stopping process logs that the database is available."""
     for _ in range(6):
         database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
     trouble.Trouble("of another process").probe_succeeded(since=time.monotonic())
@@ -206,7 +208,7 @@ async def test_a_worker_that_has_not_tried_yet_knows_that_it_is_over(database: S
 
 
 async def test_a_database_that_comes_and_goes_fills_no_log(database: SqliteDatabase, log: Log) -> None:
-    """Failing, working and failing again within the minute is told once."""
+    """A database that fails and works by turns within a minute is logged once."""
     for _ in range(50):
         database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
         await database.try_writing()
@@ -216,7 +218,7 @@ async def test_a_database_that_comes_and_goes_fills_no_log(database: SqliteDatab
 async def test_what_came_and_went_within_a_minute_is_told_as_over(
     database: SqliteDatabase, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the minute is over, in one line with the number of failures."""
+    """Failures that started and ended within a minute are logged at its end, in one line with their number."""
     monkeypatch.setattr(trouble, "MINUTE_SECONDS", 0)
     for _ in range(3):
         database.trouble.note(DatabaseUnavailable(note="", cause="disk_full"))
@@ -228,7 +230,7 @@ async def test_what_came_and_went_within_a_minute_is_told_as_over(
 async def test_a_crowd_that_goes_on_is_told_and_its_end_too(
     database: SqliteDatabase, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A minute with more of it is no end; one without is."""
+    """Refusals because of too many waiting writes end after a minute without a new one."""
     monkeypatch.setattr(trouble, "MINUTE_SECONDS", 0)
     await database.try_writing()
     for _ in range(4):
@@ -238,7 +240,7 @@ async def test_a_crowd_that_goes_on_is_told_and_its_end_too(
 
 
 async def test_a_crowd_is_no_reason_to_doubt_the_database(database: SqliteDatabase, log: Log) -> None:
-    """It is told, as everything that answers 503 is; the node stays ready for those that it can serve."""
+    """Too many waiting writes cause a warning, but the node stays ready for the requests that it can serve."""
     await database.try_writing()
     database.trouble.note(DatabaseUnavailable(note="1000 writes wait", cause="crowded"))
     assert not database.trouble.suspected
@@ -246,7 +248,7 @@ async def test_a_crowd_is_no_reason_to_doubt_the_database(database: SqliteDataba
 
 
 async def test_trying_to_write_leaves_nothing_behind(database: SqliteDatabase) -> None:
-    """Nor does a try whose process was killed, once there is another."""
+    """A write probe leaves no row, and removes the row of a probe that was killed."""
     await database.write(trouble.fill_probe)
     assert database.trouble.suspected
     await database.try_writing()
@@ -254,7 +256,7 @@ async def test_trying_to_write_leaves_nothing_behind(database: SqliteDatabase) -
 
 
 async def test_a_purge_that_fails_tells_the_cause(database: SqliteDatabase, log: Log) -> None:
-    """The background's writes go through the same door as everybody's."""
+    """The writes of a purge are logged like all others."""
     await database.write(audit.record, AuditEvent(Millis(1), "login_succeeded"))
     async with read_only(database):
         with pytest.raises(DatabaseUnavailable):
@@ -272,7 +274,7 @@ def looked_at(path: Path) -> Iterator[SqliteDatabase]:
 
 
 async def test_a_file_that_is_no_database_is_told_by_its_name(database: SqliteDatabase, path: Path) -> None:
-    """Whatever opens it."""
+    """A file that is not a database is reported with its path, for every way to open it."""
     database.close()
     path.write_bytes(b"This is a letter to my aunt. " * 1000)
     for ask in (SqliteDatabase.open, SqliteDatabase.refuse_unusable):
@@ -284,7 +286,7 @@ async def test_a_file_that_is_no_database_is_told_by_its_name(database: SqliteDa
 
 
 async def test_a_damaged_file_is_told_by_its_name(database: SqliteDatabase, path: Path) -> None:
-    """Its first page is whole, and the others are not."""
+    """A file whose first page is intact and whose other pages are damaged is reported with its path."""
     database.close()
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + b"\x7f" * (len(whole) - 4096))

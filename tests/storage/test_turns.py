@@ -1,4 +1,4 @@
-"""Processes that write to one file at the same time each get their turn."""
+"""Processes that write to one file at the same time all get their turns."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ print(written)
 
 @pytest.mark.slow
 def test_nobody_starves_beside_processes_that_write_without_a_pause(tmp_path: Path) -> None:
-    """None of them is told that the database is locked, and every write counts."""
+    """No process gets an error because the database is locked, and every write counts."""
     path = tmp_path / "nextarget.db"
     database = SqliteDatabase(path)
     database.write_now(lambda db: db.execute_sql("CREATE TABLE counter AS SELECT 0 AS written"))

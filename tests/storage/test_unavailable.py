@@ -1,4 +1,4 @@
-"""A database that cannot be used is one error of ours, whatever SQLite called it."""
+"""A database that cannot be used raises one error of ours, whatever SQLite's own error was."""
 
 import asyncio
 import sqlite3
@@ -38,7 +38,7 @@ def a_folder(folder: Path) -> Path:
 
 @pytest.fixture(params=[not_a_database, no_folder, below_a_file, a_folder], ids=lambda make: make.__name__)
 def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A path where there can be no database."""
+    """A path at which there can be no database."""
     return request.param(tmp_path)
 
 
@@ -50,7 +50,7 @@ def database(unusable: Path) -> Iterator[SqliteDatabase]:
 
 
 def test_opening_says_that_the_database_is_unavailable(database: SqliteDatabase) -> None:
-    """Opening fails with the error that answers 503; its sentence for callers names no file."""
+    """Opening fails with the error for a 503. Its text for callers does not contain the path."""
     with pytest.raises(DatabaseUnavailable) as caught:
         database.open()
     assert str(database.path) not in caught.value.detail
@@ -58,7 +58,7 @@ def test_opening_says_that_the_database_is_unavailable(database: SqliteDatabase)
 
 
 def test_migrating_says_that_the_database_is_unavailable(database: SqliteDatabase, tmp_path: Path) -> None:
-    """Migrating fails in the same way, and makes neither folders nor files where there were none."""
+    """Migrating fails with the same error, and makes no file except the lock."""
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DatabaseUnavailable):
         migrate(database)
@@ -67,7 +67,8 @@ def test_migrating_says_that_the_database_is_unavailable(database: SqliteDatabas
 
 
 def test_looking_for_migrations_creates_nothing(database: SqliteDatabase, tmp_path: Path) -> None:
-    """What is pending is either known without the file, or the file cannot be read; nothing is made."""
+    """The pending migrations of a missing file are known. A file that cannot be read raises the error. No file is
+    made."""
     before = sorted(tmp_path.rglob("*"))
     if database.path.exists():
         with pytest.raises(DatabaseUnavailable):
@@ -78,7 +79,7 @@ def test_looking_for_migrations_creates_nothing(database: SqliteDatabase, tmp_pa
 
 
 async def test_every_door_says_that_the_database_is_unavailable(database: SqliteDatabase) -> None:
-    """Reading and writing, with and without an event loop."""
+    """Reads and writes raise the error, with and without an event loop."""
     with pytest.raises(DatabaseUnavailable):
         database.read_now(users.page)
     with pytest.raises(DatabaseUnavailable):
@@ -90,7 +91,7 @@ async def test_every_door_says_that_the_database_is_unavailable(database: Sqlite
 
 
 async def test_a_missing_table_is_our_mistake_or_unavailability_and_passes(tmp_path: Path) -> None:
-    """A file without our tables fails every door and works once it was migrated, without being opened again."""
+    """Without our tables, reads and writes fail. They work after a migration, without reopening."""
     database = SqliteDatabase(tmp_path / "empty.db")
     database.open()
     with pytest.raises(DatabaseUnavailable):
@@ -106,7 +107,8 @@ async def test_a_missing_table_is_our_mistake_or_unavailability_and_passes(tmp_p
 async def test_a_lock_that_is_held_too_long_is_unavailability_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While another program holds the file, writes fail after the busy timeout and reads go on; then all is well."""
+    """While another program locks the file, writes fail after the busy timeout and reads work. Afterwards writes work
+    again."""
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 20)
     database = SqliteDatabase(tmp_path / "nextarget.db")
     migrate(database)
@@ -128,7 +130,7 @@ async def test_a_lock_that_is_held_too_long_is_unavailability_and_passes(
 
 
 async def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """When the disk is full in the middle of a batch, whoever is told that a write was kept is told the truth."""
+    """When the disk is full in the middle of a batch, exactly the acknowledged writes are kept."""
     database = SqliteDatabase(tmp_path / "nextarget.db")
     migrate(database)
     database.open()

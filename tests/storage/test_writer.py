@@ -1,4 +1,4 @@
-"""The one thread that writes: what it commits together still succeeds and fails apart."""
+"""The one thread that writes: writes that share a commit still succeed or fail independently."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ from tests.contract.rows import admit, identity
 
 
 class Gate:
-    """A write that holds the writer until it is opened, and lists the statements that the writer runs after it."""
+    """A write that blocks the writer until it is opened, and then records the statements that follow."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
@@ -29,7 +29,7 @@ class Gate:
         db.connection().set_trace_callback(self.statements.append)
 
     async def close_behind(self, database: SqliteDatabase) -> "asyncio.Task[None]":
-        """Returns once the writer is held."""
+        """Returns once the writer is blocked."""
         task = asyncio.create_task(database.write(self.hold))
         await asyncio.to_thread(self._held.wait, 30)
         return task
@@ -59,24 +59,24 @@ def admit_and_fail(db: Connection, subject: str) -> None:
 
 
 async def queued(*writes: "asyncio.Future[object]") -> "list[asyncio.Future[object]]":
-    """The writes, handed to the writer."""
+    """The writes, after they were queued."""
     tasks = [asyncio.ensure_future(write) for write in writes]
     await asyncio.sleep(0)
     return tasks
 
 
 async def test_writes_that_gather_share_one_commit(database: SqliteDatabase, gate: Gate) -> None:
-    """What is queued while the writer is busy waits for the disk once, MAX_BATCH writes at a time."""
+    """Writes that are queued while the writer is busy share commits, up to MAX_BATCH writes in one."""
     holding = await gate.close_behind(database)
     writes = await queued(*(database.write(admit_as, str(number)) for number in range(MAX_BATCH)))
     gate.open()
     await asyncio.gather(holding, *writes)
-    assert gate.commits == 2  # the one of the gate, and one for all the others
+    assert gate.commits == 2  # one commit for the gate, and one for all the other writes
     assert len(database.read_now(users.page, size=1000)) == MAX_BATCH
 
 
 async def test_a_batch_has_a_limit(database: SqliteDatabase, gate: Gate) -> None:
-    """However many writes wait, no commit takes more than MAX_BATCH of them."""
+    """A commit contains at most MAX_BATCH writes."""
     holding = await gate.close_behind(database)
     writes = await queued(*(database.write(admit_as, str(number)) for number in range(3 * MAX_BATCH)))
     gate.open()
@@ -85,7 +85,8 @@ async def test_a_batch_has_a_limit(database: SqliteDatabase, gate: Gate) -> None
 
 
 async def test_in_a_batch_a_write_that_raises_undoes_only_itself(database: SqliteDatabase, gate: Gate) -> None:
-    """Its neighbours are committed, its own changes are not: done again, each write has a savepoint."""
+    """A write that raises is rolled back, and the others are committed: the batch runs again, with a savepoint for
+    every write."""
     holding = await gate.close_behind(database)
     writes = await queued(
         database.write(admit_as, "first"),
@@ -104,7 +105,7 @@ async def test_in_a_batch_a_write_that_raises_undoes_only_itself(database: Sqlit
 
 
 async def test_a_write_is_acknowledged_only_after_its_commit(database: SqliteDatabase, path, gate: Gate) -> None:
-    """Nothing of a batch is visible elsewhere, nor acknowledged, before all of it is committed."""
+    """No write of a batch is visible or acknowledged before the whole batch is committed."""
     looking = SqliteDatabase(path)
     holding = await gate.close_behind(database)
     seen = asyncio.ensure_future(database.write(lambda db: (admit_as(db, "1"), looking.read_now(users.page))))
@@ -118,7 +119,7 @@ async def test_a_write_is_acknowledged_only_after_its_commit(database: SqliteDat
 
 
 async def test_writes_queued_before_the_end_are_committed(database: SqliteDatabase, path, gate: Gate) -> None:
-    """Closing the database finishes what was queued, and every waiter learns the outcome."""
+    """Closing the database commits the queued writes, and every caller gets its result."""
     holding = await gate.close_behind(database)
     writes = await queued(*(database.write(admit_as, str(number)) for number in range(MAX_BATCH + 10)))
     threading.Timer(0, gate.open).start()
@@ -132,7 +133,8 @@ async def test_writes_queued_before_the_end_are_committed(database: SqliteDataba
 
 
 async def test_only_so_many_writes_wait(database: SqliteDatabase, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind a disk that stands still, memory does not grow with every request; when it goes on, so do they."""
+    """The queue has a limit, so that memory does not grow while the disk does not respond. Afterwards writes are
+    accepted again."""
     monkeypatch.setattr(writer, "MAX_WAITING", MAX_BATCH + 1)
     holding = await gate.close_behind(database)
     writes = await queued(*(database.write(admit_as, str(number)) for number in range(MAX_BATCH + 1)))
@@ -149,7 +151,7 @@ async def test_only_so_many_writes_wait(database: SqliteDatabase, gate: Gate, mo
 
 
 async def test_a_closed_database_takes_no_more_writes(database: SqliteDatabase) -> None:
-    """After the end, and before the beginning, a write is refused in one sentence."""
+    """A write is refused after closing, and accepted again after opening."""
     database.close()
     with pytest.raises(DatabaseUnavailable):
         await database.write(admit_as, "1")
@@ -158,7 +160,7 @@ async def test_a_closed_database_takes_no_more_writes(database: SqliteDatabase) 
 
 
 async def test_closing_twice_is_closing_once(database: SqliteDatabase) -> None:
-    """A shutdown may come twice, and an open database may be opened again."""
+    """Opening or closing twice causes no error."""
     database.open()
     database.open()
     await database.write(admit_as, "1")
@@ -167,7 +169,7 @@ async def test_closing_twice_is_closing_once(database: SqliteDatabase) -> None:
 
 
 async def test_a_waiter_that_goes_away_disturbs_nobody(database: SqliteDatabase, gate: Gate) -> None:
-    """A client that hangs up cancels its own wait: its write and those beside it are committed all the same."""
+    """If a client hangs up, its write and the other writes of the batch are committed."""
     holding = await gate.close_behind(database)
     first, second, failing, third = await queued(
         database.write(admit_as, "1"),
@@ -187,7 +189,8 @@ async def test_a_waiter_that_goes_away_disturbs_nobody(database: SqliteDatabase,
 
 
 async def test_a_loop_that_ended_meanwhile_does_not_end_the_writer(database: SqliteDatabase, gate: Gate) -> None:
-    """Writes whose event loop is gone are committed, and those of another loop in the same batch get their answer."""
+    """Writes of an event loop that has ended are committed. Writes of another loop in the same batch get their
+    results."""
 
     def in_a_loop_that_ends() -> None:
         async def queue_and_leave() -> None:
@@ -207,7 +210,7 @@ async def test_a_loop_that_ended_meanwhile_does_not_end_the_writer(database: Sql
 
 
 async def test_reads_do_not_wait_for_the_writer(database: SqliteDatabase, gate: Gate) -> None:
-    """In WAL mode a read sees the last commit while a write is under way."""
+    """In WAL mode a read sees the last commit during a write."""
     await database.write(admit_as, "1")
     holding = await gate.close_behind(database)
     assert [user.id for user in await database.read(users.page)] == ["1"]
@@ -216,7 +219,7 @@ async def test_reads_do_not_wait_for_the_writer(database: SqliteDatabase, gate: 
 
 
 async def test_writes_are_done_in_the_order_they_were_queued(database: SqliteDatabase) -> None:
-    """One thread writes: what is queued later sees what was queued earlier."""
+    """Writes run in the order of the queue, so that a later write sees an earlier one."""
     user = await database.write(admit)
     writes = [database.write(users.set_active, user.id, active=number % 2 == 0) for number in range(21)]
     await asyncio.gather(*writes)
