@@ -42,8 +42,7 @@ def test_a_code_stands_for_everything_it_was_granted_for(database: Database) -> 
 
 @pytest.mark.parametrize("code", ["", "code", digest_of("made up"), "%", "' OR '1'='1", "\x00"])
 def test_a_made_up_code_stands_for_nothing(database: Database, code: str) -> None:
-    """A text that is not a code finds nothing, and neither does the digest of one: only the code's own digest is
-    stored."""
+    """Only the digest of a code finds its grant. The code itself and any other text find nothing."""
     database.write_now(add_code, "code")
     database.write_now(add_login, "without a code")
     assert database.read_now(logins.granted, code) is None
