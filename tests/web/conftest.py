@@ -1,4 +1,4 @@
-"""What the tests of the HTTP edge share: the log as it is written, line by line."""
+"""Fixtures that the tests of the HTTP layer share, the log among them."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ FAILURES = ("login_failed", "problem", "refresh_reused", "unforeseen_error")
 
 
 class Log:
-    """Everything that reached standard error since the test began."""
+    """Everything that was written to standard error since the test began."""
 
     def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
         self._capfd = capfd
@@ -39,7 +39,7 @@ class Log:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """Every line, each of which must be a JSON object."""
+        """All lines of the log, which must be JSON objects."""
         lines = [json.loads(line) for line in self.text.splitlines()]
         assert all(isinstance(line, dict) for line in lines)
         return lines
@@ -49,12 +49,12 @@ class Log:
 
     @property
     def failures(self) -> list[dict[str, Any]]:
-        """The lines that tell of failures."""
+        """The log lines about failures."""
         return [line for line in self.lines if line["event"] in FAILURES]
 
     @property
     def only_failure(self) -> dict[str, Any]:
-        """The one line that tells of a failure."""
+        """The only log line about a failure."""
         (line,) = self.failures
         return line
 
@@ -63,7 +63,7 @@ class Log:
         return [line for line in self.events("request") if line["route"] == route]
 
     def holds(self, secret: str) -> bool:
-        """Whether the log holds a text, in any of the forms that a URL or JSON gives it."""
+        """Whether the log contains a text, in any of the forms that it has in a URL or in JSON."""
         forms = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
         return any(form in self.text for form in forms)
 
@@ -72,8 +72,8 @@ class Log:
 def log(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
     """The log of this test.
 
-    Loggers keep the stream that they first wrote to, and pytest changes `sys.stderr` between setup and call: all are
-    pointed at the file descriptor, which stays.
+    Loggers keep the stream to which they wrote first, and pytest replaces `sys.stderr` between setup and call. So all
+    of them get a stream on the file descriptor, which stays the same.
     """
     before, root = structlog.get_config(), logging.getLogger()
     handlers, level, requests = root.handlers[:], root.level, telemetry.logs._requests.stream
@@ -98,14 +98,14 @@ def _forget_streams() -> None:
 
 @pytest.fixture
 async def browser(server: Server) -> AsyncIterator[Browser]:
-    """A browser with cookies of its own."""
+    """A browser with its own cookies."""
     async with open_browser(server.url) as browser:
         yield browser
 
 
 @pytest.fixture
 async def second(server: Server, tmp_path: Path) -> AsyncIterator[Server]:
-    """Another server of the same installation."""
+    """A second server of the same installation."""
     async with running(tmp_path, PUBLIC_URL=server.url) as second:
         yield second
 
@@ -114,12 +114,11 @@ async def second(server: Server, tmp_path: Path) -> AsyncIterator[Server]:
 async def impatient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[Server]:
-    """A server that gives a provider up long before the fault `slow` is over, and long after any other."""
+    """A server whose timeout for providers is far shorter than the fault `slow`, and far longer than any other
+    fault."""
     callspec = getattr(request.node, "callspec", None)
     fault = callspec.params.get("fault") if callspec else None
-    patience = (
-        0.25 if fault == "slow" else 3 if fault is None else 60
-    )  # a test without `fault` goes through all of them
+    patience = 0.25 if fault == "slow" else 3 if fault is None else 60  # a test without `fault` tries all faults
     monkeypatch.setattr("nextarget.providers.base.TOTAL_SECONDS", patience)
     async with running(tmp_path, slow_seconds=30) as server:
         yield server
@@ -127,14 +126,14 @@ async def impatient(
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Runs what a test does on a loop of either kind."""
+    """Runs a test's coroutine on an event loop of either kind."""
     with asyncio.Runner(loop_factory=request.param) as runner:
         yield runner.run  # type: ignore[misc]
 
 
 @pytest.fixture
 def _unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server looks at no connection by itself: the test does, as of the moments that it chooses."""
+    """The server does not check its connections by itself: the test does, and chooses the time of every check."""
     monkeypatch.setattr(connections, "LOOK_SECONDS", 10**6)
 
 

@@ -1,5 +1,5 @@
-"""The server's side of connections, for tests that hold them to their limits. Time is an argument where it can be: a
-connection is looked at as of a moment."""
+"""The server's side of connections, for tests of their limits. Where possible, a test passes the time to the check of a
+connection."""
 
 import asyncio
 import socket
@@ -31,7 +31,7 @@ def post(body: bytes, *fields: str) -> bytes:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the loop turn until it is so."""
+    """Let the event loop run until the condition is true."""
     async with asyncio.timeout(HANG_SECONDS):
         while not condition():
             await asyncio.sleep(0)
@@ -47,13 +47,13 @@ def connections_of(server: Server) -> list[GuardedConnection]:
 
 
 async def only_connection(server: Server) -> GuardedConnection:
-    """The server's side of the one connection that there is, once it is there."""
+    """The server's side of the only connection, as soon as there is one."""
     await until(lambda: len(connections_of(server)) == 1)
     return connections_of(server)[0]
 
 
 async def cut_count(server: Server, reason: str) -> float:
-    """How many connections this process has closed for that reason."""
+    """The number of connections that this process closed for this reason."""
     text = (await server.get("/metrics")).text
     (line,) = (
         line for line in text.splitlines() if line.startswith(f'nextarget_connections_cut_total{{reason="{reason}"}}')
@@ -63,7 +63,7 @@ async def cut_count(server: Server, reason: str) -> float:
 
 @contextmanager
 def client_with_little_room() -> Iterator[socket.socket]:
-    """A client whose machine takes 4 KiB and then no more, until it reads."""
+    """A client whose machine accepts 4 KiB and then nothing more, until the client reads."""
     with closing(socket.socket()) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.setblocking(False)

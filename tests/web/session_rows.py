@@ -1,4 +1,4 @@
-"""Sessions as the database has them, and how a test makes time pass for one: by moving its row into the past."""
+"""Rows of sessions, and how a test simulates that time has passed: it moves the times in a row into the past."""
 
 import dataclasses
 from typing import Any
@@ -21,7 +21,7 @@ def generation_of(refresh_token: str) -> int:
 
 
 async def row(server: Server, refresh_token: str) -> dict[str, Any]:
-    """The session's row, by column."""
+    """The session's row, as a dictionary by column."""
 
     def read(db: Connection) -> dict[str, Any]:
         cursor = db.execute_sql(f'SELECT * FROM "session" WHERE "id" = {db.param}', (session_of(refresh_token),))
@@ -32,7 +32,7 @@ async def row(server: Server, refresh_token: str) -> dict[str, Any]:
 
 
 async def generations(server: Server, refresh_token: str) -> tuple[int, int, int]:
-    """`previous`, `oldest` and `current`."""
+    """The generations `previous`, `oldest` and `current` of a session."""
     found = await row(server, refresh_token)
     return found["previous"], found["oldest"], found["current"]
 
@@ -49,24 +49,24 @@ async def change(server: Server, refresh_token: str, **columns: int) -> None:
 
 
 async def rewind(server: Server, refresh_token: str, state: Generations) -> None:
-    """Make the row what it was earlier."""
+    """Set the row back to an earlier state."""
     await change(server, refresh_token, **dataclasses.asdict(state))
 
 
 async def leave_the_window(server: Server, refresh_token: str) -> None:
-    """Let the last rotation and the last recovery be a minute longer ago, which is longer than the reuse window."""
+    """Move the last rotation and the last recovery a minute into the past, which is longer than the reuse window."""
     found = await row(server, refresh_token)
     times = {name: max(0, found[name] - 60_000) for name in ("rotated_at", "recovered_at")}
     await change(server, refresh_token, **times)
 
 
 async def recorded(server: Server, user_id: str) -> list[AuditEvent]:
-    """What is on record about a user, newest first."""
+    """The audit events of a user, newest first."""
     return await server.runtime.database.read(audit.latest_of_user, user_id, limit=1000)
 
 
 async def everything(server: Server) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row that a refresh could write."""
+    """All rows of the tables that a refresh can write to."""
     return {
         table: await server.runtime.database.read(lambda db, t=table: db.execute_sql(f'SELECT * FROM "{t}"').fetchall())
         for table in ("user", "session", "login", "audit_event")

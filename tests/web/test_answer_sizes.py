@@ -1,4 +1,4 @@
-"""What a caller can make an answer cost: the headers and parameters that could make one longer, or slower."""
+"""The cost of an answer: headers and parameters with which a caller could make it longer or slower."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ from tests.web.wire import exchange
 
 
 def test_of_a_list_of_languages_the_first_ones_are_read() -> None:
-    """A header of 8 KiB has room for thousands; no browser sends a dozen."""
+    """Only the first 32 languages of a header are read. No browser sends even a dozen."""
 
     def language(header: str) -> str:
         return preferred_language(SimpleNamespace(headers=CIMultiDict({"Accept-Language": header})), ("en", "fr"))
@@ -23,7 +23,7 @@ def test_of_a_list_of_languages_the_first_ones_are_read() -> None:
 
 
 def test_of_a_list_of_media_types_the_first_ones_are_read() -> None:
-    """The same for what a client accepts."""
+    """Only the first 32 media types of a header are read."""
 
     def page(header: str) -> bool:
         return wants_page(SimpleNamespace(headers=CIMultiDict({"Accept": header})))
@@ -41,7 +41,7 @@ def test_of_a_list_of_media_types_the_first_ones_are_read() -> None:
     ],
 )
 async def test_no_range_makes_a_file_longer(server: Server, ranges: str, status: int) -> None:
-    """One range is a part of it; of several none is served (RFC 9110, 14.2, leaves that to the server)."""
+    """RFC 9110, 14.2: one range is served. A request for several ranges is refused, as the server may."""
     whole = await server.get("/static/swagger-ui.css")
     octets = f"GET /static/swagger-ui.css HTTP/1.1\r\nHost: localhost\r\nRange: bytes={ranges}\r\n\r\n"
     answer = await exchange(server, octets.encode())
@@ -51,5 +51,5 @@ async def test_no_range_makes_a_file_longer(server: Server, ranges: str, status:
 
 
 def test_the_document_is_made_once() -> None:
-    """Whoever asks for it again costs a copy into the socket."""
+    """The document is built once and kept in memory."""
     assert openapi_document() is openapi_document()

@@ -1,4 +1,4 @@
-"""The app's flow: authorize, callback, token; by the rules of RFC 6749, 7636, 8252 and 9207."""
+"""The flow of an app: authorize, callback, token, by the rules of RFC 6749, 7636, 8252 and 9207."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,7 +23,7 @@ async def app(server: Server) -> AsyncIterator[App]:
 
 
 async def age_codes(server: Server, seconds: int) -> None:
-    """Let codes that were made just now be so much older."""
+    """Make all codes expire this many seconds earlier."""
     query = f"UPDATE login SET code_expires_at = code_expires_at - {seconds * 1000}"
     await server.runtime.database.write(lambda db: db.execute_sql(query).rowcount)
 
@@ -35,7 +35,7 @@ async def count(server: Server, table: str) -> int:
 
 @BOTH
 async def test_an_app_signs_a_person_in_and_keeps_them_in(server: Server, app: App, provider: Provider) -> None:
-    """Code with PKCE, tokens, profile, refresh: the whole flow of a public client."""
+    """The whole flow of a public client: code with PKCE, tokens, profile, refresh."""
     location = await app.authorize(provider=provider)
     assert location.startswith(REDIRECT + "?")
     answer = query_of(location)
@@ -51,7 +51,7 @@ async def test_an_app_signs_a_person_in_and_keeps_them_in(server: Server, app: A
 
 
 async def test_the_token_response_holds_the_tokens_and_whose_they_are(server: Server, app: App) -> None:
-    """RFC 6749, 5.1: nothing of it may be cached."""
+    """RFC 6749, 5.1: a token response must not be cached. It contains the tokens and facts of the user."""
     answer = await app.redeem(await app.code())
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("application/json")
@@ -72,20 +72,20 @@ async def test_the_token_response_holds_the_tokens_and_whose_they_are(server: Se
 
 
 async def test_without_state_none_comes_back(app: App) -> None:
-    """RFC 6749, 4.1.2: state is returned when it was sent; PKCE protects those who send none."""
+    """RFC 6749, 4.1.2: state is returned if the app sent it. It is optional, because PKCE protects the flow."""
     assert query_of(await app.authorize(state=None)).keys() == {"code", "iss"}
     assert query_of(await app.authorize(state="")).keys() == {"code", "iss"}
 
 
 async def test_state_comes_back_as_it_was_sent(app: App) -> None:
-    """RFC 6749, appendix A.5: any printable ASCII."""
+    """RFC 6749, appendix A.5: a state may have any printable ASCII characters, and is returned unchanged."""
     app.state = "".join(map(chr, range(0x20, 0x7F)))
     assert query_of(await app.authorize())["state"] == app.state
 
 
 @BOTH
 async def test_a_code_lives_sixty_seconds(server: Server, app: App, provider: Provider) -> None:
-    """RFC 6749, 4.1.2: short lived; the moment it expires it is refused, and no session begins."""
+    """RFC 6749, 4.1.2: a code is valid for 60 seconds. An expired code is refused, and opens no session."""
     query = "SELECT l.code_expires_at - e.at FROM login l JOIN audit_event e ON e.login_id = l.id"
     code = await app.code(provider=provider)
     assert await server.runtime.database.read(lambda db: db.execute_sql(query).fetchall()) == [(60_000,)]
@@ -99,7 +99,8 @@ async def test_a_code_lives_sixty_seconds(server: Server, app: App, provider: Pr
 
 @BOTH
 async def test_a_code_used_twice_by_its_owner_ends_the_session(server: Server, app: App, provider: Provider) -> None:
-    """RFC 6749, 4.1.2: the second use is refused, and the tokens of the first are dead; others are untouched."""
+    """RFC 6749, 4.1.2: the second use of a code is refused and ends the session of the first use. Other sessions stay
+    active."""
     bystander = await app.sign_in()
     code = await app.code(provider=provider)
     tokens = (await app.redeem(code)).json
@@ -115,7 +116,7 @@ async def test_a_code_used_twice_by_its_owner_ends_the_session(server: Server, a
 
 
 async def test_a_code_used_twice_ends_the_session_after_its_time_too(server: Server, app: App) -> None:
-    """Whoever uses an old code again holds the verifier: it was copied from the app."""
+    """A client that presents an old code with the right verifier is the app or has copied both. So the session ends."""
     code = await app.code()
     tokens = (await app.redeem(code)).json
     await age_codes(server, 3600)
@@ -127,7 +128,7 @@ async def test_a_code_used_twice_ends_the_session_after_its_time_too(server: Ser
 async def test_of_many_redemptions_at_the_same_moment_no_session_survives(
     server: Server, app: App, provider: Provider
 ) -> None:
-    """One gets tokens, and as the code was used twice they are dead already."""
+    """One redemption gets tokens. Its session ends, because the code was used more than once."""
     code = await app.code(provider=provider)
     answers = await asyncio.gather(*(app.redeem(code) for _ in range(10)))
     [won] = [answer for answer in answers if answer.status == 200]
@@ -145,7 +146,7 @@ async def test_of_many_redemptions_at_the_same_moment_no_session_survives(
 async def test_who_does_not_own_the_code_changes_nothing(
     server: Server, app: App, provider: Provider, used: bool, subtests: pytest.Subtests
 ) -> None:
-    """A wrong verifier, client or redirect neither uses the code up nor ends the session it made."""
+    """A request with a wrong verifier, client or redirect neither uses the code up nor ends its session."""
     code = await app.code(provider=provider)
     before = await app.redeem(code) if used else None
     for changes, error in (
@@ -166,13 +167,13 @@ async def test_who_does_not_own_the_code_changes_nothing(
 
 
 async def test_the_challenge_itself_is_no_verifier(app: App) -> None:
-    """RFC 7636, 4.6: with S256 what travelled in the browser proves nothing."""
+    """RFC 7636, 4.6: the challenge, which was visible in the browser, is not accepted as the verifier."""
     challenge = query_of(app.request())["code_challenge"]
     assert_oauth_error(await app.redeem(await app.code(), code_verifier=challenge), "invalid_grant")
 
 
 async def test_the_longest_verifier_works_and_a_longer_one_does_not(app: App) -> None:
-    """RFC 7636, 4.1: 43 to 128 unreserved characters."""
+    """RFC 7636, 4.1: a verifier has 43 to 128 unreserved characters."""
     app.verifier = "aZ0-._~" * 18 + "xy"
     assert len(app.verifier) == 128
     code = await app.code()
@@ -181,14 +182,15 @@ async def test_the_longest_verifier_works_and_a_longer_one_does_not(app: App) ->
 
 
 async def test_a_made_up_code_is_refused(app: App) -> None:
-    """Neither a code that never was, nor the provider's own, is one of ours."""
+    """A code that was never issued is refused, and so is the provider's own code."""
     theirs = query_of(await app.approve())["code"]
     for code in ("x", "x" * 43, theirs):
         assert_oauth_error(await app.redeem(code), "invalid_grant")
 
 
 async def test_the_loopback_port_is_part_of_what_the_code_is_bound_to(server: Server) -> None:
-    """RFC 6749, 4.1.3: the redirect of the token request is the one of the authorization request, to the letter."""
+    """RFC 6749, 4.1.3: the redirect of the token request must equal the one of the authorization request, port
+    included."""
     async with open_browser(server.url) as browser:
         app = App(browser, "http://127.0.0.1:50123/callback")
         code = await app.code()
@@ -198,7 +200,7 @@ async def test_the_loopback_port_is_part_of_what_the_code_is_bound_to(server: Se
 
 @pytest.mark.parametrize("label", ["Ada's phone", "Téléphone de Zoë 📱", "x" * 100])
 async def test_a_device_name_labels_the_session(server: Server, app: App, label: str) -> None:
-    """The person sees it in the list of sessions."""
+    """The list of sessions shows the name of the device."""
     tokens = await app.sign_in(device_name=label)
     listed = await server.get("/users/me/sessions", headers={"Authorization": f"Bearer {tokens['access_token']}"})
     assert [session["label"] for session in listed.json["sessions"]] == [label]
@@ -206,7 +208,7 @@ async def test_a_device_name_labels_the_session(server: Server, app: App, label:
 
 @pytest.mark.parametrize("label", ["x" * 101, "two\nlines", "a\x00b", "a\x85b"])
 async def test_an_unfit_device_name_is_refused_before_the_code_is_used(app: App, label: str) -> None:
-    """A label is one line of at most 100 characters; after the mistake the code still works."""
+    """A name is one line of at most 100 characters. After a refusal the code can still be redeemed."""
     code = await app.code()
     assert_oauth_error(await app.redeem(code, device_name=label), "invalid_request")
     assert (await app.redeem(code)).status == 200
@@ -216,7 +218,7 @@ async def test_an_unfit_device_name_is_refused_before_the_code_is_used(app: App,
 async def test_who_is_deactivated_between_authorize_and_token_gets_no_session(
     server: Server, app: App, provider: Provider
 ) -> None:
-    """Revoked means now; activated again within the minute, the code is as dead as the sessions are."""
+    """Deactivation also ends codes. A code stays invalid if the user is activated again within its minute."""
     code = await app.code(provider=provider)
     database, now = server.runtime.database, server.runtime.clock()
     [user] = await database.read(users.page)
@@ -249,7 +251,8 @@ async def by_deleting_the_account(server: Server, access_token: str) -> None:
 async def test_a_code_that_is_not_redeemed_yet_ends_with_the_sessions(
     server: Server, app: App, provider: Provider, end: Callable[[Server, str], Awaitable[None]]
 ) -> None:
-    """A thief who got as far as a code is out like the thief who got a session; a later sign-in works."""
+    """A code ends together with the user's sessions, so that a thief with a code is stopped too. A later sign-in
+    works."""
     access_token = (await app.redeem(await app.code(provider=provider))).json["access_token"]
     code = await app.code(provider=provider)
     await end(server, access_token)
@@ -263,7 +266,7 @@ async def test_a_code_that_is_not_redeemed_yet_ends_with_the_sessions(
 async def test_a_deactivated_person_comes_back_to_the_app_without_a_code(
     server: Server, app: App, provider: Provider
 ) -> None:
-    """RFC 6749, 4.1.2.1: access_denied, with state and iss."""
+    """RFC 6749, 4.1.2.1: the app gets access_denied, with state and iss."""
     await app.sign_in()
     await app.code(provider=provider)
     database = server.runtime.database
@@ -275,7 +278,7 @@ async def test_a_deactivated_person_comes_back_to_the_app_without_a_code(
 
 
 async def test_a_deleted_users_code_is_worth_nothing(server: Server, app: App) -> None:
-    """Deletion holds from the next request on."""
+    """Deletion takes effect with the next request."""
     code = await app.code()
     database = server.runtime.database
     [user] = await database.read(users.page)

@@ -1,4 +1,4 @@
-"""Where a browser is sent: the fragment that a provider puts behind its own redirect goes no further."""
+"""Redirects into the app: the fragment that a provider adds to its own redirect is not passed on."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,7 +29,8 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 async def test_a_redirect_into_the_app_has_an_empty_fragment_of_its_own(
     server: Server, redirect_uri: str, provider: Provider
 ) -> None:
-    """RFC 9110, 10.2.2: a browser takes along the fragment that it had (`#_=_`) unless the Location has one."""
+    """RFC 9110, 10.2.2: a browser keeps its current fragment (`#_=_`) unless the Location contains one. So ours has an
+    empty one."""
     async with open_browser(server.url) as browser:
         app = App(browser, redirect_uri)
         back = await app.approve(provider=provider)

@@ -1,4 +1,4 @@
-"""Two apps of one server: each signs people in, and nothing that one was given is good for the other."""
+"""Two apps of one server: both sign people in, and the codes and tokens of one are not accepted from the other."""
 
 import asyncio
 import re
@@ -39,7 +39,7 @@ logo = "https://cdn.example/a;b,c.png?v=2"
 
 
 def write_apps(folder: Path, text: str = SHOP) -> str:
-    """A file of apps with its pictures; its path."""
+    """Writes a file of apps and its picture. Returns the file's path."""
     (folder / "shop.svg").write_bytes(SVG)
     (folder / "apps.toml").write_text(text, encoding="utf-8")
     return str(folder / "apps.toml")
@@ -53,7 +53,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def browser(server: Server) -> AsyncIterator[Browser]:
-    """The one that the apps on a device open, with its cookies."""
+    """The browser of a device, with its cookies, which all apps on the device use."""
     async with open_browser(server.url) as browser:
         yield browser
 
@@ -73,7 +73,8 @@ async def revoke(server: Server, token: str, **more: str) -> int:
 
 
 async def test_a_second_app_signs_in_beside_the_first(server: Server, first: App, shop: App) -> None:
-    """From the authorization request to signing out. Tokens say whose they are; one app's end is not the other's."""
+    """Both apps work from the authorization request to the sign-out. Tokens name their app, and a sign-out in one app
+    leaves the other signed in."""
     tokens = {app: await app.sign_in() for app in (first, shop)}
     for app, pair in tokens.items():
         assert claims_of(pair["access_token"])["client_id"] == app.client_id
@@ -88,7 +89,7 @@ async def test_a_second_app_signs_in_beside_the_first(server: Server, first: App
 
 
 async def test_a_redirect_of_another_app_is_refused_on_the_spot(server: Server, browser: Browser) -> None:
-    """Redirects are an app's own: a code of one must not end at the other. The page names no app."""
+    """A redirect belongs to one app, so that its code cannot reach another one. The error page names no app."""
     for redirect_uri, client_id in (
         ("https://shop.example/callback", "nextarget-app"),
         ("nextarget://callback", "shop"),
@@ -101,7 +102,8 @@ async def test_a_redirect_of_another_app_is_refused_on_the_spot(server: Server, 
 
 
 async def test_each_app_of_the_file_follows_the_rules_of_redirects(server: Server, browser: Browser) -> None:
-    """A loopback redirect may have any port, and whatever is not https takes the person (RFC 8252, 7.3 and 8.6)."""
+    """RFC 8252, 7.3 and 8.6: a loopback redirect may have any port, and a redirect without https needs the person's
+    consent."""
     local = App(browser, "http://127.0.0.1:4321/shop", "shop")
     assert query_of(await local.begin())["prompt"] == "select_account"
     assert (await local.redeem(await local.code())).status == 200
@@ -112,7 +114,7 @@ async def test_each_app_of_the_file_follows_the_rules_of_redirects(server: Serve
 
 
 async def test_a_code_is_good_for_its_app_alone(server: Server, first: App, shop: App) -> None:
-    """RFC 6749, 4.1.3. The refusal changes nothing: its own app still redeems it."""
+    """RFC 6749, 4.1.3: another app cannot redeem a code. After the refusal its own app still can."""
     code = await shop.code()
     assert_oauth_error(await shop.redeem(code, client_id="nextarget-app"), "invalid_grant")
     first.verifier = shop.verifier
@@ -121,7 +123,8 @@ async def test_a_code_is_good_for_its_app_alone(server: Server, first: App, shop
 
 
 async def test_a_refresh_token_is_good_for_its_app_alone(server: Server, shop: App) -> None:
-    """RFC 6749, 6 and 10.4. The session is as it was; without a client_id it is the session's own app that asks."""
+    """RFC 6749, 6 and 10.4: another app cannot use a refresh token, and the attempt does not change the session.
+    Without a client_id the session's own app is assumed."""
     tokens = await shop.sign_in()
     for client_id in ("nextarget-app", "news"):
         assert_oauth_error(await refresh(server, tokens["refresh_token"], client_id=client_id), "invalid_grant")
@@ -135,7 +138,7 @@ async def test_a_refresh_token_is_good_for_its_app_alone(server: Server, shop: A
 async def test_refreshes_of_several_apps_that_come_together_are_judged_one_by_one(
     server: Server, browser: Browser, shop: App
 ) -> None:
-    """One of another app in a batch disturbs none of the others."""
+    """In a batch of refreshes, one with the token of another app is refused and does not affect the others."""
     tokens = [await App(browser, shop.redirect_uri, "shop").sign_in() for _ in range(3)]
     clients = ("shop", "nextarget-app", "shop")
     answers = await asyncio.gather(
@@ -150,7 +153,8 @@ async def test_refreshes_of_several_apps_that_come_together_are_judged_one_by_on
 
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
 async def test_no_app_signs_out_of_another(server: Server, shop: App, kind: str) -> None:
-    """RFC 7009, 2.1: a token of another client is refused; without a client_id the holder of the token decides."""
+    """RFC 7009, 2.1: a token of another client is refused. Without a client_id, any holder of the token can revoke
+    it."""
     tokens = await shop.sign_in()
     answer = await server.ask("POST", "/auth/revoke", data={"token": tokens[kind], "client_id": "nextarget-app"})
     assert_oauth_error(answer, "invalid_grant")
@@ -163,7 +167,7 @@ async def test_no_app_signs_out_of_another(server: Server, shop: App, kind: str)
 async def test_the_flow_without_an_app_is_of_the_first_app_unless_it_names_another(
     server: Server, browser: Browser, mode: str
 ) -> None:
-    """The state carries it: nothing is stored, and nobody can change it on the way."""
+    """The state contains the app, so that nothing is stored and nobody can change it."""
     for client_id, whose in (("", "nextarget-app"), ("shop", "shop"), ("nextarget-app", "nextarget-app")):
         begun = await browser.get(f"/auth/google/start?mode={mode}&client_id={client_id}")
         auth_url = begun.json["auth_url"] if mode == "json" else begun.headers["Location"]
@@ -180,7 +184,7 @@ async def test_a_flow_for_an_app_that_there_is_not_is_refused(server: Server) ->
 
 
 async def test_native_sign_in_is_for_the_app_that_asks(server: Server) -> None:
-    """With its client_id; the first app's without."""
+    """The session belongs to the app of the client_id, or to the first app without a client_id."""
     for client_id, whose in (("", "nextarget-app"), ("shop", "shop")):
         nonce = (await server.ask("POST", "/auth/nonce")).json["nonce"]
         sdk = await server.get(f"/sandbox/google/sdk?person=ada&nonce={nonce}")
@@ -196,7 +200,7 @@ async def test_native_sign_in_is_for_the_app_that_asks(server: Server) -> None:
 
 
 async def test_two_names_of_a_client_that_differ_are_refused(server: Server, shop: App) -> None:
-    """Both are ours, and still nobody knows which is meant."""
+    """A request with two different client ids is refused, even if both are ours."""
     tokens = await shop.sign_in()
     form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"], "client_id": "shop"}
     headers = {"Authorization": "Basic bmV4dGFyZ2V0LWFwcDo="}
@@ -204,8 +208,8 @@ async def test_two_names_of_a_client_that_differ_are_refused(server: Server, sho
 
 
 async def test_what_an_app_was_given_ends_when_it_is_taken_out_of_the_file(tmp_path: Path) -> None:
-    """Its sessions, codes and logins under way; those of other apps stay. Back in the file, its sessions hold again:
-    a server with older settings beside this one must not end them for good."""
+    """Sessions, codes and logins of a removed app are refused. The ones of other apps still work. After the app was
+    added again, its sessions work too: a server with older settings must not end them for ever."""
     port = free_port()
     async with (
         open_browser(f"http://127.0.0.1:{port}") as browser,
@@ -232,7 +236,7 @@ async def test_what_an_app_was_given_ends_when_it_is_taken_out_of_the_file(tmp_p
 
 
 async def test_pages_say_which_app_wants_to_sign_the_person_in(server: Server, browser: Browser, first: App) -> None:
-    """Its name as text, whatever it holds; its logo, and links to what it promises."""
+    """Pages show the app's name as plain text, its logo, and its links."""
     answer = await server.get(first.request(provider=None), headers=HTML)
     assert "NexTarget wants to sign you in." in unescape(answer.text)
     assert "<img" not in answer.text
@@ -249,7 +253,7 @@ async def test_pages_say_which_app_wants_to_sign_the_person_in(server: Server, b
 async def test_a_logo_elsewhere_is_allowed_on_the_pages_of_its_app_alone(
     server: Server, browser: Browser, first: App
 ) -> None:
-    """Byte for byte, and nothing that would end the directive or the policy."""
+    """The policy allows exactly the logo's URL, with the characters escaped that would end a directive."""
     news = await server.get(App(browser, "news:/callback", "news").request(provider=None), headers=HTML)
     assert '<img class="app-logo" src="https://cdn.example/a;b,c.png?v=2" alt="">' in news.text
     assert "img-src 'self' data: https://cdn.example/a%3Bb%2Cc.png; base-uri" in news.headers["Content-Security-Policy"]
@@ -258,7 +262,8 @@ async def test_a_logo_elsewhere_is_allowed_on_the_pages_of_its_app_alone(
 
 
 async def test_a_logo_is_served_so_that_it_can_do_nothing(server: Server, shop: App) -> None:
-    """As the picture that it is, for ever, since its address names the content; an SVG runs no script."""
+    """A logo is served with its media type and may be cached for ever, because its URL names its content. An SVG cannot
+    run scripts."""
     page = await server.get(shop.request(provider=None), headers=HTML)
     (path,) = re.findall(r"/logos/[0-9a-f]{32}", page.text)
     answer = await server.get(path)
@@ -274,7 +279,7 @@ async def test_a_logo_is_served_so_that_it_can_do_nothing(server: Server, shop: 
 
 
 async def test_pages_at_the_end_of_a_login_name_its_app(browser: Browser, shop: App) -> None:
-    """A callback that comes again leads back to the app by its name."""
+    """The page for a repeated callback leads back to the app by its name."""
     callback = await shop.approve()
     assert (await browser.get(callback)).status == 302
     page = await browser.get(callback, headers=HTML)
@@ -283,7 +288,7 @@ async def test_pages_at_the_end_of_a_login_name_its_app(browser: Browser, shop: 
 
 
 async def test_an_error_page_names_the_app_of_its_login_where_it_is_known(tmp_path: Path) -> None:
-    """By client and redirect, or by the login's own cookie. Without that cookie the page names nobody."""
+    """The app is known by client and redirect, or by the login's cookie. Without the cookie, the page names no app."""
     limits = {"RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_BEGIN": "3", "RATE_LIMIT_FINISH": "1"}
     async with (
         running(tmp_path, APPS_FILE=write_apps(tmp_path), **limits) as server,
@@ -327,7 +332,7 @@ class _Texts(HTMLParser):
     | st.sampled_from(["<script>", "{{ 7*7 }}", "{name}", "&lt;"])
 )
 def test_a_name_stays_text_on_every_page_and_in_every_language(name: str) -> None:
-    """Whatever it holds, it adds no element, and reads as it was written."""
+    """A name with any characters adds no element to a page, and is shown unchanged."""
     for language in texts.LANGUAGES:
         request = make_mocked_request("GET", "/", headers={"Accept-Language": language})
         choices = [(provider, display_name(provider), "/") for provider in PROVIDERS]

@@ -21,7 +21,7 @@ LOOPBACK = "http://127.0.0.1/callback"
 LOOPBACK6 = "http://[::1]/callback"
 HTTPS = "https://app.example/callback"
 LISTED = (REDIRECT, LOOPBACK, LOOPBACK6, HTTPS)
-"""What the sandbox lists."""
+"""The redirects that the sandbox lists."""
 
 LOOK_ALIKES = [
     "https://elsewhere.example/callback",
@@ -143,7 +143,7 @@ async def logins(server: Server) -> int:
 
 
 def told(answer: Answer, app: App) -> dict[str, str]:
-    """The error that the app is told at its redirect (RFC 6749, 4.1.2.1; RFC 9207, 2)."""
+    """The error in the redirect to the app (RFC 6749, 4.1.2.1; RFC 9207, 2)."""
     assert answer.status == 302, answer.text
     location = answer.headers["Location"]
     assert location.startswith(app.redirect_uri + ("&" if "?" in app.redirect_uri else "?"))
@@ -158,7 +158,7 @@ def told(answer: Answer, app: App) -> dict[str, str]:
 
 
 async def assert_refused_here(app: App, path: str) -> None:
-    """Refused without a redirect: a document for a program, a page for a person."""
+    """The request is refused without a redirect: with JSON for a program and a page for a person."""
     answer = await app.browser.get(path)
     assert_oauth_error(answer, "invalid_request")
     page = await app.browser.get(path, headers={"Accept": "text/html"})
@@ -173,7 +173,8 @@ async def assert_refused_here(app: App, path: str) -> None:
 async def test_a_redirect_that_is_not_listed_is_refused_on_the_spot(
     server: Server, app: App, subtests: pytest.Subtests
 ) -> None:
-    """RFC 9700, 4.1.3: compared byte for byte. RFC 6749, 4.1.2.1: never redirect there, whatever else is wrong."""
+    """RFC 9700, 4.1.3: redirects are compared byte for byte. RFC 6749, 4.1.2.1: an unlisted one never gets a
+    redirect."""
     for redirect_uri in LOOK_ALIKES:
         with subtests.test(redirect_uri=redirect_uri):
             await assert_refused_here(app, app.request(redirect_uri=redirect_uri))
@@ -182,21 +183,21 @@ async def test_a_redirect_that_is_not_listed_is_refused_on_the_spot(
 
 
 async def test_an_unknown_client_is_refused_on_the_spot(app: App, subtests: pytest.Subtests) -> None:
-    """RFC 6749, 4.1.2.1: even with a redirect that is listed."""
+    """RFC 6749, 4.1.2.1: an unknown client gets no redirect, even to a listed address."""
     for client_id in (None, "", "another-app", "Nextarget-app", "nextarget-app ", "x" * 201, "é"):
         with subtests.test(client_id=client_id):
             await assert_refused_here(app, app.request(client_id=client_id))
 
 
 async def test_a_request_without_redirect_is_refused_on_the_spot(app: App) -> None:
-    """Several are listed, so that one has to be named (RFC 6749, 3.1.2.3)."""
+    """RFC 6749, 3.1.2.3: several redirects are listed, so the request must name one."""
     for redirect_uri in (None, "", "x" * 1025):
         await assert_refused_here(app, app.request(redirect_uri=redirect_uri))
 
 
 @pytest.mark.parametrize("extra", ["client_id=nextarget-app", "redirect_uri=" + quote(REDIRECT, safe=""), "client_id="])
 async def test_a_repeated_client_or_redirect_is_refused_on_the_spot(app: App, extra: str) -> None:
-    """RFC 6749, 3.1: not more than once; which of two is meant is not for us to guess."""
+    """RFC 6749, 3.1: a parameter may occur once. A repeated client or redirect is refused without a redirect."""
     await assert_refused_here(app, f"{app.request()}&{extra}")
 
 
@@ -213,7 +214,7 @@ def clients_with(redirects: tuple[str, ...]) -> Clients:
 
 @st.composite
 def _distorted(draw: st.DrawFn) -> str:
-    """A listed redirect with pieces put in, taken out or written over it."""
+    """A listed redirect with pieces added, removed or overwritten."""
     uri = draw(st.sampled_from(LISTED))
     for _ in range(draw(st.integers(0, 3))):
         start = draw(st.integers(0, len(uri)))
@@ -227,7 +228,8 @@ def _distorted(draw: st.DrawFn) -> str:
 
 @given(_distorted())
 def test_nothing_is_accepted_but_what_is_listed_or_loopback_with_another_port(uri: str) -> None:
-    """RFC 8252, 7.3, and nothing beyond it: whatever is accepted has, to another parser too, a host of this machine."""
+    """RFC 8252, 7.3: an accepted redirect is listed, or is a loopback one with another port, which urllib reads as
+    loopback too."""
     try:
         accepted = clients_with(LISTED).check("app", uri)
     except RedirectRefused:
@@ -244,7 +246,7 @@ def test_nothing_is_accepted_but_what_is_listed_or_loopback_with_another_port(ur
 
 @given(st.sampled_from(["127.0.0.1", "[::1]"]), st.integers(1, 65535))
 def test_loopback_may_have_any_port(host: str, port: int) -> None:
-    """RFC 8252, 7.3: the server must allow any; whether the listed one has a port makes no difference."""
+    """RFC 8252, 7.3: a loopback redirect may have any port, whether or not the listed one has a port."""
     uri = f"http://{host}:{port}/callback"
     for listed in (f"http://{host}/callback", f"http://{host}:8080/callback"):
         assert clients_with((listed,)).check("app", uri)
@@ -252,7 +254,7 @@ def test_loopback_may_have_any_port(host: str, port: int) -> None:
 
 
 def test_loopback_that_is_not_listed_is_refused() -> None:
-    """One address does not stand for the other, nor a path for another."""
+    """A loopback redirect must match the listed address and path."""
     clients = clients_with(("http://127.0.0.1/callback", "http://127.0.0.1:1234", HTTPS))
     assert clients.check("app", "http://127.0.0.1:4321")
     for uri in ("http://[::1]/callback", "http://[::1]:80/callback", "http://127.0.0.1:80/", "http://127.0.0.1/"):
@@ -262,7 +264,7 @@ def test_loopback_that_is_not_listed_is_refused() -> None:
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1/callback", "http://[::1]:65535/callback", LOOPBACK, LOOPBACK6])
 async def test_an_app_on_this_machine_is_answered_at_its_port(app: App, uri: str) -> None:
-    """RFC 8252, 7.3, the whole way."""
+    """RFC 8252, 7.3: the whole flow works with a loopback redirect on any port."""
     app.redirect_uri = uri
     location = await app.authorize()
     assert location.startswith(uri + "?code=")
@@ -270,7 +272,7 @@ async def test_an_app_on_this_machine_is_answered_at_its_port(app: App, uri: str
 
 
 async def test_localhost_that_is_listed_may_have_any_port_and_needs_the_person(tmp_path: Path) -> None:
-    """What development servers of browser apps are called; production lists no such redirect."""
+    """Development servers of browser apps use localhost. In production no such redirect is listed."""
     listed = "http://localhost/callback,http://localhost:3000/other"
     async with running(tmp_path, APP_REDIRECT_URIS=listed) as server, open_browser(server.url) as browser:
         for port in ("", ":1", ":5173", ":65535"):
@@ -315,14 +317,15 @@ MISTAKES: list[tuple[dict[str, str | None], str]] = [
     ({"provider": "Google"}, "invalid_request"),
     ({"provider": "google\r\nX: y"}, "invalid_request"),
 ]
-"""What can be wrong with a request whose client and redirect are right, and the error it is."""
+"""Mistakes in a request whose client and redirect are right, with the error that the app gets."""
 
 
 @pytest.mark.parametrize("redirect_uri", ["nextarget://callback", "http://127.0.0.1:50123/callback", HTTPS])
 async def test_every_other_mistake_is_told_to_the_app(
     server: Server, app: App, redirect_uri: str, subtests: pytest.Subtests
 ) -> None:
-    """RFC 6749, 4.1.2.1; RFC 7636, 4.4.1; RFC 9207, 2. No login begins, not even with a page to choose."""
+    """RFC 6749, 4.1.2.1; RFC 7636, 4.4.1; RFC 9207, 2: the app gets the error. No login begins, and no page to choose
+    is shown."""
     app.redirect_uri = redirect_uri
     for changes, error in MISTAKES:
         with subtests.test(changes=changes):
@@ -334,7 +337,7 @@ async def test_every_other_mistake_is_told_to_the_app(
 
 
 async def test_a_repeated_parameter_is_told_to_the_app(app: App, subtests: pytest.Subtests) -> None:
-    """RFC 6749, 3.1, even with the same value twice."""
+    """RFC 6749, 3.1: a repeated parameter is an error, even with the same value."""
     path = app.request(response_mode="query")
     for name in ("response_type", "code_challenge", "code_challenge_method", "provider", "response_mode"):
         with subtests.test(name=name):
@@ -343,7 +346,8 @@ async def test_a_repeated_parameter_is_told_to_the_app(app: App, subtests: pytes
 
 
 async def test_a_state_that_cannot_be_returned_is_an_error_without_state(app: App, subtests: pytest.Subtests) -> None:
-    """RFC 6749, appendix A.5: printable ASCII, once. What the app did not clearly send is not sent back."""
+    """RFC 6749, appendix A.5: a state is printable ASCII and occurs once. An invalid or repeated state is not
+    returned."""
     unfit = [app.request(state=state) for state in ("\n", "\x00", "é", "x" * 4097)]
     for path in (*unfit, app.request() + "&state=other", app.request() + "&state="):
         with subtests.test(path=path):
@@ -356,7 +360,8 @@ async def test_a_state_that_cannot_be_returned_is_an_error_without_state(app: Ap
 
 @pytest.mark.parametrize("provider", [*PROVIDERS, None])
 async def test_a_request_that_no_cookie_holds_is_told_to_the_app(app: App, provider: Provider | None) -> None:
-    """Everything that the app asks for travels in one cookie, of which browsers keep 4096 bytes (RFC 6265, 6.1)."""
+    """The app's request is stored in one cookie, of which browsers keep 4096 bytes (RFC 6265, 6.1). A request that is
+    too long is an error."""
     app.state = "x" * 4000
     path = app.request(provider=provider)
     answer = await app.browser.get(path)
@@ -365,7 +370,7 @@ async def test_a_request_that_no_cookie_holds_is_told_to_the_app(app: App, provi
 
 
 async def test_a_state_of_two_thousand_characters_comes_back(app: App) -> None:
-    """Some apps keep all they know in it."""
+    """A long state is returned, because some apps keep all their data in it."""
     app.state = "".join(chr(33 + number % 94) for number in range(2000))
     answer = query_of(await app.authorize())
     assert answer["state"] == app.state
@@ -373,7 +378,8 @@ async def test_a_state_of_two_thousand_characters_comes_back(app: App) -> None:
 
 
 async def test_a_long_state_and_a_long_redirect_fit_together_up_to_the_cookies_size(tmp_path: Path) -> None:
-    """2000 characters of JSON fit beside a usual redirect; beside the longest one the app is told to shorten."""
+    """A state with 2000 characters of JSON fits beside a usual redirect. Beside the longest redirect, the app gets an
+    error."""
     state = ('{"return_to":"/orders/17?tab=2","nonce":"' + "n0" * 1000)[:1998] + '"}'
     longest = "https://app.example/" + "x" * 1004
     usual = "https://app.example/users/auth/callback?tenant=example"
@@ -393,7 +399,7 @@ async def test_a_long_state_and_a_long_redirect_fit_together_up_to_the_cookies_s
 
 
 async def test_a_provider_that_is_not_configured_is_told_to_the_app(tmp_path: Path) -> None:
-    """The page to choose offers only those that are."""
+    """The app gets an error, and the page to choose offers only configured providers."""
     off = {f"FACEBOOK_{name}": "" for name in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")}
     async with running(tmp_path, **off) as server:
         for redirect_uri in LISTED:
@@ -406,7 +412,7 @@ async def test_a_provider_that_is_not_configured_is_told_to_the_app(tmp_path: Pa
 
 
 async def test_parameters_without_value_and_unknown_ones_are_ignored(app: App) -> None:
-    """RFC 6749, 3.1: as if they were not there."""
+    """RFC 6749, 3.1: an empty parameter counts as missing, and unknown parameters are ignored."""
     path = app.request(response_mode="", state="") + "&scope=&nonce=&x=1&x=2&provider="
     answer = await app.browser.get(path.replace("provider=google", ""))
     assert answer.status == 200
@@ -416,7 +422,8 @@ async def test_parameters_without_value_and_unknown_ones_are_ignored(app: App) -
 
 @pytest.mark.parametrize("redirect_uri", LISTED)
 async def test_the_page_to_choose_leads_to_each_provider(app: App, redirect_uri: str) -> None:
-    """Its links carry the whole request on, or are the provider's own; each ends at the app with a code."""
+    """The links of the page contain the whole request or lead to the provider. Every one ends at the app with a
+    code."""
     app.redirect_uri = redirect_uri
     for index, provider in enumerate(PROVIDERS):
         page = await app.browser.get(app.request(provider=None))
@@ -435,7 +442,7 @@ async def test_the_page_to_choose_leads_to_each_provider(app: App, redirect_uri:
 
 @pytest.mark.parametrize("redirect_uri", [REDIRECT, "http://127.0.0.1:50123/callback", LOOPBACK6])
 async def test_without_a_claimed_https_link_a_person_always_has_to_act(app: App, redirect_uri: str) -> None:
-    """RFC 8252, 8.6: Google asks for the account; before Facebook, which may not ask, comes a page of ours."""
+    """RFC 8252, 8.6: Google shows its choice of accounts. Facebook may not ask, so a page of ours comes first."""
     app.redirect_uri = redirect_uri
     google = await app.browser.get(app.request())
     assert (google.status, query_of(google.headers["Location"])["prompt"]) == (302, "select_account")
@@ -450,7 +457,8 @@ async def test_without_a_claimed_https_link_a_person_always_has_to_act(app: App,
 
 
 async def test_with_a_claimed_https_link_the_browser_goes_straight_to_the_provider(app: App) -> None:
-    """Only the app's own domain can claim it, so that nobody else gets the code."""
+    """Only the app's own domain can claim an https link, so that no other app gets the code. No page of ours is
+    needed."""
     app.redirect_uri = HTTPS
     google = await app.browser.get(app.request())
     assert (google.status, "prompt" in query_of(google.headers["Location"])) == (302, False)
@@ -474,7 +482,7 @@ async def test_with_a_claimed_https_link_the_browser_goes_straight_to_the_provid
     ],
 )
 async def test_the_redirect_is_kept_byte_for_byte(tmp_path: Path, provider: Provider, redirect_uri: str) -> None:
-    """RFC 6749, 3.1.2: a query of its own is kept, nothing is normalised; in a code answer and in an error."""
+    """RFC 6749, 3.1.2: the redirect is not normalised and keeps its query, in an answer with a code and in an error."""
     listed = redirect_uri.replace(":50123", "")
     async with running(tmp_path, APP_REDIRECT_URIS=listed) as server, open_browser(server.url) as browser:
         app = App(browser, redirect_uri)
@@ -489,7 +497,7 @@ async def test_the_redirect_is_kept_byte_for_byte(tmp_path: Path, provider: Prov
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_person_who_says_no_comes_back_to_the_app(server: Server, app: App, provider: Provider) -> None:
-    """RFC 6749, 4.1.2.1: access_denied."""
+    """RFC 6749, 4.1.2.1: the app gets access_denied."""
     answer = await app.browser.get(await app.approve("cancel", provider=provider))
     assert told(answer, app)["error"] == "access_denied"
 
@@ -513,12 +521,13 @@ FAILURES = [
     ("facebook", "blocked", "temporarily_unavailable"),
     ("facebook", "dialog_closed", "access_denied"),
 ]
-"""What goes wrong at which provider, and the error it is for the app."""
+"""Faults of the providers, with the error that the app gets."""
 
 
 @pytest.mark.slow
 async def test_a_provider_that_fails_is_told_to_the_app(app: App, subtests: pytest.Subtests) -> None:
-    """The app learns that it was not the person, and whether later may help; the provider's words stay here."""
+    """The error shows the app that the provider failed, and whether a retry may help. The provider's own text is not
+    passed on."""
     for provider, fault, error in FAILURES:
         with subtests.test(provider=provider, fault=fault):
             answer = await app.browser.get(await app.approve(fault=fault, provider=provider))
@@ -529,7 +538,7 @@ async def test_a_provider_that_fails_is_told_to_the_app(app: App, subtests: pyte
 
 
 async def test_what_a_provider_says_of_an_error_never_reaches_the_app(app: App, subtests: pytest.Subtests) -> None:
-    """Anybody can write the words into a callback's URL; the app gets ours."""
+    """Anybody can write a text into a callback's URL, so the app gets our own texts."""
     for sent, error in (
         ("server_error", "temporarily_unavailable"),
         ("temporarily_unavailable", "temporarily_unavailable"),
@@ -546,7 +555,7 @@ async def test_what_a_provider_says_of_an_error_never_reaches_the_app(app: App, 
 
 
 async def test_the_authorization_endpoint_answers_get_alone(server: Server) -> None:
-    """RFC 6749, 3.1. A HEAD would begin a login that nobody sees."""
+    """RFC 6749, 3.1: only GET is allowed. A HEAD would begin a login that nobody continues."""
     for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
         answer = await server.ask(method, App(server).request())
         assert (answer.status, answer.headers["Allow"]) == (405, "GET")

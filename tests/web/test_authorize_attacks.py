@@ -1,4 +1,4 @@
-"""Attacks on the app's flow that RFC 6749, 10, RFC 8252, 8, and RFC 9700, 4, describe; each ends in nothing."""
+"""Attacks on the app's flow from RFC 6749, 10, RFC 8252, 8, and RFC 9700, 4. All of them fail."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,13 +22,13 @@ async def app(server: Server) -> AsyncIterator[App]:
 
 @pytest.fixture
 async def attacker(server: Server) -> AsyncIterator[App]:
-    """An app of somebody else's, which knows our client_id and redirect as everybody does, in its own browser."""
+    """An app of an attacker in its own browser. It knows our client_id and redirect, which are public."""
     async with open_browser(server.url) as browser:
         yield App(browser)
 
 
 def assert_not_finished(answer: Answer) -> None:
-    """A login that is not this browser's: no redirect, no token, no code."""
+    """A login of another browser is refused without a redirect, a token or a code."""
     assert (answer.status, answer.code) == (400, "invalid_state")
     assert "Location" not in answer.headers
     assert "Set-Cookie" not in answer.headers
@@ -39,10 +39,10 @@ def assert_not_finished(answer: Answer) -> None:
 async def test_a_victims_browser_does_not_finish_an_attackers_authorization(
     app: App, attacker: App, provider: Provider, redirect_uri: str
 ) -> None:
-    """Login CSRF (RFC 9700, 4.7): the victim would be signed in to the attacker's account."""
+    """Login CSRF (RFC 9700, 4.7): otherwise the victim would be signed in to the attacker's account."""
     app.redirect_uri = attacker.redirect_uri = redirect_uri
     back = await attacker.approve(provider=provider)
-    await app.begin(provider=provider)  # the victim is in the middle of a login of the own
+    await app.begin(provider=provider)  # the victim has begun a login too
     assert_not_finished(await app.browser.get(back))
     assert (await attacker.browser.get(back)).status == 302
 
@@ -51,7 +51,7 @@ async def test_a_victims_browser_does_not_finish_an_attackers_authorization(
 async def test_a_victims_browser_does_not_finish_an_attackers_login_by_redirect(
     app: App, attacker: App, provider: Provider
 ) -> None:
-    """Login CSRF without an app."""
+    """Login CSRF in the flow without an app."""
     begun = await attacker.browser.get(f"/auth/{provider}/start?mode=redirect")
     back = await attacker.browser.approve(begun.headers["Location"])
     assert_not_finished(await app.browser.get(back))
@@ -62,7 +62,8 @@ async def test_a_victims_browser_does_not_finish_an_attackers_login_by_redirect(
 async def test_a_continue_link_opened_in_another_browser_is_refused_at_the_callback(
     app: App, attacker: App, choosing: bool
 ) -> None:
-    """RFC 8252, 8.6: the link that only a person's click should follow, handed to the victim instead."""
+    """RFC 8252, 8.6: a link that only the person should follow is opened in the victim's browser. The callback is
+    refused."""
     page = await attacker.browser.get(attacker.request(provider=None if choosing else "facebook"))
     link = links_of(page.text)[-1]
     assert "/sandbox/facebook/" in link
@@ -71,7 +72,8 @@ async def test_a_continue_link_opened_in_another_browser_is_refused_at_the_callb
 
 
 async def test_a_malicious_app_never_gets_a_code_without_the_persons_click(attacker: App) -> None:
-    """RFC 8252, 8.6: it claimed our scheme and opens our page in the victim's browser, where Facebook knows him."""
+    """RFC 8252, 8.6: a malicious app claims our scheme and opens our page in the victim's browser. It gets no code
+    without a click."""
     answer = await attacker.browser.get(attacker.request(provider="facebook"))
     assert answer.status == 200
     google = await attacker.browser.get(attacker.request(provider="google"))
@@ -82,7 +84,7 @@ async def test_a_malicious_app_never_gets_a_code_without_the_persons_click(attac
 async def test_another_apps_verifier_does_not_redeem_a_stolen_code(
     server: Server, app: App, attacker: App, provider: Provider
 ) -> None:
-    """RFC 7636, 1: the code was intercepted on its way to the app; its verifier was not. The app does not notice."""
+    """RFC 7636, 1: a stolen code is useless without its verifier. The real app can still redeem it."""
     code = await app.code(provider=provider)
     await attacker.begin(provider=provider)
     assert_oauth_error(await attacker.redeem(code), "invalid_grant")
@@ -94,14 +96,16 @@ async def test_another_apps_verifier_does_not_redeem_a_stolen_code(
 
 @BOTH
 async def test_an_attackers_code_is_of_no_use_in_the_victims_app(app: App, attacker: App, provider: Provider) -> None:
-    """Code injection (RFC 9700, 4.5): the challenge of the attacker's login is not that of the victim's app."""
+    """Code injection (RFC 9700, 4.5): the attacker's code belongs to another challenge than the one of the victim's
+    app."""
     code = await attacker.code("max", provider=provider)
     assert_oauth_error(await app.redeem(code), "invalid_grant")
 
 
 @pytest.mark.parametrize(("begun", "finished"), [("google", "facebook"), ("facebook", "google")])
 async def test_a_state_of_one_provider_is_refused_at_the_others_callback(app: App, begun: str, finished: str) -> None:
-    """Mix-up (RFC 9700, 4.4): with a code or an error. The login can still be finished where it belongs."""
+    """Mix-up (RFC 9700, 4.4): a state is refused at another provider's callback, with a code or an error. The login can
+    still be finished at its own."""
     back = await app.approve(provider=begun)
     state = query_of(back.removesuffix("#_=_"))["state"]
     assert_not_finished(await app.browser.get(f"/auth/{finished}/callback?{urlsplit(back).query}"))
@@ -114,7 +118,7 @@ async def test_a_state_of_one_provider_is_refused_at_the_others_callback(app: Ap
 
 @BOTH
 async def test_an_answer_of_another_issuer_is_no_sign_in(app: App, provider: Provider) -> None:
-    """RFC 9207, 2.4: the provider's code is not sent anywhere, and the app learns that the login failed."""
+    """RFC 9207, 2.4: the code is not sent to any provider, and the app gets an error."""
     back = query_of((await app.approve(provider=provider)).removesuffix("#_=_"))
     query = urlencode(back | {"iss": "https://honest.as.example"})
     answer = query_of((await app.browser.get(f"/auth/{provider}/callback?{query}")).headers["Location"])
@@ -123,7 +127,7 @@ async def test_an_answer_of_another_issuer_is_no_sign_in(app: App, provider: Pro
 
 
 async def test_the_issuer_of_every_answer_is_that_of_the_metadata(app: App) -> None:
-    """RFC 9207, 2.4: an app with several servers compares the two, byte for byte."""
+    """RFC 9207, 2.4: an app compares the issuer of an answer with the one in the metadata, byte for byte."""
     issuer = (await app.browser.get("/.well-known/oauth-authorization-server")).json["issuer"]
     assert query_of(await app.authorize())["iss"] == issuer
     assert query_of(await app.authorize("cancel"))["iss"] == issuer
@@ -132,14 +136,14 @@ async def test_the_issuer_of_every_answer_is_that_of_the_metadata(app: App) -> N
 
 @BOTH
 async def test_of_many_callbacks_at_the_same_moment_one_brings_a_code(app: App, provider: Provider) -> None:
-    """A state is good once."""
+    """A state is used once: one of many simultaneous callbacks succeeds."""
     back = await app.approve(provider=provider)
     answers = await asyncio.gather(*(app.browser.get(back) for _ in range(10)))
     assert sorted(answer.status for answer in answers) == [302] + [400] * 9
 
 
 async def test_the_answer_to_the_app_holds_no_trace_of_the_provider(app: App) -> None:
-    """The provider's code and our state towards it stay between us two."""
+    """The redirect to the app contains neither the provider's code nor the state of our request to it."""
     back = await app.approve()
     location = (await app.browser.get(back)).headers["Location"]
     for value in (query_of(back)["code"], query_of(back)["state"]):
@@ -147,7 +151,7 @@ async def test_the_answer_to_the_app_holds_no_trace_of_the_provider(app: App) ->
 
 
 async def test_pages_cannot_be_framed_and_leak_no_address(app: App) -> None:
-    """Clickjacking and Referer (RFC 9700, 4.16 and 4.2)."""
+    """Clickjacking and Referer (RFC 9700, 4.16 and 4.2): pages cannot be framed, and send no referrer."""
     for path in (app.request(provider=None), app.request(provider="facebook"), app.request(client_id="x")):
         answer = await app.browser.get(path, headers={"Accept": "text/html"})
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
@@ -158,7 +162,7 @@ async def test_pages_cannot_be_framed_and_leak_no_address(app: App) -> None:
 
 @pytest.mark.parametrize("text", ['"><script>x</script>', "{{7*7}}", "javascript:x"])
 async def test_what_a_request_holds_never_becomes_markup(app: App, text: str) -> None:
-    """The links of the page to choose carry the request on; an error page repeats nothing of it."""
+    """The links of the page to choose contain the request in escaped form. An error page contains nothing of it."""
     app.state = text
     page = await app.browser.get(app.request(provider=None))
     assert page.status == 200
@@ -170,7 +174,7 @@ async def test_what_a_request_holds_never_becomes_markup(app: App, text: str) ->
 
 
 async def test_a_login_of_an_app_never_answers_with_tokens_in_the_browser(app: App) -> None:
-    """RFC 9700, 2.1.2: tokens are issued by the token endpoint alone."""
+    """RFC 9700, 2.1.2: only the token endpoint issues tokens."""
     answer = await app.browser.get(await app.approve(), headers={"Accept": "application/json"})
     assert (answer.status, answer.text) == (302, "")
     assert "token" not in answer.headers["Location"]

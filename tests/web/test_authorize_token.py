@@ -1,4 +1,4 @@
-"""The token endpoint's manners: what it reads, what it refuses, and how it says so (RFC 6749, 3.2 and 5)."""
+"""The token endpoint: which requests it reads, which it refuses, and with what errors (RFC 6749, 3.2 and 5)."""
 
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ async def app(server: Server) -> AsyncIterator[App]:
 
 
 class Token:
-    """The token endpoint, for a request whose every byte a test chooses; the refresh token it has is good."""
+    """The token endpoint, for requests in which a test chooses every byte. The refresh token is valid."""
 
     def __init__(self, server: Server, tokens: dict[str, Any]) -> None:
         self.server = server
@@ -46,7 +46,7 @@ async def token(server: Server, app: App) -> Token:
 
 
 async def test_a_success_is_never_cached(token: Token) -> None:
-    """RFC 6749, 5.1: both headers; an error has the first."""
+    """RFC 6749, 5.1: a success has Cache-Control and Pragma."""
     answer = await token.send()
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("application/json")
@@ -54,7 +54,7 @@ async def test_a_success_is_never_cached(token: Token) -> None:
 
 
 async def test_only_post_is_answered(server: Server) -> None:
-    """RFC 6749, 3.2: a token request in a URL would end up in logs."""
+    """RFC 6749, 3.2: only POST is allowed, because parameters in a URL would appear in logs."""
     for path in ("/auth/token", "/auth/revoke", "/auth/nonce"):
         for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS"):
             answer = await server.ask(method, f"{path}?grant_type=refresh_token&refresh_token=x")
@@ -62,14 +62,14 @@ async def test_only_post_is_answered(server: Server) -> None:
 
 
 async def test_parameters_in_the_url_do_not_count(token: Token) -> None:
-    """RFC 6749, 3.2: they are read from the body alone."""
+    """RFC 6749, 3.2: parameters are read from the body only."""
     query = urlencode(token.form)
     assert_oauth_error(await token.server.ask("POST", f"/auth/token?{query}", data={"x": "y"}), "invalid_request")
     assert_oauth_error(await token.server.ask("POST", f"/auth/token?{query}"), "invalid_request")
 
 
 async def test_a_body_that_is_no_form_is_refused(token: Token, subtests: pytest.Subtests) -> None:
-    """RFC 6749, appendix B: one content type, nothing guessed."""
+    """RFC 6749, appendix B: only a form is read, and its content type must say so."""
     body = urlencode(token.form)
     for content_type in (
         None,
@@ -93,7 +93,7 @@ async def test_a_body_that_is_no_form_is_refused(token: Token, subtests: pytest.
 
 
 async def test_parameters_of_the_content_type_change_nothing(token: Token, subtests: pytest.Subtests) -> None:
-    """RFC 6749, appendix B: the form is UTF-8, whatever the header says of it."""
+    """RFC 6749, appendix B: the form is UTF-8, whatever the charset in the header says."""
     body = urlencode(token.form)
     for content_type in (
         f"{FORM}; charset=utf-8",
@@ -112,14 +112,14 @@ async def test_parameters_of_the_content_type_change_nothing(token: Token, subte
 
 
 async def test_a_form_that_is_not_utf_8_is_refused(token: Token) -> None:
-    """RFC 6749, appendix B, plain and percent-encoded."""
+    """RFC 6749, appendix B: plain and percent-encoded bytes must be UTF-8."""
     body = urlencode(token.form).encode()
     for wrong in (b"&x=\xff", b"&\xff=x", b"&x=%ff", b"&device_name=%c3%28", b"&x=%ed%a0%80"):
         assert_oauth_error(await token.post(body + wrong), "invalid_request")
 
 
 async def test_a_form_of_very_many_fields_is_refused(token: Token) -> None:
-    """64 are plenty; one more is somebody's experiment."""
+    """A form may have 64 fields. With more, it is refused."""
     body = urlencode(token.form)
     assert (await token.post(body + "&x=1" * 62)).status == 200
     assert_oauth_error(await token.post(body + "&x=1" * 63), "invalid_request")
@@ -128,7 +128,7 @@ async def test_a_form_of_very_many_fields_is_refused(token: Token) -> None:
 
 
 async def test_a_repeated_parameter_is_refused(token: Token, app: App, subtests: pytest.Subtests) -> None:
-    """RFC 6749, 3.2: even with the same value twice. What was refused used nothing up."""
+    """RFC 6749, 3.2: a repeated parameter is refused, even with the same value. The refused request changes nothing."""
     code = {
         "grant_type": "authorization_code",
         "client_id": "nextarget-app",
@@ -148,7 +148,7 @@ async def test_a_repeated_parameter_is_refused(token: Token, app: App, subtests:
 
 
 async def test_a_parameter_without_value_counts_as_absent_and_unknown_ones_are_ignored(token: Token) -> None:
-    """RFC 6749, 3.2."""
+    """RFC 6749, 3.2: an empty parameter counts as missing, and an unknown one is ignored."""
     answer = await token.send(client_id="", client_secret="", scope="", x="y", code="", resource="")
     assert answer.status == 200
     for name in token.form:
@@ -187,7 +187,8 @@ def basic(text: str) -> str:
     ],
 )
 async def test_who_authenticates_is_refused(token: Token, path: str, authorization: str) -> None:
-    """RFC 6749, 5.2: the app is a public client and has no credentials; 401 in the scheme of client credentials."""
+    """RFC 6749, 5.2: the app is a public client without credentials. A request with any gets a 401 with a Basic
+    challenge."""
     body = token.form | {"token": token.tokens["refresh_token"]}
     answer = await token.server.ask("POST", path, data=body, headers={"Authorization": authorization})
     assert_oauth_error(answer, "invalid_client", 401)
@@ -200,14 +201,15 @@ NAMES = [
     basic("nextarget-app:").lower().replace("basic", "bAsIc", 1).partition(" ")[0] + " bmV4dGFyZ2V0LWFwcDo=",
     basic("nextarget%2Dapp:"),
 ]
-"""The app's name without a password, as it is, with the scheme in other letters, and form-urlencoded."""
+"""The client id without a password: as it is, with another case of the scheme, and form-urlencoded."""
 
 
 @pytest.mark.parametrize("authorization", NAMES)
 async def test_a_public_client_may_name_itself_by_basic_with_an_empty_password(
     token: Token, app: App, authorization: str
 ) -> None:
-    """RFC 6749, 2.3.1: how libraries send a client without a secret; no `client_id` is needed in the body then."""
+    """RFC 6749, 2.3.1: libraries may send a client without a secret in this form. Then the body needs no
+    `client_id`."""
     headers = {"Authorization": authorization}
     code = {"grant_type": "authorization_code", "redirect_uri": app.redirect_uri, "code_verifier": app.verifier}
     for client_id in ({}, {"client_id": ""}, {"client_id": "nextarget-app"}):
@@ -223,7 +225,7 @@ async def test_a_public_client_may_name_itself_by_basic_with_an_empty_password(
 
 @pytest.mark.parametrize("client_id", ["nextarget-app", "my app", "a:b+c%", "app/\u007e"])
 async def test_a_client_id_in_basic_is_read_as_a_form_writes_it(tmp_path: Path, client_id: str) -> None:
-    """RFC 6749, 2.3.1 and appendix B: name and password are each form-urlencoded before they are joined."""
+    """RFC 6749, 2.3.1 and appendix B: the client id in Basic is form-urlencoded."""
     async with running(tmp_path, APP_CLIENT_ID=client_id) as server, open_browser(server.url) as browser:
         app = App(browser)
         form = {"grant_type": "authorization_code", "code": await app.code(client_id=client_id)}
@@ -234,7 +236,7 @@ async def test_a_client_id_in_basic_is_read_as_a_form_writes_it(tmp_path: Path, 
 
 @pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
 async def test_basic_and_the_body_must_name_the_same_client(token: Token, path: str) -> None:
-    """RFC 6749, 2.3: a request speaks for one client, in one way."""
+    """RFC 6749, 2.3: a request may name one client only."""
     body = token.form | {"token": token.tokens["refresh_token"], "client_id": "another-app"}
     headers = {"Authorization": basic("nextarget-app:")}
     assert_oauth_error(await token.server.ask("POST", path, data=body, headers=headers), "invalid_client", 401)
@@ -254,7 +256,7 @@ async def test_basic_and_the_body_must_name_the_same_client(token: Token, path: 
 
 @pytest.mark.parametrize("authorization", ["Bearer {}", "bearer x", "Bearer null", "Bearer", "Bearer \t"])
 async def test_an_access_token_beside_a_token_request_is_ignored(token: Token, app: App, authorization: str) -> None:
-    """An app's HTTP client adds it to whatever it sends, when it has expired above all."""
+    """An HTTP client of an app may add its access token to all requests. The token endpoint ignores it."""
     headers = {"Authorization": authorization.format(token.tokens["access_token"])}
     answer = await token.server.ask("POST", "/auth/token", data=token.form, headers=headers)
     assert answer.status == 200, answer.text
@@ -273,7 +275,8 @@ async def test_an_access_token_beside_a_token_request_is_ignored(token: Token, a
     "changes", [{"client_id": "another-app"}, {"client_id": "NEXTARGET-APP"}, {"client_secret": "x"}]
 )
 async def test_an_unknown_client_is_refused(token: Token, path: str, changes: dict[str, str]) -> None:
-    """RFC 6749, 5.2; a secret shows a client that is set up wrongly."""
+    """RFC 6749, 5.2: an unknown client is refused, and so is a request with a secret, whose client is set up
+    wrongly."""
     body = token.form | {"token": token.tokens["refresh_token"]} | changes
     answer = await token.server.ask("POST", path, data=body)
     assert_oauth_error(answer, "invalid_client", 401)
@@ -282,12 +285,12 @@ async def test_an_unknown_client_is_refused(token: Token, path: str, changes: di
 
 
 async def test_the_app_may_name_itself(token: Token) -> None:
-    """RFC 6749, 3.2.1."""
+    """RFC 6749, 3.2.1: a public client may send its client_id."""
     assert (await token.send(client_id="nextarget-app")).status == 200
 
 
 async def test_a_grant_that_is_not_supported_is_refused(token: Token, subtests: pytest.Subtests) -> None:
-    """RFC 6749, 5.2. Not even the tokens that come with it are looked at."""
+    """RFC 6749, 5.2: an unsupported grant is refused, without a look at its tokens."""
     for grant_type in ("password", "client_credentials", "implicit", "REFRESH_TOKEN", " refresh_token", "x" * 200):
         with subtests.test(grant_type=grant_type):
             assert_oauth_error(await token.send(grant_type=grant_type), "unsupported_grant_type")
@@ -296,7 +299,7 @@ async def test_a_grant_that_is_not_supported_is_refused(token: Token, subtests: 
 
 
 async def test_a_code_is_refused_without_everything_that_binds_it(app: App) -> None:
-    """RFC 6749, 4.1.3; RFC 7636, 4.5; neither client nor verifier may be left out, and what is missing is named."""
+    """RFC 6749, 4.1.3; RFC 7636, 4.5: client and verifier are required. The error names the missing parameter."""
     code = await app.code()
     for name in ("client_id", "code_verifier"):
         answer = await app.redeem(code, **{name: ""})
@@ -307,7 +310,7 @@ async def test_a_code_is_refused_without_everything_that_binds_it(app: App) -> N
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_code_may_be_redeemed_without_its_redirect(app: App, provider: Provider) -> None:
-    """OAuth 2.1, 4.1.3, has no `redirect_uri` there: PKCE binds the code. One that is sent must fit."""
+    """OAuth 2.1, 4.1.3: `redirect_uri` is optional, because PKCE binds the code. If it is sent, it must match."""
     code = await app.code(provider=provider)
     assert_oauth_error(await app.redeem(code, redirect_uri="nextarget://elsewhere"), "invalid_grant")
     form = {"grant_type": "authorization_code", "client_id": "nextarget-app", "code": code}

@@ -1,4 +1,4 @@
-"""How many connections a process takes, and what becomes of others."""
+"""The limit on a process's connections, and how further connections are treated."""
 
 import asyncio
 import errno
@@ -23,20 +23,21 @@ FEW = 16
 
 @asynccontextmanager
 async def clients(server: Server, count: int) -> AsyncIterator[list[Wire]]:
-    """So many connections, opened one after the other."""
+    """This many connections, opened one after the other."""
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(wire(server)) for _ in range(count)]
 
 
 async def a_look(server: Server) -> None:
-    """Wait until the server has looked at its connections, now idle: since when one is so is known no better."""
+    """Wait until the server has checked its connections, which are idle now. The check sets the time since when they
+    are idle."""
     await until(lambda: not any(connection.busy for connection in connections_of(server)))
     coming = guarded(server)._next_check
     await until(lambda: guarded(server)._next_check is not coming)
 
 
 async def hold(client: Wire) -> None:
-    """Keep a connection busy: most of a form is still to come, which its handler has been told to expect."""
+    """Keep a connection busy: its handler waits for the rest of a form."""
     await client.send(post(b"grant_type=x", "Expect: 100-continue")[:-11])
     answer = await client.answer()
     assert answer is not None
@@ -48,7 +49,8 @@ async def hold(client: Wire) -> None:
 def test_a_newcomer_takes_the_place_of_who_has_been_idle_for_longest(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Log, asked: bool
 ) -> None:
-    """Who opens connections, and says nothing on them, keeps nobody out. It is told in one line."""
+    """A new connection replaces the one that was idle for longest, so that silent connections block nobody. One log
+    line reports it."""
     monkeypatch.setattr(accepting, "SPARE_SECONDS", 0)
 
     async def test() -> None:
@@ -77,7 +79,7 @@ def test_a_newcomer_takes_the_place_of_who_has_been_idle_for_longest(
 def test_whoever_is_being_served_keeps_the_place_and_newcomers_wait(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A newcomer is neither refused nor accepted until there is room, and then served."""
+    """Connections with a request keep their place. A new connection waits until there is room, and is then served."""
     monkeypatch.setattr(accepting, "SPARE_SECONDS", 0)
 
     async def test() -> None:
@@ -103,7 +105,7 @@ def test_whoever_is_being_served_keeps_the_place_and_newcomers_wait(
 @pytest.mark.slow
 @watched
 def test_who_finds_one_process_full_is_served_by_another(run: Run, tmp_path: Path) -> None:
-    """That is why a full one does not refuse: they listen on one socket, and the other may have room."""
+    """A full process does not refuse connections, because another process on the same socket may have room."""
 
     async def test() -> None:
         shared = free_listener()
@@ -124,7 +126,7 @@ def test_who_finds_one_process_full_is_served_by_another(run: Run, tmp_path: Pat
 
 @contextmanager
 def no_more_files() -> Iterator[None]:
-    """This process may open no file any more."""
+    """This process may open no more files."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     with closing(os.fdopen(os.open(os.devnull, os.O_RDONLY))) as lowest_free:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno() + 1, before[1]))
@@ -137,7 +139,8 @@ def no_more_files() -> Iterator[None]:
 def test_a_lack_of_files_is_told_once_and_waited_out(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
-    """Neither a busy loop nor a log without end: it is tried again now and then, and whoever waits is served."""
+    """Accepting is retried now and then, without a busy loop and with one log line. Afterwards the waiting client is
+    served."""
     monkeypatch.setattr(accepting, "_RETRY_SECONDS", 0.05)
     failures = []
     monkeypatch.setattr("nextarget.telemetry.metrics.count_accept_failure", lambda: failures.append(errno.EMFILE))
@@ -153,7 +156,7 @@ def test_a_lack_of_files_is_told_once_and_waited_out(
                     while len(failures) < 3:
                         turns += 1
                         await asyncio.sleep(0)
-                    assert turns > len(failures), "between two tries the loop does other things"
+                    assert turns > len(failures), "the loop must do other work between two tries"
                 assert (await loop.sock_recv(client, 15)).startswith(b"HTTP/1.1 200")
 
     run(test())
@@ -177,8 +180,8 @@ def test_a_lack_of_files_is_told_once_and_waited_out(
 def test_there_is_always_room_for_other_files(
     monkeypatch: pytest.MonkeyPatch, log: Log, wanted: int | None, files: int, connections: int
 ) -> None:
-    """A database or a provider that cannot be connected to is worse than a client that waits. A setting that leaves no
-    room for them is lowered, and a line says what to do."""
+    """A process keeps files free for its database and for providers. A setting that leaves too few is lowered, and a
+    log line says what to do."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     assert most_connections(wanted) == connections
     lowered: list[dict[str, Any]] = log.events("max_connections_lowered")
@@ -187,7 +190,7 @@ def test_there_is_always_room_for_other_files(
 
 
 async def test_metrics_tell_how_many_connections_there_are(tmp_path: Path) -> None:
-    """Beside how many there may be."""
+    """The metrics contain the number of open connections and their limit."""
     async with running(tmp_path, MAX_CONNECTIONS="321") as server:
         text = (await server.get("/metrics")).text
         before = int(text.partition("\nnextarget_connections_open ")[2].split()[0].partition(".")[0])

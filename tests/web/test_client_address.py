@@ -1,4 +1,4 @@
-"""Who asks, as trusted proxies tell it: in `X-Forwarded-For`, or in `Forwarded` (RFC 7239)."""
+"""The client's address as trusted proxies report it: in `X-Forwarded-For`, or in `Forwarded` (RFC 7239)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ def asked_by(remote: str, *lines: str, header: ProxyHeader = "X-Forwarded-For") 
 
 
 def client_of(header: ProxyHeader, *lines: str) -> str:
-    """Who asked, by what the proxy 10.0.0.1 passed on."""
+    """The client's address in a request from the proxy 10.0.0.1."""
     return str(client_address(asked_by("10.0.0.1", *lines, header=header), TRUSTED, header))
 
 
@@ -51,7 +51,7 @@ def client_of(header: ProxyHeader, *lines: str) -> str:
 def test_the_client_is_the_first_hop_that_no_trusted_proxy_vouches_for(
     remote: str, forwarded: str, networks: list[str]
 ) -> None:
-    """Read from the right; an IPv6 client is its /64, and part of a /48."""
+    """The header is read from the right. An IPv6 client counts by its /64 and by its /48."""
     assert client_networks(asked_by(remote, forwarded), TRUSTED) == tuple(networks)
 
 
@@ -76,7 +76,7 @@ def test_the_client_is_the_first_hop_that_no_trusted_proxy_vouches_for(
     ],
 )
 def test_a_port_behind_an_address_is_understood(forwarded: str, client: str) -> None:
-    """Load balancers that write ports into `X-Forwarded-For` put addresses of IPv6 into brackets."""
+    """Load balancers may write ports into `X-Forwarded-For`, and IPv6 addresses in brackets."""
     assert client_of("X-Forwarded-For", forwarded) == client
 
 
@@ -103,7 +103,7 @@ def test_a_port_behind_an_address_is_understood(forwarded: str, client: str) -> 
     ],
 )
 def test_the_client_is_told_by_forwarded(lines: list[str], client: str) -> None:
-    """Elements, parameters, quoted strings and several lines, as RFC 7239 (4 and 6) has them."""
+    """RFC 7239, 4 and 6: elements, parameters, quoted strings and several header lines are understood."""
     assert client_of("Forwarded", *lines) == client
 
 
@@ -135,7 +135,7 @@ def test_the_client_is_told_by_forwarded(lines: list[str], client: str) -> None:
     ],
 )
 def test_what_forwarded_does_not_tell_leaves_the_last_address_that_is_certain(lines: list[str], client: str) -> None:
-    """Hidden nodes, as RFC 7239 (6.2 and 6.3) allows them, and what is no element at all."""
+    """RFC 7239, 6.2 and 6.3: after a hidden node or a malformed element, the last certain address is used."""
     assert client_of("Forwarded", *lines) == client
 
 
@@ -145,7 +145,8 @@ def test_what_forwarded_does_not_tell_leaves_the_last_address_that_is_certain(li
     host=st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=30),
 )
 def test_nothing_that_a_client_writes_hides_what_its_proxy_appends(before: str, client: object, host: str) -> None:
-    """Neither an unfinished quoted string before it, nor what the proxy quotes of the request itself."""
+    """An unfinished quoted string from the client, or quoted parts of its request, cannot hide the address that the
+    proxy adds."""
     node = f'"[{client}]:4711"' if ":" in str(client) else client
     quoted = host.replace("\\", r"\\").replace('"', r"\"")
     own = f'for={node};host="{quoted}"'
@@ -158,13 +159,13 @@ def test_nothing_that_a_client_writes_hides_what_its_proxy_appends(before: str, 
 @pytest.mark.parametrize("header", HEADERS)
 @given(remote=st.ip_addresses().map(str), forwarded=st.text(st.characters(exclude_categories=["C"])))
 def test_any_forwarding_header_names_some_client(header: ProxyHeader, remote: str, forwarded: str) -> None:
-    """Whatever stands in it, nothing is raised."""
+    """No header value raises an error."""
     assert client_networks(asked_by(remote, forwarded, header=header), TRUSTED, header)
 
 
 @pytest.mark.parametrize(("header", "form"), [("X-Forwarded-For", "{}"), ("Forwarded", "for={}")])
 def test_of_very_many_hops_the_last_ones_are_read(header: ProxyHeader, form: str) -> None:
-    """Half a mebibyte of trusted hops keeps no worker busy: a client behind them is as far away as can be told."""
+    """Only the last hops are read, so that half a mebibyte of trusted hops does not block a worker."""
     client, proxy = form.format("203.0.113.1"), f", {form.format('10.0.0.2')}"
     request = asked_by("10.0.0.1", client + proxy * 60_000, header=header)
     with counting(module, "address_of") as asked:
@@ -177,7 +178,7 @@ def test_of_very_many_hops_the_last_ones_are_read(header: ProxyHeader, form: str
     "line", ['for="' + "a," * 30_000, "for=" + "1" * 60_000, "," * 60_000, " " * 60_000, "a=b;" * 15_000, '"' * 60_000]
 )
 def test_of_one_long_element_a_bounded_part_is_read(line: str) -> None:
-    """What no proxy writes is not read to its end."""
+    """A long element is read only up to a limit."""
     pieces = []
 
     class Counting:
@@ -195,7 +196,7 @@ def test_of_one_long_element_a_bounded_part_is_read(line: str) -> None:
 
 @contextmanager
 def counting(module: ModuleType, name: str) -> Iterator[list[object]]:
-    """The first arguments that a function of a module is called with meanwhile."""
+    """The first arguments of all calls of a module's function."""
     calls: list[object] = []
     function = getattr(module, name)
 
@@ -218,7 +219,8 @@ WRITTEN = {
 async def test_clients_behind_a_proxy_are_told_apart_by_the_header_that_it_sets(
     tmp_path: Path, header: ProxyHeader
 ) -> None:
-    """Each has a quota of its own, whatever port it comes from, and whatever it writes into the other header."""
+    """Every client address has its own quota, whatever its port and whatever the client writes into the other
+    header."""
     (other,) = set(HEADERS) - {header}
     limits = {"RATE_LIMIT_ENABLED": "true", "TRUSTED_PROXIES": "127.0.0.1", "TRUSTED_PROXY_HEADER": header}
     async with running(tmp_path, **limits) as server:
@@ -232,7 +234,7 @@ async def test_clients_behind_a_proxy_are_told_apart_by_the_header_that_it_sets(
 
 @pytest.mark.parametrize("header", HEADERS)
 async def test_metrics_are_for_the_reader_that_the_proxys_header_names(tmp_path: Path, header: ProxyHeader) -> None:
-    """What the other header says lets nobody in, nor does a request that a proxy sent without its own."""
+    """Only the configured header counts for access to the metrics. A request whose proxy did not set it is refused."""
     (other,) = set(HEADERS) - {header}
     reader = {"METRICS_ALLOW": "203.0.113.7", "TRUSTED_PROXIES": "127.0.0.1", "TRUSTED_PROXY_HEADER": header}
     async with running(tmp_path, **reader) as server:
@@ -248,7 +250,7 @@ async def test_metrics_are_for_the_reader_that_the_proxys_header_names(tmp_path:
 
 
 async def test_several_lines_of_forwarded_are_one_list(tmp_path: Path) -> None:
-    """RFC 9110, 5.3: what the proxy appended as a line of its own is the end of the list."""
+    """RFC 9110, 5.3: several header lines form one list, whose end is the line that the proxy added."""
     limits = {"RATE_LIMIT_ENABLED": "true", "TRUSTED_PROXIES": "127.0.0.1", "TRUSTED_PROXY_HEADER": "forwarded"}
     async with running(tmp_path, **limits) as server:
         left = [await _left(server, number) for number in range(3)]

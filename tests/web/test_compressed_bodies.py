@@ -1,4 +1,4 @@
-"""A body that is compressed is refused, or thrown away, as it is: 64 KiB would become 64 MiB."""
+"""A compressed body is refused or discarded without decompressing it: 64 KiB could become 64 MiB."""
 
 import gzip
 import zlib
@@ -16,7 +16,7 @@ BOMB = gzip.compress(b"x" * 60_000_000)[:MAX_BODY_BYTES]
 
 @pytest.fixture
 def _no_inflating(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails as soon as anything begins to decompress what a client sends."""
+    """Fails the test if anything decompresses a client's data."""
 
     def inflate(*_: object, **__: object) -> None:
         pytest.fail("a request body is decompressed")
@@ -29,7 +29,7 @@ def _no_inflating(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "GZIP"])
 @pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
 async def test_a_compressed_form_is_refused_as_it_is(server: Server, path: str, coding: str) -> None:
-    """RFC 9110, 15.5.16: 415, and which coding would do. Nothing of it is decompressed."""
+    """RFC 9110, 15.5.16: the answer is 415 and names the coding that would work. The body is not decompressed."""
     headers = {"Content-Encoding": coding, "Content-Type": "application/x-www-form-urlencoded"}
     answer = await server.ask("POST", path, data=BOMB, headers=headers)
     assert_oauth_error(answer, "invalid_request", 415)
@@ -39,7 +39,7 @@ async def test_a_compressed_form_is_refused_as_it_is(server: Server, path: str, 
 @pytest.mark.parametrize("coding", ["identity, gzip", "x"])
 @pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
 async def test_a_coding_that_nobody_knows_is_malformed(server: Server, path: str, coding: str) -> None:
-    """A proxy in front may read it in another way; the connection ends."""
+    """A proxy in front may read an unknown coding differently, so the connection is closed."""
     headers = {"Content-Encoding": coding, "Content-Type": "application/x-www-form-urlencoded"}
     answer = await server.ask("POST", path, data=BOMB, headers=headers)
     assert (answer.status, answer.code, answer.headers["Connection"]) == (400, "invalid_request", "close")
@@ -59,13 +59,13 @@ async def test_a_coding_that_nobody_knows_is_malformed(server: Server, path: str
 async def test_a_compressed_body_that_nobody_reads_is_not_decompressed(
     server: Server, method: str, path: str, content_type: str, status: int
 ) -> None:
-    """What is refused, or has no body to read, costs nothing."""
+    """A body that is refused or not read is not decompressed."""
     headers = {"Content-Encoding": "gzip", "Content-Type": content_type}
     assert (await server.ask(method, path, data=BOMB, headers=headers)).status == status
 
 
 async def test_a_form_may_say_that_it_is_not_compressed(server: Server) -> None:
-    """`identity` is what every form is (RFC 9110, 8.4.1)."""
+    """RFC 9110, 8.4.1: `identity` means that the form is not compressed, so it is accepted."""
     for coding in ("identity", "", "Identity, "):
         answer = await exchange(server, post(b"grant_type=x", f"Content-Encoding: {coding}"))
         assert answer is not None

@@ -1,6 +1,6 @@
-"""What a client may keep a connection waiting for: its answers to be taken, a header, a body, the next request.
+"""How long a client may occupy a connection: with answers that it does not read, a header, a body, or between requests.
 
-Each rule holds on asyncio's own loop and on uvloop, whose buffers differ.
+The rules hold on asyncio's own loop and on uvloop, whose buffers differ.
 """
 
 import asyncio
@@ -34,12 +34,13 @@ from tests.web.guarding import (
 from tests.web.wire import exchange, wire
 
 UNSENT_AT_MOST = 2 * 64 * 1024
-"""What is written before a server waits, and an answer of it."""
+"""The most bytes that are written before the server waits, and one answer."""
 
 
 @asynccontextmanager
 async def reading_nothing(server: Server, target: str) -> AsyncIterator[tuple[socket.socket, GuardedConnection]]:
-    """A client that has asked for far more than the system's buffers hold, and the connection, which is stuck."""
+    """A client that has requested far more than the system's buffers hold, and its connection, whose writing is
+    paused."""
     loop = asyncio.get_running_loop()
     with client_with_little_room() as client:
         await loop.sock_connect(client, ("127.0.0.1", server.port))
@@ -57,7 +58,7 @@ ANSWERS = pytest.mark.parametrize("target", ["/openapi.json", "/static/swagger-u
 @unwatched
 @ANSWERS
 def test_an_answer_that_nobody_takes_ends_its_connection(run: Run, tmp_path: Path, target: str) -> None:
-    """After thirty seconds in which its client took nothing of it, it is aborted, and no memory stays."""
+    """A connection is aborted after thirty seconds in which its client read nothing. Its memory is released."""
 
     async def test() -> None:
         async with running(tmp_path) as server, reading_nothing(server, target) as (_client, connection):
@@ -74,7 +75,7 @@ def test_an_answer_that_nobody_takes_ends_its_connection(run: Run, tmp_path: Pat
 @unwatched
 @ANSWERS
 def test_a_client_that_reads_slowly_is_not_cut(run: Run, tmp_path: Path, target: str) -> None:
-    """Whatever it takes begins the time anew, also while what is left in our own buffer stays the same."""
+    """Any progress of the client restarts the time, even if our own buffer does not shrink."""
 
     async def test() -> None:
         loop = asyncio.get_running_loop()
@@ -86,7 +87,7 @@ def test_a_client_that_reads_slowly_is_not_cut(run: Run, tmp_path: Path, target:
                 while connection._current_wait() == due:
                     taken += len(await loop.sock_recv(client, 512))
                     await asyncio.sleep(0)
-                assert taken <= 32 * 1024, "a kilobyte in a second, for thirty seconds"
+                assert taken <= 32 * 1024, "a kilobyte a second must be enough"
                 now += ANSWER_SECONDS
             connection.look(now)
             assert connections_of(server) == [connection]
@@ -97,8 +98,8 @@ def test_a_client_that_reads_slowly_is_not_cut(run: Run, tmp_path: Path, target:
 @unwatched
 @ANSWERS
 def test_a_client_that_reads_slowly_makes_room_where_others_wait(run: Run, tmp_path: Path, target: str) -> None:
-    """It has thirty seconds in all before its place is anybody's: else some that take a little now and then, for ever,
-    keep everybody out."""
+    """A slow reader keeps its place for thirty seconds in all, if others wait. Otherwise a few slow readers could
+    occupy all connections for ever."""
 
     async def test() -> None:
         loop = asyncio.get_running_loop()
@@ -110,10 +111,10 @@ def test_a_client_that_reads_slowly_makes_room_where_others_wait(run: Run, tmp_p
                 await loop.sock_recv(client, 512)
                 await asyncio.sleep(0)
             connection.look(1000 + ANSWER_SECONDS - 1)
-            assert connection.waits_since == 1000 + ANSWER_SECONDS - 1, "it did take something"
+            assert connection.waits_since == 1000 + ANSWER_SECONDS - 1, "reading must restart the time"
             assert connection.spare_since == 1000 + ANSWER_SECONDS
             guarded(server)._make_room(1000 + ANSWER_SECONDS)
-            assert connections_of(server) == [connection], "a moment of silence is everybody's"
+            assert connections_of(server) == [connection], "a short pause must not cost the connection"
             guarded(server)._make_room(1000 + ANSWER_SECONDS + SPARE_SECONDS)
             await until(lambda: not connections_of(server))
 
@@ -123,7 +124,7 @@ def test_a_client_that_reads_slowly_makes_room_where_others_wait(run: Run, tmp_p
 @unwatched
 @ANSWERS
 def test_requests_behind_an_unread_answer_fill_no_memory(run: Run, tmp_path: Path, target: str) -> None:
-    """However many a client sends at once: neither their answers nor they themselves are kept."""
+    """Neither the answers to many simultaneous requests nor the requests themselves are kept in memory."""
 
     async def test() -> None:
         async with running(tmp_path) as server, reading_nothing(server, target) as (_client, connection):
@@ -137,7 +138,7 @@ def test_requests_behind_an_unread_answer_fill_no_memory(run: Run, tmp_path: Pat
 
 @watched
 def test_the_server_itself_looks(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody has to ask it to."""
+    """The server checks its connections by itself."""
     monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.2)
 
     async def test() -> None:
@@ -149,7 +150,7 @@ def test_the_server_itself_looks(run: Run, tmp_path: Path, monkeypatch: pytest.M
 
 @unwatched
 def test_what_a_closed_connection_has_left_to_send_is_given_up_too(run: Run, tmp_path: Path) -> None:
-    """The system keeps it then, out of our sight: it has two minutes, more than any connection that we see."""
+    """Data of a closed connection is in the system's buffers. The system drops it after two minutes."""
 
     async def test() -> None:
         async with running(tmp_path) as server, wire(server):
@@ -163,7 +164,7 @@ def test_what_a_closed_connection_has_left_to_send_is_given_up_too(run: Run, tmp
 @unwatched
 @pytest.mark.parametrize("before", [0, 1, 3], ids=["first", "second", "fourth"])
 def test_every_header_has_ten_seconds_from_its_first_byte(run: Run, tmp_path: Path, before: int) -> None:
-    """Not only a connection's first one; a byte now and then does not prolong it."""
+    """Every header of a connection has ten seconds from its first byte. Single bytes do not extend the time."""
 
     async def test() -> None:
         async with running(tmp_path) as server, wire(server) as client:
@@ -187,7 +188,7 @@ def test_every_header_has_ten_seconds_from_its_first_byte(run: Run, tmp_path: Pa
 
 @unwatched
 def test_a_header_that_begins_in_one_piece_with_the_request_before_has_ten_seconds(run: Run, tmp_path: Path) -> None:
-    """What follows a request without a body is the next one's header."""
+    """A header that starts in the same packet as the request before has ten seconds too."""
 
     async def test() -> None:
         async with running(tmp_path) as server, wire(server) as client:
@@ -204,7 +205,8 @@ def test_a_header_that_begins_in_one_piece_with_the_request_before_has_ten_secon
 
 @unwatched
 def test_a_connection_may_be_idle_for_longer_than_a_header_may_take(run: Run, tmp_path: Path) -> None:
-    """Between an answer and the next request; empty lines are no header (RFC 9112, 2.2), and prolong nothing."""
+    """A connection may be idle for longer between two requests. Empty lines are not a header (RFC 9112, 2.2) and extend
+    nothing."""
 
     async def test() -> None:
         async with running(tmp_path) as server, wire(server) as client:
@@ -226,7 +228,7 @@ def test_a_connection_may_be_idle_for_longer_than_a_header_may_take(run: Run, tm
 
 @unwatched
 def test_a_header_that_comes_in_pieces_is_no_longer_than_64_kib(run: Run, tmp_path: Path) -> None:
-    """aiohttp would take 64 fields of 8 KiB each."""
+    """The limit is 64 KiB in all. aiohttp alone would accept 64 fields of 8 KiB."""
 
     async def test() -> None:
         async with running(tmp_path) as server, wire(server) as client:
@@ -255,11 +257,11 @@ BODIES = {
 def test_a_body_that_nobody_reads_has_ten_seconds(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, framing: str
 ) -> None:
-    """Whatever it does not end with: the answer comes at once, and the connection's end in time."""
+    """A request with an unfinished body is answered at once, and its connection is closed in time."""
     field, body = BODIES[framing]
     monkeypatch.setattr(
         "nextarget.web.server.runner.BODY_SECONDS", 10**6
-    )  # aiohttp's own timer, which would cut it as well
+    )  # aiohttp's own timer, which would close the connection too
 
     async def test() -> None:
         async with running(tmp_path) as server, wire(server) as client:
@@ -283,7 +285,7 @@ def test_a_body_that_nobody_reads_has_ten_seconds(
 def test_a_form_that_was_given_up_holds_its_connection_no_longer(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once its time is over and 408 is answered, aiohttp would wait for the rest of it for ten seconds more."""
+    """After the 408 for a slow form the connection is closed at once. aiohttp would wait for ten seconds more."""
     monkeypatch.setattr(parameters, "BODY_SECONDS", 0.2)
     monkeypatch.setattr("nextarget.web.server.runner.BODY_SECONDS", 10**6)
 
@@ -303,7 +305,7 @@ def test_a_form_that_was_given_up_holds_its_connection_no_longer(
 
 @pytest.mark.parametrize("framing", ["1\r\nx\r\n", "1;a=" + "b" * 5000 + "\r\nx\r\n"], ids=["small", "extended"])
 async def test_a_form_in_very_many_chunks_is_read(server: Server, framing: str) -> None:
-    """A byte in a chunk is a form like any other, and counted by its bytes."""
+    """A form in many small chunks is read, and its size is counted without the framing."""
     head = f"POST /auth/revoke HTTP/1.1\r\nHost: localhost\r\n{FORM_TYPE}\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = await exchange(server, (head + "6\r\ntoken=\r\n" + framing * 2000 + "0\r\n\r\n").encode())
     assert answer is not None
@@ -311,7 +313,8 @@ async def test_a_form_in_very_many_chunks_is_read(server: Server, framing: str) 
 
 
 async def test_a_trailer_is_no_header_of_the_next_request(server: Server) -> None:
-    """A proxy that passes trailers on, and shares its connections, would have one client speak for another."""
+    """A trailer must not become a header of the next request. Otherwise a proxy with shared connections could let one
+    client act as another."""
     token = (await server.sign_in()).json["access_token"]
     chunked = get("/health", "Transfer-Encoding: chunked") + f"0\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
     async with wire(server) as client:

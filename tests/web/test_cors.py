@@ -1,4 +1,4 @@
-"""Pages of other origins, as a browser asks for them (Fetch standard, 3.2): what they may call and read."""
+"""Requests of pages from other origins, as browsers send them (Fetch standard, 3.2): what they may call and read."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ SHUT = ("/health", "/docs", "/auth/authorize", "/auth/google/start", "/auth/goog
 
 @pytest.fixture
 async def shared(tmp_path: Path) -> AsyncIterator[Server]:
-    """A server that two origins may call."""
+    """A server with two allowed origins."""
     async with running(tmp_path, CORS_ALLOW_ORIGINS=f"{ORIGIN},{OTHER}", RATE_LIMIT_ENABLED="true") as server:
         yield server
 
@@ -57,7 +57,7 @@ def exposed(answer: Answer) -> set[str]:
 
 
 async def test_the_open_routes_are_these_and_no_others(shared: Server) -> None:
-    """Whoever adds a route decides whether pages of other origins may call it."""
+    """The routes for other origins are a fixed list, so that a new route needs a decision."""
     routes = {(route.method, route.resource.canonical) for route in shared.app.router.routes() if route.resource}
     options = {path for method, path in routes if method == "OPTIONS"}
     assert {(method, path) for method, path in routes if path in options} - OPEN == {
@@ -72,7 +72,7 @@ async def test_the_open_routes_are_these_and_no_others(shared: Server) -> None:
 async def test_a_preflight_of_a_listed_origin_is_granted_for_each_method_that_there_is(
     shared: Server, method: str, path: str
 ) -> None:
-    """It demands no token, and names origin, method and header, never credentials."""
+    """A preflight needs no token. The answer names origin, method and headers, and never allows credentials."""
     path = path.format(session_id="53c0ad2f-2f4b-4c39-8b43-5b5f7e3f3f10")
     asked = "authorization,baggage,content-type,sentry-trace,traceparent,tracestate,x-requested-with"
     answer = await preflight(shared, path, method, headers=asked)
@@ -105,7 +105,7 @@ async def test_a_preflight_of_a_listed_origin_is_granted_for_each_method_that_th
 async def test_any_other_preflight_is_refused_and_quoted_nowhere(
     shared: Server, log, origin: str, method: str, headers: str
 ) -> None:
-    """The browser then does not send the request; the answer says what an operator can do."""
+    """After a refusal the browser does not send the request. The answer tells an operator what to do."""
     answer = await preflight(shared, "/users/me", method, origin=origin, headers=headers)
     assert (answer.status, answer.code) == (403, "cross_origin_refused")
     assert grants(answer) == {}
@@ -116,7 +116,7 @@ async def test_any_other_preflight_is_refused_and_quoted_nowhere(
 
 @pytest.mark.parametrize("name", ["Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"])
 async def test_a_preflight_of_odd_bytes_is_refused(shared: Server, name: str) -> None:
-    """Before anybody looks for an origin: in these fields nothing is anything but ASCII."""
+    """These fields must be ASCII. Otherwise the request is refused before the origin is checked."""
     fields = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "x"}
     lines = "".join(f"{each}: {value}\r\n" for each, value in (fields | {name: "x\xff"}).items())
     answer = await exchange(shared, f"OPTIONS /users/me HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode("latin-1"))
@@ -126,7 +126,7 @@ async def test_a_preflight_of_odd_bytes_is_refused(shared: Server, name: str) ->
 
 @pytest.mark.parametrize("path", SHUT)
 async def test_pages_and_what_operators_read_are_for_no_other_origin(shared: Server, path: str) -> None:
-    """Not even a listed one: people open pages, they are not fetched."""
+    """Pages and operators' routes are not available to other origins, not even to listed ones."""
     assert (await preflight(shared, path, "GET")).status == 405
     answer = await shared.get(path, headers={"Origin": ORIGIN})
     assert grants(answer) == {}
@@ -135,7 +135,7 @@ async def test_pages_and_what_operators_read_are_for_no_other_origin(shared: Ser
 
 @pytest.mark.parametrize("origin", [ORIGIN, OTHER])
 async def test_a_page_of_a_listed_origin_reads_answers_and_their_headers(shared: Server, origin: str) -> None:
-    """The headers are those that an app acts on."""
+    """A page can read the answer and all headers that an app needs."""
     token = (await shared.sign_in()).json["access_token"]
     answer = await shared.get("/users/me", headers={"Origin": origin, "Authorization": f"Bearer {token}"})
     assert answer.json["email"] == "ada@lovelace.example"
@@ -146,7 +146,7 @@ async def test_a_page_of_a_listed_origin_reads_answers_and_their_headers(shared:
 
 
 async def test_what_caches_may_keep_varies_with_the_origin(shared: Server) -> None:
-    """A cache that keeps the answer to a request without an origin must not give it to one with."""
+    """Cacheable answers have `Vary: Origin`, because they differ for requests with and without an allowed origin."""
     for headers in ({}, {"Origin": ORIGIN}, {"Origin": STRANGER}):
         answer = await shared.get("/.well-known/jwks.json", headers=headers)
         assert answer.headers["Cache-Control"].startswith("public")
@@ -157,7 +157,8 @@ async def test_what_caches_may_keep_varies_with_the_origin(shared: Server) -> No
 
 
 async def test_errors_can_be_read_too(shared: Server) -> None:
-    """Whatever part of the server made them: else a browser app would take each for a lost network."""
+    """Errors from every part of the server can be read. Otherwise a browser app would take them for network
+    failures."""
     here = {"Origin": ORIGIN}
     answers = {
         "no token": await shared.get("/users/me", headers=here),
@@ -181,7 +182,7 @@ async def test_errors_can_be_read_too(shared: Server) -> None:
 
 
 async def test_an_error_of_ours_can_be_read_too(shared: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody foresaw is a 500 with its request id, in a browser as elsewhere."""
+    """An unforeseen error is a 500 that a page of a listed origin can read."""
 
     async def fail(_token: str) -> None:
         raise LookupError
@@ -192,7 +193,7 @@ async def test_an_error_of_ours_can_be_read_too(shared: Server, monkeypatch: pyt
 
 
 async def test_preflights_are_counted_against_nobody(shared: Server) -> None:
-    """A browser sends them by itself: an app has no say in how many."""
+    """Browsers send preflights by themselves, so they do not count against a limit."""
     for _ in range(100):
         assert (await preflight(shared, "/auth/nonce", "POST", headers="")).status == 200
     answer = await shared.ask("POST", "/auth/nonce", headers={"Origin": ORIGIN})
@@ -203,7 +204,7 @@ async def test_preflights_are_counted_against_nobody(shared: Server) -> None:
     "origin", ["capacitor://localhost", "ionic://localhost", "tauri://localhost", "https://tauri.localhost"]
 )
 async def test_pages_that_an_app_carries_may_be_listed(tmp_path: Path, origin: str) -> None:
-    """Their origin is compared byte for byte, as any other: not by its scheme, nor by its host."""
+    """Origins of hybrid apps are compared byte for byte, like any other."""
     async with running(tmp_path, CORS_ALLOW_ORIGINS=origin) as server:
         assert (await preflight(server, "/auth/token", "POST", origin=origin)).status == 200
         answer = await server.get("/users/me", headers={"Origin": origin})
@@ -213,7 +214,7 @@ async def test_pages_that_an_app_carries_may_be_listed(tmp_path: Path, origin: s
 
 
 async def test_a_star_lets_every_origin_in_but_no_cookie(tmp_path: Path) -> None:
-    """For development. Files and sandboxed frames have the origin `null`."""
+    """A star, for development, allows every origin, also `null` for files and sandboxed frames, but no credentials."""
     async with running(tmp_path, CORS_ALLOW_ORIGINS="*") as server:
         for origin in (ORIGIN, STRANGER, "null"):
             answer = await server.get("/users/me", headers={"Origin": origin})
@@ -223,13 +224,13 @@ async def test_a_star_lets_every_origin_in_but_no_cookie(tmp_path: Path) -> None
 
 
 async def test_allow_names_options_where_preflights_are_answered(shared: Server) -> None:
-    """RFC 9110, 10.2.1."""
+    """RFC 9110, 10.2.1: Allow contains OPTIONS on routes with preflights."""
     answer = await shared.ask("PUT", "/users/me")
     assert (answer.status, answer.headers["Allow"]) == (405, "DELETE,GET,HEAD,OPTIONS")
 
 
 async def test_without_the_setting_nothing_is_shared(server: Server) -> None:
-    """No route answers a preflight, no answer grants anything or varies."""
+    """Without the setting, no route answers a preflight, and no answer has headers for other origins."""
     for method, path in OPEN:
         answer = await preflight(server, path.format(session_id="x"), method)
         assert (answer.status, grants(answer)) == (405, {})
@@ -241,7 +242,7 @@ async def test_without_the_setting_nothing_is_shared(server: Server) -> None:
 
 @pytest.mark.slow
 def test_without_the_setting_the_library_is_not_imported(tmp_path: Path) -> None:
-    """Who needs it not pays nothing for it."""
+    """The library for other origins is imported only if the setting is used."""
     script = """
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where the limit of refreshing lies, which nobody who is held to it may know."""
+"""The limit of refreshes, which must not be predictable for clients."""
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
@@ -8,8 +8,8 @@ from nextarget.web.rate_limits import RateLimits
 
 
 async def test_where_the_limit_of_refreshing_lies_tells_nobody_who_else_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is drawn anew each minute, for each session and address, and no two seeds draw alike: who spends all but the
-    last learns nothing by that one. Every node draws the same."""
+    """The limit is random for every minute, session and address, and depends on the seed. So a client that uses up most
+    of it learns nothing from the rest. All nodes compute the same limit."""
     now = 1_800_000_000.0
     monkeypatch.setattr("nextarget.web.rate_limits.time.time", lambda: now)
 

@@ -1,4 +1,5 @@
-"""The export of everything kept about a person, and the list of sessions: bounded, whole or cut, in nobody's way."""
+"""The export of a user's data, and the list of sessions: both are bounded, complete or visibly cut, and block no other
+request."""
 
 import asyncio
 import json
@@ -51,7 +52,7 @@ def fill(
     events: int = 999,
     padding: str = "",
 ) -> None:
-    """With the session and the event of a sign-in, as much as is kept of one user."""
+    """As many rows as are kept for one user, together with the session and the event of a sign-in."""
     for number in range(active + ended):
         session = replace(session_at(user_id, number), client_id="nextarget-app")
         sessions.add(db, session)
@@ -59,18 +60,19 @@ def fill(
             sessions.revoke(db, session.id, now)
     for number in range(events):
         facts = (now, "token_issued", None, None, user_id, None, f"{number}{padding}")
-        audit._ADD.run(db, facts)  # past what bounds them today: an older version let more gather
+        audit._ADD.run(db, facts)  # exceeds today's limit: older versions kept more
 
 
 async def filled(server: Server, **amounts: Any) -> dict[str, Any]:
-    """The tokens of somebody about whom that much is kept."""
+    """The tokens of a new user with this many rows."""
     tokens = await ada(server)
     await server.runtime.database.write(fill, tokens["user_id"], server.runtime.clock(), **amounts)
     return tokens
 
 
 async def test_the_largest_export_is_whole(server: Server) -> None:
-    """Each session and each event once, in order, from pages of which none is long; and still one JSON document."""
+    """Every session and event is in the export once and in order, read in short pages, and the result is one JSON
+    document."""
     tokens = await filled(server)
     answer = await export_of(server, tokens)
     assert answer.status == 200
@@ -85,7 +87,7 @@ async def test_the_largest_export_is_whole(server: Server) -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, export.PAGE - 1, export.PAGE, export.PAGE + 1])
 async def test_an_export_of_any_length_is_a_document(server: Server, rows: int) -> None:
-    """Where one page ends and the next begins changes nothing."""
+    """The number of rows, and so of pages, does not change the form of the document."""
     tokens = await ada(server)
 
     def leave(db: Connection) -> None:
@@ -99,7 +101,7 @@ async def test_an_export_of_any_length_is_a_document(server: Server, rows: int) 
 
 
 async def test_a_streamed_answer_has_what_every_answer_has(tmp_path: Path, log: Log) -> None:
-    """Request id, security headers, our name, what pages of other origins need; and a line in the log."""
+    """A streamed answer has a request id, security headers, the headers for other origins, and a line in the log."""
     async with running(tmp_path, CORS_ALLOW_ORIGINS=ORIGIN, RATE_LIMIT_ENABLED="true") as server:
         tokens = await ada(server)
         answer = await export_of(server, tokens, Origin=ORIGIN)
@@ -109,21 +111,21 @@ async def test_a_streamed_answer_has_what_every_answer_has(tmp_path: Path, log: 
     assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
     assert answer.headers["Vary"] == "Origin"
-    assert "RateLimit" not in answer.headers, "it would tell who holds a copied token when the app asks"
+    assert "RateLimit" not in answer.headers, "it would show a thief when the app sends requests"
     streamed = {"Transfer-Encoding", "Content-Disposition"}
     assert answer.headers.keys() - streamed == listed.headers.keys() - {"Content-Length"}
     assert all(len(answer.headers.getall(name)) == 1 for name in answer.headers)
 
 
 async def test_browsers_are_told_to_come_by_https_before_a_streamed_answer_too(server: Server) -> None:
-    """In production every answer says so."""
+    """In production a streamed answer has Strict-Transport-Security, like every answer."""
     terms_of(server).https_only = True
     answer = await export_of(server, await ada(server))
     assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
 
 
 async def test_a_streamed_answer_is_the_last_one_of_a_server_that_stops(server: Server) -> None:
-    """It says so, and ends whole."""
+    """When the server stops, a streamed answer closes its connection and is complete."""
     tokens = await ada(server)
     terms_of(server).stopping = True
     answer = await export_of(server, tokens)
@@ -137,7 +139,8 @@ def terms_of(server: Server) -> Any:
 
 
 async def ask_as_http_1_0(server: Server, tokens: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Header and body for a client that knows no chunks, and would rather keep its connection."""
+    """Header and body of an answer for HTTP/1.0, which has no chunks, although the client asks to keep the
+    connection."""
     async with wire(server) as connection:
         token = tokens["access_token"].encode()
         keeps = b"Connection: keep-alive\r\nHost: localhost\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
@@ -147,7 +150,7 @@ async def ask_as_http_1_0(server: Server, tokens: dict[str, Any]) -> tuple[bytes
 
 
 async def test_a_client_of_http_1_0_learns_the_end_from_the_end_of_the_connection(server: Server) -> None:
-    """A proxy may speak it: there are no chunks, and the connection is not kept."""
+    """A proxy may use HTTP/1.0. The answer then has no chunks, and the connection is closed at its end."""
     tokens = await filled(server)
     header, body = await ask_as_http_1_0(server, tokens)
     assert b"Transfer-Encoding" not in header
@@ -160,7 +163,7 @@ Failing = Callable[[Connection, str], Any]
 
 @pytest.fixture(params=[DatabaseUnavailable(note="the disk has gone"), ValueError("unforeseen")], ids=["known", "not"])
 def fails_midway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The third page of events cannot be read."""
+    """Reading the third page of events fails."""
     page_of_user, calls = audit.page_of_user, []
 
     def read(db: Connection, user_id: str, **options: int) -> object:
@@ -174,7 +177,7 @@ def fails_midway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("fails_midway")
 async def test_what_fails_midway_is_cut_and_told(server: Server, log: Log) -> None:
-    """Nobody takes half of it for the whole: no client reads an end, and the log has the reason."""
+    """A streamed answer that fails is cut, so that no client takes it for complete. The log has the reason."""
     tokens = await filled(server)
     with pytest.raises(aiohttp.ClientError):
         await export_of(server, tokens)
@@ -186,7 +189,7 @@ async def test_what_fails_midway_is_cut_and_told(server: Server, log: Log) -> No
 
 
 async def test_head_is_told_how_an_export_would_be_sent_and_reads_one_page(server: Server, monkeypatch) -> None:
-    """RFC 9110, 9.3.2. Nobody is sent the rest, so nobody asks the database for it."""
+    """RFC 9110, 9.3.2: HEAD has the headers of GET. It reads one page only, because no body is sent."""
     tokens = await filled(server)
     pages = []
     page_of_user = sessions.page_of_user
@@ -201,7 +204,7 @@ async def test_head_is_told_how_an_export_would_be_sent_and_reads_one_page(serve
 
 @pytest.mark.usefixtures("fails_midway")
 async def test_what_fails_midway_is_no_document_without_chunks_either(server: Server) -> None:
-    """Who learns the end from the end of the connection has text that is no JSON, or an error."""
+    """In HTTP/1.0 a body that was cut is not valid JSON."""
     tokens = await filled(server)
     _, body = await ask_as_http_1_0(server, tokens)
     with pytest.raises(json.JSONDecodeError):
@@ -211,7 +214,7 @@ async def test_what_fails_midway_is_no_document_without_chunks_either(server: Se
 async def test_what_fails_before_the_first_page_is_an_ordinary_error(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As long as nothing was sent, the client is told what is wrong."""
+    """An error before the first byte is a normal error answer."""
 
     def fail(*_: object, **__: object) -> None:
         raise DatabaseUnavailable
@@ -243,11 +246,11 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> Pages:
 
 MANY = 3_000
 LONG = " and so on" * 800
-"""Events of which an older version let too many gather, more than the buffers of a connection take."""
+"""More events than the buffers of a connection hold. An older version could keep this many."""
 
 
 class Slow:
-    """A client that has asked for the export and takes nothing of it until it is told to."""
+    """A client that requests the export and reads nothing until `take`."""
 
     def __init__(self, server: Server, tokens: dict[str, Any]) -> None:
         self._line = socket.socket()
@@ -257,11 +260,11 @@ class Slow:
         self._line.sendall(asked.encode())
 
     def take(self) -> bytes:
-        """Everything up to the end of the chunks; blocks."""
+        """Reads everything up to the last chunk. Blocks."""
         taken = b""
         while not taken.endswith(b"\r\n0\r\n\r\n"):
             octets = self._line.recv(65536)
-            assert octets, "cut short"
+            assert octets, "the answer was cut"
             taken += octets
         return taken
 
@@ -270,7 +273,8 @@ class Slow:
 
 
 async def until_it_waits(server: Server, pages: Pages) -> int:
-    """Return once no page has been read for many turns of the loop, each of which answers a request; the pages."""
+    """Wait until no page was read for many turns of the loop, while other requests are answered. Returns the number of
+    pages."""
     quiet, seen = 0, 0
     async with asyncio.timeout(60):
         while quiet < 50 or not seen:
@@ -281,8 +285,8 @@ async def until_it_waits(server: Server, pages: Pages) -> int:
 
 @pytest.mark.slow
 async def test_who_reads_slowly_is_read_for_as_slowly_and_holds_nothing(server: Server, pages: Pages) -> None:
-    """Only what fits the connection is made; meanwhile the database is written, purged and emptied as ever. In the end
-    the document is whole."""
+    """A slow client's export is produced as slowly. Meanwhile the database can be written and purged. In the end the
+    document is complete."""
     tokens = await filled(server, events=MANY, padding=LONG)
     with closing(Slow(server, tokens)) as slow:
         read = await until_it_waits(server, pages)
@@ -306,7 +310,7 @@ def _chunks(body: bytes) -> list[bytes]:
 
 
 async def test_who_leaves_early_is_no_longer_read_for(server: Server, pages: Pages, log: Log) -> None:
-    """The rest is never read, and nothing has gone wrong."""
+    """After a client hung up, its export is not read any further, and nothing is logged as an error."""
     tokens = await filled(server, events=MANY, padding=LONG)
     with closing(Slow(server, tokens)):
         read = await until_it_waits(server, pages)
@@ -318,7 +322,7 @@ async def test_who_leaves_early_is_no_longer_read_for(server: Server, pages: Pag
 
 
 async def test_others_have_their_turn_between_two_pages(server: Server) -> None:
-    """SQLite is read on the event loop: everything else that waits comes first, again and again."""
+    """With SQLite the export reads on the event loop. Between two pages it lets other tasks run."""
     tokens = await filled(server)
     user = await server.runtime.sessions.authenticate(tokens["access_token"])
     turns, done = 0, False
@@ -333,20 +337,21 @@ async def test_others_have_their_turn_between_two_pages(server: Server) -> None:
     seen = [turns async for _ in export.events_of(server.runtime.database, user.user, now=server.runtime.clock())]
     done = True
     await other
-    assert len(seen) == 11, "ten pages, and what refreshing led to"
+    assert len(seen) == 11, "ten pages of events, and the events of refreshes"
     assert len(set(seen)) >= 10
 
 
 @pytest.fixture
 async def limited(tmp_path: Path) -> AsyncIterator[Server]:
-    """A server with its limits on, whose clients have the addresses that they say they have."""
+    """A server with rate limits, which trusts the client addresses in X-Forwarded-For."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="true", TRUSTED_PROXIES="127.0.0.1") as server:
         yield server
 
 
 @pytest.mark.parametrize("path", [PATH, "/users/me/sessions"])
 async def test_one_user_asks_ten_times_a_minute_for_what_is_long(limited: Server, path: str) -> None:
-    """From wherever, with whichever session; others are not concerned, and the other route counts for itself."""
+    """The limit counts for a user, whatever the address and the session. Other users and the other route are not
+    affected."""
     first, second = await ada(limited), await ada(limited)
     grace = (await limited.sign_in(person="grace")).json
     answers = [
@@ -365,7 +370,7 @@ async def test_one_user_asks_ten_times_a_minute_for_what_is_long(limited: Server
 
 
 async def test_who_is_nobody_counts_against_nobody(limited: Server) -> None:
-    """Only a token that stands uses a user's quota up."""
+    """Only valid tokens use up a user's quota."""
     tokens = await ada(limited)
     for _ in range(12):
         assert (await limited.get(PATH)).code == "missing_token"
@@ -374,7 +379,7 @@ async def test_who_is_nobody_counts_against_nobody(limited: Server) -> None:
 
 
 async def test_signing_out_elsewhere_is_never_refused_for_its_number(limited: Server) -> None:
-    """It is what throws somebody out who has a copied token, and who could otherwise use the quota up."""
+    """Signing out other sessions has no limit that a thief with a copied token could use up."""
     tokens = await ada(limited)
     for _ in range(11):
         await limited.get("/users/me/sessions", headers=bearer(tokens))
@@ -384,7 +389,8 @@ async def test_signing_out_elsewhere_is_never_refused_for_its_number(limited: Se
 
 
 async def test_the_list_of_sessions_has_a_hundred_at_the_most(server: Server) -> None:
-    """Of more, which an older version let gather, those used last and the one that asks."""
+    """Of more than a hundred sessions, which older versions kept, the list has the ones used last and the current
+    one."""
     tokens = await filled(server, active=300, ended=0, events=0)
     await change(server, tokens["refresh_token"], created_at=1)
     listed = (await server.get("/users/me/sessions", headers=bearer(tokens))).json["sessions"]
@@ -394,7 +400,7 @@ async def test_the_list_of_sessions_has_a_hundred_at_the_most(server: Server) ->
 
 
 async def test_a_displaced_session_is_signed_out_at_once(server: Server) -> None:
-    """Both of its tokens are worth nothing with the next request; the record says why."""
+    """Both tokens of a displaced session are refused from the next request on. The audit event has the reason."""
     tokens = await ada(server)
     await server.runtime.database.write(fill, tokens["user_id"], server.runtime.clock(), ended=0, events=0)
     await change(server, tokens["refresh_token"], created_at=1)

@@ -1,4 +1,4 @@
-"""Whole sign-ins through Facebook with FACEBOOK_PKCE on, and what an attacker can do while it is off."""
+"""Complete sign-ins through Facebook with FACEBOOK_PKCE on, and an attack that works while it is off."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -34,14 +34,14 @@ REJECTED = {
 
 @pytest.fixture
 async def bound(tmp_path: Path) -> AsyncIterator[Server]:
-    """A server that has Facebook bind its codes."""
+    """A server that uses PKCE towards Facebook."""
     async with running(tmp_path, FACEBOOK_PKCE="true") as server:
         yield server
 
 
 async def injected(attacker: Browser, victim: Browser) -> Answer:
-    """The attacker begins a login of his own, state, cookie and all, and finishes it with the code that Facebook gave
-    for the victim's."""
+    """The attacker begins a login and finishes it, with its state and cookie, but with the code of the victim's
+    login."""
     app = App(attacker)
     mine = query_of(await app.approve("augusta", provider="facebook"))
     stolen = query_of(await App(victim).approve("ada", provider="facebook"))["code"]
@@ -49,7 +49,7 @@ async def injected(attacker: Browser, victim: Browser) -> Answer:
 
 
 async def injected_without_an_app(attacker: Browser, victim: Browser) -> Answer:
-    """The same through the flow without an app."""
+    """The same attack in the flow without an app."""
     mine = await attacker.begin("facebook")
     stolen = query_of(await victim.approve((await victim.begin("facebook"))["auth_url"]))["code"]
     return await attacker.get("/auth/facebook/callback?" + urlencode({"state": mine["state"], "code": stolen}))
@@ -57,7 +57,7 @@ async def injected_without_an_app(attacker: Browser, victim: Browser) -> Answer:
 
 @pytest.mark.parametrize("key", [person.key for person in people_of(Provider("facebook"))])
 async def test_everybody_signs_in_with_it_on(bound: Server, key: str) -> None:
-    """Who has no email has none, and an email is verified with it as little as without."""
+    """Every person can sign in with the setting on, also one without an email. Emails stay unverified."""
     answer = await bound.sign_in("facebook", person=key)
     assert answer.status == 200, answer.text
     assert answer.json["email_verified"] is False
@@ -66,7 +66,7 @@ async def test_everybody_signs_in_with_it_on(bound: Server, key: str) -> None:
 
 
 async def test_a_person_is_the_same_user_with_it_on_and_off(tmp_path: Path) -> None:
-    """The switch may be turned at any time: `sub` is the id of the profile, and nobody becomes somebody else."""
+    """The setting can be changed at any time: `sub` is the id of the profile, so users stay the same."""
     ids = []
     for switch in ("false", "true"):
         async with running(tmp_path, FACEBOOK_PKCE=switch) as server:
@@ -75,7 +75,7 @@ async def test_a_person_is_the_same_user_with_it_on_and_off(tmp_path: Path) -> N
 
 
 async def test_an_app_signs_in_with_it_on(bound: Server) -> None:
-    """The app's own PKCE and ours towards Facebook are two."""
+    """The app's own PKCE and ours towards Facebook are independent."""
     async with open_browser(bound.url) as browser:
         app = App(browser)
         answer = await app.redeem(await app.code("katherine", provider="facebook"))
@@ -84,7 +84,7 @@ async def test_an_app_signs_in_with_it_on(bound: Server) -> None:
 
 
 async def test_an_injected_code_is_refused_with_it_on(bound: Server) -> None:
-    """A stolen code is of no use in another login (RFC 9700, 4.5): Facebook itself misses the verifier."""
+    """RFC 9700, 4.5: Facebook refuses a stolen code in another login, because the verifier is wrong."""
     async with open_browser(bound.url) as attacker, open_browser(bound.url) as victim:
         refused = await injected(attacker, victim)
         assert query_of(refused.headers["Location"])["error"] == "server_error"
@@ -95,7 +95,7 @@ async def test_an_injected_code_is_refused_with_it_on(bound: Server) -> None:
 async def test_the_nonce_refuses_an_injected_code_where_the_challenge_does_not(
     bound: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Should Facebook take any verifier, the id_token still says which login the code was made for."""
+    """If Facebook accepted any verifier, the nonce in the id_token would still show the wrong login."""
     monkeypatch.setattr("nextarget.sandbox.standins.facebook.verifies", lambda _verifier, _challenge: True)
     async with open_browser(bound.url) as attacker, open_browser(bound.url) as victim:
         plain = await injected_without_an_app(attacker, victim)
@@ -103,7 +103,8 @@ async def test_the_nonce_refuses_an_injected_code_where_the_challenge_does_not(
 
 
 async def test_an_injected_code_signs_the_attacker_in_with_it_off(server: Server) -> None:
-    """What the documents say is open without it: whoever gets hold of an unused code becomes that person here."""
+    """As documented, without the setting an attacker with an unused code of another person is signed in as this
+    person."""
     async with open_browser(server.url) as attacker, open_browser(server.url) as victim:
         accepted = await injected_without_an_app(attacker, victim)
         assert accepted.status == 200
@@ -113,7 +114,7 @@ async def test_an_injected_code_signs_the_attacker_in_with_it_off(server: Server
 
 @pytest.mark.parametrize("fault", sorted(SUCCEED | FAILED | REJECTED))
 async def test_what_is_wrong_with_an_id_token_refuses_the_sign_in(bound: Server, fault: Fault) -> None:
-    """As with Google's: a bad nonce, a bad signature or no id_token at all signs nobody in."""
+    """An id_token with a fault, or none at all, leads to no sign-in, as with Google."""
     answer = await bound.sign_in("facebook", fault=fault)
     if fault in SUCCEED:
         assert answer.status == 200
@@ -123,13 +124,13 @@ async def test_what_is_wrong_with_an_id_token_refuses_the_sign_in(bound: Server,
 
 
 async def test_a_code_that_was_used_is_refused_as_before(bound: Server) -> None:
-    """The setting changes nothing about the other ways to fail."""
+    """With the setting on, a used code is refused as before."""
     answer = await bound.sign_in("facebook", fault="code_used")
     assert (answer.status, answer.code) == (ProviderRefused.status, ProviderRefused.code)
 
 
 async def test_off_the_dialog_is_asked_for_nothing_more(server: Server) -> None:
-    """As it always was: no `openid`, no nonce, no challenge."""
+    """With the setting off, the request to Facebook has no `openid` scope, no nonce and no challenge."""
     asked = query_of((await server.begin("facebook"))["auth_url"])
     assert asked.keys() == {"client_id", "redirect_uri", "response_type", "scope", "state"}
     assert asked["scope"] == "email"

@@ -1,4 +1,4 @@
-"""A disk that is full, under a server that people sign in at: what they are told, and what its operator is."""
+"""A full disk under a running server: what people who sign in get, and what operators see."""
 
 import asyncio
 import logging
@@ -24,14 +24,14 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 @pytest.fixture
 async def server(disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    """A server whose database is on the small disk, and that looks anew each time its readiness is asked for."""
+    """A server with its database on the small disk. It repeats its readiness check for every request."""
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 0)
     async with running(disk.folder, RATE_LIMIT_ENABLED="false") as server:
         yield server
 
 
 async def until_it_fails(server: Server) -> Answer:
-    """Sign in until the disk is full: some more fit into what the database has already."""
+    """Sign in until the disk is full. Some sign-ins still fit into the existing file."""
     for _ in range(300):
         answer = await server.sign_in()
         if answer.status != 200:
@@ -41,8 +41,8 @@ async def until_it_fails(server: Server) -> Answer:
 
 @pytest.mark.slow
 async def test_a_full_disk_is_told_once_and_by_its_name(server: Server, disk: SmallDisk, log: Log) -> None:
-    """The first error is the line, at error level, with what to do; hundreds of failures add nothing to the log but
-    their requests' own lines, and nobody who signs in learns where the disk is."""
+    """The first failure is logged as an error with a remedy. Hundreds of further failures add only their requests'
+    lines. Answers do not contain the path."""
     disk.fill()
     first = await until_it_fails(server)
     assert (first.status, first.code) == (503, "database_unavailable")
@@ -60,8 +60,8 @@ async def test_a_full_disk_is_told_once_and_by_its_name(server: Server, disk: Sm
 
 
 async def test_a_full_disk_is_not_ready_until_there_is_room(server: Server, disk: SmallDisk, log: Log) -> None:
-    """However often it is looked at, and however little a look could still write; when there is room again, a look
-    finds out by itself, without one request of anybody's, and the log tells that it is over."""
+    """While the disk is full, every readiness check fails, even if a small write would succeed. When there is room
+    again, the check notices it without another request, and the log says so."""
     assert (await server.get("/health/ready")).status == 200
     disk.fill()
     await until_it_fails(server)
@@ -79,7 +79,7 @@ async def test_a_full_disk_is_not_ready_until_there_is_room(server: Server, disk
 async def test_from_the_first_failure_on_a_full_disk_is_not_ready(
     server: Server, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look from just before does not answer for what happened since."""
+    """A readiness result from before the failure is not used again."""
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 60)
     assert (await server.get("/health/ready")).status == 200
     disk.fill()
@@ -88,14 +88,15 @@ async def test_from_the_first_failure_on_a_full_disk_is_not_ready(
 
 
 async def test_a_disk_with_some_room_left_is_not_ready_when_sign_ins_fail(server: Server, disk: SmallDisk) -> None:
-    """What a failed sign-in leaves free would do for a small write: one that says nothing about sign-ins."""
+    """The space that a failed sign-in leaves would be enough for a small write. So the node is not ready, although such
+    a write succeeds."""
     disk.fill(up_to=64 * 1024)
     await until_it_fails(server)
     assert {(await server.get("/health/ready")).status for _ in range(20)} == {503}
 
 
 async def test_a_new_process_on_a_full_disk_is_not_ready(disk: SmallDisk, tmp_path: Path) -> None:
-    """Before anybody's request has failed there: the first look tries."""
+    """The first readiness check of a new process tries to write, before any request failed."""
     async with running(disk.folder, RATE_LIMIT_ENABLED="false") as server:
         disk.fill()
         await until_it_fails(server)
@@ -104,7 +105,7 @@ async def test_a_new_process_on_a_full_disk_is_not_ready(disk: SmallDisk, tmp_pa
 
 
 async def test_who_cancels_while_the_disk_is_full_has_one_line(server: Server, disk: SmallDisk, log: Log) -> None:
-    """The failure is put on record by a write that fails too, which the log does not tell each time."""
+    """Recording a cancelled sign-in fails too, and this failure is not logged every time."""
     disk.fill()
     await until_it_fails(server)
     for _ in range(5):
@@ -123,7 +124,7 @@ def quiet_log(log: Log) -> Log:
 
 
 async def test_a_log_of_warnings_alone_tells_of_a_full_disk(server: Server, disk: SmallDisk, quiet_log: Log) -> None:
-    """And when it is over."""
+    """The start and the end of the failure are logged at the level of warnings."""
     disk.fill()
     await until_it_fails(server)
     disk.empty()
@@ -135,7 +136,7 @@ async def test_a_log_of_warnings_alone_tells_of_a_full_disk(server: Server, disk
 async def test_a_server_that_nobody_asks_finds_out_by_itself_that_there_is_room(
     disk: SmallDisk, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without one request or look of anybody's."""
+    """The server notices free space by itself, without any request."""
     monkeypatch.setattr(readiness, "WATCH_SECONDS", 0.01)
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 0)
     async with running(disk.folder, RATE_LIMIT_ENABLED="false") as server:

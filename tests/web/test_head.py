@@ -1,4 +1,4 @@
-"""HEAD, as monitors and checkers of links ask: what GET would answer, without the body (RFC 9110, 9.3.2)."""
+"""HEAD, which monitors and link checkers use: the answer to GET, without its body (RFC 9110, 9.3.2)."""
 
 from pathlib import Path
 
@@ -17,10 +17,10 @@ CHANGING = {
     "/sandbox/google/sdk",
     "/sandbox/facebook/sdk",
 }
-"""Asking these begins a login, ends one, or makes a code or a token. Below `/sandbox/facebook` so do the dialog and the
-exchange of codes, whose paths may hold a version."""
+"""GET routes that begin or end a login, or make a code or a token. The same is true below `/sandbox/facebook` of the
+dialog and the exchange of codes, whose paths may have a version."""
 OWN = {"x-request-id", "date"}
-"""Header fields that are another one's with each answer."""
+"""Header fields that differ for every answer."""
 READ = (
     "/", "/health", "/health/ready", "/auth/providers", "/.well-known/oauth-authorization-server",
     "/.well-known/openid-configuration", "/.well-known/jwks.json", "/openapi.json", "/docs", "/static/pages.css",
@@ -40,7 +40,7 @@ REFUSED = {
 
 
 async def asked(server: Server, method: str, path: str, *fields: str) -> RawAnswer:
-    """The answer to a method, and after it, on the same connection, that of another request: nothing lay between."""
+    """The answer to a request. After a HEAD, a second request on the same connection shows that no body was sent."""
     lines = "".join(f"{field}\r\n" for field in ("Host: 127.0.0.1", *fields))
     async with wire(server) as connection:
         await connection.send(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode())
@@ -60,7 +60,7 @@ def told(answer: RawAnswer, *, leave_out: set[str]) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", READ)
 async def test_head_is_answered_like_get_without_a_body(server: Server, path: str) -> None:
-    """The same status and fields, the length among them, wherever asking changes nothing."""
+    """HEAD has the status and header fields of GET, its length included, on every route that changes nothing."""
     token = (await server.sign_in()).json["access_token"]
     whole, head = [await asked(server, method, path, f"Authorization: Bearer {token}") for method in ("GET", "HEAD")]
     assert (whole.status, head.status) == (200, 200)
@@ -74,7 +74,7 @@ async def test_head_is_answered_like_get_without_a_body(server: Server, path: st
 
 @pytest.mark.parametrize("path", REFUSED)
 async def test_what_get_is_refused_head_is_refused_in_the_same_way(server: Server, path: str) -> None:
-    """Errors have the fields, and the length, that they have for GET."""
+    """An error has the same header fields and length for HEAD as for GET."""
     status, field = REFUSED[path]
     whole, head = [await asked(server, method, path, field) for method in ("GET", "HEAD")]
     assert (whole.status, head.status) == (status, status)
@@ -83,7 +83,7 @@ async def test_what_get_is_refused_head_is_refused_in_the_same_way(server: Serve
 
 
 async def test_a_server_that_is_not_ready_tells_head_so(server: Server) -> None:
-    """Load balancers may ask with either method."""
+    """Load balancers may use either method to check the readiness."""
     server.app[READINESS].draining = True
     whole, head = [await asked(server, method, "/health/ready") for method in ("GET", "HEAD")]
     assert (whole.status, head.status) == (503, 503)
@@ -91,7 +91,7 @@ async def test_a_server_that_is_not_ready_tells_head_so(server: Server) -> None:
 
 
 async def test_what_has_not_changed_is_not_sent_with_either_method(server: Server) -> None:
-    """A 304 has no body, and the next answer on the connection is the next one."""
+    """A 304 has no body, for either method."""
     since = "If-Modified-Since: Fri, 01 Jan 2999 00:00:00 GMT"
     whole, head = [await asked(server, method, "/static/pages.css", since) for method in ("GET", "HEAD")]
     assert (whole.status, head.status) == (304, 304)
@@ -99,7 +99,7 @@ async def test_what_has_not_changed_is_not_sent_with_either_method(server: Serve
 
 
 async def test_a_range_is_for_get_alone(server: Server) -> None:
-    """RFC 9110, 14.2: with any other method it is ignored."""
+    """RFC 9110, 14.2: a range is ignored for every method but GET."""
     part = await asked(server, "GET", "/static/pages.css", "Range: bytes=0-1")
     assert (part.status, part.headers["content-length"]) == (206, "2")
     whole, head = [
@@ -111,7 +111,7 @@ async def test_a_range_is_for_get_alone(server: Server) -> None:
 
 
 async def test_every_get_answers_head_but_where_asking_does_something(server: Server) -> None:
-    """Whoever adds a route decides; the rest is one rule for all of them. `Allow` says so too."""
+    """Every GET route supports HEAD, except a fixed list of routes that change something. `Allow` contains HEAD too."""
     methods: dict[str, set[str]] = {}
     for route in server.app.router.routes():
         assert route.resource is not None
@@ -127,7 +127,7 @@ async def test_every_get_answers_head_but_where_asking_does_something(server: Se
 
 
 async def test_head_begins_and_ends_nothing(server: Server) -> None:
-    """No login, no cookie, no code."""
+    """A HEAD creates no login, no cookie and no code."""
     for path in ("/auth/google/start?mode=redirect", "/auth/google/callback?state=x&code=y", "/auth/authorize"):
         answer = await server.ask("HEAD", path)
         assert (answer.status, answer.headers["Allow"]) == (405, "GET")
@@ -135,7 +135,7 @@ async def test_head_begins_and_ends_nothing(server: Server) -> None:
 
 
 async def test_head_counts_against_limits_as_get_does(tmp_path: Path) -> None:
-    """Or it would be the way around them."""
+    """Otherwise HEAD could be used to get around the limits."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="true") as server:
         token = (await server.sign_in()).json["access_token"]
         field = {"Authorization": f"Bearer {token}"}
@@ -149,7 +149,7 @@ async def test_head_counts_against_limits_as_get_does(tmp_path: Path) -> None:
 
 
 async def test_head_is_told_in_the_log_and_in_the_metrics_by_its_name(server: Server, log) -> None:
-    """So an operator sees the monitor, and GET's figures stay GET's."""
+    """Log and metrics have the method HEAD, so that the numbers for GET stay correct."""
     assert (await server.ask("HEAD", "/health")).status == 200
     (line,) = log.requests("/health")
     assert (line["method"], line["status"]) == ("HEAD", 200)
@@ -159,7 +159,7 @@ async def test_head_is_told_in_the_log_and_in_the_metrics_by_its_name(server: Se
 
 @pytest.mark.parametrize("origin", ["https://app.example.org", "https://stranger.example"])
 async def test_pages_of_other_origins_may_ask_head_where_they_may_ask_get(tmp_path: Path, origin: str) -> None:
-    """The fields of CORS are those of GET's answer."""
+    """HEAD has the same headers for other origins as GET."""
     async with running(tmp_path, CORS_ALLOW_ORIGINS="https://app.example.org") as server:
         for path in ("/.well-known/jwks.json", "/users/me", "/health"):
             whole, head = [await asked(server, method, path, f"Origin: {origin}") for method in ("GET", "HEAD")]

@@ -1,4 +1,4 @@
-"""What signs access tokens: a private key from a file, a secret, and the change from one to the next."""
+"""The keys that sign access tokens: a private key from a file, a secret, and the change from one to another."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ from tests.apps import refresh, stands
 from tests.running import Server, running, sandbox_settings
 
 ISSUER = "https://login.example"
-"""Fixed, so that a restart on another port is the same server."""
+"""A fixed address, so that a server restarted on another port has the same issuer."""
 SECRETS = [f"a secret of the tests that is quite long enough {number}" for number in range(3)]
 
 MAKERS: dict[str, Callable[[], Any]] = {
@@ -50,7 +50,7 @@ def write_key(directory: Path, key: Any) -> str:
 
 
 def thumbprint(jwk: dict[str, str]) -> str:
-    """RFC 7638, 3, by the letter of its members."""
+    """The thumbprint of RFC 7638, 3, computed from the text of its members."""
     required = {"OKP": ("crv", "kty", "x"), "EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n")}[jwk["kty"]]
     text = "{" + ",".join(f'"{name}":"{jwk[name]}"' for name in required) + "}"
     return base64url(hashlib.sha256(text.encode()).digest())
@@ -61,7 +61,7 @@ def base64url(octets: bytes) -> str:
 
 
 def hs256(header: dict[str, object], claims: dict[str, object], secret: bytes) -> str:
-    """By hand: PyJWT rightly refuses a public key as a secret."""
+    """A token made by hand, because PyJWT refuses a public key as a secret."""
     signed = ".".join(base64url(json.dumps(part).encode()) for part in (header, claims))
     return f"{signed}.{base64url(hmac.digest(secret, signed.encode(), 'sha256'))}"
 
@@ -74,7 +74,7 @@ async def refused(server: Server, token: str) -> bool:
 @ALGORITHMS
 @pytest.mark.parametrize("named", [False, True])
 async def test_a_private_key_signs_and_strangers_verify(tmp_path: Path, algorithm: str, named: bool) -> None:
-    """RFC 9068, 4: an API of the operator's verifies our tokens with what /.well-known/jwks.json publishes."""
+    """RFC 9068, 4: an operator's API can verify our tokens with the keys of /.well-known/jwks.json."""
     path = write_key(tmp_path, MAKERS[algorithm]())
     settings = {"JWT_PRIVATE_KEY_FILE": path, "JWT_ALGORITHM": algorithm if named else ""}
     async with running(tmp_path, **settings) as server:
@@ -98,7 +98,8 @@ async def test_a_private_key_signs_and_strangers_verify(tmp_path: Path, algorith
 
 
 def test_a_coordinate_that_begins_with_a_zero_keeps_its_length() -> None:
-    """RFC 7518, 6.2.1.2: both coordinates have 32 octets; else strangers compute another thumbprint."""
+    """RFC 7518, 6.2.1.2: a coordinate always has 32 octets. Otherwise other programs would compute another
+    thumbprint."""
     while True:
         key = ec.generate_private_key(ec.SECP256R1())
         numbers = key.public_key().public_numbers()
@@ -132,7 +133,7 @@ def assert_misconfigured(directory: Path, **settings: str) -> None:
     ],
 )
 def test_a_key_of_another_kind_is_a_mistake_in_the_settings(tmp_path: Path, key: Callable[[], Any]) -> None:
-    """Ed25519, P-256, and RSA of 2048 bits or more: what RFC 7518 and RFC 8037 have for the three algorithms."""
+    """RFC 7518 and RFC 8037: a key must be Ed25519, P-256, or RSA of 2048 bits or more."""
     assert_misconfigured(tmp_path, JWT_PRIVATE_KEY_FILE=write_key(tmp_path, key()))
 
 
@@ -150,21 +151,21 @@ def test_a_key_of_another_kind_is_a_mistake_in_the_settings(tmp_path: Path, key:
     ids=["empty", "garbage", "bytes", "truncated", "encrypted", "public", "der"],
 )
 def test_a_file_that_holds_no_key_is_a_mistake_in_the_settings(tmp_path: Path, content: bytes) -> None:
-    """The message names the setting and a command that makes a key; nothing of the file is quoted."""
+    """The message names the setting and a command that makes a key. It does not quote the file."""
     path = tmp_path / "private.pem"
     path.write_bytes(content)
     assert_misconfigured(tmp_path, JWT_PRIVATE_KEY_FILE=str(path))
 
 
 def test_a_file_that_cannot_be_read_is_a_mistake_in_the_settings(tmp_path: Path) -> None:
-    """Not there, or a folder."""
+    """A missing file and a folder are reported."""
     assert_misconfigured(tmp_path, JWT_PRIVATE_KEY_FILE=str(tmp_path / "missing.pem"))
     assert_misconfigured(tmp_path, JWT_PRIVATE_KEY_FILE=str(tmp_path))
 
 
 @ALGORITHMS
 def test_an_algorithm_that_is_not_the_keys_is_a_mistake_in_the_settings(tmp_path: Path, algorithm: str) -> None:
-    """One of the two is wrong; which one the operator knows."""
+    """If the key and JWT_ALGORITHM do not match, the setting is reported."""
     path = write_key(tmp_path, MAKERS[algorithm]())
     for other in {"HS256", "EdDSA", "ES256", "RS256"} - {algorithm}:
         assert_misconfigured(tmp_path, JWT_PRIVATE_KEY_FILE=path, JWT_ALGORITHM=other)
@@ -173,7 +174,8 @@ def test_an_algorithm_that_is_not_the_keys_is_a_mistake_in_the_settings(tmp_path
 
 @pytest.mark.parametrize("listed", [True, False])
 async def test_a_change_of_secrets_signs_nobody_out_while_the_old_one_is_listed(tmp_path: Path, listed: bool) -> None:
-    """Access and refresh tokens of before work after the restart; unlisted, neither does."""
+    """While the previous secret is listed, its access and refresh tokens work after the restart. Otherwise both are
+    refused."""
     before = {"PUBLIC_URL": ISSUER, "JWT_SECRET_KEY": SECRETS[0]}
     after = {"PUBLIC_URL": ISSUER, "JWT_SECRET_KEY": SECRETS[1]}
     if listed:
@@ -189,7 +191,8 @@ async def test_a_change_of_secrets_signs_nobody_out_while_the_old_one_is_listed(
 
 
 async def test_a_private_key_signs_nobody_out_and_neither_does_its_end(tmp_path: Path) -> None:
-    """HS256 tokens hold beside the key; without the key its access tokens end, and refreshing goes on."""
+    """HS256 tokens work beside the private key. Without the key its access tokens are refused, and refresh tokens
+    work."""
     path = write_key(tmp_path, MAKERS["EdDSA"]())
     secret = {"PUBLIC_URL": ISSUER, "JWT_SECRET_KEY": SECRETS[0]}
     async with running(tmp_path, **secret) as server:
@@ -209,7 +212,7 @@ DAY_MS = 24 * 3600 * 1000
 
 
 async def let_pass(server: Server, milliseconds: int) -> None:
-    """Let every private key have come into use so much earlier. Servers read it when they start."""
+    """Move the first use of every private key into the past. Servers read it when they start."""
     query = f"UPDATE signing_key SET first_used_at = first_used_at - {milliseconds}"
     await server.runtime.database.write(lambda db: db.execute_sql(query).rowcount)
 
@@ -220,7 +223,8 @@ async def first_uses(server: Server) -> dict[str, int]:
 
 
 async def test_a_day_after_the_private_key_the_secrets_access_tokens_are_refused(tmp_path: Path) -> None:
-    """Whoever learned the secret makes access tokens no longer. Refreshing goes on, and so does signing out."""
+    """After a day the secret's access tokens are refused, so that an attacker with the secret cannot make any.
+    Refreshing and signing out still work."""
     path = write_key(tmp_path, MAKERS["EdDSA"]())
     secret = {"PUBLIC_URL": ISSUER, "JWT_SECRET_KEY": SECRETS[0], "ACCESS_TOKEN_EXP_MINUTES": "1440"}
     key = secret | {"JWT_PRIVATE_KEY_FILE": path}
@@ -245,7 +249,7 @@ async def test_a_day_after_the_private_key_the_secrets_access_tokens_are_refused
 
 
 async def test_another_private_key_and_a_way_back_begin_no_new_day(tmp_path: Path) -> None:
-    """The secret has been out of use since the first key. Without a key it signs again, or nobody could sign in."""
+    """The day counts from the first key, even after a change of keys. Without a key the secret signs again."""
     (tmp_path / "second").mkdir()
     first, second = write_key(tmp_path, MAKERS["EdDSA"]()), write_key(tmp_path / "second", MAKERS["ES256"]())
     secret = {"PUBLIC_URL": ISSUER, "JWT_SECRET_KEY": SECRETS[0]}
@@ -261,7 +265,7 @@ async def test_another_private_key_and_a_way_back_begin_no_new_day(tmp_path: Pat
 
 
 async def test_nodes_agree_on_when_the_day_began(tmp_path: Path) -> None:
-    """One that starts later with the same key, or with another, refuses from the same moment on."""
+    """A node that starts later with the same key finds the stored time of its first use."""
     path = write_key(tmp_path, MAKERS["EdDSA"]())
     settings = {"PUBLIC_URL": ISSUER, "JWT_SECRET_KEY": SECRETS[0], "JWT_PRIVATE_KEY_FILE": path}
     async with running(tmp_path, **settings) as one:
@@ -275,7 +279,7 @@ async def test_nodes_agree_on_when_the_day_began(tmp_path: Path) -> None:
 async def test_a_token_that_is_not_quite_ours_is_refused(
     tmp_path: Path, algorithm: str, subtests: pytest.Subtests
 ) -> None:
-    """RFC 9068, 4; RFC 8725, 3: signed with our own key, yet for something else."""
+    """RFC 9068, 4; RFC 8725, 3: a token that is signed with our key is refused if any required fact differs."""
     signing: Any = SECRETS[0] if algorithm == "HS256" else MAKERS[algorithm]()
     settings = {} if algorithm == "HS256" else {"JWT_PRIVATE_KEY_FILE": write_key(tmp_path, signing)}
     async with running(tmp_path, JWT_SECRET_KEY=SECRETS[0], **settings) as server:
@@ -322,7 +326,8 @@ async def test_a_token_that_is_not_quite_ours_is_refused(
 
 @ALGORITHMS
 async def test_the_public_key_is_no_secret(tmp_path: Path, algorithm: str, subtests: pytest.Subtests) -> None:
-    """RFC 8725, 2.1: HS256 under the key's own kid, keyed with its public part in any form, is refused."""
+    """RFC 8725, 2.1: a token with HS256, the key's `kid` and an HMAC keyed with the public key in any form is
+    refused."""
     key = MAKERS[algorithm]()
     async with running(tmp_path, JWT_PRIVATE_KEY_FILE=write_key(tmp_path, key), JWT_SECRET_KEY=SECRETS[0]) as server:
         ours = (await server.sign_in()).json["access_token"]

@@ -1,4 +1,4 @@
-"""Header fields above 8 KiB: the cookies that another site of the parent domain has left, above all."""
+"""Header fields above 8 KiB, such as many cookies that another site of the parent domain has set."""
 
 import json
 
@@ -15,7 +15,7 @@ PATHS = ("/auth/authorize", "/auth/google/start?mode=redirect", f"/auth/google/c
 
 
 def cookie(size: int) -> str:
-    """A header field of so many bytes, name and value."""
+    """A Cookie field of this many bytes, name and value together."""
     start = f"{MARK}="
     return "Cookie: " + start + "x" * (size - len("Cookie") - len(start))
 
@@ -30,7 +30,7 @@ async def ask(server: Server, path: str, *fields: str) -> RawAnswer:
 @pytest.mark.parametrize("size", LARGE)
 @pytest.mark.parametrize("path", PATHS)
 async def test_cookies_that_are_too_large_are_told_to_a_person_on_a_page(server: Server, path: str, size: int) -> None:
-    """RFC 6585, 5: 431, with what to do about it, in the reader's language."""
+    """RFC 6585, 5: the answer is 431, with a page in the reader's language that says what to do."""
     for language, words in (("en", "Delete the cookies"), ("fr", "Supprimez les cookies")):
         answer = await ask(server, path, PERSON, f"Accept-Language: {language}", cookie(size))
         assert answer.status == 431
@@ -47,7 +47,8 @@ async def test_cookies_that_are_too_large_are_told_to_a_person_on_a_page(server:
 @pytest.mark.parametrize("size", [*LARGE, 60 * 1024])
 @pytest.mark.parametrize("name", ["Cookie", "Authorization", "Referer", "X"])
 async def test_a_program_gets_431_as_a_document(server: Server, log: Log, name: str, size: int) -> None:
-    """Whichever field it is; nothing of it comes back or is logged, and one line says that it was too large."""
+    """The answer is 431 for any field. Nothing of the field is repeated, and one log line says that it was too
+    large."""
     answer = await ask(server, "/users/me", f"{name}: {MARK}{'x' * (size - len(name) - len(MARK))}")
     assert (answer.status, answer.code) == (431, "header_fields_too_large")
     assert not json.loads(answer.body)["retryable"]
@@ -59,11 +60,11 @@ async def test_a_program_gets_431_as_a_document(server: Server, log: Log, name: 
 
 
 async def test_a_field_of_8_kib_is_none_too_large(server: Server) -> None:
-    """The limit itself is allowed: name and value together."""
+    """A field of exactly 8 KiB, name and value together, is accepted."""
     assert (await ask(server, "/health", cookie(8 * 1024))).status == 200
 
 
 async def test_a_request_line_that_is_too_long_is_no_matter_of_its_fields(server: Server) -> None:
-    """It stays a malformed request."""
+    """A request line that is too long is a malformed request, not a 431."""
     answer = await ask(server, "/health?" + "x" * 9000)
     assert (answer.status, answer.code) == (400, "invalid_request")

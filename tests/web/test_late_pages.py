@@ -1,4 +1,4 @@
-"""What a person is shown whose sign-in was late, was ended meanwhile, or came too often."""
+"""Pages for a person whose sign-in was too late, was ended meanwhile, or was one of too many."""
 
 from pathlib import Path
 
@@ -23,13 +23,13 @@ WORDS = {
 
 
 async def came_back(browser: Browser, provider: Provider = GOOGLE) -> str:
-    """The callback's URL of a login with mode=redirect, approved at the provider."""
+    """The URL of the callback of a login with mode=redirect, which was approved at the provider."""
     begun = await browser.get(f"/auth/{provider}/start?mode=redirect")
     return await browser.approve(begun.headers["Location"])
 
 
 def make_late(server: Server, back: str, *, seconds: float = 0) -> None:
-    """Let it be so long after the moment at which a login expires."""
+    """Set the clock to this many seconds after the login's expiry."""
     expires_at = int(query_of(back.partition("#")[0])["state"].split(".")[1])
     server.app[ONLINE].sign_in._outcomes._clock = lambda: Millis(expires_at + int(seconds * 1000))
 
@@ -39,7 +39,7 @@ def make_late(server: Server, back: str, *, seconds: float = 0) -> None:
 async def test_who_took_too_long_without_an_app_reads_what_to_do(
     server: Server, provider: Provider, language: str
 ) -> None:
-    """After ten minutes at the provider a page says so, in the reader's language, and says to sign in again."""
+    """After ten minutes at the provider, a page in the reader's language says to sign in again."""
     async with open_browser(server.url) as browser:
         back = await came_back(browser, provider)
         make_late(server, back)
@@ -55,8 +55,8 @@ async def test_who_took_too_long_without_an_app_reads_what_to_do(
 async def test_an_app_hears_that_it_took_too_long_from_its_own_browser_alone(
     server: Server, provider: Provider
 ) -> None:
-    """RFC 6749, 4.1.2.1: temporarily_unavailable, with state and iss, for as long as the cookie lasts; no code is
-    asked for. Without the cookie nobody is told but the person."""
+    """RFC 6749, 4.1.2.1: while the login's cookie exists, the app gets temporarily_unavailable with state and iss.
+    Without the cookie, only the person gets an error."""
     async with open_browser(server.url) as browser, open_browser(server.url) as stranger:
         app = App(browser)
         back = await app.approve(provider=provider)
@@ -70,7 +70,7 @@ async def test_an_app_hears_that_it_took_too_long_from_its_own_browser_alone(
 
 
 async def test_used_is_told_before_expired(server: Server) -> None:
-    """A callback that succeeded and is loaded again an hour later took nobody too long."""
+    """A callback that succeeded and is loaded again an hour later counts as used, not as late."""
     begun = await server.begin()
     back = await server.approve(begun["auth_url"])
     assert (await server.get(back)).status == 200
@@ -82,7 +82,7 @@ async def test_used_is_told_before_expired(server: Server) -> None:
     ("language", "words"), [("en", "sessions of this account were ended"), ("fr", "sessions de ce compte")]
 )
 async def test_whose_sessions_were_ended_meanwhile_reads_so(server: Server, language: str, words: str) -> None:
-    """The page speaks of what happened, not of a wrong address."""
+    """The page says that the sessions were ended, not that the request was wrong."""
     await server.sign_in()
     async with open_browser(server.url) as browser:
         back = await came_back(browser)
@@ -99,7 +99,7 @@ async def test_whose_sessions_were_ended_meanwhile_reads_so(server: Server, lang
 async def test_who_shares_an_address_with_many_reads_that_it_is_too_many(
     tmp_path: Path, language: str, words: str
 ) -> None:
-    """429 on a page is no mistake of the person's, nor of the address that led there."""
+    """The page of a 429 blames neither the person nor the URL."""
     html = HTML | {"Accept-Language": language}
     async with running(tmp_path, RATE_LIMIT_ENABLED="true") as server:
         pages = [await server.get("/auth/google/start?mode=redirect", headers=html) for _ in range(31)]

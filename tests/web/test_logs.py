@@ -1,4 +1,4 @@
-"""The log as an operator has it: JSON lines that can be followed, and nothing in them that must stay inside."""
+"""The log for operators: JSON lines that belong to requests and logins, without secrets."""
 
 import json
 import re
@@ -23,7 +23,7 @@ SHORTEST_SECRET = 12
 
 
 class Eavesdropper:
-    """Collects every secret that a test's requests and answers hold."""
+    """Collects all secrets in the requests and answers of a test."""
 
     def __init__(self) -> None:
         self.secrets: set[str] = set()
@@ -39,7 +39,7 @@ class Eavesdropper:
 async def sign_in(
     server: Server, ear: Eavesdropper, provider: str, person: str, fault: str | None = None
 ) -> dict[str, Any]:
-    """A whole login in a browser of its own; every secret of it is noted. The callback's JSON."""
+    """A complete login in a new browser, whose secrets are collected. Returns the JSON of the callback."""
     async with open_browser(server.url) as browser:
         begun = await browser.get(f"/auth/{provider}/start?mode=redirect")
         ear.hears_url(begun.headers["Location"])
@@ -56,7 +56,7 @@ async def sign_in(
 
 
 async def test_every_line_is_json_and_names_its_request(log: Log, server: Server) -> None:
-    """Each answer's X-Request-ID is in one access line, with method, route, status and time."""
+    """Every answer's X-Request-ID is in one log line, with method, route, status and time."""
     expected = [("GET", "/health", 200), ("GET", "/users/me", 401), ("GET", None, 404)]
     for method, route, status in expected:
         answer = await server.ask(method, route or f"/{MARK}")
@@ -70,7 +70,7 @@ async def test_every_line_is_json_and_names_its_request(log: Log, server: Server
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_login_can_be_followed_by_its_id(log: Log, server: Server, provider: Provider) -> None:
-    """Start, outcome and callback carry one login id; the outcome says who signed in, by id."""
+    """Start, outcome and callback have the same login id. The outcome has the id of the user."""
     token = (await server.sign_in(provider)).json
     (succeeded,) = log.events("login_succeeded")
     (started,) = log.requests("/auth/{provider}/start")
@@ -88,7 +88,7 @@ async def test_a_login_can_be_followed_by_its_id(log: Log, server: Server, provi
 async def test_a_failed_login_says_why_in_the_log_alone(
     log: Log, impatient: Server, provider: Provider, fault: str
 ) -> None:
-    """One line names the code and the reason, under the request id that the caller was told, and holds no secret."""
+    """One line has the code and the reason, with the request id that the caller got, and no secret."""
     ear = Eavesdropper()
     document = await sign_in(impatient, ear, provider, "ada", fault)
     ear.hears(str(PEOPLE["ada"].email), str(PEOPLE["ada"].subject(provider)))
@@ -104,7 +104,7 @@ async def test_a_failed_login_says_why_in_the_log_alone(
 
 
 async def test_cancelled_and_unknown_logins_are_logged(log: Log, server: Server) -> None:
-    """A cancelled login is a failed one; so is a callback that belongs to none, which has no login id."""
+    """A cancelled login is logged as failed. A callback without a login is logged too, without a login id."""
     begun = await server.begin()
     await server.get(await server.approve(begun["auth_url"], person="cancel"))
     await server.get(f"/auth/google/callback?state={'A' * 43}&code={MARK}")
@@ -120,7 +120,8 @@ async def test_cancelled_and_unknown_logins_are_logged(log: Log, server: Server)
 async def test_an_unforeseen_error_is_logged_with_its_place_and_without_its_words(
     log: Log, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller gets the request id alone; the log has the frames, and of the message what is safe."""
+    """The caller gets the request id only. The log has the stack frames, and the error's message without values that
+    may be secret."""
 
     message = f"cannot digest {'Zm9vYmFy' * 8} of ada@lovelace.example"
 
@@ -142,7 +143,7 @@ async def test_an_unforeseen_error_is_logged_with_its_place_and_without_its_word
 
 @pytest.mark.slow
 async def test_no_secret_reaches_the_log(log: Log, impatient: Server) -> None:
-    """Everybody signs in and fails to in every way, and no token, code, state, cookie, secret or email is logged."""
+    """Complete and failed sign-ins of every kind log no token, code, state, cookie, secret or email."""
     server, ear = impatient, Eavesdropper()
     settings, keyring = server.runtime.settings, server.runtime.keyring
     for secret in (
@@ -191,7 +192,7 @@ async def test_no_secret_reaches_the_log(log: Log, impatient: Server) -> None:
         assert answer is not None
         assert 400 <= answer.status < 500
 
-    assert len(log.events("login_succeeded")) > 10, "the capture captures"
+    assert len(log.events("login_succeeded")) > 10, "the log must be captured"
     assert len(log.events("login_failed")) > 10
     assert len(log.events("malformed_request")) == 4
     assert len(ear.secrets) > 200

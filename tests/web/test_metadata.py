@@ -1,4 +1,4 @@
-"""What a client library reads first: the metadata documents (RFC 8414) and the published keys (RFC 7517)."""
+"""The documents that a client library reads first: the metadata (RFC 8414) and the published keys (RFC 7517)."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ DOCUMENTS = ("/.well-known/oauth-authorization-server", "/.well-known/openid-con
 
 @pytest.mark.parametrize("public_url", ["", "https://login.example", "https://login.example:8443"])
 async def test_the_metadata_is_complete_and_the_same_at_both_addresses(tmp_path: Path, public_url: str) -> None:
-    """RFC 8414, 2 and 3: the issuer is PUBLIC_URL, and every URL is under it."""
+    """RFC 8414, 2 and 3: the issuer is PUBLIC_URL, and every URL starts with it."""
     async with running(tmp_path, **({"PUBLIC_URL": public_url} if public_url else {})) as server:
         url = public_url or server.url
         answers = [await server.get(path) for path in DOCUMENTS]
@@ -47,7 +47,8 @@ async def test_the_metadata_is_complete_and_the_same_at_both_addresses(tmp_path:
 
 
 async def test_the_metadata_promises_no_openid_connect_beyond_what_appauth_demands(server: Server) -> None:
-    """OpenID Connect Discovery, 3: a client asks for what is listed, and fails when it is not there."""
+    """OpenID Connect Discovery, 3: features that do not exist are not listed, because a client would use them and
+    fail."""
     document = (await server.get(DOCUMENTS[1])).json
     for name in (
         "userinfo_endpoint",
@@ -70,7 +71,7 @@ async def test_the_metadata_promises_no_openid_connect_beyond_what_appauth_deman
 
 
 async def test_every_address_in_the_metadata_is_served(server: Server) -> None:
-    """A client that follows it finds something: not 404, whatever the method."""
+    """Every address in the metadata has a route."""
     document = (await server.get(DOCUMENTS[0])).json
     addresses = {name: url for name, url in document.items() if name.endswith(("_endpoint", "_uri", "_documentation"))}
     assert {name: (await server.get(url)).status for name, url in addresses.items()} == {
@@ -83,7 +84,8 @@ async def test_every_address_in_the_metadata_is_served(server: Server) -> None:
 
 
 async def test_every_grant_type_in_the_metadata_is_known_to_the_token_endpoint(server: Server) -> None:
-    """RFC 8414, 2: it lists what is supported; the endpoint then misses a parameter, not the grant."""
+    """RFC 8414, 2: the token endpoint supports every listed grant type. It complains about a parameter, not about the
+    grant."""
     for grant_type in (await server.get(DOCUMENTS[0])).json["grant_types_supported"]:
         answer = await server.ask("POST", "/auth/token", data={"grant_type": grant_type})
         assert answer.json["error"] == "invalid_request"
@@ -92,7 +94,7 @@ async def test_every_grant_type_in_the_metadata_is_known_to_the_token_endpoint(s
 
 
 async def test_while_a_secret_signs_no_key_is_published(server: Server) -> None:
-    """A secret has no public part."""
+    """A secret has no public part, so no key is published."""
     answer = await server.get("/.well-known/jwks.json")
     assert (answer.status, answer.json) == (200, {"keys": []})
     assert answer.headers["Content-Type"] == "application/json"

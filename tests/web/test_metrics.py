@@ -1,4 +1,4 @@
-"""What /metrics says of real traffic, who may read it, and that no client can make it grow."""
+"""/metrics: what it counts, who may read it, and that no client can make it grow."""
 
 import random
 import string
@@ -25,7 +25,7 @@ from tests.running import Server, open_browser, running
 from tests.web.wire import exchange
 
 UNKNOWN = ("PROPFIND", "MKCOL", "SUBSCRIBE", "UNLOCK")
-"""Methods that aiohttp takes and that are none of HTTP's own."""
+"""Methods that aiohttp accepts and that are not in the HTTP standard."""
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("127.0.0.1/32"))
@@ -33,7 +33,7 @@ ALLOWED = (ip_network("192.0.2.0/24"), ip_network("10.0.0.0/8"))
 
 
 async def scrape(server: Server) -> dict[Sample, float]:
-    """Every sample, by its name and labels."""
+    """The values of all samples, by name and labels."""
     answer = await server.get("/metrics")
     assert answer.status == 200, answer.text
     return {
@@ -44,7 +44,7 @@ async def scrape(server: Server) -> dict[Sample, float]:
 
 
 class Growth:
-    """What was counted since: these numbers belong to the process, which other tests share."""
+    """The differences since the first scrape, because other tests of the process count too."""
 
     def __init__(self, before: dict[Sample, float], after: dict[Sample, float]) -> None:
         self.before, self.after = before, after
@@ -60,7 +60,7 @@ class Growth:
 
 @pytest.fixture
 async def before(server: Server) -> dict[Sample, float]:
-    await scrape(server)  # which is counted itself
+    await scrape(server)  # this request is counted too
     return await scrape(server)
 
 
@@ -71,7 +71,7 @@ async def limited(tmp_path: Path) -> AsyncIterator[Server]:
 
 
 async def test_every_answered_request_is_counted_once(server: Server, before: dict[Sample, float]) -> None:
-    """By method, canonical route and status; the sum is time, in seconds."""
+    """Requests are counted by method, route and status. The sum is in seconds."""
     for path, times in (("/health", 3), ("/users/me", 2), ("/nothing/here", 1)):
         for _ in range(times):
             await server.get(path)
@@ -88,7 +88,7 @@ async def test_every_answered_request_is_counted_once(server: Server, before: di
 async def test_a_sign_in_is_counted_by_provider_and_outcome(
     server: Server, before: dict[Sample, float], provider: Provider
 ) -> None:
-    """Well or not: one login each; what the provider was asked, and how long that took, is told too."""
+    """Successful and failed sign-ins are counted, and so are requests to the provider, with their duration."""
     await server.sign_in(provider)
     async with open_browser(server.url) as browser:
         await App(browser).code(provider=provider)
@@ -105,11 +105,13 @@ async def test_a_sign_in_is_counted_by_provider_and_outcome(
     assert grown.of(asked, provider=provider, operation="token", outcome="answered") == 2
     operation, times = ("keys", 1) if provider == Provider("google") else ("profile", 2)
     assert grown.of(asked, provider=provider, operation=operation, outcome="answered") == times
-    assert grown.of("nextarget_database_duration_seconds_count", kind="write") == 4, "one for each, and none to begin"
+    assert grown.of("nextarget_database_duration_seconds_count", kind="write") == 4, (
+        "one write for every login, and none at its start"
+    )
 
 
 async def test_native_sign_in_is_counted_like_any_other(server: Server, before: dict[Sample, float]) -> None:
-    """A token that is refused is a login that failed."""
+    """A native sign-in with a refused token counts as failed."""
     form = {
         "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
         "subject_issuer": "google",
@@ -117,7 +119,7 @@ async def test_native_sign_in_is_counted_like_any_other(server: Server, before: 
     }
     nonce = (await server.ask("POST", "/auth/nonce")).json["nonce"]
     token = (await server.get(f"/sandbox/google/sdk?person=ada&nonce={nonce}")).json["id_token"]
-    for _ in range(2):  # the nonce is good once
+    for _ in range(2):  # the nonce is accepted once
         await server.ask("POST", "/auth/token", data=form | {"subject_token": token})
     grown = Growth(before, await scrape(server))
     assert grown.of("nextarget_logins_total", provider="google", outcome="succeeded") == 1
@@ -127,7 +129,7 @@ async def test_native_sign_in_is_counted_like_any_other(server: Server, before: 
 async def test_a_provider_that_fails_is_told_apart(
     server: Server, before: dict[Sample, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its answers' outcome is the error's code, and while it is left alone the breaker counts as open."""
+    """Failed requests to a provider are counted by error code. While the breaker is open, the metrics say so."""
     for _ in range(5):
         await server.sign_in("facebook", fault="error_500")
     broken = Growth(before, await scrape(server))
@@ -143,7 +145,7 @@ async def test_a_provider_that_fails_is_told_apart(
 
 
 async def test_refreshes_are_counted_by_what_became_of_them(server: Server, before: dict[Sample, float]) -> None:
-    """Each row of the table of refreshes is one outcome; what is no token of ours is refused."""
+    """Every kind of refresh is counted as its own outcome. A token that is not ours counts as refused."""
     token = (await server.sign_in()).json["refresh_token"]
     await refresh(server, token)
     await refresh(server, token)
@@ -157,7 +159,7 @@ async def test_refreshes_are_counted_by_what_became_of_them(server: Server, befo
 
 
 async def test_a_refused_request_is_counted_by_its_policy(limited: Server) -> None:
-    """429 is a number that an operator alerts on; which policy it was says what to look at."""
+    """An operator can alert on refused requests. The policy shows which limit it was."""
     before = await scrape(limited)
     for _ in range(33):
         await limited.get("/auth/google/start")
@@ -167,14 +169,14 @@ async def test_a_refused_request_is_counted_by_its_policy(limited: Server) -> No
 
 
 async def test_metrics_are_not_limited(tmp_path: Path) -> None:
-    """Prometheus may come as often as it is told to."""
+    """Prometheus may read the metrics as often as it is configured to."""
     quotas = {f"RATE_LIMIT_{name}": "5" for name in ("BEGIN", "FINISH", "REFRESH")}
     async with running(tmp_path, RATE_LIMIT_ENABLED="true", **quotas) as server:
         assert {(await server.get("/metrics")).status for _ in range(20)} == {200}
 
 
 async def test_no_flood_of_odd_requests_adds_series(server: Server) -> None:
-    """Made-up paths, methods, parameters and headers leave the same series behind as a handful of them."""
+    """Requests with made-up paths, methods, parameters and headers add no series after the first few."""
     odd = random.Random(4)
 
     async def flood(times: int) -> None:
@@ -201,7 +203,7 @@ async def test_no_flood_of_odd_requests_adds_series(server: Server) -> None:
 
 
 async def test_every_label_has_a_value_from_a_list(server: Server) -> None:
-    """Whatever was asked so far in this process: routes are the application's, outcomes our codes, nothing else."""
+    """All labels have values from fixed lists: the routes of the application, our codes, and similar."""
     await server.ask("PROPFIND", "/tea")
     routes = {resource.canonical for resource in server.app.router.resources()} | {"none"}
     routes |= {f"/sandbox/{INVENTED}/{name}" for name in ("authorize", "token", "keys", "sdk")}  # of tests before this
@@ -237,25 +239,25 @@ async def test_every_label_has_a_value_from_a_list(server: Server) -> None:
         ("::1", {"Host": "[::1]:8000"}, True),
         ("::ffff:127.0.0.1", {"Host": "127.0.0.1"}, True),
         ("192.0.2.7", {"Host": "auth.example.org"}, True),
-        # Not this machine, and not listed.
+        # not this machine, and not listed
         ("203.0.113.1", {"Host": "127.0.0.1:8000"}, False),
         ("203.0.113.1", {"Host": "127.0.0.1:8000", "X-Forwarded-For": "127.0.0.1"}, False),
         ("203.0.113.1", {"Host": "x", "X-Forwarded-For": "192.0.2.7"}, False),
         ("", {"Host": "127.0.0.1:8000"}, False),
-        # Through a proxy on this machine, which is trusted.
+        # through a trusted proxy on this machine
         ("127.0.0.1", {"Host": "127.0.0.1:8000", "X-Forwarded-For": "203.0.113.1"}, False),
         ("127.0.0.1", {"Host": "127.0.0.1:8000", "X-Forwarded-For": "127.0.0.1"}, False),
         ("127.0.0.1", {"Host": "127.0.0.1:8000", "X-Forwarded-For": "192.0.2.7, 203.0.113.1"}, False),
         ("127.0.0.1", {"Host": "127.0.0.1:8000", "X-Forwarded-For": "192.0.2.7"}, True),
         ("127.0.0.1", {"Host": "127.0.0.1:8000", "X-Forwarded-For": "garbage"}, False),
         ("127.0.0.1", {"Host": "127.0.0.1:8000", "X-Forwarded-For": ""}, False),
-        # Through a proxy that names the world's name for us, or itself, alone.
+        # through a proxy that sends our public name as Host, or that only adds a header of its own
         ("127.0.0.1", {"Host": "auth.example.org"}, False),
         ("127.0.0.1", {"Host": "127.0.0.1", "Forwarded": "for=127.0.0.1"}, False),
         ("127.0.0.1", {"Host": "127.0.0.1", "X-Real-IP": "127.0.0.1"}, False),
         ("127.0.0.1", {"Host": "127.0.0.1", "Via": "1.1 proxy"}, False),
         ("127.0.0.1", {}, False),
-        # Through one that is allowed to read, for somebody who is not; through one that is not trusted.
+        # through an allowed proxy for a client that is not allowed, and through a proxy that is not trusted
         ("10.0.0.5", {"Host": "x", "X-Forwarded-For": "203.0.113.1"}, False),
         ("10.0.0.5", {"Host": "x", "X-Forwarded-For": "garbage, 203.0.113.1"}, False),
         ("10.0.0.5", {"Host": "x", "X-Forwarded-For": "203.0.113.1, garbage"}, False),
@@ -263,14 +265,14 @@ async def test_every_label_has_a_value_from_a_list(server: Server) -> None:
     ],
 )
 def test_metrics_are_for_this_machine_and_those_listed(remote: str, headers: dict[str, str], readable: bool) -> None:
-    """A proxy on this machine does not open them to the world, and no header that a client writes does."""
+    """A proxy on this machine does not make the metrics public, and neither does a header from the client."""
     request = make_mocked_request("GET", "/metrics", headers=headers).clone(remote=remote)
     assert may_read(request, ALLOWED, PROXIES) is readable
 
 
 @given(forwarded=st.text(st.characters(exclude_categories=["C"])), host=st.sampled_from(["127.0.0.1", "x", ""]))
 def test_no_forwarding_header_opens_the_metrics_to_the_world(forwarded: str, host: str) -> None:
-    """Whatever a client writes, its proxy adds where it really is."""
+    """Whatever a client writes, its proxy adds the real address."""
     headers = {"Host": host, "X-Forwarded-For": f"{forwarded}, 203.0.113.1"}
     for remote in ("127.0.0.1", "10.0.0.5", "203.0.113.1", "192.0.2.7"):
         request = make_mocked_request("GET", "/metrics", headers=headers).clone(remote=remote)
@@ -278,7 +280,7 @@ def test_no_forwarding_header_opens_the_metrics_to_the_world(forwarded: str, hos
 
 
 async def test_whoever_may_not_read_them_is_told_how_it_is_done(server: Server) -> None:
-    """403 names the setting: that there is such a route is no secret, it stands in /openapi.json."""
+    """The 403 names the setting. The route itself is not secret, because it is in /openapi.json."""
     answer = await server.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"})
     assert (answer.status, answer.code) == (403, "metrics_forbidden")
     assert "METRICS_ALLOW" in answer.json["detail"]
@@ -286,7 +288,7 @@ async def test_whoever_may_not_read_them_is_told_how_it_is_done(server: Server) 
 
 
 async def test_an_address_that_is_listed_reads_them_through_a_trusted_proxy(tmp_path: Path) -> None:
-    """METRICS_ALLOW names the scraper, TRUSTED_PROXIES whom to believe where it is."""
+    """METRICS_ALLOW lists the scraper's address. TRUSTED_PROXIES lists the proxies whose headers are trusted."""
     listed = {"METRICS_ALLOW": "192.0.2.7", "TRUSTED_PROXIES": "127.0.0.1"}
     async with running(tmp_path, **listed) as server:
         statuses = [
@@ -297,7 +299,8 @@ async def test_an_address_that_is_listed_reads_them_through_a_trusted_proxy(tmp_
 
 
 async def test_on_postgresql_reads_are_timed_too_and_the_pool_is_seen(tmp_path: Path, migrated_url: str) -> None:
-    """How long requests waited for the database, how many connections there may be, and how many are at work."""
+    """The metrics contain how long requests waited for the database, the limit of the pool, and its busy
+    connections."""
     name = "nextarget_database_duration_seconds_count"
     async with running(tmp_path, DATABASE_URL=migrated_url, DATABASE_POOL_SIZE="3") as server:
         token = (await server.sign_in()).json["access_token"]
@@ -314,7 +317,7 @@ async def test_on_postgresql_reads_are_timed_too_and_the_pool_is_seen(tmp_path: 
         at_work: list[float] = []
 
         def look(_: object) -> None:
-            """On the thread of a connection that is at work: ours."""
+            """Runs on the thread of the one connection that is busy."""
             text = metrics.exposition().decode()
             at_work.extend(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{pool}in_use "))
 

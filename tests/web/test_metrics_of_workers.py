@@ -1,4 +1,4 @@
-"""/metrics of a server with several workers: whichever answers speaks for all."""
+"""/metrics of a server with several workers: any worker returns the numbers of all."""
 
 import os
 import re
@@ -28,7 +28,8 @@ def value(text: str, series: str) -> float | None:
 
 
 def test_whichever_worker_is_asked_speaks_for_all(tmp_path: Path) -> None:
-    """One that stands still has counted too, one that was killed had, and what is left of it goes with the server."""
+    """The numbers of a stopped and of a killed worker are included. The files for the metrics are deleted with the
+    server."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     with served(tmp_path, "--workers", "2", TMPDIR=str(temporary)) as server:
@@ -40,7 +41,7 @@ def test_whichever_worker_is_asked_speaks_for_all(tmp_path: Path) -> None:
             text = scrape(server)
             os.kill(standing, signal.SIGCONT)
             assert value(text, f'process_resident_memory_bytes{{pid="{asked}"}}')
-        assert value(text, COUNT) == 10, "the second worker answered, and counted what the first had served"
+        assert value(text, COUNT) == 10, "the second worker must include the first one's requests"
         assert value(text, f'process_cpu_seconds_total{{pid="{server.process.pid}"}}')
 
         os.kill(first, signal.SIGKILL)
@@ -56,7 +57,7 @@ def test_whichever_worker_is_asked_speaks_for_all(tmp_path: Path) -> None:
 
         server.send(signal.SIGHUP)
         server.wait_for("worker_ended", 3)
-        assert value(scrape(server), COUNT) == 10, "workers that are replaced leave what they counted"
+        assert value(scrape(server), COUNT) == 10, "the counts of replaced workers must remain"
 
         server.send(signal.SIGTERM)
         assert server.end() == 0
@@ -64,7 +65,8 @@ def test_whichever_worker_is_asked_speaks_for_all(tmp_path: Path) -> None:
 
 
 def test_what_the_environment_names_is_left_alone(tmp_path: Path) -> None:
-    """Another program's folder is neither read nor written, by one worker, by two, or on the terminal."""
+    """The folder that the environment names for metrics belongs to another program. No server and no command reads or
+    writes it."""
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     for workers in ("1", "2"):

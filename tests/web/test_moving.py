@@ -1,4 +1,4 @@
-"""A deployment that moves from one database to another: nobody is signed out, and nobody starts again."""
+"""A deployment moves from one database to another: no user is signed out, and sign-ins in progress continue."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.sqlite_only("moves from and to databases of its own")
 
 
 def move(origin: str, destination: str) -> dict[str, int]:
-    """What `nextarget copy-db` does."""
+    """Copies a database, as `nextarget copy-db` does."""
     databases = database_at(origin), database_at(destination)
     try:
         return copy(*databases)
@@ -24,7 +24,7 @@ def move(origin: str, destination: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("back", [False, True], ids=["to PostgreSQL", "and back to SQLite"])
 async def test_tokens_and_logins_from_before_go_on_afterwards(tmp_path: Path, postgres_url: str, back: bool) -> None:
-    """Access and refresh tokens, logins that are under way, a code, a sign-out."""
+    """Access and refresh tokens, logins in progress, a code and a sign-out are the same after the move."""
     async with running(tmp_path) as before:
         url = before.runtime.settings.database_url
         ada, bob = [(await before.sign_in(person=person)).json for person in ("ada", "grace")]
@@ -54,8 +54,10 @@ async def test_tokens_and_logins_from_before_go_on_afterwards(tmp_path: Path, po
         for login in begun:
             callback = await after.approve(login["auth_url"])
             assert (await after.get(callback)).status == 200
-            assert (await after.get(callback)).code == "invalid_state", "a login is used up once"
+            assert (await after.get(callback)).code == "invalid_state", "a login must be usable once only"
         app.browser = after
         assert (await app.redeem(code)).status == 200
-        assert (await app.redeem(code)).json["error"] == "invalid_grant", "and so is a code"
-        assert (await after.sign_in(person="ada")).json["user_id"] == ada["user_id"], "the same account as before"
+        assert (await app.redeem(code)).json["error"] == "invalid_grant", "a code must be usable once only"
+        assert (await after.sign_in(person="ada")).json["user_id"] == ada["user_id"], (
+            "the account must be the same as before"
+        )

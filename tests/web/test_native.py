@@ -1,4 +1,5 @@
-"""Native sign-in: a token of the provider's SDK for tokens of ours (RFC 8693), bound to a nonce that we issued."""
+"""Native sign-in: an app exchanges a token of the provider's SDK for our tokens (RFC 8693), with a nonce that we
+issued."""
 
 import asyncio
 import base64
@@ -44,7 +45,7 @@ class Phone:
         return answer.json["nonce"]
 
     async def sdk(self, provider: str, **parameters: str | None) -> dict[str, str]:
-        """What the SDK hands to the app."""
+        """The answer of the SDK to the app."""
         kind = {"kind": "limited"} if provider == "facebook" else {}
         chosen = {"person": "ada"} | kind | parameters
         query = "&".join(f"{name}={quote(text, safe='')}" for name, text in chosen.items() if text is not None)
@@ -53,7 +54,7 @@ class Phone:
         return answer.json
 
     async def id_token(self, provider: str, **parameters: str | None) -> str:
-        """An id_token; with a new nonce of ours unless another one is named."""
+        """An id_token, with a new nonce of ours unless another one is given."""
         nonce = parameters["nonce"] if "nonce" in parameters else await self.nonce()
         return (await self.sdk(provider, **(parameters | {"nonce": nonce})))["id_token"]
 
@@ -83,7 +84,8 @@ def phone(server: Server) -> Phone:
 
 
 def assert_refused(answer: Answer, why: str, token: str = "") -> None:
-    """RFC 8693, 2.2.2: invalid_request, whatever is wrong with the token. It says which rule, and quotes nothing."""
+    """RFC 8693, 2.2.2: the error for any bad token is invalid_request. It names the broken rule and quotes nothing of
+    the token."""
     assert_oauth_error(answer, "invalid_request")
     assert why in answer.json["error_description"]
     assert all(part not in answer.text for part in token.split(".") if len(part) > 8)
@@ -91,7 +93,7 @@ def assert_refused(answer: Answer, why: str, token: str = "") -> None:
 
 @contextmanager
 def seconds_later(server: Server, seconds: int) -> Iterator[None]:
-    """Let nonces that were issued just now be so much older."""
+    """Make all nonces this many seconds older."""
     native, now = server.app[ONLINE].native, server.runtime.clock
     native._clock = lambda: Millis(now() + seconds * 1000)
     yield
@@ -99,7 +101,7 @@ def seconds_later(server: Server, seconds: int) -> Iterator[None]:
 
 
 async def test_a_nonce_is_random_and_lives_ten_minutes(phone: Phone) -> None:
-    """Never cached, and not kept: what we issued tells by itself that we did."""
+    """A nonce must not be cached. It is not stored, because its MAC shows that we issued it."""
     answer = await phone.server.ask("POST", "/auth/nonce")
     assert answer.json.keys() == {"nonce", "expires_in"}
     assert answer.json["expires_in"] == 600
@@ -112,14 +114,14 @@ async def test_a_nonce_is_random_and_lives_ten_minutes(phone: Phone) -> None:
 
 
 async def kept(server: Server) -> set[str]:
-    """Digests of nonces in the database."""
+    """The digests of nonces in the database."""
     rows = await server.runtime.database.read(lambda db: db.execute_sql("SELECT digest FROM nonce").fetchall())
     return {digest for (digest,) in rows}
 
 
 @BOTH
 async def test_of_a_nonce_that_was_used_the_digest_is_kept(server: Server, phone: Phone, provider: Provider) -> None:
-    """A refused token uses none up."""
+    """A refused token does not use its nonce up."""
     nonce = await phone.nonce()
     for fault in ("bad_signature", None):
         assert await kept(server) == set()
@@ -131,7 +133,7 @@ async def test_of_a_nonce_that_was_used_the_digest_is_kept(server: Server, phone
 
 @BOTH
 async def test_an_id_token_of_the_sdk_signs_the_person_in(server: Server, phone: Phone, provider: Provider) -> None:
-    """RFC 8693, 2.2.1: our tokens, with issued_token_type; nothing of it may be cached."""
+    """RFC 8693, 2.2.1: the answer has our tokens and issued_token_type, and must not be cached."""
     answer = await phone.exchange(provider, await phone.id_token(provider), device_name="Ada's phone")
     assert answer.status == 200
     assert (answer.headers["Cache-Control"], answer.headers["Pragma"]) == ("no-store", "no-cache")
@@ -149,7 +151,8 @@ async def test_an_id_token_of_the_sdk_signs_the_person_in(server: Server, phone:
 
 
 async def test_a_classic_access_token_of_facebook_signs_the_person_in(server: Server, phone: Phone) -> None:
-    """Once debug_token has said that it was made for us. It needs no nonce, as it cannot carry one."""
+    """debug_token must confirm that the token was made for us. The token has no nonce, because it cannot contain
+    one."""
     answer = await phone.exchange("facebook", await phone.access_token(), ACCESS_TOKEN)
     assert answer.status == 200
     assert answer.json["issued_token_type"] == ACCESS_TOKEN
@@ -163,7 +166,7 @@ async def test_a_classic_access_token_of_facebook_signs_the_person_in(server: Se
 async def test_natively_and_in_the_browser_a_person_is_the_same_user(
     server: Server, phone: Phone, provider: Provider, key: str
 ) -> None:
-    """The provider's subject decides, whichever way it came."""
+    """The provider's subject identifies the user, whichever way the person signed in."""
     user_ids = {
         (await server.sign_in(provider, person=key)).json["user_id"],
         (await phone.sign_in(provider, person=key))["user_id"],
@@ -176,14 +179,14 @@ async def test_natively_and_in_the_browser_a_person_is_the_same_user(
 
 
 async def test_each_of_our_google_clients_is_an_audience(server: Server, phone: Phone) -> None:
-    """An SDK puts the server's client id or the app's own into `aud`, the app's own into `azp`."""
+    """An SDK puts the server's or the app's client id into `aud`, and the app's client id into `azp`."""
     settings = server.runtime.settings
     for client_id in (settings.providers["google"].client_id, *settings.providers["google"].client_ids):
         assert (await phone.sign_in("google", client_id=client_id))["provider"] == "google"
 
 
 async def test_an_app_that_is_not_listed_is_no_audience(tmp_path: Path) -> None:
-    """With GOOGLE_CLIENT_IDS unset, neither as `aud` nor as `azp`."""
+    """With GOOGLE_CLIENT_IDS unset, the app's client id is refused both as `aud` and as `azp`."""
     async with running(tmp_path) as server:
         [app_client_id] = server.runtime.settings.providers["google"].client_ids
     async with running(tmp_path, GOOGLE_CLIENT_IDS="") as server:
@@ -196,7 +199,8 @@ async def test_an_app_that_is_not_listed_is_no_audience(tmp_path: Path) -> None:
 
 @BOTH
 async def test_a_nonce_that_the_sdk_hashed_comes_beside_the_token(phone: Phone, provider: Provider) -> None:
-    """SHA-256, hex, in the token; the nonce itself as a form field. A plain one may be repeated there too."""
+    """The token may contain the SHA-256 of the nonce in hex, if the form has the nonce itself. A nonce that was not
+    hashed may also be in the form."""
     nonce = await phone.nonce()
     token = await phone.id_token(provider, nonce=hashlib.sha256(nonce.encode()).hexdigest())
     assert_refused(await phone.exchange(provider, token), "nonce", token)
@@ -210,7 +214,7 @@ async def test_a_nonce_that_the_sdk_hashed_comes_beside_the_token(phone: Phone, 
 
 @BOTH
 async def test_a_hash_of_a_nonce_is_not_a_nonce(phone: Phone, provider: Provider) -> None:
-    """What the database keeps, and what an SDK's hash shows, are of no use without the nonce itself."""
+    """The digest in the database, or the hash in a token, cannot replace the nonce itself."""
     nonce = await phone.nonce()
     hashed = hashlib.sha256(nonce.encode()).hexdigest()
     for raw in (hashed, nonce.upper(), nonce + " "):
@@ -221,7 +225,7 @@ async def test_a_hash_of_a_nonce_is_not_a_nonce(phone: Phone, provider: Provider
 
 @BOTH
 async def test_a_nonce_is_good_once(phone: Phone, provider: Provider) -> None:
-    """A copied token cannot be used again, nor another token with the same nonce."""
+    """A copied token cannot be used again, and neither can another token with the same nonce."""
     nonce = await phone.nonce()
     token = await phone.id_token(provider, nonce=nonce)
     assert (await phone.exchange(provider, token)).status == 200
@@ -231,7 +235,7 @@ async def test_a_nonce_is_good_once(phone: Phone, provider: Provider) -> None:
 
 @BOTH
 async def test_of_many_uses_of_a_nonce_at_the_same_moment_one_wins(phone: Phone, provider: Provider) -> None:
-    """One statement uses it up."""
+    """One statement uses a nonce up, so that one of many simultaneous exchanges succeeds."""
     token = await phone.id_token(provider)
     answers = await asyncio.gather(*(phone.exchange(provider, token) for _ in range(10)))
     assert sorted(answer.status for answer in answers) == [200] + [400] * 9
@@ -242,7 +246,8 @@ async def test_of_many_uses_of_a_nonce_at_the_same_moment_one_wins(phone: Phone,
 
 @BOTH
 async def test_a_nonce_that_is_not_ours_or_too_old_is_refused(phone: Phone, provider: Provider) -> None:
-    """Else a token that was made for another purpose would sign in here."""
+    """A nonce from elsewhere or an old one is refused. Otherwise a token made for another purpose could be used to sign
+    in."""
     for foreign in ("made-up", "x" * 43):
         token = await phone.id_token(provider, nonce=foreign)
         assert_refused(await phone.exchange(provider, token), "not issued here", token)
@@ -276,7 +281,7 @@ REASONS: dict[Fault, str | None] = {
     Fault.ROTATED_KEYS: None,
     Fault.UNKNOWN_KID: "not signed by this provider",
 }
-"""What the app is told of each fault; None when the token is good all the same."""
+"""The reason that the app gets for a fault. None if the token is accepted."""
 
 
 @BOTH
@@ -284,7 +289,8 @@ REASONS: dict[Fault, str | None] = {
 async def test_a_faulty_id_token_is_refused_and_leaves_the_nonce_alone(
     server: Server, phone: Phone, provider: Provider, fault: Fault
 ) -> None:
-    """OpenID Connect Core, 3.1.3.7. Nobody burns an app's nonce, and the app is told which rule the token failed."""
+    """OpenID Connect Core, 3.1.3.7: a faulty token is refused with the rule that it broke. It does not use up the
+    nonce."""
     nonce = await phone.nonce()
     token = await phone.id_token(provider, nonce=nonce, fault=fault)
     answer = await phone.exchange(provider, token)
@@ -318,7 +324,7 @@ CLASSIC: dict[Fault, tuple[int, str, str]] = {
 
 @pytest.mark.parametrize("fault", [fault for fault in ACCESS_TOKEN_FAULTS if fault is not Fault.ODD_TYPES])
 async def test_a_faulty_access_token_of_facebook_is_refused(server: Server, phone: Phone, fault: Fault) -> None:
-    """debug_token is asked first: it alone knows for whom, and of whom, the token is."""
+    """debug_token is asked first, because only its answer shows for which app and which person the token was made."""
     status, error, why = CLASSIC[fault]
     token = await phone.access_token(fault=fault)
     answer = await phone.exchange("facebook", token, ACCESS_TOKEN)
@@ -329,7 +335,7 @@ async def test_a_faulty_access_token_of_facebook_is_refused(server: Server, phon
 
 
 async def test_a_token_whose_ids_are_numbers_signs_in_all_the_same(server: Server, phone: Phone) -> None:
-    """Facebook writes ids and times as numbers or as text, from case to case: the person is the same."""
+    """Facebook writes ids and times as numbers or as text. Both lead to the same user."""
     usual, odd = [
         await phone.exchange("facebook", await phone.access_token(fault=fault), ACCESS_TOKEN)
         for fault in (None, Fault.ODD_TYPES)
@@ -342,7 +348,7 @@ async def test_a_token_whose_ids_are_numbers_signs_in_all_the_same(server: Serve
 async def test_how_long_the_provider_asks_to_be_left_alone_is_passed_on(
     phone: Phone, fault: Fault, seconds: str
 ) -> None:
-    """RFC 9110, 10.2.3: apps wait as long as Retry-After says; five minutes at most."""
+    """RFC 9110, 10.2.3: the app gets Retry-After from the provider, of at most five minutes."""
     answer = await phone.exchange("facebook", await phone.access_token(fault=fault), ACCESS_TOKEN)
     assert_oauth_error(answer, "temporarily_unavailable", 503)
     assert answer.headers["Retry-After"] == seconds
@@ -350,14 +356,15 @@ async def test_how_long_the_provider_asks_to_be_left_alone_is_passed_on(
 
 @pytest.mark.parametrize("token", ["foreign_app", "no token at all"])
 async def test_a_bad_token_is_told_apart_from_a_wrong_secret_of_ours(tmp_path: Path, log: Log, token: str) -> None:
-    """Facebook refuses both alike. While it takes our own app token, the presented one is at fault; else we are."""
+    """Facebook's error is the same for both. If it accepts our own app token, the presented token is bad. Otherwise our
+    secret is wrong."""
     async with running(tmp_path) as server:
         phone = Phone(server)
         presented = await phone.access_token(fault=token) if token == "foreign_app" else "no-token-at-all"
         for _ in range(3):
             assert_oauth_error(await phone.exchange("facebook", presented, ACCESS_TOKEN), "invalid_request")
         asked = [line for line in log.events("request") if str(line["route"]).endswith("/debug_token")]
-        assert len(asked) == 3 + 1, "our own token is asked about once"
+        assert len(asked) == 3 + 1, "our own token must be checked once"
     async with running(tmp_path, FACEBOOK_CLIENT_SECRET="0123456789abcdef0123456789abcdef") as server:
         phone = Phone(server)
         presented = await phone.access_token(fault=token) if token == "foreign_app" else "no-token-at-all"
@@ -367,7 +374,7 @@ async def test_a_bad_token_is_told_apart_from_a_wrong_secret_of_ours(tmp_path: P
 
 
 async def test_a_token_of_the_other_provider_or_kind_is_refused(phone: Phone, subtests: pytest.Subtests) -> None:
-    """Each is checked as what the app says it is."""
+    """A token is checked as the kind and for the provider that the app names."""
     google, limited = await phone.sdk("google", nonce=await phone.nonce()), await phone.id_token("facebook")
     classic = await phone.access_token()
     for name, (provider, token, kind, why) in {
@@ -388,7 +395,7 @@ async def test_a_token_of_the_other_provider_or_kind_is_refused(phone: Phone, su
 
 
 async def test_a_token_of_our_own_is_no_subject_token(server: Server, phone: Phone) -> None:
-    """An access token is not exchanged for another one."""
+    """Our own access token cannot be exchanged for another one."""
     ours = (await server.sign_in()).json["access_token"]
     assert_refused(await phone.exchange("google", ours), "not RS256", ours)
     assert_refused(await phone.exchange("facebook", ours, ACCESS_TOKEN), "not valid", ours)
@@ -418,7 +425,7 @@ GARBLINGS: list[Callable[[str], str]] = [
 
 
 async def test_a_garbled_token_is_refused(phone: Phone, subtests: pytest.Subtests) -> None:
-    """Whatever it is made of: a clear 400, never a 500."""
+    """A token with any wrong content leads to a 400, never to a 500."""
     token = await phone.id_token("google")
     for garble in GARBLINGS:
         with subtests.test(garbled=garble(token)[:60]):
@@ -429,7 +436,7 @@ async def test_a_garbled_token_is_refused(phone: Phone, subtests: pytest.Subtest
 async def test_a_request_that_is_not_quite_an_exchange_is_told_what_is_wrong(
     phone: Phone, subtests: pytest.Subtests
 ) -> None:
-    """RFC 8693, 2.1, and our `subject_issuer`; none of it uses the nonce up."""
+    """RFC 8693, 2.1, and our `subject_issuer`: the error names the parameter, and the nonce is not used up."""
     token = await phone.id_token("google")
     for changes, why in (
         ({"subject_token": ""}, "subject_token"),
@@ -452,7 +459,7 @@ async def test_a_request_that_is_not_quite_an_exchange_is_told_what_is_wrong(
 
 
 async def test_a_provider_that_is_not_configured_is_told(tmp_path: Path) -> None:
-    """RFC 6749, 5.2: status 400, as every mistake in a token request."""
+    """RFC 6749, 5.2: the status is 400, as for every mistake in a token request."""
     off = {f"FACEBOOK_{name}": "" for name in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")}
     async with running(tmp_path, **off) as server:
         assert_refused(await Phone(server).exchange("facebook", "x", ACCESS_TOKEN), "not configured")
@@ -460,8 +467,8 @@ async def test_a_provider_that_is_not_configured_is_told(tmp_path: Path) -> None
 
 @BOTH
 async def test_a_deactivated_person_is_refused(server: Server, phone: Phone, provider: Provider, log: Log) -> None:
-    """RFC 8693, 2.2.2: unacceptable by policy is invalid_request; the sentence says what to do. The attempt is in the
-    log and on the user's record."""
+    """RFC 8693, 2.2.2: the error is invalid_request, with a text that says what to do. The attempt is in the log and in
+    the user's audit events."""
     tokens = await phone.sign_in(provider)
     database = server.runtime.database
     [user] = await database.read(users.page)
@@ -476,7 +483,7 @@ async def test_a_deactivated_person_is_refused(server: Server, phone: Phone, pro
 
 @BOTH
 async def test_unknown_keys_are_not_looked_for_at_every_request(phone: Phone, provider: Provider, log: Log) -> None:
-    """A stranger with made-up tokens must not have us ask the provider for keys again and again."""
+    """Tokens with made-up key ids do not make the server fetch the provider's keys again and again."""
     for _ in range(5):
         token = await phone.id_token(provider, fault="unknown_kid")
         assert_refused(await phone.exchange(provider, token), "not signed by this provider", token)
@@ -487,7 +494,8 @@ async def test_unknown_keys_are_not_looked_for_at_every_request(phone: Phone, pr
 
 @BOTH
 async def test_neither_log_nor_answer_holds_anything_of_a_token(phone: Phone, provider: Provider, log: Log) -> None:
-    """Good or bad: no part of it, no nonce, no email; nor what we issue for it."""
+    """Neither good nor bad tokens appear in the log, in whole or in part, and neither do nonces, emails or our own
+    tokens."""
     secrets: set[str] = set()
     for fault in (None, Fault.BAD_SIGNATURE, Fault.WRONG_AUDIENCE, Fault.ALG_NONE, Fault.WRONG_NONCE):
         nonce = await phone.nonce()
@@ -510,8 +518,8 @@ async def test_neither_log_nor_answer_holds_anything_of_a_token(phone: Phone, pr
 
 
 async def test_an_access_token_of_before_every_session_ended_signs_nobody_in(server: Server, phone: Phone) -> None:
-    """It can be presented again while it lives, so that it would undo what the person has just done; one that the SDK
-    gets afterwards is good."""
+    """A classic access token can be presented again while it is valid. So it is refused if all sessions ended after it
+    was issued. A newer one is accepted."""
     old = await phone.access_token()
     tokens = (await phone.exchange("facebook", old, ACCESS_TOKEN)).json
     user = await server.runtime.database.read(users.get, tokens["user_id"])

@@ -1,4 +1,5 @@
-"""Nothing that a token can read tells when an app refreshes: whoever followed it with a copy would not be noticed."""
+"""A thief with a copied token cannot see when the app refreshes. Otherwise the thief could follow the app without being
+noticed."""
 
 from typing import Any
 
@@ -13,11 +14,11 @@ from tests.web.session_rows import DAY_MS, change, leave_the_window, recorded, r
 
 READABLE = ("/users/me", "/users/me/sessions", "/users/me/data")
 CHANGING = {"X-Request-ID", "Date", "RateLimit"}
-"""Headers that tell of the request itself; tests of the limits say what the last one tells."""
+"""Headers about the request itself. Other tests check the last one."""
 
 
 async def everything_read(server: Server, tokens: dict[str, Any]) -> list[tuple[int, dict[str, str], str]]:
-    """All that an access token can read, to the byte."""
+    """Everything that can be read with an access token, as exact bytes."""
     headers = {"Authorization": f"Bearer {tokens['access_token']}"}
     answers = [await server.get(path, headers=headers) for path in READABLE]
     return [
@@ -44,7 +45,8 @@ async def rewound(server: Server, token: str) -> None:
 
 @pytest.mark.parametrize("happening", [rotate, recover, rewound])
 async def test_what_a_token_reads_is_the_same_before_and_after_a_refresh(server: Server, happening: Any) -> None:
-    """Byte for byte, with the session's own access token and with that of another device; the first of a day, too."""
+    """The answers do not change by one byte, for the session's own token and for that of another device. The refresh is
+    the first of its day, so that it changes the expiry."""
     tokens, other = (await server.sign_in()).json, (await server.sign_in()).json
     expires_at = (await row(server, tokens["refresh_token"]))["expires_at"]
     await change(server, tokens["refresh_token"], expires_at=expires_at - DAY_MS)
@@ -52,13 +54,18 @@ async def test_what_a_token_reads_is_the_same_before_and_after_a_refresh(server:
     recorded_before = await recorded(server, tokens["user_id"])
     await happening(server, tokens["refresh_token"])
     assert [await everything_read(server, holder) for holder in (tokens, other)] == before
-    assert (await row(server, tokens["refresh_token"]))["expires_at"] == expires_at, "it did move"
+    assert (await row(server, tokens["refresh_token"]))["expires_at"] == expires_at, (
+        "the refresh must have changed the expiry"
+    )
     if happening is not rotate:
-        assert len(await recorded(server, tokens["user_id"])) == len(recorded_before) + 1, "it did go on record"
+        assert len(await recorded(server, tokens["user_id"])) == len(recorded_before) + 1, (
+            "the refresh must have added an audit event"
+        )
 
 
 async def test_events_of_refreshing_are_told_when_their_day_is_over(server: Server) -> None:
-    """Without a time, after all that has one; the owner learns of each, and polling tells no moment."""
+    """Events of refreshes appear on the next day, at the end of the list and without a time. So polling does not reveal
+    the moment."""
     tokens = (await server.sign_in()).json
     await recover(server, tokens["refresh_token"])
     ended = (await server.sign_in()).json
@@ -86,7 +93,8 @@ async def test_events_of_refreshing_are_told_when_their_day_is_over(server: Serv
 
 
 async def test_many_events_of_refreshing_push_no_other_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stays of the others would count them."""
+    """Events of refreshes do not displace other events. Otherwise the number of missing events would reveal
+    refreshes."""
     monkeypatch.setattr(
         audit, "_FORGET_OF_USER", audit._all_but(4, f'"user_id" = {{0}} AND NOT {audit._IS_REFRESHING}')
     )
@@ -101,7 +109,7 @@ async def test_many_events_of_refreshing_push_no_other_out(server: Server, monke
 
 
 async def test_the_last_moment_of_a_day_is_told_with_the_next(server: Server) -> None:
-    """A day is one of UTC, and over when the next begins."""
+    """A day ends at midnight UTC. Its events of refreshes appear afterwards."""
     tokens = (await server.sign_in()).json
     await recover(server, tokens["refresh_token"])
     midnight = server.runtime.clock() // DAY_MS * DAY_MS
@@ -115,7 +123,8 @@ async def test_the_last_moment_of_a_day_is_told_with_the_next(server: Server) ->
 
 
 async def test_a_refresh_answers_the_same_whoever_moved_the_session_on(server: Server) -> None:
-    """Within the window, whether this token or another was used: members, headers and lifetime alike."""
+    """Within the window the answers have the same members, headers and lifetime, whether or not this request rotated
+    the session."""
     tokens = (await server.sign_in()).json
     first = await refresh(server, tokens["refresh_token"])
     again = await refresh(server, tokens["refresh_token"])

@@ -1,6 +1,6 @@
-"""What parsers are kind about in a header: every difference between the RFC and what Python or aiohttp makes of it.
+"""Header fields where Python or aiohttp accepts more than the RFC.
 
-The tables hold what was once accepted and what always was refused.
+The tables contain inputs that were accepted by mistake once, and inputs that were always refused.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -23,7 +23,7 @@ READER = b"203.0.113.7"
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    """Behind a proxy on this machine, with a page of another origin, and somebody who reads the metrics."""
+    """A server behind a proxy on this machine, with one allowed origin and one reader of the metrics."""
     options = {"TRUSTED_PROXIES": "127.0.0.1", "METRICS_ALLOW": READER.decode(), "CORS_ALLOW_ORIGINS": ORIGIN.decode()}
     async with running(tmp_path, **options) as server:
         yield server
@@ -45,7 +45,7 @@ ONCE = (
 
 @pytest.mark.parametrize("name", ONCE)
 async def test_what_comes_once_comes_once(server: Server, name: bytes) -> None:
-    """Of two, one reader takes the first and another the last, or joins them."""
+    """A repeated field is refused: parsers may take the first value, the last one, or join them."""
     value = b"gzip" if name == b"Content-Encoding" else b"x"
     for other in (name, name.upper()):
         fields = (name + b": " + value, other + b": " + value)
@@ -64,20 +64,21 @@ ODD = (b"\xff", b"\xc2\xa0", "\u2000".encode(), "\u0661".encode(), "\u212a".enco
 
 @pytest.mark.parametrize("name", MEANINGFUL)
 async def test_a_field_that_means_something_is_ascii(server: Server, name: bytes) -> None:
-    """No RFC has a place for other bytes in these, and Python knows more white space, digits and letters."""
+    """These fields must be ASCII. No RFC allows other bytes there, and Python accepts more white space, digits and
+    letters."""
     for odd in ODD:
         assert await asked(server, b"GET /health HTTP/1.1", b"Host: localhost", name + b": a" + odd) == REFUSED
 
 
 @pytest.mark.parametrize("name", [b"User-Agent", b"Referer", b"Cookie", b"X-Anything", b"X-Forwarded-Host"])
 async def test_a_field_that_means_nothing_may_hold_what_it_likes(server: Server, name: bytes) -> None:
-    """RFC 9110, 5.5: other bytes are opaque. Nobody is shut out by what another app on the host does."""
+    """RFC 9110, 5.5: other fields may have any bytes, for example a cookie that another app on the host has set."""
     for odd in ODD:
         assert await asked(server, b"GET /health HTTP/1.1", b"Host: localhost", name + b": a" + odd) == (200, "")
 
 
 async def test_only_a_bearer_token_is_a_bearer_token(server: Server) -> None:
-    """RFC 6750, 2.1, and RFC 7515, 2: the scheme in any case, spaces, and the token as we wrote it, in one field."""
+    """RFC 6750, 2.1, and RFC 7515, 2: the scheme in any case, spaces, and the exact token, in one field."""
     token = (await server.sign_in()).json["access_token"].encode()
     missing, invalid = (401, "missing_token"), (401, "invalid_token")
     expected: dict[tuple[bytes, ...], tuple[int, str]] = {
@@ -125,7 +126,7 @@ EXPECTATIONS: Mapping[tuple[bytes, ...], int] = {
 
 
 async def test_one_expectation_is_met_and_any_other_refused(server: Server) -> None:
-    """RFC 9110, 10.1.1: a list, of which every member must be met."""
+    """RFC 9110, 10.1.1: the field is a list, and the server must meet every expectation in it."""
     found = {}
     for values in EXPECTATIONS:
         expect = b"".join(b"Expect: " + value + b"\r\n" for value in values)
@@ -166,7 +167,7 @@ READERS: Mapping[tuple[bytes, ...], bool] = {
 
 
 async def test_an_address_in_a_header_is_nothing_but_an_address(server: Server) -> None:
-    """A zone, which may be any text, is no part of one that came from elsewhere (RFC 4007, 11.2)."""
+    """RFC 4007, 11.2: a zone has no meaning on another machine, so an address with a zone is not accepted."""
     found = {}
     for values in READERS:
         fields = (b"X-Forwarded-For: " + value for value in values)
@@ -187,14 +188,14 @@ HOPS: Mapping[str, str] = {
 
 @pytest.mark.parametrize("hop", HOPS)
 def test_who_asks_is_not_told_by_an_odd_hop(hop: str) -> None:
-    """A request counts against the last address that is certain, here the proxy's."""
+    """If a hop is malformed, the request counts for the last certain address, which is the proxy's here."""
     headers = {"X-Forwarded-For": hop}
     request = make_mocked_request("GET", "/", headers=headers).clone(remote="10.0.0.1")
     assert client_networks(request, (IPv4Network("10.0.0.1"),))[0] == HOPS[hop]
 
 
 def test_a_neighbour_on_the_link_is_an_address_too() -> None:
-    """The system itself tells the zone of such a connection: it is a peer, not a text."""
+    """The zone of a peer's address comes from the operating system, so it is accepted."""
     request = make_mocked_request("GET", "/").clone(remote="fe80::1%eth0")
     assert str(client_address(request, (IPv6Network("fe80::/10"),))) == "fe80::1%eth0"
     assert client_networks(request, ())[0] == "fe80::/64"
@@ -222,8 +223,8 @@ LOCAL: Mapping[tuple[bytes, ...], bool] = {
 
 
 async def test_this_machine_is_asked_by_its_own_names_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be told for certain is refused."""
-    monkeypatch.setattr(guard, "names_this_machine", lambda _host: True)  # the sandbox would say more
+    """Metrics are available only for exact names of this machine, in Host and without any proxy header."""
+    monkeypatch.setattr(guard, "names_this_machine", lambda _host: True)  # otherwise the sandbox would refuse too
     found = {}
     for target, *fields in LOCAL:
         found[(target, *fields)] = await asked(server, b"GET " + target + b" HTTP/1.1", *fields)
@@ -246,7 +247,7 @@ ORIGINS: Mapping[bytes, bool] = {
 
 @pytest.mark.parametrize("start", [b"GET /users/me HTTP/1.1", b"OPTIONS /users/me HTTP/1.1"])
 async def test_an_origin_is_compared_byte_for_byte(server: Server, start: bytes) -> None:
-    """RFC 6454, 7: what browsers send is one spelling of it."""
+    """RFC 6454, 7: browsers send an origin in one spelling only."""
     found = {}
     for origin in ORIGINS:
         fields = b"Origin: " + origin + b"\r\nAccess-Control-Request-Method: GET\r\n"
@@ -287,7 +288,7 @@ ACCEPTED: Mapping[tuple[str, ...], bool] = {
 
 @pytest.mark.parametrize("fields", ACCEPTED)
 def test_a_page_is_for_who_asks_for_one_exactly(fields: tuple[str, ...]) -> None:
-    """An item that has not the form of RFC 9110, 12.5.1 is not there."""
+    """RFC 9110, 12.5.1: a malformed item is ignored."""
     headers = CIMultiDict(("Accept", field) for field in fields)
     assert wants_page(make_mocked_request("GET", "/", headers=headers)) is ACCEPTED[fields]
 
@@ -309,7 +310,7 @@ LANGUAGES: Mapping[tuple[str, ...], str] = {
 
 @pytest.mark.parametrize("fields", LANGUAGES)
 def test_a_language_is_for_who_asks_for_it_exactly(fields: tuple[str, ...]) -> None:
-    """RFC 9110, 12.5.4."""
+    """RFC 9110, 12.5.4: a malformed item is ignored, and English is the default."""
     headers = CIMultiDict(("Accept-Language", field) for field in fields)
     assert preferred_language(make_mocked_request("GET", "/", headers=headers), ("en", "fr")) == LANGUAGES[fields]
 
@@ -325,7 +326,8 @@ STATIC: Mapping[bytes, int] = {
 
 
 async def test_a_part_of_a_file_is_asked_for_in_one_way(server: Server) -> None:
-    """RFC 9110, 13.1.3 and 14.2. These files are public: what is kind here shows nobody more."""
+    """RFC 9110, 13.1.3 and 14.2: a malformed range is refused, and a malformed date is ignored. These files are public
+    anyway."""
     found = {}
     for field in STATIC:
         found[field] = (await asked(server, b"GET /static/pages.css HTTP/1.1", b"Host: localhost", field))[0]

@@ -1,7 +1,7 @@
-"""What parsers are kind about in a message: where it ends, its first line, its host, its form.
+"""Messages where Python or aiohttp accepts more than the RFC: framing, request line, host and form.
 
-A proxy in front reads the same bytes. Whatever is accepted here is judged on them, exactly; the tables hold what was
-once accepted and what always was refused, so that another version of a library cannot change either.
+A proxy in front reads the same bytes and may understand them differently. The tables contain inputs that were accepted
+by mistake once, and inputs that were always refused, so that a new version of a library cannot change either.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ NEXT = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def told(connection: Wire) -> list[tuple[int, str]]:
-    """Every answer until two came, or the server hung up."""
+    """At most two answers, or fewer if the server closes the connection."""
     answers = []
     while len(answers) < 2 and (answer := await connection.answer()) is not None:
         answers.append((answer.status, code_of(answer)))
@@ -29,7 +29,7 @@ async def told(connection: Wire) -> list[tuple[int, str]]:
 
 
 FRAMED: Mapping[str, tuple[bytes, bytes, bool]] = {
-    # Fields between the start line and the empty line, the body, whether it is read.
+    # shape: fields between the start line and the empty line, the body, whether it is read
     "length": (LENGTH, FORM, True),
     "length, white space around": (b"Content-Length:\t 40 \t\r\n", FORM, True),
     "length, leading zero": (b"Content-Length: 040\r\n", FORM, True),
@@ -101,8 +101,8 @@ FRAMED: Mapping[str, tuple[bytes, bytes, bool]] = {
 
 
 async def test_where_a_message_ends_is_read_in_one_way_or_not_at_all(server: Server) -> None:
-    """RFC 9112, 6.3 and 11.2: what is read leaves the next request intact; anything else is refused, and the connection
-    ends, so that no proxy's idea of the next request is answered as ours. Behind a chunked body it ends too."""
+    """RFC 9112, 6.3 and 11.2: an accepted message leaves the next request intact. Any other is refused and ends the
+    connection, so that a proxy cannot see another next request than we do. A chunked body ends the connection too."""
     found = {}
     for shape, (fields, body, _) in FRAMED.items():
         async with wire(server) as connection:
@@ -117,7 +117,7 @@ async def test_where_a_message_ends_is_read_in_one_way_or_not_at_all(server: Ser
 
 
 async def test_a_body_where_none_is_expected_is_read_past(server: Server) -> None:
-    """A GET may have one (RFC 9110, 9.3.1): it is no request of its own."""
+    """RFC 9110, 9.3.1: a GET may have a body. The body is skipped, and is not read as a request."""
     async with wire(server) as connection:
         await connection.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + LENGTH + b"\r\n" + FORM + NEXT)
         assert await told(connection) == [(200, ""), (200, "")]
@@ -144,7 +144,7 @@ LINES: Mapping[bytes, tuple[int, str]] = {
     b"GET /health?\xff HTTP/1.1": REFUSED,
     b"GET /health\0 HTTP/1.1": REFUSED,
     b"GET http://elsewhere.example/health HTTP/1.1": (200, ""),
-    b"GET /%68ealth HTTP/1.1": (200, ""),  # RFC 3986, 6.2.2.2: the same
+    b"GET /%68ealth HTTP/1.1": (200, ""),  # RFC 3986, 6.2.2.2: the same path
     b"GET /auth/%67oogle/start HTTP/1.1": (200, ""),
     b"GET /auth/%EF%BD%87oogle/start HTTP/1.1": (404, "not_found"),
     b"GET /auth/GOOGLE/start HTTP/1.1": (404, "not_found"),
@@ -164,7 +164,8 @@ LINES: Mapping[bytes, tuple[int, str]] = {
 
 
 async def test_a_request_line_is_that_of_http_1(server: Server) -> None:
-    """RFC 9112, 3, and the path as RFC 3986 has it: a proxy that closes a path closes all spellings of it."""
+    """RFC 9112, 3, and RFC 3986: only the exact path has a route, so that a proxy that blocks a path blocks all of its
+    spellings."""
     assert {line: await asked(server, line, b"Host: localhost") for line in LINES} == LINES
 
 
@@ -201,8 +202,8 @@ HOSTS: Mapping[tuple[bytes, ...], bool] = {
 
 
 async def test_there_is_one_host_and_it_is_one(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RFC 9112, 3.2: a request without one, with two or with an invalid one is answered 400."""
-    monkeypatch.setattr(guard, "names_this_machine", lambda _host: True)  # the sandbox would say more
+    """RFC 9112, 3.2: a request with no host, several hosts or an invalid host is answered with 400."""
+    monkeypatch.setattr(guard, "names_this_machine", lambda _host: True)  # otherwise the sandbox would refuse too
     found = {fields: await asked(server, b"GET /health HTTP/1.1", *fields) for fields in HOSTS}
     assert found == {fields: (200, "") if valid else REFUSED for fields, valid in HOSTS.items()}
 
@@ -228,7 +229,7 @@ TYPES: Mapping[bytes, bool] = {
 
 
 async def test_a_form_is_a_form_by_its_type_alone(server: Server) -> None:
-    """RFC 9110, 8.3.1: names are compared in any case, and only spaces and tabs surround them."""
+    """RFC 9110, 8.3.1: the type is compared without case, and may only have spaces and tabs around it."""
     found = {}
     for kind in TYPES:
         start = b"POST /auth/token HTTP/1.1"
@@ -241,7 +242,7 @@ async def test_a_form_is_a_form_by_its_type_alone(server: Server) -> None:
 FORMS: Mapping[bytes, tuple[int, str]] = {
     b"grant_type=refresh_token&refresh_token=x": READ,
     b"&&grant%5ftype=refresh%5Ftoken&refresh_token=x&": READ,
-    b"grant_type=refresh_token&refresh_token=%zz": READ,  # as browsers read it: these three characters
+    b"grant_type=refresh_token&refresh_token=%zz": READ,  # read as in browsers: these three characters
     b"grant_type=refresh_token;refresh_token=x": (400, "unsupported_grant_type"),
     b"grant_type=+refresh_token&refresh_token=x": (400, "unsupported_grant_type"),
     "grant_type=\u00a0refresh_token&refresh_token=x".encode(): REFUSED,
@@ -258,7 +259,8 @@ FORMS: Mapping[bytes, tuple[int, str]] = {
 
 
 async def test_a_parameter_is_read_in_one_way(server: Server) -> None:
-    """RFC 6749, appendix B: parted by `&` alone, in UTF-8, each name once however it is written."""
+    """RFC 6749, appendix B: parameters are separated by `&` alone and are UTF-8. A name may occur once, escaped or
+    not."""
     found = {}
     for form in FORMS:
         length = b"Content-Length: %d" % len(form)
@@ -268,7 +270,7 @@ async def test_a_parameter_is_read_in_one_way(server: Server) -> None:
 
 
 QUERIES: Mapping[bytes, str] = {
-    # What the app is told, or that its state has not the form of one.
+    # the state in the redirect, or "state" if it was refused
     b"state=a": "state=a",
     b"st%61te=a": "state=a",
     b"state=a;state=b": "state=a%3Bstate%3Db",
@@ -289,7 +291,8 @@ QUERIES: Mapping[bytes, str] = {
 
 
 async def test_a_query_is_read_in_one_way(server: Server) -> None:
-    """As a form is; and an app gets back the state that it sent, or is told that it was none."""
+    """A query is read like a form. The app gets its state back unchanged, or an error that says that it was
+    malformed."""
     found = {}
     for query in QUERIES:
         target = b"/auth/authorize?client_id=nextarget-app&redirect_uri=nextarget://callback&" + query
@@ -304,8 +307,8 @@ async def test_a_query_is_read_in_one_way(server: Server) -> None:
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"tcp", b"TLS/1.0"])
 async def test_a_connection_ends_after_an_upgrade_that_was_not_made(server: Server, protocol: bytes) -> None:
-    """RFC 9110, 7.8 lets us ignore it. aiohttp loses what came behind it, and nobody may take a part of that for a
-    request: the answer says that it is the last."""
+    """RFC 9110, 7.8: an upgrade may be ignored. aiohttp loses the bytes after the request, so the connection is closed
+    before they are read as another request."""
     fields = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
     async with wire(server) as connection:
         await connection.send(NEXT.replace(b"\r\n\r\n", b"\r\n" + fields + b"\r\n") + NEXT)
@@ -316,7 +319,7 @@ async def test_a_connection_ends_after_an_upgrade_that_was_not_made(server: Serv
 
 
 async def test_what_was_refused_is_counted_and_logged_without_a_word_of_it(server: Server, log: Any) -> None:
-    """As what the parser refuses: the log names the field, and the answer says nothing."""
+    """The log has the name of the malformed field. Neither the log nor the answer has its value."""
     answer = await exchange(server, b"GET /health HTTP/1.1\r\nHost: hush@4tk9\r\n\r\n")
     assert answer is not None
     assert answer.headers["connection"] == "close"

@@ -1,4 +1,4 @@
-"""A browser that asks ahead of the person: nothing begins, and nothing is used up."""
+"""A browser that loads a page before the person opens it: no login begins, and none is used up."""
 
 from pathlib import Path
 
@@ -33,8 +33,8 @@ async def rows(server: Server) -> dict[str, int]:
 async def test_a_prefetched_callback_consumes_nothing_and_the_visit_works(
     server: Server, provider: Provider, headers: dict[str, str]
 ) -> None:
-    """The cookie came along and changes nothing: the provider is not asked, no row is written, and the person's own
-    visit signs in."""
+    """A prefetched callback has the login's cookie, but the provider is not asked and no row is written. The person's
+    own visit then signs in."""
     async with open_browser(server.url) as browser:
         app = App(browser)
         back = await app.approve(provider=provider)
@@ -54,7 +54,7 @@ async def test_a_prefetched_callback_consumes_nothing_and_the_visit_works(
 
 @pytest.mark.parametrize("headers", AHEAD, ids=lambda headers: "-".join(*headers.items()))
 async def test_nothing_begins_ahead_of_the_person(server: Server, headers: dict[str, str]) -> None:
-    """No redirect to a provider or to an app, and no cookie, which would push out one of a login under way."""
+    """A prefetch gets no redirect and no cookie, which could displace the cookie of a login in progress."""
     app = App(server)
     for path in (
         "/auth/google/start",
@@ -71,7 +71,7 @@ async def test_nothing_begins_ahead_of_the_person(server: Server, headers: dict[
 
 
 async def test_what_is_asked_ahead_counts_against_no_limit(tmp_path: Path) -> None:
-    """A browser that looks ahead a hundred times does not lock its person out."""
+    """Prefetches do not count, so that a browser with many prefetches does not block its person."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="true") as server:
         app = App(server)
         begun = await server.begin()
@@ -84,11 +84,11 @@ async def test_what_is_asked_ahead_counts_against_no_limit(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("headers", [{"Sec-Purpose": "x"}, {"Purpose": ""}, {"Sec-Purpose": "not-prefetch"}])
 async def test_another_purpose_is_none_of_ours(server: Server, headers: dict[str, str]) -> None:
-    """Only the words that browsers send for asking ahead are refused."""
+    """Only the values that browsers send for prefetching are refused."""
     assert (await server.get("/auth/google/start", headers=headers)).status == 200
 
 
 async def test_what_begins_nothing_may_be_asked_ahead(server: Server) -> None:
-    """Metadata, keys and the documentation are read alone."""
+    """Metadata, keys and documentation may be prefetched, because reading them changes nothing."""
     for path in ("/.well-known/oauth-authorization-server", "/docs", "/auth/providers"):
         assert (await server.get(path, headers=AHEAD[0])).status == 200

@@ -1,4 +1,4 @@
-"""GET /users/me: who may read it, and what everybody else is told."""
+"""GET /users/me: who may read it, and which errors everyone else gets."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ REALM = 'Bearer realm="nextarget"'
 
 
 def assert_unauthorized(answer: Answer, *, sent: bool) -> None:
-    """401 with a challenge; RFC 6750, 3.1: an error code only when a token was sent."""
+    """The answer is 401 with a challenge. RFC 6750, 3.1: there is an error code only if a token was sent."""
     kind = InvalidToken if sent else MissingToken
     assert (answer.status, answer.code) == (401, kind.code)
     assert answer.json["detail"] == kind.sentence
@@ -38,7 +38,7 @@ async def user_of(server: Server, token: dict[str, str]) -> User:
 
 
 async def test_without_a_token_one_is_asked_for(server: Server) -> None:
-    """No header, or another scheme's, is answered with a bare challenge."""
+    """Without a header, or with another scheme, the challenge has no error code."""
     assert_unauthorized(await server.get("/users/me"), sent=False)
     for header in ("Basic YWRhOnNlY3JldA==", "Digest x", "token", "bearertoken", "", "Bearer-Token x"):
         assert_unauthorized(await server.get("/users/me", headers={"Authorization": header}), sent=False)
@@ -58,7 +58,7 @@ async def test_without_a_token_one_is_asked_for(server: Server) -> None:
     ],
 )
 async def test_what_is_no_token_is_refused(server: Server, header: str) -> None:
-    """Empty, garbage, too long, or two in one: invalid_token, which does not say why."""
+    """An empty, malformed, too long or doubled token is invalid_token. The answer does not say why."""
     token = (await server.sign_in()).json["access_token"]
     answer = await server.get("/users/me", headers={"Authorization": header.replace("{token}", token)})
     assert_unauthorized(answer, sent=True)
@@ -66,19 +66,19 @@ async def test_what_is_no_token_is_refused(server: Server, header: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
 async def test_the_scheme_is_read_as_the_rfc_has_it(server: Server, scheme: str) -> None:
-    """Schemes ignore case (RFC 9110, 11.1), and several spaces may follow (RFC 9110, 11.4)."""
+    """RFC 9110, 11.1 and 11.4: the scheme ignores case, and several spaces may follow."""
     token = (await server.sign_in()).json["access_token"]
     assert (await server.get("/users/me", headers={"Authorization": f"{scheme} {token}"})).status == 200
 
 
 async def test_a_token_elsewhere_than_in_the_header_counts_for_nothing(server: Server) -> None:
-    """RFC 6750, 2.2 and 2.3 are not offered: a query string ends up in logs."""
+    """RFC 6750, 2.2 and 2.3, are not supported, because tokens in a query would appear in logs."""
     token = (await server.sign_in()).json["access_token"]
     assert_unauthorized(await server.get(f"/users/me?access_token={token}"), sent=False)
 
 
 async def test_a_repeated_header_is_refused(server: Server) -> None:
-    """Two headers would let a proxy and us see different people."""
+    """With two headers, a proxy and this server could read different tokens."""
     token = (await server.sign_in()).json["access_token"]
     headers = [("Authorization", f"Bearer {token}"), ("Authorization", f"Bearer {token}")]
     assert_unauthorized(await server.get("/users/me", headers=headers), sent=True)
@@ -86,7 +86,7 @@ async def test_a_repeated_header_is_refused(server: Server) -> None:
 
 @pytest.mark.parametrize("octets", [b"\xff\xfe", "tökén".encode(), b"a\x80.b.c", "\u202e".encode()])
 async def test_a_token_of_odd_bytes_is_refused(server: Server, octets: bytes) -> None:
-    """A token is ASCII; anything else is invalid, not an error of ours."""
+    """A token is ASCII. Other bytes make it invalid, and cause no internal error."""
     request = b"GET /users/me HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + octets + b"\r\n\r\n"
     answer = await exchange(server, request)
     assert answer is not None
@@ -95,14 +95,14 @@ async def test_a_token_of_odd_bytes_is_refused(server: Server, octets: bytes) ->
 
 
 async def test_a_token_beyond_the_header_limit_is_refused_unread(server: Server) -> None:
-    """Header fields hold 8 KiB; more is refused before anybody looks at it (RFC 6585, 5)."""
+    """RFC 6585, 5: header fields have at most 8 KiB. A longer field is refused before it is read."""
     answer = await server.get("/users/me", headers={"Authorization": "Bearer " + "x" * 9000})
     assert (answer.status, answer.code) == (431, "header_fields_too_large")
 
 
 @pytest.mark.parametrize(("age", "lifetime", "status"), [(3599, 3660, 200), (3600, 3600, 401), (-60, 3600, 401)])
 async def test_a_token_holds_for_its_time_alone(server: Server, age: int, lifetime: int, status: int) -> None:
-    """A token ends at `exp`; one issued in the future has not begun. All in seconds."""
+    """A token ends at `exp`. A token that was issued in the future is not valid yet. All times are in seconds."""
     token = (await server.sign_in()).json["access_token"]
     claims = claims_of(token)
     minted = server.runtime.access_tokens.mint(
@@ -119,7 +119,8 @@ async def test_a_token_holds_for_its_time_alone(server: Server, age: int, lifeti
 
 
 async def test_a_token_that_somebody_else_signed_is_refused(server: Server) -> None:
-    """Unsigned, signed with another secret, altered, of another type, audience, session: none is believed."""
+    """A token that is unsigned, signed with another secret, changed, or of another type, audience or session is
+    refused."""
     token = (await server.sign_in()).json["access_token"]
     header, payload, signature = token.split(".")
     claims, headers = claims_of(token), jwt.get_unverified_header(token)
@@ -139,21 +140,21 @@ async def test_a_token_that_somebody_else_signed_is_refused(server: Server) -> N
         f"{header}.{jwt.encode(claims | {'sub': 'x'}, 'x' * 64).split('.')[1]}.{signature}",
     ]
     honest = jwt.encode(claims, key, algorithm="HS256", headers=headers)
-    assert (await server.me(honest)).status == 200, "what is forged below is forged well"
+    assert (await server.me(honest)).status == 200, "the test's own tokens must be valid"
     for wrong in forged:
         assert_unauthorized(await server.me(wrong), sent=True)
     assert (await server.me(token)).status == 200
 
 
 async def test_another_servers_token_is_refused(server: Server, tmp_path: Path) -> None:
-    """Tokens are bound to issuer, audience and secret."""
+    """Tokens are valid for one issuer, audience and secret."""
     (tmp_path / "elsewhere").mkdir()
     async with running(tmp_path / "elsewhere") as other:
         assert_unauthorized(await server.me((await other.sign_in()).json["access_token"]), sent=True)
 
 
 async def test_a_deactivated_user_is_refused_with_the_very_next_request(server: Server) -> None:
-    """Deactivation holds at once, although the token has long to live, and activation revives no session."""
+    """Deactivation takes effect at once, although the token has not expired. Activation does not restore a session."""
     token = (await server.sign_in()).json
     other = (await server.sign_in(person="grace")).json
     user, database, now = await user_of(server, token), server.runtime.database, server.runtime.clock()
@@ -166,7 +167,7 @@ async def test_a_deactivated_user_is_refused_with_the_very_next_request(server: 
 
 
 async def test_a_deleted_user_is_refused_with_the_very_next_request(server: Server) -> None:
-    """The sessions go with the user; a sign-in afterwards makes a new one."""
+    """The sessions are deleted with the user. A later sign-in makes a new user."""
     token = (await server.sign_in()).json
     user, now = await user_of(server, token), server.runtime.clock()
     assert (await server.me(token["access_token"])).status == 200
@@ -176,7 +177,7 @@ async def test_a_deleted_user_is_refused_with_the_very_next_request(server: Serv
 
 
 async def test_an_ended_session_is_refused_with_the_very_next_request(server: Server) -> None:
-    """A session that is revoked ends its tokens."""
+    """When a session is revoked, its tokens are refused."""
     token = (await server.sign_in()).json
     assert (await server.me(token["access_token"])).status == 200
     await server.runtime.database.write(sessions.revoke_all, token["user_id"], server.runtime.clock())
@@ -185,7 +186,7 @@ async def test_an_ended_session_is_refused_with_the_very_next_request(server: Se
 
 @pytest.mark.parametrize("ending", ["deactivate", "delete"])
 async def test_what_one_server_ends_is_ended_at_every_other(tmp_path: Path, ending: str) -> None:
-    """Servers on one database keep nothing that could be stale."""
+    """Servers on one database keep no cache that could be outdated."""
     async with running(tmp_path) as one:
         same = {"PUBLIC_URL": one.url}
         async with running(tmp_path, **same) as two:

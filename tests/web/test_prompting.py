@@ -1,4 +1,5 @@
-"""How an app has the person asked: `prompt` and `login_hint` (OpenID Connect Core, 3.1.2.1 and 3.1.2.6)."""
+"""How an app controls what the person has to do: `prompt` and `login_hint` (OpenID Connect Core, 3.1.2.1 and
+3.1.2.6)."""
 
 from collections.abc import AsyncIterator
 from html import escape
@@ -31,12 +32,12 @@ GOOGLES = [
     ("login consent", "select_account consent"),
     ("login  select_account ", "select_account"),
 ]
-"""What an app asks for, and what Google is told: it knows none, consent and select_account."""
+"""The prompt of an app, and the one for Google, which has none, consent and select_account."""
 
 
 @pytest.mark.parametrize(("asked", "told"), GOOGLES)
 async def test_google_is_told_the_prompts_that_it_knows(app: App, asked: str | None, told: str | None) -> None:
-    """It has no `login`; to choose the account is the most that it can have a person do. The sign-in goes on."""
+    """Google has no `login`, so the person has to choose the account instead. The sign-in succeeds."""
     page = await app.begin(prompt=asked)
     assert query_of(page).get("prompt") == told
     location = await app.authorize(prompt=asked)
@@ -48,7 +49,8 @@ async def test_google_is_told_the_prompts_that_it_knows(app: App, asked: str | N
 async def test_the_person_is_asked_for_the_account_whatever_the_app_wishes(
     app: App, redirect_uri: str, asked: str | None, told: str | None
 ) -> None:
-    """RFC 8252, 8.6: consent that was given once is no action of the person's where anybody may hold the redirect."""
+    """RFC 8252, 8.6: other apps may also claim such a redirect, and an earlier consent is no action of the person. So
+    the account must be chosen."""
     app.redirect_uri = redirect_uri
     expected = "select_account consent" if told and "consent" in told else "select_account"
     assert query_of(await app.begin(prompt=asked))["prompt"] == expected
@@ -61,7 +63,7 @@ FACEBOOKS = [
     ("consent", "rerequest"),
     ("select_account consent login", "reauthenticate,rerequest"),
 ]
-"""What an app asks for, and Facebook's `auth_type`; it has no choice of accounts."""
+"""The prompt of an app, and Facebook's `auth_type`. Facebook has no choice of accounts."""
 
 
 @pytest.mark.parametrize("redirect_uri", [HTTPS, REDIRECT])
@@ -69,7 +71,7 @@ FACEBOOKS = [
 async def test_facebook_is_told_in_its_own_words(
     app: App, redirect_uri: str, asked: str | None, told: str | None
 ) -> None:
-    """`reauthenticate` asks for the password, `rerequest` for the email again that was refused once."""
+    """`reauthenticate` asks for the password, and `rerequest` asks again for an email that was refused before."""
     app.redirect_uri = redirect_uri
     page = query_of(await app.begin(provider="facebook", prompt=asked, login_hint=HINT))
     assert page.get("auth_type") == told
@@ -83,7 +85,8 @@ async def test_facebook_is_told_in_its_own_words(
 async def test_prompt_none_is_answered_without_asking_anybody(
     app: App, redirect_uri: str, provider: Provider | None
 ) -> None:
-    """OpenID Connect Core, 3.1.2.6: nobody is ever signed in here, so a login is required; none begins."""
+    """OpenID Connect Core, 3.1.2.6: the server keeps no signed-in state, so the answer is always login_required. No
+    login begins."""
     app.redirect_uri = redirect_uri
     answer = await app.browser.get(app.request(prompt="none", provider=provider), headers={"Accept": "text/html"})
     assert answer.status == 302
@@ -95,8 +98,8 @@ async def test_prompt_none_is_answered_without_asking_anybody(
 
 @pytest.mark.parametrize("provider", [*PROVIDERS, None])
 async def test_a_prompt_that_makes_no_sense_is_told_to_the_app(app: App, provider: Provider | None) -> None:
-    """OpenID Connect Core, 3.1.2.1: `none` stands alone; a value that is not listed is invalid_request (Prompt Create,
-    4.1)."""
+    """OpenID Connect Core, 3.1.2.1: `none` must be the only value. Prompt Create, 4.1: an unknown value is
+    invalid_request."""
     for prompt in ("none login", "consent none", "create", "LOGIN", "login,consent", "login\tconsent", "é", "x" * 201):
         answer = await app.browser.get(app.request(prompt=prompt, provider=provider))
         assert query_of(answer.headers["Location"])["error"] == "invalid_request"
@@ -106,7 +109,7 @@ async def test_a_prompt_that_makes_no_sense_is_told_to_the_app(app: App, provide
 
 
 async def test_other_mistakes_come_before_prompt_none(app: App) -> None:
-    """An app that forgot PKCE learns that, and an unknown redirect is never answered."""
+    """Other errors come first: an app without PKCE gets that error, and an unknown redirect gets no redirect."""
     answer = await app.browser.get(app.request(prompt="none", code_challenge=None))
     assert query_of(answer.headers["Location"])["error"] == "invalid_request"
     refused = await app.browser.get(app.request(prompt="none", redirect_uri="https://elsewhere.example/"))
@@ -115,7 +118,8 @@ async def test_other_mistakes_come_before_prompt_none(app: App) -> None:
 
 @pytest.mark.parametrize("hint", [HINT, "108204268033311374501", "+33 6 12 34 56 78", "zoë@exemple.fr", "a&b=c#d%2F"])
 async def test_the_hint_goes_to_google(app: App, hint: str) -> None:
-    """OpenID Connect Core, 3.1.2.1: an email, a phone number or whatever the provider takes; to the letter."""
+    """OpenID Connect Core, 3.1.2.1: a hint may be an email, a phone number or another text. It is passed on
+    unchanged."""
     page = await app.begin(login_hint=hint)
     assert query_of(page)["login_hint"] == hint
     location = await app.authorize(login_hint=hint)
@@ -123,14 +127,14 @@ async def test_the_hint_goes_to_google(app: App, hint: str) -> None:
 
 
 async def test_google_suggests_the_account_that_the_hint_names(app: App) -> None:
-    """The stand-in does what Google does with a hint that it knows, an email or its own id of the person."""
+    """The stand-in suggests the account of a known email or id, as Google does."""
     for hint, first in (("grace@hopper.example", "grace"), ("103317720945518836704", "alan"), ("nobody", "ada")):
         page = await app.browser.get(await app.begin(login_hint=hint))
         assert f'value="{first}"' in page.text.split('name="person"')[1]
 
 
 async def test_a_hint_that_is_no_short_line_is_told_to_the_app(app: App) -> None:
-    """As long as an email may be (RFC 5321, 4.5.3.1.3), and no longer."""
+    """RFC 5321, 4.5.3.1.3: a hint is at most as long as an email may be."""
     assert query_of(await app.begin(login_hint="x" * 254))["login_hint"] == "x" * 254
     for hint in ("x" * 255, "two\nlines", "a\x00b", "a\x85b"):
         answer = await app.browser.get(app.request(login_hint=hint))
@@ -141,7 +145,7 @@ async def test_a_hint_that_is_no_short_line_is_told_to_the_app(app: App) -> None
 
 @pytest.mark.parametrize("redirect_uri", [HTTPS, REDIRECT])
 async def test_the_page_to_choose_keeps_prompt_and_hint(app: App, redirect_uri: str) -> None:
-    """Whoever chooses a provider there is asked as the app wished."""
+    """The links of the page to choose contain the app's wishes."""
     app.redirect_uri = redirect_uri
     wishes = {"prompt": "login", "login_hint": HINT}
     page = await app.browser.get(app.request(provider=None, **wishes))
@@ -155,7 +159,7 @@ async def test_the_page_to_choose_keeps_prompt_and_hint(app: App, redirect_uri: 
 
 
 async def test_the_hint_is_in_no_log_no_cookie_and_no_page_of_ours(server: Server, app: App, log: Log) -> None:
-    """It is an email: it goes to the provider and nowhere else, but into the link that leads there."""
+    """The hint is an email. It is passed to the provider, and appears in the link to it and nowhere else."""
     for provider in ("google", "facebook", None):
         for changes in ({}, {"code_challenge": None}, {"prompt": "none"}, {"redirect_uri": "https://x.example"}):
             answer = await app.browser.get(app.request(provider=provider, login_hint=HINT, **changes))
@@ -180,6 +184,6 @@ async def test_the_hint_is_in_no_log_no_cookie_and_no_page_of_ours(server: Serve
 
 
 async def test_the_metadata_lists_the_prompts_that_are_understood(server: Server) -> None:
-    """OpenID Connect Prompt Create, 4.2; each of them is answered by something other than invalid_request."""
+    """OpenID Connect Prompt Create, 4.2: the metadata lists the supported prompts."""
     metadata = (await server.get("/.well-known/openid-configuration")).json
     assert metadata["prompt_values_supported"] == ["none", "login", "consent", "select_account"]

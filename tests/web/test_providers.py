@@ -1,4 +1,4 @@
-"""Which providers there are, and what a provider that keeps failing does to everybody else."""
+"""The list of providers, and the effects of a provider that keeps failing."""
 
 import asyncio
 from pathlib import Path
@@ -17,14 +17,14 @@ from tests.web.test_native import Phone
 
 
 async def listed(server: Server) -> dict[str, tuple[bool, bool]]:
-    """Each provider: configured, answering."""
+    """Whether every provider is configured and whether it is answering."""
     answer = await server.get("/auth/providers")
     assert answer.status == 200
     return {one["name"]: (one["configured"], one["answering"]) for one in answer.json["providers"]}
 
 
 async def test_every_provider_is_listed_and_those_that_are_configured_answer(tmp_path) -> None:
-    """Before anybody asked a provider, it is presumed to be there."""
+    """Before the first request to a provider, it counts as answering."""
     unset = dict.fromkeys(("FACEBOOK_CLIENT_ID", "FACEBOOK_CLIENT_SECRET", "FACEBOOK_REDIRECT_URI"), "")
     async with running(tmp_path, **unset) as server:
         assert await listed(server) == {"google": (True, True), "facebook": (False, False)}
@@ -34,7 +34,8 @@ async def test_every_provider_is_listed_and_those_that_are_configured_answer(tmp
 async def test_a_provider_that_keeps_failing_is_not_asked_until_it_has_rested(
     server: Server, monkeypatch: pytest.MonkeyPatch, failing: str, other: str
 ) -> None:
-    """Its sign-ins fail at once, the other's go on, and so does every session; one that works makes all well."""
+    """Sign-ins with the failing provider are refused at once. The other provider and existing sessions work. After one
+    success all sign-ins work again."""
     token = (await server.sign_in(failing)).json["access_token"]
     for _ in range(FAILURES):
         assert (await server.sign_in(failing, fault="error_500")).code == "provider_unavailable"
@@ -55,7 +56,7 @@ async def test_a_provider_that_keeps_failing_is_not_asked_until_it_has_rested(
 
 @pytest.mark.slow
 async def test_made_up_codes_close_no_provider(server: Server) -> None:
-    """Whoever wants to keep others from signing in does not get there by sending codes that nobody issued."""
+    """Callbacks with made-up codes do not open the breaker, so that an attacker cannot block sign-ins."""
     for _ in range(FAILURES + 1):
         state = (await server.begin())["state"]
         refused = await server.get("/auth/google/callback", params={"state": state, "code": "made-up"})
@@ -72,8 +73,9 @@ async def test_made_up_codes_close_no_provider(server: Server) -> None:
 async def test_a_provider_that_hangs_does_not_delay_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, setting: str, other: str
 ) -> None:
-    """More sign-ins than there are connections wait for the one; a browser and an SDK sign in with the other."""
-    monkeypatch.setattr(base, "TOTAL_SECONDS", 60)  # none of them is to give up meanwhile, however slow the machine is
+    """All connections to one provider are waiting. Sign-ins with the other provider, in a browser and by SDK, still
+    work."""
+    monkeypatch.setattr(base, "TOTAL_SECONDS", 60)  # long enough that none of the requests times out on a slow machine
     connections, enough = 0, asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +103,7 @@ async def test_a_provider_that_hangs_does_not_delay_the_other(
 
 
 async def test_each_provider_is_asked_over_connections_of_its_own(server: Server) -> None:
-    """What hangs for one holds none that the other needs."""
+    """Every provider has its own pool of connections, so that one that hangs does not block another."""
     sign_in, native = server.app[ONLINE].sign_in, server.app[ONLINE].native
     sessions = [provider.http._session for provider in sign_in._providers.values()]
     assert len({id(session) for session in sessions}) == len(PROVIDERS)

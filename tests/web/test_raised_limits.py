@@ -1,4 +1,4 @@
-"""Limits as the settings say: an address may stand for hundreds of people."""
+"""Limits that are set by an operator, because hundreds of people may share one address."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -50,7 +50,8 @@ async def _revoke(server: Server) -> int:
 async def test_a_client_may_ask_as_often_a_minute_as_the_setting_says(
     tmp_path: Path, name: str, ask: Ask, quota: int
 ) -> None:
-    """More than by default, for a school behind one address, or less; one request more is refused."""
+    """The setting may be higher than the default, for a school behind one address, or lower. One request more is
+    refused."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="true", **{name: str(quota)}) as server:
         statuses = [await ask(server) for _ in range(quota + 1)]
     assert 429 not in statuses[:quota]
@@ -59,8 +60,7 @@ async def test_a_client_may_ask_as_often_a_minute_as_the_setting_says(
 
 @pytest.mark.parametrize("quota", [3, 250])
 async def test_a_session_may_refresh_as_often_a_minute_as_the_setting_says(tmp_path: Path, quota: int) -> None:
-    """At least as often, and less than twice as often: where the limit lies is drawn. The default's lies between
-    120 and 239."""
+    """The limit is random between the setting and twice the setting. By default it is between 120 and 239."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_REFRESH=str(quota)) as server:
         async with open_browser(server.url) as browser:
             token = (await App(browser).sign_in())["refresh_token"]

@@ -1,4 +1,4 @@
-"""How often one client may ask, in memory and in a real Redis."""
+"""Rate limits of clients, counted in memory and in a real Redis."""
 
 import asyncio
 import os
@@ -38,14 +38,14 @@ from tests.web.conftest import Log
 
 @pytest.fixture
 async def limited(tmp_path: Path) -> AsyncIterator[Server]:
-    """A server with its limits on, counting in memory."""
+    """A server with rate limits, counted in memory."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="true") as server:
         yield server
 
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[str]:
-    """A Redis of its own; its URL."""
+    """A new Redis server. Returns its URL."""
     program = shutil.which("redis-server")
     need(program, "redis-server is not installed")
     with free_listener() as listener:
@@ -66,7 +66,7 @@ def redis(tmp_path: Path) -> Iterator[str]:
 
 
 async def test_one_address_begins_thirty_logins_a_minute_and_no_more(limited: Server) -> None:
-    """The 31st is told when to come back, in the headers that clients know."""
+    """The 31st request is refused. The usual headers say when the client may try again."""
     answers = [await limited.get("/auth/google/start") for _ in range(31)]
     assert [answer.status for answer in answers] == [200] * 30 + [429]
     assert answers[0].headers["RateLimit-Policy"] == '"start";q=30;w=60'
@@ -91,7 +91,7 @@ async def test_one_address_begins_thirty_logins_a_minute_and_no_more(limited: Se
     ],
 )
 async def test_every_limited_route_has_its_own_quota(limited: Server, method: str, path: str, quota: int) -> None:
-    """What is refused for its form counts too: it costs the same."""
+    """Malformed requests count too."""
     form = {"grant_type": "authorization_code"} if path == "/auth/token" else None
     answers = [await limited.ask(method, path, data=form) for _ in range(quota + 1)]
     assert all(answer.status != 429 for answer in answers[:quota])
@@ -117,7 +117,7 @@ async def test_every_limited_route_has_its_own_quota(limited: Server, method: st
 async def test_what_is_refused_unread_counts_against_its_address(
     limited: Server, path: str, body: str, header: dict[str, str]
 ) -> None:
-    """Guessing costs as much, whatever is wrong with the request."""
+    """A refused request counts for its address, whatever is wrong with it, so that guessing is limited."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"} | header
     statuses = [(await limited.ask("POST", path, data=body, headers=headers)).status for _ in range(61)]
     assert set(statuses[:60]) <= {400, 401}
@@ -125,11 +125,12 @@ async def test_what_is_refused_unread_counts_against_its_address(
 
 
 async def test_made_up_revocations_use_up_a_quota_that_signing_out_does_not_need(limited: Server) -> None:
-    """Up to the quota they are no errors (RFC 7009, 2.2); tokens of ours are revoked past it."""
+    """RFC 7009, 2.2: revoking an unknown token is not an error, but counts. Valid tokens can be revoked beyond the
+    limit."""
     async with open_browser(limited.url) as browser:
         one, other = [await App(browser).sign_in() for _ in range(2)]
     answers = [await limited.ask("POST", "/auth/revoke", data={"token": "made up"}) for _ in range(60)]
-    used = 2  # the codes of the two
+    used = 2  # the two codes that were redeemed
     assert [answer.status for answer in answers] == [200] * (60 - used) + [429] * used
     assert answers[0].headers["RateLimit"] == f'"token";r={60 - used - 1}'
     assert answers[-1].json["error"] == "temporarily_unavailable"
@@ -141,7 +142,7 @@ async def test_made_up_revocations_use_up_a_quota_that_signing_out_does_not_need
 
 
 async def test_fifty_parallel_refreshes_pass_and_agree_with_limits_on(limited: Server) -> None:
-    """They count against their session at this address, not against the address that others share."""
+    """Refreshes count for their session at this address, not for the address that other clients share."""
     async with open_browser(limited.url) as browser:
         token = (await App(browser).sign_in())["refresh_token"]
         answers = await asyncio.gather(*(refresh(limited, token) for _ in range(50)))
@@ -152,7 +153,7 @@ async def test_fifty_parallel_refreshes_pass_and_agree_with_limits_on(limited: S
 
 @pytest.fixture
 def same_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No minute ends during a test, however slow the machine is: with the next one counts and drawn limits are new."""
+    """The clock stands still, so that no new minute with new counts and limits begins during a test."""
     clock = SimpleNamespace(time=lambda: 1_900_000_000.0, monotonic=time.monotonic)
     for module in (quotas, rate_limits):
         monkeypatch.setattr(module, "time", clock)
@@ -160,7 +161,7 @@ def same_minute(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def behind_proxy(tmp_path: Path, storage: str, same_minute: None) -> AsyncIterator[Server]:
-    """A server with its limits on, whose clients have the addresses that they say they have."""
+    """A server with rate limits, which trusts the client addresses in X-Forwarded-For."""
     settings = {"RATE_LIMIT_STORAGE_URL": storage, "TRUSTED_PROXIES": "127.0.0.1"}
     async with running(tmp_path, RATE_LIMIT_ENABLED="true", **settings) as server:
         yield server
@@ -172,7 +173,7 @@ async def refresh_from(server: Server, address: str, token: str) -> Answer:
 
 
 async def test_whoever_refreshes_elsewhere_does_not_use_up_what_the_app_may_ask(behind_proxy: Server) -> None:
-    """A refresh counts against session and address together, of IPv6 the /64 and the /48."""
+    """A refresh counts for session and address together. For IPv6 the address is the /64 and the /48."""
     async with open_browser(behind_proxy.url) as browser:
         token = (await App(browser).sign_in())["refresh_token"]
         other = (await App(browser).sign_in())["refresh_token"]
@@ -186,7 +187,8 @@ async def test_whoever_refreshes_elsewhere_does_not_use_up_what_the_app_may_ask(
 
 
 async def test_no_answer_to_a_refresh_tells_of_other_refreshes(behind_proxy: Server) -> None:
-    """Neither what is left nor when the minute began: whoever is behind the app's address asks as the app does."""
+    """Answers to refreshes contain neither the remaining quota nor the end of the minute, because other clients may
+    share the app's address."""
     async with open_browser(behind_proxy.url) as browser:
         token, ended = [(await App(browser).sign_in())["refresh_token"] for _ in range(2)]
     await behind_proxy.ask("POST", "/auth/revoke", data={"token": ended})
@@ -201,7 +203,7 @@ async def test_no_answer_to_a_refresh_tells_of_other_refreshes(behind_proxy: Ser
 
 
 async def test_one_bad_client_behind_an_address_keeps_nobody_from_refreshing(limited: Server) -> None:
-    """Made-up refresh tokens use up the address's quota; one with a valid MAC does not need it."""
+    """Made-up refresh tokens use up the quota of the address. A token with a valid MAC does not need this quota."""
     async with open_browser(limited.url) as browser:
         token = (await App(browser).sign_in())["refresh_token"]
     for _ in range(61):
@@ -212,8 +214,8 @@ async def test_one_bad_client_behind_an_address_keeps_nobody_from_refreshing(lim
 
 @pytest.mark.slow
 async def test_counts_in_memory_stop_growing_within_their_minute(same_minute: None) -> None:
-    """Past fifty thousand clients, newcomers share as many counts: nobody is refused for that, no greedy one gets past,
-    and those who were there first keep counts of their own."""
+    """Beyond fifty thousand clients, new ones share a fixed number of counts. Clients are not refused for that, the
+    limit still holds, and earlier clients keep their own counts."""
     limits = RateLimits("memory://", (), seed=b"seed")
     await _ask_each(limits, range(300_000))
     tracemalloc.start()
@@ -229,7 +231,7 @@ async def test_counts_in_memory_stop_growing_within_their_minute(same_minute: No
 
 @pytest.mark.slow
 async def test_counts_of_networks_stop_growing_too(same_minute: None) -> None:
-    """Clients that come from ever new networks of IPv6 have two counts each; past a number they share both kinds."""
+    """Clients from ever new IPv6 networks have two counts. Beyond a limit they share both kinds."""
     counts = quotas.MemoryCounts()
 
     async def ask_from(numbers: Iterable[int]) -> None:
@@ -247,7 +249,7 @@ async def test_counts_of_networks_stop_growing_too(same_minute: None) -> None:
 
 
 async def test_all_that_a_request_counts_against_is_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster of Redis runs no script over several places; what stands in braces chooses it."""
+    """A Redis cluster runs a script on keys of one slot only. The part in braces determines the slot."""
     limits, asked = RateLimits("memory://", (), seed=b"seed"), []
 
     async def remember(shares: list[Share]) -> Verdict:
@@ -274,7 +276,7 @@ def _network(number: int) -> str:
 
 
 async def test_limits_that_are_off_are_off_altogether(tmp_path: Path) -> None:
-    """RATE_LIMIT_ENABLED=false counts nothing and tells of no quota."""
+    """With RATE_LIMIT_ENABLED=false nothing is counted, and answers have no quota."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="false") as server:
         answers = [await server.get("/auth/google/start") for _ in range(40)]
     assert {answer.status for answer in answers} == {200}
@@ -282,14 +284,14 @@ async def test_limits_that_are_off_are_off_altogether(tmp_path: Path) -> None:
 
 
 async def test_forged_forwarding_headers_change_nothing(limited: Server) -> None:
-    """Without a trusted proxy the header is a client's own invention."""
+    """Without a trusted proxy, the header comes from the client and is ignored."""
     for number in range(31):
         answer = await limited.get("/auth/google/start", headers={"X-Forwarded-For": f"198.51.100.{number}"})
     assert answer.status == 429
 
 
 async def test_a_trusted_proxy_tells_clients_apart(tmp_path: Path) -> None:
-    """Behind a proxy that is listed, each client has a quota of its own."""
+    """Behind a trusted proxy, every client has its own quota."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="true", TRUSTED_PROXIES="127.0.0.1") as server:
         for number in range(40):
             headers = {"X-Forwarded-For": f"203.0.113.9, 198.51.100.{number}"}
@@ -297,7 +299,7 @@ async def test_a_trusted_proxy_tells_clients_apart(tmp_path: Path) -> None:
 
 
 async def test_servers_that_share_a_redis_share_the_count(tmp_path: Path, redis: str) -> None:
-    """Two nodes together let pass what one would."""
+    """Two nodes with one Redis have one common limit."""
     async with AsyncExitStack() as stack:
         one, two = [
             await stack.enter_async_context(running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_STORAGE_URL=redis))
@@ -310,7 +312,7 @@ async def test_servers_that_share_a_redis_share_the_count(tmp_path: Path, redis:
 async def test_three_hundred_requests_at_once_share_one_quota(
     tmp_path: Path, redis: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever has no connection to Redis waits for one: a burst is no failure, and gets nobody past the limit."""
+    """Requests wait for a free connection to Redis. A burst neither fails nor exceeds the limit."""
     for patience in ("_REDIS_SECONDS", "_TURN_SECONDS"):
         monkeypatch.setattr(quotas, patience, 60)
     async with AsyncExitStack() as stack:
@@ -324,7 +326,7 @@ async def test_three_hundred_requests_at_once_share_one_quota(
 
 
 async def test_requests_pass_and_one_line_and_a_metric_tell_while_redis_is_down(tmp_path: Path, log: Log) -> None:
-    """A limit protects the service and never stops it; each request that passed uncounted is one."""
+    """Without Redis all requests are served. They are counted in a metric, and one log line reports the problem."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{nobody.getsockname()[1]}"
@@ -337,7 +339,7 @@ async def test_requests_pass_and_one_line_and_a_metric_tell_while_redis_is_down(
 
 
 class Silent:
-    """Takes connections and answers nothing, as a Redis that hangs, or one behind a firewall."""
+    """A server that accepts connections and never answers, like a Redis that hangs or is behind a firewall."""
 
     def __init__(self, server: asyncio.Server) -> None:
         self.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -362,7 +364,7 @@ async def silent() -> AsyncIterator[Silent]:
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock in seconds, which the test moves."""
 
     now = 1000.0
 
@@ -371,7 +373,7 @@ class Clock:
 
 
 async def left(limits: RateLimits, key: str = "198.51.100.7") -> int | None:
-    """Ask once; what is left of thirty, None when the request passed uncounted."""
+    """Count one request. Returns the rest of its quota of thirty, or None if it was not counted."""
     request = make_mocked_request("GET", "/")
     await limits.count(request, "start", 30, key)
     return request[ALLOWANCE].left if ALLOWANCE in request else None
@@ -380,12 +382,13 @@ async def left(limits: RateLimits, key: str = "198.51.100.7") -> int | None:
 async def test_a_silent_redis_delays_one_request_a_pause(
     silent: Silent, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked on trial from time to time; all others pass at once, and each is counted as uncounted."""
+    """A Redis that does not answer is tried from time to time by one request. All others are served at once, and the
+    metric counts them as uncounted."""
     monkeypatch.setattr(quotas, "_REDIS_SECONDS", 0.05)
     clock = Clock()
     limits = RateLimits(silent.url, (), seed=b"seed", clock=clock)
     before = REGISTRY.get_sample_value("nextarget_rate_limit_failures_total")
-    async with asyncio.timeout(10):  # redis-py's own patience is five seconds, or endless
+    async with asyncio.timeout(10):  # redis-py's own timeout is five seconds, or endless
         assert [await left(limits) for _ in range(5)] == [None] * 5
         assert len(silent.callers) == 1
         for trials in (2, 3):
@@ -398,7 +401,7 @@ async def test_a_silent_redis_delays_one_request_a_pause(
 
 
 async def test_a_redis_that_is_back_counts_again(redis: str) -> None:
-    """It hangs for a while and goes on; the first trial after that is counted, and so is what follows."""
+    """After a Redis has hung, the next trial is counted, and so are all later requests."""
     clock = Clock()
     limits = RateLimits(redis, (), seed=b"seed", clock=clock)
     assert await left(limits) == 29
@@ -412,12 +415,12 @@ async def test_a_redis_that_is_back_counts_again(redis: str) -> None:
     assert await left(limits) is None
     clock.now += 5
     counted = [await left(limits) for _ in range(3)]
-    assert counted in ([28, 27, 26], [27, 26, 25]), "it may have counted the one that it did not answer"
+    assert counted in ([28, 27, 26], [27, 26, 25]), "Redis may have counted the request that it did not answer"
     await limits.close()
 
 
 async def test_nobody_waits_long_for_a_turn_to_ask(silent: Silent, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis that is slower than requests come makes no queue that grows for ever."""
+    """The wait for a connection to Redis is limited, so that no queue grows without end."""
     for name, value in {"_REDIS_CONNECTIONS": 1, "_REDIS_SECONDS": 600, "_TURN_SECONDS": 0.01}.items():
         monkeypatch.setattr(quotas, name, value)
     limits = RateLimits(silent.url, (), seed=b"seed")
@@ -447,7 +450,7 @@ REDIS_PARTS = st.lists(
 
 @given(scheme=st.sampled_from(["redis://", "rediss://", "redis:", "memory://"]), parts=REDIS_PARTS)
 def test_every_storage_that_the_settings_take_can_be_made(scheme: str, parts: list[str]) -> None:
-    """Whatever is wrong with its URL is a wrong setting, and never an error when the server starts or first counts."""
+    """A wrong URL is a wrong setting. It never causes an error when the server starts or counts for the first time."""
     try:
         url = TypeAdapter(StorageUrl).validate_python(scheme + "".join(parts))
     except ValidationError:
@@ -458,7 +461,7 @@ def test_every_storage_that_the_settings_take_can_be_made(scheme: str, parts: li
 
 
 def uncounted(answer: Answer) -> float:
-    """How many requests passed uncounted, as the metrics have it."""
+    """The metric of requests that were served without being counted."""
     found = re.search(r"^nextarget_rate_limit_failures_total (\S+)$", answer.text, re.M)
     assert found is not None
     return float(found[1])
@@ -466,13 +469,13 @@ def uncounted(answer: Answer) -> float:
 
 @pytest.fixture(params=["memory", "redis"])
 def storage(request: pytest.FixtureRequest) -> str:
-    """Where counts are kept."""
+    """The URL of the storage for counts."""
     return "memory://" if request.param == "memory" else request.getfixturevalue("redis")
 
 
 @asynccontextmanager
 async def counted(storage: str) -> AsyncIterator[Callable[[str], Awaitable[tuple[int | None, bool]]]]:
-    """Ask from an address: what is left to it as it is told, and whether the request passed."""
+    """Counts requests of an address. Returns the remaining quota in the answer, and whether the request was allowed."""
     limits = RateLimits(storage, (), seed=b"seed")
 
     async def ask(address: str) -> tuple[int | None, bool]:
@@ -487,7 +490,7 @@ async def counted(storage: str) -> AsyncIterator[Callable[[str], Awaitable[tuple
 
 @pytest.mark.slow
 async def test_neighbours_in_a_48_do_not_share_a_quota(storage: str) -> None:
-    """Each /64 has its own, is told what is left of it, and takes nothing from others once it is used up."""
+    """Every /64 has its own quota, and using it up does not affect other /64s."""
     async with counted(storage) as ask:
         asked = [await ask(f"2001:db8:1:2::{number}") for number in range(600)]
         assert asked == [(left, True) for left in range(29, -1, -1)] + [(0, False)] * 570
@@ -496,16 +499,16 @@ async def test_neighbours_in_a_48_do_not_share_a_quota(storage: str) -> None:
 
 @pytest.mark.slow
 async def test_a_48_has_sixteen_quotas(storage: str) -> None:
-    """Whoever has all of its /64s asks no more often than that. Others are not concerned."""
+    """A /48 has sixteen times the quota of a /64, whatever the number of its /64s. Other /48s are not affected."""
     async with counted(storage) as ask:
         passed = [(await ask(f"2001:db8:1:{number:x}::1"))[1] for number in range(500)]
         assert passed == [True] * 480 + [False] * 20
-        assert await ask("2001:db8:1:1::1") == (29, False), "its own quota is not used up"
+        assert await ask("2001:db8:1:1::1") == (29, False), "its own quota must not be used up"
         assert await ask("2001:db8:2:1::1") == (29, True)
 
 
 async def test_an_ipv4_address_is_counted_alone(storage: str) -> None:
-    """However it is written."""
+    """An IPv4 address has one count in all spellings."""
     async with counted(storage) as ask:
         passed = [(await ask(address))[1] for _ in range(20) for address in ("198.51.100.7", "::ffff:198.51.100.7")]
         assert passed == [True] * 30 + [False] * 10
@@ -513,10 +516,10 @@ async def test_an_ipv4_address_is_counted_alone(storage: str) -> None:
 
 
 async def test_one_question_to_redis_counts_all_that_a_request_counts_against(redis: str) -> None:
-    """A client of IPv6 waits no longer than one of IPv4, whether it is refused or not."""
+    """One command to Redis counts all keys of a request, so that IPv6 clients do not wait longer than IPv4 clients."""
     with Redis.from_url(redis) as client:
         async with counted(redis) as ask:
-            await ask("2001:db8:1:2::1")  # the script is made known
+            await ask("2001:db8:1:2::1")  # Redis loads the script here
             before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
             for _ in range(40):
                 await ask("2001:db8:1:2::1")

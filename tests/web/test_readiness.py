@@ -1,4 +1,4 @@
-"""`GET /health/ready`: whom load balancers may send requests to."""
+"""`GET /health/ready`: whether a load balancer may send requests to this node."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -19,13 +19,13 @@ from tests.running import Server, running
 
 @dataclass
 class Doubt:
-    """Whether a question has failed since the last look."""
+    """Whether a request to the database has failed since the last check."""
 
     suspected: bool = False
 
 
 class SlowDatabase:
-    """A database as far as readiness knows it: it answers when it is let, and counts how often it was asked."""
+    """A database for tests of readiness: it answers when the test allows it, and counts its requests."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -40,13 +40,13 @@ class SlowDatabase:
         return self.answer()
 
     async def try_writing(self) -> None:
-        """It works."""
+        """The write probe succeeds."""
         self.trouble.suspected = False
 
 
 @pytest.fixture
 async def slow() -> AsyncIterator[tuple[Readiness, SlowDatabase]]:
-    """Readiness of a database that does not answer yet."""
+    """The readiness of a database that does not answer yet."""
     database = SlowDatabase()
     ready = Readiness(database)  # type: ignore[arg-type]
     yield ready, database
@@ -54,7 +54,7 @@ async def slow() -> AsyncIterator[tuple[Readiness, SlowDatabase]]:
 
 
 def forget_a_migration(db: Connection) -> str:
-    """As a backup from before the upgrade would; the migration's name."""
+    """Delete the row of the newest migration, as in a backup from before an upgrade. Returns its name."""
     ((name,),) = db.execute_sql('SELECT max("name") FROM "schema_migration"').fetchall()
     db.execute_sql(f'DELETE FROM "schema_migration" WHERE "name" = {db.param}', (name,))
     return str(name)
@@ -66,7 +66,7 @@ def record_a_migration(db: Connection, name: str) -> None:
 
 
 async def test_a_server_that_can_work_is_ready(server: Server) -> None:
-    """And nobody is counted for asking."""
+    """The check succeeds, and has no rate limit."""
     for _ in range(100):
         answer = await server.get("/health/ready")
         assert (answer.status, answer.json) == (200, {"status": "ready"})
@@ -74,7 +74,7 @@ async def test_a_server_that_can_work_is_ready(server: Server) -> None:
 
 
 async def test_a_database_that_lacks_a_migration_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when an old backup is put in place under a running server; `/health` answers all the same."""
+    """The database lacks a migration, for example after a restore of an old backup. `/health` still succeeds."""
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 0)
     async with running(tmp_path) as server:
         name = await server.runtime.database.write(forget_a_migration)
@@ -87,7 +87,7 @@ async def test_a_database_that_lacks_a_migration_is_not_ready(tmp_path: Path, mo
 
 
 async def test_a_newer_migration_leaves_an_older_node_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nodes are upgraded one after another, those that are not yet go on serving."""
+    """During an upgrade of one node after another, older nodes stay ready."""
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 0)
     async with running(tmp_path) as server:
         await server.runtime.database.write(record_a_migration, "9999_x")
@@ -95,7 +95,7 @@ async def test_a_newer_migration_leaves_an_older_node_ready(tmp_path: Path, monk
 
 
 async def test_a_draining_server_is_not_ready_and_serves(server: Server) -> None:
-    """Whatever still comes is answered."""
+    """A draining server is not ready, and still answers all requests."""
     server.app[READINESS].draining = True
     answer = await server.get("/health/ready")
     assert (answer.status, answer.json["check"]) == (503, "draining")
@@ -103,7 +103,7 @@ async def test_a_draining_server_is_not_ready_and_serves(server: Server) -> None
 
 
 async def test_an_empty_database_is_not_ready(tmp_path: Path) -> None:
-    """Neither is one that cannot be read; no error escapes."""
+    """An empty database and one that cannot be read are reported, and cause no error."""
     empty = SqliteDatabase(tmp_path / "empty.db")
     empty.open()
     assert await Readiness(empty).failing() == "migrations"
@@ -117,7 +117,7 @@ async def test_an_empty_database_is_not_ready(tmp_path: Path) -> None:
 
 
 async def test_however_many_ask_the_database_is_asked_once(slow: tuple[Readiness, SlowDatabase]) -> None:
-    """Everybody who asks meanwhile shares one look, and for a second whoever comes after."""
+    """Simultaneous requests share one check of the database, and so do requests within the next second."""
     ready, database = slow
     asking = [asyncio.create_task(ready.failing()) for _ in range(50)]
     await asyncio.sleep(0)
@@ -130,7 +130,8 @@ async def test_however_many_ask_the_database_is_asked_once(slow: tuple[Readiness
 async def test_a_database_that_hangs_is_not_waited_for(
     slow: tuple[Readiness, SlowDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer is no after a moment; not one more question goes to a database that still owes an answer."""
+    """If the database does not answer in time, the node is not ready. No further check is sent before the first one is
+    answered."""
     monkeypatch.setattr(readiness, "CHECK_SECONDS", 0.01)
     ready, database = slow
     assert [await ready.failing() for _ in range(3)] == ["database"] * 3
@@ -143,7 +144,7 @@ async def test_a_database_that_hangs_is_not_waited_for(
 async def test_a_look_is_repeated_when_it_is_no_longer_fresh(
     slow: tuple[Readiness, SlowDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database that comes and goes is seen to."""
+    """The check is repeated after a while, so that changes are noticed."""
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 0)
     ready, database = slow
     database.lets.set()
@@ -159,7 +160,7 @@ async def test_a_look_is_repeated_when_it_is_no_longer_fresh(
 
 
 async def test_a_failure_voids_the_look_that_is_remembered(slow: tuple[Readiness, SlowDatabase]) -> None:
-    """From the first failure on nobody is told that it is ready for what was seen before."""
+    """After a failed request, an earlier successful check is not used again."""
     ready, database = slow
     database.lets.set()
     assert await ready.failing() is None
@@ -170,16 +171,16 @@ async def test_a_failure_voids_the_look_that_is_remembered(slow: tuple[Readiness
 
     database.try_writing = fail  # type: ignore[method-assign]
     assert [await ready.failing() for _ in range(3)] == ["database"] * 3
-    assert database.asked == 2, "a look that failed is remembered"
+    assert database.asked == 2, "the failed check must be remembered"
 
 
 async def test_a_failure_during_a_look_has_it_repeated(slow: tuple[Readiness, SlowDatabase]) -> None:
-    """What the look saw before that failure is no answer; one that fails all the time is not looked at for ever."""
+    """If a request fails during a check, the check is repeated once. It is not repeated for ever."""
     ready, database = slow
     database.lets.set()
 
     async def try_writing() -> None:
-        database.trouble.suspected = True  # as if a request of somebody's had failed just after
+        database.trouble.suspected = True  # as if a request had failed just afterwards
 
     database.try_writing = try_writing  # type: ignore[method-assign]
     assert await ready.failing() == "database"

@@ -1,4 +1,5 @@
-"""Refreshing over HTTP: an honest app is never signed out, whatever gets lost, and two holders are noticed."""
+"""Refreshing over HTTP: an honest app is never signed out, whatever gets lost, and a second holder of its tokens is
+noticed."""
 
 import asyncio
 from pathlib import Path
@@ -26,14 +27,15 @@ from tests.web.session_rows import (
 
 
 async def next_token(server: Server, token: str) -> str:
-    """The refresh token that a refresh answers with."""
+    """The refresh token in the answer to a refresh."""
     answer = await refresh(server, token)
     assert answer.status == 200, answer.text
     return answer.json["refresh_token"]
 
 
 async def test_a_refresh_answers_as_a_sign_in_does(server: Server) -> None:
-    """The same members, a new refresh token, an access token of the same session; never cached."""
+    """The answer has the members of a sign-in, with a new refresh token and an access token of the same session. It
+    must not be cached."""
     tokens = (await server.sign_in()).json
     answer = await refresh(server, tokens["refresh_token"])
     assert answer.json.keys() == tokens.keys()
@@ -46,7 +48,7 @@ async def test_a_refresh_answers_as_a_sign_in_does(server: Server) -> None:
 
 
 async def test_fifty_parallel_refreshes_succeed_and_agree(server: Server) -> None:
-    """All processes of an app refresh at once: each is answered, all with the same refresh token."""
+    """Parallel refreshes of one token all succeed, with the same new refresh token."""
     token = (await server.sign_in()).json["refresh_token"]
     for _ in range(3):
         answers = await asyncio.gather(*(refresh(server, token) for _ in range(50)))
@@ -59,7 +61,7 @@ async def test_fifty_parallel_refreshes_succeed_and_agree(server: Server) -> Non
 
 
 async def test_fifty_parallel_refreshes_at_two_servers_agree(server: Server, tmp_path: Path) -> None:
-    """One database decides, however many servers ask it."""
+    """The database decides, so that refreshes at two servers agree."""
     async with running(tmp_path, PUBLIC_URL=server.url) as second:
         token = (await server.sign_in()).json["refresh_token"]
         for _ in range(3):
@@ -71,7 +73,7 @@ async def test_fifty_parallel_refreshes_at_two_servers_agree(server: Server, tmp
 
 
 async def test_a_repeated_refresh_within_the_window_writes_nothing(server: Server) -> None:
-    """An app that repeats itself gets the same answer, and the disk is left alone."""
+    """A repeated refresh within the window gets the same answer, and writes nothing."""
     first = (await server.sign_in()).json["refresh_token"]
     second = await next_token(server, first)
     before = await everything(server)
@@ -81,7 +83,7 @@ async def test_a_repeated_refresh_within_the_window_writes_nothing(server: Serve
 
 
 async def test_a_lost_answer_is_made_good_after_the_window(server: Server) -> None:
-    """The app still holds the token used last: it gets another successor, and that goes on record."""
+    """An app that lost an answer still has the token used last. It gets another successor, and this is recorded."""
     tokens = (await server.sign_in()).json
     first = tokens["refresh_token"]
     lost = await next_token(server, first)
@@ -97,7 +99,7 @@ async def test_a_lost_answer_is_made_good_after_the_window(server: Server) -> No
 
 
 async def test_a_repeated_recovery_within_the_window_writes_nothing(server: Server) -> None:
-    """Parallel and repeated refreshes after a lost answer agree, and one of them goes on record."""
+    """Parallel and repeated recoveries get the same answer, and one event is recorded."""
     first = (await server.sign_in()).json["refresh_token"]
     await next_token(server, first)
     await leave_the_window(server, first)
@@ -109,7 +111,7 @@ async def test_a_repeated_recovery_within_the_window_writes_nothing(server: Serv
 
 @pytest.mark.parametrize("used", [0, 1, 2])
 async def test_earlier_unused_successors_stay_valid_until_one_is_used(server: Server, used: int) -> None:
-    """Whichever of the late answers arrives after all is good; then the others are not."""
+    """All unused successors are valid until one of them is used. Afterwards the others are reuse."""
     tokens = (await server.sign_in()).json
     first = tokens["refresh_token"]
     handed_out = []
@@ -126,7 +128,8 @@ async def test_earlier_unused_successors_stay_valid_until_one_is_used(server: Se
 
 
 async def test_a_reused_refresh_token_ends_the_session(server: Server, log: Log) -> None:
-    """Two hold it: the session ends for both, access tokens included, is recorded and logged, without the token."""
+    """A reused token shows that two parties hold copies. The session ends with all its tokens, is recorded, and is
+    logged without any token."""
     tokens, other = (await server.sign_in()).json, (await server.sign_in()).json
     first = tokens["refresh_token"]
     held = [first]
@@ -158,7 +161,7 @@ async def test_a_reused_refresh_token_ends_the_session(server: Server, log: Log)
 
 
 async def test_a_reused_token_within_the_window_is_answered(server: Server) -> None:
-    """A request that was on its way while the app refreshed again is no sign of two holders."""
+    """Within the window a used token may come from a late request, so it gets the same answer."""
     token = (await server.sign_in()).json["refresh_token"]
     second = await next_token(server, token)
     await leave_the_window(server, token)
@@ -169,7 +172,7 @@ async def test_a_reused_token_within_the_window_is_answered(server: Server) -> N
 
 
 async def test_parallel_reuse_is_recorded_once(server: Server) -> None:
-    """Ten requests with an old token end one session, once."""
+    """Ten parallel requests with an old token end one session, and record one event."""
     tokens = (await server.sign_in()).json
     token = tokens["refresh_token"]
     for _ in range(2):
@@ -182,7 +185,8 @@ async def test_parallel_reuse_is_recorded_once(server: Server) -> None:
 
 @pytest.mark.parametrize("lost", [1, 3])
 async def test_a_database_that_lost_commits_catches_up_with_the_app(server: Server, lost: int) -> None:
-    """A token newer than the row is still ours: the session goes on from there, and that goes on record."""
+    """A token newer than its row shows that the database lost commits. The session continues from there, and this is
+    recorded."""
     tokens = (await server.sign_in()).json
     held = [tokens["refresh_token"]]
     for _ in range(4):
@@ -199,7 +203,7 @@ async def test_a_database_that_lost_commits_catches_up_with_the_app(server: Serv
 
 
 async def test_a_session_slides_thirty_days_from_each_rotation(server: Server) -> None:
-    """Whoever uses the app once a month stays signed in."""
+    """A session's expiry moves with every rotation, so that an app used once a month stays signed in."""
     token = (await server.sign_in()).json["refresh_token"]
     now = server.runtime.clock()
     await change(server, token, expires_at=now + 60_000)
@@ -210,7 +214,7 @@ async def test_a_session_slides_thirty_days_from_each_rotation(server: Server) -
 
 
 async def test_no_refresh_carries_a_session_past_180_days(server: Server) -> None:
-    """Near the end each refresh moves the expiry to the 180th day and no further."""
+    """A refresh does not extend a session beyond its 180th day."""
     token = (await server.sign_in()).json["refresh_token"]
     now = server.runtime.clock()
     created_at = now - 180 * DAY_MS + 60_000
@@ -224,7 +228,7 @@ async def test_no_refresh_carries_a_session_past_180_days(server: Server) -> Non
 
 
 async def test_a_rotated_secret_signs_nobody_out(tmp_path: Path) -> None:
-    """A token under a previous secret is taken; its successor is under the current one."""
+    """A token of a previous secret is accepted, and its successor is of the current secret."""
     old, new = "first-Xq83hLr_Yc5PmBd0sJgUaE4oRtZi6NlH", "later-Lk29vNw_Tz7QdCe1uKhVbF5pSyAj8MmG"
     async with running(tmp_path, JWT_SECRET_KEY=old) as before:
         tokens = (await before.sign_in()).json
@@ -238,7 +242,7 @@ async def test_a_rotated_secret_signs_nobody_out(tmp_path: Path) -> None:
 
 
 async def test_the_window_is_what_the_setting_says(tmp_path: Path) -> None:
-    """REFRESH_REUSE_WINDOW_SECONDS, not a constant: a minute ago is still fresh here."""
+    """The window has the length of REFRESH_REUSE_WINDOW_SECONDS."""
     async with running(tmp_path, REFRESH_REUSE_WINDOW_SECONDS="600") as server:
         token = (await server.sign_in()).json["refresh_token"]
         second = await next_token(server, token)
@@ -247,7 +251,7 @@ async def test_the_window_is_what_the_setting_says(tmp_path: Path) -> None:
 
 
 async def test_a_new_session_has_the_generations_of_one(server: Server) -> None:
-    """However a session began, its first refresh token is generation 1."""
+    """The first refresh token of every session has generation 1."""
     token = (await server.sign_in()).json["refresh_token"]
     found = await server.runtime.database.read(active, session_of(token), server.runtime.clock())
     assert found is not None

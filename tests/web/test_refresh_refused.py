@@ -1,4 +1,4 @@
-"""What is no refresh token of a session that stands is `invalid_grant`, and changes nothing."""
+"""A text that is not a refresh token of an active session gets `invalid_grant`, and changes nothing."""
 
 import base64
 import json
@@ -17,12 +17,12 @@ from tests.apps import refresh
 from tests.running import Server, running
 from tests.web.session_rows import change, everything, generations, session_of
 
-# One server answers every example, since none of them changes anything.
+# one server for all examples, because none of them changes anything
 MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 async def refused(server: Server, token: str) -> None:
-    """The token is refused as RFC 6749, 5.2, has it; no row changes, and the answer quotes nothing."""
+    """RFC 6749, 5.2: the token is refused. No row changes, and the answer does not quote the token."""
     before = await everything(server)
     answer = await refresh(server, token)
     assert (answer.status, answer.json.keys()) == (400, {"error", "error_description"})
@@ -38,7 +38,7 @@ def changed(text: str, position: int) -> str:
 
 
 async def test_any_change_to_a_refresh_token_makes_it_nobodys(server: Server) -> None:
-    """Session id, generation and MAC: none can be swapped for another's, moved on, cut or lengthened."""
+    """A token with a changed, shortened or extended session id, generation or MAC is refused."""
     token, other = [(await server.sign_in()).json["refresh_token"] for _ in range(2)]
     session_id, generation, mac = token.split(".")
     forged = [
@@ -65,7 +65,7 @@ async def test_any_change_to_a_refresh_token_makes_it_nobodys(server: Server) ->
 
 
 async def test_a_mac_of_another_server_is_refused(server: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Two installations share no secret: a session id of one, signed by the other, opens nothing."""
+    """Two installations have different secrets, so that neither accepts a token signed by the other."""
     token = (await server.sign_in()).json["refresh_token"]
     async with running(tmp_path_factory.mktemp("other")) as other:
         await refused(server, mint(other.runtime.keyring, RefreshToken(session_of(token), 1)))
@@ -79,32 +79,32 @@ async def test_a_mac_of_another_server_is_refused(server: Server, tmp_path_facto
 @example(text="é" * 120)
 @example(text="1" * 100_000 + ".1.1")
 async def test_text_of_any_kind_is_refused(server: Server, text: str) -> None:
-    """Whatever a broken app kept is answered so that the app knows to sign in again."""
+    """Any text that a broken app may have stored gets an answer that tells the app to sign in again."""
     await refused(server, text[:60_000])
 
 
 @pytest.mark.parametrize("length", [121, 4_097, 60_000])
 async def test_a_huge_token_is_refused(server: Server, length: int) -> None:
-    """However long, up to the limit of a body."""
+    """A token of any length, up to the limit of a body, is refused."""
     token = (await server.sign_in()).json["refresh_token"]
     await refused(server, token + "A" * (length - len(token)))
 
 
 async def test_more_than_a_body_may_hold_is_refused_as_such(server: Server) -> None:
-    """Past 64 KiB nobody reads on; the answer is still an OAuth error."""
+    """A body over 64 KiB is not read. The answer is still an OAuth error."""
     answer = await refresh(server, "A" * 70_000)
     assert (answer.status, answer.json["error"]) == (413, "invalid_request")
 
 
 @pytest.mark.parametrize("form", [{}, {"refresh_token": ""}])
 async def test_a_missing_token_is_an_invalid_request(server: Server, form: dict[str, str]) -> None:
-    """RFC 6749, 5.2; an empty value counts as absent (3.2)."""
+    """RFC 6749, 5.2 and 3.2: a missing token is an error, and an empty one counts as missing."""
     answer = await server.ask("POST", "/auth/token", data={"grant_type": "refresh_token"} | form)
     assert (answer.status, answer.json["error"]) == (400, "invalid_request")
 
 
 async def test_two_tokens_at_once_are_an_invalid_request(server: Server) -> None:
-    """No parameter is given more than once (RFC 6749, 3.2)."""
+    """RFC 6749, 3.2: a parameter must not be repeated."""
     token = (await server.sign_in()).json["refresh_token"]
     pairs = [("grant_type", "refresh_token"), ("refresh_token", token), ("refresh_token", token)]
     answer = await server.ask("POST", "/auth/token", data=pairs)
@@ -121,7 +121,7 @@ async def test_two_tokens_at_once_are_an_invalid_request(server: Server) -> None
     ],
 )
 async def test_another_client_cannot_refresh(server: Server, changes: dict[str, str], status: int, error: str) -> None:
-    """The app is a public client of one name; the session stays as it is."""
+    """A request with another client or with a secret is refused, and the session does not change."""
     token = (await server.sign_in()).json["refresh_token"]
     form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": "nextarget-app"} | changes
     answer = await server.ask("POST", "/auth/token", data=form)
@@ -130,14 +130,15 @@ async def test_another_client_cannot_refresh(server: Server, changes: dict[str, 
 
 
 async def test_a_session_that_never_was_is_refused(server: Server) -> None:
-    """A perfect MAC over an id that names no session: as after a restore from an old backup."""
+    """A token with a valid MAC is refused if its session does not exist, for example after a restore of an old
+    backup."""
     await server.sign_in()
     await refused(server, mint(server.runtime.keyring, RefreshToken(str(uuid.uuid4()), 1)))
 
 
 @pytest.mark.parametrize("generation", [0, 1])
 async def test_an_expired_session_is_refused(server: Server, generation: int) -> None:
-    """From the millisecond of its expiry on; a token that would be reuse does not even end it."""
+    """A token is refused from the millisecond of its session's expiry. An old token does not even end the session."""
     tokens = (await server.sign_in()).json
     session_id = session_of(tokens["refresh_token"])
     await change(server, tokens["refresh_token"], expires_at=server.runtime.clock())
@@ -158,7 +159,7 @@ async def _deactivate(server: Server, _tokens: dict[str, str], user: User) -> No
 
 
 async def _switch_off(server: Server, _tokens: dict[str, str], user: User) -> None:
-    """Only the user's row: sessions are left as they are."""
+    """Deactivates only the user's row, and no session."""
     await server.runtime.database.write(users.set_active, user.id, active=False)
 
 
@@ -166,7 +167,7 @@ async def _switch_off(server: Server, _tokens: dict[str, str], user: User) -> No
 async def test_no_generation_refreshes_what_has_ended(
     server: Server, end: Callable[[Server, dict[str, str], User], Awaitable[None]]
 ) -> None:
-    """Signed out, deleted, deactivated: neither the newest token, nor an older or a newer one, revives anything."""
+    """After a sign-out, a deletion or a deactivation, no token of any generation can refresh."""
     tokens = (await server.sign_in()).json
     newest = (await refresh(server, tokens["refresh_token"])).json
     user = await server.runtime.database.read(users.get, tokens["user_id"])
@@ -180,7 +181,7 @@ async def test_no_generation_refreshes_what_has_ended(
 
 
 async def test_activating_again_revives_no_session(server: Server) -> None:
-    """Whoever was deactivated signs in anew."""
+    """A user who was deactivated has to sign in again."""
     tokens = (await server.sign_in()).json
     user = await server.runtime.database.read(users.get, tokens["user_id"])
     assert user is not None
@@ -191,7 +192,7 @@ async def test_activating_again_revives_no_session(server: Server) -> None:
 
 
 async def test_neither_kind_of_token_passes_for_the_other(server: Server) -> None:
-    """An access token refreshes nothing, a refresh token opens nothing."""
+    """An access token cannot refresh, and a refresh token cannot read the profile."""
     tokens = (await server.sign_in()).json
     await refused(server, tokens["access_token"])
     assert (await server.me(tokens["refresh_token"])).code == "invalid_token"
@@ -202,7 +203,7 @@ async def test_neither_kind_of_token_passes_for_the_other(server: Server) -> Non
 
 
 async def test_providers_tokens_and_our_codes_are_no_refresh_tokens(server: Server) -> None:
-    """Nor is the state of a login, or a nonce."""
+    """The state of a login and a nonce are not refresh tokens either."""
     begun = await server.begin()
     nonce = (await server.ask("POST", "/auth/nonce")).json["nonce"]
     for text in (begun["state"], nonce, Provider("google")):

@@ -1,4 +1,5 @@
-"""A callback that is loaded again after it succeeded: a reload, the back button, a proxy that repeats a request."""
+"""A callback that is loaded again after it succeeded, by a reload, the back button, or a proxy that repeats
+requests."""
 
 from collections.abc import AsyncIterator
 
@@ -32,8 +33,8 @@ def assert_finished_page(answer: Answer) -> None:
 async def test_a_callback_loaded_again_says_that_the_sign_in_is_finished(
     server: Server, app: App, provider: Provider
 ) -> None:
-    """RFC 6749, 4.1.2.1: the link tells the app, whose answer may have got lost, to begin again; nothing is ended, and
-    the code that was given still redeems."""
+    """RFC 6749, 4.1.2.1: the page's link tells the app to begin again, in case its answer was lost. No session ends,
+    and the code can still be redeemed."""
     back = await app.approve(provider=provider)
     first = await app.browser.get(back, headers=HTML)
     assert first.status == 302
@@ -59,7 +60,7 @@ async def test_a_callback_loaded_again_says_that_the_sign_in_is_finished(
 
 @BOTH
 async def test_in_french_it_is_finished_too(app: App, provider: Provider) -> None:
-    """The reader's language, as on every page."""
+    """The page is in the reader's language."""
     back = await app.approve(provider=provider)
     await app.browser.get(back, headers=HTML)
     again = await app.browser.get(back, headers=HTML | {"Accept-Language": "fr"})
@@ -69,7 +70,7 @@ async def test_in_french_it_is_finished_too(app: App, provider: Provider) -> Non
 
 @BOTH
 async def test_a_sign_in_without_an_app_is_finished_too(server: Server, provider: Provider) -> None:
-    """With mode=redirect there is nobody to send the person to, and so no link; the tokens are not shown again."""
+    """With mode=redirect there is no app, so the page has no link. The tokens are not shown again."""
     async with open_browser(server.url) as browser:
         begun = await browser.get(f"/auth/{provider}/start?mode=redirect")
         back = await browser.approve(begun.headers["Location"])
@@ -96,7 +97,7 @@ async def refusals(browser: Browser, stranger: Browser, back: str) -> list[Answe
 async def test_without_the_cookie_or_without_html_it_stays_an_error(
     server: Server, app: App, provider: Provider
 ) -> None:
-    """A program, and somebody at another browser, learn nothing of the login."""
+    """A program, or a person with another browser, gets an error without facts of the login."""
     back = await app.approve(provider=provider)
     code = query_of((await app.browser.get(back)).headers["Location"])["code"]
     async with open_browser(server.url) as stranger:
@@ -108,14 +109,14 @@ async def test_without_the_cookie_or_without_html_it_stays_an_error(
 
 
 async def test_a_login_of_the_json_flow_stays_an_error(server: Server) -> None:
-    """It is bound to no browser: whoever has the URL could be anybody."""
+    """A login of the JSON flow is not bound to a browser, so a repeated callback gets an error."""
     back = await server.approve((await server.begin())["auth_url"])
     assert (await server.get(back)).status == 200
     assert (await server.get(back, headers=HTML)).status == 400
 
 
 async def test_any_node_tells_that_it_is_finished(server: Server, second: Server) -> None:
-    """A proxy sends the repeated request elsewhere: the state was used in the database they share."""
+    """Another node knows from the shared database that the state was used."""
     async with open_browser(server.url) as browser:
         app = App(browser)
         back = await app.approve()
@@ -127,7 +128,7 @@ async def test_any_node_tells_that_it_is_finished(server: Server, second: Server
 
 
 async def test_the_log_says_when_it_was_used(server: Server, app: App, log: Log) -> None:
-    """One line for each repetition, with the login's id; what became of it is no failure on the page."""
+    """Every repetition has one log line with the login's id, and is not logged as a failure."""
     back = await app.approve()
     await app.browser.get(back, headers=HTML)
     await app.browser.get(back, headers=HTML)

@@ -1,4 +1,4 @@
-"""An old backup is put in the place of the database: who stays signed in, and what does not stay ended."""
+"""The database is replaced by an old backup: which sessions continue, and which ended sessions are active again."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.sqlite_only("is about a backup of a SQLite file")
 
 
 async def test_nobody_who_had_a_session_then_is_signed_out(tmp_path: Path) -> None:
-    """The app has refreshed many times since: its newest token is ahead of the row, which catches up with it."""
+    """An app that has refreshed since the backup has a token newer than its row. The session catches up with it."""
     backup = tmp_path / "backup.db"
     async with running(tmp_path) as before:
         path = before.runtime.database.path
@@ -45,16 +45,18 @@ async def test_nobody_who_had_a_session_then_is_signed_out(tmp_path: Path) -> No
         assert await stands(after, never)
         assert await stands(after, late)
 
-        assert not await stands(after, later), "a session that began after the backup is unknown"
+        assert not await stands(after, later), "a session that began after the backup must be unknown"
         again = (await after.sign_in(person="zoe")).json
-        assert again["user_id"] == later["user_id"], "and leads to the same account again"
+        assert again["user_id"] == later["user_id"], "a new sign-in must lead to the same account"
         assert not await stands(after, newcomer)
         assert (await after.sign_in(person="alan")).json["user_id"] != newcomer["user_id"]
-        assert await stands(after, ended), "what was ended after the backup is back, as docs/operate/backup.md warns"
+        assert await stands(after, ended), (
+            "a session that ended after the backup is active again, see docs/operate/backup.md"
+        )
 
 
 async def test_a_session_that_was_rewound_still_notices_a_copied_token(tmp_path: Path) -> None:
-    """Catching up once does not make an old token good for ever: whoever holds one ends the session."""
+    """After a session caught up, an old copied token still ends it."""
     backup = tmp_path / "backup.db"
     async with running(tmp_path) as before, open_browser(before.url) as browser:
         path = before.runtime.database.path

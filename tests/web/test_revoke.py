@@ -1,4 +1,4 @@
-"""Revoked means now: signing out holds from the next request on, at every server, whichever token was sent."""
+"""Revocation takes effect with the next request, on every server, whichever token was sent."""
 
 import json
 import subprocess
@@ -27,9 +27,10 @@ async def revoke(server: Server, token: str, **form: str) -> Answer:
 async def test_either_token_ends_its_session_everywhere(
     server: Server, second: Server, kind: str, hint: str | None
 ) -> None:
-    """Right with the next request, at another server too; a hint that is wrong or unknown changes nothing."""
+    """Either token ends the session with the next request, on the other server too. A wrong or unknown hint changes
+    nothing."""
     tokens, other = (await server.sign_in()).json, (await server.sign_in()).json
-    for one in (server, second):  # both have the access token's signature in their caches
+    for one in (server, second):  # both servers have cached the access token's signature
         assert (await one.me(tokens["access_token"])).status == 200
     answer = await revoke(server, tokens[kind], **({"token_type_hint": hint} if hint else {}))
     assert (answer.status, answer.text) == (200, "")
@@ -44,7 +45,8 @@ async def test_either_token_ends_its_session_everywhere(
 
 @pytest.mark.parametrize("generation", range(5))
 async def test_a_refresh_token_of_any_generation_ends_the_session(server: Server, generation: int) -> None:
-    """Older ones than any that would refresh, and one newer than the row: the MAC is what counts."""
+    """A refresh token of any generation with a valid MAC ends its session, even if it is too old for a refresh or newer
+    than the row."""
     tokens = (await server.sign_in()).json
     for _ in range(2):
         tokens = (await refresh(server, tokens["refresh_token"])).json
@@ -55,7 +57,7 @@ async def test_a_refresh_token_of_any_generation_ends_the_session(server: Server
 
 
 async def test_an_expired_access_token_ends_its_session(server: Server) -> None:
-    """Whoever opens the app after a week and signs out has nothing fresher in hand."""
+    """A person who opens the app after a week and signs out has no newer token."""
     tokens = (await server.sign_in()).json
     session_id = session_of(tokens["refresh_token"])
     long_ago = server.runtime.clock() - 168 * HOUR_MS
@@ -69,7 +71,7 @@ async def test_an_expired_access_token_ends_its_session(server: Server) -> None:
 
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
 async def test_tokens_under_a_previous_secret_end_their_session(tmp_path: Path, kind: str) -> None:
-    """A rotated secret takes no sign-out away."""
+    """Tokens of a previous secret can still be used to sign out."""
     old, new = "first-Xq83hLr_Yc5PmBd0sJgUaE4oRtZi6NlH", "later-Lk29vNw_Tz7QdCe1uKhVbF5pSyAj8MmG"
     async with running(tmp_path, JWT_SECRET_KEY=old) as before:
         tokens = (await before.sign_in()).json
@@ -84,7 +86,7 @@ async def test_tokens_under_a_previous_secret_end_their_session(tmp_path: Path, 
     "token", ["x", "a.b.c", "..", "é\x00", "x" * 60_000, "00000000-0000-4000-8000-000000000000.1." + "A" * 43]
 )
 async def test_what_is_no_token_of_ours_ends_nothing_and_is_no_error(server: Server, token: str) -> None:
-    """RFC 7009, 2.2: the app could do nothing about it."""
+    """RFC 7009, 2.2: revoking an invalid token is not an error, because the app could not act on one."""
     tokens = (await server.sign_in()).json
     before = await everything(server)
     assert (await revoke(server, token)).status == 200
@@ -93,7 +95,7 @@ async def test_what_is_no_token_of_ours_ends_nothing_and_is_no_error(server: Ser
 
 
 async def test_forged_tokens_end_nothing(server: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nobody signs another out by knowing a session's id."""
+    """Knowing a session's id is not enough to end it."""
     tokens = (await server.sign_in()).json
     session_id = session_of(tokens["refresh_token"])
     async with running(tmp_path_factory.mktemp("other"), PUBLIC_URL=server.url) as other:
@@ -110,7 +112,7 @@ async def test_forged_tokens_end_nothing(server: Server, tmp_path_factory: pytes
 
 
 async def test_revoking_twice_is_no_error_and_keeps_the_first_moment(server: Server) -> None:
-    """The second time there is nothing to end, and nothing to record."""
+    """A second revocation changes and records nothing."""
     tokens = (await server.sign_in()).json
     assert (await revoke(server, tokens["refresh_token"])).status == 200
     before = await everything(server)
@@ -121,14 +123,14 @@ async def test_revoking_twice_is_no_error_and_keeps_the_first_moment(server: Ser
 
 @pytest.mark.parametrize("form", [{}, {"token": ""}, {"token_type_hint": "access_token"}])
 async def test_a_missing_token_is_an_invalid_request(server: Server, form: dict[str, str]) -> None:
-    """RFC 7009, 2.1: it is required."""
+    """RFC 7009, 2.1: the token is required."""
     answer = await server.ask("POST", "/auth/revoke", data=form)
     assert (answer.status, answer.json["error"]) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize("changes", [{"client_id": "another-app"}, {"client_secret": "x"}])
 async def test_another_client_revokes_nothing(server: Server, changes: dict[str, str]) -> None:
-    """RFC 7009, 2.1: who the client is comes first."""
+    """RFC 7009, 2.1: the client is checked before the token."""
     tokens = (await server.sign_in()).json
     answer = await revoke(server, tokens["refresh_token"], **changes)
     assert (answer.status, answer.json["error"]) == (401, "invalid_client")
@@ -136,7 +138,7 @@ async def test_another_client_revokes_nothing(server: Server, changes: dict[str,
 
 
 async def test_signing_out_logs_no_token(server: Server, log: Log) -> None:
-    """Neither a good one nor garbage."""
+    """Neither valid tokens nor other texts are logged."""
     tokens = (await server.sign_in()).json
     for token in (tokens["access_token"], tokens["refresh_token"], "garbage-of-somebody-else"):
         await revoke(server, token)
@@ -144,7 +146,7 @@ async def test_signing_out_logs_no_token(server: Server, log: Log) -> None:
 
 
 async def test_a_sign_out_is_on_the_disk_when_it_is_answered(server: Server) -> None:
-    """Whoever opens the database at that moment reads it."""
+    """When a sign-out is answered, another connection to the database sees it."""
     tokens = (await server.sign_in()).json
     await revoke(server, tokens["refresh_token"])
     database = database_at(server.runtime.settings.database_url)
@@ -155,7 +157,7 @@ async def test_a_sign_out_is_on_the_disk_when_it_is_answered(server: Server) -> 
 
 
 async def test_an_expired_session_can_still_be_revoked(server: Server) -> None:
-    """Signing out late is no error, and then the session is known to have been ended."""
+    """An expired session can be revoked without an error, and is marked as revoked."""
     tokens = (await server.sign_in()).json
     await change(server, tokens["refresh_token"], expires_at=server.runtime.clock() - 1)
     assert (await revoke(server, tokens["refresh_token"])).status == 200
@@ -163,7 +165,7 @@ async def test_an_expired_session_can_still_be_revoked(server: Server) -> None:
 
 
 def nextarget_command(directory: Path, server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The program at the terminal, with the running server's settings."""
+    """Runs a command with the settings of the running server."""
     settings = server.runtime.settings
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -180,7 +182,7 @@ def nextarget_command(directory: Path, server: Server, *arguments: str) -> subpr
 
 @pytest.mark.slow
 async def test_the_terminal_ends_sessions_of_a_running_server(server: Server, tmp_path: Path) -> None:
-    """`nextarget revoke-sessions` holds from the next request on, for every device of that person alone."""
+    """`nextarget revoke-sessions` takes effect with the next request, for all devices of this user and no others."""
     devices = [(await server.sign_in()).json for _ in range(3)]
     somebody = (await server.sign_in(provider="facebook")).json
     done = nextarget_command(tmp_path, server, "revoke-sessions", devices[0]["user_id"])
@@ -194,7 +196,7 @@ async def test_the_terminal_ends_sessions_of_a_running_server(server: Server, tm
 
 @pytest.mark.slow
 async def test_tokens_of_the_terminal_refresh_and_end_like_any_other(server: Server, tmp_path: Path) -> None:
-    """`issue-token --json` gives a whole session of the running server."""
+    """`issue-token --json` returns a complete session of the running server."""
     done = nextarget_command(
         tmp_path, server, "issue-token", "--email", "ada@x.example", "--provider", "google", "--create", "--json"
     )

@@ -1,4 +1,4 @@
-"""Which scope an app gets, whatever it asks for (RFC 6749, 3.3 and 5.1)."""
+"""The scope that an app gets, whatever it requests (RFC 6749, 3.3 and 5.1)."""
 
 from collections.abc import AsyncIterator
 
@@ -19,7 +19,7 @@ ASKED = [
     "https://www.googleapis.com/auth/userinfo.email !#[]~",
     "x" * 3000,
 ]
-"""What client libraries send, and what else RFC 6749, 3.3, allows; white space is forgiven."""
+"""Scopes that client libraries send, and others that RFC 6749, 3.3, allows, with additional white space."""
 
 
 @pytest.fixture
@@ -30,14 +30,15 @@ async def app(server: Server) -> AsyncIterator[App]:
 
 @pytest.mark.parametrize("scope", [None, "", *ASKED])
 async def test_the_token_answer_says_that_email_was_granted(app: App, scope: str | None) -> None:
-    """RFC 6749, 3.3: unknown scopes are left out, and the answer says what was granted."""
+    """RFC 6749, 3.3: unknown scopes are ignored, and the answer contains the granted scope."""
     answer = await app.redeem(await app.code(scope=scope))
     assert answer.status == 200
     assert answer.json["scope"] == "email"
 
 
 async def test_a_scope_that_is_asked_for_at_a_refresh_is_ignored(server: Server, app: App) -> None:
-    """RFC 6749, 5.1: the answer's scope is that of the session; a library that repeats its request signs nobody out."""
+    """RFC 6749, 5.1: the answer has the session's scope. A library that sends its scope again with a refresh gets no
+    error."""
     tokens = await app.sign_in()
     for scope in (*ASKED, "", '"', "\u00e9", "\n"):
         form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"], "scope": scope}
@@ -48,7 +49,7 @@ async def test_a_scope_that_is_asked_for_at_a_refresh_is_ignored(server: Server,
 
 
 async def test_native_sign_in_says_that_email_was_granted(server: Server) -> None:
-    """RFC 8693, 2.2.1: the same scope on this grant, whatever was asked for."""
+    """RFC 8693, 2.2.1: a token exchange grants the same scope, whatever was requested."""
     nonce = (await server.ask("POST", "/auth/nonce")).json["nonce"]
     sdk = await server.get(f"/sandbox/google/sdk?person=ada&nonce={nonce}")
     form = {
@@ -64,14 +65,14 @@ async def test_native_sign_in_says_that_email_was_granted(server: Server) -> Non
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_flow_without_an_app_says_that_email_was_granted(server: Server, provider: Provider) -> None:
-    """RFC 6749, 5.1: it is the same token response."""
+    """RFC 6749, 5.1: the flow without an app has the same token response."""
     assert (await server.sign_in(provider)).json["scope"] == "email"
 
 
 @pytest.mark.parametrize("provider", [*PROVIDERS, None])
 @pytest.mark.parametrize("scope", ['openid "email"', "open\\id", "openid\temail", "openid\n", "\u00e9", "x" * 4097])
 async def test_a_malformed_scope_is_told_to_the_app(app: App, provider: Provider | None, scope: str) -> None:
-    """RFC 6749, 3.3 and 4.1.2.1: `invalid_scope`, and no login begins."""
+    """RFC 6749, 3.3 and 4.1.2.1: the app gets `invalid_scope`, and no login begins."""
     answer = await app.browser.get(app.request(provider=provider, scope=scope))
     assert answer.status == 302
     told = query_of(answer.headers["Location"])
@@ -80,12 +81,12 @@ async def test_a_malformed_scope_is_told_to_the_app(app: App, provider: Provider
 
 
 async def test_a_scope_that_is_sent_twice_is_told_to_the_app(app: App) -> None:
-    """RFC 6749, 3.1: parameters come once."""
+    """RFC 6749, 3.1: a parameter must not be repeated."""
     answer = await app.browser.get(app.request(scope="openid") + "&scope=email")
     assert query_of(answer.headers["Location"])["error"] == "invalid_request"
 
 
 async def test_the_metadata_lists_the_scope_that_there_is(server: Server) -> None:
-    """RFC 8414, 2: no `openid` before there is an id_token."""
+    """RFC 8414, 2: `openid` is not listed, because the server issues no id_token."""
     metadata = (await server.get("/.well-known/openid-configuration")).json
     assert metadata["scopes_supported"] == ["email"]

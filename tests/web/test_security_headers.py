@@ -1,4 +1,4 @@
-"""What every answer tells a browser not to do, and in production also to come by https alone."""
+"""Headers in every answer that restrict browsers, and in production the one that demands https."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -50,7 +50,7 @@ async def production(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_every_answer_carries_the_security_headers(server: Server, path: str) -> None:
-    """Pages, data, files and errors alike; each has a policy that begins by allowing nothing."""
+    """Pages, data, files and errors have these headers, with a policy that allows nothing by default."""
     answer = await server.get(path)
     assert {name: answer.headers.get(name) for name in EVERYWHERE} == EVERYWHERE
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
@@ -59,7 +59,8 @@ async def test_every_answer_carries_the_security_headers(server: Server, path: s
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_in_production_every_answer_insists_on_https(production: Server, path: str) -> None:
-    """RFC 6797, for two years and this host alone: an operator's other hosts are not ours to speak for."""
+    """RFC 6797: the header is valid for two years and for this host only, because other hosts are the operator's
+    decision."""
     answer = await production.get(path)
     assert answer.headers.getall("Strict-Transport-Security") == ["max-age=63072000"]
 
@@ -68,7 +69,7 @@ async def test_in_production_every_answer_insists_on_https(production: Server, p
 async def test_in_production_what_is_answered_outside_the_application_insists_too(
     production: Server, octets: bytes
 ) -> None:
-    """Malformed requests, refused expectations, methods that are not served."""
+    """Malformed requests, refused expectations and methods without a route have the headers too."""
     answer = await exchange(production, octets)
     assert answer is not None
     assert answer.headers["strict-transport-security"] == "max-age=63072000"
@@ -77,8 +78,8 @@ async def test_in_production_what_is_answered_outside_the_application_insists_to
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_in_development_nothing_insists_on_https(production: Server, tmp_path: Path, path: str) -> None:
-    """A browser that once believed it would no longer open http://localhost. What else this process serves keeps its
-    own terms."""
+    """In development the header is missing, because a browser would then no longer open http://localhost. Another
+    server of the same process keeps its own settings."""
     other = tmp_path / "development"
     other.mkdir()
     async with running(other) as server:
@@ -87,7 +88,8 @@ async def test_in_development_nothing_insists_on_https(production: Server, tmp_p
 
 
 async def test_pages_ask_for_no_device_and_leave_windows_alone(server: Server) -> None:
-    """A browser app may open the sign-in in a window of its own and wait for it; the documentation needs nobody."""
+    """Pages of a login request no devices. A browser app may open one in its own window and wait for it, unlike the
+    documentation."""
     html = {"Accept": "text/html"}
     for path in ("/auth/authorize", "/auth/google/callback?state=x"):
         page = await server.get(path, headers=html)

@@ -1,4 +1,4 @@
-"""The signed-in person's own sessions, data and account."""
+"""A user's own sessions, data and account."""
 
 import json
 import uuid
@@ -31,7 +31,8 @@ async def stand(server: Server, *devices: dict[str, Any]) -> list[bool]:
 
 
 async def test_sessions_are_listed_oldest_first_without_refresh_times(server: Server) -> None:
-    """Id, beginning, label and which one asks; when an app refreshed would help whoever holds a copied token."""
+    """The list has id, start, label and which session is the current one. Refresh times are missing, because they would
+    help a thief with a copied token."""
     phone, tablet = await signed_in(server, "Ada's phone"), await signed_in(server, "Tablet 📱")
     unnamed = (await server.sign_in()).json
     await refresh(server, phone["refresh_token"])
@@ -49,7 +50,7 @@ async def test_sessions_are_listed_oldest_first_without_refresh_times(server: Se
 
 
 async def test_sessions_that_ended_or_expired_are_not_listed(server: Server) -> None:
-    """The list is of devices that are signed in now."""
+    """The list contains only sessions that are signed in now."""
     devices = [(await server.sign_in()).json for _ in range(4)]
     await server.ask("POST", "/auth/revoke", data={"token": devices[0]["access_token"]})
     await change(server, devices[1]["refresh_token"], expires_at=server.runtime.clock())
@@ -58,7 +59,8 @@ async def test_sessions_that_ended_or_expired_are_not_listed(server: Server) -> 
 
 
 async def test_one_session_can_be_ended_from_another(server: Server, second: Server) -> None:
-    """The lost phone is signed out with its next request, at every server; the others stay."""
+    """A lost phone can be signed out from another device, with its next request and on every server. Other sessions
+    stay active."""
     phone, tablet = (await server.sign_in()).json, (await server.sign_in()).json
     assert await stand(second, phone, tablet) == [True, True]
     path = f"/users/me/sessions/{session_of(phone['refresh_token'])}"
@@ -74,7 +76,7 @@ async def test_one_session_can_be_ended_from_another(server: Server, second: Ser
 
 
 async def test_the_current_session_can_end_itself(server: Server) -> None:
-    """As signing out does."""
+    """Ending the current session is a sign-out."""
     tokens = (await server.sign_in()).json
     path = f"/users/me/sessions/{session_of(tokens['refresh_token'])}"
     assert (await ask(server, "DELETE", path, tokens)).status == 204
@@ -82,7 +84,7 @@ async def test_the_current_session_can_end_itself(server: Server) -> None:
 
 
 async def test_a_session_of_another_user_is_not_found_and_untouched(server: Server) -> None:
-    """Nobody learns whether an id exists, and nobody ends what is not theirs."""
+    """A session of another user cannot be ended. The answer is the same as for an id that does not exist."""
     ada, other = (await server.sign_in()).json, (await server.sign_in(provider="facebook")).json
     before = await everything(server)
     answer = await ask(server, "DELETE", f"/users/me/sessions/{session_of(other['refresh_token'])}", ada)
@@ -97,7 +99,7 @@ async def test_a_session_of_another_user_is_not_found_and_untouched(server: Serv
     "text", ["1", "%00", "null", "..%2F..", "%27%20OR%20%271%27%3D%271", "%C3%A9", "*", "x" * 3000, "a.b"]
 )
 async def test_a_malformed_id_is_not_found(server: Server, text: str) -> None:
-    """Whatever stands where an id should names no session."""
+    """A text that is not an id gets the error for an unknown session."""
     tokens = (await server.sign_in()).json
     before = await everything(server)
     answer = await ask(server, "DELETE", f"/users/me/sessions/{text}", tokens)
@@ -106,7 +108,7 @@ async def test_a_malformed_id_is_not_found(server: Server, text: str) -> None:
 
 
 async def test_all_other_sessions_can_be_ended_at_once(server: Server, second: Server) -> None:
-    """Only the one that asks goes on; nobody else is concerned, and it is on record."""
+    """All sessions but the current one end, and an event is recorded. Other users are not affected."""
     *lost, mine = [(await server.sign_in()).json for _ in range(4)]
     somebody = (await server.sign_in(provider="facebook")).json
     assert (await ask(server, "DELETE", "/users/me/sessions", mine)).status == 204
@@ -120,7 +122,7 @@ async def test_all_other_sessions_can_be_ended_at_once(server: Server, second: S
 
 
 async def test_where_no_session_ends_nothing_is_recorded(server: Server) -> None:
-    """Who is signed in cannot fill the table by asking again and again."""
+    """If there was no session to end, no event is recorded, so that repeated requests cannot fill the table."""
     tokens = (await server.sign_in()).json
     before = await recorded(server, tokens["user_id"])
     for _ in range(3):
@@ -129,7 +131,8 @@ async def test_where_no_session_ends_nothing_is_recorded(server: Server) -> None
 
 
 async def test_deleting_the_account_leaves_no_user_and_no_session(server: Server, second: Server) -> None:
-    """Every device is signed out with its next request, at every server; what remains says only that it happened."""
+    """All devices are signed out with their next request, on every server. Only the audit event of the deletion
+    remains."""
     devices = [(await server.sign_in()).json for _ in range(2)]
     somebody = (await server.sign_in(person="grace")).json
     user_id = devices[0]["user_id"]
@@ -149,7 +152,7 @@ async def test_deleting_the_account_leaves_no_user_and_no_session(server: Server
 
 
 async def test_whoever_signs_in_after_deletion_is_a_new_user(server: Server) -> None:
-    """Nothing recognises them: not the row, not the id, not the sessions of before."""
+    """After a deletion, the same person gets a new user with a new id and without the old sessions."""
     before = (await server.sign_in()).json
     await ask(server, "DELETE", "/users/me", before)
     after = (await server.sign_in()).json
@@ -161,7 +164,7 @@ async def test_whoever_signs_in_after_deletion_is_a_new_user(server: Server) -> 
 
 
 async def test_a_code_on_its_way_is_worth_nothing_after_deletion(server: Server) -> None:
-    """An app that was about to redeem it gets no session of a user who is gone."""
+    """A code that was issued before the deletion cannot be redeemed."""
     async with open_browser(server.url) as browser:
         app = App(browser)
         tokens = await app.sign_in()
@@ -171,7 +174,7 @@ async def test_a_code_on_its_way_is_worth_nothing_after_deletion(server: Server)
 
 
 async def test_the_data_is_one_file_of_everything_kept(server: Server) -> None:
-    """GDPR, articles 15 and 20: the profile, every session, whatever became of it, and what happened."""
+    """GDPR, articles 15 and 20: the export has the profile, all sessions, also ended ones, and the events."""
     phone, tablet = await signed_in(server, "Ada's phone"), (await server.sign_in()).json
     await server.ask("POST", "/auth/revoke", data={"token": phone["refresh_token"]})
     await server.sign_in(provider="facebook")
@@ -207,7 +210,7 @@ async def test_the_data_is_one_file_of_everything_kept(server: Server) -> None:
 
 
 async def test_the_data_holds_no_token_and_no_digest(server: Server) -> None:
-    """What recognises or signs in a person stays here, and so does the moment of the last refresh."""
+    """The export contains no token, no digest and no time of a refresh."""
     tokens = await signed_in(server, "Ada's phone")
     refreshed = (await refresh(server, tokens["refresh_token"])).json
     text = (await ask(server, "GET", "/users/me/data", refreshed)).text
@@ -230,7 +233,7 @@ async def test_the_data_holds_no_token_and_no_digest(server: Server) -> None:
 
 @pytest.mark.parametrize("path", CLOSED)
 async def test_what_is_the_persons_own_needs_their_token(server: Server, path: str) -> None:
-    """Without one, or with one that has ended, nothing is shown."""
+    """Without a token, or with one whose session ended, the answer has no data."""
     tokens = (await server.sign_in()).json
     assert (await server.get(path)).code == "missing_token"
     await server.ask("POST", "/auth/revoke", data={"token": tokens["access_token"]})
@@ -239,7 +242,7 @@ async def test_what_is_the_persons_own_needs_their_token(server: Server, path: s
 
 @pytest.mark.parametrize("path", ["/users/me", "/users/me/sessions", f"/users/me/sessions/{uuid.UUID(int=0)}"])
 async def test_what_deletes_needs_a_token_that_stands(server: Server, path: str) -> None:
-    """Nothing is deleted for a token that has ended."""
+    """A token whose session ended cannot delete anything."""
     tokens = (await server.sign_in()).json
     assert (await server.ask("DELETE", path)).code == "missing_token"
     await server.ask("POST", "/auth/revoke", data={"token": tokens["access_token"]})
@@ -249,7 +252,7 @@ async def test_what_deletes_needs_a_token_that_stands(server: Server, path: str)
 
 
 async def test_a_user_deactivated_meanwhile_reaches_nothing(server: Server) -> None:
-    """Not even what would only read."""
+    """A deactivated user can neither read nor delete."""
     tokens = (await server.sign_in()).json
     user = await server.runtime.database.read(users.get, tokens["user_id"])
     assert user is not None

@@ -1,4 +1,5 @@
-"""Whole sign-ins over real HTTP, through the stand-in providers: who one becomes, and what happens when it fails."""
+"""Complete sign-ins over HTTP with the stand-in providers: which user a person becomes, and what happens after a
+failure."""
 
 import asyncio
 import dataclasses
@@ -70,20 +71,20 @@ OUTCOMES: dict[Fault, type[ProblemError] | None] = {
     Fault.SESSION_ENDED: ProviderRefused,
     Fault.DIALOG_CLOSED: AccessDenied,
     Fault.FOREIGN_APP: None,
-    Fault.OTHER_APP: None,  # debug_token is for tokens that did not come from our own code exchange
+    Fault.OTHER_APP: None,  # debug_token is for tokens that are not from our own exchange of a code
     Fault.OTHER_USER: None,
     Fault.INVALID_TOKEN: None,
 }
-"""What a sign-in with each fault ends with; None when it succeeds all the same."""
+"""The error of a sign-in with every fault. None if the sign-in succeeds."""
 
 RETRY_AFTER = {Fault.BUSY: 120, Fault.GRAPH_DOWN: 120, Fault.BLOCKED: 300}
-"""Seconds that the provider asks for, five minutes at most; else they are ours."""
+"""The seconds that the provider requests, at most five minutes. Other faults have our own value."""
 
 FAULTS_BY_PROVIDER = [(provider, script.fault) for provider in PROVIDERS for script in faults_of(provider)]
 
 
 def assert_is(answer: Answer, kind: type[ProblemError], *, retry_after: int | None = None) -> None:
-    """The answer is the problem document of this error, to the letter: there is nothing else in it."""
+    """The answer is exactly the problem document of this error."""
     assert answer.code == kind.code
     assert answer.status == kind.status
     error = kind("a reason") if kind in {IdentityRejected, UserDeactivated} else kind()
@@ -95,7 +96,7 @@ def assert_is(answer: Answer, kind: type[ProblemError], *, retry_after: int | No
 
 
 def give_email(monkeypatch: pytest.MonkeyPatch, key: str, email: str | None) -> None:
-    """From now on this person's email is another one at the providers."""
+    """Change the email of this person at the providers."""
     changed = dataclasses.replace(PEOPLE[key], email=email)
     monkeypatch.setattr("nextarget.sandbox.standins.chooser.PEOPLE", {**PEOPLE, key: changed})
 
@@ -106,7 +107,7 @@ async def count_users(server: Server) -> int:
 
 @pytest.mark.parametrize(("provider", "key"), PEOPLE_BY_PROVIDER)
 async def test_everybody_signs_in_and_reads_the_own_profile(server: Server, provider: Provider, key: str) -> None:
-    """A login ends with a token that /users/me takes, and email and provider are what the provider said."""
+    """A sign-in returns a token for /users/me. Email and provider are the ones from the provider."""
     person = PEOPLE[key]
     answer = await server.sign_in(provider, person=key)
     assert answer.status == 200
@@ -138,7 +139,7 @@ async def test_everybody_signs_in_and_reads_the_own_profile(server: Server, prov
 
 
 def test_every_fault_has_an_expected_outcome() -> None:
-    """A fault that is added to the sandbox is added here."""
+    """A fault that is added to the sandbox must be added to the table too."""
     assert OUTCOMES.keys() == set(Fault)
 
 
@@ -146,7 +147,8 @@ def test_every_fault_has_an_expected_outcome() -> None:
 async def test_every_fault_ends_as_documented_and_says_nothing_of_the_provider(
     impatient: Server, provider: Provider, fault: Fault
 ) -> None:
-    """A failed sign-in answers the fixed problem document of its kind: no word of the provider's, no token, no code."""
+    """A failed sign-in returns the fixed problem document of its kind, without any text, token or code of the
+    provider."""
     answer = await impatient.sign_in(provider, fault=fault)
     expected = OUTCOMES[fault]
     if expected is None:
@@ -161,7 +163,7 @@ async def test_every_fault_ends_as_documented_and_says_nothing_of_the_provider(
 async def test_a_failed_login_signs_nobody_in_and_the_next_one_works(
     impatient: Server, provider: Provider, fault: Fault
 ) -> None:
-    """Whatever went wrong goes wrong again when the callback is repeated, and a new login is not disturbed."""
+    """A repeated callback fails again, and a new login is not affected."""
     begun = await impatient.begin(provider)
     back = await impatient.approve(begun["auth_url"], fault=fault)
     for _ in range(2):
@@ -172,7 +174,7 @@ async def test_a_failed_login_signs_nobody_in_and_the_next_one_works(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_same_person_again_is_the_same_user(server: Server, provider: Provider) -> None:
-    """A second login of one person opens another session of the one user; both tokens hold."""
+    """A second login of one person opens another session of the same user. Both tokens work."""
     first, second = [(await server.sign_in(provider)).json for _ in range(2)]
     assert first["user_id"] == second["user_id"]
     assert first["access_token"] != second["access_token"]
@@ -185,7 +187,7 @@ async def test_the_same_person_again_is_the_same_user(server: Server, provider: 
 async def test_a_changed_email_is_taken_over_at_the_next_sign_in(
     server: Server, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The email is what the provider said last; tokens from before show it too, and the user stays the same."""
+    """The user has the email from the latest sign-in, also for older tokens, and stays the same user."""
     before = (await server.sign_in(provider)).json
     give_email(monkeypatch, "ada", "countess@lovelace.example")
     after = (await server.sign_in(provider)).json
@@ -198,14 +200,14 @@ async def test_a_changed_email_is_taken_over_at_the_next_sign_in(
 async def test_an_email_kept_from_earlier_stays_when_the_provider_gives_none(
     server: Server, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A provider that stops telling the email does not erase it."""
+    """If the provider sends no email any more, the stored one stays."""
     before = (await server.sign_in(provider)).json
     give_email(monkeypatch, "ada", None)
     assert (await server.sign_in(provider)).json["email"] == before["email"] == PEOPLE["ada"].email
 
 
 async def test_the_fallback_email_gives_way_to_a_real_one(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody without an email who gets one later is the same user, with the email."""
+    """A person who gets an email later stays the same user, with the email."""
     before = (await server.sign_in("facebook", person="katherine")).json
     give_email(monkeypatch, "katherine", "katherine@johnson.example")
     after = (await server.sign_in("facebook", person="katherine")).json
@@ -214,7 +216,7 @@ async def test_the_fallback_email_gives_way_to_a_real_one(server: Server, monkey
 
 
 async def test_an_email_is_never_a_key(server: Server) -> None:
-    """Four people with one address, among them one to whom it was reassigned, are four users."""
+    """Four people with the same address are four users, even if the address was reassigned."""
     everybody = [("google", "ada"), ("google", "adele"), ("facebook", "ada"), ("facebook", "augusta")]
     tokens = [(await server.sign_in(provider, person=key)).json for provider, key in everybody]
     assert len({token["email"] for token in tokens}) == 1
@@ -223,7 +225,7 @@ async def test_an_email_is_never_a_key(server: Server) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_first_sign_ins_at_the_same_moment_make_one_user(server: Server, provider: Provider) -> None:
-    """Whoever comes first makes the user, and the others find it."""
+    """One of several simultaneous first sign-ins makes the user, and the others find it."""
     callbacks = [await server.approve((await server.begin(provider))["auth_url"]) for _ in range(8)]
     answers = await asyncio.gather(*(server.get(callback) for callback in callbacks))
     assert [answer.status for answer in answers] == [200] * 8
@@ -232,7 +234,7 @@ async def test_first_sign_ins_at_the_same_moment_make_one_user(server: Server, p
 
 
 async def test_first_sign_ins_at_two_servers_at_the_same_moment_make_one_user(tmp_path: Path) -> None:
-    """It is the database that decides, so that it holds between processes too."""
+    """The database decides, so that simultaneous first sign-ins at two servers make one user too."""
     async with running(tmp_path) as one, running(tmp_path) as two:
         callbacks = [await node.approve((await node.begin())["auth_url"]) for node in (one, two) for _ in range(4)]
         answers = await asyncio.gather(*(one.get(callback) for callback in callbacks))
@@ -242,7 +244,7 @@ async def test_first_sign_ins_at_two_servers_at_the_same_moment_make_one_user(tm
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_cancelling_is_told_as_such(server: Server, provider: Provider) -> None:
-    """Who says no at the provider gets access_denied, and again when the page is loaded again."""
+    """A person who cancels at the provider gets access_denied, and again when the page is reloaded."""
     back = await server.approve((await server.begin(provider))["auth_url"], person="cancel")
     for _ in range(2):
         assert_is(await server.get(back), AccessDenied)
@@ -250,7 +252,7 @@ async def test_cancelling_is_told_as_such(server: Server, provider: Provider) ->
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_cancelling_in_a_browser_shows_a_page(server: Server, provider: Provider) -> None:
-    """A person gets a page that says what happened and what to do, with the same status."""
+    """A browser gets a page with the same status, which says what happened and what to do."""
     back = await server.approve((await server.begin(provider))["auth_url"], person="cancel")
     answer = await server.get(back, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
     assert answer.status == 403
@@ -273,7 +275,7 @@ async def test_cancelling_in_a_browser_shows_a_page(server: Server, provider: Pr
 async def test_an_error_that_the_provider_sends_back_is_told_in_our_words(
     server: Server, error: str, kind: type[ProblemError]
 ) -> None:
-    """RFC 6749, 4.1.2.1: the code decides the kind; the description goes to nobody but the log."""
+    """RFC 6749, 4.1.2.1: the error code determines the answer. The provider's description is only logged."""
     state = (await server.begin())["state"]
     answer = await server.get(
         f"/auth/google/callback?state={state}&error={error}&error_description=ada@lovelace.example"
@@ -299,7 +301,7 @@ async def test_an_error_that_the_provider_sends_back_is_told_in_our_words(
 async def test_facebooks_own_ways_to_report_an_error_are_understood(
     server: Server, log: Log, said: str, kind: type[ProblemError]
 ) -> None:
-    """The dialog reports some failures as error_code and error_message alone; the log has its words."""
+    """The dialog may report a failure with error_code and error_message only. Both are logged."""
     state = (await server.begin("facebook"))["state"]
     assert_is(await server.get(f"/auth/facebook/callback?{said}&state={state}"), kind)
     (failed,) = log.events("login_failed")
@@ -311,19 +313,19 @@ async def test_facebooks_own_ways_to_report_an_error_are_understood(
     "error", ["interaction_required", "login_required", "consent_required", "account_selection_required"]
 )
 async def test_google_asking_in_vain_is_a_sign_in_that_was_cancelled(server: Server, error: str) -> None:
-    """OpenID Connect Core, 3.1.2.6: the person was needed, and did not do what Google asked."""
+    """OpenID Connect Core, 3.1.2.6: the person did not do what Google asked for, so the sign-in counts as cancelled."""
     state = (await server.begin())["state"]
     assert_is(await server.get(f"/auth/google/callback?state={state}&error={error}"), AccessDenied)
 
 
 async def test_a_word_of_one_provider_means_nothing_at_the_other(server: Server) -> None:
-    """4201 is Facebook's."""
+    """The code 4201 has a meaning at Facebook only."""
     state = (await server.begin())["state"]
     assert_is(await server.get(f"/auth/google/callback?state={state}&error=4201"), ProviderFailed)
 
 
 async def test_a_callback_with_neither_code_nor_error_is_no_answer_of_a_provider(server: Server) -> None:
-    """It is malformed, and leaves the login to be finished."""
+    """A callback without code and error is malformed, and the login can still be finished."""
     begun = await server.begin()
     answer = await server.get(f"/auth/google/callback?state={begun['state']}")
     assert (answer.status, answer.code) == (400, "invalid_request")
@@ -331,7 +333,7 @@ async def test_a_callback_with_neither_code_nor_error_is_no_answer_of_a_provider
 
 
 async def test_a_callback_with_both_code_and_error_signs_nobody_in(server: Server) -> None:
-    """The error counts: RFC 6749, 4.1.2.1 knows no answer with both."""
+    """RFC 6749, 4.1.2.1: no answer has both code and error, so the error counts."""
     begun = await server.begin()
     callback = await server.approve(begun["auth_url"])
     assert_is(await server.get(f"{callback}&error=access_denied"), AccessDenied)
@@ -340,7 +342,7 @@ async def test_a_callback_with_both_code_and_error_signs_nobody_in(server: Serve
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_provider_that_is_not_configured_says_so(tmp_path: Path, provider: Provider) -> None:
-    """Both routes answer provider_not_configured, as JSON and as a page; the other provider works."""
+    """Both routes return provider_not_configured, as JSON and as a page. The other provider works."""
     names = ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")
     async with running(tmp_path, **{f"{provider.upper()}_{name}": "" for name in names}) as server:
         for path in (f"/auth/{provider}/start", f"/auth/{provider}/callback?state={'A' * 43}&code=x"):
@@ -355,7 +357,7 @@ async def test_a_provider_that_is_not_configured_says_so(tmp_path: Path, provide
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_deactivated_user_cannot_sign_in_until_activated_again(server: Server, provider: Provider) -> None:
-    """A sign-in of a deactivated user is refused; after activation it works and is the same user."""
+    """A deactivated user cannot sign in. After activation a sign-in works for the same user."""
     token = (await server.sign_in(provider)).json
     database, now = server.runtime.database, server.runtime.clock()
     user = await database.read(users.get, token["user_id"])
@@ -369,20 +371,20 @@ async def test_a_deactivated_user_cannot_sign_in_until_activated_again(server: S
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_provider_that_is_not_there_is_unavailable(tmp_path: Path, provider: Provider) -> None:
-    """Nobody listening at the token endpoint is told as provider_unavailable, which may be retried."""
+    """If the token endpoint cannot be reached, the answer is provider_unavailable, which may be retried."""
     nowhere = "http://127.0.0.1:1"
     async with running(tmp_path, GOOGLE_TOKEN_ENDPOINT=nowhere, FACEBOOK_GRAPH_URL=nowhere) as server:
         assert_is(await server.sign_in(provider), ProviderUnavailable)
 
 
 async def test_keys_that_cannot_be_fetched_make_google_unavailable(tmp_path: Path) -> None:
-    """Without Google's keys nothing that it signed is believed."""
+    """Without Google's keys its tokens cannot be verified."""
     async with running(tmp_path, GOOGLE_JWKS_URI="http://127.0.0.1:1/jwks") as server:
         assert_is(await server.sign_in(), ProviderUnavailable)
 
 
 async def test_a_hundred_sign_ins_fetch_the_keys_once(log: Log, tmp_path: Path) -> None:
-    """Google's keys are kept as long as Google allows; sign-ins at the same moment share one fetch."""
+    """Google's keys are cached as long as Google allows, and simultaneous sign-ins share one request for them."""
     async with running(tmp_path) as server:
         for _ in range(10):
             answers = await asyncio.gather(*(server.sign_in() for _ in range(10)))
@@ -395,7 +397,7 @@ async def test_a_hundred_sign_ins_fetch_the_keys_once(log: Log, tmp_path: Path) 
 async def test_what_a_provider_needs_to_know_is_in_the_authorization_url_and_nothing_else(
     server: Server, provider: Provider
 ) -> None:
-    """The URL that a browser opens holds no secret but the one-time state and what derives from it."""
+    """The URL for the browser contains no secret except the one-time state and the values derived from it."""
     begun = await server.begin(provider)
     query = query_of(begun["auth_url"])
     assert begun["expires_in"] == 600
@@ -408,15 +410,15 @@ async def test_what_a_provider_needs_to_know_is_in_the_authorization_url_and_not
 
 @pytest.mark.parametrize("path", ["/auth/apple/start", "/auth/Google/start", "/auth//start", "/auth/google/start/"])
 async def test_an_unknown_provider_is_not_found(server: Server, path: str) -> None:
-    """Only the providers that there are have routes, spelt as they are."""
+    """Only existing providers have routes, in the exact spelling."""
     answer = await server.get(path)
     assert (answer.status, answer.code) == (404, "not_found")
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_json_flow_is_off_where_the_operator_says_so(tmp_path: Path, provider: Provider) -> None:
-    """JSON_FLOW=false: a problem document, 404, that says so, to a browser a page; what is bound to a browser goes on,
-    and so does an app."""
+    """With JSON_FLOW=false the JSON flow returns a 404, as JSON and as a page. Logins that are bound to a browser still
+    work, and so do apps."""
     async with running(tmp_path) as before:
         begun = await before.begin(provider)
     async with running(tmp_path, listener=free_listener(before.port), JSON_FLOW="false") as server:

@@ -22,19 +22,19 @@ SECRET = "another secret that is quite long enough 0123456789"
 
 
 async def approved(browser: Browser, provider: str = "google") -> str:
-    """The callback's URL of a login that its person has approved."""
+    """The URL of the callback of an approved login."""
     return await browser.approve((await browser.begin(provider))["auth_url"])
 
 
 async def begin_redirect(browser: Browser, provider: str = "google") -> tuple[Answer, str]:
-    """Start a login with mode=redirect: the 302 and, once the person has approved, the callback's URL."""
+    """Start a login with mode=redirect. Returns the 302 and the URL of the callback after the approval."""
     answer = await browser.get(f"/auth/{provider}/start?mode=redirect")
     assert answer.status == 302
     return answer, await browser.approve(answer.headers["Location"])
 
 
 def cookie_of(answer: Answer) -> tuple[str, str]:
-    """The header `Cookie` that a browser would send back for the one cookie set, and the cookie's name."""
+    """The value of `Cookie` that a browser would return for the one cookie that was set, and the cookie's name."""
     ((name, morsel),) = SimpleCookie(answer.headers["Set-Cookie"]).items()
     return f"{name}={morsel.value}", name
 
@@ -45,7 +45,7 @@ def assert_refused(answer: Answer) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_state_is_good_once(server: Server, provider: Provider) -> None:
-    """The same callback again, and the same state with another code, are refused."""
+    """A repeated callback is refused, and so is the same state with another code."""
     back = await approved(server, provider)
     assert (await server.get(back)).status == 200
     assert_refused(await server.get(back))
@@ -55,7 +55,7 @@ async def test_a_state_is_good_once(server: Server, provider: Provider) -> None:
 
 
 async def test_of_many_callbacks_at_the_same_moment_one_signs_in(server: Server) -> None:
-    """One statement consumes the login, so that a doubled request makes one session."""
+    """One statement uses the login up, so that a doubled request makes one session."""
     back = await approved(server)
     answers = await asyncio.gather(*(server.get(back) for _ in range(10)))
     assert sorted(answer.status for answer in answers) == [200] + [400] * 9
@@ -63,7 +63,7 @@ async def test_of_many_callbacks_at_the_same_moment_one_signs_in(server: Server)
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_made_up_state_is_refused(server: Server, provider: Provider) -> None:
-    """A state that we did not make names no login, whatever comes with it."""
+    """A state that we did not issue is refused, whatever parameters come with it."""
     state = f"{'A' * 43}.{server.runtime.clock() + 60_000}.{'A' * 43}"
     for extra in ("code=x", "error=access_denied", "code=x&iss=https://elsewhere.example"):
         assert_refused(await server.get(f"/auth/{provider}/callback?state={state}&{extra}"))
@@ -78,7 +78,7 @@ async def test_a_state_is_refused_at_the_other_providers_callback(server: Server
 
 
 async def test_a_code_of_another_login_is_refused(server: Server) -> None:
-    """PKCE and the nonce tie Google's code to the login that it was made for (code injection)."""
+    """PKCE and the nonce bind Google's code to its own login (code injection)."""
     mine, stolen = await approved(server), query_of(await approved(server))["code"]
     injected = urlencode({"state": query_of(mine)["state"], "code": stolen})
     answer = await server.get(f"/auth/google/callback?{injected}")
@@ -87,7 +87,7 @@ async def test_a_code_of_another_login_is_refused(server: Server) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_login_older_than_ten_minutes_is_over(server: Server, provider: Provider) -> None:
-    """A login lives 600 seconds from its start; its person is told that it took too long."""
+    """A login is valid for 600 seconds from its start. Afterwards the person gets an error that says so."""
     back = await approved(server, provider)
     expires_at = int(query_of(back)["state"].split(".")[1])
     assert 590_000 < expires_at - server.runtime.clock() <= 600_000
@@ -97,7 +97,8 @@ async def test_a_login_older_than_ten_minutes_is_over(server: Server, provider: 
 
 
 async def test_a_login_that_an_earlier_version_began_ends_in_a_page_to_begin_again(server: Server) -> None:
-    """Its state has another form. The person sees what to do; nothing is an error of the server."""
+    """The state of an earlier version has another form. The person is asked to start again, and there is no internal
+    error."""
     page = {"Accept": "text/html"}
     answer = await server.get(f"/auth/google/callback?state={'A' * 43}&code=x", headers=page)
     assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (400, "text/html")
@@ -107,7 +108,7 @@ async def test_a_login_that_an_earlier_version_began_ends_in_a_page_to_begin_aga
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_login_survives_a_restart(tmp_path: Path, provider: Provider) -> None:
-    """What was begun before a restart is finished after it: nothing of a login is kept in memory."""
+    """A login can be finished after a restart, because nothing of it is kept in memory."""
     listener = free_listener()
     port = listener.getsockname()[1]
     async with running(tmp_path, listener=listener) as before:
@@ -120,7 +121,7 @@ async def test_a_login_survives_a_restart(tmp_path: Path, provider: Provider) ->
 async def test_a_login_survives_a_change_of_secrets_while_the_old_one_is_listed(
     tmp_path: Path, previous: bool, status: int
 ) -> None:
-    """Nonce and verifier derive from the secret that began the login; unlisted, the login is refused."""
+    """Nonce and verifier derive from the secret. The login can be finished while this secret is listed."""
     listener = free_listener()
     port = listener.getsockname()[1]
     async with running(tmp_path, listener=listener) as before:
@@ -135,10 +136,10 @@ async def test_a_login_survives_a_change_of_secrets_while_the_old_one_is_listed(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_any_node_finishes_what_another_began(tmp_path: Path, provider: Provider) -> None:
-    """Two servers on one database: one begins, the other takes the callback, either accepts the token."""
+    """Two servers share a database: one begins a login, the other finishes it, and both accept the token."""
     async with running(tmp_path) as one:
         same_settings = sandbox_values(tmp_path, "127.0.0.1", urlsplit(one.url).port or 0)
-        del same_settings["DATABASE_URL"]  # the directory's, whichever kind it is
+        del same_settings["DATABASE_URL"]  # the database of the directory, of either kind
         async with running(tmp_path, **same_settings) as two:
             query = urlsplit(await approved(one, provider)).query
             answer = await two.get(f"/auth/{provider}/callback?{query}")
@@ -150,7 +151,8 @@ async def test_any_node_finishes_what_another_began(tmp_path: Path, provider: Pr
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_redirect_carries_a_cookie_for_this_login_alone(server: Server, provider: Provider) -> None:
-    """On plain http: HttpOnly, SameSite=Lax, Path=/, an hour, neither Secure nor prefixed, never cached."""
+    """With http, the cookie has HttpOnly, SameSite=Lax, Path=/ and an hour, but neither Secure nor a prefix. The answer
+    must not be cached."""
     answer = await server.get(f"/auth/{provider}/start?mode=redirect")
     assert answer.status == 302
     assert answer.text == ""
@@ -165,7 +167,7 @@ async def test_a_redirect_carries_a_cookie_for_this_login_alone(server: Server, 
 
 
 async def test_over_https_the_cookie_is_secure_and_bound_to_the_host(tmp_path: Path) -> None:
-    """With an https PUBLIC_URL the cookie has the prefix __Host- and Secure, and the callback looks for that one."""
+    """With https, the cookie has Secure and the prefix __Host-, and the callback accepts only this cookie."""
     async with running(tmp_path, PUBLIC_URL="https://example.org") as server:
         answer, back = await begin_redirect(server)
         cookie, name = cookie_of(answer)
@@ -199,8 +201,8 @@ async def test_over_https_the_cookie_is_secure_and_bound_to_the_host(tmp_path: P
     ],
 )
 async def test_a_cookie_counts_under_its_exact_name_alone(tmp_path: Path, planted: str) -> None:
-    """A sibling subdomain may set every name that does not begin with __Host-. What another parser would trim or
-    unquote makes none of them ours (RFC 6265bis, 4.1.3.2)."""
+    """RFC 6265bis, 4.1.3.2: a sibling subdomain can set any name without the prefix __Host-. A name that only another
+    parser would trim or unquote to ours is not accepted."""
     async with running(tmp_path, PUBLIC_URL="https://example.org") as server:
         answer, back = await begin_redirect(server)
         cookie, name = cookie_of(answer)
@@ -219,7 +221,8 @@ async def test_a_cookie_counts_under_its_exact_name_alone(tmp_path: Path, plante
 @pytest.mark.parametrize("again", ["{name}={value}", "{name}=x", "{name}=", "{name}"])
 @pytest.mark.parametrize("joint", ["; ", "\r\nCookie: "])
 async def test_a_cookie_that_comes_twice_is_none(server: Server, again: str, joint: str) -> None:
-    """On plain http any site of this host may set one of the same name; which of two is ours cannot be told."""
+    """With http, other sites of this host may set a cookie with the same name. If there are two, the callback is
+    refused."""
     answer, back = await begin_redirect(server)
     cookie, name = cookie_of(answer)
     twice = again.format(name=name, value=cookie.removeprefix(f"{name}="))
@@ -234,7 +237,7 @@ async def test_a_cookie_that_comes_twice_is_none(server: Server, again: str, joi
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_login_by_redirect_needs_the_browser_that_began_it(server: Server, provider: Provider) -> None:
-    """Without the cookie, with another login's or with another value the callback is refused, and costs nothing."""
+    """Without the cookie, or with a wrong one, the callback is refused, and the login is not used up."""
     answer, back = await begin_redirect(server, provider)
     cookie, name = cookie_of(answer)
     other, _ = await begin_redirect(server, provider)
@@ -249,7 +252,7 @@ async def test_a_login_by_redirect_needs_the_browser_that_began_it(server: Serve
 
 
 async def test_a_cookie_of_odd_bytes_is_refused_like_any_wrong_one(server: Server) -> None:
-    """What no browser got from us is not even compared."""
+    """A cookie with bytes that we never send is refused."""
     answer, back = await begin_redirect(server)
     _, name = cookie_of(answer)
     target = back.removeprefix(server.url)
@@ -260,16 +263,16 @@ async def test_a_cookie_of_odd_bytes_is_refused_like_any_wrong_one(server: Serve
 
 
 async def test_a_victims_browser_does_not_finish_an_attackers_login(server: Server) -> None:
-    """Login CSRF: somebody begins a login, approves it as himself and has the victim open the callback."""
+    """Login CSRF: an attacker begins and approves a login, and the victim's browser opens the callback."""
     async with open_browser(server.url) as attacker, open_browser(server.url) as victim:
         _, back = await begin_redirect(attacker)
-        await begin_redirect(victim)  # the victim is in the middle of a login of his own
+        await begin_redirect(victim)  # the victim has begun a login too
         assert_refused(await victim.get(back))
         assert (await attacker.get(back)).status == 200
 
 
 async def test_two_tabs_at_once_both_finish(server: Server) -> None:
-    """Each login has a cookie of its own, so that a second tab does not spoil the first."""
+    """Every login has its own cookie, so that two tabs do not disturb one another."""
     async with open_browser(server.url) as browser:
         backs = [(await begin_redirect(browser, provider))[1] for provider in ("google", "facebook", "google")]
         assert [(await browser.get(back)).status for back in reversed(backs)] == [200] * 3
@@ -278,7 +281,7 @@ async def test_two_tabs_at_once_both_finish(server: Server) -> None:
 @pytest.mark.parametrize("public_url", ["", "https://example.org"])
 @pytest.mark.parametrize("state", ["", "x" * 2000], ids=["small", "large"])
 async def test_many_begun_logins_never_lock_a_browser_out(tmp_path: Path, public_url: str, state: str) -> None:
-    """The oldest cookies are dropped: names and values stay below 6 KiB together, and the newest login works."""
+    """The oldest cookies are deleted. Names and values stay below 6 KiB in all, and the newest login works."""
     overrides = {"PUBLIC_URL": public_url} if public_url else {}
     async with running(tmp_path, **overrides) as server:
         app = App(server)
@@ -292,7 +295,7 @@ async def test_many_begun_logins_never_lock_a_browser_out(tmp_path: Path, public
             for field in answer.headers.getall("Set-Cookie"):
                 ((name, morsel),) = SimpleCookie(field).items()
                 if morsel["max-age"] == "0":
-                    assert name == order.pop(0), "the oldest goes first"
+                    assert name == order.pop(0), "the oldest cookie must be deleted first"
                     del held[name]
                 else:
                     held[name] = morsel.value
@@ -306,7 +309,7 @@ async def test_many_begun_logins_never_lock_a_browser_out(tmp_path: Path, public
 
 
 async def test_cookies_that_only_resemble_ours_are_left_alone(server: Server) -> None:
-    """Whatever else on this host has planted them: nobody can be kept from signing in with names that cannot be."""
+    """Cookies with impossible names, set by another app on this host, cannot prevent a sign-in."""
     cookies = "; ".join(f"nextarget-login-{odd}{number}=x" for number in range(8) for odd in "(/[a")
     answer = await server.get("/auth/google/start?mode=redirect", headers={"Cookie": cookies})
     assert answer.status == 302
@@ -314,7 +317,8 @@ async def test_cookies_that_only_resemble_ours_are_left_alone(server: Server) ->
 
 
 async def test_a_login_without_a_redirect_needs_no_cookie_and_sets_none(server: Server) -> None:
-    """The JSON flow is for tools: whoever began compares the state, and any browser may open the URL."""
+    """The JSON flow is for tools, which compare the state themselves. Any browser may open the URL, and no cookie is
+    needed."""
     answer = await server.get("/auth/google/start?mode=json")
     assert "Set-Cookie" not in answer.headers
     async with open_browser(server.url) as browser:
@@ -324,14 +328,14 @@ async def test_a_login_without_a_redirect_needs_no_cookie_and_sets_none(server: 
 
 
 async def test_an_issuer_that_is_not_the_providers_is_refused(server: Server) -> None:
-    """RFC 9207, 2.4: when the callback names an issuer it is this provider's."""
+    """RFC 9207, 2.4: an issuer in the callback must be the provider's own."""
     state = (await server.begin("facebook"))["state"]
     query = urlencode({"state": state, "code": "x", "iss": f"{server.url}/sandbox/google"})
     assert_refused(await server.get(f"/auth/facebook/callback?{query}"))
 
 
 async def test_a_callback_that_failed_may_succeed_after_all(server: Server) -> None:
-    """Whoever sees a state cannot spoil the login with an answer of his own (only success uses it up)."""
+    """An attacker who sees a state cannot block the login: only a success uses it up."""
     back = await approved(server)
     state = query_of(back)["state"]
     assert (await server.get(f"/auth/google/callback?state={state}&error=access_denied")).status == 403
@@ -340,7 +344,7 @@ async def test_a_callback_that_failed_may_succeed_after_all(server: Server) -> N
 
 
 async def test_strangers_write_nothing_but_a_line_on_record(server: Server) -> None:
-    """A thousand begun logins and nonces leave no row; a failed callback leaves one, with no word of the caller's."""
+    """Starting logins and nonces writes no rows. A failed callback writes one event, without any text of the caller."""
 
     async def rows() -> dict[str, int]:
         tables = ("user", "session", "login", "nonce", "audit_event")

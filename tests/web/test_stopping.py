@@ -1,4 +1,4 @@
-"""How a serving process stops: whoever is connected is answered, and told that it was the last answer."""
+"""How a serving process stops: connected clients get an answer, which says that it is the last one."""
 
 import asyncio
 
@@ -18,18 +18,18 @@ POST = (
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not waited for is over at once."""
+    """Checks that wait only a moment take no time."""
     monkeypatch.setattr("nextarget.web.server.runner._LOOK_SECONDS", 0)
 
 
 async def stop(server: Server, **how: float) -> None:
-    """As a process does it."""
+    """Stop the server as a process does."""
     await server.runner.finish(**how)
     await server.runner.cleanup()
 
 
 async def until_deaf(server: Server) -> None:
-    """Wait until nobody listens any more, and for a few turns of the loop."""
+    """Wait until the server no longer listens, and for a few turns of the loop."""
     while server.runner.sites:
         await asyncio.sleep(0)
     for _ in range(20):
@@ -37,9 +37,10 @@ async def until_deaf(server: Server) -> None:
 
 
 async def test_an_idle_connection_is_answered_once_more_after_listening_has_ended(server: Server) -> None:
-    """What its client was about to send is not reset. When the last one has gone, nothing is waited for."""
+    """An idle connection gets one more answer and is not reset. When all connections have ended, the server stops at
+    once."""
     new, kept = await Line.open(server.port), await Line.open(server.port)
-    assert await kept.ask("/health") == (200, False)  # so both have been taken
+    assert await kept.ask("/health") == (200, False)  # so both connections were accepted
     finished = asyncio.create_task(stop(server, idle_seconds=LONG))
     await until_deaf(server)
     for line in (kept, new):
@@ -50,7 +51,7 @@ async def test_an_idle_connection_is_answered_once_more_after_listening_has_ende
 
 
 async def test_an_idle_connection_is_not_waited_for_without_end(server: Server) -> None:
-    """Once its time is over, a client that says nothing is let go of."""
+    """After a limit, idle connections are closed."""
     line = await Line.open(server.port)
     assert await line.ask("/health") == (200, False)
     async with asyncio.timeout(60):
@@ -60,10 +61,10 @@ async def test_an_idle_connection_is_not_waited_for_without_end(server: Server) 
 
 
 async def test_a_request_whose_body_is_still_coming_is_waited_for(server: Server) -> None:
-    """aiohttp would drop the rest of it, and answer that it came too slowly."""
+    """The rest of a body is awaited. aiohttp alone would drop it, and answer that the request was too slow."""
     line = await Line.open(server.port)
     line.send(POST + BODY[:1])
-    await server.get("/health")  # the connection before has been taken
+    await server.get("/health")  # the first connection was accepted
     finished = asyncio.create_task(stop(server, idle_seconds=0))
     await until_deaf(server)
     line.send(BODY[1:])
@@ -73,7 +74,7 @@ async def test_a_request_whose_body_is_still_coming_is_waited_for(server: Server
 
 
 async def test_a_drain_goes_on_listening_and_says_that_it_is_not_ready(server: Server) -> None:
-    """Each answer is the last on its connection, so that clients move on."""
+    """During the drain every answer is the last one on its connection, so that clients connect elsewhere."""
     draining = asyncio.create_task(server.runner.finish(drain_seconds=LONG))
     await asyncio.sleep(0)
     for path, status in (("/health", 200), ("/health/ready", 503), ("/users/me", 401)):
@@ -84,7 +85,7 @@ async def test_a_drain_goes_on_listening_and_says_that_it_is_not_ready(server: S
 
 
 async def test_a_process_that_is_replaced_stays_ready_to_the_end(server: Server) -> None:
-    """Another has taken its place: a load balancer that asks on an old connection is not to be alarmed."""
+    """A new process has replaced this one, so a load balancer on an old connection must still see it as ready."""
     line = await Line.open(server.port)
     assert await line.ask("/health/ready") == (200, False)
     finished = asyncio.create_task(stop(server, idle_seconds=LONG, ready=True))

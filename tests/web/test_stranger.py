@@ -1,4 +1,4 @@
-"""A stranger's client: Authlib, told nothing but the server's URL, does everything that an app does."""
+"""Authlib, a client that knows nothing but the server's URL, does everything that an app does."""
 
 import html
 import re
@@ -17,7 +17,7 @@ REDIRECT = "http://127.0.0.1:53682/callback"
 
 
 def chosen(page: str, provider: str) -> str:
-    """Where the page of providers leads whoever clicks this one."""
+    """The link of the page of providers for this provider."""
     (link,) = re.findall(rf'class="choice {provider}" href="([^"]+)"', page)
     return html.unescape(link)
 
@@ -25,7 +25,8 @@ def chosen(page: str, provider: str) -> str:
 @pytest.mark.parametrize("suffix", ["oauth-authorization-server", "openid-configuration"])
 @pytest.mark.parametrize("provider", ["google", "facebook"])
 async def test_authlib_signs_a_person_in_given_only_the_url(server: Server, suffix: str, provider: str) -> None:
-    """Discovery, code with PKCE, profile, refresh, revocation: every address and method comes from the metadata."""
+    """Discovery, code with PKCE, profile, refresh and revocation work. Every address and method comes from the
+    metadata."""
     async with (
         AsyncOAuth2Client(
             "nextarget-app", redirect_uri=REDIRECT, code_challenge_method="S256", token_endpoint_auth_method="none"
@@ -47,7 +48,7 @@ async def test_authlib_signs_a_person_in_given_only_the_url(server: Server, suff
         if link.startswith("/"):
             link = (await browser.get(link)).headers["Location"]
         answer = await browser.get(await browser.approve(link))
-        back = urldefrag(answer.headers["Location"]).url  # a browser keeps the fragment to itself
+        back = urldefrag(answer.headers["Location"]).url  # a browser does not send the fragment
         assert urlsplit(back)._replace(query="").geturl() == REDIRECT
         assert metadata["authorization_response_iss_parameter_supported"] is True
         assert query_of(back)["iss"] == metadata["issuer"]

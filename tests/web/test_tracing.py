@@ -1,4 +1,5 @@
-"""Traces of real requests, as a collector receives them over OTLP: what they tell, and that no secret is among it."""
+"""Traces of real requests as a collector receives them over OTLP: what they contain, and that they contain no
+secrets."""
 
 import asyncio
 import os
@@ -34,7 +35,7 @@ REFUSED = 503
 
 @dataclass
 class Collector:
-    """Receives spans as a collector does, and keeps the bytes as they came."""
+    """Receives spans like a collector, and keeps the received bytes."""
 
     url: str = ""
     status: int = 200
@@ -82,7 +83,7 @@ def facts(span: Span) -> dict[str, Any]:
 
 
 async def whole_sign_ins(server: Server, provider: Provider) -> set[str]:
-    """Everything that a person and their app do, with each provider, and what may appear nowhere: every secret."""
+    """All actions of a person and an app with this provider. Returns the secrets, which must not appear in a trace."""
     secrets: set[str] = {MARK}
     headers = {
         "User-Agent": MARK,
@@ -117,7 +118,7 @@ async def whole_sign_ins(server: Server, provider: Provider) -> set[str]:
         session_id = listed.json["sessions"][0]["id"]
         await browser.ask("DELETE", f"/users/me/sessions/{session_id}", headers=bearer(refreshed))
         secrets.add(session_id)
-        # And what goes wrong: the person says no, the provider fails, nobody knows the path, the host is odd.
+        # then failures: the person cancels, the provider fails, the path is unknown, the host is odd
         await browser.sign_in(provider, person="cancel")
         await browser.sign_in(provider, fault="error_500")
         await browser.sign_in(provider, fault="disconnect")
@@ -146,7 +147,7 @@ def bearer(tokens: dict[str, Any]) -> dict[str, str]:
 async def test_the_spans_of_a_sign_in_hold_no_secret(
     tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch, conventions: str
 ) -> None:
-    """Every byte that leaves for the collector is searched, with OpenTelemetry's old names for facts and its new."""
+    """All bytes for the collector are searched, with OpenTelemetry's old and new names of attributes."""
     monkeypatch.setattr(f"{SEMCONV}._initialized", False)
     monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", conventions)
     secrets: set[str] = set()
@@ -169,7 +170,7 @@ SEMCONV = "opentelemetry.instrumentation._semconv._OpenTelemetrySemanticConventi
 
 
 async def test_a_span_is_named_by_its_route_and_has_what_was_answered(tmp_path: Path, collector: Collector) -> None:
-    """The provider's calls are within the span of the callback; an error has the status that the caller saw."""
+    """Requests to the provider are within the span of the callback. An error has the status of the answer."""
     async with running(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"{collector.url}/") as server:
         await server.sign_in()
         await server.me("no token")
@@ -197,7 +198,7 @@ async def test_a_span_is_named_by_its_route_and_has_what_was_answered(tmp_path: 
 
 @pytest.mark.slow
 async def test_a_trace_begins_here_and_ends_here(tmp_path: Path, collector: Collector) -> None:
-    """A stranger's trace context is not continued, and none is handed to a provider."""
+    """The trace context of a client is not continued, and none is sent to a provider."""
     async with running(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as server:
         await server.get("/users/me", headers={"traceparent": TRACEPARENT})
         await server.sign_in()
@@ -208,7 +209,7 @@ async def test_a_trace_begins_here_and_ends_here(tmp_path: Path, collector: Coll
 
 
 async def test_log_lines_name_their_trace(tmp_path: Path, collector: Collector, log: Log) -> None:
-    """From a line in the log to the trace, and back."""
+    """Log lines and spans have the same trace id."""
     async with running(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as server:
         await server.sign_in()
         await server.get("/health")
@@ -222,7 +223,7 @@ async def test_log_lines_name_their_trace(tmp_path: Path, collector: Collector, 
 async def test_an_unforeseen_error_keeps_its_words_to_itself(
     tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is a span that failed, with 500; its message and its frames stay here."""
+    """An unforeseen error is a failed span with status 500, without its message and stack frames."""
 
     async def stumble(*_: object) -> None:
         raise RuntimeError(MARK)
@@ -239,7 +240,8 @@ async def test_an_unforeseen_error_keeps_its_words_to_itself(
 async def test_a_collector_that_fails_is_no_concern_of_requests(
     tmp_path: Path, collector: Collector, log: Log, monkeypatch: pytest.MonkeyPatch, status: int | None
 ) -> None:
-    """Down or refusing: everything works, the server stops in time, and the log says so in words of ours."""
+    """If the collector is down or refuses spans, requests work, the server stops in time, and the log says so in our
+    own words."""
     monkeypatch.setattr("nextarget.telemetry.tracing.EXPORT_SECONDS", 1)
     url = collector.url
     with socket.socket() as nobody:
@@ -256,7 +258,7 @@ async def test_a_collector_that_fails_is_no_concern_of_requests(
 
 
 async def test_a_process_that_forked_since_sends_its_own_spans(collector: Collector) -> None:
-    """What sends them is a thread, which no fork takes along: the worker has its own."""
+    """Spans are sent by a thread, which does not survive a fork. So a forked worker starts its own."""
     script = (
         "import os, sys\n"
         "from nextarget.telemetry.tracing import Tracing\n"
@@ -277,7 +279,7 @@ async def test_a_process_that_forked_since_sends_its_own_spans(collector: Collec
 
 @pytest.mark.slow
 async def test_every_worker_sends_its_own_spans(tmp_path: Path, collector: Collector) -> None:
-    """What several workers answered is all there once the server has stopped."""
+    """When the server has stopped, the spans of all workers have arrived."""
 
     def serve() -> int:
         with served(tmp_path, "--workers", "2", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as server:
@@ -295,7 +297,7 @@ async def test_every_worker_sends_its_own_spans(tmp_path: Path, collector: Colle
 
 @pytest.mark.slow
 def test_nothing_of_it_is_imported_while_it_is_off(tmp_path: Path) -> None:
-    """An extra that is off costs nothing: no module, and so no time and no memory."""
+    """While tracing is off, its modules are not imported, so that it costs no time and no memory."""
     script = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"

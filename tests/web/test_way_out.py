@@ -1,4 +1,5 @@
-"""Providers that are reached through a proxy alone: whole sign-ins of a real server, over TLS in a CONNECT tunnel."""
+"""Providers that can be reached through a proxy only: complete sign-ins of a real server, over TLS in a CONNECT
+tunnel."""
 
 import asyncio
 import base64
@@ -30,7 +31,8 @@ EXCHANGE = {
 
 @dataclass
 class Tunnel:
-    """A proxy that knows CONNECT alone (RFC 9110, 9.3.6), wants a password, and finds every name at one port here."""
+    """A proxy that supports only CONNECT (RFC 9110, 9.3.6), requires a password, and connects every name to one local
+    port."""
 
     destination: int
     port: int = 0
@@ -71,7 +73,7 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @dataclass
 class Outside:
-    """The world beyond the proxy: the stand-in providers, over TLS, under names that lead nowhere else."""
+    """The network beyond the proxy: the stand-in providers over TLS, under names that do not exist elsewhere."""
 
     sandbox: Server
     tunnel: Tunnel
@@ -79,7 +81,7 @@ class Outside:
 
     @contextmanager
     def server(self, folder: Path, **settings: str) -> Iterator[Served]:
-        """A server as a process, whose providers are out there."""
+        """A server process whose providers are beyond the proxy."""
         known, url = self.sandbox.runtime.settings, f"https://{{}}.{DOMAIN}/sandbox"
         assert known.providers["google"].client_secret is not None
         assert known.providers["facebook"].client_secret is not None
@@ -104,7 +106,7 @@ class Outside:
             yield server
 
     async def sign_in(self, server: Served, provider: Provider) -> aiohttp.ClientResponse:
-        """The callback's answer, read."""
+        """The answer to the callback, completely read."""
         async with open_browser(server.url) as browser:
             back = await self.sandbox.approve((await browser.begin(provider))["auth_url"])
             path = f"{urlsplit(back).path}?{urlsplit(back).query}"
@@ -141,7 +143,7 @@ def _certified(folder: Path, host: str) -> ssl.SSLContext:
 
 @asynccontextmanager
 async def _front(sandbox: Server, context: ssl.SSLContext) -> AsyncIterator[int]:
-    """TLS before the stand-in providers, which answer to their own name alone."""
+    """A TLS front for the stand-in providers, which accept requests to their own name only."""
 
     async def forward(request: web.Request) -> web.Response:
         kept = {name: text for name, text in request.headers.items() if name in {"Authorization", "Content-Type"}}
@@ -163,7 +165,7 @@ async def _front(sandbox: Server, context: ssl.SSLContext) -> AsyncIterator[int]
 
 
 def assert_secret(server: Served, *more: str) -> None:
-    """No line of the log holds the password, in whatever form it travels."""
+    """No log line contains the proxy's password in any form."""
     basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     for text in (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD), basic, *more):
         assert text not in str(server.lines)
@@ -172,7 +174,8 @@ def assert_secret(server: Served, *more: str) -> None:
 
 @pytest.mark.slow
 async def test_every_question_to_providers_goes_through_the_proxy(outside: Outside, tmp_path: Path) -> None:
-    """Token, keys, profile and debug_token; the proxy sees hosts and ports, and nobody's log its password."""
+    """Requests for token, keys, profile and debug_token use the proxy. It sees hosts and ports only, and its password
+    is not logged."""
     with outside.server(tmp_path) as server:
         for provider in PROVIDERS:
             answer = await outside.sign_in(server, provider)
@@ -189,7 +192,7 @@ async def test_every_question_to_providers_goes_through_the_proxy(outside: Outsi
 
 @pytest.mark.slow
 async def test_the_proxy_itself_may_speak_tls(outside: Outside, tmp_path: Path) -> None:
-    """Then its password crosses no wire in the clear."""
+    """With TLS to the proxy, its password is not sent in clear text."""
     with outside.server(tmp_path, HTTPS_PROXY=outside.tunnel.tls_url) as server:
         for provider in PROVIDERS:
             assert (await outside.sign_in(server, provider)).status == 200
@@ -199,7 +202,7 @@ async def test_the_proxy_itself_may_speak_tls(outside: Outside, tmp_path: Path) 
 
 @pytest.mark.slow
 async def test_the_proxy_may_be_set_in_dotenv(outside: Outside, tmp_path: Path) -> None:
-    """As every setting; there in lower case, too."""
+    """The setting may be in .env, in lower case too."""
     (tmp_path / ".env").write_text(f"https_proxy={outside.tunnel.url()}\n", encoding="utf-8")
     with outside.server(tmp_path, HTTPS_PROXY="") as server:
         assert (await outside.sign_in(server, Provider("google"))).status == 200
@@ -208,7 +211,7 @@ async def test_the_proxy_may_be_set_in_dotenv(outside: Outside, tmp_path: Path) 
 
 @pytest.mark.slow
 async def test_who_is_exempt_is_asked_directly(outside: Outside, tmp_path: Path) -> None:
-    """Their names lead nowhere without it."""
+    """Hosts in NO_PROXY are not reached through the proxy. Here they do not exist without it."""
     with outside.server(tmp_path, NO_PROXY=f"keys.{DOMAIN}, elsewhere.example") as server:
         assert (await outside.sign_in(server, Provider("google"))).status == 503
         assert (await outside.sign_in(server, Provider("facebook"))).status == 200
@@ -217,7 +220,8 @@ async def test_who_is_exempt_is_asked_directly(outside: Outside, tmp_path: Path)
 
 @pytest.mark.slow
 async def test_a_proxy_that_refuses_us_is_named_in_the_log(outside: Outside, tmp_path: Path) -> None:
-    """A wrong password, for one: apps are told to come back later, and the password stays ours."""
+    """After a 407, for example because of a wrong password, apps get a 503 with Retry-After. The password is not
+    logged."""
     wrong = "an old password"
     with outside.server(tmp_path, HTTPS_PROXY=outside.tunnel.url(wrong)) as server:
         answer = await outside.sign_in(server, Provider("google"))
@@ -230,7 +234,7 @@ async def test_a_proxy_that_refuses_us_is_named_in_the_log(outside: Outside, tmp
 
 @pytest.mark.slow
 async def test_a_proxy_that_nobody_listens_on_is_named_in_the_log(outside: Outside, tmp_path: Path) -> None:
-    """And not its URL."""
+    """The log names the failed connection to the proxy, and not its URL."""
     port = free_port()
     with outside.server(tmp_path, HTTPS_PROXY=f"http://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{port}") as server:
         assert (await outside.sign_in(server, Provider("facebook"))).status == 503
@@ -242,7 +246,7 @@ async def test_a_proxy_that_nobody_listens_on_is_named_in_the_log(outside: Outsi
 async def test_this_machine_is_asked_directly_whatever_the_environment_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sandbox works beside a proxy; and no library looks into the environment by itself."""
+    """The sandbox works with a proxy in the settings, and no library reads the environment by itself."""
     nobody = f"http://127.0.0.1:{free_port()}"
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, nobody)

@@ -1,4 +1,4 @@
-"""The log explains every sign-in that fails: one line for each, with the reason, and nothing that must stay inside."""
+"""The log explains every failed sign-in: one line with the reason, and no secrets."""
 
 import re
 from typing import Any
@@ -21,7 +21,7 @@ BOTH = pytest.mark.parametrize("provider", PROVIDERS)
 
 
 async def come_back(browser: Browser, provider: str = "google", *, person: str = "ada") -> tuple[str, str]:
-    """A login with mode=redirect that its person has approved: the callback's URL, and the header `Cookie` for it."""
+    """A login with mode=redirect that was approved. Returns the URL of the callback and its `Cookie` header."""
     begun = await browser.get(f"/auth/{provider}/start?mode=redirect")
     cookie = begun.headers["Set-Cookie"].partition(";")[0]
     return (await browser.approve(begun.headers["Location"], person=person)).partition("#")[0], cookie
@@ -29,7 +29,7 @@ async def come_back(browser: Browser, provider: str = "google", *, person: str =
 
 @BOTH
 async def test_a_cookie_that_is_missing_is_told(log: Log, server: Server, provider: Provider) -> None:
-    """With the login's id, under which its beginning is found too."""
+    """The line has the login's id, which is also in the line of its start."""
     back, _ = await come_back(server, provider)
     assert (await server.get(back, headers={"Cookie": "other=1"})).status == 400
     line = log.only_failure
@@ -41,7 +41,7 @@ async def test_a_cookie_that_is_missing_is_told(log: Log, server: Server, provid
 
 
 async def test_a_cookie_of_another_login_is_told(log: Log, server: Server) -> None:
-    """Whether it came under its own name or under this login's; twice, and odd, are told apart."""
+    """A cookie of another login, a doubled cookie and a malformed cookie have different reasons."""
     back, cookie = await come_back(server)
     _, other = await come_back(server)
     name = cookie.partition("=")[0]
@@ -58,7 +58,8 @@ async def test_a_cookie_of_another_login_is_told(log: Log, server: Server) -> No
 
 
 async def test_a_state_that_is_unknown_or_of_another_provider_is_told(log: Log, server: Server) -> None:
-    """Two mistakes with two remedies: a secret that is gone, and a redirect URI at the wrong provider."""
+    """An unknown state and a state of another provider have different reasons, because the remedies differ: a missing
+    secret, or a wrong redirect URI."""
     back, _ = await come_back(server, "facebook")
     query = back.partition("?")[2]
     made_up = f"{'A' * 43}.1900000000000.{'A' * 43}"
@@ -75,7 +76,7 @@ async def test_a_state_that_is_unknown_or_of_another_provider_is_told(log: Log, 
 
 
 async def test_a_state_that_expired_is_told_with_the_moment(log: Log, server: Server) -> None:
-    """For a person and for an app alike."""
+    """The line has the time of expiry, for a sign-in with and without an app."""
     async with open_browser(server.url) as browser:
         app = App(browser)
         backs = [await app.approve(), (await come_back(browser))[0]]
@@ -90,7 +91,7 @@ async def test_a_state_that_expired_is_told_with_the_moment(log: Log, server: Se
 
 
 async def test_a_state_that_was_used_is_told_with_the_moment(log: Log, server: Server) -> None:
-    """The same in every mode, and the login's id leads to the sign-in that used it."""
+    """The line has the time of the first use. Its login id is the one of the successful sign-in."""
     back = await server.approve((await server.begin())["auth_url"])
     await server.get(back)
     assert (await server.get(back)).status == 400
@@ -109,7 +110,7 @@ async def test_a_state_that_was_used_is_told_with_the_moment(log: Log, server: S
     ],
 )
 async def test_a_callback_that_is_malformed_is_told(log: Log, server: Server, query: str, reason: str) -> None:
-    """Such as one that a proxy has cut off."""
+    """A malformed callback, for example one that a proxy cut off, is logged."""
     assert (await server.get(f"/auth/google/callback?{query}")).status == 400
     line = log.only_failure
     assert (line["event"], line["code"], line["reason"]) == ("login_failed", "invalid_request", reason)
@@ -120,7 +121,7 @@ async def test_a_callback_that_is_malformed_is_told(log: Log, server: Server, qu
 async def test_a_failure_at_the_provider_is_one_line(
     log: Log, server: Server, browser: Browser, provider: Provider, fault: str
 ) -> None:
-    """Whether an app is told or a person is."""
+    """A failure at the provider has one log line, with and without an app."""
     assert (await server.sign_in(provider, fault=fault)).status >= 400
     one = log.only_failure
     assert (await browser.get(await App(browser).approve(fault=fault, provider=provider))).status == 302
@@ -147,8 +148,8 @@ REFUSED = {
 async def test_a_redirect_that_is_refused_is_told_without_its_query(
     log: Log, server: Server, sent: str, told: str
 ) -> None:
-    """What the operator compares with APP_REDIRECT_URIS: one line, no query, no user, no control character, 200
-    characters at the most."""
+    """The line has the refused redirect, for a comparison with APP_REDIRECT_URIS: without query, user and control
+    characters, and with at most 200 characters."""
     answer = await server.get(App(server).request(redirect_uri=sent))
     assert answer.status == 400
     line = log.only_failure
@@ -176,14 +177,15 @@ async def test_a_redirect_that_is_refused_is_told_without_its_query(
 async def test_a_client_that_is_refused_is_told_if_it_looks_like_one(
     log: Log, server: Server, sent: str | None, told: str
 ) -> None:
-    """A client id is letters, digits and a few signs; of anything else only that it came."""
+    """The line has the client id if it has only letters, digits and a few signs. Otherwise it says only that there was
+    one."""
     assert (await server.get(App(server).request(client_id=sent))).status == 400
     line = log.only_failure
     assert (line["code"], line["client_id"], line["redirect_uri"]) == ("redirect_refused", told, "nextarget://callback")
 
 
 async def test_what_goes_back_to_an_app_is_told_too(log: Log, server: Server) -> None:
-    """The app's developer asks the operator why."""
+    """An error that is sent to an app is logged too, because its developer may ask the operator."""
     assert (await server.get(App(server).request(code_challenge=None))).status == 302
     line = log.only_failure
     assert (line["event"], line["code"]) == ("problem", "invalid_request")
@@ -203,7 +205,7 @@ async def deactivate(server: Server, user_id: str) -> None:
 
 
 async def recorded(server: Server, user_id: str) -> list[tuple[str, str]]:
-    """What `show-user` tells of failed sign-ins: their names and details, oldest first."""
+    """The failed sign-ins of a user in `show-user`: event and detail, oldest first."""
     query = "SELECT event, detail FROM audit_event WHERE user_id = '{}' AND event = 'login_failed' ORDER BY id"
     return await server.runtime.database.read(lambda db: db.execute_sql(query.format(user_id)).fetchall())
 
@@ -212,7 +214,8 @@ async def recorded(server: Server, user_id: str) -> list[tuple[str, str]]:
 async def test_a_deactivated_person_is_named_in_the_log_and_on_record(
     log: Log, server: Server, browser: Browser, provider: Provider
 ) -> None:
-    """By id, so that `show-user` tells of the attempt; with an app and without."""
+    """The log and the audit event have the id of the user, so that `show-user` lists the attempt, with and without an
+    app."""
     user_id = (await server.sign_in(provider)).json["user_id"]
     await deactivate(server, user_id)
     assert (await server.sign_in(provider)).status == 403
@@ -227,7 +230,7 @@ async def test_a_deactivated_person_is_named_in_the_log_and_on_record(
 async def test_who_is_deactivated_before_the_code_is_redeemed_is_named_too(
     log: Log, server: Server, browser: Browser
 ) -> None:
-    """The sign-in got as far as a code."""
+    """A user who is deactivated before the code is redeemed is named too."""
     app = App(browser)
     user_id = (await app.sign_in())["user_id"]
     code = await app.code()
@@ -240,8 +243,8 @@ async def test_who_is_deactivated_before_the_code_is_redeemed_is_named_too(
 
 
 async def test_a_code_that_is_refused_is_told_with_its_reason(log: Log, server: Server, browser: Browser) -> None:
-    """Unknown, of another app, used, expired, or of sessions that were ended: with login, user and session where they
-    are known."""
+    """An unknown, foreign, used, expired or ended code has its own reason, with login, user and session if they are
+    known."""
     app = App(browser)
 
     async def refused(code: str, **changes: str) -> dict[str, Any]:
@@ -278,7 +281,8 @@ async def test_a_code_that_is_refused_is_told_with_its_reason(log: Log, server: 
 
 
 async def test_a_refresh_that_is_refused_is_told_with_its_reason(log: Log, server: Server) -> None:
-    """Whose session it was and how it ended, if it is known: `never kicked off` is looked up by it."""
+    """A refused refresh has its reason, with session and user if they are known, so that an operator can look up why an
+    app was signed out."""
 
     async def refused(token: str) -> dict[str, Any]:
         before = len(log.failures)
@@ -311,7 +315,7 @@ async def test_a_refresh_that_is_refused_is_told_with_its_reason(log: Log, serve
 
 
 async def test_a_token_that_is_reused_is_one_line(log: Log, server: Server) -> None:
-    """At warning: two hold it. It names session and user."""
+    """A reuse is one line at warning level, with session and user."""
     tokens = [(await server.sign_in()).json["refresh_token"]]
     query = "UPDATE session SET rotated_at = rotated_at - 40000, recovered_at = recovered_at - 40000"
     for _ in range(3):
@@ -326,14 +330,14 @@ async def test_a_token_that_is_reused_is_one_line(log: Log, server: Server) -> N
 
 
 async def test_what_is_asked_ahead_is_no_failure(log: Log, server: Server) -> None:
-    """It counts against no limit, so anybody could have a line of its own as often as they like."""
+    """A prefetch is not logged as a failure. It has no rate limit, so a client could write any number of lines."""
     await server.get("/auth/google/callback?state=x&code=y", headers={"Sec-Purpose": "prefetch"})
     assert [line["status"] for line in log.requests("/auth/{provider}/callback")] == [403]
     assert log.events("login_failed") == log.events("problem") == []
 
 
 async def test_an_app_that_asks_whether_anybody_is_signed_in_has_its_answer(log: Log, server: Server) -> None:
-    """Browser apps ask with `prompt=none` each time they are opened: at level info."""
+    """Browser apps send `prompt=none` whenever they are opened, so the line is at info level."""
     await server.get(App(server).request(prompt="none"))
     line = log.only_failure
     assert (line["event"], line["level"], line["code"]) == ("problem", "info", "login_required")
@@ -341,7 +345,7 @@ async def test_an_app_that_asks_whether_anybody_is_signed_in_has_its_answer(log:
 
 @pytest.mark.parametrize("provider", ["google", "facebook"])
 async def test_no_reason_holds_what_a_stranger_wrote(log: Log, server: Server, provider: str) -> None:
-    """Neither a state nor a code nor any other word of the query."""
+    """No value of the query appears in the log."""
     word = "hush-2mq7-do-not-repeat"
     for query in ({"state": word, "code": word}, {"state": f"{word}é"}, {"state": word, "error": word, "iss": word}):
         await server.get(f"/auth/{provider}/callback?{urlencode(query)}")

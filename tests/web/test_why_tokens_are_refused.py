@@ -1,4 +1,4 @@
-"""The log tells why the token and revocation endpoints refuse: one cause, one line, and nothing secret."""
+"""The log explains why the token and revocation endpoints refuse a request: one line with one cause, and no secrets."""
 
 import re
 from base64 import b64encode
@@ -53,7 +53,7 @@ CLIENTS: list[tuple[dict[str, str], dict[str, str], str, str | None]] = [
 async def test_a_client_that_is_refused_is_told_with_the_one_cause(
     log: Log, server: Server, path: str, client: tuple[dict[str, str], dict[str, str], str, str | None]
 ) -> None:
-    """Another client, or credentials; with the client_id that came, if it looks like one. Callers hear one sentence."""
+    """The line has the cause, and the client id if it looks like one. Callers get the same text for all causes."""
     form, headers, reason, told = client
     answer = await ask(server, path, headers, **form)
     assert (answer.status, answer.json["error_description"]) == (401, CLIENT_SENTENCE)
@@ -79,7 +79,7 @@ REDEMPTIONS = {
 
 @pytest.mark.parametrize("which", REDEMPTIONS)
 async def test_what_does_not_fit_a_code_is_told(log: Log, server: Server, browser: Browser, which: str) -> None:
-    """Verifier, redirect, or both, at warning: a sign-in fails. Callers hear one sentence, whichever it is."""
+    """The line says at warning level whether verifier, redirect or both were wrong. Callers get the same text."""
     changes, reason = REDEMPTIONS[which]
     app = App(browser)
     answer = await app.redeem(await app.code(), **changes)
@@ -92,7 +92,7 @@ async def test_what_does_not_fit_a_code_is_told(log: Log, server: Server, browse
 
 
 async def test_a_code_of_another_client_is_told(log: Log, server: Server, browser: Browser, tmp_path: Path) -> None:
-    """As after APP_CLIENT_ID was changed, while a code was under way."""
+    """A code that was issued before APP_CLIENT_ID was changed belongs to another client."""
     app = App(browser)
     code = await app.code()
     async with running(tmp_path, PUBLIC_URL=server.url, APP_CLIENT_ID="team-app") as second:
@@ -104,7 +104,7 @@ async def test_a_code_of_another_client_is_told(log: Log, server: Server, browse
 
 
 async def test_a_native_sign_in_that_fails_is_a_warning(log: Log, server: Server) -> None:
-    """As a callback that fails: somebody could not sign in."""
+    """A failed native sign-in is a warning, like a failed callback."""
     form = {
         "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
         "subject_issuer": "google",
@@ -119,7 +119,7 @@ async def test_a_native_sign_in_that_fails_is_a_warning(log: Log, server: Server
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_nonce_that_is_refused_is_told_with_the_one_cause(log: Log, server: Server, provider: Provider) -> None:
-    """Expired, or none of ours; the app hears one sentence."""
+    """The log says whether a nonce has expired or was not issued by us. The app gets the same text."""
     phone = Phone(server)
     token = await phone.id_token(provider)
     answers = [await phone.exchange(provider, await phone.id_token(provider, nonce="made-up"))]
@@ -132,13 +132,13 @@ async def test_a_nonce_that_is_refused_is_told_with_the_one_cause(log: Log, serv
 
 
 async def test_a_refresh_that_is_refused_is_no_warning(log: Log, server: Server) -> None:
-    """Sessions end every day, and whoever was signed out asks once more."""
+    """Sessions end every day, and apps then refresh once more, so the line is at info level."""
     assert (await refresh(server, "made up")).status == 400
     assert log.only_failure["level"] == "info"
 
 
 async def test_a_stranger_writes_no_more_lines_than_the_limit_allows(log: Log, tmp_path: Path) -> None:
-    """What is refused is counted first, and 429 has no line of its own."""
+    """Refused requests count for the limit, and a 429 has no line for its reason."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_FINISH="3") as server:
         answers = [await ask(server, "/auth/token", client_id="another-app") for _ in range(6)]
     assert [answer.status for answer in answers] == [401] * 3 + [429] * 3

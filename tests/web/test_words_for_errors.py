@@ -1,4 +1,4 @@
-"""What a person reads on an error page: words for every error, in every language of ours."""
+"""The texts of error pages: every error has texts for people, in all of our languages."""
 
 import pytest
 
@@ -11,12 +11,12 @@ SEEN_BY_PEOPLE = {
     "provider_not_configured", "provider_failed", "identity_rejected", "provider_unavailable",
     "database_unavailable", "redirect_refused", "internal_error", "payload_too_large", "request_timeout",
 }  # fmt: skip
-"""Codes that can end on a page: a browser can get them on the routes that browsers open."""
+"""Codes that a page can show, on routes that browsers open."""
 
 
 @pytest.mark.parametrize("kind", tuple(problem_types()))
 def test_every_error_has_words_for_a_person(kind: type[ProblemError]) -> None:
-    """In both languages: what happened and what to do. A developer's sentence is never all that a person is told."""
+    """The texts say what happened and what to do. A page never has only the text for developers."""
     error = kind.__new__(kind)
     ProblemError.__init__(error)
     english, french = (texts.error_texts(error, language) for language in ("en", "fr"))
@@ -36,7 +36,7 @@ def test_every_error_has_words_for_a_person(kind: type[ProblemError]) -> None:
 
 
 def test_every_error_that_people_see_is_one_that_there_is() -> None:
-    """A code that is renamed would fall back to words for something else."""
+    """Every code in the table exists. After a renaming, a page would show the texts of another error."""
     codes = {kind.code for kind in problem_types()}
     assert codes >= SEEN_BY_PEOPLE
     assert texts.FRENCH.keys() <= SEEN_BY_PEOPLE

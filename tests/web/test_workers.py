@@ -1,4 +1,4 @@
-"""Several workers: replaced when they die, changed one generation by another, stopped without losing a request."""
+"""Several workers: they are replaced when they die or on SIGHUP, and stopped without losing a request."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ Dial = Callable[[int], Awaitable[Line]]
 
 
 def ended(*pids: int, seconds: float = 60) -> bool:
-    """Whether these processes have all ended, after waiting for it so long."""
+    """Whether all of these processes end within this time."""
     for pid in pids:
         try:
             process = os.pidfd_open(pid)
@@ -46,7 +46,7 @@ def ended(*pids: int, seconds: float = 60) -> bool:
 
 @contextmanager
 def served_by(workers: int, folder: Path, **settings: str) -> Iterator[Served]:
-    """A server all of whose workers have started; one has no log line of its own for that."""
+    """A server whose workers have all started. A single worker does not log its start."""
     with served(folder, "--workers", str(workers), **settings) as server:
         if workers > 1:
             server.workers(workers)
@@ -54,7 +54,7 @@ def served_by(workers: int, folder: Path, **settings: str) -> Iterator[Served]:
 
 
 async def until_the_last(line: Line) -> int:
-    """How many requests a kept connection answers, up to the answer that ends it; each must succeed."""
+    """The number of answers on a kept connection, up to the last one. All of them must be successful."""
     answered = 0
     last = False
     while not last:
@@ -71,13 +71,13 @@ def write_key(path: Path) -> None:
 
 
 def until_all_stop(server: Served, workers: int) -> None:
-    """Wait until every worker has heard that it is to stop: from then on, whichever answers says so."""
+    """Wait until every worker is stopping, so that any answer says so."""
     server.wait_for("stopping" if workers == 1 else "worker_stopping", workers)
 
 
 @pytest.fixture
 async def dial() -> AsyncIterator[Dial]:
-    """Connects to a port of this machine. What a test leaves open is closed."""
+    """Opens connections to a port of this machine, and closes them after the test."""
     lines: list[Line] = []
 
     async def connect(port: int) -> Line:
@@ -91,8 +91,8 @@ async def dial() -> AsyncIterator[Dial]:
 
 
 async def keep_asking(port: int, over: asyncio.Event, seen: Counter[str], *, keep_alive: bool) -> None:
-    """Ask without a pause, each time on a connection of its own or on one for as long as it may be kept. Every request
-    that is not answered is counted as lost; so is a connection that cannot be made."""
+    """Send requests without a pause, on new connections or on one kept as long as possible. Requests without an answer
+    and failed connections are counted."""
     while not over.is_set():
         try:
             line = await Line.open(port)
@@ -111,7 +111,7 @@ async def keep_asking(port: int, over: asyncio.Event, seen: Counter[str], *, kee
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
-    """SIGKILL, as the kernel does it when memory runs out: another takes its place, and the log tells."""
+    """After a SIGKILL, as when memory runs out, another worker takes the place, and the log says so."""
     with served(tmp_path, "--workers", "2") as server:
         first, second = server.workers(2)
         os.kill(first, signal.SIGKILL)
@@ -127,8 +127,8 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
 async def test_sigterm_drains_then_finishes_what_is_in_flight_and_ends_with_0(
     tmp_path: Path, dial: Dial, workers: int
 ) -> None:
-    """Readiness says no first, while all else is still answered and new connections are taken; a request whose body
-    is still on its way is answered; then nothing listens any more."""
+    """The node is not ready, but answers all other requests and accepts connections. A request whose body is incomplete
+    is answered. Then the server stops listening."""
     with served_by(workers, tmp_path, DRAIN_SECONDS="6") as server:
         port = server.port
         token = issue_token(tmp_path)
@@ -151,16 +151,16 @@ async def test_sigterm_drains_then_finishes_what_is_in_flight_and_ends_with_0(
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_stop_without_a_drain_answers_whoever_is_connected(tmp_path: Path, dial: Dial, workers: int) -> None:
-    """A client of a kept connection, and one that has just connected, are answered once more, not reset."""
+    """Clients with a kept connection, or with a new one, get one more answer and are not reset."""
     with served_by(workers, tmp_path) as server:
         port = server.port
         kept = [await dial(port) for _ in range(CLIENTS)]
         assert {await line.ask("/health") for line in kept} == {(200, False)}
         new = [await dial(port) for _ in range(CLIENTS)]
-        server.get("/health")  # whichever worker answers: connections are taken in the order in which they came
+        server.get("/health")  # connections are accepted in order
         server.send(signal.SIGTERM)
         server.wait_for("stopping" if workers == 1 else "worker_stopping")
-        # All at once: they have two seconds. Those of a worker that the signal has not reached yet ask again.
+        # All at the same time, because the limit is two seconds. A worker that has no signal yet gets another request.
         answered = await asyncio.gather(*map(until_the_last, [*kept, *new]))
         assert workers > 1 or set(answered) == {1}
         assert server.end() == 0
@@ -168,7 +168,7 @@ async def test_a_stop_without_a_drain_answers_whoever_is_connected(tmp_path: Pat
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_nobody_who_is_connected_loses_a_request_to_sigterm(tmp_path: Path, dial: Dial, workers: int) -> None:
-    """Under load, every request on a kept connection is answered up to the one that says that it was the last."""
+    """Under load, every request on a kept connection is answered, up to the answer that says that it is the last."""
     with served_by(workers, tmp_path) as server:
         lines = [await dial(server.port) for _ in range(CLIENTS)]
         clients = [asyncio.create_task(until_the_last(line)) for line in lines]
@@ -179,8 +179,8 @@ async def test_nobody_who_is_connected_loses_a_request_to_sigterm(tmp_path: Path
 
 
 async def test_sighup_replaces_every_worker_and_loses_no_request(tmp_path: Path) -> None:
-    """Clients on kept and on new connections ask without a pause, three generations long. Nobody drains, and load
-    balancers are never told that the server is not ready."""
+    """Clients send requests without a pause on kept and new connections, for three generations of workers. There is no
+    drain, and the server is always ready."""
     with served(tmp_path, "--workers", "2", DRAIN_SECONDS="600") as server:
         pids = server.workers(2)
         over, seen = asyncio.Event(), Counter[str]()
@@ -202,7 +202,7 @@ async def test_sighup_replaces_every_worker_and_loses_no_request(tmp_path: Path)
 
 
 def test_sighup_reads_the_settings_again(tmp_path: Path) -> None:
-    """`.env` may change how many workers there are. What is wrong in it changes nothing, and the log says what."""
+    """A changed number of workers in `.env` takes effect. A wrong value changes nothing, and the log names it."""
     dotenv = tmp_path / ".env"
     dotenv.write_text("WORKERS=2\nLOG_FORMAT=json\n")
     with served(tmp_path) as server:
@@ -223,7 +223,8 @@ def test_sighup_reads_the_settings_again(tmp_path: Path) -> None:
 
 
 def test_sighup_changes_nothing_when_a_new_worker_cannot_serve(tmp_path: Path) -> None:
-    """The old ones stay, with the settings that they have. Here the key can be read once, by the parent."""
+    """If new workers cannot start, the old ones continue with their settings. Here only the parent can read the key,
+    once."""
     write_key(tmp_path / "key.pem")
     dotenv = tmp_path / ".env"
     pipe, end = os.pipe()
@@ -250,7 +251,7 @@ def test_sighup_changes_nothing_when_a_new_worker_cannot_serve(tmp_path: Path) -
 
 
 def test_sighup_changes_nothing_while_the_database_is_away(tmp_path: Path, cluster: Cluster) -> None:
-    """Whoever can still be answered is, and once the database is back, another SIGHUP replaces the workers."""
+    """While the database is unavailable, the old workers continue. Afterwards another SIGHUP replaces them."""
     with served(tmp_path, "--workers", "2", DATABASE_URL=cluster.create_database()) as server:
         old = server.workers(2)
         cluster.stop()
@@ -269,7 +270,8 @@ def test_sighup_changes_nothing_while_the_database_is_away(tmp_path: Path, clust
 
 
 def test_a_stop_waits_for_no_new_worker_after_sighup(tmp_path: Path) -> None:
-    """It is heard while the new ones take their time, and so is the second one. Here their key never comes."""
+    """A stop is not delayed by new workers that have not started yet, and neither is a second stop. Here their key
+    never arrives."""
     write_key(tmp_path / "key.pem")
     key = tmp_path / "key.fifo"
     os.mkfifo(key)
@@ -288,7 +290,7 @@ def test_a_stop_waits_for_no_new_worker_after_sighup(tmp_path: Path) -> None:
 
 
 def test_workers_share_a_postgresql_database(tmp_path: Path, postgres_url: str) -> None:
-    """The parent migrates it and lets go of it; each worker has connections of its own."""
+    """The parent migrates the database and closes its connection. Every worker has its own connections."""
     with served(tmp_path, "--workers", "2", DATABASE_URL=postgres_url) as server:
         first, second = server.workers(2)
         token = issue_token(tmp_path, DATABASE_URL=postgres_url)
@@ -306,7 +308,8 @@ def test_workers_share_a_postgresql_database(tmp_path: Path, postgres_url: str) 
 
 
 def test_one_worker_says_that_it_cannot_be_replaced(tmp_path: Path) -> None:
-    """SIGHUP would end a process that does not mind it; a service manager's reload must not be an outage."""
+    """SIGHUP ends a process by default. A server with one worker refuses it instead, so that a reload is not an
+    outage."""
     with served(tmp_path) as server:
         assert server.get("/health")[0] == 200
         server.send(signal.SIGHUP)
@@ -318,7 +321,8 @@ def test_one_worker_says_that_it_cannot_be_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_ctrl_c_waits_for_no_drain(tmp_path: Path, dial: Dial, workers: int) -> None:
-    """A person waits: only requests in flight are finished. The terminal sends it to every process."""
+    """After Ctrl-C, only requests in progress are finished, without a drain. The terminal sends the signal to every
+    process."""
     with served_by(workers, tmp_path, DRAIN_SECONDS="600") as server:
         port = server.port
         idle, slow = await dial(port), await dial(port)
@@ -337,7 +341,7 @@ async def test_ctrl_c_waits_for_no_drain(tmp_path: Path, dial: Dial, workers: in
 async def test_a_second_signal_ends_it_at_once(
     tmp_path: Path, dial: Dial, workers: int, number: signal.Signals
 ) -> None:
-    """However long the drain, and whoever is still connected; no worker is left behind."""
+    """A second signal ends all processes at once, during a drain and with open connections."""
     with served_by(workers, tmp_path, DRAIN_SECONDS="600") as server:
         line = await dial(server.port)
         assert await line.ask("/health") == (200, False)
@@ -350,7 +354,7 @@ async def test_a_second_signal_ends_it_at_once(
 
 
 async def test_a_stop_after_sighup_waits_for_no_old_worker(tmp_path: Path, dial: Dial) -> None:
-    """It is heard while a replaced worker still has a request in flight, and so is the second one."""
+    """A stop is not delayed by a replaced worker with a request in progress, and neither is a second stop."""
     with served_by(2, tmp_path, DRAIN_SECONDS="600") as server:
         old = server.workers(2)
         slow = await dial(server.port)
@@ -368,7 +372,7 @@ async def test_a_stop_after_sighup_waits_for_no_old_worker(tmp_path: Path, dial:
 
 
 def test_a_stop_in_the_midst_of_the_start_reaches_every_worker(tmp_path: Path) -> None:
-    """A worker that is told to stop before it can listen to signals does so once it can; none has to be killed."""
+    """A worker that gets a stop before it handles signals stops as soon as it does. None has to be killed."""
     for _ in range(3):
         with served(tmp_path, "--workers", "4") as server:
             server.wait_for("listening")
@@ -378,16 +382,17 @@ def test_a_stop_in_the_midst_of_the_start_reaches_every_worker(tmp_path: Path) -
 
 
 def test_workers_go_when_their_parent_was_killed(tmp_path: Path) -> None:
-    """Otherwise they would hold the address, and the next server could not have it."""
+    """Workers end after their parent was killed. Otherwise the next server could not use the address."""
     with served(tmp_path, "--workers", "2") as server:
         pids = server.workers(2)
         server.send(signal.SIGKILL)
-        assert server.end() == -signal.SIGKILL  # the log ends with the last of them
+        assert server.end() == -signal.SIGKILL  # the log ends when the last worker ends
         assert ended(*pids)
 
 
 def test_a_worker_that_cannot_start_ends_the_server(tmp_path: Path) -> None:
-    """With a sentence and status 1, not in a circle. Here the key can be read once, by the parent."""
+    """The server ends with an error and status 1, and does not restart the worker for ever. Here only the parent can
+    read the key, once."""
     write_key(tmp_path / "key.pem")
     with (tmp_path / "key.pem").open("rb") as key:
         pipe, end = os.pipe()
@@ -401,7 +406,7 @@ def test_a_worker_that_cannot_start_ends_the_server(tmp_path: Path) -> None:
 
 
 def test_a_replacement_that_cannot_start_takes_nobody_down(tmp_path: Path) -> None:
-    """While the others serve, it is tried again and again, until it can."""
+    """While other workers serve, a replacement that cannot start is tried again until it can."""
     key = tmp_path / "key.pem"
     write_key(key)
     pem = key.read_bytes()
@@ -420,7 +425,7 @@ def test_a_replacement_that_cannot_start_takes_nobody_down(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("log_level", ["debug", "info"])
 def test_gunicorn_takes_its_settings_from_nowhere_and_tells_no_secret(tmp_path: Path, log_level: str) -> None:
-    """Neither its variables nor a file of its own count; no control socket; and no line that is not ours."""
+    """Gunicorn's variables and its file have no effect. There is no control socket, and every log line is ours."""
     (tmp_path / "gunicorn.conf.py").write_text("workers = 5\naccesslog = '-'\nbind = '127.0.0.1:1'\n")
     environ = {"GUNICORN_CMD_ARGS": "--workers 4 --access-logfile - --print-config", "WEB_CONCURRENCY": "3"}
     with served(tmp_path, "--workers", "2", LOG_LEVEL=log_level, **environ) as server:
@@ -438,7 +443,7 @@ def test_gunicorn_takes_its_settings_from_nowhere_and_tells_no_secret(tmp_path: 
 
 
 def test_heartbeats_need_no_disk(tmp_path: Path) -> None:
-    """They are kept in shared memory, which a container has with a read-only file system too."""
+    """Heartbeats are in shared memory, so that they work in a container with a read-only file system."""
     with served(tmp_path, "--workers", "2") as server:
         server.workers(2)
         held = [str(link.readlink()) for link in Path(f"/proc/{server.process.pid}/fd").iterdir()]
@@ -448,7 +453,7 @@ def test_heartbeats_need_no_disk(tmp_path: Path) -> None:
 
 
 def test_counting_in_memory_is_called_out_when_there_are_several_workers(tmp_path: Path) -> None:
-    """Limits would be as many times what they say."""
+    """Every worker counts by itself in memory, so the limits would be multiplied. A warning says so."""
     with served(tmp_path, "--workers", "2") as server:
         assert any("2 WORKERS" in line["detail"] for line in server.wait_for("settings_warning"))
     with served(tmp_path, "--workers", "2", RATE_LIMIT_ENABLED="false") as server:
@@ -457,7 +462,7 @@ def test_counting_in_memory_is_called_out_when_there_are_several_workers(tmp_pat
 
 
 def test_a_person_is_told_in_words(tmp_path: Path) -> None:
-    """On a terminal the lines are for reading, those of the workers too."""
+    """On a terminal the lines are readable text, the workers' lines too."""
     with served(tmp_path, "--workers", "2", LOG_FORMAT="console") as server:
         with server.arrived:
             assert server.arrived.wait_for(lambda: "Ctrl-C" in "".join(server.broken), 60)

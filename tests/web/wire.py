@@ -1,4 +1,4 @@
-"""Speaks to the server byte by byte, for what no honest client would send."""
+"""Sends bytes to the server, for requests that no honest client would send."""
 
 import asyncio
 import json
@@ -12,19 +12,19 @@ from tests.running import Server
 
 REFUSED = (400, "invalid_request")
 READ = (400, "invalid_grant")
-"""What `asked` tells of a token request that was understood, but whose token is none."""
+"""The result of `asked` for a token request that was read, and whose token is not valid."""
 HANG_SECONDS = 30
-"""Long after everything here should have happened: only a server that hangs takes this long."""
+"""A time limit that only a server that hangs reaches."""
 
 
 @dataclass(frozen=True)
 class RawAnswer:
     status: int
     headers: dict[str, str]
-    """By lower-case name."""
+    """Header fields by lower-case name."""
     body: bytes
     octets: bytes
-    """The whole answer as it came."""
+    """The whole answer as it was received."""
 
     @property
     def code(self) -> str:
@@ -47,14 +47,14 @@ class Wire:
         self._writer = writer
 
     async def send(self, octets: bytes) -> None:
-        """Send what the server still takes; it may have hung up already."""
+        """Send the bytes. The server may have closed the connection already."""
         with suppress(ConnectionError):
             self._writer.write(octets)
             async with asyncio.timeout(HANG_SECONDS):
                 await self._writer.drain()
 
     async def answer(self, *, head: bool = False) -> RawAnswer | None:
-        """The next whole answer, None when the connection ends instead."""
+        """The next complete answer, or None if the connection ends instead."""
         try:
             async with asyncio.timeout(HANG_SECONDS):
                 start = await self._reader.readuntil(b"\r\n\r\n")
@@ -66,7 +66,7 @@ class Wire:
         return RawAnswer(int(status_line.split(" ")[1]), headers, body, start + body)
 
     async def rest(self) -> bytes:
-        """Everything until the server hangs up, or b"" when it does so rudely."""
+        """Everything until the server closes the connection, or b"" if the connection is reset."""
         with suppress(ConnectionError):
             async with asyncio.timeout(HANG_SECONDS):
                 return await self._reader.read()
@@ -86,21 +86,21 @@ async def wire(server: Server) -> AsyncIterator[Wire]:
 
 
 async def exchange(server: Server, octets: bytes) -> RawAnswer | None:
-    """The first answer to these bytes on a connection of their own."""
+    """The first answer to these bytes on a new connection."""
     async with wire(server) as connection:
         await connection.send(octets)
         return await connection.answer()
 
 
 def code_of(answer: RawAnswer) -> str:
-    """The code of a problem document or of an OAuth error; empty for anything else."""
+    """The code of a problem document or of an OAuth error. Empty for any other answer."""
     if answer.headers.get("content-type") == "application/problem+json":
         return answer.code
     return answer.error if b'"error"' in answer.body else ""
 
 
 async def asked(server: Server, start: bytes, *fields: bytes, body: bytes = b"") -> tuple[int, str]:
-    """Status and code of the answer to one request, given by its start line, its fields and its body."""
+    """The status and the code of the answer to one request, made of a start line, header fields and a body."""
     answer = await exchange(server, b"".join((start, b"\r\n", *(field + b"\r\n" for field in fields), b"\r\n", body)))
     assert answer is not None
     return answer.status, code_of(answer)
