@@ -30,12 +30,12 @@ ROUNDS = (
 """The settings before the change, with the new secret listed, and with the new secret signing."""
 CARRIED = ("state", "cookie", "code", "nonce", "access token", "refresh token", "token to revoke")
 """What one node makes and another node accepts."""
-TRAVELLERS = 4
+APPS = 4
 PATIENCE_SECONDS = 300
 BOTH = pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
 
 
-class Traveller:
+class WanderingApp:
     """A person with an app and a browser. Every request goes to a random node that is listening.
 
     The class counts which kinds of value one node made and another accepted, and in which rounds the two nodes were.
@@ -113,16 +113,18 @@ class Traveller:
             return answer
 
 
-async def travel(nodes: list[Node], rounds: Mapping[Node, int], attempts: Attempts, until: Awaitable[object]) -> None:
+async def use_from_apps(
+    nodes: list[Node], rounds: Mapping[Node, int], attempts: Attempts, until: Awaitable[object]
+) -> None:
     """Let several people use the service until `until` is done. A refusal fails the test at once."""
     async with AsyncExitStack() as stack:
         group = await stack.enter_async_context(asyncio.TaskGroup())
         lives = []
-        for seed in range(TRAVELLERS):
+        for seed in range(APPS):
             jar = aiohttp.CookieJar(unsafe=True)
             session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
-            traveller = Traveller([node.visited_by(session) for node in nodes], rounds, attempts, seed)
-            lives.append(group.create_task(traveller.live()))
+            app = WanderingApp([node.visited_by(session) for node in nodes], rounds, attempts, seed)
+            lives.append(group.create_task(app.live()))
         await until
         for life in lives:
             life.cancel()
@@ -149,7 +151,7 @@ async def test_a_secret_that_was_listed_first_is_changed_without_one_refusal(nod
             await attempts.met(f"{each} 2>2")
 
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await travel(pair, rounds, attempts, change())
+        await use_from_apps(pair, rounds, attempts, change())
     assert [line for node in pair for line in node.complaints()] == []
     assert rows(url, "SELECT DISTINCT event FROM audit_event WHERE event LIKE 'refresh_%'") == []
 

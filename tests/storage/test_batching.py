@@ -18,11 +18,11 @@ class Door:
     """Answers every key with itself, or with its error. Records all batches."""
 
     def __init__(self, **choking: Exception) -> None:
-        self.journeys: list[list[str]] = []
+        self.batches: list[list[str]] = []
         self.choking = choking
 
     async def __call__(self, fn: Any, keys: Sequence[str]) -> list[str]:
-        self.journeys.append(list(keys))
+        self.batches.append(list(keys))
         await asyncio.sleep(0)
         for key in keys:
             if key in self.choking:
@@ -42,17 +42,17 @@ def listen(_db: Connection, _keys: Sequence[str]) -> list[str]:
     raise AssertionError("the door answers")
 
 
-async def test_what_is_asked_at_the_same_time_travels_together() -> None:
+async def test_requests_of_the_same_moment_are_one_batch() -> None:
     """Requests of the same moment share one batch for every function. A later request gets another batch."""
     door = Door()
     batcher = Batcher("read", door, unheard)
     asked = [batcher.submit(look, "a"), batcher.submit(listen, "b"), batcher.submit(look, "c")]
     assert await asyncio.gather(*asked) == ["look a", "listen b", "look c"]
     assert await batcher.submit(look, "d") == "look d"
-    assert door.journeys == [["a", "c"], ["b"], ["d"]]
+    assert door.batches == [["a", "c"], ["b"], ["d"]]
 
 
-async def test_who_comes_while_the_loop_is_busy_travels_along() -> None:
+async def test_a_request_that_comes_while_the_loop_is_busy_joins_the_batch() -> None:
     """A batch waits for further requests as long as at least one comes within QUIET_TURNS turns of the loop."""
     door = Door()
     batcher = Batcher("read", door, unheard)
@@ -62,7 +62,7 @@ async def test_who_comes_while_the_loop_is_busy_travels_along() -> None:
         for _ in range(QUIET_TURNS):
             await asyncio.sleep(0)
     assert await asyncio.gather(*asked) == ["look a", "look b", "look c", "look d"]
-    assert door.journeys == [["a", "b", "c", "d"]]
+    assert door.batches == [["a", "b", "c", "d"]]
 
 
 async def test_who_comes_alone_waits_for_nobody() -> None:
@@ -74,7 +74,7 @@ async def test_who_comes_alone_waits_for_nobody() -> None:
         await asyncio.sleep(0)
     second = batcher.submit(look, "b")
     assert [await first, await second] == ["look a", "look b"]
-    assert door.journeys == [["a"], ["b"]]
+    assert door.batches == [["a"], ["b"]]
 
 
 async def test_a_stream_without_a_pause_keeps_nobody_waiting() -> None:
@@ -86,18 +86,18 @@ async def test_a_stream_without_a_pause_keeps_nobody_waiting() -> None:
         asked.append(batcher.submit(look, str(number)))
         await asyncio.sleep(0)
         if number == MAX_KEYS + 2:
-            assert [len(journey) for journey in door.journeys] == [MAX_KEYS]
+            assert [len(batch) for batch in door.batches] == [MAX_KEYS]
     await asyncio.gather(*asked)
-    assert [len(journey) for journey in door.journeys] == [MAX_KEYS, MAX_KEYS]
+    assert [len(batch) for batch in door.batches] == [MAX_KEYS, MAX_KEYS]
 
 
-async def test_a_journey_has_a_limit() -> None:
+async def test_a_batch_has_a_limit() -> None:
     """A batch has at most MAX_KEYS requests."""
     door = Door()
     batcher = Batcher("read", door, unheard)
     keys = [str(number) for number in range(2 * MAX_KEYS + 1)]
     assert await asyncio.gather(*(batcher.submit(look, key) for key in keys)) == [f"look {key}" for key in keys]
-    assert [len(journey) for journey in door.journeys] == [MAX_KEYS, MAX_KEYS, 1]
+    assert [len(batch) for batch in door.batches] == [MAX_KEYS, MAX_KEYS, 1]
 
 
 async def test_one_that_fails_fails_alone() -> None:
@@ -119,7 +119,7 @@ async def test_a_database_that_cannot_be_used_is_not_asked_again() -> None:
     answers = await asyncio.gather(*(batcher.submit(look, key) for key in "abc"), return_exceptions=True)
     assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
     assert told == answers
-    assert door.journeys == [["a", "b", "c"]]
+    assert door.batches == [["a", "b", "c"]]
 
 
 async def test_who_needs_what_somebody_holds_waits_alone() -> None:
@@ -159,7 +159,7 @@ async def test_who_goes_away_takes_nobody_along() -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
-async def test_whatever_ends_a_journey_reaches_who_waits(error: BaseException) -> None:
+async def test_an_error_that_ends_a_batch_reaches_every_waiting_request(error: BaseException) -> None:
     """An error of any kind that ends a batch reaches the waiting requests, so that they do not wait for ever."""
 
     async def door(_fn: Any, _keys: Sequence[str]) -> list[str]:
