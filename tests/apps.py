@@ -13,7 +13,7 @@ REDIRECT = "nextarget://callback"
 
 
 class App:
-    """An app with a verifier and a state of its own, and the system browser that it opens."""
+    """An app with its own verifier and state, and the system browser that it opens."""
 
     def __init__(self, browser: Browser, redirect_uri: str = REDIRECT, client_id: str = "nextarget-app") -> None:
         self.browser = browser
@@ -23,7 +23,7 @@ class App:
         self.state = secrets.token_urlsafe(16)
 
     def request(self, **changes: str | None) -> str:
-        """The authorization request; a change to None leaves a parameter out."""
+        """Return the path of the authorization request. A change to None leaves a parameter out."""
         challenge = base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
         parameters: dict[str, str | None] = {
             "response_type": "code",
@@ -37,7 +37,7 @@ class App:
         return "/auth/authorize?" + urlencode({name: text for name, text in parameters.items() if text is not None})
 
     async def begin(self, **changes: str | None) -> str:
-        """Open the authorization request, and continue where our page asks; the provider's page."""
+        """Open the authorization request, follow our own page if it asks, and return the URL of the provider's page."""
         answer = await self.browser.get(self.request(**changes))
         if answer.status == 200:
             (link,) = links_of(answer.text)
@@ -46,17 +46,17 @@ class App:
         return answer.headers["Location"]
 
     async def approve(self, person: str = "ada", fault: str | None = None, **changes: str | None) -> str:
-        """Be sent to the provider and approve there; the callback that the browser is to open."""
+        """Sign in up to the provider and approve there. Return the callback URL that the browser has to open."""
         return await self.browser.approve(await self.begin(**changes), person=person, fault=fault)
 
     async def authorize(self, person: str = "ada", fault: str | None = None, **changes: str | None) -> str:
-        """Be sent to the provider and back; where the browser ends."""
+        """Go to the provider and back. Return the URL where the browser ends."""
         answer = await self.browser.get(await self.approve(person, fault, **changes))
         assert answer.status == 302, answer.text
         return answer.headers["Location"]
 
     async def code(self, person: str = "ada", **changes: str | None) -> str:
-        """An authorization code for this app."""
+        """Return an authorization code for this app."""
         return query_of(await self.authorize(person, **changes))["code"]
 
     async def redeem(self, code: str, **changes: str) -> Answer:
@@ -70,7 +70,7 @@ class App:
         return await self.browser.ask("POST", "/auth/token", data=form)
 
     async def sign_in(self, **changes: str) -> dict[str, Any]:
-        """The whole flow; the token response. `changes` are to the token request."""
+        """Run the whole flow and return the token response. `changes` apply to the token request."""
         answer = await self.redeem(await self.code(), **changes)
         assert answer.status == 200, answer.text
         return answer.json
@@ -82,7 +82,7 @@ async def refresh(server: Browser, token: str, **more: str) -> Answer:
 
 
 async def stands(server: Browser, tokens: dict[str, Any]) -> bool:
-    """Whether the session of a token response stands: both of its tokens work, or neither does."""
+    """Whether the session of a token response is still valid: both of its tokens work, or neither does."""
     profile = await server.me(tokens["access_token"])
     refreshed = await refresh(server, tokens["refresh_token"])
     if refreshed.status == 400:
@@ -94,13 +94,13 @@ async def stands(server: Browser, tokens: dict[str, Any]) -> bool:
 
 
 async def events(server: Server, name: str) -> list[tuple[Any, ...]]:
-    """The events of a name on record: login id, session id, user id."""
+    """The recorded audit events with a name. A row has the login id, session id and user id."""
     query = f"SELECT login_id, session_id, user_id FROM audit_event WHERE event = '{name}' ORDER BY id"
     return await server.runtime.database.read(lambda db: db.execute_sql(query).fetchall())
 
 
 def assert_oauth_error(answer: Answer, error: str, status: int = 400) -> None:
-    """The error document of RFC 6749, 5.2, never cached, and in the characters that it allows."""
+    """The answer is the error document of RFC 6749, 5.2: not cached, and in the characters that the RFC allows."""
     assert (answer.status, answer.json.get("error")) == (status, error), answer.text
     assert answer.json.keys() == {"error", "error_description"}
     assert is_error_text(answer.json["error_description"])
@@ -114,7 +114,7 @@ def is_error_text(text: str) -> bool:
 
 
 def links_of(page: str) -> list[str]:
-    """Where the links of a page lead, in order."""
+    """The targets of a page's links, in order."""
     reader = _Links()
     reader.feed(page)
     return reader.found

@@ -1,7 +1,7 @@
 """Chromium, started once in a process that runs tests: its start costs more than most tests that use it.
 
-A test gets a context of its own, with cookies and a cache of its own. Playwright works on one event loop: the tests
-that use Chromium, and their fixtures, run on the loop of the session.
+A test gets its own context, with its own cookies and cache. Playwright works on one event loop: the tests that use
+Chromium, and their fixtures, run on the loop of the session.
 """
 
 import shutil
@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from playwright.async_api import Browser, async_playwright
 
 EVIL = "evil.example"
-"""A name of somebody else's that leads to this machine."""
+"""A foreign host name that Chromium resolves to this machine."""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = (
-    "--no-sandbox",  # Chromium refuses to start as root with it
+    "--no-sandbox",  # with its sandbox, Chromium refuses to start as root
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",

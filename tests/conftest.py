@@ -1,4 +1,4 @@
-"""What every test may use. A reason to skip that CI must not have is turned into a failure here."""
+"""Fixtures and options that every test may use. In CI, a test that lacks a program fails instead of being skipped."""
 
 import os
 import signal
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 configure_logging(level="info", console=False)
 
-# A busy machine is no failure: examples have no deadline.
+# An example of Hypothesis has no deadline: a busy machine must not fail a test.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
-# A shell has what it begins in the background ignore these, and so would every program that a test ends with them.
+# A shell starts background programs with these signals ignored. The programs that a test starts would inherit that,
+# and the test could not end them with such a signal.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
@@ -50,13 +51,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def _template() -> None:
-    """Make the migrated file before any test changes something that it depends on."""
+    """Make the template database before a test changes something that the migrations depend on."""
     migrated_file()
 
 
 @pytest.fixture(autouse=True)
 def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """With --database postgresql, every directory that a server runs in stands for a database of its own there."""
+    """With --database postgresql, a server gets the PostgreSQL database that belongs to its directory."""
     if request.config.getoption("--database") == "sqlite":
         yield
         return
@@ -77,7 +78,7 @@ def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(autouse=True)
 def _no_purge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server purges by itself at a random moment of its first half minute, when a slow machine still tests."""
+    """Stop the purge that a server starts at a random moment of its first half minute: it would disturb a slow test."""
     monkeypatch.setattr(purging, "START_SECONDS", 10**6)
 
 
@@ -91,7 +92,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the settings of whoever runs it."""
+    """A test does not see the settings in the environment of the person who runs it."""
     for name in (*every_setting(), *(f"{secret}_FILE" for secret in file_settings())):
         monkeypatch.delenv(name, raising=False)
 
@@ -121,7 +122,7 @@ def postgres_url(postgres: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def migrated_url(postgres: Cluster) -> Iterator[str]:
-    """A PostgreSQL database with the newest schema and no rows, which tests use one after another."""
+    """A PostgreSQL database with the newest schema and no rows. Tests use it one after another."""
     url = postgres.lend_database()
     yield url
     postgres.take_back(url)
@@ -129,7 +130,7 @@ def migrated_url(postgres: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL server of a test's own, to be stopped and broken."""
+    """A PostgreSQL server for one test, which may stop and break it."""
     need_postgres()
     with Cluster() as cluster:
         yield cluster
@@ -157,7 +158,7 @@ def need_pgbouncer() -> None:
 
 
 def need(available: object, reason: str) -> None:
-    """Skip a test whose real part is not on this machine; in CI everything real has to be there."""
+    """Skip a test if this machine lacks a real program that it needs. In CI the test fails instead."""
     if available:
         return
     if os.environ.get("CI") == "true":

@@ -1,4 +1,4 @@
-"""Small disks of a test's own, to be filled: real ones, of the kernel's."""
+"""Small disks for one test, which fills them. They are real file systems of the kernel."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ _FILLER = "filler"
 
 @contextmanager
 def small_disk(folder: Path, size: str = "3m") -> Iterator["SmallDisk"]:
-    """A tmpfs in `folder`; gone at the end. It takes root, or sudo that asks for nothing."""
+    """Mount a tmpfs in `folder` and unmount it at the end. This needs root, or sudo without a password."""
     folder.mkdir()
     options = f"size={size},mode=0755,uid={os.geteuid()},gid={os.getegid()}"
     mount = (*_AS_ROOT, "mount", "-t", "tmpfs", "-o", options, "nextarget-tests", str(folder))
@@ -35,7 +35,7 @@ class SmallDisk:
         self.folder = folder
 
     def fill(self, *, up_to: int = 0) -> None:
-        """Take all the room there is, but for so many bytes."""
+        """Fill the disk, except for `up_to` bytes."""
         file = self.folder / _FILLER
         with file.open("ab", buffering=0) as filler, suppress(OSError):
             while True:
@@ -43,11 +43,11 @@ class SmallDisk:
         os.truncate(file, max(0, file.stat().st_size - up_to))
 
     def empty(self) -> None:
-        """Make room again."""
+        """Free the space again."""
         (self.folder / _FILLER).unlink()
 
     def make_read_only(self) -> None:
-        """As the kernel does with a disk that fails."""
+        """Make the disk read-only, as the kernel does with a disk that fails."""
         subprocess.run((*_AS_ROOT, "mount", "-o", "remount,ro", str(self.folder)), check=True)
 
     def make_writable(self) -> None:

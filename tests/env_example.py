@@ -1,6 +1,6 @@
 """Writes the part of `.env.example` that is about providers: `python -m tests.env_example`.
 
-Everything in it follows from what the registered providers declare of their settings.
+Everything in this part comes from the settings that the registered providers declare.
 """
 
 import re
@@ -16,12 +16,12 @@ _BEFORE = "\n\n# --- The way out\n"
 
 
 def providers_part() -> str:
-    """A chapter for a provider, with a line of explanation above a setting."""
+    """A chapter for every provider, with a line of explanation above every setting."""
     return "\n\n".join(_chapter(entry) for entry in PROVIDERS.values())
 
 
 def default_of(setting: Setting) -> str:
-    """A setting's default as the documents write it; empty when nothing is set."""
+    """A setting's default as the documents write it, or an empty text for a setting without a default."""
     value = setting.default
     if isinstance(value, tuple):
         return ",".join(value)

@@ -1,4 +1,4 @@
-"""Small logos of each kind, and pictures that are none."""
+"""Small logos of every accepted kind, and pictures that are not accepted."""
 
 import struct
 import zlib
@@ -19,7 +19,7 @@ SVG = (
     b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="10" height="10">'
     b'<script>fetch("/health?from=svg")</script><rect width="10" height="10" fill="#2456c8"/></svg>'
 )
-"""A square, and a script that must not run."""
+"""A square, with a script that must not run."""
 WEBP = bytes.fromhex("524946461a000000574542505650384c0d0000002f00000010071011118888fe0700")
 """One pixel, lossless."""
 GIF = b"GIF89a\x01\x00\x01\x00\x00\xff\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x00;"

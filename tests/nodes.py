@@ -1,6 +1,6 @@
-"""Servers as processes of their own, to be killed: nodes that share a database and one public address.
+"""Servers as processes that a test kills: nodes that share a database and one public address.
 
-The stand-in providers run in this process and outlive every node, as the real ones do.
+The stand-in providers run in this process and outlive every node, as the real providers do.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ from tests.running import Answer, Browser, free_listener, free_port, furnish
 
 PATIENCE_SECONDS = 60
 _ENDS_WITH_THIS_RUN = ("setpriv", "--pdeathsig", "KILL", "--") if which("setpriv") else ()
-"""Where there is such a thing: a run of the tests that is killed leaves no node behind."""
+"""Where `setpriv` is installed, a killed test run leaves no node behind."""
 
 
 class DidNotStart(Exception):
-    """A node ended before it listened; the text is its log."""
+    """A node ended before it listened. The error's text is the node's log."""
 
 
 class Node(Browser):
     """`nextarget serve` in a process, and a client of it that keeps cookies.
 
-    What the client asks of the public address goes to this node, as a load balancer might have it.
+    A request of this client to the public address goes to this node, as a load balancer could route it.
     """
 
     def __init__(self, session: aiohttp.ClientSession, directory: Path, settings: dict[str, str]) -> None:
@@ -43,7 +43,7 @@ class Node(Browser):
         super().__init__(session, f"http://127.0.0.1:{self.port}")
         self.lines: list[str] = []
         self.life = 0
-        """Counts up with each start and each end: the same number twice means that nothing came in between."""
+        """Counts starts and ends: while the number is the same, the node was neither started nor ended."""
         self.listening = False
         self.process: asyncio.subprocess.Process | None = None
         self._log: asyncio.Task[None] | None = None
@@ -52,7 +52,7 @@ class Node(Browser):
         self.public_url = settings["PUBLIC_URL"]
 
     async def start(self, **overrides: str) -> None:
-        """Returns once it listens. `overrides` are settings that change. Raises DidNotStart."""
+        """Start the node and return once it listens. `overrides` are settings that change. Raises DidNotStart."""
         self._settings |= overrides
         assert self.process is None, "it runs already"
         self.process = process = await asyncio.create_subprocess_exec(
@@ -76,11 +76,11 @@ class Node(Browser):
         self.life, self.listening = self.life + 1, True
 
     async def kill(self) -> None:
-        """SIGKILL: nothing is finished, nothing is said."""
+        """Send SIGKILL: the node finishes no request and logs nothing more."""
         await self._end(signal.SIGKILL)
 
     async def stop(self) -> int:
-        """SIGTERM; the exit status."""
+        """Send SIGTERM and return the exit status."""
         return await self._end(signal.SIGTERM)
 
     async def _end(self, number: signal.Signals) -> int:
@@ -99,15 +99,15 @@ class Node(Browser):
         return [line for line in map(json.loads, self.lines) if line["event"] == event]
 
     def complaints(self) -> list[str]:
-        """What the log says that nobody should have to read."""
+        """The log lines about unforeseen errors, and the lines at level error."""
         return [line for line in self.lines if '"unforeseen_error"' in line or '"level":"error"' in line]
 
     def visited_by(self, session: aiohttp.ClientSession) -> "Visit":
-        """Another client of this node, with cookies of its own."""
+        """Another client of this node, with its own cookies."""
         return Visit(session, self)
 
     def own(self, path: str) -> str:
-        """What the client asks this node for, when it is to ask the public address for that."""
+        """The path to ask this node for, if the address is the public one and not a stand-in provider's."""
         if path.startswith(self.public_url) and not path.startswith(f"{self.public_url}/sandbox/"):
             return path.removeprefix(self.public_url)
         return path
@@ -121,7 +121,7 @@ class Node(Browser):
             self.lines.append(line.decode())
             if '"listening"' in self.lines[-1]:
                 listening.set()
-        listening.set()  # it ended: nobody need wait any longer
+        listening.set()  # the process has ended, so the caller must not wait any longer
 
 
 class Visit(Browser):
@@ -132,7 +132,7 @@ class Visit(Browser):
         self.node = node
 
     async def provider(self, path: str) -> Answer:
-        """What a stand-in provider answers."""
+        """The answer of a stand-in provider."""
         return await self.get(self.node.public_url + path)
 
     async def ask(self, method: str, path: str, **options: Any) -> Answer:
@@ -140,7 +140,7 @@ class Visit(Browser):
 
 
 class Service:
-    """Nodes with the same settings, and so one database; all end with it."""
+    """Nodes with the same settings, and so with one database. All nodes end together with the service."""
 
     def __init__(self, directory: Path, settings: dict[str, str], session: aiohttp.ClientSession) -> None:
         self.directory = directory
@@ -149,13 +149,13 @@ class Service:
         self._session = session
 
     def node(self, **overrides: str) -> Node:
-        """One more node, not started yet."""
+        """Add a node without starting it."""
         node = Node(self._session, self.directory, self.settings | overrides)
         self.nodes.append(node)
         return node
 
     async def start(self, **overrides: str) -> Node:
-        """One more node, that listens."""
+        """Add a node and start it."""
         node = self.node(**overrides)
         await node.start()
         return node
@@ -163,9 +163,10 @@ class Service:
 
 @asynccontextmanager
 async def service(directory: Path, **overrides: str) -> AsyncIterator[Service]:
-    """Stand-in providers, and settings that point nodes there; `overrides` are settings of every node, by name.
+    """Start the stand-in providers, and yield a service whose nodes use them. `overrides` are settings of every node,
+    by name.
 
-    The public address is that of the stand-ins, which is where people's browsers come from and go to.
+    The public address is the stand-ins' address: browsers come from there and go back there.
     """
     furnish(directory)
     listener = free_listener()

@@ -1,4 +1,4 @@
-"""Makes the pictures of the documentation, of a real sandbox and a real terminal: `python -m tests.pictures`."""
+"""Makes the pictures of the documentation from a real sandbox and a real terminal: `python -m tests.pictures`."""
 
 import io
 import os
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def photograph(url: str, path: Path) -> None:
-    """What a person sees at `url`, as PNG."""
+    """Write a screenshot of the page at `url` as PNG."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 760, "height": 560})
@@ -50,7 +50,7 @@ def run(folder: Path, *command: str, stdout: int = subprocess.DEVNULL) -> None:
 
 
 def terminal(folder: Path, *command: str) -> str:
-    """What a command prints on a terminal of `COLUMNS` characters."""
+    """The output of a command on a terminal of `COLUMNS` characters."""
     ours, theirs = pty.openpty()
     try:
         run(folder, *command, stdout=theirs)
@@ -61,7 +61,7 @@ def terminal(folder: Path, *command: str) -> str:
 
 
 def draw(command: str, printed: str, path: Path) -> None:
-    """A picture of a terminal in which `command` printed this, as SVG without fonts from elsewhere."""
+    """Write a picture of a terminal with the command and its output, as SVG without external fonts."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), highlight=False, markup=False)
     console.print(f"$ {command}\n{printed}", end="")
     svg = console.export_svg(title="nextarget", unique_id="terminal")

@@ -1,7 +1,7 @@
-"""Real PostgreSQL servers, replicas and PgBouncers for a test: in temporary directories, on free ports, soon gone.
+"""Real PostgreSQL servers, replicas and PgBouncers for a test, in temporary directories and on free ports.
 
-PostgreSQL refuses to run as root, so as root everything here runs as Debian's user `postgres`. Nothing of the machine's
-own servers is used but their programs.
+PostgreSQL refuses to run as root, so as root everything here runs as Debian's user `postgres`. The tests use the
+machine's PostgreSQL programs, but not its servers.
 """
 
 import os
@@ -34,7 +34,7 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "200",
-    "fsync": "off",  # what a killed process wrote is safe with the kernel; only a power cut would need it
+    "fsync": "off",  # the kernel keeps what a killed process wrote; only a power cut would need fsync
     "dynamic_shared_memory_type": "mmap",  # files in the data directory: a kill leaves nothing in /dev/shm
 }
 _SHAPE = """
@@ -50,7 +50,7 @@ _SHAPE = """
         UNION ALL SELECT string_agg(name, ' ' ORDER BY name) FROM schema_migration
     ) AS shape
 """
-"""A digest of everything in a database that a test may change, but for the rows."""
+"""A digest of everything in a database that a test may change, except the rows."""
 _END_OTHERS = """
     SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -62,7 +62,8 @@ _TRUNCATE = """
     ); END $$
 """
 _LAUNCHER = ThreadPoolExecutor(1)
-"""To a process, its parent's death is that of the thread that started it: this one lives as long as the run."""
+"""The kernel sends a process its parent-death signal when the thread that started it ends. This thread lives as long
+as the test run."""
 
 
 def program(name: str) -> str | None:
@@ -72,7 +73,7 @@ def program(name: str) -> str | None:
 
 
 def able(*programs: str) -> bool:
-    """Whether these programs are here, and a user that they may run as."""
+    """Whether these programs are installed, and the user exists that they must run as."""
     with suppress(KeyError):
         if os.geteuid() == 0:
             getpwnam(OWNER)
@@ -86,18 +87,18 @@ def name_of(url: str) -> str:
 
 
 def as_owner(name: str, *arguments: object) -> list[str]:
-    """The command line of a program that ends at once when this process does, as a user that is not root."""
+    """The command line that runs a program as a user that is not root, and ends it when this process ends."""
     user = ["--reuid", OWNER, "--regid", OWNER, "--init-groups"] if os.geteuid() == 0 else []
-    # An immediate shutdown by PostgreSQL's meaning of the signal; PgBouncer ends by any.
+    # For PostgreSQL this signal means an immediate shutdown. PgBouncer ends with any signal.
     return ["setpriv", *user, "--pdeathsig", "QUIT", "--", str(program(name)), *map(str, arguments)]
 
 
 class Daemon:
-    """A server process in a directory of its own whose log is read; started and stopped at will."""
+    """A server process in its own directory, whose log is read. A test starts and stops it."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self._stack = ExitStack()
-        # Not pytest's own, which only its owner may enter, and which it keeps.
+        # Not pytest's temporary directory: pytest keeps it, and only its owner may enter it.
         self.directory = directory or Path(self._stack.enter_context(TemporaryDirectory(prefix="nextarget-")))
         if os.geteuid() == 0:
             chown(self.directory, OWNER, OWNER)
@@ -121,14 +122,14 @@ class Daemon:
         self.close()
 
     def prepare(self) -> None:
-        """What is done once, before the first start."""
+        """Do what is necessary once, before the first start."""
 
     def start(self) -> None:
-        """Returns once clients are welcome."""
+        """Start the server, and return once it accepts clients."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """End in order, which takes no longer than it must: clients are not waited for."""
+        """Shut down in order, but without waiting for clients."""
         self._end(signal.SIGTERM)
 
     def close(self) -> None:
@@ -154,7 +155,7 @@ class Daemon:
         assert done.returncode == 0, done.stderr
 
     def said(self, pattern: str, *, since: int = 0) -> None:
-        """Wait for a line of the log, at or after line `since`, that matches."""
+        """Wait until a line of the log, at or after line `since`, matches."""
 
         def found() -> bool:
             return self._process is None or any(re.search(pattern, line) for line in self.lines[since:])
@@ -184,7 +185,7 @@ class Daemon:
                     self.lines.append(line.rstrip("\n"))
                     self._said.notify_all()
         process.wait()
-        with self._said:  # it ended, and perhaps unasked: whoever waits for a line learns it
+        with self._said:  # the process has ended, perhaps by itself: wake the threads that wait for a line
             self._process = None
             self._said.notify_all()
 
@@ -205,9 +206,9 @@ class Daemon:
 
 
 class Cluster(Daemon):
-    """A PostgreSQL server with databases of its own. Everybody on this machine may connect, as `postgres`.
+    """A PostgreSQL server with its own databases. Every user of this machine may connect, as `postgres`.
 
-    `settings` are those of postgresql.conf, by name; they win over SETTINGS above.
+    `settings` are settings of postgresql.conf, by name. They win over SETTINGS above.
     """
 
     def __init__(self, directory: Path | None = None, **settings: str) -> None:
@@ -229,7 +230,7 @@ class Cluster(Daemon):
         self._launch(command, "ready to accept (read-only )?connections")
 
     def stop(self, mode: str = "fast") -> None:
-        """Shut down; `fast` ends sessions in order, `immediate` recovers at the next start (pg_ctl's words)."""
+        """Shut down in a mode of pg_ctl: `fast` ends sessions in order; after `immediate`, the next start recovers."""
         self._end({"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
 
     def restart(self, mode: str = "fast") -> None:
@@ -237,7 +238,7 @@ class Cluster(Daemon):
         self.start()
 
     def kill(self) -> None:
-        """SIGKILL for the whole server at once: what it has not written is lost, and no client is told."""
+        """Send SIGKILL to all server processes at once: unwritten data is lost, and clients get no message."""
         self.freeze()
         for pid in self._children():
             with suppress(ProcessLookupError):
@@ -247,7 +248,7 @@ class Cluster(Daemon):
         subprocess.run(["ipcrm", "-m", segment], check=False, capture_output=True)
 
     def freeze(self) -> None:
-        """SIGSTOP for the whole server: connections stay open, and nothing answers."""
+        """Send SIGSTOP to all server processes: connections stay open, but get no answer."""
         os.kill(self.pid, signal.SIGSTOP)
         for pid in self._children():
             with suppress(ProcessLookupError):
@@ -270,7 +271,7 @@ class Cluster(Daemon):
         return f"postgresql://{OWNER}@127.0.0.1:{self.port}/{database}"
 
     def create_database(self, *, migrated: bool = False) -> str:
-        """A new, empty database; its URL. A migrated one is copied from a template, which is made at the first call."""
+        """Create a database and return its URL. A migrated one is copied from a template, made at the first call."""
         name = f"test_{secrets.token_hex(8)}"
         template = self._migrated() if migrated else "template1"
         create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
@@ -287,11 +288,11 @@ class Cluster(Daemon):
         return self._template
 
     def lend_database(self) -> str:
-        """The URL of a migrated database without rows, to be given back."""
+        """Return the URL of a migrated database without rows. The caller gives it back with `take_back`."""
         return self._idle.pop() if self._idle else self.create_database(migrated=True)
 
     def take_back(self, url: str) -> None:
-        """Empty a database that was lent, whoever is connected to it; drop it if more than its rows was changed."""
+        """End all connections to a lent database and empty it; drop it if more than its rows has changed."""
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(_END_OTHERS)
             if connection.execute(_SHAPE).fetchall() == [(self._shape,)]:
@@ -301,11 +302,11 @@ class Cluster(Daemon):
         self.drop_database(url)
 
     def drop_database(self, url: str) -> None:
-        """Drop the database of a URL, whoever is connected to it."""
+        """Drop the database of a URL, and end its connections."""
         self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name_of(url))))
 
     def wait_until(self, condition: str) -> None:
-        """Return once a condition in SQL is true; the server itself waits for it, but not for ever."""
+        """Return once a condition in SQL is true. The server itself waits, for at most PATIENCE_SECONDS."""
         limit = f"SET statement_timeout = '{PATIENCE_SECONDS}s'"
         step = "PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot()"
         self.execute(f"{limit}; DO $$ BEGIN WHILE NOT ({condition}) LOOP {step}; END LOOP; END $$")
@@ -313,43 +314,43 @@ class Cluster(Daemon):
     def execute(
         self, statement: str | sql.Composed, *parameters: object, database: str = "postgres"
     ) -> list[tuple[Any, ...]]:
-        """One statement outside any transaction, on a connection of its own; its rows."""
+        """Execute one statement outside a transaction, on a new connection. Return its rows."""
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
 
 class Replica(Cluster):
-    """A streaming replica of a running Cluster: asynchronous, and readable while it follows."""
+    """A streaming replica of a running Cluster. It is asynchronous, and readable while it follows."""
 
     def __init__(self, primary: Cluster, directory: Path | None = None, **settings: str) -> None:
         super().__init__(directory, **settings)
         self.primary = primary
 
     def prepare(self) -> None:
-        # With -R the copy is told to follow; a primary's settings come as arguments, so that none are copied.
+        # -R makes the copy follow its primary. The primary gets its settings as arguments, so the copy inherits none.
         source = self.primary.url("postgres")
         self.run("pg_basebackup", "-D", self.data, "-d", source, "-R", "-X", "stream", "-c", "fast", "--no-sync")
 
     def catch_up(self) -> None:
-        """Wait until everything that the primary has committed by now can be read here."""
+        """Wait until this replica can read everything that the primary has committed by now."""
         ((position,),) = self.primary.execute("SELECT pg_current_wal_flush_lsn()::text")
         self.wait_until(f"pg_last_wal_replay_lsn() >= '{position}'::pg_lsn")
 
     def cut(self) -> None:
-        """Stop following: what the primary commits from now on never arrives here."""
+        """Stop following: later commits of the primary never arrive here."""
         since = len(self.lines)
         self.execute("ALTER SYSTEM SET primary_conninfo = ''")
         self.execute("SELECT pg_reload_conf()")
         self.said("terminating walreceiver", since=since)
 
     def promote(self) -> None:
-        """Become a primary; returns once it takes writes."""
+        """Become a primary. Returns once this server accepts writes."""
         assert self.execute(f"SELECT pg_promote(true, {PATIENCE_SECONDS})") == [(True,)]
 
 
 class PgBouncer(Daemon):
-    """PgBouncer before a Cluster, in transaction mode: `pool_size` connections for however many clients come."""
+    """PgBouncer in front of a Cluster, in transaction mode: all clients share `pool_size` connections."""
 
     def __init__(self, cluster: Cluster, *, pool_size: int, directory: Path | None = None, **settings: str) -> None:
         super().__init__(directory)
@@ -380,5 +381,5 @@ class PgBouncer(Daemon):
         return f"postgresql://{OWNER}@127.0.0.1:{self.port}/{database}"
 
     def in_front_of(self, url: str) -> str:
-        """The same database, by way of this PgBouncer."""
+        """The URL of the same database through this PgBouncer."""
         return self.url(name_of(url))

@@ -1,6 +1,6 @@
 """Runs the whole server in this process, on a free loopback port, beside the stand-in providers.
 
-What is started here is what `nextarget serve --sandbox` starts: the same runner, limits and log lines.
+It is the server that `nextarget serve --sandbox` starts, with the same runner, limits and log lines.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from tests.templates import put_migrated
 
 @dataclass
 class Answer:
-    """A whole HTTP answer, read."""
+    """An HTTP answer whose body has been read."""
 
     status: int
     headers: Mapping[str, str]
@@ -65,19 +65,19 @@ class Browser:
         return await self.ask("GET", path, **options)
 
     async def begin(self, provider: str = "google") -> dict[str, Any]:
-        """Start a login; `auth_url`, `state` and `expires_in`."""
+        """Start a login. Return `auth_url`, `state` and `expires_in`."""
         answer = await self.get(f"/auth/{provider}/start")
         assert answer.status == 200, answer.text
         return answer.json
 
     async def approve(self, auth_url: str, *, person: str = "ada", fault: str | None = None) -> str:
-        """Be the person on the provider's page; where it sends the browser back to."""
+        """Approve as a person on the provider's page. Return the URL that the page redirects to."""
         answer = await self.get(f"{auth_url}&person={person}" + (f"&fault={fault}" if fault else ""))
         assert answer.status == 302, answer.text
         return answer.headers["Location"]
 
     async def sign_in(self, provider: str = "google", *, person: str = "ada", fault: str | None = None) -> Answer:
-        """A whole login of the JSON flow; the callback's answer."""
+        """Run a whole login of the JSON flow. Return the callback's answer."""
         begun = await self.begin(provider)
         return await self.get(await self.approve(begun["auth_url"], person=person, fault=fault))
 
@@ -87,14 +87,14 @@ class Browser:
 
 @asynccontextmanager
 async def open_browser(url: str) -> AsyncIterator[Browser]:
-    """A browser that keeps cookies of its own, those of loopback addresses too."""
+    """A browser with its own cookies. It also keeps cookies of loopback addresses."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         yield Browser(session, url)
 
 
 @dataclass
 class Server(Browser):
-    """A running server and a browser of its own."""
+    """A running server, and a browser for it."""
 
     session: aiohttp.ClientSession
     url: str
@@ -103,7 +103,7 @@ class Server(Browser):
     runner: GuardedRunner
 
     async def ask(self, method: str, path: str, **options: Any) -> Answer:
-        """The server's own name leads here too, as it would past a proxy."""
+        """A request to the server's public address goes to this server too, as it would through a proxy."""
         return await super().ask(method, path.removeprefix(self.runtime.settings.public_url), **options)
 
     @property
@@ -112,7 +112,7 @@ class Server(Browser):
 
 
 def free_listener(port: int | None = None) -> socket.socket:
-    """A socket on a free loopback port (or that one), so that the port is known before the server is built."""
+    """A socket on a free loopback port, or on `port`: so the port is known before the server is built."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port or free_port()))
@@ -120,7 +120,7 @@ def free_listener(port: int | None = None) -> socket.socket:
 
 
 def free_port() -> int:
-    """A free port below those that the system gives to clients, so that it is still free after a restart."""
+    """A free port below the range that the system gives to clients, so that it is still free after a restart."""
     while True:
         port = random.randint(20_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
@@ -130,14 +130,14 @@ def free_port() -> int:
 
 
 def _redirects_below(public_url: str | None) -> dict[str, str]:
-    """Where providers send people back to when the server's name is not this machine's."""
+    """The redirect URIs below the public URL, unless the public URL is a loopback address."""
     if public_url is None or is_loopback(urlsplit(public_url).hostname):
         return {}
     return {f"{provider.upper()}_REDIRECT_URI": f"{public_url}/auth/{provider}/callback" for provider in PROVIDERS}
 
 
 def sending_back_to(redirect_uris: Mapping[str, str], config: SandboxConfig) -> SandboxConfig:
-    """The stand-ins, where these redirects of ours are registered, by provider."""
+    """The configuration of the stand-ins in which these redirect URIs of ours, by provider, are registered."""
     clients = {
         provider: dataclasses.replace(client, redirect_uri=redirect_uris.get(provider, client.redirect_uri))
         for provider, client in config.clients.items()
@@ -146,7 +146,7 @@ def sending_back_to(redirect_uris: Mapping[str, str], config: SandboxConfig) -> 
 
 
 def sandbox_settings(directory: Path, port: int, **overrides: str) -> Settings:
-    """The sandbox's settings; `overrides` are by environment name, and an empty one unsets."""
+    """The sandbox's settings. `overrides` are by environment name; an empty one removes a setting."""
     values = sandbox_values(directory, "127.0.0.1", port) | _redirects_below(overrides.get("PUBLIC_URL")) | overrides
     fixed = {name: Value(text, "test") for name, text in values.items() if text}
     return read_values(directory, fixed=fixed, environ={}).settings()
@@ -160,15 +160,16 @@ def _made_up_once() -> dict[str, str]:
 
 
 def furnish(directory: Path) -> None:
-    """The sandbox's secrets for a directory that has none: the JWT secret its own, the slow RSA key one for all."""
+    """Write the sandbox's secrets into a directory that has none. The JWT secret is new; the RSA key, which is slow to
+    make, is the same in every directory."""
     path = directory / SECRETS_FILE
     if not path.exists():
         path.write_text(json.dumps(_made_up_once() | {"jwt_secret_key": secrets.token_urlsafe(64)}), encoding="utf-8")
 
 
 def database_in(directory: Path, *, migrated: bool = True) -> str:
-    """The URL of the database that servers in a directory share; a new one is migrated already unless told otherwise.
-    With --database postgresql, conftest.py puts another function in the place of this one."""
+    """The URL of the database that servers in a directory share. A new database is migrated, unless the caller says
+    otherwise. With --database postgresql, conftest.py replaces this function."""
     path = directory / DATABASE_FILE
     if migrated:
         put_migrated(path)
@@ -184,7 +185,7 @@ async def running(
     with_sandbox: bool = True,
     **overrides: str,
 ) -> AsyncIterator[Server]:
-    """A server on its own port; several may share a `directory`, and so one database."""
+    """Start a server on its own port. Several servers may share a `directory`, and so one database."""
     furnish(directory)
     listener = listener or free_listener()
     port = listener.getsockname()[1]
@@ -208,7 +209,7 @@ async def running(
 
 
 def query_of(url: str) -> dict[str, str]:
-    """The query parameters of a URL, each of which must occur once."""
+    """The query parameters of a URL. Every parameter must occur once."""
     query = parse_qs(urlsplit(url).query, keep_blank_values=True)
     assert all(len(values) == 1 for values in query.values())
     return {name: values[0] for name, values in query.items()}

@@ -1,4 +1,4 @@
-"""Runs `nextarget serve` as a process of its own, workers and all, and reads its log while it is written."""
+"""Runs `nextarget serve`, with its workers, as a process, and reads its log while it is written."""
 
 import asyncio
 import json
@@ -18,12 +18,12 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 SECRET = "nVq7TzX2_wKf83hLr-Yc5PmBd0sJgUaE4oRtZi6NlHxQ"
 PATIENCE_SECONDS = 60
-"""When a test gives up: long enough for a busy machine."""
+"""After this time a test gives up. It is long enough for a busy machine."""
 
 
 @dataclass
 class Served:
-    """A server as a process. Its lines are those of the log so far, each of which must be JSON."""
+    """A server as a process. `lines` are the lines of its log so far; every line must be JSON."""
 
     process: subprocess.Popen[bytes]
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Served:
         return [line for line in self.lines if line["event"] == event]
 
     def wait_for(self, event: str, count: int = 1) -> list[dict[str, Any]]:
-        """Those lines, once there are so many of them."""
+        """Wait until the log has `count` lines of an event, and return these lines."""
         with self.arrived:
             found = self.arrived.wait_for(
                 lambda: len(self.events(event)) >= count or self.process.poll() is not None, PATIENCE_SECONDS
@@ -54,14 +54,14 @@ class Served:
         return self.events(event)
 
     def workers(self, count: int) -> list[int]:
-        """Process ids of workers, in the order in which they came up, once so many have."""
+        """Wait until `count` workers have started. Return their process ids, in the order of their starts."""
         return [line["pid"] for line in self.wait_for("worker_started", count)]
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def end(self) -> int:
-        """Wait for the end; the exit status. All of the log has been read then, and was JSON."""
+        """Wait for the end of the process and return the exit status. The whole log was read, and was JSON."""
         status = self.process.wait(PATIENCE_SECONDS)
         self._reader.join(PATIENCE_SECONDS)
         assert not self._reader.is_alive(), "somebody still holds the log open: a worker was left behind"
@@ -69,14 +69,14 @@ class Served:
         return status
 
     def close(self) -> None:
-        """Wait for the end, and read no more."""
+        """Wait for the end of the process, and close its log."""
         self.process.wait()
         self._reader.join(PATIENCE_SECONDS)
         assert self.process.stderr is not None
         self.process.stderr.close()
 
     def listen(self) -> None:
-        """Read the log, on a thread of its own, until whoever writes it has gone."""
+        """Read the log on a thread, until all processes that write to it have ended."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -96,7 +96,7 @@ class Served:
             self.arrived.notify_all()
 
     def get(self, path: str, token: str | None = None) -> tuple[int, dict[str, str], Any]:
-        """Status, headers and JSON of an answer, on a connection of its own."""
+        """Send a GET on a new connection. Return the status, headers and JSON of the answer."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = urllib.request.Request(self.url + path, headers=headers)
         try:
@@ -108,7 +108,7 @@ class Served:
 
 
 def environ_for(folder: Path, **settings: str) -> dict[str, str]:
-    """What a server in `folder` needs: where the package is, the one required setting, and a home of its own."""
+    """The environment of a server in `folder`: the package's path, the one required setting, and a home folder."""
     inherited = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
     own = {
         "PYTHONPATH": str(ROOT),
@@ -122,7 +122,7 @@ def environ_for(folder: Path, **settings: str) -> dict[str, str]:
 
 @contextmanager
 def served(folder: Path, *options: str, stdin: int = subprocess.DEVNULL, **settings: str) -> Iterator[Served]:
-    """`nextarget serve` on a free port, in `folder`. Whatever is left of it is killed at the end."""
+    """Run `nextarget serve` on a free port, in `folder`. Processes that are left at the end are killed."""
     process = subprocess.Popen(
         [sys.executable, "-m", "nextarget", "serve", "--port", "0", *options],
         cwd=folder,
@@ -143,7 +143,7 @@ def served(folder: Path, *options: str, stdin: int = subprocess.DEVNULL, **setti
 
 
 def issue_token(folder: Path, **settings: str) -> str:
-    """An access token of a user made for it, of the database in `folder`."""
+    """Create a user in the database in `folder`, and return an access token for this user."""
     command = ("issue-token", "--email", "ada@example.org", "--provider", "google", "--create")
     done = subprocess.run(
         [sys.executable, "-m", "nextarget", *command],
@@ -158,7 +158,7 @@ def issue_token(folder: Path, **settings: str) -> str:
 
 
 class Line:
-    """One connection, byte by byte: nothing is sent again by itself, so that a lost request is seen."""
+    """One connection without a client library: no request is sent again by itself, so a test sees a lost request."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -169,7 +169,7 @@ class Line:
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def ask(self, path: str, *, close: bool = False) -> tuple[int, bool]:
-        """Status of a GET's answer, and whether it ends the connection. Raises when there is no answer."""
+        """Send a GET. Return the answer's status and whether it ends the connection. Raises without an answer."""
         self.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{'Connection: close' if close else 'X-Y: z'}\r\n\r\n")
         return await self.answer()
 

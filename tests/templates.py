@@ -1,6 +1,6 @@
-"""A migrated SQLite file, made once in a process and copied: migrating takes 50 ms of CPU, and a copy less than one.
+"""A migrated SQLite file, made once in a process and then copied. Migrating takes 50 ms of CPU, a copy less than 1 ms.
 
-A template for PostgreSQL is kept by `Cluster` in postgres.py.
+`Cluster` in postgres.py keeps a template for PostgreSQL.
 """
 
 import os
@@ -26,7 +26,7 @@ def migrated_file() -> bytes:
 
 
 def put_migrated(path: Path) -> None:
-    """Put a migrated database at a path, with the mode that the program gives it, unless there is a file already."""
+    """Put a migrated database at a path, with the mode that the program gives it. An existing file stays."""
     if not path.exists():
         with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
             file.write(migrated_file())

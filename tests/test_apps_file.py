@@ -1,4 +1,4 @@
-"""The apps of APPS_FILE and their logos: what is read, and that every mistake is named with its app and line."""
+"""The apps of APPS_FILE and their logos: what is read, and that the server names a mistake with its app and line."""
 
 from pathlib import Path
 
@@ -23,20 +23,20 @@ PRODUCTION = {"ENVIRONMENT": "production", "PUBLIC_URL": "https://id.example"}
 
 
 def settings(folder: Path, text: str | bytes = "", **environ: str) -> Settings:
-    """What is read with this file of apps."""
+    """The settings that are read with this file of apps."""
     (folder / "apps.toml").write_bytes(text.encode() if isinstance(text, str) else text)
     return read_values(folder, environ={"JWT_SECRET_KEY": SECRET, "APPS_FILE": "apps.toml"} | environ).settings()
 
 
 def problems(folder: Path, text: str | bytes = "", **environ: str) -> list[str]:
-    """Everything that is wrong with this file of apps, as it is said."""
+    """The messages about everything that is wrong with this file of apps."""
     with pytest.raises(ConfigurationError) as caught:
         settings(folder, text, **environ)
     return list(map(str, caught.value.problems))
 
 
 def test_the_settings_make_the_first_app(tmp_path: Path) -> None:
-    """Without a file there is one app, with all that its settings say."""
+    """Without a file of apps there is one app, and it has every value of the settings."""
     (tmp_path / "logo.png").write_bytes(PNG)
     made = read_values(
         tmp_path,
@@ -59,7 +59,8 @@ def test_the_settings_make_the_first_app(tmp_path: Path) -> None:
 
 
 def test_the_file_adds_any_number_of_apps(tmp_path: Path) -> None:
-    """In their order, after the first one; only the client_id is required, and what no route uses yet is kept."""
+    """The apps of the file follow the first app, in their order. Only `client_id` is required. Keys that no route uses
+    yet are kept."""
     (tmp_path / "logo.svg").write_bytes(SVG)
     text = (
         SHOP
@@ -139,7 +140,7 @@ def test_a_logo_is_looked_for_beside_the_file_that_names_it(tmp_path: Path) -> N
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_file_is_named_with_its_app_and_line(tmp_path: Path, text: str | bytes, said: str) -> None:
-    """Whoever mends the file finds the place at once. A path or a secret never stands in for it."""
+    """A problem names the place in the file, and says how to mend it."""
     (tmp_path / "logo.gif").write_bytes(GIF)
     (tmp_path / "large.png").write_bytes(PNG + bytes(MAX_LOGO_BYTES))
     (problem,) = problems(tmp_path, text)
@@ -149,20 +150,20 @@ def test_a_mistake_in_the_file_is_named_with_its_app_and_line(tmp_path: Path, te
 
 
 def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
-    """Several in one app, in several apps, and in other settings."""
+    """One reading reports all mistakes: several in one app, in several apps, and in other settings."""
     text = SHOP + 'nmae = "Shop"\nlogo = "none.png"\n[[app]]\n' + SHOP
     assert len(problems(tmp_path, text, PORT="many", APP_LOGO="none.svg", APP_NAME="a\u202eb")) == 7
 
 
 @pytest.mark.parametrize("file", ["none.toml", ".", "a\0b"])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, file: str) -> None:
-    """As any file that a setting names; a folder and a pipe are none."""
+    """A missing file, a folder and an impossible name are problems of APPS_FILE."""
     (problem,) = problems(tmp_path, APPS_FILE=file)
     assert problem.startswith("APPS_FILE: ")
 
 
 def test_a_secret_in_place_of_a_file_is_not_shown(tmp_path: Path) -> None:
-    """Somebody may have written the wrong thing there."""
+    """If a secret was written in place of a path, the problem does not quote it."""
     secret = "s3cr3t" * 8 + "?"
     for name in ("APPS_FILE", "APP_LOGO"):
         (problem,) = problems(tmp_path, **{name: secret})
@@ -171,7 +172,7 @@ def test_a_secret_in_place_of_a_file_is_not_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["APP_REDIRECT_URIS", "APPS_FILE"])
 def test_production_refuses_localhost_for_every_app(tmp_path: Path, name: str) -> None:
-    """One rule for the settings and the file; addresses of loopback stay allowed."""
+    """The rule is the same for the settings and the file. Loopback addresses are still allowed."""
     text = '[[app]]\nclient_id = "shop"\nredirect_uris = ["http://127.0.0.1/a", "{}"]\n'
     listed = "http://localhost:3000/callback"
     assert settings(tmp_path, text.format(listed), APP_REDIRECT_URIS=listed)
@@ -185,7 +186,7 @@ def test_production_refuses_localhost_for_every_app(tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("key", ["privacy_url", "terms_url"])
 def test_production_wants_https_for_every_link(tmp_path: Path, key: str) -> None:
-    """In development a page on this machine will do."""
+    """In development, a link may lead to plain http on this machine."""
     text = f'[[app]]\nclient_id = "shop"\n{key} = "http://127.0.0.1/"\n'
     environ = {f"APP_{key.upper()}": "http://[::1]:8080/"}
     assert settings(tmp_path, text, **environ)
@@ -209,7 +210,7 @@ def test_production_wants_https_for_every_link(tmp_path: Path, key: str) -> None
     ],
 )
 def test_a_logo_is_known_by_its_content(tmp_path: Path, content: bytes) -> None:
-    """The name of a file says nothing, and what browsers would not draw is refused."""
+    """The content decides, not the name of the file. A picture that browsers would not draw is refused."""
     (tmp_path / "logo.png").write_bytes(content)
     (problem,) = problems(tmp_path, APP_LOGO="logo.png")
     assert problem.startswith("APP_LOGO: is neither PNG, SVG nor WebP.")
@@ -219,7 +220,7 @@ ENTITIES = b'<!DOCTYPE svg [<!ENTITY a "a">]>' + SVG[SVG.index(b"<svg") :]
 
 
 def test_a_picture_declares_no_entities(tmp_path: Path) -> None:
-    """Nested ones can exhaust memory, or the stack of whatever reads them."""
+    """Nested entities can exhaust the memory or the stack of a program that reads the picture."""
     (tmp_path / "logo.svg").write_bytes(ENTITIES)
     (problem,) = problems(tmp_path, APP_LOGO="logo.svg")
     assert problem.startswith("APP_LOGO: is neither PNG, SVG nor WebP.")
@@ -239,13 +240,13 @@ def test_text_that_names_nothing_is_a_mistake(tmp_path: Path, line: str, problem
 
 
 def test_a_number_that_is_too_long_is_called_that(tmp_path: Path) -> None:
-    """Python converts no text of 5 000 digits; the file is UTF-8 all the same."""
+    """Python refuses to convert 5,000 digits. The problem says so, and does not blame the file's encoding."""
     (problem,) = problems(tmp_path, f"{SHOP}name = {'9' * 5000}\n")
     assert "a number in it is too long" in problem
 
 
 def test_a_logo_may_have_256_kib(tmp_path: Path) -> None:
-    """To the byte."""
+    """A logo of exactly 256 KiB is accepted; one byte more is refused."""
     (tmp_path / "logo.png").write_bytes(PNG + bytes(256 * 1024 - len(PNG)))
     assert settings(tmp_path, APP_LOGO="logo.png").clients[0].logo
     (tmp_path / "logo.png").write_bytes(PNG + bytes(256 * 1024 - len(PNG) + 1))
@@ -254,7 +255,8 @@ def test_a_logo_may_have_256_kib(tmp_path: Path) -> None:
 
 @given(st.text(max_size=80))
 def test_a_name_is_one_line_of_visible_text(name: str) -> None:
-    """Nothing that hides, breaks the line or turns what follows around; of any script."""
+    """A name may be in any script. It has no invisible characters, line breaks, or characters that change the direction
+    of the text."""
     try:
         made = read_values(Path("/nowhere"), environ={"JWT_SECRET_KEY": SECRET, "APP_NAME": name}).settings()
     except ConfigurationError:

@@ -1,4 +1,4 @@
-"""House rules that import-linter cannot say. What it can say stands in setup.cfg."""
+"""House rules that import-linter cannot express. Its contracts are in setup.cfg."""
 
 import ast
 import re
@@ -34,9 +34,9 @@ NOT_OF_REQUESTS = {
     "users.set_active",
     "users.with_email",
 }
-"""The functions that read and write rows for the terminal, at the start or for purging, and not for a request."""
+"""Functions that read and write rows for the terminal, at the start or for purging, but never for a request."""
 SLOW_ON_PURPOSE = {"tests/benchmarks/servers.py", "tests/docs/test_your_api.py", "tests/web/test_bad_input.py"}
-"""Waiting for another process's port, and a client that trickles: neither waits for what is under test."""
+"""These files wait for another process's port, or simulate a slow client. They do not wait for the tested code."""
 SPLITTERS = {"strip", "lstrip", "rstrip", "split", "rsplit"}
 KIND_TESTS = {"isdigit", "isdecimal", "isnumeric", "isalpha", "isalnum", "isspace", "casefold"}
 DOCUMENTED = ("errors", "model", "tokens", "providers", "services", "storage", "telemetry", "settings", "runtime")
@@ -51,12 +51,12 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def room_of(path: Path) -> str:
-    """The part of the house that a module is in: a package, or a module on the ground floor."""
+    """The room that a module belongs to: a package, or a module directly in `nextarget`."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported(path: Path) -> set[str]:
-    """The top-level packages that a module imports anywhere, inside functions too."""
+    """The top-level packages that a module imports anywhere, also inside functions."""
     found = set()
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
@@ -67,7 +67,7 @@ def imported(path: Path) -> set[str]:
 
 
 def environment_uses(tree: ast.Module) -> Iterator[int]:
-    """Lines that name the environment, however it was imported."""
+    """Lines that use the environment, for every way to import it."""
     names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in names:
@@ -84,8 +84,8 @@ def environment_uses(tree: ast.Module) -> Iterator[int]:
 
 
 def kind_readings(tree: ast.Module) -> Iterator[int]:
-    """Lines where Python's idea of white space, digits or letters decides, which is wider than any RFC's: `strip` and
-    `split` that are not told what of, the tests of `str`, and classes such as `\\d` outside ASCII."""
+    r"""Lines where Python's idea of white space, digits or letters decides. It is wider than the idea of any RFC. Such
+    lines use `strip` and `split` without an argument, the tests of `str`, or classes such as `\d` outside ASCII."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
@@ -100,7 +100,7 @@ def kind_readings(tree: ast.Module) -> Iterator[int]:
 
 
 def test_the_rules_have_something_to_look_at() -> None:
-    """A test that walks no files proves nothing."""
+    """The search for modules finds some: a rule that looks at no files proves nothing."""
     assert len(MODULES) > 30
     assert {room_of(path) for path in MODULES} >= set(DOCUMENTED)
 
@@ -116,7 +116,7 @@ def test_the_rules_have_something_to_look_at() -> None:
     ],
 )
 def test_the_search_for_the_environment_finds_it(source: str) -> None:
-    """However the environment is reached, the next test sees it."""
+    """The next test sees every way to use the environment."""
     assert list(environment_uses(ast.parse(source)))
 
 
@@ -137,37 +137,37 @@ def test_the_search_for_the_environment_finds_it(source: str) -> None:
     ],
 )
 def test_the_search_for_kind_readings_finds_them(source: str, kind: bool) -> None:
-    """And nothing else."""
+    """The search finds readings that are wider than ASCII, and nothing else."""
     assert bool(list(kind_readings(ast.parse(source)))) is kind
 
 
 @pytest.mark.parametrize("room", ["web", "services", "tokens", "providers"])
 def test_what_others_send_is_read_as_ascii(room: str) -> None:
-    """Another reader of the same bytes knows no other white space, digits and letters."""
+    """Other programs that read the same bytes know only the white space, digits and letters of ASCII."""
     modules = [path for path in MODULES if room_of(path) == room]
     assert modules
     assert {name_of(path): lines for path in modules if (lines := list(kind_readings(tree_of(path))))} == {}
 
 
 def test_only_the_settings_read_or_write_the_environment() -> None:
-    """Lower rooms take plain arguments; where a setting comes from is known in one place."""
+    """Lower rooms take plain arguments; only the settings know where a value comes from."""
     assert {room_of(path) for path in MODULES if any(environment_uses(tree_of(path)))} == {"settings"}
 
 
 def test_only_tokens_and_the_sandbox_import_what_signs() -> None:
-    """Tokens are read and written in one room; the sandbox must forge them."""
+    """One room reads and writes tokens. The sandbox must forge them."""
     rooms = {room_of(path) for path in MODULES if imported(path) & {"jwt", "google"}}
     assert rooms <= {"tokens", "sandbox"}
 
 
 def test_only_storage_imports_what_speaks_to_a_database() -> None:
-    """No other room knows Peewee, or a driver."""
+    """No other room imports Peewee or a database driver."""
     drivers = {"peewee", "playhouse", "sqlite3", "psycopg", "psycopg2", "asyncpg", "aiosqlite"}
     assert {room_of(path) for path in MODULES if imported(path) & drivers} <= {"storage"}
 
 
 def test_a_session_begins_only_where_the_others_of_its_user_are_counted() -> None:
-    """`sessions.add` counts nothing: outside storage, sessions are stored by `sessions.begin`."""
+    """`sessions.add` does not count sessions. Outside storage, the code stores sessions with `sessions.begin`."""
     used = [
         (name_of(path), node.attr)
         for path in MODULES
@@ -179,7 +179,7 @@ def test_a_session_begins_only_where_the_others_of_its_user_are_counted() -> Non
 
 
 def test_only_one_module_begins_an_answer_before_the_boundary_sees_it() -> None:
-    """It gives the answer what the boundary would: the request's id, the headers of every answer, how it ends."""
+    """This module adds what the boundary would add: the request id, the headers of every answer, and how it ends."""
     made = {
         path.name
         for path in MODULES
@@ -190,7 +190,7 @@ def test_only_one_module_begins_an_answer_before_the_boundary_sees_it() -> None:
 
 
 def files_made(tree: ast.Module) -> Iterator[int]:
-    """Lines that make a file by a name."""
+    """Lines that create a file with a name."""
     makers = {"write_text", "write_bytes", "touch", "mkstemp", "NamedTemporaryFile", "TemporaryFile", "O_CREAT"}
     for node in ast.walk(tree):
         if (isinstance(node, ast.Attribute) and node.attr in makers) or (
@@ -216,25 +216,25 @@ def files_made(tree: ast.Module) -> Iterator[int]:
     ],
 )
 def test_the_search_for_files_that_are_made_finds_them(source: str) -> None:
-    """However a file is made, the next test sees it."""
+    """The next test sees every way to create a file."""
     assert list(files_made(ast.parse(source)))
 
 
 def test_one_module_makes_every_file() -> None:
-    """So that one place decides who may read it, and which links are followed."""
+    """So one place decides who may read a file, and which links are followed."""
     found = {name_of(path) for path in MODULES if any(files_made(tree_of(path)))}
     assert found == {"nextarget/storage/engines/files.py"}
 
 
 def test_errors_and_model_need_nothing_but_the_standard_library() -> None:
-    """Whatever else changes, these two can be read and used alone."""
+    """These two parts can be read and used without any other package."""
     for path in (*(PACKAGE / "errors").glob("*.py"), PACKAGE / "model.py"):
         assert imported(path) <= sys.stdlib_module_names | {"nextarget"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_module_fits_in_a_room(path: Path) -> None:
-    """Past 400 lines, a module is two; and it opens by saying what it owns."""
+    """A module has at most 400 lines, a test module at most 600, and it begins with a docstring."""
     text = path.read_text()
     limit = MAX_LINES if path in MODULES else 600
     assert len(text.splitlines()) <= limit
@@ -242,7 +242,7 @@ def test_a_module_fits_in_a_room(path: Path) -> None:
 
 
 def test_a_folder_has_few_modules() -> None:
-    """A reader sees at once what is in a folder. Migrations aside: they are numbered, and their number grows."""
+    """A reader sees at once what is in a folder. Migrations are excepted: their number grows."""
     folders = {path.parent for path in MODULES} - {PACKAGE / "storage" / "migrations"}
     counts = {name_of(folder): len(list(folder.glob("*.py"))) for folder in folders}
     assert {name: count for name, count in counts.items() if count > MAX_MODULES} == {}
@@ -260,14 +260,14 @@ def query_builders(tree: ast.Module) -> set[str]:
 
 
 def test_what_runs_with_a_request_is_a_statement_and_everything_else_peewee() -> None:
-    """Building a query takes ten times as long as executing it: only what a request never runs is built each time."""
+    """Building a query takes ten times as long as executing it, so a request never builds one."""
     modules = [*(PACKAGE / "storage" / "rows").glob("*.py"), PACKAGE / "storage" / "upkeep" / "purge.py"]
     built = {f"{path.stem}.{name}" for path in modules for name in query_builders(tree_of(path))}
     assert built == NOT_OF_REQUESTS
 
 
 def test_sql_as_text_is_in_statements_alone() -> None:
-    """A function of `rows/` has its SQL from a `Statement` or from Peewee, and its rows by name."""
+    """A function of `rows/` gets its SQL from a `Statement` or from Peewee, and its rows by name."""
     called = {
         f"{name_of(path)}:{node.lineno}"
         for path in (PACKAGE / "storage" / "rows").glob("*.py")
@@ -278,14 +278,14 @@ def test_sql_as_text_is_in_statements_alone() -> None:
 
 
 def test_there_is_no_drawer() -> None:
-    """A module is named for what it owns: utils, helpers, common and misc own nothing."""
+    """A module is named for what it owns. Names such as utils, helpers, common and misc say nothing."""
     assert [name_of(path) for path in SOURCES if path.stem in DRAWERS or path.parent.name in DRAWERS] == []
 
 
 def undocumented(path: Path) -> Iterator[str]:
-    """Public classes and functions without a docstring, save those that say everything by themselves.
+    """Public classes and functions without a docstring, except self-explaining ones.
 
-    A function whose body is one statement, a method, and a class that only names its parts need none.
+    A function whose body is one statement, a method, and a class that only declares its parts need no docstring.
     """
     for node in tree_of(path).body:
         if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) or node.name.startswith("_"):
@@ -299,7 +299,7 @@ def self_explaining(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         declares = all(isinstance(part, (ast.Assign, ast.AnnAssign, ast.ClassDef)) for part in node.body)
         return declares or node.name in {
             entry.name.capitalize() for entry in PROVIDERS.values()
-        }  # the module says it already
+        }  # the module's docstring describes this class
     return len(node.body) == 1
 
 
@@ -314,7 +314,7 @@ def test_what_others_use_says_what_it_is(path: Path) -> None:
 
 
 def test_every_test_says_its_rule() -> None:
-    """A test's name is a sentence, and its docstring the rule that it proves."""
+    """A test's name is a sentence, and its docstring is the rule that it proves."""
     silent = [
         f"{name_of(path)}::{node.name}"
         for path in SOURCES
@@ -328,7 +328,7 @@ def test_every_test_says_its_rule() -> None:
 
 
 def test_no_test_waits_for_the_clock() -> None:
-    """A test that sleeps is slow today and flaky tomorrow: it waits for what happens instead."""
+    """A test that sleeps is slow and unreliable: it must wait for an event instead."""
     found = [
         f"{name_of(path)}:{node.lineno}"
         for path in SOURCES
@@ -343,7 +343,7 @@ def test_no_test_waits_for_the_clock() -> None:
 
 
 def test_no_file_names_a_place_on_somebodys_machine() -> None:
-    """A checkout works wherever it is: nothing names a home, a working or a temporary folder."""
+    """A checkout works in every folder: no file names a home, working or temporary folder."""
     places = ["/" + place for place in ("home/", "root/", "Users/", "work/", "tmp/", "var/folders/")]
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -372,7 +372,7 @@ def test_the_terminal_starts_without_what_only_a_server_needs() -> None:
 
 
 def test_settings_are_read_without_what_only_a_server_needs() -> None:
-    """Those of every provider and of the sandbox too: the registry imports no code that asks a provider."""
+    """This includes the settings of all providers and of the sandbox: the registry imports no network code."""
     script = (
         "import sys, tempfile; from pathlib import Path; "
         "from nextarget.sandbox.workspace import sandbox_values; from nextarget.settings import every_setting; "
@@ -385,7 +385,7 @@ def test_settings_are_read_without_what_only_a_server_needs() -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_every_registered_provider_has_its_parts(provider: Provider) -> None:
-    """The registry finds them by name, which no type checker sees."""
+    """The registry loads the parts by name, so no type checker can check them."""
     entry = PROVIDERS[provider]
     assert entry.adapter().name == provider
     assert issubclass(entry.settings(), ProviderSettings)

@@ -1,4 +1,4 @@
-"""README, docs/, .env.example, CHANGELOG, OpenAPI document and wheel say what the code does."""
+"""README, docs/, .env.example, CHANGELOG, the OpenAPI document and the wheel agree with the code."""
 
 import ast
 import re
@@ -48,7 +48,7 @@ def commands() -> list[str]:
 
 
 def default(name: str) -> str:
-    """A setting's default as the documents write it; empty when nothing is set."""
+    """A setting's default as the documents write it, or an empty text for a setting without a default."""
     return default_of(every_setting()[name])
 
 
@@ -63,7 +63,7 @@ def test_readme_shows_each_quick_start_command_in_a_code_block_of_its_own(comman
 
 
 def test_env_example_lists_every_setting_once_with_its_default_or_empty() -> None:
-    """A line taken out of its comment changes nothing."""
+    """Removing the comment sign of a line changes nothing, since the line has the default."""
     lines = re.findall(r"^#?([A-Z][A-Z_]+)=(.*)$", ENV_EXAMPLE.read_text(encoding="utf-8"), re.M)
     assert [name for name, _ in lines] == SETTINGS
     assert {name: text for name, text in lines if name not in REQUIRED} == {
@@ -72,17 +72,17 @@ def test_env_example_lists_every_setting_once_with_its_default_or_empty() -> Non
 
 
 def test_env_example_has_of_every_provider_what_the_provider_declares() -> None:
-    """When it fails: python -m tests.env_example."""
+    """The part about providers is up to date. If this test fails, run `python -m tests.env_example`."""
     assert f"\n\n{providers_part()}\n\n" in ENV_EXAMPLE.read_text(encoding="utf-8")
 
 
 def test_env_example_leaves_only_what_is_required_to_fill_in() -> None:
-    """Copied as it is, it sets nothing; only what is required stands out."""
+    """A plain copy sets nothing: only the required settings are not commented out, and they are empty."""
     assert dotenv_values(ENV_EXAMPLE) == dict.fromkeys(REQUIRED, "")
 
 
 def test_env_example_explains_every_setting_on_the_line_above_it() -> None:
-    """Nobody has to look elsewhere for what a setting means."""
+    """A reader finds the meaning of a setting directly above it."""
     lines = ENV_EXAMPLE.read_text(encoding="utf-8").splitlines()
     for name in SETTINGS:
         (number,) = (number for number, line in enumerate(lines) if line.lstrip("#").startswith(f"{name}="))
@@ -90,7 +90,7 @@ def test_env_example_explains_every_setting_on_the_line_above_it() -> None:
 
 
 def test_env_example_says_which_secrets_may_come_from_a_file() -> None:
-    """Each of these settings tells of its `_FILE`."""
+    """The comment above such a setting mentions the file."""
     text = ENV_EXAMPLE.read_text(encoding="utf-8")
     for name in file_settings():
         above = text[: text.index(f"\n{'' if name in REQUIRED else '#'}{name}=")].rpartition("\n\n")[2]
@@ -98,7 +98,7 @@ def test_env_example_says_which_secrets_may_come_from_a_file() -> None:
 
 
 def test_the_reference_has_a_chapter_with_an_example_for_every_command() -> None:
-    """No command is without an example, and none is described that does not exist."""
+    """Every command has a chapter with an example, and every chapter has a command."""
     chapters = dict(
         re.findall(r"^#+ `?nextarget ([a-z-]+)`?\n(.*?)(?=^#|\Z)", page("reference/commands.md"), re.S | re.M)
     )
@@ -108,7 +108,7 @@ def test_the_reference_has_a_chapter_with_an_example_for_every_command() -> None
 
 
 def test_the_page_on_errors_says_of_every_code_what_to_do() -> None:
-    """No code is without advice, and no code is made up."""
+    """Every error code has advice, and every code with advice exists."""
     _, _, advice = page("apps/errors.md").partition("## What to do")
     told = re.findall(r"^\| `(\w+)` \| \S", advice, re.M)
     assert sorted(told) == sorted(kind.code for kind in problem_types())
@@ -116,7 +116,7 @@ def test_the_page_on_errors_says_of_every_code_what_to_do() -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_link_of_a_document_leads_to_a_file_and_to_a_chapter_that_is_there(name: str) -> None:
-    """A chapter or file that is renamed takes its links along, from other documents too."""
+    """After a chapter or file is renamed, this test finds the old links in all documents."""
     document = ROOT / name
     for target in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
         if "://" in target:
@@ -128,7 +128,7 @@ def test_every_link_of_a_document_leads_to_a_file_and_to_a_chapter_that_is_there
 
 
 def anchors(document: Path) -> set[str]:
-    """What the chapters of a document are called in links."""
+    """The names that links use for the chapters of a document."""
     titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -147,8 +147,8 @@ def test_every_command_and_option_that_an_example_uses_exists() -> None:
 
 
 def test_every_command_that_installs_an_extra_works_in_a_checkout() -> None:
-    """No registry has this package: its extras are installed from its sources, and there are such extras. The pages of
-    docs/your-api/ install packages of the reader's own API."""
+    """The package is in no registry: the commands install existing extras from its sources. The pages of docs/your-api/
+    are excepted: they install packages of the reader's own API."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     documents = [ROOT / name for name in DOCUMENTS if not name.startswith("docs/your-api/")]
     modules = sorted((ROOT / "nextarget").rglob("*.py"))
@@ -165,13 +165,13 @@ def test_every_command_that_installs_an_extra_works_in_a_checkout() -> None:
 
 
 def test_help_lists_every_command() -> None:
-    """`nextarget --help` is where people look first."""
+    """`nextarget --help` lists every command: people look there first."""
     output = CliRunner().invoke(app, ["--help"]).output
     assert all(re.search(rf"^  {command} ", output, re.M) for command in commands())
 
 
 def test_the_version_is_the_same_everywhere() -> None:
-    """Package, project file and the newest entry of the changelog agree."""
+    """The package, the project file and the newest entry of the changelog have the same version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     newest = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
     assert newest is not None
@@ -180,7 +180,7 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 @pytest.mark.slow
 def test_a_wheel_holds_every_file_of_the_package_and_none_besides(tmp_path: Path) -> None:
-    """Pages, styles, the OpenAPI document and the migrations are no modules that an import would miss at once."""
+    """A missing page, style sheet, OpenAPI document or migration would not fail at import, so this test looks."""
     source, files = _checkout(tmp_path)
     build = ["-m", "pip", "wheel", "-q", "--no-deps", *_isolation(), "-w", str(tmp_path), str(source)]
     _run(build, tmp_path)
@@ -193,7 +193,7 @@ def test_a_wheel_holds_every_file_of_the_package_and_none_besides(tmp_path: Path
 
 @pytest.mark.slow
 def test_an_sdist_holds_what_a_wheel_is_made_of_and_neither_tests_nor_secrets(tmp_path: Path) -> None:
-    """Some of the tests without the rest would run nowhere."""
+    """The sdist leaves out all tests, since a part of them could not run."""
     need(_isolation(), "setuptools is too old to build with here")
     source, files = _checkout(tmp_path)
     _run(["-c", f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"], source)
@@ -205,7 +205,7 @@ def test_an_sdist_holds_what_a_wheel_is_made_of_and_neither_tests_nor_secrets(tm
 
 
 def _checkout(tmp_path: Path) -> tuple[Path, set[str]]:
-    """A copy of the sources in which somebody has worked, and the files of the package in it."""
+    """A copy of the sources with files that a developer may have left there, and the package's own files in it."""
     source = tmp_path / "source"
     leave_out = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
     for folder in ("nextarget", "tests"):
@@ -220,7 +220,7 @@ def _checkout(tmp_path: Path) -> tuple[Path, set[str]]:
 
 
 def _run(python: list[str], cwd: Path) -> None:
-    """Build with this Python."""
+    """Run a build step with this Python."""
     built = subprocess.run(
         [sys.executable, *python],
         check=False,
@@ -234,7 +234,8 @@ def _run(python: list[str], cwd: Path) -> None:
 
 
 def _isolation() -> list[str]:
-    """Without an isolated build environment nothing is downloaded; it takes a setuptools that is new enough."""
+    """The option for a build without an isolated environment, which downloads nothing. It needs a new enough
+    setuptools."""
     try:
         major = int(version("setuptools").partition(".")[0])
     except PackageNotFoundError:
@@ -243,7 +244,8 @@ def _isolation() -> list[str]:
 
 
 def test_readme_leads_to_every_page_of_the_documentation() -> None:
-    """README names docs/index.md, and that page names every other one. A page without a link is not found."""
+    """README links to docs/index.md, and that page links to every other page. Readers do not find a page without a
+    link."""
     assert "](docs/index.md)" in README
     pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")} - {"index.md"}
     assert "apps/emulators-and-phones.md" in pages
@@ -251,7 +253,7 @@ def test_readme_leads_to_every_page_of_the_documentation() -> None:
 
 
 def test_the_documentation_builds_as_a_site_without_a_dead_link(tmp_path: Path) -> None:
-    """The generator's own strict mode: every page and every anchor that a page links to is there."""
+    """The site generator's strict mode proves that every linked page and anchor exists."""
     zensical = Path(sys.executable).with_name("zensical")
     need(zensical.exists(), "the extra `docs` is not installed")
     shutil.copytree(DOCS, tmp_path / "docs")
@@ -264,14 +266,14 @@ def test_the_documentation_builds_as_a_site_without_a_dead_link(tmp_path: Path) 
 
 
 def test_no_page_links_to_a_file_that_the_site_does_not_have() -> None:
-    """A page names a file of the repository in code type; the site has docs/ alone."""
+    """The site has only docs/, so a page names other files of the repository in code type."""
     for path in DOCS.rglob("*.md"):
         for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
             assert "://" in target or (path.parent / target).resolve().is_relative_to(DOCS), f"{path}: {target}"
 
 
 def test_every_test_that_the_page_on_standards_names_exists() -> None:
-    """A standard without its test is a claim; a test that is renamed takes the page along."""
+    """Every standard on the page names tests that exist, also after a test was renamed."""
     named = re.findall(r"`([\w/]+\.py)::(\w+)`", page("explain/standards.md"))
     assert len(named) > 40
     missing = [
@@ -283,12 +285,12 @@ def test_every_test_that_the_page_on_standards_names_exists() -> None:
 
 
 def test_readme_is_short_enough_to_be_read() -> None:
-    """At most eight kilobytes: everything else is in docs/."""
+    """README has at most 8 KiB; everything else is in docs/."""
     assert len(README.encode()) <= 8192
 
 
 def _written_in_code() -> set[str]:
-    """Every text in the code, with … for what is only known when it runs."""
+    """Every text in the code, with … in place of values that are known only at run time."""
     texts = set()
     for path in (ROOT / "nextarget").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -301,7 +303,7 @@ def _written_in_code() -> set[str]:
 
 
 def test_the_reasons_that_the_page_on_logs_lists_are_what_the_log_says() -> None:
-    """Word by word, so that a search for a reason of the log finds it in the page."""
+    """The page has the exact words, so that a search for a reason of the log finds the page."""
     table = [line for line in page("operate/logs.md").splitlines() if line.startswith("| `")]
     words = [text for line in table for text in re.findall(r"`([^`]+)`", line)]
     reasons = {re.sub(r"\d+", "…", text) for text in words if " " in text}

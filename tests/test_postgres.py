@@ -1,4 +1,4 @@
-"""What the tests on PostgreSQL stand on: servers that do what they are told, and leave nothing behind."""
+"""The servers that the tests on PostgreSQL use do what a test asks, and leave nothing behind."""
 
 import os
 import select
@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_every_database_is_new_and_can_be_dropped(postgres: Cluster) -> None:
-    """Two tests share a server and nothing else."""
+    """Two tests share a server, but no database."""
     one, other = postgres.create_database(), postgres.create_database()
     with psycopg.connect(one) as connection:
         connection.execute("CREATE TABLE kept (n int)")
         connection.commit()
         with psycopg.connect(other) as elsewhere:
             assert elsewhere.execute("SELECT to_regclass('kept')").fetchone() == (None,)
-        postgres.drop_database(one)  # also while somebody is connected
+        postgres.drop_database(one)  # also while a client is connected
     postgres.drop_database(other)
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         psycopg.connect(one)
@@ -32,7 +32,7 @@ def test_every_database_is_new_and_can_be_dropped(postgres: Cluster) -> None:
 
 @pytest.mark.slow
 def test_what_was_committed_is_there_after_every_way_to_end(cluster: Cluster) -> None:
-    """Shut down, immediately, or killed: the next start has every commit, at the same address."""
+    """After a shutdown, an immediate shutdown or a kill, the restarted server has every commit, at the same address."""
     cluster.execute("CREATE TABLE kept (n int)")
     for number, end in enumerate((cluster.stop, lambda: cluster.stop("immediate"), cluster.kill)):
         cluster.execute("INSERT INTO kept VALUES (%s)", number)
@@ -46,7 +46,7 @@ def test_what_was_committed_is_there_after_every_way_to_end(cluster: Cluster) ->
 
 @pytest.mark.slow
 def test_a_frozen_server_answers_nothing_until_it_is_thawed(cluster: Cluster) -> None:
-    """Its port still accepts; that is what makes it worse than one that is gone."""
+    """The port of a frozen server still accepts connections, so a client waits until its timeout."""
     cluster.freeze()
     with pytest.raises(psycopg.OperationalError, match="timeout"):
         psycopg.connect(cluster.url("postgres"), connect_timeout=2)
@@ -56,7 +56,7 @@ def test_a_frozen_server_answers_nothing_until_it_is_thawed(cluster: Cluster) ->
 
 @pytest.mark.slow
 def test_a_replica_that_was_cut_off_lacks_the_last_commits(cluster: Cluster) -> None:
-    """Asynchronous replication: what came after the cut is lost, and the promoted replica takes writes."""
+    """Replication is asynchronous: commits after the cut are lost, and the promoted replica accepts writes."""
     cluster.execute("CREATE TABLE kept (n int)")
     with Replica(cluster) as replica:
         cluster.execute("INSERT INTO kept VALUES (1)")
@@ -73,7 +73,7 @@ def test_a_replica_that_was_cut_off_lacks_the_last_commits(cluster: Cluster) -> 
 
 @pytest.mark.slow
 def test_pgbouncer_shares_one_connection_among_clients(postgres: Cluster, postgres_url: str) -> None:
-    """Two clients get the same server process in turn: transaction mode."""
+    """In transaction mode, two clients use the same server process in turn."""
     need_pgbouncer()
     with PgBouncer(postgres, pool_size=1) as bouncer:
         url = bouncer.in_front_of(postgres_url)
@@ -94,7 +94,7 @@ with Cluster() as cluster:
 
 @pytest.mark.slow
 def test_a_server_does_not_outlive_whoever_started_it() -> None:
-    """Nothing runs on when the run of the tests itself is killed."""
+    """A PostgreSQL server ends when the process that started it is killed."""
     need_postgres()
     script = [sys.executable, "-c", USE_A_SERVER]
     with subprocess.Popen(script, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -110,7 +110,7 @@ def test_a_server_does_not_outlive_whoever_started_it() -> None:
 
 @pytest.mark.slow
 def test_nothing_is_left_of_a_server() -> None:
-    """Neither its directory nor its shared memory, even of one that was killed or frozen."""
+    """A killed or frozen server leaves neither its directory nor its shared memory."""
     need_postgres()
     for end in (Cluster.kill, Cluster.freeze):
         with Cluster() as cluster:

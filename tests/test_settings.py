@@ -1,4 +1,4 @@
-"""Settings: what is read from where, what is refused, and that everything wrong is said in one go."""
+"""Settings: the sources of values, the values that are refused, and that all problems are reported at once."""
 
 import string
 from pathlib import Path
@@ -39,13 +39,13 @@ def settings(directory, **environ):
 
 
 def value_of(made, name):
-    """The value of a setting, of a provider's only while the provider is on."""
+    """The value of a setting. A provider's setting has one only while the provider is on."""
     setting = every_setting()[name]
     return getattr(made.providers[setting.provider] if setting.provider else made, setting.field_name)
 
 
 def problems(directory, environ):
-    """The problems of these settings and no others, by the setting they name."""
+    """The problems with exactly these settings, by the name of the setting."""
     try:
         read_values(directory, environ=environ).settings()
     except ConfigurationError as error:
@@ -54,7 +54,7 @@ def problems(directory, environ):
 
 
 def test_a_secret_is_all_that_must_be_set(tmp_path):
-    """Everything else has a default that works on a developer's machine."""
+    """Every other setting has a default that works on a developer's machine."""
     made = settings(tmp_path)
     assert made.environment is Environment.DEVELOPMENT
     assert (made.host, made.port, made.public_url) == ("127.0.0.1", 8000, "http://127.0.0.1:8000")
@@ -63,7 +63,7 @@ def test_a_secret_is_all_that_must_be_set(tmp_path):
 
 
 def test_every_problem_is_reported_in_one_go_with_a_remedy(tmp_path):
-    """Whoever mends one setting is not told of the next only afterwards."""
+    """An operator sees all problems at once, and how to mend them."""
     (tmp_path / ".env").write_text("this is not a setting\n")
     found = problems(
         tmp_path,
@@ -85,7 +85,7 @@ def test_every_problem_is_reported_in_one_go_with_a_remedy(tmp_path):
 
 
 def test_what_is_fixed_wins_over_the_environment_which_wins_over_dotenv(tmp_path):
-    """Options, then the environment, then .env, then the default; the source is known."""
+    """The order is: options, the environment, .env, the default. The source of a value is recorded."""
     (tmp_path / ".env").write_text("HOST=10.0.0.1\nPORT=1111\nLOG_LEVEL=debug\n")
     values = read_values(
         tmp_path,
@@ -110,7 +110,7 @@ def test_an_empty_value_counts_as_unset(tmp_path, empty):
 
 
 def test_values_never_show_themselves(tmp_path):
-    """Neither what was found nor the settings print a secret."""
+    """Neither the values that were found nor the settings show a secret when they are printed."""
     values = read_values(tmp_path, environ={"JWT_SECRET_KEY": SECRET, **OURS, **GOOGLE})
     for text in (repr(values), repr(values.settings()), str(values.settings()), shown("JWT_SECRET_KEY", SECRET)):
         assert SECRET not in text
@@ -135,19 +135,19 @@ def test_values_never_show_themselves(tmp_path):
     ],
 )
 def test_dotenv_is_read_as_shells_and_other_tools_read_it(tmp_path, line, port):
-    """Quotes, comments, `export` and Windows line ends are understood; the last of two lines counts."""
+    """The reader understands quotes, comments, `export` and Windows line ends. The last line for a name counts."""
     (tmp_path / ".env").write_bytes(line.encode())
     assert settings(tmp_path).port == port
 
 
 def test_dotenv_expands_no_variables(tmp_path):
-    """A secret with a dollar sign is that secret."""
+    """A dollar sign in a secret is a part of the secret."""
     (tmp_path / ".env").write_text(f"JWT_SECRET_KEY={SECRET}${{HOME}}$PATH\n")
     assert read_values(tmp_path, environ={}).settings().jwt_secret_key.reveal() == f"{SECRET}${{HOME}}$PATH"
 
 
 def test_an_unreadable_line_of_dotenv_is_named_by_its_number(tmp_path):
-    """And the lines around it are read."""
+    """The problem names the line's number, and the other lines are read."""
     (tmp_path / ".env").write_text("PORT=9000\nnot a setting at all\nHOST=10.0.0.1\n")
     values = read_values(tmp_path, environ={})
     assert [str(problem) for problem in values.problems] == [
@@ -158,7 +158,7 @@ def test_an_unreadable_line_of_dotenv_is_named_by_its_number(tmp_path):
 
 @pytest.mark.parametrize("content", [b"PORT=\xff\xfe\n", None])
 def test_a_dotenv_that_cannot_be_read_is_a_problem_not_a_crash(tmp_path, content):
-    """Bytes that are not UTF-8; a folder by that name."""
+    """Bytes that are not UTF-8, or a folder with the name .env, make a problem."""
     if content is None:
         (tmp_path / ".env").mkdir()
     else:
@@ -167,7 +167,7 @@ def test_a_dotenv_that_cannot_be_read_is_a_problem_not_a_crash(tmp_path, content
 
 
 def test_a_name_that_is_nearly_a_setting_is_a_warning(tmp_path):
-    """Names of other programs are let be."""
+    """A name like a setting's name makes a warning. Names of other programs do not."""
     (tmp_path / ".env").write_text("GOGLE_CLIENT_ID=x\nGoogle_Client_Id=x\nPATH_TO_SOMETHING=x\n")
     values = read_values(tmp_path, environ={})
     assert len(values.warnings) == 2
@@ -175,7 +175,7 @@ def test_a_name_that_is_nearly_a_setting_is_a_warning(tmp_path):
 
 
 def test_a_secret_may_come_from_a_file(tmp_path):
-    """White space around it is dropped; a path is relative to the working directory."""
+    """White space around the secret is dropped. The path is relative to the working directory."""
     (tmp_path / "jwt").write_text(f"  {SECRET}\n\n")
     values = read_values(tmp_path, environ={"JWT_SECRET_KEY_FILE": "jwt"})
     assert values.found["JWT_SECRET_KEY"].source == "environment, file jwt"
@@ -183,7 +183,7 @@ def test_a_secret_may_come_from_a_file(tmp_path):
 
 
 def test_a_secret_file_in_the_environment_wins_over_a_secret_in_dotenv(tmp_path):
-    """Where a value comes from decides, not how it is written."""
+    """The source of a value decides, not whether it is written as a text or as a file."""
     (tmp_path / "jwt").write_text(SECRET)
     (tmp_path / ".env").write_text(f"JWT_SECRET_KEY={SECRET[::-1]}\n")
     values = read_values(tmp_path, environ={"JWT_SECRET_KEY_FILE": "jwt"})
@@ -191,7 +191,7 @@ def test_a_secret_file_in_the_environment_wins_over_a_secret_in_dotenv(tmp_path)
 
 
 def test_a_secret_and_its_file_side_by_side_are_a_problem(tmp_path):
-    """Which one is meant cannot be known."""
+    """With both settings, the server cannot know which one is meant."""
     (tmp_path / "jwt").write_text(SECRET)
     found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "JWT_SECRET_KEY_FILE": "jwt"})
     assert "JWT_SECRET_KEY_FILE" in found["JWT_SECRET_KEY"].problem
@@ -199,7 +199,7 @@ def test_a_secret_and_its_file_side_by_side_are_a_problem(tmp_path):
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", None])
 def test_a_secret_file_that_cannot_be_read_is_a_problem_that_names_it(tmp_path, content):
-    """Missing, or not text."""
+    """The file is missing, or it is not text."""
     if content is not None:
         (tmp_path / "jwt").write_bytes(content)
     found = problems(tmp_path, {"JWT_SECRET_KEY_FILE": "jwt"})
@@ -219,7 +219,7 @@ def test_a_secret_file_that_cannot_be_read_is_a_problem_that_names_it(tmp_path, 
     ],
 )
 def test_a_short_or_placeholder_secret_is_refused(tmp_path, secret):
-    """Also among previous ones, which still verify; the problem does not repeat it."""
+    """This also holds for previous secrets, which still verify tokens. The problem does not quote the secret."""
     for name, others in (("JWT_SECRET_KEY", {}), ("JWT_PREVIOUS_SECRET_KEYS", {"JWT_SECRET_KEY": SECRET})):
         found = problems(tmp_path, {**others, name: secret})
         assert set(found) == {name}
@@ -228,7 +228,7 @@ def test_a_short_or_placeholder_secret_is_refused(tmp_path, secret):
 
 @given(secret=st.text(string.ascii_letters + string.digits + "_-", min_size=32, max_size=100))
 def test_a_random_secret_of_32_bytes_is_taken_as_it_is(secret):
-    """No character of it is interpreted."""
+    """No character of a secret has a special meaning."""
     if len(set(secret)) < 8 or any(word in secret.lower() for word in ("change", "place", "your")):
         return
     made = read_values(Path("/nonexistent"), environ={"JWT_SECRET_KEY": secret}).settings()
@@ -236,7 +236,7 @@ def test_a_random_secret_of_32_bytes_is_taken_as_it_is(secret):
 
 
 def test_previous_secrets_are_a_list(tmp_path):
-    """Comma-separated; white space and empty items are dropped."""
+    """Commas separate the secrets. White space and empty items are dropped."""
     made = settings(tmp_path, JWT_PREVIOUS_SECRET_KEYS=f" {SECRET[::-1]} ,, {SECRET[1:]},")
     assert [secret.reveal() for secret in made.jwt_previous_secret_keys] == [SECRET[::-1], SECRET[1:]]
 
@@ -244,7 +244,7 @@ def test_previous_secrets_are_a_list(tmp_path):
 @pytest.mark.parametrize("provider", [GOOGLE, FACEBOOK])
 @pytest.mark.parametrize("kept", range(8))
 def test_a_provider_is_on_with_all_three_values_off_with_none_and_an_error_in_between(tmp_path, provider, kept):
-    """Every subset of the three."""
+    """The rule holds for every subset of a provider's three credentials; the problem names the missing ones."""
     subset = {name: text for index, (name, text) in enumerate(provider.items()) if kept & 1 << index}
     found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **OURS, **subset})
     missing = [name for name in provider if name not in subset]
@@ -256,18 +256,18 @@ def test_a_provider_is_on_with_all_three_values_off_with_none_and_an_error_in_be
 )
 @pytest.mark.parametrize("text", ["your-client-id", "changeme", "<paste it here>", "with a space"])
 def test_a_placeholder_for_a_credential_is_refused(tmp_path, name, text):
-    """What was copied from an example is not a credential."""
+    """A value copied from an example is not a credential."""
     assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **OURS, **GOOGLE, **FACEBOOK, name: text})) == {name}
 
 
 def test_a_redirect_uri_must_lead_to_this_server(tmp_path):
-    """Another path would end every sign-in at a page that does not exist."""
+    """With another path, every sign-in would end at a page that does not exist."""
     wrong = {**GOOGLE, "GOOGLE_REDIRECT_URI": "https://auth.example.org/callback"}
     assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **OURS, **wrong})) == {"GOOGLE_REDIRECT_URI"}
 
 
 def test_production_demands_https_towards_the_world(tmp_path):
-    """The default PUBLIC_URL included; defaults of development are no excuse."""
+    """The default of PUBLIC_URL, which is for development, is refused in production too."""
     production = {"JWT_SECRET_KEY": SECRET, "ENVIRONMENT": "production"}
     plain = "http://127.0.0.1:8000/auth/google/callback"
     assert set(problems(tmp_path, production)) == {"PUBLIC_URL"}
@@ -304,7 +304,7 @@ def test_production_demands_https_towards_the_world(tmp_path):
     ],
 )
 def test_public_url_is_scheme_host_and_port(tmp_path, url, accepted):
-    """It is the issuer, which clients compare byte for byte (RFC 8414, 3.3)."""
+    """The public URL is the issuer, which clients compare byte for byte (RFC 8414, 3.3)."""
     assert problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "PUBLIC_URL": url}).keys() == (
         set() if accepted else {"PUBLIC_URL"}
     )
@@ -325,7 +325,7 @@ def test_public_url_is_scheme_host_and_port(tmp_path, url, accepted):
     ],
 )
 def test_endpoints_may_be_plain_http_towards_this_machine_alone(tmp_path, url, accepted):
-    """Secrets and codes are sent there."""
+    """The server sends secrets and codes to these endpoints."""
     assert problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "GOOGLE_TOKEN_ENDPOINT": url}).keys() == (
         set() if accepted else {"GOOGLE_TOKEN_ENDPOINT"}
     )
@@ -337,7 +337,7 @@ def test_endpoints_may_be_plain_http_towards_this_machine_alone(tmp_path, url, a
      ("example.org", False), ("", False), (None, False)],
 )  # fmt: skip
 def test_loopback_is_told_from_the_rest(host, loopback):
-    """Only what can be nothing but this machine."""
+    """Only a host that can be nothing but this machine counts as loopback."""
     assert is_loopback(host) is loopback
 
 
@@ -354,12 +354,12 @@ def test_loopback_is_told_from_the_rest(host, loopback):
     ],
 )
 def test_a_database_is_a_sqlite_file_or_on_postgresql(tmp_path, url):
-    """Three slashes and a path, relative or absolute; or what PostgreSQL's own client would take."""
+    """A URL is `sqlite:///` with a relative or absolute path, or a URL that PostgreSQL's own client accepts."""
     assert settings(tmp_path, DATABASE_URL=url).database_url == url
 
 
 def test_the_other_spelling_of_postgresql_is_as_good(tmp_path):
-    """What a hosting platform hands out can be pasted."""
+    """Hosting platforms hand out URLs with `postgres://`, and these can be pasted."""
     assert settings(tmp_path, DATABASE_URL="postgres://u:p@host/db").database_url == "postgresql://u:p@host/db"
 
 
@@ -385,7 +385,7 @@ def test_the_other_spelling_of_postgresql_is_as_good(tmp_path):
     ],
 )
 def test_what_names_no_database_is_refused_and_not_quoted(tmp_path, url):
-    """A slip of the pen in a password must not put it on the screen."""
+    """A typing error in a password must not put the password on the screen."""
     found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "DATABASE_URL": url})
     assert set(found) == {"DATABASE_URL"}
     assert "s3cr" not in str(found)
@@ -419,7 +419,7 @@ def test_what_names_no_database_is_refused_and_not_quoted(tmp_path, url):
     ],
 )
 def test_what_redis_would_not_take_is_refused_and_not_quoted(tmp_path, url):
-    """Found when the settings are read, not when the server starts; part of a password is not shown."""
+    """The problem is found when the settings are read, not when the server starts. It shows no part of a password."""
     found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "RATE_LIMIT_STORAGE_URL": url})
     assert set(found) == {"RATE_LIMIT_STORAGE_URL"}
     assert "s3cr" not in str(found)
@@ -436,7 +436,7 @@ def test_what_redis_would_not_take_is_refused_and_not_quoted(tmp_path, url):
     ],
 )
 def test_requests_are_counted_in_memory_or_in_redis(tmp_path, url):
-    """A URL as redis-py reads it, with TLS too."""
+    """The setting accepts `memory` URLs, and URLs of Redis as redis-py reads them, also with TLS."""
     assert settings(tmp_path, RATE_LIMIT_STORAGE_URL=url).rate_limit_storage_url == url
 
 
@@ -454,7 +454,7 @@ def test_requests_are_counted_in_memory_or_in_redis(tmp_path, url):
     ],
 )
 def test_digits_and_letters_are_those_of_ascii(tmp_path, name, text):
-    """Python knows ten digits in each of some sixty scripts; no address or version is written in them."""
+    """Python accepts the digits of many scripts, but addresses and versions are written in ASCII."""
     assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, name: text})) == {name}
 
 
@@ -468,14 +468,14 @@ def test_digits_and_letters_are_those_of_ascii(tmp_path, name, text):
     ],
 )
 def test_numbers_have_bounds(tmp_path, name, low, high):
-    """The bounds themselves are inside; what is no whole number is refused."""
+    """The bounds themselves are accepted. A text that is not a whole number is refused."""
     for text in (low, high):
         assert value_of(settings(tmp_path, **{name: str(text)}), name) == text
     for text in (low - 1, high + 1, "1.5", "one", "0x10", "1e3"):
         assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, name: str(text)})) == {name}
 
 
-# What the environment can hold: no NUL, and bytes that are not UTF-8 as lone surrogates.
+# The texts that the environment can hold: without NUL, and with lone surrogates for bytes that are not UTF-8.
 ENVIRONMENT_TEXT = st.text(
     st.one_of(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), st.sampled_from("\udc80\udcff")),
     max_size=60,
@@ -501,7 +501,7 @@ def empty_folder(tmp_path_factory):
 @example(environ=dict.fromkeys(URLS, "https://[::1"))
 @example(environ={"JWT_SECRET_KEY": SECRET, "PUBLIC_URL": "https://\u2100.example.org"})
 def test_whatever_the_environment_holds_only_configuration_errors_come_of_it(empty_folder, environ):
-    """No text in any setting crashes the program, and each problem names its setting and a remedy."""
+    """No text in a setting crashes the program. Every problem names its setting and a remedy."""
     for names, problem in problems(empty_folder, environ).items():
         assert set(names.split(", ")) <= {*every_setting(), *FILES}
         assert problem.problem
@@ -523,7 +523,7 @@ def test_whatever_dotenv_holds_only_configuration_errors_come_of_it(empty_folder
 
 @given(url=URL_TEXT)
 def test_an_accepted_public_url_is_lower_case_ascii_without_a_path(empty_folder, url):
-    """Whatever passes can be compared byte for byte and be followed by a path."""
+    """An accepted URL can be compared byte for byte, and a path can follow it."""
     try:
         made = settings(empty_folder, PUBLIC_URL=url)
     except ConfigurationError:
@@ -556,7 +556,7 @@ def test_an_accepted_public_url_is_lower_case_ascii_without_a_path(empty_folder,
     ],
 )  # fmt: skip
 def test_a_proxy_is_a_url_as_curl_reads_it(tmp_path, text, proxy):
-    """Without a scheme it is http. What is wrong is not quoted: there is a password in it."""
+    """A proxy without a scheme uses http. A problem does not quote the value, which may have a password."""
     if proxy == "":
         found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "HTTPS_PROXY": text})
         assert found.keys() == {"HTTPS_PROXY"}
@@ -569,13 +569,14 @@ def test_a_proxy_is_a_url_as_curl_reads_it(tmp_path, text, proxy):
     "text", ["a.example,10.0.0.0/8, ::1", " a.example  10.0.0.0/8\t::1,", "a.example,,10.0.0.0/8,::1"]
 )
 def test_no_proxy_is_a_list_with_commas_or_spaces(tmp_path, text):
-    """As other programs take it."""
+    """NO_PROXY has the form that other programs accept."""
     assert settings(tmp_path, NO_PROXY=text).no_proxy == ("a.example", "10.0.0.0/8", "::1")
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
 def test_the_proxy_is_read_from_both_places_in_both_spellings(tmp_path, name):
-    """Lower case wins in one place, as with curl; the environment wins over .env, an empty value counts as unset."""
+    """In one source the lower-case name wins, as with curl. The environment wins over .env. An empty value counts as
+    unset."""
     (tmp_path / ".env").write_text(f"{name}=http://dotenv:1\n")
     assert settings(tmp_path).https_proxy == "http://dotenv:1"
     assert settings(tmp_path, **{name: "http://environment:1"}).https_proxy == "http://environment:1"
@@ -585,6 +586,6 @@ def test_the_proxy_is_read_from_both_places_in_both_spellings(tmp_path, name):
 
 
 def test_the_proxy_may_come_from_a_file_since_it_may_hold_a_password(tmp_path):
-    """Like the database's URL."""
+    """HTTPS_PROXY_FILE names a file with the proxy's URL."""
     (tmp_path / "proxy").write_text("http://user:secret@proxy:3128\n")
     assert settings(tmp_path, HTTPS_PROXY_FILE="proxy").https_proxy == "http://user:secret@proxy:3128"

@@ -1,4 +1,4 @@
-"""Settings of what stands before the server: proxies that name the client, and pages that call it."""
+"""Settings about the outside of the server: proxies that name the client, and web pages that call the server."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.test_settings import problems, settings
 
 @pytest.mark.parametrize("text", ["Forwarded", "forwarded", "FORWARDED"])
 def test_one_header_of_proxies_is_believed_and_its_name_is_written_in_any_case(tmp_path, text):
-    """Names of header fields are (RFC 9110, 5.1); without the setting it is the header that most proxies set."""
+    """Names of header fields ignore case (RFC 9110, 5.1). The default is the header that most proxies set."""
     assert settings(tmp_path, TRUSTED_PROXY_HEADER=text).trusted_proxy_header == "Forwarded"
     assert settings(tmp_path, TRUSTED_PROXY_HEADER=f"x-{text}-for").trusted_proxy_header == "X-Forwarded-For"
     assert settings(tmp_path).trusted_proxy_header == "X-Forwarded-For"
@@ -16,7 +16,7 @@ def test_one_header_of_proxies_is_believed_and_its_name_is_written_in_any_case(t
 
 @pytest.mark.parametrize("text", ["X-Real-IP", "X-Forwarded-For, Forwarded", "Forwarded-For"])
 def test_no_other_header_of_proxies_is_read(tmp_path, text):
-    """Nor are both: a client writes into the one that its proxy does not set."""
+    """Both headers together are refused too: a client could write the one that its proxy does not set."""
     found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "TRUSTED_PROXY_HEADER": text})
     assert found.keys() == {"TRUSTED_PROXY_HEADER"}
     assert "X-Forwarded-For or Forwarded" in found["TRUSTED_PROXY_HEADER"].remedy
@@ -57,7 +57,8 @@ def test_no_other_header_of_proxies_is_read(tmp_path, text):
     ],
 )
 def test_origins_are_what_browsers_and_apps_send(tmp_path, origin, accepted, in_production):
-    """Byte for byte; in production of nothing that somebody on the network could put a page at."""
+    """Origins are compared byte for byte. Production refuses origins at which someone on the network could place a
+    page."""
     listed = {"JWT_SECRET_KEY": SECRET, "PUBLIC_URL": "https://auth.example.org", "CORS_ALLOW_ORIGINS": origin}
     assert problems(tmp_path, listed).keys() == (set() if accepted else {"CORS_ALLOW_ORIGINS"})
     production = problems(tmp_path, {**listed, "ENVIRONMENT": "production"})

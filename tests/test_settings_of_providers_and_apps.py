@@ -1,4 +1,4 @@
-"""Settings of providers' endpoints and of the app's redirects: what each may hold, and what goes together."""
+"""Settings of providers' endpoints and of the app's redirects: their valid values and combinations."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.test_settings import FACEBOOK, GOOGLE, OURS, problems, settings, valu
     ],
 )
 def test_the_query_of_an_endpoint_holds_nothing_that_the_server_sends(tmp_path, name, query, twice):
-    """RFC 6749, 3.1: a parameter comes once, so a provider would refuse every sign-in."""
+    """A parameter must not occur twice (RFC 6749, 3.1), so a provider would refuse every sign-in."""
     found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, name: f"https://idp.example/auth?{query}"})
     assert set(found) == {name}
     assert all(f"'{parameter}'" in found[name].problem for parameter in twice)
@@ -26,7 +26,7 @@ def test_the_query_of_an_endpoint_holds_nothing_that_the_server_sends(tmp_path, 
 
 @pytest.mark.parametrize("value", ["987654321", "9"])
 def test_a_configuration_of_login_for_business_is_a_number(tmp_path, value):
-    """As the dashboard shows it; anything else was copied from another place."""
+    """The dashboard shows a number. Another value was copied from a wrong place."""
     made = settings(tmp_path, **OURS, **FACEBOOK, FACEBOOK_CONFIG_ID=value)
     assert value_of(made, "FACEBOOK_CONFIG_ID") == value
     for wrong in (f"{value}x", "your-config-id", f"https://x.example/?config_id={value}", "9" * 41):
@@ -36,7 +36,7 @@ def test_a_configuration_of_login_for_business_is_a_number(tmp_path, value):
 
 
 def test_a_configuration_of_login_for_business_comes_once_and_without_openid(tmp_path):
-    """It takes the place of `scope`, and without the scope `openid` Facebook heeds no PKCE (its page on OIDC)."""
+    """The configuration replaces `scope`. Without the scope `openid`, Facebook ignores PKCE (its page on OIDC)."""
     endpoint = {"FACEBOOK_AUTHORIZATION_ENDPOINT": "https://idp.example/dialog/oauth?config_id=1"}
     secret, config_id = {"JWT_SECRET_KEY": SECRET}, {"FACEBOOK_CONFIG_ID": "1"}
     assert set(problems(tmp_path, secret | endpoint | config_id)) == {"FACEBOOK_AUTHORIZATION_ENDPOINT"}
@@ -51,7 +51,7 @@ def test_a_configuration_of_login_for_business_comes_once_and_without_openid(tmp
     "uri", ["http://localhost/callback", "http://localhost", "http://localhost:3000/callback?x=1", "http://LOCALHOST/"]
 )
 def test_localhost_may_be_a_redirect_in_development_alone(tmp_path, uri):
-    """RFC 8252, 8.3: a name may lead elsewhere, so production wants the address; the remedy says which."""
+    """The name localhost may lead elsewhere (RFC 8252, 8.3), so production wants the address. The remedy names it."""
     listed = f"nextarget://callback, {uri}"
     assert settings(tmp_path, APP_REDIRECT_URIS=listed).app_redirect_uris == ("nextarget://callback", uri)
     production = {"ENVIRONMENT": "production", "PUBLIC_URL": "https://auth.example.org", "JWT_SECRET_KEY": SECRET}
@@ -67,5 +67,5 @@ def test_localhost_may_be_a_redirect_in_development_alone(tmp_path, uri):
     ["http://localhost./", "http://app.localhost/", "http://localhost.example/", "http://127.0.0.2/", "http://x/"],
 )
 def test_no_other_name_on_plain_http_may_be_a_redirect(tmp_path, uri):
-    """RFC 8252, 7.3: loopback is all that plain http is for."""
+    """A redirect with plain http must be a loopback address (RFC 8252, 7.3)."""
     assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "APP_REDIRECT_URIS": uri})) == {"APP_REDIRECT_URIS"}

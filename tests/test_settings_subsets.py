@@ -1,4 +1,4 @@
-"""The settings that one command reads: the same names, rules and defaults as those of the server."""
+"""The subset of settings that one command reads has the same names, rules and defaults as the server's settings."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -38,7 +38,7 @@ def problems(caught: pytest.ExceptionInfo[ConfigurationError]) -> list[str]:
 @pytest.mark.parametrize("texts", [TEXTS, {"JWT_SECRET_KEY": SECRET}], ids=["set", "defaults"])
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_a_subset_has_the_values_that_the_server_has(tmp_path, subset, texts):
-    """Whether a setting is set or not."""
+    """A subset gives the same values as all settings, whether they are set or have their defaults."""
     whole, part = found(tmp_path, **texts).settings(), found(tmp_path, **texts).read(subset)
     for each in fields(subset):
         assert getattr(part, each.name) == getattr(whole, each.name), each.name
@@ -46,14 +46,14 @@ def test_a_subset_has_the_values_that_the_server_has(tmp_path, subset, texts):
 
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_a_subset_shows_no_value_when_it_is_printed(tmp_path, subset):
-    """An address may hold a password."""
+    """A URL may have a password."""
     part = found(tmp_path, **TEXTS).read(subset)
     assert "hunter2" not in repr(part) + str(part)
     assert {each.name for each in fields(subset)} <= Settings.model_fields.keys()
 
 
 def test_a_secret_in_a_file_that_cannot_be_read_is_one_problem(tmp_path):
-    """It is not called missing too."""
+    """A secret whose file cannot be read is not reported as missing too."""
     with pytest.raises(ConfigurationError) as caught:
         found(tmp_path, JWT_SECRET_KEY_FILE="nowhere").read(TokenSettings)
     assert problems(caught) == ["JWT_SECRET_KEY_FILE"]
@@ -62,7 +62,7 @@ def test_a_secret_in_a_file_that_cannot_be_read_is_one_problem(tmp_path):
 
 @pytest.mark.parametrize(("name", "text"), [("AUDIT_RETENTION_DAYS", "0"), ("DATABASE_URL", "mysql://x")])
 def test_a_subset_reports_its_own_mistakes_alone(tmp_path, name, text):
-    """Among mistakes in every other part of the settings."""
+    """Mistakes in settings outside the subset are not reported."""
     others = {
         "PORT": "many",
         "GOOGLE_CLIENT_ID": "half-a-provider",

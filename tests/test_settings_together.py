@@ -1,4 +1,4 @@
-"""Settings that depend on each other, settings that take words, and settings that are right and still doubtful."""
+"""Settings that depend on each other, settings that take words, and valid settings that deserve a warning."""
 
 import pytest
 
@@ -25,7 +25,7 @@ from tests.test_settings import FACEBOOK, GOOGLE, OURS, problems, settings, valu
 )
 @pytest.mark.parametrize("provider", [GOOGLE, FACEBOOK])
 def test_the_person_comes_back_to_the_host_where_the_login_began(tmp_path, provider, ours, theirs, fits):
-    """Browsers keep its cookie for that host, whatever the port, and bring a Secure one over https alone."""
+    """A browser keeps the login's cookie for one host, whatever the port, and sends a Secure cookie only over https."""
     (name,) = (name for name in provider if name.endswith("_REDIRECT_URI"))
     path = provider[name].removeprefix(OURS["PUBLIC_URL"])
     found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **provider, "PUBLIC_URL": ours, name: theirs + path})
@@ -35,7 +35,8 @@ def test_the_person_comes_back_to_the_host_where_the_login_began(tmp_path, provi
 @pytest.mark.parametrize("name", [name for name, setting in every_setting().items() if setting.words])
 @pytest.mark.parametrize("case", [str.lower, str.upper, str.capitalize, str.swapcase])
 def test_a_word_out_of_a_list_is_taken_in_any_case(tmp_path, name, case):
-    """Every setting whose type is a list of words, booleans among them; and what it becomes does not depend on it."""
+    """This holds for every setting whose type is a list of words, also for booleans. The case does not change the
+    value."""
     for word in every_setting()[name].words:
         given = {**OURS, **FACEBOOK, name: word}
         as_written = value_of(settings(tmp_path, **given), name)
@@ -43,7 +44,7 @@ def test_a_word_out_of_a_list_is_taken_in_any_case(tmp_path, name, case):
 
 
 def test_settings_that_take_words_are_found_by_their_type():
-    """Among them those that everybody knows; none that takes other text as well."""
+    """The search finds settings with a fixed list of words, and no setting that also takes other text."""
     words = {name: setting.words for name, setting in every_setting().items() if setting.words}
     assert words["ENVIRONMENT"] == ("development", "production")
     assert words["LOG_FORMAT"] == ("console", "json")
@@ -54,7 +55,7 @@ def test_settings_that_take_words_are_found_by_their_type():
 
 @pytest.mark.parametrize("name", [name for name, setting in every_setting().items() if setting.words])
 def test_what_is_none_of_the_words_is_told_all_of_them(tmp_path, name):
-    """Nobody has to look them up."""
+    """The remedy lists all words that the setting takes."""
     found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, name: "\u212aind"})
     assert all(word in found[name].remedy for word in every_setting()[name].words)
 
@@ -70,6 +71,6 @@ def test_what_is_none_of_the_words_is_told_all_of_them(tmp_path, name):
     ],
 )
 def test_a_list_of_every_address_there_is_is_doubted(tmp_path, name, text, doubtful):
-    """It is allowed, and hardly ever meant."""
+    """Such a list is allowed, but seldom intended, so the server warns."""
     said = list(doubts(settings(tmp_path, **{name: text})))
     assert any(sentence.startswith(f"{name} ") for sentence in said) is doubtful

@@ -1,4 +1,4 @@
-"""What is wrong with a setting is told once, with the remedy that mends it, and none that would do harm."""
+"""A problem of a setting is reported once, with the remedy that mends it and no harmful one."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.test_settings import FACEBOOK, GOOGLE, OURS, problems, settings
 @pytest.mark.parametrize("name", sorted(file_settings()))
 @pytest.mark.parametrize("written", ["nowhere", '"nowhere"'])
 def test_a_file_that_cannot_be_read_is_one_problem(tmp_path, name, written):
-    """It is not missing too: a new secret, made as the remedy for that has it, would sign everybody out."""
+    """The secret is not called missing too: the remedy for that makes a new secret, which would sign everyone out."""
     environ = {"JWT_SECRET_KEY": SECRET, **OURS, **GOOGLE, **FACEBOOK}
     environ.pop(name, None)
     with pytest.raises(ConfigurationError) as caught:
@@ -20,7 +20,7 @@ def test_a_file_that_cannot_be_read_is_one_problem(tmp_path, name, written):
 
 
 def test_what_else_a_provider_lacks_is_told_beside_a_file_that_cannot_be_read(tmp_path):
-    """But not what the file was to bring."""
+    """The value that the file should hold is not reported as missing."""
     environ = {"JWT_SECRET_KEY": SECRET, "GOOGLE_CLIENT_ID": "1234-abc", "GOOGLE_CLIENT_SECRET_FILE": "nowhere"}
     assert problems(tmp_path, environ).keys() == {"GOOGLE_CLIENT_SECRET_FILE", "GOOGLE_REDIRECT_URI"}
 
@@ -28,14 +28,14 @@ def test_what_else_a_provider_lacks_is_told_beside_a_file_that_cannot_be_read(tm
 @pytest.mark.parametrize("name", ["TRUSTED_PROXIES", "METRICS_ALLOW", "APP_REDIRECT_URIS", "CORS_ALLOW_ORIGINS"])
 @pytest.mark.parametrize("text", ["http://*.a", "http://*.a,http://*.b"])
 def test_the_same_problem_of_one_setting_is_told_once(tmp_path, name, text):
-    """Though an address may be one of two kinds, and a list may have it twice."""
+    """An address has two valid forms, and a list may have the same mistake twice, but there is one problem."""
     with pytest.raises(ConfigurationError) as caught:
         settings(tmp_path, **{name: text})
     assert [problem.setting for problem in caught.value.problems] == [name]
 
 
 def test_a_list_of_googles_client_ids_is_no_remedy_for_facebooks(tmp_path):
-    """Facebook has one, and no setting for more."""
+    """Facebook has one client ID, and no setting for more."""
     found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **OURS, **FACEBOOK, "FACEBOOK_CLIENT_ID": "1,2"})
     assert found["FACEBOOK_CLIENT_ID"].remedy == "Name one."
     found = problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **OURS, **GOOGLE, "GOOGLE_CLIENT_ID": "1,2"})

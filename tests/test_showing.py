@@ -1,4 +1,4 @@
-"""Settings as they are shown: of a URL what is known to be harmless, and never a secret."""
+"""How settings are shown: a URL shows only its harmless parts, and never a secret."""
 
 import io
 import json
@@ -66,7 +66,7 @@ DATABASE, REDIS, COLLECTOR = "DATABASE_URL", "RATE_LIMIT_STORAGE_URL", "OTEL_EXP
     ],
 )
 def test_what_is_known_to_be_harmless_is_shown_as_it_is(name: str, text: str) -> None:
-    """Scheme, hosts, ports, database, file, and options that say how, not who."""
+    """Schemes, hosts, ports, databases, files and options without credentials are shown."""
     assert shown(name, text) == text
 
 
@@ -134,12 +134,12 @@ def test_what_is_known_to_be_harmless_is_shown_as_it_is(name: str, text: str) ->
     ],
 )  # fmt: skip
 def test_what_is_not_known_to_be_harmless_is_hidden(name: str, text: str, seen: str) -> None:
-    """An allow-list: what an option is called, or how a typing error parts the text, opens nothing."""
+    """Only listed parts are shown. Neither an option's name nor a typing error makes another part visible."""
     assert shown(name, text) == seen
 
 
 def test_every_setting_that_is_a_url_says_what_of_it_is_harmless() -> None:
-    """What nobody thought of shows scheme, host and port."""
+    """A URL of an unknown setting shows its scheme, host and port."""
     named = {
         name
         for name in every_setting()
@@ -165,7 +165,7 @@ UNKNOWN = st.sampled_from(
 
 @st.composite
 def urls_with_secrets(draw: st.DrawFn) -> str:
-    """A URL whose user, password or unknown option is a secret, written as people write them, or nearly."""
+    """A URL whose user, password or unknown option is a secret. The URL is well formed, or nearly so."""
     scheme = draw(
         st.sampled_from(["postgresql", "postgres", "sqlite", "redis", "rediss", "http", "https", "nextarget", "mysql"])
     )
@@ -179,7 +179,7 @@ def urls_with_secrets(draw: st.DrawFn) -> str:
         st.lists(st.sampled_from(["sslmode=require", "ssl_cert_reqs=none", "connect_timeout=3"]), max_size=2)
     )
     if where == "option":
-        # What separates options ends the secret, and begins another option, which may be a known one.
+        # A separator of options would end the secret and begin another option, which may be a known one.
         plain = "".join(each for each in secret if each not in "&;#")
         options.insert(draw(st.integers(0, len(options))), f"{draw(UNKNOWN)}={plain}")
     query = draw(st.sampled_from("&;")).join(options)
@@ -195,7 +195,7 @@ def assert_hidden(text: str, url: str) -> None:
 @settings(max_examples=1000)
 @given(url=urls_with_secrets(), name=st.sampled_from(sorted({*url_settings(), "HOST", "PORT", "APP_CLIENT_ID"})))
 def test_a_secret_in_a_url_is_never_shown_nor_part_of_a_problem(name: str, url: str) -> None:
-    """Whichever setting holds it, and whatever is wrong with it."""
+    """This holds for every setting, and for every mistake in it."""
     assert_hidden(shown(name, url), url)
     values = read_values(Path("/nonexistent"), environ={"JWT_SECRET_KEY": SECRET, name: url})
     assert_hidden(repr(values), url)
@@ -213,7 +213,7 @@ def test_a_secret_in_a_url_is_never_shown_nor_part_of_a_problem(name: str, url: 
 @example(url=f"postgresql:///db?sslpassword={MARKER}", name=DATABASE, as_json=False, in_file=False)
 @example(url=f"postgresql:///db?sslpassword={MARKER}", name=DATABASE, as_json=True, in_file=True)
 def test_check_config_shows_no_secret_of_any_url(url: str, name: str, as_json: bool, in_file: bool) -> None:
-    """As lines and as JSON, on both streams; also where a URL was written in place of the file that holds it."""
+    """This holds for lines and JSON, for both streams, and for a URL that was written in place of its file's path."""
     name = f"{DATABASE}_FILE" if in_file else name
     out, err = io.StringIO(), io.StringIO()
     command = ["nextarget", "check-config", *(["--json"] if as_json else [])]

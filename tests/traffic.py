@@ -1,4 +1,4 @@
-"""Apps at work: what they hold, what they are told, and how often they tried."""
+"""Simulated apps under load: the tokens that they hold, the answers that they get, and a count of their attempts."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from tests.running import Answer
 
 
 class Attempts:
-    """How often the apps tried, and a way to wait until they have tried so much more often."""
+    """Counts the attempts of the apps, and can wait for more attempts."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -26,7 +26,7 @@ class Attempts:
             self._changed.notify_all()
 
     async def more(self, number: int, outcome: str | None = None) -> None:
-        """Wait for so many more attempts, with that outcome or with any."""
+        """Wait for `number` more attempts, with this outcome or with any."""
 
         def made() -> int:
             return self.outcomes.total() if outcome is None else self.outcomes[outcome]
@@ -36,7 +36,7 @@ class Attempts:
             await self._changed.wait_for(lambda: made() >= goal)
 
     async def met(self, *outcomes: str) -> None:
-        """Wait until there has been at least one of each."""
+        """Wait until every one of these outcomes has occurred at least once."""
         async with self._changed:
             await self._changed.wait_for(lambda: all(self.outcomes[outcome] for outcome in outcomes))
 
@@ -44,8 +44,8 @@ class Attempts:
 class Device:
     """One app on one phone. It signs in, reads its profile, refreshes and signs out, without a pause.
 
-    It believes what it is told and expects the same of the server: whatever was acknowledged holds. When its node has
-    been killed it goes on at another. `reads` and `leaves` are how often, of all that it does, it does that.
+    It holds the server to its answers: an acknowledged change is permanent. When its node has been killed, it continues
+    at another node. `reads` and `leaves` are the shares of profile reads and sign-outs among its actions.
     """
 
     def __init__(self, nodes: Sequence[Node], seed: int, *, reads: float = 0.5, leaves: float = 0.1) -> None:
@@ -70,7 +70,7 @@ class Device:
             await attempts.count(outcome)
 
     async def act(self) -> bool:
-        """Do one thing; False if the server was not able to. Fails at any answer but 200 and a proper 503."""
+        """Do one action. Return False after a proper 503; any answer but 200 and this 503 fails the test."""
         if self.tokens is None:
             return await self._sign_in()
         luck = self._random.random()
@@ -96,7 +96,7 @@ class Device:
         return False
 
     async def _sign_out(self, tokens: dict[str, Any]) -> bool:
-        self._leaving = True  # once asked for, it may have happened, acknowledged or not
+        self._leaving = True  # a sign-out that was sent may have happened, also without an answer
         if not is_served(
             await self.node.ask("POST", "/auth/revoke", data={"token": tokens["refresh_token"]}), oauth=True
         ):
@@ -106,7 +106,7 @@ class Device:
         return True
 
     async def check(self) -> None:
-        """What was acknowledged holds: the session that it has stands, those that it ended do not."""
+        """The acknowledged changes hold: the device's session is valid, and the sessions that it ended are not."""
         if self.tokens is not None and not self._leaving:
             assert await stands(self.node, self.tokens)
         for tokens in self.signed_out:
@@ -114,7 +114,7 @@ class Device:
 
 
 def is_served(answer: Answer, *, oauth: bool = False) -> bool:
-    """Whether an answer is a 200; else it is the 503 that says what is missing and when to come back."""
+    """Whether an answer is a 200. Any other answer must be a proper 503 with a Retry-After."""
     if answer.status == 200:
         return True
     assert answer.status == 503, (answer.status, answer.text)
@@ -128,7 +128,7 @@ def is_served(answer: Answer, *, oauth: bool = False) -> bool:
 
 
 async def work(devices: Sequence[Device], attempts: Attempts, until: Awaitable[object]) -> None:
-    """Let devices live until something has happened. What they come upon fails the test at once."""
+    """Let devices act until `until` is done. An error of a device fails the test at once."""
     async with asyncio.TaskGroup() as group:
         lives = [group.create_task(device.live(attempts)) for device in devices]
         await until
