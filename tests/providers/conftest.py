@@ -1,4 +1,4 @@
-"""Stand-ins for what a provider answers, and for a wire on which it does not answer properly."""
+"""Stand-ins for a provider's answers, and for a connection on which the answers are broken."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -37,11 +37,11 @@ FACEBOOK = FacebookSettings(
     authorization_endpoint="https://www.facebook.example/v26.0/dialog/oauth",
     jwks_uri="https://limited.facebook.example/.well-known/oauth/openid/jwks/",
 )
-"""Our clients at the two, at addresses that nobody has."""
+"""The settings of our clients at the two providers, with addresses that do not exist."""
 
 
 class Response(aiohttp.ClientResponse):
-    """A response with the argument that aiohttp 3.14 asks for and aioresponses does not know of."""
+    """A response with the argument that aiohttp 3.14 requires and aioresponses does not pass."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("stream_writer", Mock())
@@ -50,7 +50,7 @@ class Response(aiohttp.ClientResponse):
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that was made."""
+    """A request that our code sent."""
 
     method: str
     url: str
@@ -60,13 +60,15 @@ class Asked:
 
 
 class Provider:
-    """What a provider will answer, and what it was asked. Each answer is given once unless it is to be repeated."""
+    """The answers that a provider will give, and the requests that it got. An answer is given once, unless it
+    repeats."""
 
     def __init__(self, mocked: aioresponses) -> None:
         self._mocked = mocked
 
     def answers(self, method: str, url: str, payload: object = None, **options: Any) -> None:
-        """`payload` as JSON; or `body`, `status`, `headers`, `exception`, `repeat` as aioresponses has them."""
+        """Add an answer: `payload` as JSON, or the options of aioresponses: `body`, `status`, `headers`,
+        `exception`, `repeat`."""
         if payload is not None:
             options["payload"] = payload
         self._mocked.add(url, method=method, response_class=Response, **options)
@@ -88,7 +90,7 @@ class Provider:
 
 @pytest.fixture
 def secrets() -> LoginSecrets:
-    """Those of one login, which a provider's answer must fit."""
+    """The secrets of one login, which a provider's answer must fit."""
     return login_secrets(SigningKey(Secret("a secret of thirty-two bytes or more")), "a-state-of-this-login")
 
 
@@ -107,7 +109,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 @dataclass
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock whose seconds pass only when a test changes them."""
 
     seconds: float = 1000.0
 
@@ -122,7 +124,7 @@ def clock() -> Clock:
 
 @dataclass
 class Wire:
-    """A server that answers every connection with the same bytes, whatever it is asked."""
+    """A server that gives the same bytes to every connection."""
 
     url: str = ""
     requests: list[bytes] = field(default_factory=list)
@@ -133,7 +135,7 @@ class Wire:
         self.requests.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(self.answer)
         if not self.hangs_up:
-            await reader.read()  # until the other side has gone
+            await reader.read()  # until the client closes the connection
         writer.close()
 
 
@@ -160,7 +162,7 @@ def signing_key() -> RSAPrivateKey:
 
 @pytest.fixture(scope="session")
 def jwks_of(signing_key: RSAPrivateKey) -> Callable[..., dict[str, Any]]:
-    """A JWK Set with one key under each `kid`."""
+    """A JWK Set with the same key under every given `kid`."""
     n = encoded(signing_key.public_key().public_numbers().n.to_bytes(256, "big"))
 
     def jwks_of(*kids: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Asking a provider over HTTP: whatever happens on the way is one of three errors, and says nothing secret."""
+"""Requests to a provider over HTTP: every failure is one of three errors, and tells no secret."""
 
 import gzip
 from typing import Any
@@ -29,7 +29,7 @@ def refused_connection() -> aiohttp.ClientConnectorError:
 
 
 async def fails(asking: ProviderHttp, url: str = URL) -> ProviderFailed | ProviderUnavailable:
-    """The error of a request, which must quote nothing of what was sent, and be fit for the caller."""
+    """The error of a request. It quotes nothing that was sent, and its sentence is for the caller."""
     with pytest.raises((ProviderFailed, ProviderUnavailable)) as caught:
         await asking.post(url, FORM)
     error = caught.value
@@ -41,7 +41,7 @@ async def fails(asking: ProviderHttp, url: str = URL) -> ProviderFailed | Provid
 
 
 async def test_an_answer_is_its_status_and_its_json(asking: ProviderHttp, provider: Provider) -> None:
-    """Statuses below 500 are the protocol's own business: the document comes along."""
+    """An answer below 500 belongs to the protocol: the caller gets its status and its document."""
     provider.answers("POST", URL, {"access_token": "x"})
     provider.answers("POST", URL, {"error": "invalid_grant"}, status=400)
     good, bad = [await asking.post(URL, FORM) for _ in range(2)]
@@ -51,14 +51,14 @@ async def test_an_answer_is_its_status_and_its_json(asking: ProviderHttp, provid
 
 @pytest.mark.parametrize("value", [None, "", 1, True, [], {}, "x" * 8193])
 def test_text_of_another_type_or_size_is_no_text(value: object) -> None:
-    """A member of an answer is read as text only when it is some, and not too long."""
+    """A member of an answer counts as text only if it is a string and not too long."""
     assert Answer(200, {"name": value}, {}).text("name") is None
     assert Answer(200, {}, {}).text("name") is None
     assert Answer(200, {"name": "x" * 8192}, {}).text("name") == "x" * 8192
 
 
 async def test_the_form_travels_in_the_body(asking: ProviderHttp, provider: Provider) -> None:
-    """A query string ends up in logs on the way: what is posted is never part of the URL."""
+    """The form is in the body and never in the URL, since a query string ends up in logs."""
     provider.answers("POST", URL, {})
     await asking.post(URL, FORM)
     (asked,) = provider.asked
@@ -69,7 +69,7 @@ async def test_the_form_travels_in_the_body(asking: ProviderHttp, provider: Prov
 async def test_a_provider_that_cannot_right_now_is_unavailable(
     asking: ProviderHttp, provider: Provider, status: int
 ) -> None:
-    """429 and 5xx mean: later. The body, whatever it is, is not read."""
+    """429 and 5xx mean that a later try may work. The body is not read."""
     provider.answers("POST", URL, body="<html>secret", status=status)
     error = await fails(asking)
     assert isinstance(error, ProviderUnavailable)
@@ -79,7 +79,7 @@ async def test_a_provider_that_cannot_right_now_is_unavailable(
 
 
 async def test_a_refused_connection_is_tried_exactly_once_more(asking: ProviderHttp, provider: Provider) -> None:
-    """A request that never reached the provider can be repeated; twice is enough."""
+    """A request that never reached the provider is sent again, but only once."""
     provider.answers("POST", URL, exception=refused_connection(), repeat=True)
     error = await fails(asking)
     assert isinstance(error, ProviderUnavailable)
@@ -88,7 +88,7 @@ async def test_a_refused_connection_is_tried_exactly_once_more(asking: ProviderH
 
 
 async def test_a_connection_that_works_the_second_time_is_no_failure(asking: ProviderHttp, provider: Provider) -> None:
-    """One lost connection attempt goes unnoticed."""
+    """The caller does not notice one lost connection attempt."""
     provider.answers("POST", URL, exception=refused_connection())
     provider.answers("POST", URL, {"access_token": "x"})
     assert (await asking.post(URL, FORM)).ok
@@ -111,7 +111,7 @@ async def test_a_connection_that_works_the_second_time_is_no_failure(asking: Pro
 async def test_a_request_that_may_have_arrived_is_not_repeated(
     asking: ProviderHttp, provider: Provider, exception: Exception
 ) -> None:
-    """A code is redeemed once: what may have reached the provider is not sent again."""
+    """A code can be redeemed only once, so a request that may have reached the provider is not sent again."""
     provider.answers("POST", URL, exception=exception, repeat=True)
     error = await fails(asking)
     assert isinstance(error, ProviderUnavailable)
@@ -120,7 +120,7 @@ async def test_a_request_that_may_have_arrived_is_not_repeated(
 
 
 async def test_a_port_that_nobody_listens_on_is_unavailable(asking: ProviderHttp, unused_tcp_port: int) -> None:
-    """The same over a real socket."""
+    """A refused connection of a real socket means unavailable too."""
     assert isinstance(await fails(asking, f"http://127.0.0.1:{unused_tcp_port}/token"), ProviderUnavailable)
 
 
@@ -149,7 +149,7 @@ async def test_a_port_that_nobody_listens_on_is_unavailable(asking: ProviderHttp
 async def test_an_answer_that_is_no_json_object_failed(
     asking: ProviderHttp, provider: Provider, body: bytes, status: int
 ) -> None:
-    """HTML, an array, or half an object: it is not the protocol, whatever the status says."""
+    """HTML, an array or half an object is not the protocol, whatever the status is."""
     provider.answers("POST", URL, body=body, status=status)
     error = await fails(asking)
     assert type(error) is ProviderFailed
@@ -160,7 +160,7 @@ async def test_an_answer_that_is_no_json_object_failed(
 async def test_the_largest_answer_is_read_and_a_larger_one_is_not(
     asking: ProviderHttp, wire: Wire, head: tuple[str, ...]
 ) -> None:
-    """A provider's answers are small; one without end would fill the memory."""
+    """A provider's answers are small. An endless answer would fill the memory."""
     largest = b'{"a":"' + b"x" * (MAX_ANSWER_BYTES - 8) + b'"}'
     wire.answer = http_answer(largest, *(line.format(len(largest)) for line in head))
     assert (await asking.post(wire.url, FORM)).ok
@@ -170,7 +170,7 @@ async def test_the_largest_answer_is_read_and_a_larger_one_is_not(
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(asking: ProviderHttp, provider: Provider, status: int) -> None:
-    """Following a redirect would carry the code and the secret to wherever it points."""
+    """A followed redirect would send the code and the secret to another address."""
     headers = {"Location": "https://elsewhere.example/token"}
     provider.answers("POST", URL, body="moved", status=status, headers=headers)
     assert type(await fails(asking)) is ProviderFailed
@@ -205,14 +205,14 @@ GZIP = "Content-Encoding: gzip"
     ids=lambda answer: repr(answer[:40]),
 )
 async def test_nothing_on_the_wire_is_another_error(asking: ProviderHttp, wire: Wire, answer: bytes) -> None:
-    """A connection that closes, or bytes that are not HTTP, end in one of our errors, after one request."""
+    """A closed connection, or bytes that are not HTTP, give one of our errors after one request."""
     wire.answer = answer
     await fails(asking, wire.url)
     assert len(wire.requests) == 1
 
 
 async def test_a_small_answer_that_unpacks_without_end_is_given_up(asking: ProviderHttp, wire: Wire) -> None:
-    """Size is counted after decompression."""
+    """The limit on the size applies after decompression."""
     body = gzip.compress(b'{"a":"' + b"x" * 50_000_000 + b'"}')
     wire.answer = http_answer(body, GZIP, f"Content-Length: {len(body)}")
     assert type(await fails(asking, wire.url)) is ProviderFailed
@@ -224,7 +224,7 @@ async def test_a_small_answer_that_unpacks_without_end_is_given_up(asking: Provi
 async def test_an_answer_that_does_not_come_is_given_up(
     asking: ProviderHttp, wire: Wire, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
-    """One limit covers the whole request, however far the answer got."""
+    """One time limit applies to the whole request, even if a part of the answer has arrived."""
     monkeypatch.setattr(base, "TOTAL_SECONDS", 0.05)
     wire.answer, wire.hangs_up = answer, False
     error = await fails(asking, wire.url)
@@ -233,7 +233,8 @@ async def test_an_answer_that_does_not_come_is_given_up(
 
 
 async def test_no_cookie_is_kept(http: aiohttp.ClientSession, wire: Wire) -> None:
-    """Requests for one person carry nothing over from another's, and say what they want and who asks."""
+    """A request for one person has no cookie of another person's request. It names the type that it accepts and its
+    client."""
     asking = ProviderHttp(http, Name("facebook"))
     wire.answer = http_answer(b"{}", "Set-Cookie: a=b; Path=/", "Content-Length: 2", "Connection: close")
     for _ in range(2):
@@ -254,7 +255,7 @@ def texts(*hidden: str) -> list[str]:
 )
 @pytest.mark.parametrize("where", ["error", "description"])
 def test_the_note_of_an_oauth_error_holds_neither_emails_nor_tokens(text: str, where: str) -> None:
-    """A provider's error may quote what it choked on; the log does not."""
+    """A provider's error may quote its input; the log does not."""
     note = base.oauth_note(text, None) if where == "error" else base.oauth_note("invalid_grant", text)
     assert "lovelace" not in note
     assert "ller.example" not in note
@@ -273,7 +274,8 @@ def test_the_note_of_an_oauth_error_holds_neither_emails_nor_tokens(text: str, w
     ],
 )
 def test_the_note_of_an_oauth_error_names_its_code(code: str) -> None:
-    """What an operator needs to know most is which error it was, as code, as Facebook's further words, or told."""
+    """The note keeps the error's code, Facebook's further words, and a code inside the description: an operator
+    needs them."""
     known = Google.error_words | Facebook.error_words
     assert base.oauth_note(code, "Bad Request", known=known) == f"{code}: Bad Request"
     assert base.oauth_note("x", None, code, None, known=known) == f"x, {code}"
@@ -284,20 +286,20 @@ def test_the_note_of_an_oauth_error_names_its_code(code: str) -> None:
     "code", ["an_error_that_nobody_knows", "admin_policy_enforced=4/0AX4XfWh", "ADMIN_POLICY_ENFORCED"]
 )
 def test_a_code_that_nobody_documents_may_be_a_token(code: str) -> None:
-    """The list is of whole words, letter for letter."""
+    """The list has whole words, which must match letter for letter."""
     known = Google.error_words | Facebook.error_words
     assert base.oauth_note("x", code, code, known=known) == "x, [...]: [...]"
 
 
 def test_an_error_without_a_code_says_so() -> None:
-    """Nothing at all is a sentence too; without a description nothing follows the code."""
+    """Without a code the note says so. Without a description the note is the code alone."""
     assert base.oauth_note(None, None) == "no error code"
     assert base.oauth_note("interaction_required", None) == "interaction_required"
     assert base.oauth_note("interaction_required", "") == "interaction_required"
 
 
 async def test_every_note_says_which_question_failed(asking: ProviderHttp, provider: Provider) -> None:
-    """Token, keys, profile or debug_token are on different hosts, and fail for different reasons."""
+    """The token, keys, profile and debug_token requests go to different hosts, and fail for different reasons."""
     provider.answers("GET", URL, status=503, repeat=True)
     provider.answers("POST", URL, status=503)
     notes = []

@@ -1,4 +1,4 @@
-"""The breaker before a provider: it opens on failures in a row, spares everybody, and closes by one trial."""
+"""The circuit breaker of a provider: it opens after failures in a row, and one successful trial closes it."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ DOWN: list[dict[str, Any]] = [
     {"exception": aiohttp.ClientOSError(104, "Connection reset by peer")},
     {"exception": aiohttp.ServerDisconnectedError()},
 ]
-"""What a provider does that cannot right now."""
+"""Behaviour of a provider that is unavailable."""
 THERE: list[dict[str, Any]] = [
     {"payload": {"access_token": "x"}},
     {"payload": {"error": "invalid_grant"}, "status": 400},
@@ -31,7 +31,7 @@ THERE: list[dict[str, Any]] = [
     {"payload": {}, "status": 404},
     {"body": "<html>"},
 ]
-"""What a provider does that is there, whether it likes what it is asked or not."""
+"""Behaviour of a provider that is available, whether it accepts or refuses the request."""
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def asking(http: aiohttp.ClientSession, clock: Clock) -> ProviderHttp:
 
 
 async def ask(asking: ProviderHttp) -> Exception | None:
-    """One call; what it raised."""
+    """Send one request, and return the error that it raised."""
     try:
         await asking.post(URL, {})
     except (ProviderUnavailable, ProviderFailed) as error:
@@ -58,7 +58,7 @@ async def fail(asking: ProviderHttp, provider: Provider, times: int = FAILURES) 
 async def test_failures_in_a_row_open_it_and_nobody_is_asked(
     asking: ProviderHttp, provider: Provider, failure: dict[str, Any]
 ) -> None:
-    """From then on a call fails at once, with the error that the provider's own failure had."""
+    """While the breaker is open, a call fails at once with the same error as for the provider's own failure."""
     for number in range(FAILURES):
         assert not asking.breaker.open, number
         provider.answers("POST", URL, **failure)
@@ -77,7 +77,7 @@ async def test_failures_in_a_row_open_it_and_nobody_is_asked(
 async def test_an_answer_between_failures_starts_the_count_anew(
     asking: ProviderHttp, provider: Provider, answer: dict[str, Any]
 ) -> None:
-    """A refusal, of a made-up code for one, is an answer: nobody can open the breaker with bad codes."""
+    """A refusal, for example of an invented code, is an answer: bad codes cannot open the breaker."""
     for _ in range(3):
         await fail(asking, provider, FAILURES - 1)
         provider.answers("POST", URL, **answer)
@@ -92,7 +92,7 @@ async def test_an_answer_between_failures_starts_the_count_anew(
 async def test_it_stays_open_for_the_cool_down_to_the_moment(
     asking: ProviderHttp, provider: Provider, clock: Clock
 ) -> None:
-    """`open` tells a metric that the provider was down when last asked; `answering` tells apps when to try again."""
+    """`open` tells a metric that the provider's last answer was a failure; `answering` tells apps when to try again."""
     await fail(asking, provider)
     clock.seconds += COOL_DOWN_SECONDS - 0.001
     assert not asking.answering
@@ -107,7 +107,7 @@ async def test_it_stays_open_for_the_cool_down_to_the_moment(
 async def test_one_trial_that_is_answered_closes_it(
     asking: ProviderHttp, provider: Provider, clock: Clock, answer: dict[str, Any]
 ) -> None:
-    """After the cool-down, and with the count at nought."""
+    """After the cool-down one answered trial closes the breaker, and the count of failures starts at zero."""
     await fail(asking, provider)
     clock.seconds += COOL_DOWN_SECONDS
     provider.answers("POST", URL, **answer)
@@ -120,7 +120,7 @@ async def test_one_trial_that_is_answered_closes_it(
 async def test_a_trial_that_fails_starts_the_cool_down_anew(
     asking: ProviderHttp, provider: Provider, clock: Clock
 ) -> None:
-    """One failure is enough then, again and again."""
+    """After a cool-down, one failed trial is enough to start the next cool-down."""
     await fail(asking, provider)
     clock.seconds += COOL_DOWN_SECONDS
     for _ in range(3):
@@ -134,7 +134,7 @@ async def test_a_trial_that_fails_starts_the_cool_down_anew(
 
 
 async def test_only_one_call_is_on_trial(asking: ProviderHttp, clock: Clock) -> None:
-    """Whoever comes meanwhile is refused at once: a provider that hangs holds up one person, not all."""
+    """Calls during a trial are refused at once: a hanging provider delays one person, not all."""
     breaker = asking.breaker
     for _ in range(FAILURES):
         with pytest.raises(ProviderUnavailable), breaker.call():
@@ -148,7 +148,7 @@ async def test_only_one_call_is_on_trial(asking: ProviderHttp, clock: Clock) -> 
 
 
 async def test_a_trial_that_is_cancelled_leaves_the_next_call_to_try(asking: ProviderHttp, clock: Clock) -> None:
-    """A client that hangs up teaches nothing, and does not keep the provider shut for ever."""
+    """A cancelled trial proves nothing, and the next call is a trial again."""
     breaker = asking.breaker
     for _ in range(FAILURES):
         with pytest.raises(ProviderUnavailable), breaker.call():
@@ -163,7 +163,8 @@ async def test_a_trial_that_is_cancelled_leaves_the_next_call_to_try(asking: Pro
 
 
 async def test_what_was_under_way_when_it_opened_does_not_prolong_it(asking: ProviderHttp, clock: Clock) -> None:
-    """A hundred calls that time out one after another cost one cool-down; one of them that succeeds ends it."""
+    """Calls that began before the breaker opened do not restart the cool-down when they fail. If one succeeds, the
+    breaker closes."""
     breaker = asking.breaker
     under_way = [breaker.call() for _ in range(FAILURES + 3)]
     for call in under_way:
@@ -182,7 +183,7 @@ async def test_what_was_under_way_when_it_opened_does_not_prolong_it(asking: Pro
 async def test_one_provider_that_fails_says_nothing_of_another(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock
 ) -> None:
-    """Each has troubles of its own, even where they share a session."""
+    """Every provider has its own breaker, even if providers share a session."""
     google, facebook = (ProviderHttp(http, name, clock=clock) for name in PROVIDERS)
     await fail(google, provider)
     assert google.breaker.open
@@ -194,7 +195,7 @@ async def test_one_provider_that_fails_says_nothing_of_another(
 async def test_the_log_says_once_that_it_opened_and_once_that_it_closed(
     asking: ProviderHttp, provider: Provider, clock: Clock
 ) -> None:
-    """However many calls it refuses and however many trials fail in between."""
+    """Refused calls and failed trials in between write no further lines."""
     with capture_logs() as lines:
         await fail(asking, provider)
         for _ in range(3):

@@ -37,7 +37,7 @@ def asked_for(url: str) -> dict[str, list[str]]:
 async def test_the_authorization_endpoints_keep_their_query(
     http: aiohttp.ClientSession, secrets: LoginSecrets, query: str
 ) -> None:
-    """RFC 6749, 3.1: parameters are added behind those that the endpoint has; it is the same request otherwise."""
+    """Our parameters follow the endpoint's own query (RFC 6749, 3.1); the request is the same otherwise."""
     for kind, config, name in ((Google, GOOGLE, Name("google")), (Facebook, FACEBOOK, Name("facebook"))):
         asking = ProviderHttp(http, name)
         endpoint = f"{config.authorization_endpoint}?{query}"
@@ -51,7 +51,7 @@ async def test_the_authorization_endpoints_keep_their_query(
 async def test_token_and_key_endpoints_keep_their_query(
     http: aiohttp.ClientSession, provider: Provider, secrets: LoginSecrets
 ) -> None:
-    """RFC 6749, 3.2: what a stand-in or a gateway is told in its URL, it is told each time."""
+    """Every request keeps the query of its endpoint's URL, for a stand-in or a gateway (RFC 6749, 3.2)."""
     config = changed(GOOGLE, token_endpoint=f"{GOOGLE.token_endpoint}?tenant=1", jwks_uri=f"{GOOGLE.jwks_uri}?tenant=1")
     provider.answers("POST", config.token_endpoint, {"id_token": "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.e30.e30"})
     provider.answers("GET", config.jwks_uri, {"keys": []}, repeat=True)
@@ -69,7 +69,7 @@ async def test_token_and_key_endpoints_keep_their_query(
 async def test_the_graph_url_keeps_its_query(
     http: aiohttp.ClientSession, provider: Provider, secrets: LoginSecrets, graph_url: str
 ) -> None:
-    """Version and path go before the query, on every question that Graph is asked."""
+    """In every request to Graph, the version and the path come before the query."""
     facebook = Facebook(changed(FACEBOOK, graph_url=graph_url), ProviderHttp(http, Name("facebook")))
     base = "https://graph.facebook.example/v26.0"
     proof = facebook._appsecret_proof("token")
@@ -85,7 +85,7 @@ async def test_the_graph_url_keeps_its_query(
 
 
 async def test_people_sign_in_where_every_endpoint_has_a_query(tmp_path: Path) -> None:
-    """The whole way, with both providers, over real HTTP."""
+    """A whole sign-in works with both providers over real HTTP."""
     listener = free_listener()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/sandbox"
     endpoints = {
@@ -108,8 +108,8 @@ async def test_people_sign_in_where_every_endpoint_has_a_query(tmp_path: Path) -
 async def test_login_for_business_is_asked_for_its_configuration_alone(
     http: aiohttp.ClientSession, secrets: LoginSecrets, in_query: bool
 ) -> None:
-    """Meta's page on it: the configuration has the permissions, in place of `scope`; a code is what we ask for. It may
-    be named in the endpoint's query, too."""
+    """The configuration has the permissions and replaces `scope`, and our request asks for a code (Meta's page on
+    Login for Business). The endpoint's query may name the configuration, too."""
     endpoint = f"{FACEBOOK.authorization_endpoint}?config_id=987654321"
     config = changed(FACEBOOK, **{"authorization_endpoint": endpoint} if in_query else {"config_id": "987654321"})
     url = Facebook(config, ProviderHttp(http, Name("facebook"))).authorization_url(secrets, ask_person=False)
@@ -124,7 +124,7 @@ async def test_login_for_business_is_asked_for_its_configuration_alone(
 
 
 async def test_people_sign_in_by_login_for_business(tmp_path: Path) -> None:
-    """The stand-in takes a configuration in place of the permissions, and not beside them."""
+    """The stand-in accepts a configuration instead of permissions, but not both."""
     async with running(tmp_path, FACEBOOK_CONFIG_ID="987654321") as server, open_browser(server.url) as browser:
         app = App(browser)
         assert query_of(await app.begin(provider="facebook"))["config_id"] == "987654321"
@@ -135,7 +135,7 @@ async def test_people_sign_in_by_login_for_business(tmp_path: Path) -> None:
 async def test_settings_know_everything_that_a_provider_is_sent(
     http: aiohttp.ClientSession, secrets: LoginSecrets, tmp_path: Path
 ) -> None:
-    """None of it may come in the query of an endpoint setting, where it would come twice."""
+    """None of our parameters may be in the query of an endpoint setting, where it would occur twice."""
     wishes = Wishes(frozenset(Prompt), "ada@lovelace.example")
     business = changed(FACEBOOK, config_id="1")
     bound = changed(FACEBOOK, pkce=True)

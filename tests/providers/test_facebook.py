@@ -1,4 +1,4 @@
-"""Facebook: what is sent there, and what is made of every answer."""
+"""Facebook: the requests that we send, and the result of every answer."""
 
 import hashlib
 import hmac
@@ -43,7 +43,7 @@ def graph_error(code: object, message: str = "An error.", **changed: object) -> 
 
 
 async def failure(facebook: Facebook, secrets: LoginSecrets, *hidden: str) -> ProblemError:
-    """The error of a sign-in: its sentence is ours, and its note holds no secret."""
+    """The error of a sign-in. Its sentence is our own, and its note has no secret."""
     with pytest.raises(ProblemError) as caught:
         await facebook.identify(CODE, secrets, NOW)
     error = caught.value
@@ -55,7 +55,8 @@ async def failure(facebook: Facebook, secrets: LoginSecrets, *hidden: str) -> Pr
 
 
 def test_the_person_is_sent_with_the_state(facebook: Facebook, secrets: LoginSecrets) -> None:
-    """The dialog is asked for an email and nothing more, and learns no secret. It cannot be told to ask the person."""
+    """The dialog asks for an email and nothing more, and gets no secret. Facebook has no option to always ask the
+    person."""
     assert not facebook.asks_person
     assert facebook.authorization_url(secrets, ask_person=True) == facebook.authorization_url(secrets, ask_person=False)
     url = urlsplit(facebook.authorization_url(secrets, ask_person=False))
@@ -87,7 +88,7 @@ async def test_a_code_becomes_an_identity(facebook: Facebook, provider: Provider
 async def test_every_question_to_the_graph_proves_who_asks(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets
 ) -> None:
-    """appsecret_proof is the HMAC-SHA256 of the token under the app secret, in hex; the token itself is in a header."""
+    """appsecret_proof is the HMAC-SHA256 of the token with the app secret, in hex. The token itself is in a header."""
     provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN})
     provider.answers("GET", ME, {"id": SUBJECT})
     await facebook.identify(CODE, secrets, NOW)
@@ -99,7 +100,8 @@ async def test_every_question_to_the_graph_proves_who_asks(
 
 
 async def test_no_secret_is_ever_part_of_a_url(facebook: Facebook, provider: Provider, secrets: LoginSecrets) -> None:
-    """URLs end up in logs: code, secret and token are in none, although Facebook would take them there."""
+    """URLs end up in logs, so no URL has the code, the secret or the token, although Facebook would accept them
+    there."""
     provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN})
     provider.answers("GET", ME, {"id": SUBJECT})
     await facebook.identify(CODE, secrets, NOW)
@@ -144,7 +146,7 @@ async def test_a_person_without_a_usable_email_signs_in_all_the_same(
 async def test_a_profile_without_a_usable_id_is_rejected(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, subject: object
 ) -> None:
-    """An id is ASCII digits, as text or as a number: anything else is nobody."""
+    """An id is ASCII digits, as text or as a number. A profile with another id is rejected."""
     provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN})
     provider.answers("GET", ME, {"email": "ada@x.example"} | ({"id": subject} if subject is not None else {}))
     assert type(await failure(facebook, secrets)) is IdentityRejected
@@ -153,7 +155,7 @@ async def test_a_profile_without_a_usable_id_is_rejected(
 async def test_an_id_that_is_a_number_is_the_same_person(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets
 ) -> None:
-    """Facebook writes ids as text here and as numbers there."""
+    """Facebook writes ids sometimes as text and sometimes as numbers."""
     provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN})
     provider.answers("GET", ME, {"id": int(SUBJECT)})
     assert (await facebook.identify(CODE, secrets, NOW)).subject == SUBJECT
@@ -167,7 +169,7 @@ async def test_an_id_that_is_a_number_is_the_same_person(
 async def test_an_answer_without_a_usable_token_failed(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, token: object
 ) -> None:
-    """What cannot be put into a header is no token, and nothing more is asked with it."""
+    """A text that cannot be in a header is not a token, and no request follows."""
     provider.answers("POST", TOKEN, {"token_type": "bearer"} | ({"access_token": token} if token is not None else {}))
     assert type(await failure(facebook, secrets)) is ProviderFailed
     assert [asked.url for asked in provider.asked] == [TOKEN]
@@ -177,7 +179,7 @@ async def test_an_answer_without_a_usable_token_failed(
 async def test_a_code_that_facebook_no_longer_takes_is_refused(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, subcode: int | None
 ) -> None:
-    """Error 100 at the token endpoint is about the code: the person starts again."""
+    """Error 100 at the token endpoint is about the code: the person has to sign in again."""
     answer = graph_error(100, "This authorization code has been used.", error_subcode=subcode)
     provider.answers("POST", TOKEN, answer, status=400)
     error = await failure(facebook, secrets)
@@ -189,7 +191,7 @@ async def test_a_code_that_facebook_no_longer_takes_is_refused(
 async def test_another_error_at_the_token_endpoint_is_not_the_persons_fault(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, code: object
 ) -> None:
-    """A wrong secret or redirect is about our configuration; a code of another type is about nothing."""
+    """A wrong secret or redirect is a fault of our configuration. An error code of another type says nothing."""
     provider.answers("POST", TOKEN, graph_error(code), status=400)
     assert type(await failure(facebook, secrets)) is ProviderFailed
 
@@ -207,7 +209,7 @@ async def test_another_error_at_the_token_endpoint_is_not_the_persons_fault(
 async def test_error_1_of_our_own_making_is_a_failure(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, message: str
 ) -> None:
-    """At the token endpoint the code of trouble at Facebook is also that of a wrong secret: only the message tells."""
+    """At the token endpoint, code 1 means a problem at Facebook or a wrong secret; only the message shows which."""
     provider.answers("POST", TOKEN, graph_error(1, message), status=400)
     assert type(await failure(facebook, secrets)) is ProviderFailed
 
@@ -217,7 +219,7 @@ async def test_error_1_of_our_own_making_is_a_failure(
 async def test_an_error_that_passes_means_later(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, where: str, code: int
 ) -> None:
-    """Rate limits and hiccups have codes of their own, at any endpoint."""
+    """Rate limits and temporary errors have their own codes, at any endpoint."""
     if where == "token":
         provider.answers("POST", TOKEN, graph_error(code), status=400)
     else:
@@ -232,7 +234,7 @@ async def test_an_error_that_passes_means_later(
 async def test_an_error_that_calls_itself_transient_means_later(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, code: int | None
 ) -> None:
-    """is_transient decides, whatever the code."""
+    """is_transient decides, whatever the code is."""
     provider.answers("POST", TOKEN, graph_error(code, is_transient=True), status=400)
     assert type(await failure(facebook, secrets)) is ProviderUnavailable
 
@@ -241,7 +243,7 @@ async def test_an_error_that_calls_itself_transient_means_later(
 async def test_only_true_is_transient(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, transient: object
 ) -> None:
-    """What merely looks like true is not."""
+    """Values that only look like true do not count."""
     provider.answers("POST", TOKEN, graph_error(190, is_transient=transient), status=400)
     assert type(await failure(facebook, secrets)) is ProviderFailed
 
@@ -251,7 +253,7 @@ async def test_only_true_is_transient(
 async def test_a_token_that_has_ended_right_after_the_exchange_means_to_begin_again(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, code: int, subcode: int | None
 ) -> None:
-    """Meta's page on errors: get a new access token. There is one for a new sign-in alone."""
+    """Meta's page on errors says to get a new access token. Only a new sign-in gives one."""
     provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN})
     provider.answers("GET", ME, graph_error(code, error_subcode=subcode), status=400)
     error = await failure(facebook, secrets)
@@ -273,7 +275,7 @@ async def test_a_profile_that_is_refused_failed(
 async def test_an_error_in_no_known_form_failed(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, error: object
 ) -> None:
-    """An error object of any shape is read without another exception."""
+    """An error object of any shape raises no other exception."""
     provider.answers("POST", TOKEN, {"error": error}, status=400)
     assert type(await failure(facebook, secrets)) is ProviderFailed
 
@@ -292,7 +294,7 @@ async def test_what_facebook_quotes_is_not_repeated(
 async def test_facebook_being_down_is_not_the_persons_fault(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets
 ) -> None:
-    """Later, then: at the token endpoint and at the profile alike."""
+    """An outage of the token endpoint or of the profile means that a later try may work."""
     provider.answers("POST", TOKEN, status=500)
     assert type(await failure(facebook, secrets)) is ProviderUnavailable
     provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN})
@@ -301,5 +303,5 @@ async def test_facebook_being_down_is_not_the_persons_fault(
 
 
 def test_a_configuration_does_not_show_its_secret() -> None:
-    """A configuration in a log line or a traceback is without its secret."""
+    """A printed configuration, in a log line or a traceback, does not show its secret."""
     assert CONFIG.client_secret.reveal() not in repr(CONFIG)

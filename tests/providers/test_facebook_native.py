@@ -1,4 +1,4 @@
-"""Facebook's SDK inside an app: Limited Login's id_tokens and classic access tokens, and what is made of them."""
+"""Facebook's SDK inside an app: how Limited Login's id_tokens and classic access tokens are verified."""
 
 import asyncio
 import hashlib
@@ -61,12 +61,12 @@ async def limited(facebook: Facebook, token: str, *, raw_nonce: str | None = Non
 
 
 def debugged(**changed: Any) -> dict[str, Any]:
-    """What debug_token says of a token, with some facts changed."""
+    """The answer of debug_token about a token, with some facts changed."""
     return {"data": {name: value for name, value in (GOOD | changed).items() if value is not MISSING}}
 
 
 async def rejected(asking: Any, *hidden: str) -> str:
-    """Why; the reason is for the app, and quotes nothing."""
+    """The reason of a rejection. It is for the app, and quotes no secret."""
     with pytest.raises(IdentityRejected) as caught:
         await asking
     for text in (TOKEN, PROOF, CONFIG.client_secret.reveal(), *hidden):
@@ -75,20 +75,21 @@ async def rejected(asking: Any, *hidden: str) -> str:
 
 
 async def test_a_classic_token_says_who_is_signed_in(facebook: Facebook, provider: Provider) -> None:
-    """Facebook confirms that it was made for us, then says who it is of. It carries no nonce."""
+    """Facebook confirms that the token was made for our app, then names its person. The token has no nonce."""
     provider.answers("GET", DEBUG, debugged())
     provider.answers("GET", ME, {"id": SUBJECT, "email": ADA.email, "verified": True})
     assert await classic(facebook, raw_nonce="of no consequence") == NativeIdentity(ADA, nonce=None)
 
 
 async def test_the_secret_and_the_proof_travel_in_headers_and_as_a_hash(facebook: Facebook, provider: Provider) -> None:
-    """debug_token is asked as the app, in a header; the profile as the person, with the proof of the app."""
+    """The debug_token request has the app's token in a header. The profile request has the person's token, and the
+    app's proof."""
     provider.answers("GET", DEBUG, debugged())
     provider.answers("GET", ME, {"id": SUBJECT})
     await classic(facebook)
     debug, me = provider.asked
     assert debug.headers["Authorization"] == f"Bearer {CONFIG.client_id}|{CONFIG.client_secret.reveal()}"
-    assert debug.params == {"input_token": TOKEN}  # as Facebook documents it: there is no other way to ask
+    assert debug.params == {"input_token": TOKEN}  # Facebook documents no other way to ask
     assert me.headers["Authorization"] == f"Bearer {TOKEN}"
     assert me.params == {"fields": "id,email", "appsecret_proof": PROOF}
     assert not any(CONFIG.client_secret.reveal() in f"{asked.url} {asked.params}" for asked in provider.asked)
@@ -99,7 +100,7 @@ async def test_the_secret_and_the_proof_travel_in_headers_and_as_a_hash(facebook
 async def test_what_facebook_writes_in_two_ways_is_read_in_both(
     facebook: Facebook, provider: Provider, number: type[int] | type[str], expires_at: int
 ) -> None:
-    """Ids and times as text or number; 0 for a token that does not expire."""
+    """Ids and times may be texts or numbers. An expiry of 0 means that the token does not expire."""
     said = debugged(
         app_id=number(CONFIG.client_id),
         user_id=number(SUBJECT),
@@ -129,15 +130,15 @@ async def test_what_facebook_writes_in_two_ways_is_read_in_both(
 async def test_a_token_that_was_not_made_for_us_to_use_is_rejected(
     facebook: Facebook, provider: Provider, changed: dict[str, Any], why: str
 ) -> None:
-    """Above all one that another app got: presented here, it would sign its person in (RFC 9700, 4.9). Nobody's
-    profile is asked for with it."""
+    """The worst case is a token of another app, which would sign its person in here (RFC 9700, 4.9). No profile is
+    requested with such a token."""
     provider.answers("GET", DEBUG, debugged(**changed))
     assert why in await rejected(classic(facebook))
     assert [asked.params for asked in provider.asked] == [{"input_token": TOKEN}]
 
 
 async def test_a_token_of_two_people_is_rejected(facebook: Facebook, provider: Provider) -> None:
-    """Whose it is must be the same in both answers."""
+    """Both answers must name the same person."""
     provider.answers("GET", DEBUG, debugged(user_id="10158844207715503"))
     provider.answers("GET", ME, {"id": SUBJECT})
     assert "two people" in await rejected(classic(facebook))
@@ -147,7 +148,7 @@ async def test_a_token_of_two_people_is_rejected(facebook: Facebook, provider: P
 async def test_text_that_cannot_be_a_token_is_rejected_without_asking(
     facebook: Facebook, provider: Provider, token: str
 ) -> None:
-    """Anybody can present anything here."""
+    """Anyone can send any text here, so impossible tokens cause no request."""
     assert "malformed" in await rejected(classic(facebook, token))
     assert provider.asked == []
 
@@ -166,7 +167,7 @@ async def test_text_that_cannot_be_a_token_is_rejected_without_asking(
 async def test_an_answer_without_facts_failed(
     facebook: Facebook, provider: Provider, payload: dict[str, Any], status: int
 ) -> None:
-    """Also an error about our app itself: that is not the person's fault."""
+    """An error about our own app is not the person's fault either."""
     provider.answers("GET", DEBUG, payload, status=status)
     with pytest.raises(ProviderFailed) as caught:
         await classic(facebook)
@@ -180,7 +181,7 @@ GOOD_APP = {"data": {"app_id": CONFIG.client_id, "type": "APP", "is_valid": True
 
 
 def refuses(provider: Provider, code: int, *, repeat: bool = False) -> None:
-    """Have debug_token answer 400 with an error when it is asked about the token that the app presents."""
+    """Make debug_token answer 400 with an error when it is asked about the app's token."""
     payload = {"error": {"message": "refused", "type": "OAuthException", "code": code}}
     provider.answers("GET", DEBUG, payload, status=400, repeat=repeat)
 
@@ -189,7 +190,7 @@ def refuses(provider: Provider, code: int, *, repeat: bool = False) -> None:
 async def test_a_token_that_facebook_refuses_is_the_tokens_fault_while_ours_is_good(
     facebook: Facebook, provider: Provider, code: int, why: str
 ) -> None:
-    """Facebook answers 400 for a token of another app and for text that is none; for a wrong secret of ours too."""
+    """Facebook answers 400 for another app's token, for text that is not a token, and for our wrong secret."""
     refuses(provider, code)
     provider.answers("GET", ABOUT_US, GOOD_APP)
     assert why in await rejected(classic(facebook))
@@ -210,7 +211,7 @@ async def test_a_token_that_facebook_refuses_is_the_tokens_fault_while_ours_is_g
 async def test_a_token_that_facebook_refuses_is_our_fault_while_it_refuses_ours_too(
     facebook: Facebook, provider: Provider, code: int, said: dict[str, Any]
 ) -> None:
-    """The app is not told to get a new token, and the log names the settings."""
+    """The app does not learn that it needs a new token, and the log names the settings."""
     refuses(provider, code)
     provider.answers("GET", ABOUT_US, **said)
     with pytest.raises(ProviderFailed) as caught:
@@ -223,8 +224,8 @@ async def test_a_token_that_facebook_refuses_is_our_fault_while_it_refuses_ours_
 async def test_nobody_is_at_fault_while_facebook_cannot_say(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock
 ) -> None:
-    """What cannot be told apart now can be in a few seconds. Until then nobody asks again: whoever waited for the
-    answer would wait once more, and each stranger with a made-up token for longer."""
+    """If Facebook cannot say whose fault it is, the question is repeated only after a few seconds. Else calls would
+    wait one after another, and longer with every invented token of a stranger."""
     debugger = debugger_at(http, clock)
     refuses(provider, 190, repeat=True)
     provider.answers("GET", ABOUT_US, {"error": {"code": 4}}, status=400)
@@ -241,7 +242,7 @@ async def test_nobody_is_at_fault_while_facebook_cannot_say(
 async def test_only_so_many_wait_for_what_facebook_says_of_us(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Facebook that hangs gathers no crowd behind one question."""
+    """While Facebook hangs, only a limited number of calls wait for the question about our own token."""
     monkeypatch.setattr("nextarget.providers.facebook_graph.MAX_ASKING", 2)
     over = asyncio.Event()
 
@@ -280,7 +281,8 @@ def questions_about_us(provider: Provider) -> int:
 async def test_our_own_token_is_asked_about_once_in_a_while(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock
 ) -> None:
-    """A stranger with made-up tokens causes no second question each; a changed secret is noticed."""
+    """Invented tokens of a stranger do not cause a second question for every token. A changed secret is noticed
+    later."""
     debugger = debugger_at(http, clock)
     refuses(provider, 190, repeat=True)
     provider.answers("GET", ABOUT_US, GOOD_APP)
@@ -301,14 +303,14 @@ async def test_our_own_token_is_asked_about_once_in_a_while(
 async def test_a_token_that_ends_between_the_two_questions_is_the_tokens_fault(
     facebook: Facebook, provider: Provider, code: int
 ) -> None:
-    """Meta's page on errors: get a new access token, which is the app's to do."""
+    """Meta's page on errors says to get a new access token; this is the app's task."""
     provider.answers("GET", DEBUG, debugged())
     provider.answers("GET", ME, {"error": {"code": code, "error_subcode": 460}}, status=400)
     assert "not valid" in await rejected(classic(facebook))
 
 
 async def test_good_facts_with_a_bad_status_are_not_believed(facebook: Facebook, provider: Provider) -> None:
-    """Only 200 is an answer."""
+    """Only an answer with status 200 counts."""
     provider.answers("GET", DEBUG, debugged(), status=400)
     with pytest.raises(ProviderFailed):
         await classic(facebook)
@@ -319,7 +321,7 @@ async def test_good_facts_with_a_bad_status_are_not_believed(facebook: Facebook,
 async def test_facebook_being_down_means_later(
     facebook: Facebook, provider: Provider, where: str, answer: dict[str, Any]
 ) -> None:
-    """At either question."""
+    """This holds for both requests."""
     if where == "me":
         provider.answers("GET", DEBUG, debugged())
     provider.answers("GET", DEBUG if where == "debug_token" else ME, **answer)
@@ -329,7 +331,7 @@ async def test_facebook_being_down_means_later(
 
 
 async def test_what_facebook_quotes_of_a_token_is_not_repeated(facebook: Facebook, provider: Provider) -> None:
-    """Neither the token nor our own app token reaches a note."""
+    """A note has neither the token nor our own app token."""
     app_token = f"{CONFIG.client_id}|{CONFIG.client_secret.reveal()}"
     message = f"Cannot parse access token {TOKEN} with {app_token} of ada@lovelace.example"
     provider.answers("GET", DEBUG, {"error": {"message": message, "code": 190}}, status=400)
@@ -342,7 +344,7 @@ async def test_what_facebook_quotes_of_a_token_is_not_repeated(facebook: Faceboo
 
 @pytest.fixture
 def signed(signing_key: RSAPrivateKey, provider: Provider, jwks_of: Callable[..., Any]) -> Signed:
-    """An id_token of Limited Login, with some claims changed; its key is published once."""
+    """An id_token of Limited Login, with some claims changed. Facebook publishes its key once."""
     provider.answers("GET", JWKS, jwks_of("key-1"))
 
     def signed(key: RSAPrivateKey = signing_key, kid: str = "key-1", **changed: object) -> str:
@@ -365,13 +367,13 @@ def signed(signing_key: RSAPrivateKey, provider: Provider, jwks_of: Callable[...
 async def test_an_id_token_of_limited_login_says_who_is_signed_in(
     facebook: Facebook, provider: Provider, signed: Signed
 ) -> None:
-    """Nothing but the public keys is asked for: the Graph API knows no such token."""
+    """Only the public keys are requested: the Graph API does not know such tokens."""
     assert await limited(facebook, signed()) == NativeIdentity(ADA, NONCE)
     assert [asked.url for asked in provider.asked] == [JWKS]
 
 
 async def test_a_sub_that_is_a_number_is_the_same_person(facebook: Facebook, signed: Signed) -> None:
-    """As with the ids of the Graph API: its signature holds all the same."""
+    """The `sub` may be a number, as the ids of the Graph API."""
     assert (await limited(facebook, signed(sub=int(SUBJECT)))).identity == ADA
 
 
@@ -379,7 +381,7 @@ async def test_a_sub_that_is_a_number_is_the_same_person(facebook: Facebook, sig
 async def test_an_email_of_limited_login_never_counts_as_verified(
     facebook: Facebook, signed: Signed, said: object
 ) -> None:
-    """Facebook does not say whether it checked it, whatever a token claims."""
+    """Facebook does not say whether it checked the email, whatever a token claims."""
     assert (await limited(facebook, signed(email_verified=said))).identity == ADA
 
 
@@ -387,7 +389,7 @@ async def test_an_email_of_limited_login_never_counts_as_verified(
 async def test_a_nonce_that_the_sdk_hashed_needs_the_raw_one(
     facebook: Facebook, signed: Signed, raw: str | None
 ) -> None:
-    """Without it the hash is the nonce, which nobody issued; with it what we issued is found."""
+    """Without the raw nonce the hash is taken as the nonce, and we never issued it."""
     hashed = hashlib.sha256(NONCE.encode()).hexdigest()
     found = await limited(facebook, signed(nonce=hashed), raw_nonce=raw)
     assert found.nonce == (raw or hashed)
@@ -423,7 +425,7 @@ async def test_an_id_token_that_breaks_a_rule_is_rejected_and_the_rule_named(
 
 
 async def test_an_id_token_that_facebook_did_not_sign_is_rejected(facebook: Facebook, signed: Signed) -> None:
-    """Not with another key, not with a kid that is not published, and not of another kind."""
+    """Another key, an unpublished kid, an access token, and a token that is too long are rejected."""
     await rejected(limited(facebook, signed(key=generate_private_key(65537, 2048))))
     await rejected(limited(facebook, signed(kid="key-2")))
     await rejected(limited(facebook, TOKEN))
@@ -431,7 +433,8 @@ async def test_an_id_token_that_facebook_did_not_sign_is_rejected(facebook: Face
 
 
 async def test_an_id_token_is_no_access_token(facebook: Facebook, provider: Provider, signed: Signed) -> None:
-    """Presented as one, it is what Facebook says of it: nothing."""
+    """If an app presents an id_token as an access token, Facebook's answer decides, and it says that the token is
+    not valid."""
     token = signed()
     provider.answers("GET", f"{GRAPH}/debug_token?input_token={token}", {"data": {"is_valid": False}})
     assert "not valid" in await rejected(classic(facebook, token))

@@ -1,4 +1,4 @@
-"""Facebook's OIDC code flow with PKCE (FACEBOOK_PKCE): what is sent, and which answers are refused."""
+"""Facebook's OIDC code flow with PKCE (FACEBOOK_PKCE): the requests, and the answers that are refused."""
 
 import hashlib
 import hmac
@@ -68,7 +68,7 @@ def signed(signing_key: RSAPrivateKey, secrets: LoginSecrets) -> Signed:
 
 @pytest.fixture
 def answering(provider: Provider, jwks_of: Callable[..., dict[str, Any]]) -> Answering:
-    """Has Facebook answer the exchange with an id_token, and everything after it honestly."""
+    """Make Facebook answer the exchange with this id_token, and every later request correctly."""
 
     def answering(id_token: object, *, subject: str = SUBJECT) -> Provider:
         answer = {"access_token": ACCESS_TOKEN, "token_type": "bearer", "expires_in": 5183944}
@@ -92,7 +92,8 @@ async def failure(facebook: Facebook, secrets: LoginSecrets, *hidden: str) -> Pr
 
 
 def test_the_dialog_is_told_nonce_and_challenge(facebook: Facebook, secrets: LoginSecrets) -> None:
-    """Beside what it always is told. The verifier stays here; `openid` is what makes Facebook heed the rest."""
+    """The dialog also gets the usual parameters. The verifier stays here. Without `openid`, Facebook ignores nonce
+    and challenge."""
     url = facebook.authorization_url(secrets, ask_person=False)
     assert parse_qs(urlsplit(url).query) == {
         "client_id": [CONFIG.client_id],
@@ -110,7 +111,7 @@ def test_the_dialog_is_told_nonce_and_challenge(facebook: Facebook, secrets: Log
 async def test_the_code_is_redeemed_with_the_verifier(
     facebook: Facebook, secrets: LoginSecrets, signed: Signed, answering: Answering
 ) -> None:
-    """The answer's id_token and its access token speak of one person; the email never counts as verified."""
+    """The id_token and the access token are of one person. The email never counts as verified."""
     provider = answering(signed())
     found = await facebook.identify(CODE, secrets, NOW)
     assert found == Identity(Name("facebook"), SUBJECT, EMAIL, email_verified=False)
@@ -129,7 +130,7 @@ async def test_the_code_is_redeemed_with_the_verifier(
 async def test_no_secret_is_ever_part_of_a_url(
     facebook: Facebook, secrets: LoginSecrets, signed: Signed, answering: Answering
 ) -> None:
-    """The page shows the exchange as a GET; a query ends up in logs, so it is posted."""
+    """Facebook's page shows the exchange as a GET. We send a POST, since a query ends up in logs."""
     token = signed()
     provider = answering(token)
     await facebook.identify(CODE, secrets, NOW)
@@ -146,7 +147,7 @@ async def test_no_secret_is_ever_part_of_a_url(
 async def test_an_answer_without_an_id_token_is_refused(
     facebook: Facebook, secrets: LoginSecrets, answering: Answering, token: object
 ) -> None:
-    """A code that was not asked for with `openid` binds nothing: it may be anybody's."""
+    """A code without `openid` is not bound to this login: it may be another person's."""
     provider = answering(token)
     assert type(await failure(facebook, secrets)) is ProviderFailed
     assert [asked.url for asked in provider.asked] == [TOKEN], "the access token is not even used"
@@ -174,7 +175,7 @@ async def test_an_answer_without_an_id_token_is_refused(
 async def test_an_id_token_that_does_not_answer_this_login_is_refused(
     facebook: Facebook, secrets: LoginSecrets, signed: Signed, answering: Answering, changed: dict[str, Any]
 ) -> None:
-    """Every rule of OpenID Connect Core, 3.1.3.7 holds, and `sub` is who the access token is of."""
+    """Every rule of OpenID Connect Core, 3.1.3.7 holds, and `sub` is the person of the access token."""
     token = signed(**changed)
     answering(token)
     assert type(await failure(facebook, secrets, token.split(".")[1])) is IdentityRejected
@@ -184,7 +185,7 @@ async def test_an_id_token_that_does_not_answer_this_login_is_refused(
 async def test_an_id_token_that_facebook_did_not_sign_is_refused(
     facebook: Facebook, secrets: LoginSecrets, signed: Signed, answering: Answering, forgery: str
 ) -> None:
-    """It came from Facebook's own server, and is checked all the same."""
+    """The signature is checked although the token comes from Facebook's own server."""
     forged = {
         "signature": signed(key=generate_private_key(65537, 2048)),
         "none": unsigned({"alg": "none", "kid": KID}, {"sub": SUBJECT, "nonce": secrets.nonce}),
@@ -198,7 +199,7 @@ async def test_an_id_token_that_facebook_did_not_sign_is_refused(
 async def test_a_profile_of_another_person_is_refused(
     facebook: Facebook, secrets: LoginSecrets, signed: Signed, answering: Answering
 ) -> None:
-    """The id_token is bound to the login, the access token is not: who they speak of must be the same."""
+    """Only the id_token is bound to the login, so the access token must be of the same person."""
     answering(signed(), subject="3917624885011205")
     assert "two people" in str((await failure(facebook, secrets)).note)
 
@@ -206,7 +207,7 @@ async def test_a_profile_of_another_person_is_refused(
 async def test_keys_that_cannot_be_had_mean_later(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets, signed: Signed
 ) -> None:
-    """Nobody is signed in unchecked because the keys are out of reach."""
+    """Without the keys, no one is signed in unchecked."""
     provider.answers("POST", TOKEN, {"access_token": ACCESS_TOKEN, "id_token": signed()})
     provider.answers("GET", CONFIG.jwks_uri, status=500, repeat=True)
     assert type(await failure(facebook, secrets)) is ProviderUnavailable
@@ -215,7 +216,8 @@ async def test_keys_that_cannot_be_had_mean_later(
 async def test_a_challenge_that_facebook_forgot_is_told_to_the_operator(
     facebook: Facebook, provider: Provider, secrets: LoginSecrets
 ) -> None:
-    """What it answers where it has no PKCE for an app: the log names the parameter, so that the setting is found."""
+    """Facebook gives this answer where it has no PKCE for an app. The log names the parameter, so that an operator
+    finds the setting."""
     message = "code_verifier param is provided without a code_challenge in authorization request."
     error = {"message": message, "type": "OAuthException", "code": 1, "fbtrace_id": "AbCdEfGhIjKlMnOpQrStU"}
     provider.answers("POST", TOKEN, {"error": error}, status=400)

@@ -1,4 +1,4 @@
-"""Google: what is sent there, and what is made of every answer."""
+"""Google: the requests that we send, and the result of every answer."""
 
 import base64
 import hashlib
@@ -64,7 +64,7 @@ def signed(signing_key: RSAPrivateKey, secrets: LoginSecrets) -> Signed:
 
 @pytest.fixture
 def answering(provider: Provider, jwks_of: Callable[..., Any]) -> Answering:
-    """Google, answering with this id_token and publishing its key once."""
+    """Google answers with this id_token, and publishes its key once."""
 
     def answering(token: str) -> Provider:
         provider.answers("POST", TOKEN, {"id_token": token, "access_token": "not used"}, repeat=True)
@@ -75,7 +75,7 @@ def answering(provider: Provider, jwks_of: Callable[..., Any]) -> Answering:
 
 
 async def failure(google: Google, secrets: LoginSecrets, *hidden: str) -> ProblemError:
-    """The error of a sign-in: its sentence is ours, and its note holds no secret."""
+    """The error of a sign-in. Its sentence is our own, and its note has no secret."""
     with pytest.raises(ProblemError) as caught:
         await google.identify(CODE, secrets, NOW)
     error = caught.value
@@ -87,7 +87,7 @@ async def failure(google: Google, secrets: LoginSecrets, *hidden: str) -> Proble
 
 
 def test_the_person_is_sent_with_nonce_and_challenge(google: Google, secrets: LoginSecrets) -> None:
-    """OpenID Connect Core, 3.1.2.1 and RFC 7636, 4.3: nonce and S256 challenge go along, nothing secret does."""
+    """The request has the nonce and the S256 challenge, and no secret (OpenID Connect Core, 3.1.2.1; RFC 7636, 4.3)."""
     url = urlsplit(google.authorization_url(secrets, ask_person=False))
     assert f"{url.scheme}://{url.netloc}{url.path}" == CONFIG.authorization_endpoint
     hashed = hashlib.sha256(secrets.code_verifier.encode()).digest()
@@ -106,7 +106,8 @@ def test_the_person_is_sent_with_nonce_and_challenge(google: Google, secrets: Lo
 
 
 def test_the_person_is_asked_where_the_redirect_might_be_anybodys(google: Google, secrets: LoginSecrets) -> None:
-    """RFC 8252, 8.6: Google shows its account chooser, also to somebody whom it knows; nothing else changes."""
+    """Google shows its account chooser, also to a person who is signed in there (RFC 8252, 8.6). Nothing else
+    changes."""
     assert google.asks_person
     asking, silent = (
         parse_qs(urlsplit(google.authorization_url(secrets, ask_person=ask)).query) for ask in (True, False)
@@ -117,7 +118,7 @@ def test_the_person_is_asked_where_the_redirect_might_be_anybodys(google: Google
 async def test_a_code_becomes_an_identity(
     google: Google, secrets: LoginSecrets, signed: Signed, answering: Answering
 ) -> None:
-    """The code is redeemed once with secret and verifier, the keys are fetched, and the token says who it is."""
+    """The code is redeemed once with secret and verifier, the keys are fetched, and the token names the person."""
     provider = answering(signed())
     found = await google.identify(CODE, secrets, NOW)
     assert found == Identity(Name("google"), "108204268033311374501", "ada@lovelace.example", email_verified=True)
@@ -136,7 +137,7 @@ async def test_a_code_becomes_an_identity(
 async def test_no_secret_is_ever_part_of_a_url(
     google: Google, secrets: LoginSecrets, signed: Signed, answering: Answering
 ) -> None:
-    """URLs end up in logs: code, secret, verifier and token travel in bodies alone, and only to the token endpoint."""
+    """URLs end up in logs: code, secret, verifier and token are only in the body, and only at the token endpoint."""
     token = signed()
     provider = answering(token)
     await google.identify(CODE, secrets, NOW)
@@ -165,7 +166,7 @@ async def test_the_keys_are_fetched_once_for_many_sign_ins(
 async def test_an_answer_without_an_id_token_failed(
     google: Google, provider: Provider, secrets: LoginSecrets, token: object
 ) -> None:
-    """200 without a usable id_token is not the protocol, whatever else came."""
+    """A 200 without a usable id_token is not the protocol."""
     provider.answers(
         "POST", TOKEN, {"access_token": "ya29.something"} | ({"id_token": token} if token is not None else {})
     )
@@ -176,7 +177,7 @@ async def test_an_answer_without_an_id_token_failed(
 async def test_a_code_that_google_no_longer_takes_is_refused(
     google: Google, provider: Provider, secrets: LoginSecrets, status: int
 ) -> None:
-    """invalid_grant is about the code: the person starts again."""
+    """invalid_grant is about the code: the person has to sign in again."""
     provider.answers("POST", TOKEN, {"error": "invalid_grant", "error_description": "Bad Request"}, status=status)
     error = await failure(google, secrets)
     assert type(error) is ProviderRefused
@@ -198,7 +199,7 @@ async def test_an_error_about_ourselves_is_not_the_persons_fault(
 async def test_an_error_in_no_known_form_failed(
     google: Google, provider: Provider, secrets: LoginSecrets, answer: dict[str, object]
 ) -> None:
-    """An error that is not that of RFC 6749, 5.2 refuses nothing."""
+    """An error that is not the error of RFC 6749, 5.2 does not count as a refusal."""
     provider.answers("POST", TOKEN, answer, status=400)
     assert type(await failure(google, secrets)) is ProviderFailed
 
@@ -217,7 +218,7 @@ async def test_what_google_quotes_is_not_repeated(
 async def test_google_being_down_is_not_the_persons_fault(
     google: Google, provider: Provider, secrets: LoginSecrets
 ) -> None:
-    """Later, then: at the token endpoint and at the keys alike."""
+    """An outage of the token endpoint means that a later try may work."""
     provider.answers("POST", TOKEN, status=503)
     assert type(await failure(google, secrets)) is ProviderUnavailable
 
@@ -249,7 +250,7 @@ async def test_a_token_that_breaks_a_rule_is_rejected(
 async def test_a_token_of_another_login_is_rejected(
     google: Google, secrets: LoginSecrets, signed: Signed, answering: Answering
 ) -> None:
-    """The nonce is that of the login: a code that was injected from another one brings another nonce."""
+    """The nonce belongs to one login: a code that was injected from another login brings another nonce."""
     answering(signed())
     other = login_secrets(SigningKey(Secret("a secret of thirty-two bytes or more")), "a-state-of-another-login")
     assert type(await failure(google, other)) is IdentityRejected
@@ -259,7 +260,7 @@ async def test_a_token_of_another_login_is_rejected(
 async def test_garbage_in_place_of_a_token_is_rejected_before_keys_are_fetched(
     google: Google, provider: Provider, secrets: LoginSecrets, token: str
 ) -> None:
-    """What is no token asks nobody for keys."""
+    """A text that is not a token causes no request for keys."""
     provider.answers("POST", TOKEN, {"id_token": token})
     assert type(await failure(google, secrets)) is IdentityRejected
     assert [asked.url for asked in provider.asked] == [TOKEN]
@@ -269,12 +270,12 @@ async def test_garbage_in_place_of_a_token_is_rejected_before_keys_are_fetched(
 async def test_both_spellings_of_the_issuer_are_google(
     google: Google, secrets: LoginSecrets, signed: Signed, answering: Answering, issuer: str
 ) -> None:
-    """With and without the scheme, in tokens and in the callback's `iss`."""
+    """The issuer may have the scheme or not, in tokens and in the callback's `iss`."""
     answering(signed(iss=issuer))
     assert await google.identify(CODE, secrets, NOW)
     assert issuer in google.issuers
 
 
 def test_a_configuration_does_not_show_its_secret() -> None:
-    """A configuration in a log line or a traceback is without its secret."""
+    """A printed configuration, in a log line or a traceback, does not show its secret."""
     assert CONFIG.client_secret.reveal() not in repr(CONFIG)

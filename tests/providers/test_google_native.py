@@ -1,4 +1,4 @@
-"""Google's SDK inside an app: which id_tokens it may present, and what is made of them."""
+"""Google's SDK inside an app: which id_tokens an app may present, and how they are verified."""
 
 import hashlib
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Signed = Callable[..., str]
 
 @pytest.fixture
 def google(http: aiohttp.ClientSession, provider: Provider, jwks_of: Callable[..., Any]) -> Google:
-    """Google, with its keys published once."""
+    """Google, which publishes its keys once."""
     provider.answers("GET", JWKS, jwks_of("key-1"))
     return Google(CONFIG, ProviderHttp(http, Name("google")))
 
@@ -61,7 +61,7 @@ async def present(google: Google, token: str, raw_nonce: str | None = None, now:
 
 
 async def rejected(google: Google, token: str, raw_nonce: str | None = None) -> str:
-    """Why; the reason is for the app, and holds nothing of the token."""
+    """The reason of a rejection. It is for the app, and has no part of the token."""
     with pytest.raises(IdentityRejected) as caught:
         await present(google, token, raw_nonce)
     assert not contains_part_of(caught.value.reason, token)
@@ -72,14 +72,14 @@ async def rejected(google: Google, token: str, raw_nonce: str | None = None) -> 
 async def test_an_id_token_says_who_is_signed_in_and_which_nonce_it_carries(
     google: Google, signed: Signed, provider: Provider
 ) -> None:
-    """Nothing but the public keys is asked for; whether the nonce is ours is not decided here."""
+    """Only the public keys are requested. Another part of the code decides whether the nonce is ours."""
     assert await present(google, signed()) == NativeIdentity(ADA, NONCE)
     assert [asked.url for asked in provider.asked] == [JWKS]
 
 
 @pytest.mark.parametrize("form", ["plain", "hashed"])
 async def test_the_raw_nonce_may_come_beside_the_token(google: Google, signed: Signed, form: str) -> None:
-    """An SDK that hashes the nonce is as good as one that does not; what counts is the nonce that we issued."""
+    """An SDK may hash the nonce or not; the nonce that we issued counts."""
     carried = hashlib.sha256(NONCE.encode()).hexdigest() if form == "hashed" else NONCE
     assert await present(google, signed(nonce=carried), NONCE) == NativeIdentity(ADA, NONCE)
 
@@ -89,7 +89,8 @@ async def test_the_raw_nonce_may_come_beside_the_token(google: Google, signed: S
 async def test_a_token_for_any_client_of_the_project_is_accepted(
     google: Google, signed: Signed, aud: str, azp: str | None
 ) -> None:
-    """Android's tokens are for the server's client id and issued to the app's own; iOS's are for the app's."""
+    """Android's tokens have the server's client id as audience and the app's as `azp`. The audience of iOS's tokens
+    is the app's."""
     assert (await present(google, signed(aud=aud, azp=azp))).identity == ADA
 
 
@@ -114,19 +115,19 @@ async def test_a_token_for_any_client_of_the_project_is_accepted(
 async def test_a_token_that_breaks_a_rule_is_rejected_and_the_rule_named(
     google: Google, signed: Signed, changed: dict[str, object], why: str
 ) -> None:
-    """Every rule for id_tokens holds for those that an app presents, and whoever writes the app learns which."""
+    """Every rule for id_tokens holds for native tokens too. The reason names the rule for the app's developer."""
     assert why in await rejected(google, signed(**changed))
 
 
 async def test_a_nonce_that_was_not_in_the_token_is_rejected(google: Google, signed: Signed) -> None:
-    """A fresh nonce beside somebody's old token makes nothing fresh."""
+    """A fresh nonce beside an old token does not make the token fresh."""
     assert "not the one sent beside it" in await rejected(google, signed(), "another-nonce-that-we-issued")
     hashed = hashlib.sha256(NONCE.encode()).hexdigest()
     assert "not the one sent beside it" in await rejected(google, signed(nonce=NONCE), hashed)
 
 
 async def test_a_token_that_google_did_not_sign_is_rejected(google: Google, signed: Signed) -> None:
-    """Not with a key of ours, not unsigned, not with a kid that is not published."""
+    """A token with another key, without a signature, or with an unpublished kid is rejected."""
     await rejected(google, signed(key=generate_private_key(65537, 2048)))
     await rejected(google, signed(kid="key-2"))
     await rejected(google, unsigned({"alg": "none", "kid": "key-1"}, {"sub": ADA.subject}))
@@ -134,13 +135,13 @@ async def test_a_token_that_google_did_not_sign_is_rejected(google: Google, sign
 
 @pytest.mark.parametrize("token", ["garbage", "a.b.c", "\u00e9", "x" * 16_384, "x" * 20_000])
 async def test_garbage_asks_nobody_for_keys(google: Google, provider: Provider, token: str) -> None:
-    """Anybody can present anything here, so it must cost nothing."""
+    """Anyone can send any text here, so it must cause no request."""
     await rejected(google, token)
     assert provider.asked == []
 
 
 async def test_an_access_token_is_not_accepted(google: Google, provider: Provider) -> None:
-    """It does not say for whom it was made: any other app's would do (RFC 9700, 4.9)."""
+    """An access token does not name its client, so the token of any other app would work (RFC 9700, 4.9)."""
     with pytest.raises(InvalidRequest, match="id_token"):
         await google.identify_native("ya29.token", SubjectTokenType.ACCESS_TOKEN, raw_nonce=None, now=NOW)
     assert provider.asked == []
@@ -149,7 +150,7 @@ async def test_an_access_token_is_not_accepted(google: Google, provider: Provide
 async def test_a_login_in_the_browser_takes_no_token_of_an_app(
     google: Google, signed: Signed, provider: Provider
 ) -> None:
-    """The other client ids are for native tokens alone: the code flow's are for its own client."""
+    """The other client ids are only for native tokens. In the code flow a token must be for its own client."""
     provider.answers("POST", CONFIG.token_endpoint, {"id_token": signed(aud=IOS)})
     with pytest.raises(IdentityRejected, match=IdentityRejected.sentence) as caught:
         await google.identify("code", LoginSecrets("state", NONCE, "verifier"), NOW)
@@ -167,5 +168,5 @@ async def test_without_keys_google_is_unavailable(
 
 
 def test_a_native_identity_does_not_show_its_nonce() -> None:
-    """In a log line or a traceback it is blank."""
+    """A printed identity, in a log line or a traceback, does not show its nonce."""
     assert NONCE not in repr(NativeIdentity(ADA, NONCE))

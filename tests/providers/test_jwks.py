@@ -1,4 +1,4 @@
-"""The cache of a provider's keys: few requests, fresh keys, and sign-ins that go on while the provider is down."""
+"""The cache of a provider's keys: it sends few requests, keeps keys fresh, and serves while the provider is down."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,7 @@ HOUR = 3600
 
 @dataclass
 class Published:
-    """What the provider publishes, how often it was asked, and by how many at once."""
+    """The keys that the provider publishes, and a count of requests: in total and at the same time."""
 
     document: Any
     status: int = 200
@@ -61,14 +61,14 @@ async def cache(
 
 
 async def asking(cache: JwksCache, kid: str, times: int = 1) -> set[str]:
-    """The kids that are served to so many sign-ins at once."""
+    """The kids that many sign-ins get at the same time."""
     answers = await asyncio.gather(*(cache.keys_for(kid) for _ in range(times)))
     assert len({frozenset(keys) for keys in answers}) == 1
     return set(answers[0])
 
 
 async def test_a_hundred_sign_ins_at_once_fetch_once(cache: JwksCache, published: Published) -> None:
-    """Those who come while the keys are being fetched wait for that one answer."""
+    """Sign-ins that begin while the keys are being fetched wait for the same answer."""
     published.open.clear()
     waiting = asyncio.gather(*(cache.keys_for("key-1") for _ in range(100)))
     while published.fetches == 0:
@@ -82,7 +82,7 @@ async def test_a_hundred_sign_ins_at_once_fetch_once(cache: JwksCache, published
 async def test_one_that_hangs_up_while_it_fetches_does_not_harm_the_others(
     cache: JwksCache, published: Published
 ) -> None:
-    """The next one in line fetches in its place."""
+    """The next waiting sign-in fetches the keys instead."""
     published.open.clear()
     first, second = (asyncio.create_task(cache.keys_for("key-1")) for _ in range(2))
     while published.fetches == 0:
@@ -114,7 +114,7 @@ async def test_one_that_hangs_up_while_it_fetches_does_not_harm_the_others(
 async def test_keys_are_kept_as_long_as_cache_control_allows(
     cache: JwksCache, published: Published, clock: Clock, cache_control: str | None, seconds: int
 ) -> None:
-    """RFC 9111, 5.2.2.1: max-age is honoured, within a minute and a day."""
+    """max-age counts (RFC 9111, 5.2.2.1), but within the limits of a minute and a day."""
     published.headers = {"Cache-Control": cache_control} if cache_control else {}
     await cache.keys_for("key-1")
     clock.seconds += seconds - 1
@@ -127,14 +127,14 @@ async def test_keys_are_kept_as_long_as_cache_control_allows(
 
 @given(st.text(max_size=60))
 def test_no_cache_control_breaks_anything(value: str) -> None:
-    """Whatever the header says, the keys are kept for a minute to a day."""
+    """With any value of the header, the keys are kept between a minute and a day."""
     assert REFETCH_SECONDS <= jwks._lifetime(value) <= MAX_STALE_SECONDS
 
 
 async def test_a_key_published_just_now_is_found(
     cache: JwksCache, published: Published, jwks_of: Callable[..., Any]
 ) -> None:
-    """A token signed with a new key makes the cache look again, although what it has is fresh."""
+    """A token with a new kid makes the cache fetch again, although its keys are fresh."""
     assert await asking(cache, "key-1") == {"key-1"}
     published.document = jwks_of("key-1", "key-2")
     assert await asking(cache, "key-2") == {"key-1", "key-2"}
@@ -144,7 +144,7 @@ async def test_a_key_published_just_now_is_found(
 async def test_a_key_that_was_withdrawn_is_forgotten(
     cache: JwksCache, published: Published, clock: Clock, jwks_of: Callable[..., Any]
 ) -> None:
-    """What the provider no longer publishes verifies nothing once the keys have aged."""
+    """A key that the provider no longer publishes verifies nothing after its age limit."""
     await cache.keys_for("key-1")
     published.document = jwks_of("key-2")
     clock.seconds += DEFAULT_AGE_SECONDS
@@ -152,7 +152,7 @@ async def test_a_key_that_was_withdrawn_is_forgotten(
 
 
 async def test_made_up_kids_ask_at_most_once_a_minute(cache: JwksCache, published: Published, clock: Clock) -> None:
-    """Tokens with kids that nobody publishes do not make us ask the provider for each."""
+    """Tokens with invented kids do not cause a request for every token."""
     await cache.keys_for("key-1")
     for number in range(50):
         await cache.keys_for(f"made up {number}")
@@ -167,7 +167,7 @@ async def test_made_up_kids_ask_at_most_once_a_minute(cache: JwksCache, publishe
 
 
 async def test_keys_are_fetched_by_one_at_a_time(cache: JwksCache, published: Published, clock: Clock) -> None:
-    """However many ask for whichever key at whichever age, one request is under way."""
+    """At most one request is under way, for any number of sign-ins and keys."""
     for _ in range(5):
         await asyncio.gather(*(cache.keys_for(f"key-{number % 3}") for number in range(30)))
         clock.seconds += HOUR
@@ -189,7 +189,7 @@ DOWN: list[tuple[int, Any]] = [
 async def test_stale_keys_serve_while_the_provider_is_down(
     cache: JwksCache, published: Published, clock: Clock, status: int, document: object
 ) -> None:
-    """A provider that is down, or publishes nothing usable, stops no sign-in for a day, and every sign-in after."""
+    """While the provider is down or publishes nothing usable, sign-ins work for a day. After the day they fail."""
     await cache.keys_for("key-1")
     published.status, published.document = status, document
     clock.seconds += 2 * HOUR
@@ -204,7 +204,7 @@ async def test_stale_keys_serve_while_the_provider_is_down(
 async def test_a_provider_that_redeems_no_codes_publishes_keys_all_the_same(
     wire: Wire, cache: JwksCache, published: Published
 ) -> None:
-    """The breaker is about what redeems codes: while it is open, native sign-ins go on, with keys fetched just now."""
+    """The breaker is only about redeeming codes: while it is open, native sign-ins work, and fetch fresh keys."""
     wire.answer = http_answer(b"{}", status="503 Service Unavailable")
     for _ in range(FAILURES):
         with pytest.raises(ProviderUnavailable):
@@ -217,7 +217,7 @@ async def test_a_provider_that_redeems_no_codes_publishes_keys_all_the_same(
 async def test_keys_that_cannot_be_fetched_stop_no_redeeming(
     wire: Wire, cache: JwksCache, published: Published, clock: Clock
 ) -> None:
-    """However long only the keys are out of reach, stale ones serve and codes are redeemed."""
+    """While only the keys are out of reach, stale keys serve and codes are redeemed."""
     await cache.keys_for("key-1")
     published.status = 503
     wire.answer = http_answer(b"{}")
@@ -230,7 +230,7 @@ async def test_keys_that_cannot_be_fetched_stop_no_redeeming(
 
 
 async def test_a_failing_provider_is_not_hammered(cache: JwksCache, published: Published, clock: Clock) -> None:
-    """After a failure the provider is left alone for a minute, whoever asks for whatever; stale keys serve."""
+    """After a failure the provider gets no request for a minute, whatever key is asked for. Stale keys serve."""
     await cache.keys_for("key-1")
     clock.seconds += 2 * HOUR
     published.status = 503
@@ -249,7 +249,7 @@ async def test_a_failing_provider_is_not_hammered(cache: JwksCache, published: P
 async def test_without_any_keys_a_failing_provider_is_asked_again_soon(
     cache: JwksCache, published: Published, clock: Clock
 ) -> None:
-    """Nobody can sign in meanwhile, so it is left alone for five seconds only, but for those it is."""
+    """Without keys no one can sign in, so the pause is only five seconds."""
     published.status = 503
     for number in range(20):
         with pytest.raises(ProviderUnavailable):
@@ -268,7 +268,7 @@ async def test_without_any_keys_a_failing_provider_is_asked_again_soon(
 async def test_a_provider_that_comes_back_is_noticed(
     cache: JwksCache, published: Published, clock: Clock, jwks_of: Callable[..., Any]
 ) -> None:
-    """Stale keys give way to fresh ones a minute after the last failure, and count as fresh again."""
+    """A minute after the last failure, the cache fetches fresh keys in place of the stale ones."""
     await cache.keys_for("key-1")
     clock.seconds += 2 * HOUR
     published.status = 500
@@ -283,6 +283,6 @@ async def test_a_provider_that_comes_back_is_noticed(
 
 
 async def test_nothing_is_fetched_before_the_first_sign_in(cache: JwksCache, published: Published) -> None:
-    """A server starts without the provider."""
+    """A server starts without a request to the provider."""
     assert cache is not None
     assert published.fetches == 0

@@ -1,4 +1,4 @@
-"""One provider that hangs: the other is asked all the same, and those who wait are not without number."""
+"""While one provider hangs, the other still gets requests, and the number of waiting calls is limited."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.providers.conftest import Clock, Wire, http_answer
 
 @dataclass
 class Hanging:
-    """A server that takes connections and never answers."""
+    """A server that accepts connections and never answers."""
 
     url: str = ""
     waiting: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -34,7 +34,7 @@ class Hanging:
         writer.close()
 
     async def holds(self, count: int) -> None:
-        """Wait until so many connections wait."""
+        """Wait until this number of connections is open."""
         async with self.changed:
             await self.changed.wait_for(lambda: len(self.waiting) >= count)
 
@@ -62,7 +62,7 @@ async def facebook() -> AsyncIterator[ProviderHttp]:
 
 @pytest.fixture
 async def asked() -> AsyncIterator[Callable[..., "asyncio.Task[Any]"]]:
-    """Begins a question, which is given up at the end of the test."""
+    """Starts a request, and cancels it at the end of the test."""
     tasks = []
 
     def asked(question: Any) -> "asyncio.Task[Any]":
@@ -84,7 +84,7 @@ def answering(wire: Wire) -> Wire:
 async def test_a_provider_that_hangs_takes_no_connection_of_the_other(
     hanging: Hanging, answering: Wire, google: ProviderHttp, facebook: ProviderHttp, asked: Callable[..., Any]
 ) -> None:
-    """However many wait for the one, the other answers, its keys too."""
+    """However many calls wait for one provider, the other provider and its keys are reached."""
     for _ in range(base.POOL_SIZE + 20):
         asked(google.post(hanging.url, {}))
     await hanging.holds(base.POOL_SIZE)
@@ -95,7 +95,7 @@ async def test_a_provider_that_hangs_takes_no_connection_of_the_other(
 async def test_a_provider_that_hangs_still_hands_out_its_keys(
     hanging: Hanging, answering: Wire, google: ProviderHttp, asked: Callable[..., Any]
 ) -> None:
-    """Keys come from another host: native sign-in goes on while the token endpoint answers nobody."""
+    """Keys come from another host: native sign-ins work while the token endpoint hangs."""
     for _ in range(base.POOL_SIZE + 20):
         asked(google.post(hanging.url, {}))
     await hanging.holds(base.POOL_SIZE)
@@ -105,7 +105,7 @@ async def test_a_provider_that_hangs_still_hands_out_its_keys(
 async def test_those_who_wait_for_a_connection_get_it_in_turn(
     hanging: Hanging, answering: Wire, google: ProviderHttp, asked: Callable[..., Any]
 ) -> None:
-    """A burst is not refused: it waits, within the time that a question has."""
+    """A burst of calls is not refused: the calls wait, within the time limit of a request."""
     slow = [asked(google.post(hanging.url, {})) for _ in range(base.POOL_SIZE)]
     await hanging.holds(base.POOL_SIZE)
     waiting = asked(google.post(answering.url, {}))
@@ -118,7 +118,8 @@ async def test_those_who_wait_for_a_connection_get_it_in_turn(
 async def test_who_comes_when_too_many_wait_is_refused_at_once(
     hanging: Hanging, answering: Wire, google: ProviderHttp, asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Thousands who each wait for ten seconds would fill the memory. It says nothing of the provider: others answer."""
+    """Thousands of calls that wait for ten seconds would fill the memory. A refused call does not count as a failure
+    of the provider."""
     monkeypatch.setattr(base, "MAX_ASKING", base.POOL_SIZE + 10)
     first, *_ = [asked(google.post(hanging.url, {})) for _ in range(base.MAX_ASKING)]
     await hanging.holds(base.POOL_SIZE)
@@ -136,7 +137,7 @@ async def test_who_comes_when_too_many_wait_is_refused_at_once(
 
 
 async def test_who_gives_up_makes_room(hanging: Hanging, google: ProviderHttp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a connection nor a place is lost, however a question ends."""
+    """However a request ends, its connection and its place are free again."""
     monkeypatch.setattr(base, "MAX_ASKING", 3)
     monkeypatch.setattr(base, "TOTAL_SECONDS", 0.01)
     for _ in range(10):
@@ -151,7 +152,7 @@ async def test_who_gives_up_makes_room(hanging: Hanging, google: ProviderHttp, m
 async def test_not_everybody_waits_for_keys_that_do_not_come(
     hanging: Hanging, google: ProviderHttp, asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One asks, a number wait for what it learns, and the others are refused at once."""
+    """One call fetches the keys, a limited number of calls wait for them, and further calls are refused at once."""
     monkeypatch.setattr(jwks, "MAX_ASKING", 5)
     cache = JwksCache(google, hanging.url)
     waiting = [asked(cache.keys_for("key-1")) for _ in range(5)]
@@ -169,7 +170,7 @@ async def test_not_everybody_waits_for_keys_that_do_not_come(
 async def test_keys_at_hand_serve_those_who_come_when_too_many_wait(
     wire: Wire, google: ProviderHttp, jwks_of: Callable[..., Any], clock: Clock, asked: Callable[..., Any]
 ) -> None:
-    """Keys that have aged are better than none."""
+    """When too many calls wait, a further call gets the stale keys."""
     document = json.dumps(jwks_of("key-1")).encode()
     wire.answer = http_answer(document, f"Content-Length: {len(document)}", "Connection: close")
     cache = JwksCache(google, wire.url, clock=clock)
@@ -187,7 +188,7 @@ async def test_keys_at_hand_serve_those_who_come_when_too_many_wait(
 
 @pytest.fixture
 def silent_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A name server that never answers for names that end in `.invalid`."""
+    """A name server that never answers for names that end with `.invalid`."""
     asking, forever = socket.getaddrinfo, threading.Event()
 
     def getaddrinfo(host: str, *arguments: Any, **options: Any) -> Any:
@@ -205,7 +206,7 @@ def silent_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def test_a_name_that_cannot_be_looked_up_delays_nobody_else(
     answering: Wire, google: ProviderHttp, facebook: ProviderHttp, asked: Callable[..., Any]
 ) -> None:
-    """Neither the other provider nor whatever else works on threads."""
+    """A hanging name lookup delays neither the other provider nor other work on threads."""
     for number in range(50):
         asked(google.post(f"https://name-{number}.invalid/token", {}))
     await asyncio.sleep(0)
@@ -218,7 +219,7 @@ async def test_a_name_that_cannot_be_looked_up_delays_nobody_else(
 async def test_one_name_is_looked_up_once_however_many_ask(
     google: ProviderHttp, asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There are no more threads than names, whoever gives up meanwhile."""
+    """There are no more lookup threads than names, also when calls give up."""
     monkeypatch.setattr(base, "TOTAL_SECONDS", 0.01)
     before = threading.active_count()
     for _ in range(5):
@@ -229,7 +230,7 @@ async def test_one_name_is_looked_up_once_however_many_ask(
 
 
 async def test_a_name_without_an_address_is_unavailable(google: ProviderHttp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As is a name that no name server could know."""
+    """An unknown host name makes the provider unavailable."""
 
     def getaddrinfo(*_arguments: Any, **_options: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -241,5 +242,5 @@ async def test_a_name_without_an_address_is_unavailable(google: ProviderHttp, mo
 
 
 async def test_a_name_leads_to_each_of_its_addresses(answering: Wire, google: ProviderHttp) -> None:
-    """As the system knows them: `localhost` may be two, of which one answers."""
+    """All addresses of a name are tried: `localhost` may have two, of which one answers."""
     assert (await google.get(answering.url.replace("127.0.0.1", "localhost"))).ok

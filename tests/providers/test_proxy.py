@@ -1,4 +1,4 @@
-"""Which hosts are asked through the proxy, as curl decides it."""
+"""Which hosts are reached through the proxy, by curl's rules."""
 
 import aiohttp
 import pytest
@@ -39,19 +39,20 @@ URL = "http://user:secret@proxy.example.org:3128"
     ],
 )
 def test_who_is_asked_directly(exempt: str, host: str, direct: bool) -> None:
-    """curl's rules for NO_PROXY; what is not understood exempts nobody, and this machine is asked directly always."""
+    """curl's rules for NO_PROXY hold. An entry that is not understood exempts no host. This machine never needs the
+    proxy."""
     proxy = Proxy(URL, ("other.example", *exempt.split()))
     assert proxy.toward(f"https://{host}/token") == (None if direct else URL)
     assert proxy.toward(f"https://{host}:8443/token") == (None if direct else URL)
 
 
 def test_a_proxy_does_not_show_its_password() -> None:
-    """In a log line or a traceback."""
+    """A printed proxy, in a log line or a traceback, does not show its password."""
     assert "secret" not in repr(Proxy(URL))
 
 
 async def test_the_session_reads_no_proxy_from_the_environment() -> None:
-    """Settings alone read it."""
+    """Only the settings read the proxy."""
     async with open_session() as session:
         assert isinstance(session, aiohttp.ClientSession)
         assert not session.trust_env

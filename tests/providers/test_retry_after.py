@@ -1,4 +1,4 @@
-"""How long a provider asks to be left alone: what is read of it, and that it is passed on from every question."""
+"""A provider's Retry-After: how it is read, and that the error of every request has it."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.providers.conftest import FACEBOOK, GOOGLE, Clock, Provider
 
 NOW = 784111777
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
-"""The same moment."""
+"""NOW as a date."""
 URL = "https://provider.example/token"
 GRAPH = f"{FACEBOOK.graph_url}/{FACEBOOK.graph_version}"
 
@@ -49,13 +49,13 @@ GRAPH = f"{FACEBOOK.graph_url}/{FACEBOOK.graph_version}"
     ids=lambda value: repr(value)[:40],
 )
 def test_it_is_seconds_or_a_date_and_five_minutes_at_most(value: str, seconds: int | None) -> None:
-    """RFC 9110, 10.2.3, and all three forms of a date (5.6.7). What cannot be read is as if it were not there."""
+    """Seconds and all three forms of a date are read (RFC 9110, 10.2.3 and 5.6.7). An unreadable value is ignored."""
     assert retry_after({"Retry-After": value}, now=NOW) == seconds
     assert retry_after({"Retry-After": value, "Date": DATE}, now=NOW) == seconds
 
 
 def test_a_date_is_compared_with_the_providers_own_clock() -> None:
-    """Ours may be wrong by more than the wait."""
+    """Our clock may be wrong by more than the wait."""
     headers = {"Retry-After": "Sun, 06 Nov 1994 08:51:37 GMT", "Date": DATE}
     assert retry_after(headers, now=NOW + 100_000) == 120
     assert retry_after({}, now=NOW) is None
@@ -72,7 +72,7 @@ async def wait_told(asking: Any) -> int | None:
 async def test_every_question_passes_it_on(
     http: aiohttp.ClientSession, provider: Provider, operation: str, status: int
 ) -> None:
-    """At the token endpoint, at the profile, and where the keys are."""
+    """This holds for requests to the token endpoint, the profile and the keys."""
     asking = ProviderHttp(http, Name("google"))
     method = "POST" if operation == "token" else "GET"
     provider.answers(method, URL, status=status, headers={"Retry-After": "77"})
@@ -88,7 +88,7 @@ async def test_every_question_passes_it_on(
 
 
 async def test_without_it_the_wait_is_ours(http: aiohttp.ClientSession, provider: Provider) -> None:
-    """Half a minute."""
+    """Without the header, the error has our own default of half a minute."""
     provider.answers("POST", URL, status=503)
     assert await wait_told(ProviderHttp(http, Name("google")).post(URL, {})) == ProviderUnavailable.retry_after
 
@@ -96,7 +96,7 @@ async def test_without_it_the_wait_is_ours(http: aiohttp.ClientSession, provider
 async def test_who_waits_for_keys_is_told_what_is_left_of_it(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock
 ) -> None:
-    """Not everybody asks: during the pause after a failure the provider's wish still counts."""
+    """During the pause after a failure, a call without a request still gets the rest of the provider's wait."""
     cache = JwksCache(ProviderHttp(http, Name("google")), URL, clock=clock)
     provider.answers("GET", URL, status=503, headers={"Retry-After": "77"})
     assert await wait_told(cache.keys_for("k")) == 77
@@ -109,7 +109,7 @@ async def test_who_waits_for_keys_is_told_what_is_left_of_it(
 async def test_the_breaker_tells_what_is_left_of_it_or_of_its_own_pause(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock, asked_for: str, told: int
 ) -> None:
-    """Whichever is longer."""
+    """The longer of the two waits counts."""
     asking = ProviderHttp(http, Name("google"), clock=clock)
     for _ in range(FAILURES):
         provider.answers("POST", URL, status=503, headers={"Retry-After": asked_for})
@@ -123,7 +123,7 @@ async def test_the_breaker_tells_what_is_left_of_it_or_of_its_own_pause(
 async def test_a_limit_of_the_graph_passes_it_on_whatever_its_status(
     http: aiohttp.ClientSession, provider: Provider, secrets: LoginSecrets, code: int
 ) -> None:
-    """Facebook answers 400 or 403 where others answer 429."""
+    """Facebook answers a limit with 400 or 403, where other providers use 429."""
     facebook = Facebook(FACEBOOK, ProviderHttp(http, Name("facebook")))
     error = {"error": {"code": code}}
     provider.answers("POST", f"{GRAPH}/oauth/access_token", error, status=403, headers={"Retry-After": "77"})
@@ -136,7 +136,7 @@ async def test_a_limit_of_the_graph_passes_it_on_whatever_its_status(
 async def test_an_error_of_googles_token_endpoint_that_passes_means_later(
     http: aiohttp.ClientSession, provider: Provider, secrets: LoginSecrets, error: str
 ) -> None:
-    """Whatever its status."""
+    """This holds for any status of the answer."""
     google = Google(GOOGLE, ProviderHttp(http, Name("google")))
     provider.answers("POST", GOOGLE.token_endpoint, {"error": error}, status=403, headers={"Retry-After": "77"})
     assert await wait_told(google.identify("code", secrets, Millis(NOW * 1000))) == 77

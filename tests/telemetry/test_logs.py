@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, whoever writes it, with nothing secret in it."""
+"""A log line is one JSON object without secrets, whether our code or a library writes it."""
 
 import asyncio
 import base64
@@ -37,20 +37,20 @@ around = st.text(max_size=30)
 
 @given(around, url_safe, around)
 def test_no_token_survives(before: str, token: str, after: str) -> None:
-    """Sixteen URL-safe characters in a row may be a token, wherever they stand in a text."""
+    """Sixteen URL-safe characters in a row may be a token, so they are hidden anywhere in a text."""
     assert token not in scrubbed(before + token + after, length=10_000)
 
 
 @given(around, st.binary(min_size=12, max_size=100), around)
 def test_no_base64_survives(before: str, octets: bytes, after: str) -> None:
-    """Neither alphabet of base64, padded or not."""
+    """Both alphabets of base64 are hidden, with and without padding."""
     for text in (base64.b64encode(octets).decode(), base64.urlsafe_b64encode(octets).decode().rstrip("=")):
         assert text not in scrubbed(f"{before}{text}{after}", length=10_000)
 
 
 @given(around, url_safe, st.sampled_from("?#;"), url_safe)
 def test_of_a_uri_neither_query_nor_fragment_survives(before: str, path: str, mark: str, secret: str) -> None:
-    """Wherever the first mark comes, and whatever comes before it."""
+    """A URI is cut at its first `?`, `#` or `;`."""
     start = f"{before}/{path}"
     told = scrubbed_uri(f"{start}{mark}{secret}")
     assert told == scrubbed_uri(start)
@@ -64,33 +64,33 @@ def test_of_a_uri_neither_query_nor_fragment_survives(before: str, path: str, ma
     ["ca959cdf-2a37-4a51-9d0b-4370cb4a3ba7.1.4zLkokYmpNa3JGA9doZ6x5CjD_vZkYWmzVQVUZrg0UM", "dk" * 22, "a-b_c" * 6],
 )
 def test_a_token_that_was_sent_for_something_else_is_not_told(token: str) -> None:
-    """A refresh token or a code in the place of a client id, or in a redirect's path or path parameters."""
+    """A refresh token or a code is hidden in place of a client id, and in a redirect's path or path parameters."""
     assert scrubbed_client_id(token) == "[...]"
     for uri in (f"https://app.example/cb/{token}", f"https://app.example/cb;code={token[:16]};x"):
         assert token[:16] not in scrubbed_uri(uri)
 
 
 def test_a_client_id_that_looks_like_one_is_told() -> None:
-    """An operator has to see which app asked."""
+    """An operator has to see which app sent a request."""
     for client_id in ("nextarget-app", "org.example.app", "com.example.app:web", ""):
         assert scrubbed_client_id(client_id) == client_id
 
 
 def test_an_encoded_email_is_an_email() -> None:
-    """As a query has it."""
+    """An email with an encoded at sign, as in a query, is hidden too."""
     assert scrubbed("mail a%40ex.org is taken") == "mail [...] is taken"
 
 
 @given(url_safe, st.sampled_from(["@", "%40"]))
 def test_of_a_uri_no_user_and_no_email_survives(user: str, sign: str) -> None:
-    """Neither before the host nor in the path, nor encoded."""
+    """A user before the host and an email in the path are hidden, plain or encoded."""
     for uri in (f"https://{user}@host/x", f"https://host/{user}{sign}x", f"mailto:{user}{sign}x"):
         assert user not in scrubbed_uri(uri, length=10_000)
 
 
 @given(st.text())
 def test_a_uri_and_a_client_id_are_one_printable_line(text: str) -> None:
-    """Of at most 200 characters, whatever they hold."""
+    """Any URI or client id becomes one line of at most 200 printable ASCII characters."""
     for told in (scrubbed_uri(text), scrubbed_client_id(text)):
         assert told.isprintable()
         assert told.isascii()
@@ -104,7 +104,7 @@ words = st.text(st.characters(categories=["L", "N"]), min_size=3, max_size=20)
 @example("mail ", "zoë", "müller", ".example is taken")
 @example("", "a!#$%&'*+/=?^_`{|}b", "example", "")
 def test_no_email_survives(before: str, local: str, domain: str, after: str) -> None:
-    """A word with an at sign goes as a whole, in whatever script it is written."""
+    """A word with an at sign is hidden as a whole, in any script."""
     found = scrubbed(f"{before} {local}@{domain} {after}", length=10_000)
     assert "@" not in found
     ascii_parts = [part for part in (local, domain) if part.isascii() and part not in before + after]
@@ -113,7 +113,7 @@ def test_no_email_survives(before: str, local: str, domain: str, after: str) -> 
 
 @given(st.text(max_size=300), st.integers(0, 300))
 def test_what_is_left_is_one_short_printable_line(text: str, length: int) -> None:
-    """No line break, no control character, nothing longer than asked for: a log cannot be forged with it."""
+    """The result has no line break or control character, and at most the given length: nobody can forge log lines."""
     found = scrubbed(text, length=length)
     assert len(found) <= length
     assert found.isascii()
@@ -122,30 +122,30 @@ def test_what_is_left_is_one_short_printable_line(text: str, length: int) -> Non
 
 @given(st.text(max_size=300))
 def test_scrubbing_twice_is_scrubbing_once(text: str) -> None:
-    """Scrubbing leaves nothing that would have to be scrubbed."""
+    """A scrubbed text has nothing left to scrub."""
     once = scrubbed(text, length=10_000)
     assert scrubbed(once, length=10_000) == once
 
 
 @pytest.mark.parametrize("text", ["invalid_grant: Bad Request", "status 400, code 190/463", "Error validating: (#4)"])
 def test_plain_words_stay(text: str) -> None:
-    """What helps an operator is kept."""
+    """Words that help an operator are kept."""
     assert scrubbed(text) == text
 
 
 def test_an_email_with_letters_beyond_ascii_is_hidden_whole() -> None:
-    """Replacing what cannot be printed must not break an address into parts that look like none."""
+    """The replacement of unprintable letters does not split an address into parts that no longer look like an email."""
     assert scrubbed("mail zoë@müller.example is taken") == "mail [...] is taken"
 
 
 @pytest.mark.parametrize("character", ["(", "é", "@", "a", " ", "(@"])
 def test_a_long_text_costs_no_more_than_it_is_long(character: str) -> None:
-    """Text that strangers send is scrubbed in one pass: a megabyte that matches nothing ends at all."""
+    """Text of strangers is scrubbed in one pass: a megabyte without a match takes no endless time."""
     assert len(scrubbed(character * 1_000_000)) <= 200
 
 
 def test_request_ids_do_not_repeat() -> None:
-    """Each request has an id of its own, safe in a header."""
+    """Every request has its own id, which is safe in a header."""
     ids = {new_request_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert all(each.isalnum() and each.isascii() for each in ids)
@@ -153,8 +153,8 @@ def test_request_ids_do_not_repeat() -> None:
 
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Lines]]:
-    """Logging set up anew towards a buffer; afterwards it is as it was for the other tests. Nothing is counted: the
-    metrics are the process's, and these routes are made up."""
+    """Configures logging with a buffer as its output, and restores it for the other tests. Requests are not counted:
+    the metrics belong to the process, and these routes are invented."""
     monkeypatch.setattr("nextarget.telemetry.logs.observe_request", lambda *_: None)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -178,7 +178,7 @@ def lines(configured: Callable[..., Lines]) -> Lines:
 
 
 def test_a_line_is_a_json_object_with_its_facts(lines: Lines) -> None:
-    """An event, its level, when it was, and the facts that came along."""
+    """A line has the event, its level, its time and its facts."""
     get_logger().warning("login_failed", code="invalid_state", count=3, provider=None)
     (line,) = lines()
     assert line.pop("time").endswith("Z")
@@ -186,7 +186,7 @@ def test_a_line_is_a_json_object_with_its_facts(lines: Lines) -> None:
 
 
 def test_a_line_names_its_request_and_its_login(lines: Lines) -> None:
-    """Both ids follow a request through everything it does, other libraries' lines included; outside, none is named."""
+    """All lines of a request have both ids, also the lines of libraries. Lines outside a request have none."""
     request, login = request_id.set("request-1"), login_id.set("login-1")
     get_logger().info("ours")
     logging.getLogger("aiohttp.server").error("theirs")
@@ -202,7 +202,7 @@ def test_a_line_names_its_request_and_its_login(lines: Lines) -> None:
 
 
 def test_lines_of_other_libraries_are_json_too(lines: Lines) -> None:
-    """Whatever a library logs, with arguments and line breaks, is one JSON object a line."""
+    """A library's message, with arguments and line breaks, becomes one JSON object on one line."""
     logging.getLogger("asyncio").warning("Took %s\nseconds: %r", 0.5, {"a": "b"})
     (line,) = lines()
     assert line["event"] == "Took 0.5\nseconds: {'a': 'b'}"
@@ -211,14 +211,14 @@ def test_lines_of_other_libraries_are_json_too(lines: Lines) -> None:
 
 @given(st.text(), st.dictionaries(st.text(), st.text() | st.integers() | st.floats() | st.binary(), max_size=3))
 def test_no_fact_breaks_a_line(event: str, facts: dict[str, object]) -> None:
-    """Half a surrogate pair, a huge number, bytes: a line is written, and it is JSON."""
+    """Half a surrogate pair, a huge number or bytes still give a line of JSON."""
     line = telemetry.logs._to_json(None, "info", {"event": event, **facts})
     assert isinstance(json.loads(line), dict)
     assert "\n" not in line
 
 
 def test_what_libraries_chatter_is_left_out(lines: Lines) -> None:
-    """Other libraries speak when something is wrong; our own lines begin at the level that was set."""
+    """Libraries write lines from the level warning on; our own lines begin at the level that was set."""
     logging.getLogger("aiohttp.access").info("GET /auth/google/callback?code=secret")
     logging.getLogger("asyncio").debug("Using selector")
     get_logger().debug("ours")
@@ -245,7 +245,7 @@ SECRETS = "of ada@lovelace.example with ya29.A0ARrdaM-abcdefghijklmnop"
 
 @pytest.mark.parametrize("whose", ["ours", "theirs"])
 def test_an_exception_is_frames_type_and_a_scrubbed_sentence(lines: Lines, whose: str) -> None:
-    """An exception's text may quote what it choked on, and its frames hold everything: neither is written."""
+    """An exception's text may quote its input, and its frames have all values: the line has neither."""
     try:
         fail(f"cannot read {SECRETS}")
     except ValueError:
@@ -263,7 +263,7 @@ def test_an_exception_is_frames_type_and_a_scrubbed_sentence(lines: Lines, whose
 
 
 def test_the_cause_of_an_exception_is_not_quoted(lines: Lines) -> None:
-    """What an exception was raised from is as talkative as the exception itself."""
+    """The cause of an exception may quote secrets as well."""
     try:
         try:
             fail(f"inner {SECRETS}")
@@ -279,7 +279,7 @@ def test_the_cause_of_an_exception_is_not_quoted(lines: Lines) -> None:
 
 @pytest.mark.parametrize("given", [True, False, None, "instance", "tuple"])
 def test_an_exception_can_be_given_in_any_form(lines: Lines, given: object) -> None:
-    """exc_info is a flag, an exception or a triple; without one there is nothing to tell."""
+    """exc_info may be a flag, an exception or a triple. Without one, the line has no exception."""
     try:
         fail("x")
     except ValueError as error:
@@ -290,7 +290,7 @@ def test_an_exception_can_be_given_in_any_form(lines: Lines, given: object) -> N
 
 
 def test_exc_info_without_an_exception_is_harmless(lines: Lines) -> None:
-    """A line that asks for an exception when there is none is written all the same."""
+    """A line is written even if exc_info is set and there is no exception."""
     get_logger().error("event", exc_info=True)
     logging.getLogger("asyncio").error("theirs", exc_info=True)  # noqa: LOG014 - that is the mistake in question
     assert [line["event"] for line in lines()] == ["event", "theirs"]
@@ -299,7 +299,7 @@ def test_exc_info_without_an_exception_is_harmless(lines: Lines) -> None:
 def test_on_a_terminal_exceptions_are_scrubbed_as_well(
     configured: Callable[..., Lines],
 ) -> None:
-    """Readable lines are for people, and people paste them into issues."""
+    """People paste lines of a terminal into issues."""
     configured(console=True)
     try:
         fail(f"cannot read {SECRETS}")
@@ -317,7 +317,7 @@ def answered(route: str, status: int = 200) -> None:
 
 
 async def test_a_request_is_told_like_anything_else(lines: Lines) -> None:
-    """Its facts, its ids, the level and when it was; once what waits is written."""
+    """After a flush, a request's line has its facts, its ids, the level and the time."""
     request, login = request_id.set("request-1"), login_id.set("login-1")
     answered("/health")
     request_id.reset(request)
@@ -338,7 +338,8 @@ async def test_a_request_is_told_like_anything_else(lines: Lines) -> None:
 
 
 async def test_lines_of_requests_wait_a_moment_and_keep_their_place(lines: Lines) -> None:
-    """They are written together soon, or before the next line of another kind, which is written at once."""
+    """Lines of requests are written together after a moment, or before the next line of another kind, which is
+    written at once."""
     answered("/one")
     answered("/two")
     assert lines() == []
@@ -356,7 +357,7 @@ async def test_lines_of_requests_wait_a_moment_and_keep_their_place(lines: Lines
 
 @pytest.mark.parametrize(("level", "told"), [("debug", 1), ("info", 1), ("warning", 0), ("error", 0)])
 async def test_requests_are_told_at_the_level_info(configured: Callable[..., Lines], level: str, told: int) -> None:
-    """Who asked for warnings alone gets no line for each request."""
+    """At the level warning, the log has no lines of requests."""
     lines = configured(level=level)
     answered("/health")
     flush()
@@ -364,7 +365,7 @@ async def test_requests_are_told_at_the_level_info(configured: Callable[..., Lin
 
 
 async def test_on_a_terminal_requests_are_told_readably_and_at_once(configured: Callable[..., Lines]) -> None:
-    """A person who watches waits for nothing."""
+    """On a terminal, a request's line is written at once."""
     configured(console=True)
     answered("/health", status=404)
     written = sys.stderr.buffer.getvalue().decode()
@@ -388,7 +389,7 @@ def test_what_waits_is_written_when_the_program_ends() -> None:
 
 
 def test_a_log_that_nobody_reads_any_more_does_not_stop_the_server() -> None:
-    """A broken pipe behind standard error costs the lines, not the requests."""
+    """If standard error is a broken pipe, the server loses its log lines, but serves requests."""
     script = (
         "import os\n"
         "from nextarget.telemetry import configure_logging, get_logger\n"
@@ -410,7 +411,7 @@ def test_a_log_that_nobody_reads_any_more_does_not_stop_the_server() -> None:
 
 @pytest.mark.slow
 def test_lines_of_several_processes_stay_whole() -> None:
-    """Workers share one pipe. While its reader is slow, the kernel may part what is longer than PIPE_BUF."""
+    """Workers share one pipe. While its reader is slow, the kernel may split a write that is longer than PIPE_BUF."""
     script = (
         "import asyncio\n"
         "from nextarget.telemetry import configure_logging, flush, request_answered\n"

@@ -1,4 +1,4 @@
-"""Metrics by themselves: with several workers they are one server's, and what the environment names changes nothing."""
+"""Metrics alone: several workers count as one server, and variables of the environment change nothing."""
 
 import os
 import re
@@ -31,7 +31,7 @@ for number in (1, 2):
         metrics.set_pool_size(8)
         metrics.count_refresh("rotated")
         os.write(tell, b".")
-        os.read(stay, 1)  # until its parent lets it go
+        os.read(stay, 1)  # until its parent closes the pipe
         os._exit(0)
     os.read(told, 1)
     pids.append(pid)
@@ -55,7 +55,7 @@ def value(text: str, series: str) -> float | None:
 
 
 def test_several_workers_count_as_one_server(tmp_path: Path) -> None:
-    """Counts add up, whichever worker is asked, and outlive the worker; what a worker is does not."""
+    """Counters add up whichever worker is asked, and outlive their worker. Values about a worker do not outlive it."""
     alive, gone, pids = run(WORKERS, str(tmp_path)).split("=====")
     count = 'nextarget_http_request_duration_seconds_count{method="GET",route="/health",status="200"}'
     within = 'nextarget_http_request_duration_seconds_bucket{le="0.001",method="GET",route="/health",status="200"}'
@@ -77,7 +77,7 @@ def test_several_workers_count_as_one_server(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_one_process_counts_for_itself_whatever_the_environment_names(tmp_path: Path) -> None:
-    """A folder that was meant for another program's workers stays as it is, or need not exist."""
+    """A folder in the environment, meant for another program's workers, is not used and need not exist."""
     script = (
         "from nextarget.settings import metrics_folder, share_metrics\n"
         "share_metrics(None)\n"
@@ -93,7 +93,7 @@ def test_one_process_counts_for_itself_whatever_the_environment_names(tmp_path: 
 
 
 def test_what_has_not_happened_yet_is_nought(tmp_path: Path) -> None:
-    """An alert on a rate works from the first event on: its series is there before."""
+    """A series exists before its first event, so that an alert on a rate sees the first event."""
     text = run("from nextarget.telemetry import metrics; print(metrics.exposition().decode())")
     for series in (
         *(f'nextarget_refreshes_total{{outcome="{outcome}"}}' for outcome in metrics.Refreshed.__args__),
@@ -106,7 +106,7 @@ def test_what_has_not_happened_yet_is_nought(tmp_path: Path) -> None:
 
 
 def test_the_folder_of_the_workers_is_named_and_forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Both spellings that the client reads are taken out."""
+    """The code removes both spellings of the variable that the Prometheus client reads."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "elsewhere")
     monkeypatch.setenv("prometheus_multiproc_dir", "elsewhere")
     share_metrics(tmp_path)

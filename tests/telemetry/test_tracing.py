@@ -1,4 +1,4 @@
-"""What leaves of a span: the facts on a list, and of an exception its type."""
+"""An exported span has only the facts on a list, and only the type of an exception."""
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -20,7 +20,7 @@ MARK = "hush-9sk1-do-not-repeat"
 
 
 def dirty_span(kind: SpanKind) -> ReadableSpan:
-    """A span that holds a secret wherever a span can hold anything but its name."""
+    """A span with a secret in every part except its name."""
     memory = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
@@ -47,7 +47,7 @@ def dirty_span(kind: SpanKind) -> ReadableSpan:
 
 
 def test_nothing_but_what_is_listed_leaves() -> None:
-    """Whatever the instrumentation, or a later version of it, puts into a span."""
+    """Facts that the instrumentation, or a later version of it, adds to a span are not exported."""
     for kind in SpanKind:
         dirty = dirty_span(kind)
         clean = _cleaned(dirty)
@@ -59,7 +59,7 @@ def test_nothing_but_what_is_listed_leaves() -> None:
 
 
 def test_what_a_trace_is_made_of_stays() -> None:
-    """Name, kind, ids, times, status and the exception's type: enough to see what failed and when."""
+    """A span keeps its name, kind, ids, times, status and the exception's type: they show what failed and when."""
     dirty = dirty_span(SpanKind.SERVER)
     clean = _cleaned(dirty)
     assert (clean.name, clean.kind, clean.status.status_code) == ("GET /users/me", SpanKind.SERVER, StatusCode.ERROR)
