@@ -1,4 +1,4 @@
-"""A server with nothing but the sandbox in it, and a clock that the test moves."""
+"""A server with only the sandbox in it, and a clock that the test moves."""
 
 from dataclasses import dataclass
 

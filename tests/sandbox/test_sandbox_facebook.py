@@ -1,4 +1,4 @@
-"""The stand-in Facebook over real HTTP: the dialog, the code exchange, the Graph API, and each of its faults."""
+"""The stand-in Facebook over real HTTP: the dialog, the code exchange, the Graph API, and all of its faults."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ GRAPH = "/sandbox/facebook/v26.0"
 
 @pytest.fixture
 def asked(config):
-    """What the server sends to the Login dialog."""
+    """The parameters that the server sends to the Login dialog."""
     return {
         "client_id": config.clients["facebook"].client_id,
         "redirect_uri": config.clients["facebook"].redirect_uri,
@@ -30,7 +30,7 @@ def asked(config):
 
 @pytest.fixture
 def presented(config):
-    """What the server sends to the code exchange, but for the code."""
+    """The parameters that the server sends to the code exchange, without the code."""
     return {
         "client_id": config.clients["facebook"].client_id,
         "client_secret": config.clients["facebook"].client_secret.reveal(),
@@ -145,21 +145,21 @@ async def test_everybody_with_a_facebook_account_has_a_profile(token_for, me, pe
 
 
 async def test_augusta_has_adas_email_and_another_id(token_for, me):
-    """An email is never who somebody is."""
+    """Two people may have the same email, so an email does not identify a person."""
     ada, augusta = [await (await me(await token_for(key))).json() for key in ("ada", "augusta")]
     assert ada["email"] == augusta["email"]
     assert ada["id"] != augusta["id"]
 
 
 async def test_only_the_fields_asked_for_are_answered(token_for, me):
-    """docs/graph-api/results: fields; the id always comes, the default is id and name."""
+    """docs/graph-api/results: the answer has the requested fields and always the id. The default is id and name."""
     token = await token_for()
     assert set(await (await me(token, fields="name")).json()) == {"id", "name"}
     assert set(await (await me(token, fields=None)).json()) == {"id", "name"}
 
 
 async def test_email_is_told_only_with_its_permission(token_for, me):
-    """docs/permissions: email."""
+    """docs/permissions: without the permission `email`, the profile has no email."""
     assert set(await (await me(await token_for(scope=None))).json()) == {"id"}
 
 
@@ -183,7 +183,7 @@ async def test_paths_without_a_version_answer_too(client, config):
 
 
 async def test_cancelling_goes_back_with_what_facebook_says(dialog, asked):
-    """docs/facebook-login/guides/advanced/manual-flow, Canceled Login."""
+    """docs/facebook-login/guides/advanced/manual-flow, Canceled Login: the redirect has these parameters."""
     assert redirected(await dialog(person="cancel")) == {
         "error": "access_denied",
         "error_code": "200",
@@ -226,7 +226,7 @@ async def test_without_a_person_a_page_offers_everybody_every_fault_and_cancel(d
     ],
 )
 async def test_a_wrong_diarequest_answered_gets_a_page_and_no_redirect(dialog, changes):
-    """RFC 6749, 4.1.2.1."""
+    """RFC 6749, 4.1.2.1: the dialog never redirects to an address that was not checked."""
     answer = await dialog(**({"person": "ada"} | changes))
     assert answer.status == 400
     assert answer.content_type == "text/html"
@@ -234,14 +234,15 @@ async def test_a_wrong_diarequest_answered_gets_a_page_and_no_redirect(dialog, c
 
 
 async def test_a_configuration_takes_the_place_of_permissions(token_for, me):
-    """docs/facebook-login/facebook-login-for-business: it has the email here, and a code has to be asked for."""
+    """docs/facebook-login/facebook-login-for-business: the configuration has the email here, and the request must
+    ask for a code."""
     token = await token_for(config_id="987654321", scope=None, override_default_response_type="true")
     assert set(await (await me(token)).json()) == {"id", "email"}
 
 
 @pytest.mark.parametrize("auth_type", ["rerequest", "reauthenticate", "reauthenticate,rerequest"])
 async def test_the_dialog_takes_what_it_may_be_told_to_ask(code_for, auth_type):
-    """docs/facebook-login/guides/advanced/re-authentication: a comma-separated list."""
+    """docs/facebook-login/guides/advanced/re-authentication: `auth_type` is a comma-separated list."""
     assert await code_for(auth_type=auth_type)
 
 
@@ -259,7 +260,7 @@ async def test_the_dialog_takes_what_it_may_be_told_to_ask(code_for, auth_type):
     ],
 )
 async def test_a_wrong_exchange_gets_facebooks_error_and_spends_nothing(code_for, exchange, changes, code, subcode):
-    """docs/graph-api/guides/error-handling."""
+    """docs/graph-api/guides/error-handling has the errors. The code can still be redeemed afterwards."""
     authorization_code = await code_for()
     answer = await exchange(authorization_code, **changes)
     assert answer.status == 400
@@ -278,7 +279,7 @@ async def test_a_code_works_once_and_for_ten_minutes(code_for, exchange, clock):
 
 
 async def test_a_parameter_in_both_query_and_form_is_refused(client, presented):
-    """RFC 6749, 3.2."""
+    """RFC 6749, 3.2: a parameter must not occur twice."""
     answer = await client.post(f"{GRAPH}/oauth/access_token", params={"client_id": "1"}, data=presented)
     assert (await error_of(answer))["code"] == 100
 
@@ -318,7 +319,7 @@ async def test_debug_token_describes_a_token_to_the_app(token_for, debug_token, 
 
 
 async def test_debug_token_calls_an_unknown_token_invalid(debug_token):
-    """The answer is 200 with is_valid false, not an error; but for text that is no token of Facebook's at all."""
+    """The answer is 200 with is_valid false. Only a text that cannot be a Facebook token gives an error."""
     answer = await debug_token("EAAmade-up")
     assert answer.status == 200
     assert (await answer.json())["data"]["is_valid"] is False
@@ -326,7 +327,7 @@ async def test_debug_token_calls_an_unknown_token_invalid(debug_token):
 
 
 async def test_debug_token_knows_the_apps_own_token(debug_token, config):
-    """What it says of that tells a server whether its own credentials are good."""
+    """From this answer a server learns whether its own credentials are valid."""
     own = f"{config.clients['facebook'].client_id}|{config.clients['facebook'].client_secret.reveal()}"
     data = (await (await debug_token(own)).json())["data"]
     assert (data["app_id"], data["type"], data["is_valid"]) == (config.clients["facebook"].client_id, "APP", True)
@@ -343,18 +344,18 @@ async def test_debug_token_wants_the_apps_own_token_and_an_input(token_for, debu
 
 
 async def test_fault_slow_answers_late_but_correctly(code_for, exchange):
-    """The delay is configured."""
+    """The sandbox's configuration has the delay."""
     assert (await exchange(await code_for(fault="slow"))).status == 200
 
 
 async def test_fault_error_500_answers_500(code_for, exchange):
-    """A retry meets the same fault."""
+    """A repeated request gets the same error."""
     code = await code_for(fault="error_500")
     assert [(await exchange(code)).status for _ in range(2)] == [500, 500]
 
 
 async def test_fault_html_answers_a_web_page(code_for, exchange):
-    """Status 200, but not JSON."""
+    """The answer has status 200, but is not JSON."""
     assert (await exchange(await code_for(fault="html"))).content_type == "text/html"
 
 
@@ -366,31 +367,31 @@ async def test_fault_disconnect_hangs_up(code_for, exchange):
 
 
 async def test_fault_code_used_refuses_the_first_use(code_for, exchange):
-    """As if somebody had redeemed the code before."""
+    """The answer is the same as for a code that was redeemed before."""
     answer = await exchange(await code_for(fault="code_used"))
     assert (await error_of(answer))["error_subcode"] == 36009
 
 
 async def test_fault_missing_token_answers_without_one(code_for, exchange):
-    """Status 200 and JSON, but no access_token."""
+    """The answer has status 200 and is JSON, but has no access_token."""
     answer = await exchange(await code_for(fault="missing_token"))
     assert answer.status == 200
     assert "access_token" not in await answer.json()
 
 
 async def test_fault_missing_id_leaves_it_out(token_for, me):
-    """A profile that does not say who it is."""
+    """The profile has no id."""
     assert await (await me(await token_for(fault="missing_id"))).json() == {"email": PEOPLE["ada"].email}
 
 
 async def test_fault_odd_types_changes_the_types(token_for, me):
-    """The id is a number, the email a list."""
+    """In the profile the id is a number, and the email is a list."""
     profile = await (await me(await token_for(fault="odd_types"))).json()
     assert profile == {"id": int(PEOPLE["ada"].subject("facebook")), "email": [PEOPLE["ada"].email]}
 
 
 async def test_fault_odd_types_changes_the_types_in_debug_token_too(token_for, debug_token, config):
-    """Ids are numbers there, and times are text."""
+    """In debug_token, ids are numbers and times are text."""
     data = (await (await debug_token(await token_for(fault="odd_types"))).json())["data"]
     assert (data["app_id"], data["user_id"]) == (
         int(config.clients["facebook"].client_id),
@@ -401,7 +402,7 @@ async def test_fault_odd_types_changes_the_types_in_debug_token_too(token_for, d
 
 
 async def test_fault_graph_error_quotes_the_email(token_for, me):
-    """To prove that nobody passes a provider's text on."""
+    """This fault lets other tests prove that the server does not repeat a provider's text."""
     answer = await me(await token_for(fault="graph_error"))
     assert answer.status == 400
     error = await error_of(answer)
@@ -432,20 +433,20 @@ async def test_faults_of_the_graph_have_the_codes_of_metas_page(token_for, me, f
 
 
 async def test_fault_foreign_app_has_debug_token_refuse(token_for, debug_token):
-    """A token that another app got is not described to us."""
+    """debug_token does not describe a token of another app to us."""
     answer = await debug_token(await token_for(fault="foreign_app"))
     assert answer.status == 400
     assert (await error_of(answer))["code"] == 100
 
 
 async def test_fault_busy_asks_to_come_back_later(code_for, exchange):
-    """RFC 9110, 10.2.3 and 15.6.4."""
+    """The answer is 503 with a Retry-After (RFC 9110, 10.2.3 and 15.6.4)."""
     answer = await exchange(await code_for(fault="busy"))
     assert (answer.status, answer.headers["Retry-After"]) == (503, "120")
 
 
 async def test_fault_other_app_and_other_user_lie_in_debug_token(token_for, debug_token, config):
-    """A token made for another app, or for another person than its profile says."""
+    """debug_token names another app, or another person than the profile."""
     data = (await (await debug_token(await token_for(fault="other_app"))).json())["data"]
     assert data["app_id"] != config.clients["facebook"].client_id
     data = (await (await debug_token(await token_for(fault="other_user"))).json())["data"]
@@ -463,7 +464,7 @@ OIDC = {
 
 
 async def test_openid_brings_an_id_token_with_the_nonce(code_for, exchange, client, config):
-    """docs/facebook-login/guides/advanced/oidc-token; signed with the published keys."""
+    """docs/facebook-login/guides/advanced/oidc-token: the published keys verify the id_token."""
     answer = await (await exchange(await code_for(**OIDC), code_verifier=VERIFIER)).json()
     assert set(answer) == {"access_token", "token_type", "expires_in", "id_token"}
     (jwk,) = (await (await client.get("/sandbox/facebook/limited/jwks")).json())["keys"]
@@ -487,14 +488,14 @@ async def test_scopes_may_be_parted_by_commas_or_spaces(code_for, exchange, scop
 
 
 async def test_without_a_nonce_the_id_token_has_none(code_for, exchange):
-    """There is nothing to answer with."""
+    """A request without a nonce gives an id_token without a nonce."""
     answer = await (await exchange(await code_for(scope="openid"))).json()
     assert "nonce" not in jwt.decode(answer["id_token"], options={"verify_signature": False})
 
 
 @pytest.mark.parametrize("verifier", [None, "", "x" * 43, VERIFIER[:-1], VERIFIER + "ö", CHALLENGE])
 async def test_a_code_with_a_challenge_wants_its_verifier(code_for, exchange, verifier):
-    """RFC 7636, 4.6. A wrong one spends nothing."""
+    """RFC 7636, 4.6. A wrong verifier does not use up the code."""
     code = await code_for(**OIDC)
     error = await error_of(await exchange(code, code_verifier=verifier))
     assert (error["type"], error["code"]) == ("OAuthException", 1)
@@ -503,7 +504,7 @@ async def test_a_code_with_a_challenge_wants_its_verifier(code_for, exchange, ve
 
 @pytest.mark.parametrize("changes", [{"scope": "email"}, {"code_challenge": None, "code_challenge_method": None}])
 async def test_a_verifier_without_a_challenge_is_refused(code_for, exchange, changes):
-    """In Facebook's words; it forgets a challenge that came without `openid`."""
+    """The error has Facebook's words. Facebook ignores a challenge that came without `openid`."""
     code = await code_for(**OIDC | changes)
     error = await error_of(await exchange(code, code_verifier=VERIFIER))
     assert error["message"] == "code_verifier param is provided without a code_challenge in authorization request."
@@ -521,12 +522,12 @@ async def test_a_verifier_without_a_challenge_is_refused(code_for, exchange, cha
     ],
 )
 async def test_a_challenge_that_is_not_s256_gets_a_page(dialog, changes):
-    """Facebook would take it for `plain`: a mistake that nobody would notice."""
+    """Facebook would treat it as `plain`, and no one would notice the mistake."""
     assert (await dialog(**{"person": "ada"} | OIDC | changes)).status == 400
 
 
 async def test_faults_of_an_id_token_are_played_where_there_is_one(dialog, code_for, exchange):
-    """They are offered, and can be asked for, beside `openid` alone."""
+    """The page offers these faults, and a request may ask for them, only together with `openid`."""
     assert "missing_id_token" in await (await dialog(**OIDC)).text()
     assert "missing_id_token" not in await (await dialog()).text()
     for fault in (*ID_TOKEN_FAULTS, "missing_id_token"):

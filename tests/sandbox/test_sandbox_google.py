@@ -1,4 +1,4 @@
-"""The stand-in Google over real HTTP: what it checks, what it answers, and each of its faults."""
+"""The stand-in Google over real HTTP: its checks, its answers, and all of its faults."""
 
 import base64
 import hashlib
@@ -23,14 +23,14 @@ AUTHORIZE, TOKEN, JWKS = "/sandbox/google/authorize", "/sandbox/google/token", "
 
 @pytest.fixture
 def clock(clock):
-    """Tokens are checked by libraries that look at the real clock."""
+    """The real time: libraries that verify tokens use the real clock."""
     clock.seconds = time.time()
     return clock
 
 
 @pytest.fixture
 def asked(config):
-    """What the server sends to the authorization endpoint."""
+    """The parameters that the server sends to the authorization endpoint."""
     return {
         "client_id": config.clients["google"].client_id,
         "redirect_uri": config.clients["google"].redirect_uri,
@@ -46,7 +46,7 @@ def asked(config):
 
 @pytest.fixture
 def presented(config):
-    """What the server sends to the token endpoint, but for the code."""
+    """The parameters that the server sends to the token endpoint, without the code."""
     return {
         "client_id": config.clients["google"].client_id,
         "client_secret": config.clients["google"].client_secret.reveal(),
@@ -109,7 +109,7 @@ async def key_of(client, token: str) -> jwt.PyJWK:
 
 
 async def test_a_person_in_the_query_is_redirected_at_once_with_what_google_sends(authorize, asked, config):
-    """RFC 6749, 4.1.2 and RFC 9207, 2: code, state and iss, in a plain Location header."""
+    """The Location header has code, state and iss (RFC 6749, 4.1.2; RFC 9207, 2)."""
     answer = await authorize(person="ada")
     assert answer.status == 302
     assert answer.headers["Location"].startswith(f"{config.clients['google'].redirect_uri}?")
@@ -122,7 +122,8 @@ async def test_a_person_in_the_query_is_redirected_at_once_with_what_google_send
 
 
 async def test_a_code_becomes_a_verifiable_id_token(client, code_for, redeem, config, clock):
-    """OpenID Connect Core, 3.1.3.3: the answer's fields; 2: the claims; RS256 with a published key."""
+    """The answer has the fields and claims of OpenID Connect Core, 3.1.3.3 and 2. A published key verifies the RS256
+    signature."""
     answer = await redeem(await code_for())
     assert answer.status == 200
     assert "no-store" in answer.headers["Cache-Control"]
@@ -169,7 +170,7 @@ def _pem():
 
 @pytest.mark.parametrize("person", people_of(Provider("google")), ids=lambda person: person.key)
 async def test_everybody_with_a_google_account_can_sign_in(id_token_of, person):
-    """The id_token says of each person what the cast says; without an email there is no email claim at all."""
+    """The id_token agrees with the list of sandbox people. A person without an email has no email claim."""
     claims = claims_of(await id_token_of(person.key))
     assert claims["sub"] == person.subject("google")
     assert claims.get("email") == person.email
@@ -177,26 +178,26 @@ async def test_everybody_with_a_google_account_can_sign_in(id_token_of, person):
 
 
 async def test_email_is_told_only_when_its_scope_was_asked_for(id_token_of):
-    """developers.google.com/identity/openid-connect/openid-connect: email comes with the scope email."""
+    """developers.google.com/identity/openid-connect/openid-connect: the email needs the scope email."""
     claims = claims_of(await id_token_of(scope="openid"))
     assert "email" not in claims
     assert "email_verified" not in claims
 
 
 async def test_without_a_nonce_in_the_request_there_is_none_in_the_token(id_token_of):
-    """OpenID Connect Core, 3.1.2.1: the nonce is passed through unmodified, or not at all."""
+    """OpenID Connect Core, 3.1.2.1: the provider repeats the nonce unchanged, and invents none."""
     assert "nonce" not in claims_of(await id_token_of(nonce=None))
 
 
 async def test_cancelling_goes_back_with_access_denied(authorize, asked):
-    """RFC 6749, 4.1.2.1."""
+    """RFC 6749, 4.1.2.1: the redirect has access_denied and the state."""
     answer = await authorize(person="cancel")
     assert answer.status == 302
     assert redirected(answer) == {"error": "access_denied", "state": asked["state"]}
 
 
 async def test_without_a_person_a_page_offers_everybody_every_fault_and_cancel(authorize):
-    """The page is marked as a stand-in, repeats the request in its form and carries the page headers."""
+    """The page says that it is a stand-in, repeats the request in its form, and has the page headers."""
     answer = await authorize()
     assert answer.status == 200
     text = await answer.text()
@@ -219,19 +220,19 @@ async def test_without_a_person_a_page_offers_everybody_every_fault_and_cancel(a
 
 @pytest.mark.parametrize("prompt", [None, "", "consent", "select_account", "consent select_account", "none"])
 async def test_with_a_person_every_prompt_signs_in(authorize, prompt):
-    """OpenID Connect Core, 3.1.2.1: `person=` is somebody who has already answered."""
+    """OpenID Connect Core, 3.1.2.1: `person=` means that the person has already answered."""
     assert redirected(await authorize(person="ada", prompt=prompt))["code"]
 
 
 async def test_prompt_none_without_a_person_says_that_nobody_is_signed_in(authorize, asked):
-    """OpenID Connect Core, 3.1.2.6: login_required, and no page."""
+    """OpenID Connect Core, 3.1.2.6: the answer is login_required, without a page."""
     answer = await authorize(prompt="none")
     assert answer.status == 302
     assert redirected(answer) == {"error": "login_required", "state": asked["state"]}
 
 
 async def test_a_fault_without_a_person_is_preselected_on_the_page(authorize):
-    """A link to the page may carry the fault; the person is still asked."""
+    """A link to the page may name the fault. The page still asks for the person."""
     assert '<option value="expired" selected>' in await (await authorize(fault="expired")).text()
 
 
@@ -261,7 +262,7 @@ async def test_a_fault_without_a_person_is_preselected_on_the_page(authorize):
     ],
 )
 async def test_a_wrong_authorization_request_gets_a_page_and_no_redirect(authorize, changes, error):
-    """RFC 6749, 4.1.2.1: never redirect to an address that was not checked; Google never redirects mistakes."""
+    """RFC 6749, 4.1.2.1: there is no redirect to an unchecked address. Google never redirects after a mistake."""
     answer = await authorize(**({"person": "ada"} | changes))
     assert answer.status == 400
     assert "Location" not in answer.headers
@@ -351,7 +352,7 @@ async def test_a_wrong_token_request_gets_googles_error_and_spends_nothing(code_
     ],
 )
 async def test_an_odd_body_is_invalid_request_and_never_a_500(client, body, headers):
-    """RFC 6749, 3.2 and appendix B."""
+    """RFC 6749, 3.2 and appendix B: a broken body is an invalid request."""
     answer = await client.post(TOKEN, data=body, headers=headers, skip_auto_headers=["Content-Encoding"])
     assert answer.status == 400
     assert (await answer.json())["error"] == "invalid_request"
@@ -371,7 +372,7 @@ async def test_the_published_keys_may_be_cached_and_hold_nothing_private(client)
 
 
 async def test_fault_slow_answers_late_but_correctly(code_for, redeem):
-    """The delay is configured; the answer after it is the honest one."""
+    """The sandbox's configuration has the delay. The answer is correct."""
     assert (await redeem(await code_for(fault="slow"))).status == 200
 
 
@@ -385,13 +386,13 @@ async def test_fault_slow_does_not_let_a_code_be_used_twice(code_for, redeem):
 
 
 async def test_fault_error_500_answers_500_every_time(code_for, redeem):
-    """A retry meets the same fault."""
+    """A repeated request gets the same error."""
     code = await code_for(fault="error_500")
     assert [(await redeem(code)).status for _ in range(2)] == [500, 500]
 
 
 async def test_fault_html_answers_a_web_page(code_for, redeem):
-    """Status 200, but not JSON."""
+    """The answer has status 200, but is not JSON."""
     answer = await redeem(await code_for(fault="html"))
     assert answer.status == 200
     assert answer.content_type == "text/html"
@@ -405,27 +406,27 @@ async def test_fault_disconnect_hangs_up(code_for, redeem):
 
 
 async def test_fault_code_used_refuses_the_first_use(code_for, redeem):
-    """As if somebody had redeemed the code before."""
+    """The answer is the same as for a code that was redeemed before."""
     answer = await redeem(await code_for(fault="code_used"))
     assert (await answer.json())["error"] == "invalid_grant"
 
 
 async def test_fault_bad_signature_does_not_verify(client, id_token_of):
-    """The kid is honest, the signature is a stranger's."""
+    """The token has a published kid, but another key signed it."""
     token = await id_token_of(fault="bad_signature")
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.decode(token, await key_of(client, token), algorithms=["RS256"], options={"verify_aud": False})
 
 
 async def test_fault_alg_none_is_not_signed(id_token_of):
-    """RFC 8725, 2.1."""
+    """RFC 8725, 2.1: an unsigned token has the algorithm none."""
     token = await id_token_of(fault="alg_none")
     assert jwt.get_unverified_header(token)["alg"] == "none"
     assert token.endswith(".")
 
 
 async def test_fault_hs256_public_key_is_keyed_with_the_public_key(id_token_of, config):
-    """RFC 8725, 2.1: whoever trusts the token's own alg is deceived."""
+    """RFC 8725, 2.1: this token deceives a server that trusts the token's own alg."""
     token = await id_token_of(fault="hs256_public_key")
     signed, _, signature = token.rpartition(".")
     pem = config.clients["google"].private_key.public_key().public_bytes(*_pem())
@@ -435,7 +436,7 @@ async def test_fault_hs256_public_key_is_keyed_with_the_public_key(id_token_of, 
 
 
 async def test_fault_critical_header_is_well_signed_and_demands_an_extension(client, id_token_of):
-    """A good signature under a header that a server must not pass over (RFC 7515, 4.1.11)."""
+    """The signature is good, but the header has an extension that a server must understand (RFC 7515, 4.1.11)."""
     token = await id_token_of(fault="critical_header")
     header = google_jwt.decode_header(token)
     assert all(extension in header for extension in header["crit"])
@@ -458,7 +459,7 @@ async def test_fault_critical_header_is_well_signed_and_demands_an_extension(cli
     ],
 )
 async def test_a_fault_in_a_claim_alters_that_claim_alone_under_a_good_signature(client, id_token_of, fault, claim):
-    """So that a test knows which check refused the token."""
+    """So a test knows which check refused the token."""
     honest, token = claims_of(await id_token_of()), await id_token_of(fault=fault)
     forged = jwt.decode(token, await key_of(client, token), algorithms=["RS256"], options={"verify_aud": False})
     different = {name for name in honest.keys() | forged.keys() if honest.get(name) != forged.get(name)}
@@ -483,20 +484,20 @@ async def test_a_fault_in_time_moves_iat_and_exp(id_token_of, clock, fault, offs
 
 
 async def test_fault_garbage_token_is_no_token(id_token_of):
-    """Three parts, none of which is JSON."""
+    """The text has three parts, and none of them is JSON."""
     with pytest.raises(jwt.DecodeError):
         claims_of(await id_token_of(fault="garbage_token"))
 
 
 async def test_fault_unknown_kid_names_a_key_that_is_not_published(client, id_token_of):
-    """The signature is good; only the name of the key is not."""
+    """The signature is good, but the kid is unknown."""
     token = await id_token_of(fault="unknown_kid")
     with pytest.raises(KeyError):
         await key_of(client, token)
 
 
 async def test_fault_rotated_keys_publishes_the_new_key_and_keeps_the_old(client, id_token_of):
-    """A token of before the rotation verifies as long as its key is published."""
+    """A token from before the rotation verifies while its key is published."""
     before = await id_token_of()
     after = await id_token_of(fault="rotated_keys")
     for token in (before, after):
@@ -506,7 +507,7 @@ async def test_fault_rotated_keys_publishes_the_new_key_and_keeps_the_old(client
 
 
 async def test_the_published_keys_stay_few_however_often_they_rotate(client, id_token_of):
-    """Memory is bounded: the oldest rotated key goes first, the sandbox's own never."""
+    """The memory is limited: the oldest rotated key is removed, but never the sandbox's own key."""
     own = jwt.get_unverified_header(await id_token_of())["kid"]
     for _ in range(6):
         await id_token_of(fault="rotated_keys")
@@ -520,5 +521,5 @@ async def test_the_published_keys_stay_few_however_often_they_rotate(client, id_
     [("wrong_iss_parameter", "https://accounts.mixed-up.invalid"), ("no_iss_parameter", None)],
 )
 async def test_the_iss_parameter_can_be_wrong_or_missing(authorize, fault, iss):
-    """RFC 9207, 2.4: a client compares it when it is there."""
+    """RFC 9207, 2.4: a client compares the parameter if it is present."""
     assert redirected(await authorize(person="ada", fault=fault)).get("iss") == iss

@@ -1,4 +1,4 @@
-"""Whom the sandbox answers: this machine by its own names, and no page of another site behind a person's back."""
+"""Which requests the sandbox answers: requests by a name of this machine, and not by a page of another site."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +21,8 @@ STAND_INS = (SDK, "/sandbox/google/jwks", "/sandbox/facebook/sdk?person=ada&kind
     ],
 )
 def test_loopback_has_these_names_on_any_port(host: str) -> None:
-    """RFC 6890: 127.0.0.0/8 and ::1. A forwarded port is another one, and no page chooses it."""
+    """The names are 127.0.0.0/8 and ::1 (RFC 6890). Any port is accepted: a forwarded port is another one, and a
+    page cannot choose it."""
     assert names_this_machine(host)
 
 
@@ -42,7 +43,7 @@ def test_loopback_has_these_names_on_any_port(host: str) -> None:
     ],
 )
 def test_nothing_else_is_a_name_of_this_machine(host: str) -> None:
-    """What another resolver, or another reader of addresses, might take for it included."""
+    """This includes names that another resolver or parser of addresses may read as this machine."""
     assert not names_this_machine(host)
 
 
@@ -50,7 +51,7 @@ def test_nothing_else_is_a_name_of_this_machine(host: str) -> None:
     "path", ["/", "/health", "/auth/google/start", "/users/me", "/docs", "/openapi.json", "/nowhere", SDK]
 )
 async def test_every_route_is_closed_to_other_names(server: Server, path: str) -> None:
-    """The API included: a page that had its name lead here could begin logins and read tokens."""
+    """This includes the API: a page whose name resolves to this machine could begin logins and read tokens."""
     answer = await server.get(path, headers={"Host": f"evil.example:{server.port}"})
     assert (answer.status, answer.code) == (421, "misdirected_request")
     assert "127.0.0.1" in answer.json["detail"]
@@ -58,7 +59,7 @@ async def test_every_route_is_closed_to_other_names(server: Server, path: str) -
 
 
 async def test_every_method_is_closed_to_other_names(server: Server) -> None:
-    """A refresh or a deletion from a page with such a name as much as a sign-in."""
+    """A refresh and a deletion by such a page are refused like a sign-in."""
     pair = (await server.sign_in()).json
     headers = {"Host": "evil.example", "Authorization": f"Bearer {pair['access_token']}"}
     form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
@@ -73,7 +74,7 @@ async def test_every_method_is_closed_to_other_names(server: Server) -> None:
     [("GET /health HTTP/1.0", 421), ("GET /health HTTP/1.0\r\nHost: 127.0.0.1\r\nHost: evil.example", 400)],
 )
 async def test_a_request_without_a_name_or_with_two_is_for_nobody(server: Server, head: str, status: int) -> None:
-    """Every browser and every program since 1997 says one."""
+    """A request must have exactly one Host, as HTTP/1.1 demands."""
     answer = await exchange(server, f"{head}\r\n\r\n".encode())
     assert answer.status == status
 
@@ -85,7 +86,7 @@ async def plain(tmp_path: Path) -> AsyncIterator[Server]:
 
 
 async def test_a_server_without_a_sandbox_answers_to_whatever_its_proxy_calls_it(plain: Server) -> None:
-    """Nobody signs in as anybody there, and how the world reaches it is its proxy's affair."""
+    """Without the sandbox, no one can sign in as any person. Which names the proxy forwards is the proxy's decision."""
     assert (await plain.get("/health", headers={"Host": "evil.example"})).status == 200
 
 
@@ -113,14 +114,14 @@ OTHER_SITES = [
 
 @pytest.mark.parametrize("headers", OTHER_SITES, ids=lambda headers: "-".join(headers.values()))
 async def test_no_page_of_another_site_asks_a_stand_in(server: Server, headers: dict[str, str]) -> None:
-    """Neither with fetch, nor as an image, a script or a frame; another port is another origin."""
+    """Such a page gets no answer with fetch, an image, a script or a frame. Another port is another origin."""
     for path in STAND_INS:
         answer = await server.get(path, headers=headers)
         assert (answer.status, answer.code) == (403, "cross_origin_refused"), path
 
 
 async def test_no_page_of_another_site_posts_to_a_stand_in(server: Server) -> None:
-    """Not even by taking the person along: a form of another site is no link."""
+    """A form of another site is refused even if it navigates the person's browser: only links are allowed."""
     posted = fetched("cross-site", "navigate", "document") | {"Origin": "http://evil.example"}
     for path in ("/sandbox/google/token", "/sandbox/facebook/oauth/access_token"):
         assert (await server.ask("POST", path, data={"code": "x"}, headers=posted)).status == 403
@@ -139,7 +140,8 @@ async def test_no_page_of_another_site_posts_to_a_stand_in(server: Server) -> No
     ids=lambda headers: "-".join(headers.values()),
 )
 async def test_programs_and_people_go_on_getting_there(server: Server, headers: dict[str, str]) -> None:
-    """An app's link leads by way of ours, and arrives as from another site; a phone's app has no such header."""
+    """An app's link passes our server, so the browser sends it as a request from another site. A phone's app sends
+    no such header."""
     begun = await server.begin()
     answer = await server.get(f"{begun['auth_url']}&person=ada", headers=headers)
     assert answer.status == 302
@@ -148,13 +150,13 @@ async def test_programs_and_people_go_on_getting_there(server: Server, headers: 
 
 
 async def test_a_browser_that_only_knows_origin_asks_from_our_own_pages(server: Server) -> None:
-    """An Origin of ours, by whichever name the person came."""
+    """Requests with our own Origin are accepted, with any name of this machine."""
     for name in ("127.0.0.1", "localhost"):
         own = {"Host": f"{name}:{server.port}", "Origin": f"http://{name}:{server.port}"}
         assert (await server.get(SDK, headers=own)).status == 200
 
 
 async def test_pages_of_other_sites_may_ask_the_api_as_before(server: Server) -> None:
-    """What they may read there is for CORS_ALLOW_ORIGINS to say, in the sandbox as elsewhere."""
+    """CORS_ALLOW_ORIGINS decides what these pages may read, in the sandbox too."""
     for headers in OTHER_SITES:
         assert (await server.get("/auth/providers", headers=headers)).status == 200

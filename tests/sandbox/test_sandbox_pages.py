@@ -1,4 +1,4 @@
-"""The sandbox's own pages, its cast and its memory."""
+"""The sandbox's own pages, its people and its limited memory."""
 
 import re
 from importlib.resources import files
@@ -23,7 +23,7 @@ PROFILE = {
 
 
 async def test_the_home_page_offers_both_providers_and_a_way_for_programs(client):
-    """One click to sign in; one command to do it without a browser."""
+    """The page has a link for every provider, and a command for a sign-in without a browser."""
     answer = await client.get("/")
     assert answer.status == 200
     text = await answer.text()
@@ -35,21 +35,21 @@ async def test_the_home_page_offers_both_providers_and_a_way_for_programs(client
 
 
 async def test_the_home_page_shows_how_an_app_does_without_a_phone(client):
-    """The stand-in SDKs are found where a developer looks first."""
+    """A developer finds the stand-in SDKs on the home page."""
     text = await (await client.get("/")).text()
     for path in ("google/sdk?person=ada", "facebook/sdk?person=ada&amp;kind=limited", "facebook/sdk?person=ada"):
         assert f"http://127.0.0.1:8000/sandbox/{path}" in text
 
 
 async def test_the_style_sheet_is_served_from_here_and_loads_nothing(client):
-    """The pages' policy allows styles from the same origin alone."""
+    """The pages' policy allows only styles from the same origin."""
     answer = await client.get("/sandbox/style.css")
     assert answer.content_type == "text/css"
     assert "url(" not in await answer.text()
 
 
 def test_the_profile_page_shows_the_user_and_escapes_everything():
-    """Values come from a provider: each is escaped; the token stands in a details element."""
+    """Values come from a provider, so all values are escaped. The token is inside a details element."""
     page = profile_page(PROFILE, "token-<i>", "http://127.0.0.1:8000")
     assert page.status == 200
     assert page.headers["Cache-Control"] == "no-store"
@@ -66,12 +66,12 @@ def test_the_profile_page_shows_the_user_and_escapes_everything():
 
 
 def test_the_profile_page_does_without_missing_values():
-    """A profile that lacks a field is shown all the same."""
+    """The page can show a profile without a field."""
     assert profile_page({}, "token", "http://127.0.0.1:8000").status == 200
 
 
 def test_no_page_has_script_inline_style_or_anything_from_elsewhere():
-    """The content security policy would block them."""
+    """The content security policy would block such content."""
     for template in files("nextarget.sandbox").joinpath("pages").iterdir():
         text = template.read_text(encoding="utf-8")
         assert not re.search(r"<script|<style|\sstyle=|\son\w+=|https?://|//\w", text), template.name
@@ -88,7 +88,7 @@ def test_every_route_has_a_name(config):
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_subjects_are_unique_and_look_like_the_providers(provider):
-    """Google: 21 digits; Facebook: 15 to 17."""
+    """A Google subject has 21 digits, a Facebook subject 15 to 17."""
     subjects = [person.subject(provider) for person in CAST if provider in person.providers]
     assert len(set(subjects)) == len(subjects)
     shape = r"\d{21}" if provider == Provider("google") else r"\d{15,17}"
@@ -103,13 +103,13 @@ def test_the_longest_email_is_exactly_as_long_as_one_can_be():
 
 
 def test_every_fault_is_explained_once():
-    """The page and the documentation list them from here."""
+    """The page and the documentation take their lists from here."""
     assert [script.fault for script in FAULTS] == sorted(Fault, key=[script.fault for script in FAULTS].index)
     assert len(FAULTS) == len(Fault)
 
 
 def test_a_store_drops_the_oldest_when_full_and_the_expired_always(clock):
-    """Memory is bounded, whatever callers do."""
+    """The memory is limited for any number of calls."""
     store = BoundedStore(lifetime=10, now=clock, capacity=3)
     for key in "abcd":
         store.put(key, key)

@@ -1,4 +1,4 @@
-"""The SDKs inside a pretend app, over real HTTP: the tokens they hand out, and each fault in them."""
+"""The SDKs of a simulated app, over real HTTP: the tokens that they return, and all faults of these tokens."""
 
 import base64
 import hashlib
@@ -21,14 +21,14 @@ BOTH = pytest.mark.parametrize("sdk", [GOOGLE, FACEBOOK], ids=["google", "facebo
 
 @pytest.fixture
 def clock(clock):
-    """Tokens are checked by libraries that look at the real clock."""
+    """The real time: libraries that verify tokens use the real clock."""
     clock.seconds = time.time()
     return clock
 
 
 @pytest.fixture
 def ask(client):
-    """Asks an SDK to sign ada in, with a nonce; a change to None leaves a parameter out."""
+    """Asks an SDK to sign Ada in, with a nonce. A change to None leaves a parameter out."""
 
     async def call(sdk, **changes):
         kind = {"kind": "limited"} if sdk == FACEBOOK else {}
@@ -62,7 +62,7 @@ def access_token_of(ask):
 
 @pytest.fixture
 def graph(client, config):
-    """Asks the Graph API as the server does: `me` about the token, `debug_token` with the app's own."""
+    """Asks the Graph API as the server does: `me` with the token, `debug_token` with the app's own token."""
     secret = config.clients["facebook"].client_secret.reveal()
 
     async def call(path, token):
@@ -82,7 +82,7 @@ def claims_of(token: str) -> dict[str, object]:
 
 
 async def verified(client, sdk, token, **checks) -> dict[str, object]:
-    """The claims, once the signature holds under a published key."""
+    """The claims of a token whose signature a published key verifies."""
     keys = jwt.PyJWKSet.from_dict(await (await client.get(KEYS[sdk])).json())
     key = keys[jwt.get_unverified_header(token)["kid"]]
     options = {"verify_aud": "audience" in checks, "verify_iat": False, "verify_exp": False}
@@ -114,7 +114,7 @@ async def test_google_hands_the_app_an_id_token_for_its_server(client, ask, conf
 
 
 async def test_google_makes_the_token_for_the_app_itself_when_asked(id_token_of, config):
-    """An app that names no server gets a token with its own client id in aud and azp."""
+    """An app that names its own client id gets a token with this id in aud and azp."""
     [app] = config.clients["google"].client_ids
     claims = claims_of(await id_token_of(GOOGLE, client_id=app))
     assert (claims["aud"], claims["azp"]) == (app, app)
@@ -138,7 +138,7 @@ async def test_without_an_app_of_its_own_the_server_is_the_authorized_party(aioh
 
 
 async def test_facebooks_limited_login_hands_the_app_an_id_token(client, ask, config, clock):
-    """developers.facebook.com/docs/facebook-login/limited-login/token/validating."""
+    """developers.facebook.com/docs/facebook-login/limited-login/token/validating lists the claims."""
     answer = await ask(FACEBOOK)
     assert answer.status == 200
     assert answer.headers["Cache-Control"] == "no-store"
@@ -158,7 +158,7 @@ async def test_facebooks_limited_login_hands_the_app_an_id_token(client, ask, co
 
 
 async def test_limited_logins_keys_are_its_own_and_hold_nothing_private(client):
-    """RFC 7517, 5: a token of one provider never verifies with the other's keys."""
+    """RFC 7517, 5. A token of one provider never verifies with the other provider's keys."""
     answer = await client.get(KEYS[FACEBOOK])
     assert answer.headers["Cache-Control"].startswith("public, max-age=")
     [facebook] = (await answer.json())["keys"]
@@ -178,7 +178,7 @@ async def test_limited_logins_keys_are_its_own_and_hold_nothing_private(client):
     ],
 )
 async def test_everybody_signs_in_as_who_they_are_in_a_browser(id_token_of, sdk, person):
-    """The same subject whichever way; without an email there is no email claim at all."""
+    """The subject is the same for an SDK and a browser. A person without an email has no email claim."""
     claims = claims_of(await id_token_of(sdk, person=person.key))
     assert claims["sub"] == (person.subject("google") if sdk == GOOGLE else person.subject("facebook"))
     assert claims.get("email") == person.email
@@ -188,7 +188,7 @@ async def test_everybody_signs_in_as_who_they_are_in_a_browser(id_token_of, sdk,
 
 @BOTH
 async def test_the_nonce_goes_into_the_token_as_it_was_given(id_token_of, sdk):
-    """Who plays an SDK that hashes sends the hash."""
+    """A test of an SDK that hashes the nonce sends the hash."""
     hashed = hashlib.sha256(b"raw").hexdigest()
     assert claims_of(await id_token_of(sdk, nonce=hashed))["nonce"] == hashed
 
@@ -245,7 +245,7 @@ async def test_classic_login_hands_the_app_an_access_token_that_graph_knows(acce
     ],
 )
 async def test_a_wrong_request_is_told_what_is_wrong_in_json(ask, sdk, changes, error):
-    """A misspelt parameter would be a test that proves nothing; an access token cannot carry a nonce."""
+    """With an ignored wrong parameter, a test would prove nothing. An access token cannot have a nonce."""
     answer = await ask(sdk, **changes)
     assert answer.status == 400
     assert answer.content_type == "application/json"
@@ -257,7 +257,7 @@ async def test_a_wrong_request_is_told_what_is_wrong_in_json(ask, sdk, changes, 
 
 @BOTH
 async def test_a_parameter_sent_twice_is_refused(client, sdk):
-    """RFC 6749, 3.1."""
+    """RFC 6749, 3.1: a parameter must not occur twice."""
     answer = await client.get(sdk, params=[("person", "ada"), ("person", "max")])
     assert answer.status == 400
     assert (await answer.json())["error"] == "invalid_request"
@@ -265,13 +265,13 @@ async def test_a_parameter_sent_twice_is_refused(client, sdk):
 
 @pytest.mark.parametrize("path", ["/sandbox/google/authorize", "/sandbox/facebook/v26.0/dialog/oauth"])
 async def test_a_provider_makes_no_code_for_a_head(client, path):
-    """A checker of links would get one for somebody who never decided."""
+    """Otherwise a link checker would get a code without a decision of the person."""
     assert (await client.head(path, params={"person": "ada"})).status == 405
 
 
 @BOTH
 async def test_an_sdk_answers_get_alone(client, sdk):
-    """Nothing but a token is to be had here."""
+    """The SDK's route only returns tokens, so other methods are refused."""
     for method in ("POST", "HEAD", "OPTIONS"):
         assert (await client.request(method, sdk)).status == 405
 
@@ -293,7 +293,7 @@ async def test_an_sdk_answers_get_alone(client, sdk):
 async def test_a_fault_in_a_claim_alters_that_claim_alone_under_a_good_signature(
     client, id_token_of, sdk, fault, claim
 ):
-    """So that a test knows which check refused the token."""
+    """So a test knows which check refused the token."""
     honest, token = claims_of(await id_token_of(sdk)), await id_token_of(sdk, fault=fault)
     forged = await verified(client, sdk, token)
     different = {name for name in honest.keys() | forged.keys() if honest.get(name) != forged.get(name)}
@@ -303,7 +303,8 @@ async def test_a_fault_in_a_claim_alters_that_claim_alone_under_a_good_signature
 
 
 async def test_another_audience_looks_like_one_of_the_same_provider(id_token_of, config):
-    """Refused for what it is, not for how it looks: Google's ids are names, Facebook's are numbers."""
+    """The audience has a valid form, so only its value can be the reason of a refusal. Google's ids are names,
+    Facebook's are numbers."""
     google = claims_of(await id_token_of(GOOGLE, fault="wrong_audience"))["aud"]
     assert google.endswith(".apps.googleusercontent.com")
     assert google not in {config.clients["google"].client_id, *config.clients["google"].client_ids}
@@ -323,7 +324,7 @@ async def test_a_fault_in_time_moves_iat_and_exp(client, id_token_of, sdk, fault
 
 @BOTH
 async def test_a_fault_in_the_signature_does_not_verify(client, id_token_of, sdk):
-    """RFC 8725, 2.1: a stranger's key, no key at all, or the public key as an HMAC secret."""
+    """RFC 8725, 2.1: another key signed the token, or no key, or the public key served as an HMAC secret."""
     with pytest.raises(jwt.InvalidSignatureError):
         await verified(client, sdk, await id_token_of(sdk, fault="bad_signature"))
     for fault, algorithm in (("alg_none", "none"), ("hs256_public_key", "HS256")):
@@ -334,7 +335,7 @@ async def test_a_fault_in_the_signature_does_not_verify(client, id_token_of, sdk
 
 
 async def test_fault_hs256_public_key_is_keyed_with_facebooks_own_public_key(id_token_of, config):
-    """Whoever trusts the token's own alg is deceived by it."""
+    """This token deceives a server that trusts the token's own alg."""
     from cryptography.hazmat.primitives import serialization
 
     signed, _, signature = (await id_token_of(FACEBOOK, fault="hs256_public_key")).rpartition(".")
@@ -350,21 +351,21 @@ async def test_fault_hs256_public_key_is_keyed_with_facebooks_own_public_key(id_
 
 @BOTH
 async def test_fault_garbage_token_is_no_token(id_token_of, sdk):
-    """Three parts, none of which is JSON."""
+    """The text has three parts, and none of them is JSON."""
     with pytest.raises(jwt.DecodeError):
         claims_of(await id_token_of(sdk, fault="garbage_token"))
 
 
 @BOTH
 async def test_fault_unknown_kid_names_a_key_that_is_not_published(client, id_token_of, sdk):
-    """The signature is good; only the name of the key is not."""
+    """The signature is good, but the kid is unknown."""
     with pytest.raises(KeyError):
         await verified(client, sdk, await id_token_of(sdk, fault="unknown_kid"))
 
 
 @BOTH
 async def test_fault_rotated_keys_publishes_the_new_key_where_it_belongs_and_keeps_the_old(client, id_token_of, sdk):
-    """A token of before the rotation verifies as long as its key is published; the other provider is not touched."""
+    """A token from before the rotation verifies while its key is published. The other provider's keys do not change."""
     other = KEYS[FACEBOOK if sdk == GOOGLE else GOOGLE]
     untouched = await (await client.get(other)).json()
     before, after = await id_token_of(sdk), await id_token_of(sdk, fault="rotated_keys")
@@ -385,7 +386,7 @@ async def test_fault_rotated_keys_publishes_the_new_key_where_it_belongs_and_kee
     ],
 )
 async def test_a_fault_of_an_access_token_shows_in_debug_token_alone(access_token_of, graph, fault, differing):
-    """A server that takes the profile without asking debug_token lets these in, and is found out."""
+    """A server that reads the profile without debug_token would accept these tokens, and its tests would show it."""
     honest = (await graph("debug_token", await access_token_of()))["data"]
     token = await access_token_of(fault=fault)
     data = (await graph("debug_token", token))["data"]
@@ -404,7 +405,7 @@ async def test_an_expired_access_token_ended_an_hour_ago_and_an_invalid_one_says
 
 @pytest.mark.parametrize("fault", ["missing_id", "graph_error", "rate_limited", "session_ended"])
 async def test_a_fault_of_the_profile_works_with_an_sdks_token_too(access_token_of, graph, fault):
-    """debug_token is honest then."""
+    """In this case debug_token answers correctly, and the profile is wrong."""
     token = await access_token_of(fault=fault)
     assert (await graph("debug_token", token))["data"]["is_valid"] is True
     assert (await graph("me", token)).get("id") != PEOPLE["ada"].subject("facebook")
@@ -419,7 +420,7 @@ async def test_a_fault_of_the_profile_works_with_an_sdks_token_too(access_token_
     ],
 )
 async def test_a_refused_fault_is_answered_with_those_there_are_and_each_works(client, sdk, kind, faults):
-    """The list in the answer is the list."""
+    """The error lists all faults that work here."""
     params = {"person": "ada"} | ({"kind": kind} if kind else {})
     sentence = (await (await client.get(sdk, params=params | {"fault": "?"})).json())["error_description"]
     assert sentence.partition("There are: ")[2].split(", ") == list(faults)

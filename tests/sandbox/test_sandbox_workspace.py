@@ -1,4 +1,4 @@
-"""The file of made-up secrets, and the settings that come of it."""
+"""The file of invented secrets, and the settings that follow from it."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def made(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copy(made, tmp_path) -> Path:
-    """A file that a test may damage."""
+    """A copy of the file, which a test may damage."""
     path = tmp_path / SECRETS_FILE
     path.write_bytes((made / SECRETS_FILE).read_bytes())
     path.chmod(0o600)
@@ -31,7 +31,7 @@ def copy(made, tmp_path) -> Path:
 
 
 def test_the_settings_point_the_providers_at_the_sandbox(made):
-    """Every endpoint lies under PUBLIC_URL, and the database is the sandbox's own."""
+    """Every endpoint is below PUBLIC_URL, and the sandbox has its own database."""
     values = sandbox_values(made, "127.0.0.1", 8000)
     url = "http://127.0.0.1:8000"
     assert values["ENVIRONMENT"] == "development"
@@ -57,7 +57,7 @@ def test_the_settings_point_the_providers_at_the_sandbox(made):
 
 
 async def test_every_endpoint_in_the_settings_is_a_route(made, aiohttp_client):
-    """The two halves agree: what the server is told to call, the sandbox serves."""
+    """The sandbox serves every endpoint that the settings name."""
     from aiohttp import web
 
     from nextarget.sandbox.app import attach
@@ -74,7 +74,7 @@ async def test_every_endpoint_in_the_settings_is_a_route(made, aiohttp_client):
 
 
 def test_both_halves_hold_the_same_secrets(made):
-    """The server's client and the stand-ins' registered client are one."""
+    """The server's client is the client that is registered at the stand-ins."""
     values, config = sandbox_values(made, "::1", 80), sandbox_config(made, "::1", 80)
     assert config.clients["google"].client_id == values["GOOGLE_CLIENT_ID"]
     assert config.clients["google"].client_secret.reveal() == values["GOOGLE_CLIENT_SECRET"]
@@ -88,7 +88,7 @@ def test_both_halves_hold_the_same_secrets(made):
 
 
 def test_secrets_are_made_once_whatever_the_address(made):
-    """Tokens and users outlive a restart on another port."""
+    """Tokens and users are still valid after a restart on another port."""
     first, second = sandbox_values(made, "127.0.0.1", 8000), sandbox_values(made, "::1", 9000)
     assert second["PUBLIC_URL"] == "http://[::1]:9000"
     assert first["JWT_SECRET_KEY"] == second["JWT_SECRET_KEY"]
@@ -96,19 +96,19 @@ def test_secrets_are_made_once_whatever_the_address(made):
 
 
 def test_a_relative_directory_gives_an_absolute_database(made, monkeypatch):
-    """Another command in another folder must find the same database."""
+    """A command in another folder must find the same database."""
     monkeypatch.chdir(made)
     assert sandbox_values(Path(), "localhost", 1)["DATABASE_URL"] == f"sqlite:///{made}/nextarget-sandbox.db"
 
 
 def test_the_file_is_for_its_owner_alone_and_nothing_else_is_left(made):
-    """Mode 0600; the temporary file is gone."""
+    """The file has mode 0600, and the temporary file is removed."""
     assert stat.S_IMODE((made / SECRETS_FILE).stat().st_mode) == 0o600
     assert [path.name for path in made.iterdir()] == [SECRETS_FILE]
 
 
 def test_a_file_that_others_can_read_is_closed_again(copy):
-    """A copy or a careless umask may have opened it."""
+    """A copy or a wrong umask may have made the file readable."""
     copy.chmod(0o644)
     sandbox_values(copy.parent, "127.0.0.1", 8000)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
@@ -116,7 +116,7 @@ def test_a_file_that_others_can_read_is_closed_again(copy):
 
 @pytest.mark.slow
 def test_processes_that_race_agree_on_one_file(tmp_path):
-    """The quickest wins; every other one uses the winner's secrets."""
+    """The first process writes the file, and the other processes use its secrets."""
     with ProcessPoolExecutor(6, mp_context=get_context("spawn")) as pool:
         answers = [pool.submit(sandbox_values, tmp_path, "127.0.0.1", 8000) for _ in range(6)]
         secrets = {answer.result()["JWT_SECRET_KEY"] for answer in answers}
@@ -125,7 +125,7 @@ def test_processes_that_race_agree_on_one_file(tmp_path):
 
 
 def test_whoever_comes_second_reads_the_winners_file(made, tmp_path, monkeypatch):
-    """Even when the winner appears between looking and writing."""
+    """This also holds if the file appears between the check and the write."""
     winner = (made / SECRETS_FILE).read_bytes()
     real = Path.hardlink_to
 
@@ -160,7 +160,7 @@ def _without_key(text: bytes) -> bytes:
     ids=["empty", "cut", "array", "nested", "binary", "key", "shape", "missing", "later-shape"],
 )
 def test_a_damaged_file_is_reported_with_what_to_do(copy, damage):
-    """Exit status 78 and one sentence; never overwritten without being asked."""
+    """The problem says to delete the file. The server never overwrites it by itself."""
     copy.write_bytes(damage(copy.read_bytes()))
     before = copy.read_bytes()
     with pytest.raises(ConfigurationError) as caught:
@@ -172,7 +172,7 @@ def test_a_damaged_file_is_reported_with_what_to_do(copy, damage):
 
 
 def _of_the_first_release(path: Path) -> dict[str, str]:
-    """Makes the file one that lacks what was added later; returns what it holds then."""
+    """Remove the values that later releases added. Return the rest of the file."""
     kept = json.loads(path.read_bytes())
     del kept["facebook_private_key"], kept["google_app_client_id"]
     path.write_text(json.dumps(kept), encoding="utf-8")
@@ -180,7 +180,7 @@ def _of_the_first_release(path: Path) -> dict[str, str]:
 
 
 def test_a_file_of_an_older_release_is_completed_and_keeps_what_it_had(copy):
-    """A new secret must not sign everybody out: the JWT secret and the clients stay, once completed for good."""
+    """A new JWT secret would sign everyone out, so the old values stay. The new values are written once."""
     had = _of_the_first_release(copy)
     values = sandbox_values(copy.parent, "127.0.0.1", 8000)
     completed = json.loads(copy.read_bytes())
@@ -199,7 +199,7 @@ def test_a_file_of_an_older_release_is_completed_and_keeps_what_it_had(copy):
 
 @pytest.mark.slow
 def test_processes_that_complete_a_file_at_once_agree(copy):
-    """The second one finds nothing left to add."""
+    """The first process adds the values, and the other processes use them."""
     _of_the_first_release(copy)
     with ProcessPoolExecutor(6, mp_context=get_context("spawn")) as pool:
         answers = [pool.submit(sandbox_values, copy.parent, "127.0.0.1", 8000) for _ in range(6)]
@@ -208,7 +208,7 @@ def test_processes_that_complete_a_file_at_once_agree(copy):
 
 
 def test_completing_a_linked_file_changes_the_file_and_keeps_the_link(copy, tmp_path_factory):
-    """Who keeps the secrets elsewhere goes on keeping them there."""
+    """An operator may keep the secrets in another folder."""
     _of_the_first_release(copy)
     link = tmp_path_factory.mktemp("linked") / SECRETS_FILE
     link.symlink_to(copy)
@@ -228,7 +228,7 @@ def test_a_place_where_nothing_can_be_written_is_reported(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_reported(tmp_path):
-    """One sentence instead of a traceback."""
+    """The error is one sentence, not a traceback."""
     tmp_path.chmod(0o500)
     with pytest.raises(ConfigurationError, match="permission denied"):
         sandbox_values(tmp_path, "127.0.0.1", 8000)
@@ -242,7 +242,7 @@ def test_loopback_hosts_are_accepted(made, host):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "nextarget.example", "", "127.1", "::1%lo"])
 def test_any_other_host_is_refused(made, host):
-    """In the sandbox anybody can sign in as anybody: it must not be reachable from elsewhere."""
+    """In the sandbox anyone can sign in as any person, so no other machine may reach it."""
     for function in (sandbox_values, sandbox_config):
         with pytest.raises(ConfigurationError) as caught:
             function(made, host, 8000)
@@ -251,7 +251,7 @@ def test_any_other_host_is_refused(made, host):
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
 def test_a_port_that_is_not_known_is_refused(made, port):
-    """PUBLIC_URL must say where the stand-ins are."""
+    """PUBLIC_URL must have the port of the stand-ins."""
     with pytest.raises(ConfigurationError) as caught:
         sandbox_values(made, "127.0.0.1", port)
     assert [problem.setting for problem in caught.value.problems] == ["PORT"]
