@@ -1,4 +1,4 @@
-"""A folder of its own for every test, and two ways to run the program."""
+"""An own folder for every test, and two ways to run the program."""
 
 import os
 import pty
@@ -35,7 +35,7 @@ class Result:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch, request) -> Path:
-    """With --database postgresql, commands work on a database there unless they are told otherwise."""
+    """The test's working directory. With --database postgresql, commands use a PostgreSQL database by default."""
     monkeypatch.chdir(tmp_path)
     if request.config.getoption("--database") == "postgresql":
         monkeypatch.setenv("DATABASE_URL", servers.database_in(tmp_path, migrated=False))
@@ -44,15 +44,15 @@ def folder(tmp_path, monkeypatch, request) -> Path:
 
 @pytest.fixture
 def secret(monkeypatch) -> str:
-    """The one setting that is required."""
+    """The one required setting."""
     monkeypatch.setenv("JWT_SECRET_KEY", SECRET)
     return SECRET
 
 
 @pytest.fixture
 def run(capsys, monkeypatch) -> Callable[..., Result]:
-    """Runs the program in this process, neither of whose streams is a terminal."""
-    # Log lines are for the tests of the program as a process: here they would outlive the captured stream.
+    """Runs the program in this process, with streams that are not terminals."""
+    # Here the logging would keep the captured stream after the test. Tests of log lines run the program as a process.
     monkeypatch.setattr(telemetry, "configure_logging", lambda **_: None)
 
     def run(*arguments: str) -> Result:
@@ -68,13 +68,13 @@ def run(capsys, monkeypatch) -> Callable[..., Result]:
 
 @pytest.fixture
 def command() -> list[str]:
-    """The program as a process of its own."""
+    """The command line that runs the program as a process."""
     return [sys.executable, "-m", "nextarget"]
 
 
 @pytest.fixture
 def environ(folder) -> dict[str, str]:
-    """For processes: this environment, the required setting, and where the package is."""
+    """The environment of such a process: this environment, the required setting, and the package's path."""
     return {
         **os.environ,
         "PYTHONPATH": str(Path(nextarget.__file__).parents[1]),
@@ -85,7 +85,7 @@ def environ(folder) -> dict[str, str]:
 
 @pytest.fixture
 def execute(command, environ) -> Callable[..., Result]:
-    """Runs the program as a process, with pipes for streams."""
+    """Runs the program as a process, whose streams are pipes."""
 
     def execute(*arguments: str, **extra: str) -> Result:
         done = subprocess.run(
@@ -103,7 +103,7 @@ def execute(command, environ) -> Callable[..., Result]:
 
 
 class Terminal:
-    """The program at a terminal of its own, and what has been shown there so far."""
+    """The program at its own terminal, and the text that the terminal has shown so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
         self.process = process
@@ -111,7 +111,7 @@ class Terminal:
         self._descriptor = descriptor
 
     def until(self, text: str) -> None:
-        """Read until it shows a text."""
+        """Read until the terminal shows a text."""
         while text.encode() not in self.shown:
             self.shown += os.read(self._descriptor, 65536)
 
@@ -119,8 +119,8 @@ class Terminal:
         os.write(self._descriptor, text.encode())
 
     def end(self) -> int:
-        """Read all that there will be; the exit status."""
-        with suppress(OSError):  # how a terminal without a process on it reports its end
+        """Read until the program ends, and return its exit status."""
+        with suppress(OSError):  # a terminal without a process reports its end with an error
             while part := os.read(self._descriptor, 65536):
                 self.shown += part
         return self.process.wait(60)
@@ -135,7 +135,7 @@ class Terminal:
 
 @pytest.fixture
 def at_terminal(command, environ) -> Iterator[Callable[..., Terminal]]:
-    """Runs the program at a terminal, of so many columns; with `piped`, its standard output is a pipe all the same."""
+    """Runs the program at a terminal with this number of columns. With `piped`, its standard output is a pipe."""
     terminals = []
     environ = {name: text for name, text in environ.items() if name != "COLUMNS"} | {"TERM": "xterm"}
 
@@ -157,7 +157,7 @@ def at_terminal(command, environ) -> Iterator[Callable[..., Terminal]]:
 
 @pytest.fixture
 def runtime(secret, run, folder):
-    """The database of this folder."""
+    """A runtime on the database of this folder."""
     if "DATABASE_URL" not in os.environ:
         put_migrated(folder / "nextarget.db")
     assert run("init-db").status == 0
@@ -168,7 +168,7 @@ def runtime(secret, run, folder):
 
 @pytest.fixture
 def admit(runtime) -> Callable[..., User]:
-    """Makes a user; each call is a second later than the one before."""
+    """Makes a user. The time of every call is a second after the call before."""
     seconds = iter(range(1_700_000_000, 1_800_000_000))
 
     def admit(email: str | None, provider: Provider = GOOGLE, subject: str | None = None) -> User:

@@ -1,4 +1,4 @@
-"""Several apps at the terminal: check-config shows them, serve refuses the same mistakes, issue-token takes one."""
+"""Several apps at the terminal: check-config shows them, serve refuses mistakes, and issue-token takes an app."""
 
 import base64
 import json
@@ -13,13 +13,13 @@ SHOP = '[[app]]\nclient_id = "shop"\nname = "The Shop"\nredirect_uris = ["https:
 
 @pytest.fixture
 def shop(folder, monkeypatch):
-    """A second app, which is configuration alone."""
+    """A second app, which exists only in the configuration."""
     (folder / "apps.toml").write_text(SHOP)
     monkeypatch.setenv("APPS_FILE", "apps.toml")
 
 
 def test_check_config_shows_every_app(run, secret, shop, monkeypatch):
-    """By id and name; with --json all of it, URLs as they are shown elsewhere."""
+    """The lines have the id and the name. With --json the output has everything, and URLs are masked as elsewhere."""
     monkeypatch.setenv("APP_LOGO", "https://cdn.example/logo.png")
     result = run("check-config")
     assert result.status == 0
@@ -38,7 +38,7 @@ def test_check_config_shows_every_app(run, secret, shop, monkeypatch):
 
 @pytest.mark.parametrize("arguments", [["serve"], ["serve", "--sandbox"], ["check-config"]])
 def test_a_mistake_in_the_file_stops_the_program(run, secret, shop, folder, arguments):
-    """Exit status 78, and every mistake by its line."""
+    """The exit status is 78, and every mistake is named with its line."""
     (folder / "apps.toml").write_text(SHOP + "colour = 1\n[[app]]\nname = 2\n")
     result = run(*arguments)
     assert result.status == 78
@@ -48,7 +48,7 @@ def test_a_mistake_in_the_file_stops_the_program(run, secret, shop, folder, argu
 
 
 def test_a_token_is_of_the_first_app_unless_it_names_another(run, runtime, admit, shop):
-    """The session and its token are the app's; an app that there is not is refused with those there are."""
+    """The session and its token belong to the app. For an unknown app, the error lists the known ones."""
     user = admit("ada@example.org")
     for options, client_id in (([], "nextarget-app"), (["--client-id", "shop"], "shop")):
         payload = run("issue-token", "--user-id", user.id, *options).out.split(".")[1]
@@ -59,14 +59,14 @@ def test_a_token_is_of_the_first_app_unless_it_names_another(run, runtime, admit
 
 
 def test_the_sandbox_serves_every_app(run, shop):
-    """The file holds beside the app that the sandbox makes up redirects for."""
+    """The sandbox serves the apps of the file, beside the app for which it invents redirects."""
     document = json.loads(run("check-config", "--sandbox", "--json").out)
     assert [app["client_id"] for app in document["apps"]] == ["nextarget-app", "shop"]
 
 
 @pytest.mark.slow
 def test_sighup_reads_the_file_again(folder):
-    """An app that is added is known from then on. A file that is wrong changes nothing, and the log says its line."""
+    """A new app is known after SIGHUP. A wrong file changes nothing, and the log names the line of the mistake."""
     apps = folder / "apps.toml"
     apps.write_text("")
     with served(folder, "--workers", "2", APPS_FILE="apps.toml") as server:

@@ -1,4 +1,4 @@
-"""Completion with Tab: what the program answers, and real shells that ask it."""
+"""Completion with Tab: the answers of the program, and real shells that ask for them."""
 
 import os
 import pty
@@ -37,7 +37,7 @@ finally:
 
 
 class Shell:
-    """A shell at a terminal, whose keys are pressed one after the other."""
+    """A shell at a terminal. A test presses its keys one after another."""
 
     def __init__(self, name: str, home: Path, environ: dict[str, str]) -> None:
         self._descriptor, end = pty.openpty()
@@ -51,7 +51,7 @@ class Shell:
         self.press("printf 'read%s\\n' y\n", "ready")
 
     def press(self, keys: str, until: str) -> str:
-        """Press keys, and read what is shown until some text is; all of it."""
+        """Press keys, read until a text is shown, and return everything that was shown."""
         os.write(self._descriptor, keys.encode())
         shown = b""
         while until.encode() not in shown:
@@ -75,7 +75,7 @@ class Shell:
 
 @pytest.fixture
 def home(folder: Path, environ: dict[str, str]) -> Path:
-    """A person's home, with the program in a folder that shells look for programs in."""
+    """A person's home folder, with the program in a folder that is in the PATH."""
     home = folder / "home of ada"
     (home / "bin").mkdir(parents=True)
     program = home / "bin/nextarget"
@@ -87,7 +87,7 @@ def home(folder: Path, environ: dict[str, str]) -> Path:
 
 @pytest.fixture(params=SHELLS)
 def open_shell(request: pytest.FixtureRequest, home: Path) -> Iterator:
-    """Opens one shell after another in that home; `aside`, where the program is in no folder for programs."""
+    """Opens shells in this home folder. With `aside`, the program is in no folder of the PATH."""
     need(shutil.which(request.param), f"{request.param} is not installed")
     shells = []
 
@@ -103,7 +103,7 @@ def open_shell(request: pytest.FixtureRequest, home: Path) -> Iterator:
 
 @pytest.mark.slow
 def test_a_shell_completes_commands_options_and_values_once_that_is_installed(open_shell) -> None:
-    """With the first Tab of a new shell, and with nothing but `--install-completion` before."""
+    """The first Tab of a new shell works, after `--install-completion` and nothing else."""
     shell = open_shell()
     shell.press("nextarget --install-completion\n", "started from now on")
     shell.end()
@@ -119,7 +119,7 @@ def test_a_shell_completes_commands_options_and_values_once_that_is_installed(op
 
 @pytest.mark.slow
 def test_a_program_that_is_called_by_its_path_is_asked_itself(open_shell) -> None:
-    """As in a virtual environment that is not active: no other program of the name is there to ask."""
+    """In a virtual environment that is not active, no other program of this name could answer."""
     shell = open_shell(aside=True)
     shell.press("bin/nextarget --install-completion\n", "started from now on")
     shell.end()
@@ -132,7 +132,7 @@ def test_a_program_that_is_called_by_its_path_is_asked_itself(open_shell) -> Non
 
 @pytest.mark.parametrize("typed", ["'./[ab]/nextarget'", "'./a/nextarget(e:touch pwned:)'"])
 def test_zsh_asks_no_other_program_than_the_one_that_was_typed(home: Path, typed: str) -> None:
-    """What zsh would take for a pattern is a part of the name, and runs nothing else."""
+    """Characters that are a pattern for zsh are part of the name, and run no other program."""
     need(shutil.which("zsh"), "zsh is not installed")
     for folder in ("[ab]", "a"):
         (home / folder).mkdir()
@@ -148,7 +148,7 @@ def test_zsh_asks_no_other_program_than_the_one_that_was_typed(home: Path, typed
 
 @pytest.mark.slow
 def test_where_a_file_is_wanted_files_are_completed(open_shell, home: Path) -> None:
-    """`backup` is given one; the shell knows its own."""
+    """`backup` takes a file, so the shell completes its own files."""
     (home / "yesterday.db").touch()
     shell = open_shell()
     shell.press("nextarget --install-completion\n", "started from now on")
@@ -158,7 +158,7 @@ def test_where_a_file_is_wanted_files_are_completed(open_shell, home: Path) -> N
 
 @pytest.mark.slow
 def test_the_files_of_a_shell_are_where_the_environment_says(open_shell, home: Path) -> None:
-    """Whoever keeps `.zshrc` or fish's files elsewhere finds completion there."""
+    """Completion is installed where the environment says that the shell's files are."""
     places = {"ZDOTDIR": "zsh", "XDG_CONFIG_HOME": "settings", "XDG_DATA_HOME": "data"}
     elsewhere = {name: str(home / place) for name, place in places.items()}
     (home / "zsh").mkdir()
@@ -174,7 +174,7 @@ def test_the_files_of_a_shell_are_where_the_environment_says(open_shell, home: P
 
 @pytest.fixture
 def install(monkeypatch, home: Path, run):
-    """Installs for bash in that home, as many times as it is called."""
+    """Installs completion for bash in this home folder. A test may call it several times."""
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setattr(shellingham, "detect_shell", lambda: ("bash", "/bin/bash"))
 
@@ -186,7 +186,7 @@ def install(monkeypatch, home: Path, run):
 
 
 def test_installing_again_changes_nothing(install, home: Path) -> None:
-    """An upgrade installs its newer script; the line that reads it is there once."""
+    """An upgrade installs its newer script. The line that reads the script occurs once."""
     install()
     first = (home / ".bashrc").read_bytes()
     install()
@@ -196,7 +196,7 @@ def test_installing_again_changes_nothing(install, home: Path) -> None:
 
 @pytest.mark.parametrize("text", [b"", b"alias l=ls", b"alias l=ls\n", b"# caf\xe9 \xff\n"])
 def test_what_a_start_file_holds_stays_as_it_is(install, home: Path, text: bytes) -> None:
-    """To the byte, in whatever encoding; who may read it, and where a link leads, stay too."""
+    """The bytes before the new line, the permissions, and the link stay, in any encoding."""
     (home / "dotfiles").mkdir()
     kept = home / "dotfiles/bashrc"
     kept.write_bytes(text)
@@ -211,7 +211,7 @@ def test_what_a_start_file_holds_stays_as_it_is(install, home: Path, text: bytes
 
 
 def test_another_shell_is_told_which_ones_there_are(run, monkeypatch) -> None:
-    """A sentence and status 1, and nothing is written."""
+    """The error lists the supported shells, the status is 1, and nothing is written."""
     monkeypatch.setattr(shellingham, "detect_shell", lambda: ("tcsh", "/bin/tcsh"))
     monkeypatch.setenv("SHELL", "/bin/tcsh")
     for option in ("--install-completion", "--show-completion"):
@@ -221,7 +221,7 @@ def test_another_shell_is_told_which_ones_there_are(run, monkeypatch) -> None:
 
 
 def test_a_shell_that_cannot_be_told_is_the_persons_own(run, monkeypatch) -> None:
-    """As under a program that starts others: the environment says which shell the person has."""
+    """If another program started this one, the environment says which shell the person has."""
 
     def fail() -> None:
         raise shellingham.ShellDetectionFailure
@@ -233,7 +233,7 @@ def test_a_shell_that_cannot_be_told_is_the_persons_own(run, monkeypatch) -> Non
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_every_command_is_completed(run, name: str) -> None:
-    """Those of commands to come too: they are read from the commands themselves."""
+    """The options are read from the commands themselves, so a new command is completed too."""
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")}
     result = run("--complete", "bash", name, "--")
     assert result.status == 0
@@ -241,7 +241,8 @@ def test_every_option_of_every_command_is_completed(run, name: str) -> None:
 
 
 def test_what_is_offered_depends_on_what_is_there(run) -> None:
-    """Commands, then the options not given yet, or the values of the one before; a file where there is one to name."""
+    """Completion offers commands, then the options not given yet, or the values of an option. For a file it leaves
+    the answer to the shell."""
 
     def offered(*words: str) -> list[str] | None:
         result = run("--complete", "bash", *words)
@@ -262,14 +263,14 @@ def test_what_is_offered_depends_on_what_is_there(run) -> None:
 
 
 def test_zsh_and_fish_are_told_what_each_word_means(run) -> None:
-    """In the form that each takes: a colon between, which a word may not hold, or a tab."""
+    """zsh gets a word and its meaning with a colon between, and fish with a tab."""
     assert run("--complete", "zsh", "list").out == "list-users:List users, oldest first.\n"
     assert run("--complete", "fish", "list").out == "list-users\tList users, oldest first.\n"
 
 
 @pytest.mark.parametrize("words", [[""], ["list-users", "--"], ["list-users", "--provider", ""]])
 def test_completing_loads_nothing_heavy(environ, words: list[str]) -> None:
-    """A Tab answers as soon as `--help` does."""
+    """A Tab is answered as fast as `--help`."""
     done = subprocess.run(
         [sys.executable, "-c", HEAVY, "--complete", "fish", *words],
         env=environ, capture_output=True, text=True, timeout=60, check=True,

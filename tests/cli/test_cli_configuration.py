@@ -1,4 +1,4 @@
-"""check-config."""
+"""check-config shows the settings and their problems."""
 
 import json
 
@@ -14,7 +14,7 @@ GOOGLE = {
 
 
 def test_every_setting_is_shown_with_value_and_source(run, secret, folder, monkeypatch):
-    """From the environment, from .env, from a file, by default; secrets masked everywhere."""
+    """The source is the environment, .env, a file or the default. Secrets are masked everywhere."""
     (folder / ".env").write_text("PORT=9000\nLOG_LEVEL=debug\n")
     (folder / "google").write_text(f"{GOOGLE['GOOGLE_CLIENT_SECRET']}\n")
     monkeypatch.setenv("LOG_LEVEL", "warning")
@@ -36,7 +36,7 @@ def test_every_setting_is_shown_with_value_and_source(run, secret, folder, monke
 
 
 def test_a_default_is_shown_as_it_would_be_written(run, secret, folder):
-    """What is shown can be put into `.env` as it is, and means the same."""
+    """A shown value can be copied into `.env`, and means the same there."""
     shown = {}
     for _ in range(2):
         lines = [line.split("\t") for line in run("check-config").out.splitlines()]
@@ -49,7 +49,7 @@ def test_a_default_is_shown_as_it_would_be_written(run, secret, folder):
 
 
 def test_what_is_wrong_does_not_hide_what_is_there(run, secret, monkeypatch):
-    """All values are shown, wrong ones included; the problems are counted; the status is 78."""
+    """All values are shown, also wrong ones. The problems are counted, and the status is 78."""
     monkeypatch.setenv("PORT", "many")
     monkeypatch.setenv("FACEBOOK_CLIENT_SECRET", "0123456789abcdef0123456789abcdef")
     result = run("check-config")
@@ -61,7 +61,7 @@ def test_what_is_wrong_does_not_hide_what_is_there(run, secret, monkeypatch):
 
 
 def test_json_holds_everything_that_the_lines_say(run, monkeypatch, folder):
-    """One object, also when the settings are wrong; secrets are masked in it too."""
+    """The output is one object, also when settings are wrong. Secrets are masked in it too."""
     (folder / ".env").write_text("JWT_SECRET_KEY=hunter2hunter2\nGOGLE_CLIENT_ID=x\n")
     monkeypatch.setenv("PUBLIC_URL", "https://user:hunter2@example.org")
     result = run("check-config", "--json")
@@ -77,7 +77,7 @@ def test_json_holds_everything_that_the_lines_say(run, monkeypatch, folder):
 
 
 def test_the_sandbox_needs_no_settings_and_ignores_those_of_providers(run, monkeypatch):
-    """What it depends on is made up, whatever else is set, and however wrong."""
+    """The sandbox invents what it needs, even if such settings are set or wrong."""
     monkeypatch.setenv("GOOGLE_CLIENT_ID", "somebody-elses")
     monkeypatch.setenv("JWT_SECRET_KEY", "short")
     monkeypatch.setenv("JWT_PREVIOUS_SECRET_KEYS", "short,too")
@@ -94,7 +94,7 @@ def test_the_sandbox_needs_no_settings_and_ignores_those_of_providers(run, monke
 
 
 def test_no_problems_are_not_all_clear_under_a_warning(run, secret, monkeypatch):
-    """The last line is the one that is read."""
+    """People read the last line, so it points to the warnings."""
     assert run("check-config").err.splitlines()[-1] == "No problems found, but see the warnings above."  # no provider
     for name, text in GOOGLE.items():
         monkeypatch.setenv(name, text)
@@ -105,7 +105,7 @@ def test_no_problems_are_not_all_clear_under_a_warning(run, secret, monkeypatch)
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
 def test_the_proxy_is_shown_without_its_password(run, secret, monkeypatch, name):
-    """Whichever way it is spelt."""
+    """This holds for both spellings of the name."""
     monkeypatch.setenv(name, "http://nextarget:hunter2@proxy.example.org:3128")
     monkeypatch.setenv("NO_PROXY", "internal.example.org,10.0.0.0/8")
     result = run("check-config")
@@ -116,7 +116,7 @@ def test_the_proxy_is_shown_without_its_password(run, secret, monkeypatch, name)
 
 
 def test_a_proxy_that_cannot_be_used_stops_a_server_but_not_the_sandbox(run, secret, monkeypatch):
-    """A shell may have one for other programs; the sandbox asks this machine alone."""
+    """A shell may have a proxy for other programs. The sandbox sends requests only to this machine."""
     monkeypatch.setenv("https_proxy", "socks5h://nextarget:hunter2@127.0.0.1:1080")
     result = run("check-config")
     assert result.status == 78
@@ -126,7 +126,7 @@ def test_a_proxy_that_cannot_be_used_stops_a_server_but_not_the_sandbox(run, sec
 
 
 def test_there_is_no_sandbox_in_production(run, folder):
-    """Neither from .env nor from the environment; nothing is made up before that is known."""
+    """ENVIRONMENT counts from .env too, and nothing is written before it is known."""
     (folder / ".env").write_text("ENVIRONMENT=production\n")
     for command in (["check-config"], ["init-db"], ["init-db", "--check"], ["list-users"], ["serve"]):
         result = run(*command, "--sandbox")

@@ -1,4 +1,4 @@
-"""`copy-db` and `backup` as an operator types them."""
+"""`copy-db` and `backup`, as an operator uses them."""
 
 import json
 import signal
@@ -30,7 +30,7 @@ def source(runtime, admit, folder) -> str:
 
 @pytest.mark.slow
 def test_a_copy_prints_each_table_with_its_rows(run, source, postgres_url):
-    """Data on standard output, what was done on standard error, no password anywhere."""
+    """Standard output has the data, standard error the messages, and neither has a password."""
     target = postgres_url.replace("//postgres@", "//postgres:hunter2@")
     result = run("copy-db", source, target)
     assert result.status == 0
@@ -46,7 +46,7 @@ def test_a_copy_prints_each_table_with_its_rows(run, source, postgres_url):
 
 
 def test_a_copy_tells_all_as_json(run, source, folder):
-    """One object; the target is a new file."""
+    """The output is one object, and the target is a new file."""
     result = run("copy-db", source, f"sqlite:///{folder}/copy.db", "--json")
     told = json.loads(result.out)
     assert (told["from"], told["to"]) == (str(folder / "nextarget.db"), str(folder / "copy.db"))
@@ -55,7 +55,7 @@ def test_a_copy_tells_all_as_json(run, source, folder):
 
 @pytest.mark.slow
 def test_a_copy_needs_no_settings(execute, source, folder):
-    """It works on two databases, not on a server: not even the secret is asked for."""
+    """The command works on two databases without a server, so it does not need the secret."""
     assert execute("copy-db", source, f"sqlite:///{folder}/copy.db", JWT_SECRET_KEY="").status == 0
 
 
@@ -70,7 +70,7 @@ def test_a_copy_needs_no_settings(execute, source, folder):
     ],
 )
 def test_what_is_no_url_is_a_usage_error_that_quotes_nothing(run, arguments, said):
-    """Status 2, with the form that a URL has."""
+    """The status is 2, and the error shows the form of a URL."""
     result = run("copy-db", *arguments)
     assert (result.status, result.out) == (2, "")
     assert said in result.err
@@ -78,14 +78,14 @@ def test_what_is_no_url_is_a_usage_error_that_quotes_nothing(run, arguments, sai
 
 
 def test_a_parameter_that_nobody_knows_is_told_without_the_password(run, source):
-    """The client library would quote the whole URL."""
+    """The client library's own message would quote the whole URL."""
     result = run("copy-db", source, "postgresql://root:hunter2@localhost/x?bogus=1")
     assert result.status != 0
     assert "hunter2" not in result.err
 
 
 def test_a_failed_copy_is_status_1_with_a_sentence(run, folder):
-    """A missing source is not made, and the target neither."""
+    """If the source is missing, neither the source nor the target is created."""
     result = run("copy-db", "sqlite:///missing.db", "sqlite:///other.db")
     assert (result.status, result.out) == (1, "")
     assert f"There is no database at {folder / 'missing.db'}" in result.err
@@ -94,7 +94,7 @@ def test_a_failed_copy_is_status_1_with_a_sentence(run, folder):
 
 @pytest.mark.slow
 def test_a_copy_that_is_killed_can_be_made_again(command, environ, source, postgres_url, run):
-    """It is killed while it writes: what it wrote is gone with it, and the next one starts on an empty database."""
+    """After a kill the rows of the copy are rolled back, and the next copy starts on an empty database."""
     migrate(database_at(postgres_url))
     with psycopg.connect(postgres_url, autocommit=True) as db:
         db.execute(
@@ -110,7 +110,7 @@ def test_a_copy_that_is_killed_can_be_made_again(command, environ, source, postg
         process.kill()
         assert process.wait(60) == -signal.SIGKILL
         db.execute("SELECT pg_advisory_unlock(1)")
-        db.execute("DROP FUNCTION dawdle CASCADE")  # waits until PostgreSQL has noticed
+        db.execute("DROP FUNCTION dawdle CASCADE")  # waits until PostgreSQL has noticed the kill
         assert db.execute('SELECT count(*) FROM "user"').fetchone() == (0,)
     result = run("copy-db", source, postgres_url, "--json")
     assert (result.status, json.loads(result.out)["rows"]["user"]) == (0, 2)
@@ -118,7 +118,7 @@ def test_a_copy_that_is_killed_can_be_made_again(command, environ, source, postg
 
 @pytest.mark.slow
 def test_a_copy_shows_a_bar_on_a_terminal_and_nowhere_else(at_terminal, source, folder, run):
-    """It is on standard error, so that standard output is data all the same."""
+    """The bar is on standard error, so standard output has only data."""
     terminal = at_terminal("copy-db", source, f"sqlite:///{folder}/one.db", piped=True)
     assert terminal.end() == 0
     assert [line.split(b"\t")[0].decode() for line in terminal.process.stdout] == TABLES
@@ -128,7 +128,7 @@ def test_a_copy_shows_a_bar_on_a_terminal_and_nowhere_else(at_terminal, source, 
 
 
 def test_a_backup_is_one_whole_file_that_only_its_owner_may_read(run, source, folder):
-    """What it says on standard output is for scripts, and there is nothing to say."""
+    """Standard output is for scripts, and stays empty."""
     result = run("backup", "nightly.db")
     assert (result.status, result.out) == (0, "")
     assert "Backed up" in result.err
@@ -141,7 +141,7 @@ def test_a_backup_is_one_whole_file_that_only_its_owner_may_read(run, source, fo
 
 
 def test_a_backup_tells_all_as_json(run, source, folder):
-    """Where it is, and how large."""
+    """The object has the backup's path and size."""
     told = json.loads(run("backup", "nightly.db", "--json").out)
     size = (folder / "nightly.db").stat().st_size
     database, file = str(folder / "nextarget.db"), str(folder / "nightly.db")
@@ -149,7 +149,7 @@ def test_a_backup_tells_all_as_json(run, source, folder):
 
 
 def test_a_backup_into_a_folder_is_named_by_its_time_and_the_newest_are_kept(run, source, folder):
-    """What was removed is told; without --keep everything stays."""
+    """The output names the removed backups. Without --keep all backups stay."""
     backups = folder / "backups"
     backups.mkdir()
     first, second, third = [
@@ -164,7 +164,7 @@ def test_a_backup_into_a_folder_is_named_by_its_time_and_the_newest_are_kept(run
 
 
 def test_a_backup_that_fails_removes_none(run, source, folder):
-    """The older ones may be all that there is."""
+    """The older backups may be the only ones."""
     (folder / "backups").mkdir()
     assert run("backup", "backups").status == 0
     kept = list((folder / "backups").iterdir())
@@ -186,7 +186,7 @@ def test_a_backup_that_fails_removes_none(run, source, folder):
 )
 @pytest.mark.usefixtures("source")
 def test_keeping_wants_a_folder_that_is_there(run, folder, arguments, status, said):
-    """A disk that is not mounted gets no backup in its place, and none of another name either."""
+    """If the disk of the folder is not mounted, no backup is written in its place."""
     before = sorted(folder.iterdir())
     result = run("backup", *arguments)
     assert (result.status, result.out) == (status, "")
@@ -196,7 +196,7 @@ def test_keeping_wants_a_folder_that_is_there(run, folder, arguments, status, sa
 
 @pytest.mark.slow
 def test_a_backup_needs_no_setting_but_where_the_database_is(execute, source, folder):
-    """The secrets are the server's: they may be missing, unreadable, or files that only root reads."""
+    """The server's secrets may be missing, unreadable, or in files that only root may read."""
     (folder / ".env").write_text(
         f"DATABASE_URL={source}\nJWT_SECRET_KEY_FILE=secrets/jwt\nGOOGLE_CLIENT_ID=changeme\nPORT=many\n"
     )
@@ -214,7 +214,7 @@ def test_a_backup_needs_no_setting_but_where_the_database_is(execute, source, fo
     ],
 )
 def test_a_backup_never_guesses_where_the_database_is(execute, source, folder, dotenv, said):
-    """What is wrong with DATABASE_URL is told alone, and the default does not step in for it."""
+    """Only the problem of DATABASE_URL is reported, and the default is not used instead."""
     (folder / ".env").write_text(f"{dotenv}\nPORT=many\n")
     result = execute("backup", "nightly.db", JWT_SECRET_KEY="")
     assert (result.status, result.out) == (78, "")
@@ -226,7 +226,7 @@ def test_a_backup_never_guesses_where_the_database_is(execute, source, folder, d
 
 @pytest.mark.parametrize("name", ["nextarget.db", "older.db"])
 def test_a_backup_replaces_nothing(run, source, folder, name):
-    """The database itself least of all."""
+    """A backup never overwrites a file, least of all the database."""
     (folder / "older.db").write_text("older")
     before = (folder / name).read_bytes()
     result = run("backup", name)
@@ -246,7 +246,7 @@ def test_a_backup_replaces_nothing(run, source, folder, name):
     ids=lambda case: case[2],
 )
 def test_a_backup_that_cannot_be_made_says_why_and_leaves_nothing(run, source, folder, monkeypatch, case):
-    """A script sees status 1."""
+    """The exit status is 1, and no file is left behind."""
     url, file, said = case
     (folder / "damaged.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     monkeypatch.setenv("DATABASE_URL", url)
@@ -260,7 +260,7 @@ def test_a_backup_that_cannot_be_made_says_why_and_leaves_nothing(run, source, f
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_an_older_program_refuses_a_newer_database_and_says_what_to_do(execute, source, postgres_url, kind):
-    """Rolled back without its backup, nothing is guessed: neither the server nor a command works on it."""
+    """After a rollback of the program without the backup, neither the server nor a command uses the database."""
     url = source if kind == "sqlite" else postgres_url
     database = database_at(url)
     migrate(database)

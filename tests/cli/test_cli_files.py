@@ -1,4 +1,4 @@
-"""What commands leave on the disk, and what somebody else may have put there for them."""
+"""The files that commands write, and files that another user may have prepared for them."""
 
 import json
 import os
@@ -19,14 +19,14 @@ OURS = (SECRETS_FILE, ADDRESS_FILE, DATABASE_FILE, f"{DATABASE_FILE}.lock")
 
 @pytest.fixture
 def shared(folder):
-    """A working directory that others may write to."""
+    """A working directory that other users may write to."""
     folder.chmod(0o777)
     return folder
 
 
 @pytest.fixture
 def victim(tmp_path_factory):
-    """Something elsewhere that must stay as it is."""
+    """A file in another folder, which must not change."""
     path = tmp_path_factory.mktemp("elsewhere") / "victim"
     path.write_text("precious")
     path.chmod(0o644)
@@ -37,7 +37,8 @@ def victim(tmp_path_factory):
 
 @pytest.fixture
 def serve_sandbox(command, environ):
-    """Runs `serve --sandbox` with a umask of 0 until it listens, and ends it; its standard error and its status."""
+    """Runs `serve --sandbox` with a umask of 0 until it listens, and ends it. Returns its standard error and its
+    status."""
 
     def serve():
         process = subprocess.Popen(
@@ -61,7 +62,7 @@ def modes(folder):
 
 @pytest.mark.slow
 def test_whatever_the_umask_nobody_else_reads_what_commands_leave(serve_sandbox, command, environ, folder):
-    """Secrets, address, databases, locks and backups, by every command that makes any."""
+    """This holds for secrets, addresses, databases, locks and backups of all commands."""
     said, status = serve_sandbox()
     assert status == 0, said
     (folder / "backups").mkdir()
@@ -83,7 +84,7 @@ def test_whatever_the_umask_nobody_else_reads_what_commands_leave(serve_sandbox,
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
 def test_the_sandbox_follows_no_link_that_was_prepared_for_it(serve_sandbox, shared, victim, name):
-    """It does not start, and says which link it is and what to do."""
+    """The sandbox does not start. The error names the link and what to do."""
     link = shared / name
     link.symlink_to(victim if name == ADDRESS_FILE else victim.with_name("new"))
     if name != SECRETS_FILE:
@@ -97,7 +98,7 @@ def test_the_sandbox_follows_no_link_that_was_prepared_for_it(serve_sandbox, sha
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OURS[:3])
 def test_the_sandbox_uses_no_file_that_somebody_else_prepared(serve_sandbox, shared, name):
-    """Its secrets would be known, and what it writes read."""
+    """Another user could know its secrets, or read what it writes."""
     if os.geteuid() != 0:
         pytest.skip("only root can give a file to somebody else")
     furnish(shared)
@@ -106,7 +107,7 @@ def test_the_sandbox_uses_no_file_that_somebody_else_prepared(serve_sandbox, sha
     (shared / name).chmod(0o666)
     before = (shared / name).read_bytes()
     said, status = serve_sandbox()
-    if name == ADDRESS_FILE:  # replaced, not written to
+    if name == ADDRESS_FILE:  # the sandbox replaces this file instead of writing to it
         assert status == 0, said
         assert ((shared / name).lstat().st_uid, modes(shared)[name]) == (os.geteuid(), "0o600")
         return
@@ -117,7 +118,7 @@ def test_the_sandbox_uses_no_file_that_somebody_else_prepared(serve_sandbox, sha
 
 @pytest.mark.slow
 def test_commands_believe_no_address_that_somebody_else_wrote(run, shared):
-    """Tokens would name an issuer of somebody else's choosing."""
+    """Otherwise another user could choose the issuer of the tokens."""
     if os.geteuid() != 0:
         pytest.skip("only root can give a file to somebody else")
     furnish(shared)
@@ -140,7 +141,7 @@ def test_commands_believe_no_address_that_somebody_else_wrote(run, shared):
 )
 @pytest.mark.usefixtures("secret")
 def test_no_command_writes_through_a_prepared_link(run, shared, victim, arguments):
-    """A database, a copy, a backup and a folder of backups alike."""
+    """This holds for a database, a copy, a backup and a folder of backups."""
     furnish(shared)
     assert run("init-db", "--sandbox").status == 0
     (shared / "nextarget.db").symlink_to(victim.with_name("new"))
@@ -151,7 +152,7 @@ def test_no_command_writes_through_a_prepared_link(run, shared, victim, argument
 
 
 def test_a_database_behind_a_link_of_ones_own_is_used(run, secret, folder, tmp_path_factory):
-    """In a folder that nobody else can write to, a link is the operator's wish."""
+    """In a folder that only the operator can write to, a link is the operator's wish."""
     disk = tmp_path_factory.mktemp("disk")
     (folder / "nextarget.db").symlink_to(disk / "kept.db")
     assert run("init-db").status == 0
@@ -175,7 +176,7 @@ main()
     [("init-db", "--json"), ("backup", "b.db", "--json"), ("copy-db", "sqlite:///nextarget.db", "sqlite:///c.db")],
 )
 def test_a_warning_never_gets_among_the_results(run, secret, environ, folder, arguments):
-    """A file system without modes of its own is told of on standard error."""
+    """The warning about a file system without own file modes is on standard error."""
     assert run("init-db").status == 0
     for path in folder.iterdir():
         path.chmod(0o644)

@@ -1,4 +1,4 @@
-"""check-config --live: whether the database and Redis answer."""
+"""check-config --live asks whether the database and Redis answer."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("secret")
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[str]:
-    """A Redis of its own that wants a password; its URL without one."""
+    """A Redis server that requires a password. The URL is without the password."""
     program = shutil.which("redis-server")
     need(program, "redis-server is not installed")
     with free_listener() as listener:
@@ -42,7 +42,7 @@ def redis(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def deaf() -> Iterator[int]:
-    """A port on which connections are taken and nothing is ever said."""
+    """A port that accepts connections and never answers."""
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -50,7 +50,7 @@ def deaf() -> Iterator[int]:
 
 
 def test_a_database_that_answers_is_said_to(run):
-    """Before and after it was made; looking makes none."""
+    """This holds before and after the database is created; the check does not create it."""
     before = run("check-config", "--live")
     assert before.status == 0
     assert "Database: " in before.err
@@ -63,14 +63,14 @@ def test_a_database_that_answers_is_said_to(run):
 
 @pytest.mark.sqlite_only("its own kind of database")
 def test_looking_makes_no_file(run, folder):
-    """Whoever only asks leaves the folder as it was."""
+    """A check leaves the folder as it was."""
     assert run("check-config", "--live").status == 0
     assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all/nextarget.db", "sqlite:///folder.db", "sqlite:///noise.db"])
 def test_nobody_is_asked_when_a_file_cannot_be_a_database(run, folder, monkeypatch, url):
-    """A folder that is not there, a folder in its place, something else in it: the setting is wrong."""
+    """A missing folder, a folder in place of the file, or another content means that the setting is wrong."""
     (folder / "folder.db").mkdir()
     (folder / "noise.db").write_bytes(b"noise" * 1000)
     monkeypatch.setenv("DATABASE_URL", url)
@@ -83,7 +83,7 @@ def test_nobody_is_asked_when_a_file_cannot_be_a_database(run, folder, monkeypat
 
 @pytest.mark.slow
 def test_a_database_that_nobody_serves_is_a_sentence_and_1(run, monkeypatch, deaf):
-    """One that is down, and one that takes the connection and says nothing; the password is not shown."""
+    """The server is down, or it accepts the connection and never answers. The password is not shown."""
     with free_listener() as listener:
         port = listener.getsockname()[1]
     for number in (port, deaf):
@@ -95,7 +95,7 @@ def test_a_database_that_nobody_serves_is_a_sentence_and_1(run, monkeypatch, dea
 
 
 def test_a_database_that_is_not_there_is_a_sentence_and_1(run, monkeypatch, postgres: Cluster):
-    """The server answers, and says that it has none of that name."""
+    """The PostgreSQL server says that it has no database of this name."""
     monkeypatch.setenv("DATABASE_URL", f"{postgres.create_database()}x")
     result = run("check-config", "--live")
     assert result.status == 1
@@ -103,7 +103,7 @@ def test_a_database_that_is_not_there_is_a_sentence_and_1(run, monkeypatch, post
 
 
 def test_a_postgresql_without_tls_is_said_to_have_none(run, monkeypatch, postgres: Cluster):
-    """The reason is the client library's own, and nothing secret."""
+    """The message has the client library's reason, and no secret."""
     monkeypatch.setenv("DATABASE_URL", f"{postgres.create_database()}?sslmode=require")
     result = run("check-config", "--live")
     assert result.status == 1
@@ -113,7 +113,7 @@ def test_a_postgresql_without_tls_is_said_to_have_none(run, monkeypatch, postgre
 
 @pytest.mark.slow
 def test_a_postgresql_database_of_others_is_no_place_to_apply_migrations(run, execute, monkeypatch, postgres: Cluster):
-    """A table with a name of ours that is not ours: `serve`, `list-users` and --live say the same."""
+    """If another program's table has one of our names, all commands and --live report the same problem."""
     url = postgres.create_database()
     with psycopg.connect(url, autocommit=True) as db:
         db.execute('CREATE TABLE "user" (a text)')
@@ -124,7 +124,7 @@ def test_a_postgresql_database_of_others_is_no_place_to_apply_migrations(run, ex
 
 
 def test_a_postgresql_database_of_a_newer_version_does_not_pass(run, monkeypatch, postgres: Cluster):
-    """It answers, and this program cannot use it."""
+    """The database answers, but this program cannot use it."""
     url = postgres.create_database()
     monkeypatch.setenv("DATABASE_URL", url)
     assert run("init-db").status == 0
@@ -138,8 +138,8 @@ def test_a_postgresql_database_of_a_newer_version_does_not_pass(run, monkeypatch
 @pytest.mark.slow
 @pytest.mark.parametrize("migrated", [True, False])
 def test_a_postgresql_database_that_takes_no_writes_does_not_pass(run, execute, postgres: Cluster, migrated):
-    """As a standby: neither when it is up to date nor when migrations would have to be applied, which `serve` and
-    `init-db` say too. Nothing is left behind."""
+    """A standby is such a database. This holds whether it is up to date or lacks migrations; `serve` and `init-db`
+    say the same. The check leaves nothing behind."""
     url = postgres.create_database()
     if migrated:
         assert execute("init-db", DATABASE_URL=url).status == 0
@@ -156,7 +156,7 @@ def test_a_postgresql_database_that_takes_no_writes_does_not_pass(run, execute, 
 
 
 def test_looking_at_an_empty_postgresql_database_leaves_it_empty(run, monkeypatch, postgres: Cluster):
-    """The table that was tried is gone."""
+    """The table that the check created is removed again."""
     monkeypatch.setenv("DATABASE_URL", url := postgres.create_database())
     result = run("check-config", "--live")
     assert result.status == 0
@@ -166,7 +166,7 @@ def test_looking_at_an_empty_postgresql_database_leaves_it_empty(run, monkeypatc
 
 
 def test_redis_is_asked_what_the_server_will_ask(run, monkeypatch, redis):
-    """One that counts, one that wants a password first."""
+    """A Redis that counts passes, and a Redis that requires a password does not."""
     monkeypatch.setenv("RATE_LIMIT_STORAGE_URL", redis.replace("//", "//:hunter2@"))
     result = run("check-config", "--live")
     assert result.status == 0
@@ -183,7 +183,7 @@ def test_redis_is_asked_what_the_server_will_ask(run, monkeypatch, redis):
 
 
 def test_a_redis_that_does_not_answer_is_a_sentence_and_1(run, monkeypatch, deaf):
-    """Nobody there, and somebody who says nothing. Where limits are off, nobody asks."""
+    """The port is closed, or it never answers. If limits are off, Redis is not asked."""
     with free_listener() as listener:
         port = listener.getsockname()[1]
     for number in (port, deaf):
@@ -196,7 +196,7 @@ def test_a_redis_that_does_not_answer_is_a_sentence_and_1(run, monkeypatch, deaf
 
 
 def test_json_holds_what_was_asked_and_answered(run, monkeypatch, deaf):
-    """`ok` is false when anything failed; without --live nothing is asked."""
+    """`ok` is false if any check failed. Without --live there are no checks."""
     monkeypatch.setenv("RATE_LIMIT_STORAGE_URL", f"redis://127.0.0.1:{deaf}")
     result = run("check-config", "--live", "--json")
     document = json.loads(result.out)
@@ -207,7 +207,7 @@ def test_json_holds_what_was_asked_and_answered(run, monkeypatch, deaf):
 
 
 def test_nobody_is_asked_while_settings_are_wrong(run, monkeypatch):
-    """What to ask would not be known; the status is that of wrong settings."""
+    """The program would not know what to ask. The status is 78, as for wrong settings."""
     monkeypatch.setenv("PORT", "many")
     result = run("check-config", "--live")
     assert result.status == 78
@@ -215,7 +215,7 @@ def test_nobody_is_asked_while_settings_are_wrong(run, monkeypatch):
 
 
 def test_a_database_that_never_answers_is_given_up(run, monkeypatch):
-    """However it hangs, and wherever: the question has its time, and the answer is that there was none."""
+    """A check has a time limit at every step, and reports that no answer came."""
     over = threading.Event()
     monkeypatch.setattr(live_checks, "ANSWER_SECONDS", 0)
 

@@ -1,4 +1,4 @@
-"""What is wrong with the settings, as check-config and serve say it: the same, and with the same status."""
+"""check-config and serve report the same problems with the settings, with the same status."""
 
 import re
 from pathlib import Path
@@ -79,11 +79,11 @@ def files(folder: Path) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize(("settings", "said"), MISTAKES.values(), ids=MISTAKES)
 def test_serve_and_check_config_find_the_same_and_end_with_78(run, monkeypatch, settings, said, workers):
-    """What would not be served is not called right, and nothing that is called right fails for its settings."""
+    """Settings that check-config accepts do not stop serve, and it accepts no settings that stop serve."""
     for name, text in settings.items():
         monkeypatch.setenv(name, text)
     checked = run("check-config")
-    # Of an address that is nobody's: were the settings right, the start would end all the same.
+    # No machine has this address, so the start would end even if the settings were right.
     served = run(
         "serve", "--host", "203.0.113.1", *([] if "PORT" in settings else ["--port", "0"]), "--workers", workers
     )

@@ -1,4 +1,4 @@
-"""How text of other people is shown: what it cannot do to a terminal, to a line of fields, to a spreadsheet."""
+"""Text of other people cannot control a terminal, break a line of fields, or run as a formula in a spreadsheet."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ ESCAPES = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def read_back(shown: str) -> str:
-    """The text that was shown so, by the rule of docs/operate/terminal.md."""
+    """The original of a shown text, by the rule of docs/operate/terminal.md."""
 
     def char(found: re.Match[str]) -> str:
         return ESCAPES.get(found[1]) or chr(int(found[1][1:], 16))
@@ -49,7 +49,7 @@ def read_back(shown: str) -> str:
     ],
 )  # fmt: skip
 def test_what_is_not_seen_or_moves_what_is_has_an_escape(text: str, shown: str) -> None:
-    """Nothing that is shown moves a cursor, ends a field, turns the direction of writing, hides or covers."""
+    """No shown character moves a cursor, ends a field, changes the direction of writing, or hides other text."""
     assert printable(text) == shown
 
 
@@ -76,7 +76,7 @@ def test_what_is_not_seen_or_moves_what_is_has_an_escape(text: str, shown: str) 
     ],
 )
 def test_a_field_is_one_cell_and_no_formula(text: str, shown: str) -> None:
-    """What a spreadsheet would take for the end of a cell, or for the beginning of a formula, has an escape too."""
+    """A character that would end a cell of a spreadsheet, or begin a formula, is escaped too."""
     assert field(text) == shown
 
 
@@ -87,20 +87,20 @@ texts = st.text(st.one_of(st.characters(), st.sampled_from('=+-@,;"\\\t\r\n \x1b
 @example("\\\\x1b")
 @example("\\u202e")
 def test_every_text_can_be_read_back(text: str) -> None:
-    """So no two texts look the same: none can pass for the escape of another."""
+    """Two different texts never look the same, so a text cannot imitate an escape."""
     assert read_back(printable(text)) == text
     assert read_back(field(text)) == text
 
 
 @given(texts)
 def test_nothing_that_is_shown_is_a_control_or_a_format_character(text: str) -> None:
-    """Whatever Unicode has to offer."""
+    """This holds for every Unicode character."""
     assert not {unicodedata.category(char) for char in field(text)} & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 @given(st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=4))
 def test_whatever_a_spreadsheet_splits_at_it_finds_no_cell_that_we_did_not_write(rows) -> None:
-    """Each line is a row and each field a cell, none of them a formula."""
+    """A line is a row, a field is a cell, and no cell is a formula."""
     lines = ["\t".join(map(field, row)) for row in rows]
     for delimiter, cells in (("\t", 3), (",", 1), (";", 1)):
         found = list(csv.reader(lines, delimiter=delimiter))
@@ -110,19 +110,19 @@ def test_whatever_a_spreadsheet_splits_at_it_finds_no_cell_that_we_did_not_write
 
 
 def test_lines_of_the_operators_own_words_keep_their_commas(capsys) -> None:
-    """A list in a setting is copied from there; what cannot be seen has an escape all the same."""
+    """An operator can copy a list of a setting. Invisible characters are still escaped."""
     print_lines([("CORS_ALLOW_ORIGINS", "https://a.example,https://b.example\x1b")], own=True)
     assert capsys.readouterr().out == "CORS_ALLOW_ORIGINS\thttps://a.example,https://b.example\\x1b\n"
 
 
 def test_a_table_takes_nothing_for_markup(capsys) -> None:
-    """Neither Rich's tags, nor its names of pictures, nor what a terminal understands."""
+    """Tags and emoji names of Rich, and control sequences of a terminal, are shown as plain text."""
     print_table((Column("label", 60),), [("[red]a[/red] :smile: [link=x]y\x1b[31m\u202e\\",)], empty="")
     assert "[red]a[/red] :smile: [link=x]y\\x1b[31m\\u202e\\\\" in capsys.readouterr().out
 
 
 def test_what_is_said_to_a_person_is_shown_by_the_same_rule(capsys) -> None:
-    """Sentences quote emails."""
+    """Sentences may quote emails, so they are escaped too."""
     say("a\u202e@example.org\n is deleted\\")
     assert capsys.readouterr().err == "a\\u202e@example.org\\n is deleted\\\\\n"
 
@@ -131,7 +131,7 @@ HOSTILE = '=1,"\u202e\\'
 
 
 def test_emails_and_labels_are_fields_wherever_they_are_listed(run, runtime, admit) -> None:
-    """list-users and show-user without a terminal; JSON holds the very text."""
+    """This holds for list-users and show-user without a terminal. JSON has the original text."""
     user = admit(f"{HOSTILE}@example.org")
     session = runtime.sessions.new(user.id, client_id="nextarget-app", label=HOSTILE, now=runtime.clock())
     runtime.database.write_now(sessions.add, session)
@@ -146,7 +146,7 @@ def test_emails_and_labels_are_fields_wherever_they_are_listed(run, runtime, adm
 
 
 def test_emails_in_sentences_come_after_the_id_and_cannot_pass_for_another(run, admit) -> None:
-    """The id is the first word; what an email says comes after it, on the same line."""
+    """The id is the first word. The email follows on the same line."""
     forged = "grace@example.org),\n0000(google"
     both = [admit(f"{forged}@x.example"), admit(f"{forged}@X.example", Provider("facebook"))]
     refused = run("deactivate-user", both[0].email)
@@ -157,7 +157,7 @@ def test_emails_in_sentences_come_after_the_id_and_cannot_pass_for_another(run, 
 
 @pytest.mark.slow
 def test_a_terminal_shows_facts_and_sessions_by_the_same_rule(at_terminal, runtime, admit) -> None:
-    """An email or a label that would move the cursor is a row of the table like any other."""
+    """An email or a label that would move the cursor is shown as a plain row."""
     user = admit(f"{HOSTILE}@example.org")
     session = runtime.sessions.new(user.id, client_id="nextarget-app", label="\x1b[2J\u202e\\", now=runtime.clock())
     runtime.database.write_now(sessions.add, session)

@@ -1,4 +1,4 @@
-"""The terminal on PostgreSQL: a mistake in DATABASE_URL is a sentence that says what to do."""
+"""The terminal on PostgreSQL: for a mistake in DATABASE_URL, a sentence says what to do."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ PASSWORD = "s3cret-of-ada"
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Cluster]:
-    """A server that wants passwords, and where a user `ada` may make databases."""
+    """A server that requires passwords, and whose user `ada` may create databases."""
     need_postgres()
     with Cluster() as cluster:
         cluster.execute(f"CREATE ROLE ada LOGIN CREATEDB PASSWORD '{PASSWORD}'")
@@ -49,7 +49,7 @@ def address(
 )
 @pytest.mark.parametrize("arguments", [["init-db"], ["serve", "--port", "0"]], ids=["init-db", "serve"])
 def test_a_mistake_in_the_address_is_a_sentence_that_says_what_to_do(strict, execute, mistake, remedy, arguments):
-    """Exit status 1, nothing on standard output, no traceback, no password."""
+    """The exit status is 1. There is no output, no traceback and no password."""
     result = execute(*arguments, DATABASE_URL=address(strict, **mistake), LOG_FORMAT="console")
     assert (result.status, result.out) == (1, "")
     assert remedy in result.err
@@ -72,7 +72,7 @@ def test_a_mistake_in_the_address_is_a_sentence_that_says_what_to_do(strict, exe
     ],
 )
 def test_what_the_server_or_the_driver_says_quotes_no_secret(strict, execute, options):
-    """Their own words go to the log and the terminal without what the URL holds beside host, port and database."""
+    """Their messages reach the log and the terminal without the URL's other parts than host, port and database."""
     url = f"postgresql://127.0.0.1:{strict.port}/kept{options}"
     for arguments in (["serve", "--port", "0"], ["copy-db", url, "sqlite:///copy.db"]):
         result = execute(*arguments, DATABASE_URL=url, LOG_FORMAT="json")
@@ -83,7 +83,7 @@ def test_what_the_server_or_the_driver_says_quotes_no_secret(strict, execute, op
 
 @pytest.mark.slow
 def test_a_server_that_logs_json_says_it_in_json(strict, execute):
-    """A log line like any other, below those about settings."""
+    """The error is a log line after the warnings about settings."""
     result = execute("serve", DATABASE_URL=address(strict, password="wrong-s3cret"), LOG_FORMAT="json")
     assert result.status == 1
     *warnings, said = [json.loads(line) for line in result.err.splitlines()]
@@ -95,7 +95,7 @@ def test_a_server_that_logs_json_says_it_in_json(strict, execute):
 
 @pytest.mark.slow
 def test_a_parameter_that_postgresql_does_not_know_is_a_wrong_setting(strict, execute):
-    """Status 78, as for every setting; what the client library says may quote the URL, so it is not repeated."""
+    """The status is 78, as for every setting. The client library's message may quote the URL, so it is not repeated."""
     result = execute("init-db", DATABASE_URL=address(strict) + "?pasword=s3cret")
     assert result.status == 78
     assert "DATABASE_URL" in result.err
@@ -104,7 +104,7 @@ def test_a_parameter_that_postgresql_does_not_know_is_a_wrong_setting(strict, ex
 
 @pytest.mark.slow
 def test_every_command_works_and_names_the_database_without_its_password(strict, execute):
-    """A database with a password, from making it to deleting a user."""
+    """The commands work on a database with a password, from its creation to the deletion of a user."""
     url = address(strict)
     name = f"postgresql://127.0.0.1:{strict.port}/kept"
     lacking = f"Error: {name} lacks 6 migrations. Run `nextarget init-db`.\n"
@@ -132,7 +132,7 @@ def test_every_command_works_and_names_the_database_without_its_password(strict,
 
 @pytest.mark.slow
 def test_check_config_masks_the_password_wherever_it_stands(strict, execute):
-    """Before the host or among the parameters."""
+    """The password may be before the host or among the parameters."""
     for url in (
         address(strict),
         f"postgresql://{urlsplit(address(strict)).hostname}/kept?user=ada&password={PASSWORD}",
@@ -161,7 +161,7 @@ def test_check_config_masks_the_password_wherever_it_stands(strict, execute):
     ],
 )
 def test_a_value_that_the_client_refuses_is_a_wrong_setting(run, monkeypatch, secret, option, named):
-    """Found without a connection, by `check-config` as by `serve`; the value is not repeated."""
+    """`check-config` and `serve` find it without a connection, and do not quote the value."""
     url = f"postgresql://ada:hunter2@no-such-host.invalid/kept?{option}"
     monkeypatch.setenv("DATABASE_URL", url)
     for command in (("check-config",), ("serve", "--port", "0"), ("list-users",)):
@@ -188,7 +188,7 @@ def test_a_value_that_the_client_refuses_is_a_wrong_setting(run, monkeypatch, se
     ],
 )
 def test_values_that_the_client_takes_are_no_problem(run, monkeypatch, secret, address):
-    """Whether the server takes them is for --live to find."""
+    """Only --live finds out whether the server accepts the values."""
     monkeypatch.setenv("DATABASE_URL", f"postgresql://{address}")
     result = run("check-config")
     assert result.status == 0, result.err

@@ -1,4 +1,4 @@
-"""The program as a whole: help, exit statuses, what goes to which stream."""
+"""The program as a whole: its help, its exit statuses, and its output streams."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def _help(environ, *arguments):
 
 @pytest.mark.slow
 def test_help_of_every_command_has_examples_and_imports_nothing_heavy(environ):
-    """Help answers at once: neither the server, nor the database, nor Rich is imported for it."""
+    """Help is fast: it imports neither the server nor the database nor Rich."""
     with ThreadPoolExecutor() as pool:
         answers = list(pool.map(lambda arguments: _help(environ, *arguments), [(), *((name,) for name in COMMANDS)]))
     for answer in answers:
@@ -53,7 +53,7 @@ def test_help_of_every_command_has_examples_and_imports_nothing_heavy(environ):
 
 @pytest.mark.parametrize("columns", ["30", "80", "200"])
 def test_help_tells_every_command_in_a_whole_sentence(execute, columns):
-    """However narrow the terminal: no summary ends in dots."""
+    """No summary is cut with dots, in a terminal of any width."""
     listed = execute("--help", COLUMNS=columns).out.partition("Commands:\n")[2].partition("\n\n")[0]
     told = [" ".join(text.split()) for text in re.split(r"^  (?=[a-z])", listed, flags=re.M)[1:]]
     assert [text.split()[0] for text in told] == list(typer.main.get_group(program.app).commands)
@@ -67,7 +67,7 @@ def test_help_tells_every_command_in_a_whole_sentence(execute, columns):
 @pytest.mark.parametrize("columns", [40, 49, 51, 60])
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=" ".join)
 def test_help_is_no_wider_than_the_terminal(run, monkeypatch, command, columns):
-    """But for examples and exit statuses, which are to be copied or are lines of their own."""
+    """Examples and exit statuses are excepted: examples are for copying, and statuses have their own lines."""
     monkeypatch.setenv("COLUMNS", str(columns))
     told = re.split("Example|Exit status", run(*command, "--help").out)[0]
     assert [line for line in told.splitlines() if len(line.rstrip()) > columns] == []
@@ -78,7 +78,7 @@ def test_help_is_no_wider_than_the_terminal(run, monkeypatch, command, columns):
     [("show-user", "[OPTIONS] USER"), ("backup", "[OPTIONS] FILE"), ("copy-db", "[OPTIONS] FROM TO")],
 )
 def test_usage_names_arguments_without_braces(run, command, usage):
-    """As help and docs/reference/commands.md do."""
+    """docs/reference/commands.md names them in the same way."""
     assert run(command, "--help").out.splitlines()[0] == f"Usage: nextarget {command} {usage}"
 
 
@@ -92,20 +92,20 @@ def test_usage_names_arguments_without_braces(run, command, usage):
     ],
 )
 def test_a_value_that_is_not_understood_is_explained_in_plain_words(run, arguments, said):
-    """And not in those of a library."""
+    """The error does not have the words of a library."""
     result = run(*arguments)
     assert result.status == 2
     assert result.err.splitlines()[-1].endswith(f": {said}")
 
 
 def test_help_lists_these_commands_and_no_others(run):
-    """Every command of docs/reference/commands.md is there, and none that it does not tell of."""
+    """Help lists exactly the commands of docs/reference/commands.md."""
     listed = run("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
     assert set(re.findall(r"^  (\S+)", listed, re.M)) == set(COMMANDS)
 
 
 def test_version_is_printed_alone(run):
-    """`--version` answers on standard output."""
+    """`--version` prints to standard output."""
     result = run("--version")
     assert (result.status, result.out, result.err) == (0, f"nextarget {__version__}\n", "")
 
@@ -115,7 +115,7 @@ def test_version_is_printed_alone(run):
     [["bogus"], ["list-users", "--bogus"], ["show-user"], ["list-users", "--limit", "0"], ["serve", "--port", "70000"]],
 )
 def test_what_is_not_understood_exits_with_status_2(run, arguments):
-    """Usage errors are status 2, on standard error, whatever the settings are."""
+    """Usage errors have status 2 and go to standard error, with any settings."""
     result = run(*arguments)
     assert result.status == 2
     assert result.out == ""
@@ -123,7 +123,7 @@ def test_what_is_not_understood_exits_with_status_2(run, arguments):
 
 
 def test_wrong_settings_are_listed_one_a_line_with_status_78(run, monkeypatch):
-    """Every problem is reported in one go, under a heading that counts them."""
+    """All problems are reported at once, below a heading with their number."""
     monkeypatch.setenv("PORT", "many")
     monkeypatch.setenv("GOOGLE_CLIENT_ID", "1234.apps.googleusercontent.com")
     result = run("serve")
@@ -137,7 +137,7 @@ def test_wrong_settings_are_listed_one_a_line_with_status_78(run, monkeypatch):
 
 
 def test_a_misspelt_setting_in_dotenv_is_pointed_out_when_settings_are_wrong(run, folder):
-    """Whoever misspells JWT_SECRET_KEY is told so beside being told that it is missing."""
+    """A misspelt JWT_SECRET_KEY is named in addition to the missing setting."""
     (folder / ".env").write_text("JWT_SECERT_KEY=whatever\n")
     result = run("issue-token", "--user-id", "x")
     assert result.status == 78
@@ -145,7 +145,7 @@ def test_a_misspelt_setting_in_dotenv_is_pointed_out_when_settings_are_wrong(run
 
 
 def test_an_unforeseen_error_is_one_sentence_without_its_text(run, monkeypatch):
-    """A fault of ours shows neither traceback nor text, which may quote a secret; it says how to see more."""
+    """A traceback or an error text may quote a secret, so neither is shown. The sentence says how to see more."""
 
     def fail(*_args, **_kwargs):
         raise LookupError("hunter2")
@@ -161,7 +161,7 @@ def test_an_unforeseen_error_is_one_sentence_without_its_text(run, monkeypatch):
 
 
 def test_ctrl_c_ends_a_command_with_status_130(run, monkeypatch):
-    """An interrupted command says nothing and ends as a shell expects."""
+    """An interrupted command prints nothing, and ends with the status that a shell expects."""
 
     def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
@@ -172,7 +172,7 @@ def test_ctrl_c_ends_a_command_with_status_130(run, monkeypatch):
 
 @pytest.mark.slow
 def test_an_unwritable_standard_output_fails_with_a_sentence(command, environ):
-    """A full disk behind standard output is said, and is status 1."""
+    """A full disk behind standard output is reported, with status 1."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*command, "check-config", "--sandbox"], env=environ, stdout=full, stderr=subprocess.PIPE, text=True,
@@ -200,7 +200,7 @@ def test_a_reader_that_leaves_early_ends_the_program_quietly(command, environ, r
 
 @pytest.mark.slow
 def test_on_a_terminal_users_are_a_table_whose_cells_are_plain_text(at_terminal, admit):
-    """An email is never taken for markup, nor do its control characters reach the terminal."""
+    """An email is not read as markup, and its control characters do not reach the terminal."""
     user = admit("[bold]\x1b]0;owned\x07@example.org")
     terminal = at_terminal("list-users")
     assert terminal.end() == 0
@@ -215,7 +215,7 @@ def test_on_a_terminal_users_are_a_table_whose_cells_are_plain_text(at_terminal,
 
 @pytest.mark.slow
 def test_an_interrupted_question_deletes_nothing(at_terminal, execute, admit):
-    """Ctrl-C at the question of delete-user is status 130."""
+    """Ctrl-C at the question of delete-user ends it with status 130."""
     user = admit("ada@example.org")
     terminal = at_terminal("delete-user", user.id)
     terminal.until("[y/N]")
@@ -227,7 +227,7 @@ def test_an_interrupted_question_deletes_nothing(at_terminal, execute, admit):
 
 @pytest.mark.slow
 def test_an_answer_of_yes_on_the_terminal_deletes(at_terminal, execute, admit):
-    """delete-user asks, and does what it is told."""
+    """delete-user asks first, and deletes after a yes."""
     user = admit("ada@example.org")
     terminal = at_terminal("delete-user", user.id)
     terminal.until("[y/N]")

@@ -1,4 +1,4 @@
-"""The sandbox with a team's own settings: what of them it goes by, and that it says which it does not."""
+"""The sandbox with a team's own settings: which settings it uses, and that it names the settings that it ignores."""
 
 import json
 import re
@@ -43,7 +43,7 @@ NOT_USED = {
 
 
 def test_the_page_on_emulators_lists_what_the_sandbox_does_not_go_by(folder: Path) -> None:
-    """The same names as the line at its start may have."""
+    """The page lists the names that the warning at the start may have."""
     page = (Path(nextarget.__file__).parents[1] / "docs/apps/emulators-and-phones.md").read_text(encoding="utf-8")
     listed = page.partition("no use for:")[2].partition("Where one of them")[0]
     names = re.findall(r"`([A-Z_]+)`", listed)
@@ -60,7 +60,7 @@ def team(folder: Path) -> Path:
 
 
 def warnings(server: Served) -> list[str]:
-    """What was said of the settings before it listened."""
+    """The warnings about settings before the server listened."""
     server.wait_for("listening")
     return [line["detail"] for line in server.events("settings_warning")]
 
@@ -68,7 +68,7 @@ def warnings(server: Served) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.sqlite_only("a sandbox has a file of its own")
 async def test_an_app_signs_in_with_its_own_client_id_and_redirect(team):
-    """What a team has registered in its app works in the sandbox as it will in production; what it has not does not."""
+    """A redirect that a team has registered works in the sandbox as in production, and an unregistered one does not."""
     with served(team, "--sandbox", "--port", str(free_port()), JWT_SECRET_KEY="") as server:
         async with open_browser(server.url) as browser:
             app = App(browser, REDIRECT)
@@ -82,7 +82,7 @@ async def test_an_app_signs_in_with_its_own_client_id_and_redirect(team):
 @pytest.mark.slow
 @pytest.mark.sqlite_only("a sandbox has a file of its own")
 async def test_pages_of_the_teams_own_origin_may_call_and_its_key_signs(team):
-    """A preflight is answered, the JWKS lists the key, and tokens name it: those of the terminal too."""
+    """A preflight is answered, the JWKS has the key, and all tokens name it, also tokens of the terminal."""
     with served(team, "--sandbox", "--port", str(free_port()), JWT_SECRET_KEY="") as server:
         async with open_browser(server.url) as browser:
             asks = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
@@ -96,7 +96,7 @@ async def test_pages_of_the_teams_own_origin_may_call_and_its_key_signs(team):
 
 @pytest.mark.sqlite_only("a sandbox has a file of its own")
 def test_other_commands_go_by_the_same_settings(team, run):
-    """A token from the terminal is for the team's app, and signed with its key."""
+    """A token of the terminal is for the team's app, and the team's key signs it."""
     assert run("init-db", "--sandbox").status == 0
     issued = run("issue-token", "--sandbox", "--email", "ada@example.org", "--provider", "google", "--create")
     assert issued.status == 0
@@ -108,7 +108,7 @@ def test_other_commands_go_by_the_same_settings(team, run):
 @pytest.mark.slow
 @pytest.mark.sqlite_only("a sandbox has a file of its own")
 def test_what_the_sandbox_does_not_go_by_is_said_once_at_its_start(team):
-    """By name alone, however wrong it is; nothing of it keeps the sandbox from starting."""
+    """The warning has only the names. Even wrong values do not stop the sandbox."""
     with served(team, "--sandbox", "--port", str(free_port()), JWT_SECRET_KEY="") as server:
         said, key = warnings(server)
     listed = said.partition(": ")[2].partition(".")[0].split(", ")
@@ -119,7 +119,7 @@ def test_what_the_sandbox_does_not_go_by_is_said_once_at_its_start(team):
 
 @pytest.mark.sqlite_only("a sandbox has a file of its own")
 def test_check_config_says_the_same_of_the_sandbox(team, run):
-    """And shows what is used in their place."""
+    """check-config also shows the values that the sandbox uses instead."""
     document = json.loads(run("check-config", "--sandbox", "--json").out)
     assert document["ok"] is True
     said, _key = document["warnings"]
@@ -133,7 +133,7 @@ def test_check_config_says_the_same_of_the_sandbox(team, run):
 
 @pytest.mark.sqlite_only("a sandbox has a file of its own")
 def test_without_settings_of_a_team_nothing_is_said(folder, run):
-    """Nor of those that say what the sandbox does anyway."""
+    """Settings that agree with the sandbox make no warning either."""
     (folder / ".env").write_text("ENVIRONMENT=development\nWORKERS=1\nLOG_LEVEL=debug\n")
     document = json.loads(run("check-config", "--sandbox", "--json").out)
     assert document["warnings"] == []
@@ -143,7 +143,7 @@ def test_without_settings_of_a_team_nothing_is_said(folder, run):
 
 @pytest.mark.parametrize("word", ["prodution", "staging"])
 def test_a_word_that_may_have_meant_production_opens_no_sandbox(folder, run, monkeypatch, word):
-    """Anybody could sign in as anybody; outside the sandbox such a word is a mistake, too."""
+    """In the sandbox anyone can sign in as any person. Outside the sandbox such a word is a mistake, too."""
     monkeypatch.setenv("ENVIRONMENT", word)
     for arguments in (["serve", "--sandbox"], ["check-config", "--sandbox"], ["list-users", "--sandbox"]):
         result = run(*arguments)

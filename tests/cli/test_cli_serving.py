@@ -1,4 +1,4 @@
-"""serve and init-db."""
+"""The commands serve and init-db."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @contextlib.contextmanager
 def _served(command, environ, *options, until):
-    """The server as a process, once a line with `until` has appeared; and the lines up to there."""
+    """The server as a process, after a line with `until`; and the lines up to this one."""
     process = subprocess.Popen(
         [*command, "serve", *options], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -43,7 +43,7 @@ def _served(command, environ, *options, until):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_makes_its_database_and_ends_with_0_when_asked(command, environ, execute, number):
-    """Ctrl-C and SIGTERM are how a server ends, not errors. Every line that it writes is JSON."""
+    """Ctrl-C and SIGTERM end a server without an error. Every log line is JSON."""
     with _served(command, environ, "--port", "0", until='"listening"') as (process, lines):
         announced = json.loads(lines[-1])
         with urllib.request.urlopen(f"{announced['url']}/health") as answer:
@@ -57,12 +57,12 @@ def test_serve_makes_its_database_and_ends_with_0_when_asked(command, environ, e
 
 
 NOISE = {"DATABASE_URL": "sqlite:///nextarget.db", "METRICS_ALLOW": "0.0.0.0/0"}
-"""A file that is no database, whatever the other tests use: a server says so and ends. And a list to be warned of."""
+"""A URL whose file is not a database, so that a server ends with an error; and a list that causes a warning."""
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_log_lines_in_a_file_have_no_colours(execute, folder, no_color):
-    """Readable ones either: what reads a file shows escapes as they are."""
+    """A file would show the escape sequences as text, so console lines in a file have none."""
     (folder / "nextarget.db").write_text("noise, and no database at all" * 100)
     failed = execute("serve", "--port", "0", LOG_FORMAT="console", NO_COLOR=no_color, **NOISE)
     assert failed.status == 1
@@ -72,7 +72,7 @@ def test_log_lines_in_a_file_have_no_colours(execute, folder, no_color):
 
 @pytest.mark.parametrize(("no_color", "colours"), [("", True), ("1", False)])
 def test_log_lines_on_a_terminal_have_colours_unless_somebody_wants_none(at_terminal, folder, no_color, colours):
-    """https://no-color.org."""
+    """NO_COLOR turns colours off (https://no-color.org)."""
     (folder / "nextarget.db").write_text("noise, and no database at all" * 100)
     terminal = at_terminal("serve", "--port", "0", NO_COLOR=no_color, **NOISE)
     assert terminal.end() == 1
@@ -81,15 +81,15 @@ def test_log_lines_on_a_terminal_have_colours_unless_somebody_wants_none(at_term
 
 
 def test_a_start_that_fails_has_no_empty_note(execute):
-    """What there is nothing to say of is left out."""
-    failed = execute("serve", "--host", "203.0.113.1", "--port", "0")  # an address that is nobody's
+    """A log line leaves out facts without a value."""
+    failed = execute("serve", "--host", "203.0.113.1", "--port", "0")  # no machine has this address
     (told,) = [line for line in map(json.loads, failed.err.splitlines()) if line["event"] == "cannot_serve"]
     assert told["detail"]
     assert None not in told.values()
 
 
 def test_a_token_for_the_sandbox_fits_the_port_it_is_served_on(command, environ, execute):
-    """`serve --sandbox --port P` and a plain `issue-token --sandbox` agree on who issues tokens."""
+    """`serve --sandbox --port P` and a plain `issue-token --sandbox` agree on the issuer."""
     port = str(free_port())
     with _served(command, {**environ, "LOG_FORMAT": "console"}, "--sandbox", "--port", port, until="Ctrl-C") as (
         _,
@@ -114,7 +114,7 @@ def test_a_token_for_the_sandbox_fits_the_port_it_is_served_on(command, environ,
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("log_format", ["console", "json"])
 def test_a_port_in_use_is_one_sentence(execute, secret, log_format, workers):
-    """Status 1, no traceback, and JSON where every line is JSON."""
+    """The status is 1, without a traceback. With the log format JSON the sentence is in a JSON line."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -129,7 +129,7 @@ def test_a_port_in_use_is_one_sentence(execute, secret, log_format, workers):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_slash_in_the_password_of_redis_is_a_wrong_setting(execute, secret, workers):
-    """Status 78 and a remedy, not a fault of ours; the password is not shown."""
+    """The status is 78, with a remedy. It is not an internal error, and the password is not shown."""
     url = "redis://:pa/ss@127.0.0.1:6390"
     result = execute("serve", "--port", "0", "--workers", workers, RATE_LIMIT_STORAGE_URL=url)
     assert result.status == 78
@@ -140,14 +140,14 @@ def test_a_slash_in_the_password_of_redis_is_a_wrong_setting(execute, secret, wo
 
 @pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--port", "0"], ["--host", "example.org"]])
 def test_the_sandbox_is_served_on_a_known_port_of_this_machine_alone(run, folder, options):
-    """Anybody signs in as anybody there."""
+    """In the sandbox anyone can sign in as any person."""
     result = run("serve", "--sandbox", *options)
     assert result.status == 78
     assert list(folder.iterdir()) == []
 
 
 def test_options_win_over_settings(run, monkeypatch, secret):
-    """What is wrong with an option is reported, not what is right in the environment."""
+    """A wrong option is reported although the environment has a valid value."""
     monkeypatch.setenv("HOST", "127.0.0.1")
     result = run("serve", "--host", "not a host")
     assert result.status == 78
@@ -155,14 +155,14 @@ def test_options_win_over_settings(run, monkeypatch, secret):
 
 
 def test_a_broken_record_of_the_address_is_as_none(run, folder):
-    """The sandbox's commands then go by HOST and PORT."""
+    """The sandbox's commands then use HOST and PORT."""
     (folder / ADDRESS_FILE).write_text("[1")
     assert run("init-db", "--sandbox").status == 0
     assert run("list-users", "--sandbox").status == 0
 
 
 def test_init_db_creates_and_says_what_it_applied(run, secret, folder):
-    """Names on standard output, the sentence on standard error; a second time there is nothing to do."""
+    """Standard output has the names, standard error the sentence. A second run has nothing to do."""
     first = run("init-db")
     assert first.status == 0
     assert first.out.splitlines()[0] == "0001_initial"
@@ -175,7 +175,7 @@ def test_init_db_creates_and_says_what_it_applied(run, secret, folder):
 
 @pytest.mark.parametrize("sandbox", [[], ["--sandbox"]])
 def test_check_says_what_is_pending_and_changes_nothing(run, secret, folder, sandbox):
-    """Status 1 while migrations are pending, 0 once they are applied; no file is made to find out."""
+    """The status is 1 while migrations are pending, and 0 afterwards. The check creates no file."""
     pending = run("init-db", "--check", "--json", *sandbox)
     assert pending.status == 1
     assert json.loads(pending.out)["pending"][0] == "0001_initial"
@@ -186,7 +186,7 @@ def test_check_says_what_is_pending_and_changes_nothing(run, secret, folder, san
 
 
 def test_a_folder_that_is_not_there_is_a_sentence(run, secret, monkeypatch):
-    """The path and what to check, without a traceback."""
+    """The error has the path and the remedy, without a traceback."""
     monkeypatch.setenv("DATABASE_URL", "sqlite:////nowhere/at/all/nextarget.db")
     result = run("init-db")
     assert result.status == 1
@@ -194,7 +194,7 @@ def test_a_folder_that_is_not_there_is_a_sentence(run, secret, monkeypatch):
 
 
 def test_purge_deletes_what_is_over_and_says_how_much(run, runtime):
-    """The count is the output, alone or as JSON; a second time there is nothing left."""
+    """The output is the number of deleted rows, alone or as JSON. A second run finds none."""
     for number in range(3):
         runtime.database.write_now(nonces.use, f"digest {number}", purpose=nonces.NATIVE, expires_at=Millis(1))
     assert json.loads(run("purge", "--json").out) == {"deleted": 3}
@@ -203,7 +203,7 @@ def test_purge_deletes_what_is_over_and_says_how_much(run, runtime):
 
 
 def test_purge_shows_a_bar_on_a_terminal(at_terminal, runtime):
-    """How much of what was over is gone; standard output stays the count alone."""
+    """The bar shows the share of deleted rows. Standard output has only the count."""
     for number in range(3):
         runtime.database.write_now(nonces.use, f"digest {number}", purpose=nonces.NATIVE, expires_at=Millis(1))
     terminal = at_terminal("purge", piped=True)
@@ -215,7 +215,7 @@ def test_purge_shows_a_bar_on_a_terminal(at_terminal, runtime):
 
 @pytest.mark.parametrize("options", [["--sandbox", "--workers", "2"], ["--sandbox", "--workers", "64"]])
 def test_the_sandbox_has_one_worker(run, folder, options):
-    """Its codes and faults live in the memory of one process."""
+    """The sandbox's codes and faults are in the memory of one process."""
     result = run("serve", *options)
     assert result.status == 78
     assert "the sandbox has one worker" in result.err
@@ -224,7 +224,7 @@ def test_the_sandbox_has_one_worker(run, folder, options):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_database_that_cannot_be_had_ends_the_start(execute, secret, workers):
-    """Status 1 and one line, however many workers there were to be."""
+    """The status is 1 with one line, for any number of workers."""
     result = execute("serve", "--port", "0", "--workers", workers, DATABASE_URL="sqlite:////nowhere/at/all/x.db")
     assert result.status == 1
     failed = json.loads(result.err.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Which settings each command reads. A mistake in any other setting does not stop it."""
+"""Every command reads only some settings. A mistake in another setting does not stop it."""
 
 import pytest
 
@@ -9,7 +9,7 @@ pytestmark = pytest.mark.sqlite_only("names its own database")
 
 EMAIL = "ada@example.org"
 WRONG = "'wrong'"
-"""A mistake in every setting: the quotes would be part of the value."""
+"""A wrong value for every setting: the quotes are part of the value."""
 
 ALL = frozenset(every_setting())
 DATABASE = frozenset({"DATABASE_URL"})
@@ -41,7 +41,7 @@ READING_ANY = [command for command, needed in NEEDED.items() if needed]
 
 @pytest.fixture
 def database(run, folder, monkeypatch) -> str:
-    """A database with one user; its URL is the one setting that is set."""
+    """The URL of a database with one user. This URL is the only setting that is set."""
     monkeypatch.setenv("JWT_SECRET_KEY", SECRET)
     assert run("init-db").status == 0
     assert run("issue-token", "--email", EMAIL, "--provider", "google", "--create").status == 0
@@ -52,7 +52,7 @@ def database(run, folder, monkeypatch) -> str:
 
 
 def settings_named(err: str) -> set[str]:
-    """The settings that an error message says are wrong."""
+    """The settings that an error message calls wrong."""
     heading, *problems = err[err.index("Error: ") :].splitlines()
     assert heading.endswith("with the settings:")
     return {line.split(":")[0].strip() for line in problems}
@@ -61,14 +61,14 @@ def settings_named(err: str) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("secret", ["", "short"])
 def test_the_address_of_the_database_is_enough_to_list_users(execute, database, secret):
-    """No secret is needed, and a wrong one does not matter."""
+    """The command needs no secret, and ignores a wrong one."""
     result = execute("list-users", DATABASE_URL=database, JWT_SECRET_KEY=secret)
     assert (result.status, result.err) == (0, "")
     assert [line.split("\t")[1] for line in result.out.splitlines()] == [EMAIL]
 
 
 def test_every_command_is_in_the_table(run):
-    """A new command has to say which settings it reads."""
+    """For a new command, the table must say which settings it reads."""
     listed = run("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
     told = {line.split()[0] for line in listed.splitlines() if line[:3].strip()}
     assert told == {command[0] for command in NEEDED}
@@ -77,7 +77,7 @@ def test_every_command_is_in_the_table(run):
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("command", READING_SOME, ids=" ".join)
 def test_mistakes_in_settings_that_a_command_does_not_read_do_not_stop_it(run, monkeypatch, command):
-    """Half a provider, a short secret, a port that is no number: all at once."""
+    """All other settings are wrong at the same time."""
     needed = NEEDED[command]
     if "JWT_SECRET_KEY" in needed:
         monkeypatch.setenv("JWT_SECRET_KEY", SECRET)
@@ -90,7 +90,7 @@ def test_mistakes_in_settings_that_a_command_does_not_read_do_not_stop_it(run, m
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("command", READING_ANY, ids=" ".join)
 def test_a_mistake_in_a_setting_that_a_command_reads_is_named(run, monkeypatch, command):
-    """That setting alone, with exit status 78."""
+    """The error names this setting, with exit status 78."""
     needed = NEEDED[command]
     for name in sorted(needed):
         with monkeypatch.context() as changed:
@@ -104,7 +104,7 @@ def test_a_mistake_in_a_setting_that_a_command_reads_is_named(run, monkeypatch, 
 
 @pytest.mark.usefixtures("database")
 def test_a_token_needs_a_secret_to_sign_it(run):
-    """It is named as missing."""
+    """Without the secret, the error names the missing setting."""
     result = run("issue-token", "--email", EMAIL, "--provider", "google")
     assert result.status == 78
     assert settings_named(result.err) == {"JWT_SECRET_KEY"}
@@ -112,7 +112,8 @@ def test_a_token_needs_a_secret_to_sign_it(run):
 
 @pytest.mark.usefixtures("database")
 def test_several_mistakes_in_settings_that_a_command_reads_are_named_together(run, monkeypatch, folder):
-    """As `check-config` does: a key that cannot be read, an address that the database's driver refuses, a number."""
+    """An unreadable key, a URL that the database's driver refuses, and a wrong number are reported at once, as by
+    `check-config`."""
     monkeypatch.setenv("JWT_SECRET_KEY", SECRET)
     monkeypatch.setenv("JWT_PRIVATE_KEY_FILE", "nowhere.pem")
     monkeypatch.setenv("DATABASE_URL", "postgresql://nextarget:hunter2@127.0.0.1:1/nextarget?pgbouncer=true")
@@ -124,7 +125,7 @@ def test_several_mistakes_in_settings_that_a_command_reads_are_named_together(ru
 
 
 def test_production_demands_https_of_the_issuer_of_a_token(run, database, monkeypatch):
-    """A rule about two settings holds where a command reads both."""
+    """A rule about two settings applies if a command reads both."""
     monkeypatch.setenv("JWT_SECRET_KEY", SECRET)
     monkeypatch.setenv("ENVIRONMENT", "production")
     result = run("issue-token", "--email", EMAIL, "--provider", "google", "--allow-production")
@@ -135,7 +136,7 @@ def test_production_demands_https_of_the_issuer_of_a_token(run, database, monkey
 
 @pytest.mark.parametrize("command", [("list-users",), ("init-db",), ("purge",)], ids=" ".join)
 def test_no_command_guesses_what_a_line_that_cannot_be_read_meant(run, folder, command):
-    """It may have named the database."""
+    """The unreadable line may have been the database's URL."""
     (folder / ".env").write_text("DATABASE_URL sqlite:///other.db\n")
     result = run(*command)
     assert result.status == 78
@@ -143,7 +144,7 @@ def test_no_command_guesses_what_a_line_that_cannot_be_read_meant(run, folder, c
 
 
 def test_the_sandbox_needs_no_other_settings_to_list_users(run, folder, monkeypatch):
-    """Nothing is made up for a command that reads the database alone."""
+    """A command that reads only the database creates no secrets."""
     assert run("init-db", "--sandbox").status == 0
     made = {path.name for path in folder.iterdir()}
     for name in ALL - {"ENVIRONMENT"}:

@@ -1,4 +1,4 @@
-"""Tables on terminals of every width: what is in them is whole, and they are written while their rows are read."""
+"""Tables on terminals of every width: their values are complete, and they are written while their rows are read."""
 
 import re
 import sys
@@ -19,11 +19,11 @@ from nextarget.registry import PROVIDERS
 from nextarget.storage.rows import sessions, users
 
 LONG = "christopher.robin.milne@hundred-acre.wood.example"
-"""As long as an address of somebody's work may be."""
+"""An email as long as a real work address may be."""
 
 
 def shown(terminal) -> str:
-    """All that a terminal showed, once the program has ended well."""
+    """Everything that a terminal showed, after the program has ended with status 0."""
     assert terminal.end() == 0
     return terminal.shown.decode().replace("\r\n", "\n")
 
@@ -31,7 +31,7 @@ def shown(terminal) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 73, 80, 110, 200])
 def test_emails_and_ids_are_whole_however_narrow_the_terminal(at_terminal, admit, columns: int) -> None:
-    """Both can be copied: no line break is put into them, and no id is shortened to what other commands refuse."""
+    """Both can be copied: the table puts no line break into them, and does not shorten ids."""
     people = [admit(LONG), admit("ada@example.org"), admit(None, Provider("facebook"))]
     text = shown(at_terminal("list-users", columns=columns))
     for user in people:
@@ -41,7 +41,7 @@ def test_emails_and_ids_are_whole_however_narrow_the_terminal(at_terminal, admit
 
 @pytest.mark.slow
 def test_at_eighty_columns_a_user_is_a_line_with_the_id_below(at_terminal, admit) -> None:
-    """So a screen shows a dozen users, each with everything that the list tells."""
+    """So a screen shows a dozen users with all their values."""
     user = admit(LONG)
     lines = shown(at_terminal("list-users", columns=80)).splitlines()
     assert [line.split() for line in lines] == [
@@ -56,7 +56,8 @@ def test_at_eighty_columns_a_user_is_a_line_with_the_id_below(at_terminal, admit
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
 def test_what_there_is_none_of_is_said(at_terminal, execute, admit, columns: int) -> None:
-    """A header alone, or nothing at all, looks like a fault. Pipes get no line, JSON an empty list."""
+    """An empty table would look like a fault, so a sentence says that there are no rows. A pipe gets no line, and
+    JSON an empty list."""
     user = admit("ada@example.org")
     text = shown(at_terminal("show-user", user.id, columns=columns))
     assert "There is no active session.\n" in text
@@ -70,7 +71,7 @@ def test_what_there_is_none_of_is_said(at_terminal, execute, admit, columns: int
 
 @pytest.mark.slow
 def test_a_user_can_be_named_by_what_a_narrow_list_shows(at_terminal, execute, admit) -> None:
-    """The id that is copied from it is the one that other commands take."""
+    """Other commands accept the id that was copied from the list."""
     user = admit("ada@example.org")
     (copied,) = re.findall(r"[0-9a-f-]{36}", shown(at_terminal("list-users", columns=40)))
     assert f"{user.id} (google, ada@example.org) is inactive now" in execute("deactivate-user", copied).err
@@ -81,7 +82,7 @@ def test_a_user_can_be_named_by_what_a_narrow_list_shows(at_terminal, execute, a
 def test_nothing_of_a_user_vanishes_however_narrow_the_terminal(
     at_terminal, runtime, admit, execute, columns: int
 ) -> None:
-    """Facts, sessions and events of show-user: each id, time, label and detail is there."""
+    """show-user shows every id, time, label and detail of its facts, sessions and events."""
     user = admit(LONG)
     session = runtime.sessions.new(
         user.id, client_id="nextarget-app", label="Christopher's telephone", now=runtime.clock()
@@ -110,7 +111,7 @@ def test_nothing_of_a_user_vanishes_however_narrow_the_terminal(
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
 def test_no_setting_vanishes_however_narrow_the_terminal(at_terminal, columns: int) -> None:
-    """Name, value and source of every setting, in one piece where it has the room."""
+    """Name, value and source of every setting are shown, and are not split where there is room."""
     text = shown(at_terminal("check-config", "--sandbox", columns=columns))
     plain = "".join(text.split())
     for name in ("JWT_SECRET_KEY", "FACEBOOK_AUTHORIZATION_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "LOG_FORMAT"):
@@ -126,7 +127,7 @@ cells = st.text(st.one_of(st.characters(), st.sampled_from("ab c東ท\u0301\\")
 @given(rows=st.lists(st.tuples(cells, cells, cells, cells), max_size=3), total=st.integers(1, 130))
 @examples(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_cells_and_the_width_every_letter_is_shown(capsys, monkeypatch, rows, total: int) -> None:
-    """And no line is wider than the terminal, but for a cell that is wider by itself, alone on its line."""
+    """No line is wider than the terminal, except a line with one cell that is wider by itself."""
     monkeypatch.setenv("COLUMNS", str(total))
     columns = (Column("email", least=30), Column("state", 8), Column("label"), Column("id", 36, below=True))
     capsys.readouterr()
@@ -141,7 +142,7 @@ def test_whatever_the_cells_and_the_width_every_letter_is_shown(capsys, monkeypa
 
 @pytest.mark.parametrize("total", [10, 40, 120])
 def test_facts_are_whole_and_beside_their_names_where_there_is_room(capsys, monkeypatch, total: int) -> None:
-    """A value without room beside its name is the next line, and nothing else is on it."""
+    """A value without room beside its name gets the next line for itself."""
     monkeypatch.setenv("COLUMNS", str(total))
     print_facts([("id", "x" * 36), ("state", "active")])
     lines = capsys.readouterr().out.split("\n")
@@ -157,7 +158,7 @@ def test_facts_are_whole_and_beside_their_names_where_there_is_room(capsys, monk
 
 @pytest.mark.parametrize("total", [40, 80, 120])
 def test_a_table_is_written_in_parts_while_its_rows_are_read(monkeypatch, total: int) -> None:
-    """However many rows: a bounded number is held, each is laid out once, and each part takes one write."""
+    """For any number of rows, a limited number is in memory. A row is laid out once, and a part takes one write."""
     monkeypatch.setenv("COLUMNS", str(total))
     read, held, parts, laid_out = 0, [], [], []
     count = tables.ROWS_AT_ONCE * 5 + 7
@@ -182,7 +183,7 @@ def test_a_table_is_written_in_parts_while_its_rows_are_read(monkeypatch, total:
 
 
 def test_the_newest_users_come_first_when_asked(run, admit, monkeypatch) -> None:
-    """Page after page, with every filter, and as many as are wanted."""
+    """This holds over several pages, with every filter, and with a limit."""
     from nextarget.services.operator import users as operator_users
 
     monkeypatch.setattr(operator_users, "PAGE", 2)
@@ -201,7 +202,7 @@ def test_the_newest_users_come_first_when_asked(run, admit, monkeypatch) -> None
 
 
 def test_listing_the_newest_reads_one_page_for_each_page(run, runtime, admit, monkeypatch) -> None:
-    """No more is read than is shown, from either end."""
+    """The command reads no more pages than it shows."""
     from nextarget.services.operator import users as operator_users
 
     monkeypatch.setattr(operator_users, "PAGE", 2)

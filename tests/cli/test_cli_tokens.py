@@ -1,4 +1,4 @@
-"""issue-token."""
+"""The command issue-token."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ def _claims(token):
 
 
 def test_the_token_is_printed_alone_and_is_accepted(run, runtime, admit):
-    """`TOKEN=$(nextarget issue-token ...)` holds a token that the server takes, of a session that stands."""
+    """`TOKEN=$(nextarget issue-token ...)` gives a token that the server accepts, of a valid session."""
     user = admit("ada@example.org")
     result = run("issue-token", "--email", "ada@example.org", "--provider", "google")
     assert (result.status, result.err) == (0, "")
@@ -30,7 +30,7 @@ def test_the_token_is_printed_alone_and_is_accepted(run, runtime, admit):
 
 
 def test_the_private_key_signs_it_as_it_does_on_the_server(run, runtime, admit, folder, monkeypatch):
-    """The day after which the secret signs nothing more begins with a server, not with a token from the terminal."""
+    """Only a server records the first use of a key; a token of the terminal does not."""
     user = admit("ada@example.org")
     pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "key.pem").write_bytes(pem)
@@ -43,7 +43,7 @@ def test_the_private_key_signs_it_as_it_does_on_the_server(run, runtime, admit, 
 
 @pytest.mark.parametrize(("ttl", "seconds"), [("1s", 1), ("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86400)])
 def test_ttl_is_how_long_the_token_lives(run, admit, ttl, seconds):
-    """Seconds, minutes, hours and a day."""
+    """The unit may be seconds, minutes, hours or days."""
     issued = json.loads(run("issue-token", "--user-id", admit("a@example.org").id, "--ttl", ttl, "--json").out)
     claims = _claims(issued["access_token"])
     assert issued["expires_in"] == claims["exp"] - claims["iat"] == seconds
@@ -51,7 +51,7 @@ def test_ttl_is_how_long_the_token_lives(run, admit, ttl, seconds):
 
 @pytest.mark.parametrize("ttl", ["0s", "25h", "2d", "15", "-1m", "1.5h", "", "99999999999s", "\u0661m"])
 def test_a_ttl_that_is_none_or_out_of_bounds_is_a_usage_error(run, ttl):
-    """At least a second, at most a day."""
+    """The limits are one second and one day."""
     result = run("issue-token", "--user-id", "x", f"--ttl={ttl}")
     assert (result.status, result.out) == (2, "")
     assert "--ttl" in result.err
@@ -73,13 +73,13 @@ def test_a_ttl_that_is_none_or_out_of_bounds_is_a_usage_error(run, ttl):
     ],
 )
 def test_options_that_do_not_name_one_user_are_a_usage_error(run, options):
-    """Either an email with its provider, or an id; only an email can be created."""
+    """The options name an email with its provider, or an id. Only a user with an email can be created."""
     result = run("issue-token", *options)
     assert (result.status, result.out) == (2, "")
 
 
 def test_create_makes_a_test_user_once(run, runtime):
-    """The same email again is the same user, with another session."""
+    """With the same email again, the same user gets another session."""
     options = ["issue-token", "--email", "ada@example.org", "--provider", "facebook", "--create", "--json"]
     first, second = json.loads(run(*options).out), json.loads(run(*options).out)
     assert first["user_id"] == second["user_id"]
@@ -88,7 +88,8 @@ def test_create_makes_a_test_user_once(run, runtime):
 
 
 def test_create_makes_nobody_beside_a_user_with_this_email_in_whatever_case(run, admit):
-    """A second account would shadow the first for every other command; several that fit are refused all the same."""
+    """A second account would make the email ambiguous for other commands. If several users have the email, the
+    command refuses."""
     user = admit("ada@example.org")
     for email in ("ada@example.org", "Ada@Example.org"):
         issued = json.loads(run("issue-token", "--email", email, "--provider", "google", "--create", "--json").out)
@@ -101,7 +102,7 @@ def test_create_makes_nobody_beside_a_user_with_this_email_in_whatever_case(run,
 
 
 def test_json_is_the_whole_token_response_and_the_session(run, runtime, admit):
-    """What the token endpoint answers, refresh token included; without --json the access token alone."""
+    """The output is the token endpoint's answer with a refresh token. Without --json it is only the access token."""
     user = admit("ada@example.org")
     issued = json.loads(run("issue-token", "--user-id", user.id, "--ttl", "5m", "--json").out)
     claims = runtime.access_tokens.verify(issued["access_token"], runtime.clock())
@@ -123,7 +124,7 @@ def test_json_is_the_whole_token_response_and_the_session(run, runtime, admit):
 
 
 def test_a_token_of_the_terminal_belongs_to_a_labelled_and_recorded_session(run, admit):
-    """The person sees where it came from, and so does whoever reads the record."""
+    """The person and the audit record see that the session came from the terminal."""
     user = admit("ada@example.org")
     issued = json.loads(run("issue-token", "--user-id", user.id, "--json").out)
     shown = json.loads(run("show-user", user.id, "--json").out)
@@ -133,7 +134,7 @@ def test_a_token_of_the_terminal_belongs_to_a_labelled_and_recorded_session(run,
 
 
 def test_without_create_an_unknown_email_is_refused_and_nobody_is_made(run, admit):
-    """The sentence says how to make a test user; the same email at another provider is another user."""
+    """The error says how to create a test user. The same email at another provider is another user."""
     admit("ada@example.org")
     result = run("issue-token", "--email", "ada@example.org", "--provider", "facebook")
     assert (result.status, result.out) == (1, "")
@@ -142,7 +143,7 @@ def test_without_create_an_unknown_email_is_refused_and_nobody_is_made(run, admi
 
 
 def test_an_email_of_several_users_of_a_provider_is_refused_with_their_ids(run, admit):
-    """An address can be reassigned: it is no key."""
+    """A provider can give an email to another person, so an email is not unique."""
     both = [admit("ada@example.org"), admit("ada@example.org")]
     admit("ada@example.org", Provider("facebook"))
     result = run("issue-token", "--email", "ada@example.org", "--provider", "google")
@@ -151,7 +152,7 @@ def test_an_email_of_several_users_of_a_provider_is_refused_with_their_ids(run, 
 
 
 def test_an_email_in_another_case_gets_nobody_elses_token(run, admit):
-    """Though it fits one user to the letter, another has it too: both are named, and no token is printed."""
+    """If emails differ only in case, both users are named and no token is printed."""
     both = [admit("ada@example.org"), admit("Ada@example.org")]
     for email in ("ada@example.org", "Ada@example.org"):
         result = run("issue-token", "--email", email, "--provider", "google")
@@ -160,14 +161,14 @@ def test_an_email_in_another_case_gets_nobody_elses_token(run, admit):
 
 
 def test_an_id_is_no_email(run, admit):
-    """--email means an email, whatever ids there are."""
+    """--email accepts only an email, even if the value is a user's id."""
     user = admit("ada@example.org")
     result = run("issue-token", "--email", user.id, "--provider", "google")
     assert (result.status, result.out) == (1, "")
 
 
 def test_a_deactivated_user_gets_no_token(run, admit):
-    """And no session either."""
+    """A deactivated user gets no session either."""
     user = admit("ada@example.org")
     run("deactivate-user", user.id)
     result = run("issue-token", "--user-id", user.id)
@@ -177,7 +178,7 @@ def test_a_deactivated_user_gets_no_token(run, admit):
 
 
 def test_production_needs_to_be_allowed(run, admit, monkeypatch):
-    """A token of the terminal is whoever's it is: in production somebody must have meant it."""
+    """Anyone who holds this token can use it, so in production the operator must confirm it."""
     user = admit("ada@example.org")
     monkeypatch.setenv("ENVIRONMENT", "production")
     monkeypatch.setenv("PUBLIC_URL", "https://auth.example.org")

@@ -1,4 +1,4 @@
-"""What commands say of a database file that cannot be used: what is wrong with it, and never only to try again."""
+"""Errors of commands about a database file that cannot be used: they name the cause, not only to try again."""
 
 import json
 import sqlite3
@@ -24,7 +24,7 @@ WRITING = [
 
 @pytest.fixture
 def letter(folder: Path) -> Path:
-    """Something else under the database's name."""
+    """A text file with the database's name."""
     path = folder / "nextarget.db"
     path.write_text("Dear aunt, thank you for the socks. " * 1000)
     path.chmod(0o600)
@@ -33,7 +33,7 @@ def letter(folder: Path) -> Path:
 
 @pytest.mark.parametrize("command", [*READING, *WRITING], ids=" ".join)
 def test_a_file_that_is_no_database_is_called_that(run, secret, letter, command):
-    """By every command that opens it, with what to do."""
+    """Every command that opens the file says so, and says what to do."""
     result = run(*command)
     assert result.status == 1
     assert f"{letter} is not an SQLite database" in result.err
@@ -44,7 +44,7 @@ def test_a_file_that_is_no_database_is_called_that(run, secret, letter, command)
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_server_starts_on_a_file_that_is_no_database(execute, secret, letter, workers):
-    """Its log says why, in one line at error level."""
+    """The log has the reason in one line at level error."""
     result = execute("serve", "--port", "0", "--workers", workers)
     assert result.status == 1
     failed = json.loads(result.err.splitlines()[-1])
@@ -54,7 +54,7 @@ def test_no_server_starts_on_a_file_that_is_no_database(execute, secret, letter,
 
 
 def test_check_config_finds_a_file_that_is_no_database(run, secret, letter):
-    """What serve would stumble over is a problem with the setting that names it."""
+    """check-config reports what would stop serve, as a problem of DATABASE_URL."""
     result = run("check-config", "--json")
     assert result.status == 78
     (problem,) = json.loads(result.out)["problems"]
@@ -64,7 +64,7 @@ def test_check_config_finds_a_file_that_is_no_database(run, secret, letter):
 
 
 def test_check_config_finds_a_folder_that_is_not_there(run, secret, monkeypatch):
-    """SQLite makes files, and no folders."""
+    """SQLite creates a file, but no folder."""
     monkeypatch.setenv("DATABASE_URL", "sqlite:////nowhere/at/all/x.db")
     result = run("check-config")
     assert result.status == 78
@@ -72,14 +72,14 @@ def test_check_config_finds_a_folder_that_is_not_there(run, secret, monkeypatch)
 
 
 def test_check_config_makes_no_database(run, secret, folder):
-    """Where there is none yet and there can be one, nothing is wrong, and there is still none."""
+    """If the database does not exist yet but can be created, there is no problem, and none is created."""
     assert run("check-config").status == 0
     assert list(folder.iterdir()) == []
 
 
 @pytest.fixture
 def read_only(run, secret, tmp_path: Path, monkeypatch) -> Iterator[Path]:
-    """A database with a user, on a disk that was mounted anew for reading alone."""
+    """A database with a user, on a disk that was remounted read-only."""
     with small_disk(tmp_path / "disk") as disk:
         path = disk.folder / "nextarget.db"
         monkeypatch.setenv("DATABASE_URL", f"sqlite:///{path}")
@@ -91,7 +91,7 @@ def read_only(run, secret, tmp_path: Path, monkeypatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("command", [("list-users",), *WRITING], ids=" ".join)
 def test_a_file_that_cannot_be_written_to_is_called_that(run, read_only, command):
-    """SQLite makes files beside it, so that it cannot even be read on a disk that is mounted read-only."""
+    """SQLite needs other files beside the database, so on a read-only disk it cannot even read it."""
     result = run(*command)
     assert result.status == 1
     assert f"{read_only} cannot be written to: it is read-only." in result.err
@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_written_to_is_called_that(run, read_only, command
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_server_starts_on_a_file_that_cannot_be_written_to(execute, read_only, workers):
-    """Nobody could sign in there."""
+    """No one could sign in on such a server."""
     result = execute("serve", "--port", "0", "--workers", workers, DATABASE_URL=f"sqlite:///{read_only}")
     assert result.status == 1
     failed = json.loads(result.err.splitlines()[-1])
@@ -109,14 +109,14 @@ def test_no_server_starts_on_a_file_that_cannot_be_written_to(execute, read_only
 
 
 def test_check_config_finds_a_file_that_cannot_be_written_to(run, read_only):
-    """As a container whose volume is mounted read-only."""
+    """A container may have its volume mounted read-only."""
     result = run("check-config")
     assert result.status == 78
     assert f"DATABASE_URL: {read_only} cannot be written to: it is read-only." in result.err
 
 
 def test_a_full_disk_is_called_that_on_the_terminal(run, secret, tmp_path: Path, monkeypatch):
-    """Also while a database is being made."""
+    """This also holds while a database is being created."""
     with small_disk(tmp_path / "disk") as disk:
         monkeypatch.setenv("DATABASE_URL", f"sqlite:///{disk.folder / 'nextarget.db'}")
         disk.fill(up_to=64 * 1024)
@@ -129,7 +129,7 @@ def test_a_full_disk_is_called_that_on_the_terminal(run, secret, tmp_path: Path,
 
 @pytest.fixture
 def full(run, secret, tmp_path: Path, monkeypatch) -> Iterator[Path]:
-    """A database with a user, on a disk without one free byte, which no server has open."""
+    """A database with a user, on a full disk. No server has the database open."""
     with small_disk(tmp_path / "disk") as disk:
         path = disk.folder / "nextarget.db"
         monkeypatch.setenv("DATABASE_URL", f"sqlite:///{path}")
@@ -141,7 +141,8 @@ def full(run, secret, tmp_path: Path, monkeypatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("command", [("list-users",), ("init-db",), ("init-db", "--check"), *WRITING], ids=" ".join)
 def test_a_database_on_a_full_disk_is_called_that(run, full, command):
-    """SQLite finds no room for the file that it makes to read, and calls that a disk that fails."""
+    """SQLite has no room for a file that it needs to read, and reports an I/O error. The message says that the disk
+    is full."""
     result = run(*command)
     assert result.status == 1
     assert f"{full} cannot be written to: its disk is full. Make room" in result.err
@@ -151,7 +152,7 @@ def test_a_database_on_a_full_disk_is_called_that(run, full, command):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_server_starts_on_a_full_disk(execute, full, workers):
-    """Its log says to make room."""
+    """The log says to make room."""
     result = execute("serve", "--port", "0", "--workers", workers, DATABASE_URL=f"sqlite:///{full}")
     assert result.status == 1
     failed = json.loads(result.err.splitlines()[-1])
@@ -160,14 +161,14 @@ def test_no_server_starts_on_a_full_disk(execute, full, workers):
 
 @pytest.mark.parametrize("live", [(), ("--live",)], ids=["", "live"])
 def test_check_config_finds_a_full_disk(run, full, live):
-    """As `serve` does."""
+    """check-config reports the same as `serve`."""
     result = run("check-config", *live)
     assert result.status == 78
     assert f"DATABASE_URL: {full} cannot be written to: its disk is full. Make room" in result.err
 
 
 def test_a_database_on_a_full_disk_is_no_source(run, full, folder):
-    """Of a backup or a copy; both say that it is its disk, though where they were to go there is room."""
+    """A backup and a copy name the full disk of the source, although the target has room."""
     for command in (("backup", str(folder / "b.db")), ("copy-db", f"sqlite:///{full}", f"sqlite:///{folder}/c.db")):
         result = run(*command)
         assert (result.status, result.out) == (1, "")
@@ -177,7 +178,7 @@ def test_a_database_on_a_full_disk_is_no_source(run, full, folder):
 
 @pytest.mark.parametrize("room", [0, 64 * 1024])
 def test_a_full_disk_is_no_target(run, secret, folder, tmp_path, room):
-    """Of a backup or a copy, whether it has no room at all or too little; both name it."""
+    """A backup and a copy name the target's disk, whether it has no room or too little."""
     assert run("init-db").status == 0
     with small_disk(tmp_path / "disk") as disk:
         disk.fill(up_to=room)
@@ -191,7 +192,7 @@ def test_a_full_disk_is_no_target(run, secret, folder, tmp_path, room):
 
 
 def test_a_database_that_cannot_be_opened_where_it_is_read_only_is_no_source(run, read_only, folder):
-    """SQLite needs files beside it that it cannot make; the way out is told, and the target is not blamed."""
+    """SQLite cannot create its files beside the database. The error names the source and the remedy."""
     for command in (
         ("backup", str(folder / "b.db")),
         ("copy-db", f"sqlite:///{read_only}", f"sqlite:///{folder}/c.db"),
@@ -202,7 +203,7 @@ def test_a_database_that_cannot_be_opened_where_it_is_read_only_is_no_source(run
 
 
 def test_a_folder_that_is_read_only_is_no_target_of_a_backup(run, read_only, folder, monkeypatch):
-    """It says which, and no name of a file that nobody has heard of."""
+    """The error names the folder, and not the temporary file."""
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{folder}/own.db")
     assert run("init-db").status == 0
     result = run("backup", str(read_only.parent / "b.db"))
@@ -212,8 +213,8 @@ def test_a_folder_that_is_read_only_is_no_target_of_a_backup(run, read_only, fol
 
 
 def test_a_backup_does_not_need_to_write_beside_the_database(run, secret, folder, tmp_path, monkeypatch):
-    """Where others may put anything in its place it is written elsewhere first: beside the database, or where
-    temporary files go when that is read-only."""
+    """If other users may write to the target's folder, the backup is first written beside the database, or to the
+    folder for temporary files if that is read-only."""
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/disk/nextarget.db")
     shared = folder / "shared"
     shared.mkdir()
@@ -221,7 +222,7 @@ def test_a_backup_does_not_need_to_write_beside_the_database(run, secret, folder
     with small_disk(tmp_path / "disk") as disk:
         assert run("init-db").status == 0
         with sqlite3.connect(disk.folder / "nextarget.db") as db:
-            db.execute("PRAGMA journal_mode = delete")  # so that it can be read there
+            db.execute("PRAGMA journal_mode = delete")  # so that SQLite can read it on a read-only disk
         db.close()
         disk.make_read_only()
         result = run("backup", str(shared / "b.db"))
@@ -232,7 +233,7 @@ def test_a_backup_does_not_need_to_write_beside_the_database(run, secret, folder
 @pytest.mark.parametrize(("arguments", "named"), [(("letter.db", "new.db"), "FROM"), (("old.db", "letter.db"), "TO")])
 @pytest.mark.usefixtures("secret")
 def test_a_copy_names_its_arguments_and_no_setting(run, folder, letter, arguments, named):
-    """It does not go by DATABASE_URL."""
+    """copy-db does not use DATABASE_URL, so the error names its argument."""
     letter.rename(folder / "letter.db")
     assert run("init-db").status == 0
     (folder / "nextarget.db").rename(folder / "old.db")
@@ -245,7 +246,7 @@ def test_a_copy_names_its_arguments_and_no_setting(run, folder, letter, argument
 
 @pytest.mark.slow
 def test_a_database_of_another_program_is_called_that_by_every_command(run, execute, secret, folder):
-    """What `serve` says, all say, also who would only be sent to `init-db` otherwise; the file stays as it was."""
+    """All commands report the same as `serve`, and the file does not change."""
     path = folder / "nextarget.db"
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE user (a)")
@@ -265,7 +266,7 @@ def test_a_database_of_another_program_is_called_that_by_every_command(run, exec
 
 
 def test_check_config_finds_a_database_of_a_newer_version(run, secret, folder):
-    """As `serve` does."""
+    """check-config reports the same as `serve`."""
     assert run("init-db").status == 0
     with sqlite3.connect(folder / "nextarget.db") as db:
         db.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '2030-01-01')")

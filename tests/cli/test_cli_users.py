@@ -1,4 +1,4 @@
-"""list-users, show-user, deactivate-user, activate-user, delete-user, revoke-sessions."""
+"""The commands list-users, show-user, deactivate-user, activate-user, delete-user and revoke-sessions."""
 
 import json
 
@@ -10,7 +10,7 @@ from nextarget.storage.rows import sessions
 
 
 def test_piped_users_are_tab_separated_lines_oldest_first(run, admit):
-    """One user a line, without header or decoration, fields as the help says."""
+    """A user is one line, without a header, with the fields that the help lists."""
     first = admit("ada@example.org")
     second = admit(None, Provider("facebook"))
     result = run("list-users")
@@ -22,7 +22,7 @@ def test_piped_users_are_tab_separated_lines_oldest_first(run, admit):
 
 
 def test_a_tab_or_line_break_in_an_email_does_not_break_the_line(run, admit):
-    """Fields are escaped, so a line stays a user."""
+    """Fields are escaped, so a line is always one user."""
     admit("a\tb\nc@example.org")
     assert [len(line.split("\t")) for line in run("list-users").out.splitlines()] == [6]
 
@@ -39,7 +39,7 @@ def test_listed_json_is_one_array_however_many_users_and_pages(run, admit, monke
 
 
 def test_listing_reads_no_more_pages_than_are_asked_for(run, runtime, admit, monkeypatch):
-    """Only one page is held at a time, and what nobody will see is not read."""
+    """Only one page is in memory, and pages after the limit are not read."""
     monkeypatch.setattr(operator_users, "PAGE", 2)
     for number in range(7):
         admit(f"user{number}@example.org")
@@ -57,7 +57,7 @@ def test_listing_reads_no_more_pages_than_are_asked_for(run, runtime, admit, mon
 
 
 def test_filters_narrow_the_list(run, admit):
-    """By provider, by state, by a pattern of the email."""
+    """The filters are the provider, the state, and a pattern of the email."""
     admit("ada@example.org")
     admit("grace@example.com")
     admit("ada@example.org", Provider("facebook"))
@@ -75,7 +75,7 @@ def test_filters_narrow_the_list(run, admit):
 
 
 def test_show_user_gives_profile_sessions_and_events(run, admit):
-    """Everything that an operator asks about one person, as JSON or as lines."""
+    """The output has everything about one person, as JSON or as lines."""
     user = admit("ada@example.org")
     issued = [json.loads(run("issue-token", "--user-id", user.id, "--json").out) for _ in range(2)]
     shown = json.loads(run("show-user", "ada@example.org", "--json").out)
@@ -92,7 +92,7 @@ def test_show_user_gives_profile_sessions_and_events(run, admit):
 
 
 def test_a_label_cannot_break_a_line_or_move_a_cursor(run, runtime, admit):
-    """An app chooses it: it is shown, never interpreted."""
+    """An app chooses the label, so it is escaped."""
     user = admit("ada@example.org")
     session = runtime.sessions.new(user.id, client_id="nextarget-app", label="a\tb\x1b[2J\u202e", now=runtime.clock())
     runtime.database.write_now(sessions.add, session)
@@ -101,7 +101,7 @@ def test_a_label_cannot_break_a_line_or_move_a_cursor(run, runtime, admit):
 
 
 def test_an_unknown_user_is_a_sentence_and_status_1(run, runtime):
-    """No traceback for a mistake."""
+    """The error is one sentence, not a traceback."""
     result = run("show-user", "nobody@example.org")
     assert (result.status, result.out) == (1, "")
     assert result.err.startswith("Error: No user has the id or email 'nobody@example.org'.")
@@ -109,7 +109,7 @@ def test_an_unknown_user_is_a_sentence_and_status_1(run, runtime):
 
 @pytest.mark.parametrize("name", ["show-user", "deactivate-user", "activate-user", "delete-user", "revoke-sessions"])
 def test_an_email_of_several_users_is_refused_with_their_ids(run, admit, name):
-    """The same email at two providers is two users: one must be named by id."""
+    """The same email at two providers means two users, so the operator must name one by id."""
     both = [admit("ada@example.org"), admit("ada@example.org", Provider("facebook"))]
     result = run(name, "ada@example.org")
     assert result.status == 1
@@ -118,7 +118,7 @@ def test_an_email_of_several_users_is_refused_with_their_ids(run, admit, name):
 
 @pytest.mark.parametrize("name", ["show-user", "deactivate-user", "activate-user", "delete-user", "revoke-sessions"])
 def test_an_email_in_another_case_shadows_nobody(run, admit, name):
-    """One user fits to the letter and another in another case: neither is touched, and both are named."""
+    """If emails differ only in case, no user is changed, and both are named."""
     both = [admit("ada@example.org"), admit("Ada@example.org", Provider("facebook"))]
     options = ["--yes"] if name == "delete-user" else []
     for email in ("ada@example.org", "Ada@example.org"):
@@ -131,7 +131,7 @@ def test_an_email_in_another_case_shadows_nobody(run, admit, name):
 
 
 def test_deactivating_ends_sessions_and_both_ways_are_idempotent(run, admit):
-    """Done twice is done once, says so, and succeeds; activating revives no session."""
+    """A second call succeeds and says that nothing changed. Activating a user revives no session."""
     user = admit("ada@example.org")
     run("issue-token", "--user-id", user.id)
     for name, said in [
@@ -149,7 +149,7 @@ def test_deactivating_ends_sessions_and_both_ways_are_idempotent(run, admit):
 
 
 def test_revoking_sessions_ends_them_and_says_how_many(run, runtime, admit):
-    """Those of this user that stand, once; the user stays active, others keep theirs, and nothing is no event."""
+    """Only the valid sessions of this user end, and the user stays active. A call that ends none is not recorded."""
     ada, grace = admit("ada@example.org"), admit("grace@example.org")
     for user in (ada, ada, grace):
         run("issue-token", "--user-id", user.id)
@@ -169,14 +169,14 @@ def test_revoking_sessions_ends_them_and_says_how_many(run, runtime, admit):
 
 
 def test_revoking_the_sessions_of_nobody_is_a_sentence_and_status_1(run, runtime):
-    """A misspelt email does not pass for a job done."""
+    """A misspelt email is an error."""
     result = run("revoke-sessions", "nobody@example.org")
     assert (result.status, result.out) == (1, "")
     assert "nobody@example.org" in result.err
 
 
 def test_without_a_terminal_deleting_needs_yes(run, admit, monkeypatch, tmp_path):
-    """A script that forgot --yes deletes nobody."""
+    """A script without --yes deletes no user."""
     user = admit("ada@example.org")
     with (tmp_path / "answers").open("w+") as answers:
         answers.write("y\n")
@@ -202,7 +202,7 @@ def test_without_a_terminal_deleting_needs_yes(run, admit, monkeypatch, tmp_path
 )
 @pytest.mark.parametrize("sandbox", [False, True])
 def test_a_missing_database_is_said_and_not_created(run, secret, folder, arguments, sandbox):
-    """A command in the wrong folder makes no empty database there, nor a sandbox's secrets."""
+    """A command in a wrong folder creates neither an empty database nor the sandbox's secrets."""
     result = run(*arguments, *(["--sandbox"] if sandbox else []))
     assert (result.status, result.out) == (1, "")
     assert ("`nextarget init-db --sandbox`" if sandbox else "`nextarget init-db`") in result.err
@@ -210,7 +210,7 @@ def test_a_missing_database_is_said_and_not_created(run, secret, folder, argumen
 
 
 def test_a_database_without_our_tables_is_said_and_not_migrated(run, secret, folder):
-    """Pending migrations are init-db's business."""
+    """Only init-db and serve apply migrations."""
     (folder / "nextarget.db").touch()
     result = run("list-users")
     assert result.status == 1
@@ -220,7 +220,7 @@ def test_a_database_without_our_tables_is_said_and_not_migrated(run, secret, fol
 
 @pytest.mark.sqlite_only("PostgreSQL's mistakes are those of test_cli_postgres.py")
 def test_a_file_that_is_no_database_is_a_sentence_with_the_reason(run, secret, folder):
-    """What SQLite says about the file reaches the operator; no traceback does."""
+    """The error has SQLite's reason, and no traceback."""
     (folder / "nextarget.db").write_bytes(b"not a database, but long enough to have a header " * 50)
     result = run("list-users")
     assert result.status == 1
