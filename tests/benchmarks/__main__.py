@@ -1,9 +1,9 @@
-"""Measures every figure that has a budget, and prints it beside its budget. Nothing is asserted: machines differ.
+"""Measures every figure that has a budget, and prints it beside its budget. It asserts nothing, since machines differ.
 
-Each short round asks the bare route and ours in turn, so that whatever slows the machine slows both; a figure is the
-median of its rounds. The bare route is served by as many processes as ours, each with as many connections. Servers and
-client share as many processors as there are workers, if there are so many: on others they would slow each other as it
-happens, and two workers on one processor would drive each other out of its cache.
+A short round sends requests to the bare route and to our route in turn, so that a slow machine slows both. A figure is
+the median of its rounds. The bare route has as many processes as ours, with as many connections. The servers and the
+client share as many processors as there are workers, where possible. On more processors their mutual slowdown would be
+random; on one processor, two workers would replace each other's data in its cache.
 """
 
 import argparse
@@ -44,18 +44,18 @@ WORKS = {
     "the same, repeated in the window": None,
     "POST /auth/token, code": None,
 }
-"""What is measured, and its budget as a multiple of the first."""
+"""The measured works, and their budgets as multiples of the first work."""
 PROCESSORS = sorted(os.sched_getaffinity(0))
 WARM_UP = 500
 PROCESS_RUNS = 10
 EXTRAS = find_spec("psycopg") is not None
-"""They are imported where they are installed."""
+"""Whether the optional packages are installed, which the program then imports."""
 IDLE_MIB, IDLE_MIB_WITH_EXTRAS = 80.0, 95.0
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured figure and the most that it should be, in the same unit."""
+    """One measured figure and its budget, in the same unit."""
 
     work: str
     measured: str
@@ -109,7 +109,8 @@ def _options() -> argparse.Namespace:
 
 
 def _requests(options: argparse.Namespace, *, workers: int, database_url: str | None) -> list[Figure]:
-    """Every route, over several starts of the servers: where a process happens to lie in memory makes a tenth."""
+    """Measure every route over several starts of the servers: the memory layout of a process changes a figure by a
+    tenth."""
     runs = [_run(options, workers=workers, database_url=database_url) for _ in range(options.starts)]
     rows = [row for run in runs for row in run.costs]
     figures = [
@@ -133,7 +134,7 @@ def _requests(options: argparse.Namespace, *, workers: int, database_url: str | 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One start of the servers: CPU in microseconds by round and work, memory in MiB."""
+    """The results of one start of the servers: CPU in microseconds by round and work, memory in MiB."""
 
     costs: list[list[float]]
     idle_mib: float

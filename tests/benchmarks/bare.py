@@ -1,4 +1,4 @@
-"""The yardstick: one aiohttp route on uvloop that answers the JSON of `/users/me`, with no log and nothing else.
+"""The reference: one aiohttp route on uvloop that answers the JSON of `/users/me`, without a log.
 
 `python -m tests.benchmarks.bare PORT PROCESSES`
 """
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def serve(listener: socket.socket) -> None:
-    """Until it is told to stop; the first process ends the others."""
+    """Serve until a signal ends the process. The first process ends the other ones."""
     app = web.Application()
     app.router.add_get("/users/me", me, allow_head=False)
     app.router.add_get("/health", me)

@@ -1,6 +1,6 @@
-"""What clients ask of a server: profiles, starts, refreshes each with the newest token, codes that are redeemed once.
+"""The requests of clients: profiles, starts, refreshes with the newest token, and codes that are redeemed once.
 
-Sessions and codes are written into the database beforehand, so that only the route in question is measured.
+Sessions and codes are written into the database beforehand, so that only the measured route uses CPU time.
 
 `python -m tests.benchmarks.clients WORK COUNT DIRECTORY PORT`
 """
@@ -28,7 +28,7 @@ CODES_OF_USER = 10
 
 
 class Clients:
-    """The apps of one user, `count` sessions. Each work takes how often, and over how many connections."""
+    """The apps of one user, with `count` sessions. A work takes a number of requests and of connections."""
 
     def __init__(self, settings: Settings, count: int) -> None:
         self._port = settings.port
@@ -50,7 +50,7 @@ class Clients:
         return user, [making.pair(user, session, now) for session in opened]
 
     def me(self, count: int, connections: int = CONNECTIONS, *, port: int | None = None) -> None:
-        """Read one profile; at another `port`, whatever is there."""
+        """Read one profile, from the server or from another `port`."""
         port = port or self._port
         ask_each(port, [get_request(port, "/users/me", self._bearer)] * count, connections=connections)
 
@@ -61,11 +61,11 @@ class Clients:
         ask_each(self._port, requests, connections=connections)
 
     def repeat(self, count: int, connections: int = CONNECTIONS) -> None:
-        """Refresh within the reuse window."""
+        """Refresh again, within the reuse window."""
         self.refresh(count, connections, later=False)
 
     def refresh(self, count: int, connections: int = CONNECTIONS, *, later: bool = True) -> None:
-        """Refresh each session once, with its newest token; unless `later`, within the reuse window."""
+        """Refresh every session once with its newest token. Without `later`, refresh within the reuse window."""
         if later:
             self._runtime.database.write_now(lambda db: db.execute_sql('UPDATE "session" SET "rotated_at" = 0'))
         forms = [{"grant_type": "refresh_token", "refresh_token": token} for token in self._tokens[:count]]
@@ -76,7 +76,7 @@ class Clients:
         self._tokens[:count] = moved_on
 
     def redeem(self, count: int, connections: int = CONNECTIONS) -> None:
-        """Redeem new codes, each once."""
+        """Redeem new codes. A code is redeemed once."""
         forms = [
             {
                 "grant_type": "authorization_code",
@@ -95,7 +95,9 @@ class Clients:
         app = AppRequest("nextarget-app", REDIRECT, code_challenge(VERIFIER), "state")
         codes = [secrets.token_urlsafe(32) for _ in range(count)]
         for number, code in enumerate(codes):
-            if number % CODES_OF_USER == 0:  # few people sign in a hundred times, and displace a session with each
+            if (
+                number % CODES_OF_USER == 0
+            ):  # a person with a hundred sessions is rare, and every further sign-in ends one of them
                 user = accounts.create_test_user(db, f"{uuid.uuid4()}@x.example", Provider("google"), now=now)
             state = digest(f"state of {code}")
             login = Login(str(uuid.uuid4()), state, Provider("google"), LoginMode.APP, now, later, app)

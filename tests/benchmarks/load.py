@@ -1,4 +1,4 @@
-"""The client: raw sockets kept alive, each asking again as soon as it is answered."""
+"""The client: raw keep-alive sockets. A socket sends its next request as soon as it has the answer."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import uvloop
 
 CONNECTIONS = 32
-"""To each worker: it always has somebody to answer, yet nobody waits long."""
+"""Connections for a worker: enough to keep it busy, and few enough for short waits."""
 PATIENCE_SECONDS = 120
 
 
@@ -23,7 +23,7 @@ class _Connection(asyncio.Protocol):
         self.done: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none of asyncio's classes
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport is not a subclass of asyncio's
         self._transport.write(next(self._requests))
 
     def data_received(self, data: bytes) -> None:
@@ -56,14 +56,14 @@ class _Connection(asyncio.Protocol):
 
 
 def get_request(port: int, path: str, headers: Mapping[str, str]) -> bytes:
-    """For `ask_each`."""
+    """The bytes of a GET request, for `ask_each`."""
     lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Accept: application/json"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 def form_request(port: int, path: str, form: Mapping[str, str], *, address: str = "192.0.2.1") -> bytes:
-    """A POST of a form from a client behind a proxy, for `ask_each`."""
+    """The bytes of a POST with a form, from a client behind a proxy, for `ask_each`."""
     body = urlencode(form)
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-Forwarded-For: {address}\r\n"
@@ -73,13 +73,13 @@ def form_request(port: int, path: str, form: Mapping[str, str], *, address: str 
 
 
 def addresses() -> Iterator[str]:
-    """Addresses of clients without end, each ten times: fewer than any limit."""
+    """Endless addresses of clients. An address occurs ten times, which is below every limit."""
     for number in count(1):
         yield from [f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"] * 10
 
 
 def ask_each(port: int, requests: Sequence[bytes], *, connections: int = CONNECTIONS) -> list[bytes]:
-    """Send every request once over so many connections; the bodies of the answers, each of which must be 200."""
+    """Send every request once over a number of connections. Return the bodies of the answers, which must be 200."""
     shares = uvloop.run(_ask_each(port, requests, connections))
     bodies: list[bytes] = [b""] * len(requests)
     for number, share in enumerate(shares):

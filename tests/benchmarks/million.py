@@ -1,4 +1,4 @@
-"""What a million users cost, beside a thousand: a profile, starting, the listing, purging.
+"""Compares the cost with a million users and with a thousand: a profile, a start, the list of users, purging.
 
 `python -m tests.benchmarks.million [--users N] [--database URL --small-database URL]`
 """
@@ -35,14 +35,14 @@ from tests.benchmarks.servers import (
 )
 
 SAMPLE = 2000
-"""Users, spread over all, whose profiles are read."""
+"""The number of users, spread over all users, whose profiles are read."""
 ROUNDS = 21
 BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A database with so many users, and the requests for the profiles of some of them."""
+    """A database with a number of users, and the requests for the profiles of some users."""
 
     directory: Path
     values: dict[str, str]
@@ -84,7 +84,7 @@ def _options() -> argparse.Namespace:
 
 
 def _furnished(directory: Path, count: int, url: str | None) -> Place:
-    """A database with users, a session each, and as many logins that are over."""
+    """A database with users, a session for every user, and as many expired logins."""
     directory.mkdir()
     port = free_port()
     values = production_values(directory, port, database_url=url)
@@ -102,7 +102,7 @@ def _furnished(directory: Path, count: int, url: str | None) -> Place:
 
 
 def _add(db: Connection, numbers: range) -> list[Session]:
-    """A user, a session and a login that is over for each number."""
+    """Add a user, a session and an expired login for every number."""
     now = utc_now()
     over, later = Millis(now - 2 * DAY_MS), Millis(now + 30 * DAY_MS)
     users = [
@@ -140,14 +140,14 @@ def _add(db: Connection, numbers: range) -> list[Session]:
 
 
 def _profiles(server: ServerProcess, place: Place) -> float:
-    """CPU time of the server for one profile, in microseconds, each user asked once."""
+    """The server's CPU time for one profile, in microseconds. Every user of the sample is read once."""
     before = server.cpu_seconds()
     ask_each(server.port, place.requests)
     return (server.cpu_seconds() - before) / len(place.requests) * 1e6
 
 
 def _command(place: Place, command: list[str]) -> str:
-    """CPU time and the most memory of a command."""
+    """The CPU time and the largest memory of a command."""
     process = subprocess.Popen(
         [*NEXTARGET, *command],
         cwd=place.directory,

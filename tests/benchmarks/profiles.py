@@ -1,4 +1,4 @@
-"""Where the time of one route goes: the whole server in this process, under cProfile, asked from another."""
+"""Shows where one route spends its time: the whole server in this process under cProfile, with clients in another."""
 
 import asyncio
 import cProfile
@@ -19,9 +19,9 @@ LINES = 25
 
 
 def profile(work: str, directory: Path, requests: int) -> None:
-    """Print the functions that cost most, by their own time and by that of all they call.
+    """Print the most expensive functions, by their own time and by their total time.
 
-    What the database's writer does, on its own thread, is not among them.
+    The database's writer works on another thread, which is not profiled.
     """
     import uvloop
 

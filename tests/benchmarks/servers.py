@@ -1,4 +1,4 @@
-"""Servers in processes of their own, and what the kernel says about them."""
+"""Servers as processes, and the kernel's measurements of them."""
 
 import os
 import socket
@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[2]
 NEXTARGET = [sys.executable, "-m", "nextarget"]
 START_SECONDS = 30
 PROXY = {"TRUSTED_PROXIES": "127.0.0.1"}
-"""So that the clients have many addresses, as in the field, and each keeps to its limits."""
+"""With this, clients can have many addresses, as in production, and stay below their limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A server that is up, its workers included. Times are seconds of CPU, user and system together."""
+    """A running server with its workers. Times are seconds of CPU, user and system together."""
 
     pid: int
     port: int
@@ -33,7 +33,7 @@ class ServerProcess:
 
     @property
     def pids(self) -> list[int]:
-        """The process, and those that it forked."""
+        """The ids of the process and of its workers."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return [self.pid, *map(int, children)]
 
@@ -41,12 +41,12 @@ class ServerProcess:
         return sum(_cpu_seconds(pid) for pid in self.pids)
 
     def resident_mib(self) -> float:
-        """Of the process that serves, or of the largest of them."""
+        """The memory of the largest process."""
         return max(_resident_mib(pid) for pid in self.pids)
 
 
 def _cpu_seconds(pid: int) -> float:
-    """To the nanosecond where the scheduler keeps statistics, else in ticks."""
+    """CPU time in nanoseconds if the kernel keeps statistics of its scheduler, otherwise in clock ticks."""
     process = Path(f"/proc/{pid}")
     try:
         files = [path.read_text() for path in process.glob("task/*/schedstat")]
@@ -73,7 +73,7 @@ def free_port() -> int:
 def production_values(
     directory: Path, port: int, *, workers: int = 1, database_url: str | None = None
 ) -> dict[str, str]:
-    """Settings by name, as an operator's: nothing is turned off."""
+    """The settings of a server in production, by name. No feature is turned off."""
     public_url = f"http://127.0.0.1:{port}"
     return PROXY | {
         "PUBLIC_URL": public_url,
@@ -95,7 +95,7 @@ def production_settings(directory: Path, values: dict[str, str]) -> Settings:
 
 @contextmanager
 def bare_server(*, workers: int = 1) -> Iterator[ServerProcess]:
-    """The bare route, served by so many processes."""
+    """The bare route, served by `workers` processes."""
     port = free_port()
     command = [sys.executable, "-m", "tests.benchmarks.bare", str(port), str(workers)]
     with started(command, ROOT, {}, port, None) as server:
@@ -104,7 +104,7 @@ def bare_server(*, workers: int = 1) -> Iterator[ServerProcess]:
 
 @contextmanager
 def real_server(directory: Path, values: dict[str, str]) -> Iterator[ServerProcess]:
-    """`nextarget serve` with these settings, and each request logged to a file."""
+    """`nextarget serve` with these settings. It logs every request to a file."""
     port = int(values["PORT"])
     with started([*NEXTARGET, "serve"], directory, values, port, directory / "server.log") as server:
         yield server
@@ -114,9 +114,9 @@ def real_server(directory: Path, values: dict[str, str]) -> Iterator[ServerProce
 def started(
     command: list[str], directory: Path, values: dict[str, str], port: int, log: Path | None
 ) -> Iterator[ServerProcess]:
-    """A server with these settings, once it answers, until the block ends."""
+    """Start a server with these settings, wait until it answers, and end it with the block."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | values
-    with open(log or os.devnull, "wb") as sink:  # noqa: PTH123 - os.devnull is no path of ours
+    with open(log or os.devnull, "wb") as sink:  # noqa: PTH123 - os.devnull is a system path
         process = subprocess.Popen(
             command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sink
         )

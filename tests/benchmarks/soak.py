@@ -1,6 +1,6 @@
-"""A long run of logins and refreshes. With every two thousand a day passes, and what is over is purged.
+"""A long run of logins and refreshes. After every two thousand logins a day passes, and expired rows are purged.
 
-The server's memory and the database's size must not grow once as much ends each day as begins.
+The server's memory and the database's size must stop growing once as many logins expire a day as begin.
 
 `python -m tests.benchmarks.soak [--logins N]`
 """
@@ -30,7 +30,7 @@ AGED = {
     "nonce": ("expires_at",),
     "audit_event": ("at",),
 }
-"""Where times are kept: a day passes by moving them back."""
+"""The columns with times. To let a day pass, the program moves them back."""
 
 
 def main() -> None:
@@ -91,7 +91,7 @@ def _rows(db: Connection) -> int:
 
 
 def _size(directory: Path) -> float:
-    """Of the file and its write-ahead log, in MiB."""
+    """The size of the database file and its write-ahead log, in MiB."""
     return sum(file.stat().st_size for file in directory.glob("*.db*") if file.exists()) / 2**20
 
 
