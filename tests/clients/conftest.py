@@ -1,4 +1,5 @@
-"""Clients and resource servers that others wrote, before the whole server: in Node, in Python, and in a browser."""
+"""Clients and resource servers that other people wrote, against the whole server: in Node, in Python and in a
+browser."""
 
 import pytest
 
@@ -9,14 +10,14 @@ from tests.conftest import need
 
 @pytest.fixture(scope="session")
 def node_packages() -> None:
-    """What package-lock.json names is there."""
+    """The packages of package-lock.json are installed."""
     need(packages.node(), f"no Node from version {packages.OLDEST_NODE} on, with npm, is installed")
     need(packages.prepare(), "npm could not fetch what tests/clients/package-lock.json names")
 
 
 @pytest.fixture(params=CLIENTS)
 def client(request: pytest.FixtureRequest) -> str:
-    """A library, by its name in CLIENTS. Those in Python run on a machine without Node too."""
+    """A library, by its name in CLIENTS. The Python clients also run on a machine without Node."""
     if CLIENTS[request.param].endswith(".mjs"):
         request.getfixturevalue("node_packages")
     return request.param

@@ -1,4 +1,4 @@
-"""Runs a client as a program of its own, and is the browser that it opens: a person who chooses and approves."""
+"""Runs a client program, and plays the browser that it opens: a person who chooses a provider and approves."""
 
 import asyncio
 import html
@@ -22,18 +22,18 @@ CLIENTS = {
     "requests-oauthlib": "with_requests_oauthlib.py",
     "Authlib": "with_authlib.py",
 }
-"""The programs, by the library that each shows."""
+"""The programs, by the name of their library."""
 
 REDIRECT = "http://127.0.0.1:53682/callback"
 SECONDS = 60
-"""When a test gives up: long enough for a busy machine."""
+"""After this time a test gives up. It is long enough for a busy machine."""
 
 Person = Callable[[str], Awaitable[str]]
-"""Opens a URL; where the browser comes back to."""
+"""Opens a URL, and returns the URL to which the browser comes back."""
 
 
 def somebody(server: Server, provider: str = "google", **choices: str) -> Person:
-    """A person with a browser of their own. `choices` are for the provider's page: who it is, or what goes wrong."""
+    """A person with a browser. `choices` are sent to the provider's page: the person, or a fault."""
 
     async def go(url: str) -> str:
         async with open_browser(server.url) as browser:
@@ -44,20 +44,20 @@ def somebody(server: Server, provider: str = "google", **choices: str) -> Person
             if link.startswith("/"):
                 link = (await browser.get(link)).headers["Location"]
             back = (await browser.get(await browser.approve(link, **choices))).headers["Location"]
-            return urldefrag(back).url  # a browser keeps the fragment to itself
+            return urldefrag(back).url  # a browser does not send the fragment
 
     return go
 
 
 def _choice(page: Any, provider: str) -> str:
-    """Where the page of providers leads whoever clicks this one."""
+    """The link for this provider on the page of providers."""
     assert page.status == 200, page.text
     (link,) = re.findall(rf'class="choice {provider}" href="([^"]+)"', page.text)
     return html.unescape(link)
 
 
 def changed(person: Person, **changes: str | None) -> Person:
-    """The same, but somebody changes the answer on its way back; a change to None takes a parameter out."""
+    """The same person, but an attacker changes the answer on its way back. A change to None removes a parameter."""
 
     async def go(url: str) -> str:
         back = urlsplit(await person(url))
@@ -69,7 +69,7 @@ def changed(person: Person, **changes: str | None) -> Person:
 
 
 def handed_whole(person: Person) -> Person:
-    """The same, but the app gets the URL with its fragment, as an app with a scheme of its own does."""
+    """The same person, but the app gets the URL with its fragment, as an app with its own scheme does."""
 
     async def go(url: str) -> str:
         return await person(url) + "#"
@@ -78,7 +78,7 @@ def handed_whole(person: Person) -> Person:
 
 
 async def converse(program: str, server: Server, person: Person, **options: object) -> dict[str, Any]:
-    """What a client's program comes to in the end: `done`, or `refused`. `options`: `scope`, and `pkce`."""
+    """The last message of a client's program: `done` or `refused`. `options` are `scope` and `pkce`."""
     runner = packages.node() if program.endswith(".mjs") else sys.executable
     assert runner is not None
     process = await asyncio.create_subprocess_exec(
@@ -89,7 +89,7 @@ async def converse(program: str, server: Server, person: Person, **options: obje
         json.dumps(options),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        # oauthlib speaks to https alone unless told; the tests' server is on loopback, where no proxy leads.
+        # oauthlib accepts plain http only with this variable. The tests' server is on loopback, so no proxy is used.
         env=os.environ | {"OAUTHLIB_INSECURE_TRANSPORT": "1", "NO_PROXY": "127.0.0.1"},
     )
     assert process.stdin is not None

@@ -1,4 +1,4 @@
-"""The clients in JavaScript: fetched once, as package-lock.json has them, into a folder that git does not see."""
+"""The JavaScript clients: fetched once, in the versions of package-lock.json, into a folder that git ignores."""
 
 import fcntl
 import hashlib
@@ -12,16 +12,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
 OLDEST_NODE = 20
-"""jose 6 needs it: no earlier one has `crypto` everywhere."""
+"""jose 6 needs this version: earlier ones do not have `crypto` everywhere."""
 SEARCHED = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-"""Node comes by pip too, into the virtual environment."""
+"""pip can install Node into the virtual environment too."""
 _STAMP = MODULES / ".of-lock"
 _SECONDS = 300
 
 
 @cache
 def node() -> str | None:
-    """The path of a Node that these clients run on and that has its npm, None if there is none."""
+    """The path of a Node that is new enough and has npm, or None."""
     program = shutil.which("node", path=SEARCHED)
     if program is None or shutil.which("npm", path=SEARCHED) is None:
         return None
@@ -31,16 +31,16 @@ def node() -> str | None:
 
 @cache
 def prepare() -> bool:
-    """Have what the lock names, and nothing else; False when it could not be fetched."""
+    """Install exactly the packages of the lock. Return False if they could not be fetched."""
     digest = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
     with (HERE / "package-lock.json").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several runs of the tests may come here at once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs may install at the same time
         if _STAMP.is_file() and _STAMP.read_text() == digest:
             return True
-        # No package's own scripts: none of these needs any.
+        # The scripts of packages do not run: no package here needs them.
         npm = shutil.which("npm", path=SEARCHED) or "npm"
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        environment = os.environ | {"PATH": SEARCHED}  # npm looks for its Node there
+        environment = os.environ | {"PATH": SEARCHED}  # npm looks for Node in the PATH
         try:
             subprocess.run(command, cwd=HERE, env=environment, stdout=subprocess.DEVNULL, timeout=_SECONDS, check=True)
         except (subprocess.TimeoutExpired, subprocess.CalledProcessError):

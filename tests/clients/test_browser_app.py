@@ -1,4 +1,4 @@
-"""oidc-client-ts with its defaults in a real browser: a page of another origin that signs a person in."""
+"""oidc-client-ts with its defaults in a real browser: a page of another origin signs a person in."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ PROFILE = """async ([url, token]) => {
 
 @dataclass
 class BrowserApp:
-    """The app's page, and what its browser complained of."""
+    """The app's page, and the errors in its browser's console."""
 
     page: Page
     origin: str
@@ -45,27 +45,27 @@ class BrowserApp:
     complaints: list[str] = field(default_factory=list)
 
     async def load(self, **more: object) -> None:
-        """Make the library's manager on the page that is open, as every page of the app does."""
+        """Create the library's manager on the open page, as every page of the app does."""
         await self.page.evaluate(MANAGER, [self.server.url, more])
 
     async def call(self, name: str, argument: object = None) -> dict[str, Any]:
         return await self.page.evaluate(TRY, [name, argument])
 
     async def begin(self, **asked: object) -> None:
-        """Send the person to the server, whose page lets them choose."""
+        """Send the person to the server's page of providers."""
         await self.page.goto(self.origin)
         await self.load()
         async with self.page.expect_navigation(url=f"{self.server.url}/auth/authorize?*"):
             await self.page.evaluate("asked => void setTimeout(() => manager.signinRedirect(asked))", asked)
 
     async def choose(self, person: str = "ada", page: Page | None = None) -> None:
-        """Be the person: Google, and this account."""
+        """Choose Google and an account, as the person."""
         page = page or self.page
         await page.locator(".choice.google").click()
         await page.locator(f'button[value="{person}"]').click()
 
     async def come_back(self, person: str = "ada") -> dict[str, Any]:
-        """Be the person, and let the library judge the answer; its user, or why it gave up."""
+        """Finish the sign-in as the person. Return the library's user, or its error."""
         await self.choose(person)
         await self.page.wait_for_url(f"{self.origin}/callback?*")
         await self.load()
@@ -77,7 +77,7 @@ class BrowserApp:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def app(chromium: Browser, tmp_path: Path) -> AsyncIterator[BrowserApp]:
-    """An app on an origin of its own, which the server lists."""
+    """An app on its own origin, which the server's settings list."""
 
     async def page(_request: web.Request) -> web.FileResponse:
         return web.FileResponse(PAGE)
@@ -107,7 +107,8 @@ async def app(chromium: Browser, tmp_path: Path) -> AsyncIterator[BrowserApp]:
 
 
 async def test_oidc_client_ts_signs_a_person_in(app: BrowserApp) -> None:
-    """Discovery, PKCE, profile, renewal, revocation. It asks for `openid`; the answer's scope says that it got none."""
+    """Discovery, PKCE, profile, renewal and revocation work. The library asks for `openid`, and the answer's scope
+    does not have it."""
     await app.begin()
     user = (await app.come_back())["done"]
     assert (user["scope"], user["token_type"].lower()) == ("email", "bearer")
@@ -120,12 +121,12 @@ async def test_oidc_client_ts_signs_a_person_in(app: BrowserApp) -> None:
 
     assert await app.call("revokeTokens") == {"done": None}
     assert (await app.profile(renewed["access_token"]))["status"] == 401
-    # Nothing of OpenID Connect is announced that is not there.
+    # The metadata announces no part of OpenID Connect that the server lacks.
     assert (await app.call("signoutRedirect"))["refused"]["message"] == "No end session endpoint"
 
 
 async def test_oidc_client_ts_signs_in_from_a_window_of_its_own(app: BrowserApp) -> None:
-    """The page that opened the window keeps hold of it across our pages."""
+    """The page that opened the window keeps its reference to the window while our pages are shown."""
     await app.page.goto(app.origin)
     await app.load()
     async with app.page.expect_popup() as opened:
@@ -138,14 +139,14 @@ async def test_oidc_client_ts_signs_in_from_a_window_of_its_own(app: BrowserApp)
 
 
 async def test_oidc_client_ts_hears_that_the_person_said_no(app: BrowserApp) -> None:
-    """RFC 6749, 4.1.2.1: the library gives the app the code of the error."""
+    """RFC 6749, 4.1.2.1: the library passes the error code to the app."""
     await app.begin()
     refused = (await app.come_back("cancel"))["refused"]
     assert (refused["name"], refused["error"]) == ("ErrorResponse", "access_denied")
 
 
 async def test_oidc_client_ts_takes_no_answer_that_it_did_not_ask_for(app: BrowserApp) -> None:
-    """Another state belongs to nothing that it keeps."""
+    """The library refuses an answer with another state."""
     await app.begin()
     await app.choose()
     await app.page.wait_for_url(f"{app.origin}/callback?*")
@@ -156,7 +157,8 @@ async def test_oidc_client_ts_takes_no_answer_that_it_did_not_ask_for(app: Brows
 
 
 async def test_oidc_client_ts_cannot_sign_in_unseen(app: BrowserApp) -> None:
-    """OpenID Connect Core, 3.1.2.6: `prompt=none` in a hidden frame is answered, not shown, and not refused a frame."""
+    """OpenID Connect Core, 3.1.2.6: `prompt=none` in a hidden frame gets an error without a page, and the frame is
+    allowed."""
     await app.page.goto(app.origin)
     await app.load(silentRequestTimeoutInSeconds=20)
     refused = (await app.call("signinSilent"))["refused"]

@@ -1,4 +1,4 @@
-"""An API that the operator's team wrote: it believes our access tokens by libraries of its own, and no others."""
+"""An API of the operator's team: with its own libraries it accepts our access tokens, and no other tokens."""
 
 import asyncio
 import hmac
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.usefixtures("node_packages"), pytest.mark.slow]
 
 @asynccontextmanager
 async def api(server: Server, **knows: str) -> AsyncIterator[str]:
-    """The API as a process of its own; its address."""
+    """Run the API as a process, and yield its address."""
     options = json.dumps({"issuer": server.url, "audience": AUDIENCE} | knows)
     node = packages.node()
     assert node is not None
@@ -51,7 +51,7 @@ async def api(server: Server, **knows: str) -> AsyncIterator[str]:
 
 
 async def verdicts(server: Server, address: str, token: str) -> dict[str, int]:
-    """The status of each library's route for this token; those that refuse say why in the way of RFC 6750, 3."""
+    """The status of every library's route for this token. A refusal has the form of RFC 6750, 3."""
     found = {}
     for name in VERIFIERS:
         answer = await server.get(f"{address}/{name}", headers={"Authorization": f"Bearer {token}"})
@@ -71,7 +71,7 @@ def settings_for(algorithm: str, key: Any, directory: Path) -> dict[str, str]:
 
 
 def by_public_key(key: Any, header: dict[str, Any], claims: dict[str, Any]) -> str:
-    """HS256 keyed with what everybody may read (RFC 8725, 2.1). By hand: PyJWT rightly refuses to."""
+    """A token signed with HS256 and the public key (RFC 8725, 2.1). PyJWT refuses to make one, so the test does it."""
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     parts = (json.dumps(part).encode() for part in (header | {"alg": "HS256"}, claims))
     signed = ".".join(base64url(part) for part in parts)
@@ -82,7 +82,8 @@ def by_public_key(key: Any, header: dict[str, Any], claims: dict[str, Any]) -> s
 async def test_an_api_believes_our_access_tokens_and_no_others(
     tmp_path: Path, algorithm: str, subtests: pytest.Subtests
 ) -> None:
-    """RFC 9068, 4, as express-oauth2-jwt-bearer and jose have it: keys from the metadata, or the shared secret."""
+    """express-oauth2-jwt-bearer and jose implement RFC 9068, 4, with keys from the metadata or with the shared
+    secret."""
     key, stranger = MAKERS[algorithm](), MAKERS[algorithm]() if algorithm != "HS256" else SECRET[::-1]
     secret = {"secret": SECRET} if algorithm == "HS256" else {}
     everybody, nobody = dict.fromkeys(VERIFIERS, 200), dict.fromkeys(VERIFIERS, 401)
@@ -98,7 +99,9 @@ async def test_an_api_believes_our_access_tokens_and_no_others(
         def signed(by: Any = key, /, **changes: object) -> str:
             return jwt.encode(claims | changes, by, algorithm=algorithm, headers=header)
 
-        assert await verdicts(server, address, signed()) == everybody, "changed in nothing, it holds"
+        assert await verdicts(server, address, signed()) == everybody, (
+            "a token that is signed again without a change is valid"
+        )
         refused = {
             "another audience": signed(aud="https://other.example"),
             "expired": signed(exp=int(time.time()) - 60),
@@ -115,7 +118,8 @@ async def test_an_api_believes_our_access_tokens_and_no_others(
 
 
 async def test_a_token_of_another_type_is_refused_by_an_api_that_looks(tmp_path: Path) -> None:
-    """RFC 9068, 4: `typ` tells our access tokens from id_tokens; express-oauth2-jwt-bearer looks when it is strict."""
+    """RFC 9068, 4: `typ` separates our access tokens from id_tokens. express-oauth2-jwt-bearer checks it in strict
+    mode."""
     key = MAKERS["ES256"]()
     async with running(tmp_path, **settings_for("ES256", key, tmp_path)) as server, api(server) as address:
         ours = (await server.sign_in()).json["access_token"]
@@ -125,7 +129,8 @@ async def test_a_token_of_another_type_is_refused_by_an_api_that_looks(tmp_path:
 
 
 async def test_an_api_without_the_secret_believes_no_token_of_it(tmp_path: Path) -> None:
-    """While a secret signs, no key is published: an API that goes by the metadata refuses, and does not fail."""
+    """With a secret, the server publishes no key. An API that uses the metadata refuses such tokens, but does not
+    fail."""
     settings = settings_for("HS256", None, tmp_path)
     async with running(tmp_path, **settings) as server, api(server) as address:
         token = (await server.sign_in()).json["access_token"]

@@ -1,4 +1,4 @@
-"""Clients as they come sign a person in, given the server's address and a client id."""
+"""Clients with their defaults sign a person in. They get only the server's address and a client id."""
 
 import pytest
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("provider", ["google", "facebook"])
 async def test_a_client_with_its_defaults_signs_a_person_in(server: Server, client: str, provider: str) -> None:
-    """Every address comes from the metadata; profile, refresh and sign-out are those of the same session."""
+    """Every address comes from the metadata. Profile, refresh and sign-out belong to the same session."""
     told = await converse(CLIENTS[client], server, somebody(server, provider, person="ada"))
     assert "done" in told, told
     done = told["done"]

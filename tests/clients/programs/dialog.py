@@ -1,4 +1,4 @@
-"""What every client in Python has in common: who it talks to, and the browser that it opens. As in dialog.mjs."""
+"""The common part of all Python clients: the exchange with the test, and the browser that it opens. See dialog.mjs."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ def converse(client: Client) -> None:
 
 
 def failed(call: Callable[[], object]) -> dict[str, Any]:
-    """What a call that must fail fails with."""
+    """The error of a call that must fail."""
     try:
         call()
     except Exception as error:

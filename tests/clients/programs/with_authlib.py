@@ -1,4 +1,4 @@
-"""Authlib's session for requests. Its asynchronous one is in test_stranger."""
+"""Authlib's session for requests. test_stranger uses its asynchronous session."""
 
 from typing import Any
 

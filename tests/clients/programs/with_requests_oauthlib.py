@@ -1,4 +1,5 @@
-"""requests-oauthlib as it comes, but for PKCE: client id and an empty password as Basic, one scope from end to end."""
+"""requests-oauthlib with its defaults and PKCE: it sends the client id and an empty password as Basic, and one
+scope."""
 
 from typing import Any
 
@@ -17,14 +18,14 @@ def client(issuer: str, redirect_uri: str, scope: str | None, pkce: bool, open_u
     profile = session.get(f"{issuer}/users/me").json()
     refreshed = dict(session.refresh_token(token_endpoint))
     later = session.get(f"{issuer}/users/me").json()
-    # It knows no revocation; a request of the session carries the access token, whatever it is for.
+    # It has no function for revocation. Every request of its session has the access token.
     session.post(metadata["revocation_endpoint"], data={"token": refreshed["refresh_token"]}).raise_for_status()
     afterwards = {
         "profile": session.get(f"{issuer}/users/me").status_code,
         "refresh": failed(lambda: session.refresh_token(token_endpoint))["error"],
     }
     return {
-        "granted": granted | {"scope": " ".join(granted["scope"])},  # it makes a list of it
+        "granted": granted | {"scope": " ".join(granted["scope"])},  # it turns the scope into a list
         "profile": profile,
         "refreshed": refreshed | {"scope": " ".join(refreshed["scope"])},
         "later": later,
