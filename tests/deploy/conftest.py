@@ -1,4 +1,5 @@
-"""A whole site: the providers, servers on one database, and a proxy before them. Once for each proxy, or afresh."""
+"""A whole site: the providers, servers on one database, and a proxy in front. Tests of a module share a site, or use
+a new one."""
 
 import asyncio
 import contextlib
@@ -22,7 +23,7 @@ _addresses = (f"127.0.{high}.{low}" for high, low in itertools.product(range(1, 
 
 @dataclass
 class Site:
-    """Servers in production behind a proxy."""
+    """Servers in production mode behind a proxy."""
 
     proxy: Proxy
     url: str
@@ -34,7 +35,7 @@ class Site:
     stack: AsyncExitStack
 
     async def restart(self, number: int) -> None:
-        """Stop one server, wait for its end, and start it again on its port."""
+        """Stop one server, wait until it has ended, and start it again on its port."""
         assert await self.servers[number].end() == 0, self.servers[number].lines
         await self.start(number)
 
@@ -44,7 +45,7 @@ class Site:
 
     @asynccontextmanager
     async def visitor(self, address: str | None = None) -> AsyncIterator[Browser]:
-        """Somebody with an address, and so with quotas, of their own."""
+        """A visitor with an own address, and so with own quotas."""
         async with client(self.url, self.certificate.trust(), address or next(_addresses)) as browser:
             yield browser
 
@@ -70,7 +71,7 @@ async def _site(kind: str, directory: Path, servers: int, **more: str) -> AsyncI
 
 
 async def _knows_its_way(visitor: Browser) -> bool:
-    """A proxy listens before it has read its routes."""
+    """Whether the proxy has read its routes. It listens before that."""
     with contextlib.suppress(aiohttp.ClientError):
         return (await visitor.get("/health")).status == 200
     return False
@@ -78,22 +79,23 @@ async def _knows_its_way(visitor: Browser) -> bool:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(PROXIES))
 async def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    """One server behind each proxy, for all tests of a module: they leave it as it was."""
+    """One server behind every proxy, for all tests of a module. The tests leave it unchanged."""
     async with _site(request.param, tmp_path_factory.mktemp("site"), 1) as site:
         yield site
 
 
 @pytest_asyncio.fixture(params=list(PROXIES))
 async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
-    """Two servers behind each proxy, to do with what a test wants. They drain for longer than Traefik takes to look."""
+    """Two servers behind every proxy, which a test may stop. They drain longer than the interval of Traefik's health
+    check."""
     async with _site(request.param, tmp_path, 2, DRAIN_SECONDS="4") as site:
         yield site
         for server in site.servers:
-            await server.end(signal.SIGKILL)  # nobody is left to drain for
+            await server.end(signal.SIGKILL)  # no client needs the drain time any more
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def visitor(site: Site) -> AsyncIterator[Browser]:
-    """Somebody at a site that a module of tests shares."""
+    """A visitor of the site that the tests of a module share."""
     async with site.visitor() as visitor:
         yield visitor

@@ -1,4 +1,4 @@
-"""Reads the files of deploy/ as their own programs do, and the operators' pages in docs/operate."""
+"""Reads the files of deploy/ as their programs do, and the operators' pages in docs/operate."""
 
 import re
 import subprocess
@@ -9,19 +9,19 @@ from tests.deploy.site import DEPLOY
 
 OPERATING = ("deploy", "workers", "upgrade", "backup", "metrics", "secrets-and-keys", "when-something-is-wrong")
 PAGES = "\n".join((DEPLOY.parent / f"docs/operate/{name}.md").read_text(encoding="utf-8") for name in OPERATING)
-"""What an operator reads and pastes: one page after the other."""
+"""The text of all pages for operators."""
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction of a Dockerfile: its name in capitals, and the rest with its lines joined."""
+    """One instruction of a Dockerfile: its name in capitals, and its joined lines."""
 
     name: str
     text: str
 
 
 def stages() -> list[list[Instruction]]:
-    """The instructions of each stage of the Dockerfile, each stage beginning with its FROM."""
+    """The instructions of every stage of the Dockerfile. A stage begins with its FROM."""
     lines = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").splitlines()
     whole = "\n".join(line for line in lines if not line.startswith("#")).replace("\\\n", " ")
     found: list[list[Instruction]] = []
@@ -38,7 +38,7 @@ def texts(stage: list[Instruction], name: str) -> list[str]:
 
 
 def environment(stage: list[Instruction]) -> dict[str, str]:
-    """What ENV sets; no value here has a space in it."""
+    """The variables of ENV. No value here has a space."""
     return dict(pair.split("=", 1) for text in texts(stage, "ENV") for pair in text.split())
 
 
@@ -53,12 +53,12 @@ def values(assignments: list[tuple[str, str]], key: str) -> list[str]:
 
 
 def unit_environment(assignments: list[tuple[str, str]]) -> dict[str, str]:
-    """What a unit's Environment sets; no value here has a space in it."""
+    """The variables of a unit's Environment. No value here has a space."""
     return dict(pair.split("=", 1) for text in values(assignments, "Environment") for pair in text.split())
 
 
 def section(title: str) -> str:
-    """A page with this title, or a chapter of a page, without the lines that only look like headings in code."""
+    """A page or a chapter with this title. Lines in code that look like headings do not count."""
     prose = re.sub(r"```.*?```", lambda code: "-" * len(code[0]), PAGES, flags=re.S)
     found = re.search(rf"^(#+) {re.escape(title)}\n", prose, re.M)
     assert found, f"no page of docs/operate has a chapter {title!r}"
@@ -67,14 +67,14 @@ def section(title: str) -> str:
 
 
 def blocks(title: str, containing: str) -> str:
-    """The one shell block of a chapter that holds a text."""
+    """The only shell block of a chapter that contains a text."""
     found = [block for block in re.findall(r"```sh\n(.*?)```", section(title), re.S) if containing in block]
     assert len(found) == 1, f"{len(found)} blocks of {title!r} hold {containing!r}"
     return found[0]
 
 
 def run(script: str, cwd: Path, *, stdin: str = "", environment: dict[str, str] | None = None) -> str:
-    """Run a block of a page as its reader would, and stop at the first command that fails. What it prints."""
+    """Run a block of a page as a reader would, and stop at the first command that fails. Return the output."""
     done = subprocess.run(
         ["sh", "-e", "-u", "-c", script],
         cwd=cwd, env=environment, input=stdin, capture_output=True, text=True, check=False, timeout=600,

@@ -1,4 +1,4 @@
-"""A client of HTTP/2 that reads an answer which comes before its body is through, as browsers do (RFC 9113, 8.1)."""
+"""A client of HTTP/2 that reads an answer before its whole body is sent, as browsers do (RFC 9113, 8.1)."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, Stream
 
 @dataclass
 class Answer2:
-    """An answer that came over HTTP/2."""
+    """An answer over HTTP/2."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ async def ask_http2(
     length: bool = True,
     headers: Mapping[str, str] | None = None,
 ) -> Answer2:
-    """Ask on a connection of its own; with `length` the length of the body is told beforehand."""
+    """Send a request on a new connection. With `length`, the request has a Content-Length."""
     trust.set_alpn_protocols(["h2"])
     host = authority.partition(":")[0]
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust, server_hostname=host)
@@ -71,5 +71,5 @@ async def ask_http2(
 
 
 def _room(connection: H2Connection) -> int:
-    """How much of a body may be sent at once now."""
+    """The number of bytes of a body that may be sent now."""
     return min(connection.local_flow_control_window(1), connection.max_outbound_frame_size)

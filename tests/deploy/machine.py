@@ -1,4 +1,4 @@
-"""A folder in place of a machine's `/`, on which the pages' commands are run by somebody who need not be root."""
+"""A folder in place of a machine's `/`, in which a test runs the pages' commands without being root."""
 
 import os
 import re
@@ -16,7 +16,7 @@ _PROGRAMS = {
     "sudo": 'exec "$@"',
     "useradd": "exit 0",
     "curl": "exit 0",
-    # Of an environment only what the commands of the page run: this program, and this Python.
+    # A virtual environment with only the programs that the page's commands run: this program, and this Python.
     "python3": """
 case "$1 $2" in
 '-m venv') mkdir -p "$3/bin"; for name in nextarget python pip; do cp "ROOT/stubs/$name" "$3/bin"; done ;;
@@ -30,7 +30,7 @@ _STUBS = {"nextarget": 'exec PYTHON -m nextarget "$@"', "python": 'exec PYTHON "
 
 
 class Machine:
-    """A folder in place of `/`, where the pages' commands install to, and where the units' paths lead."""
+    """A folder in place of `/`: the pages' commands install files there, and the units' paths are below it."""
 
     PLACES = (
         "/opt/nextarget", "/etc/nextarget", "/etc/systemd/system", "/var/lib/nextarget", "/var/backups/nextarget",
@@ -54,14 +54,15 @@ class Machine:
         return re.sub(rf"(?<![\w.])({'|'.join(self.PLACES)})", lambda found: f"{self.root}{found[0]}", text)
 
     def run(self, script: str, stdin: str = "") -> str:
-        """A block of a page, at the top of the repository, with no file given to another user. Its output."""
+        """Run a block of a page in the top folder of the repository, without giving files to other users. Return the
+        output."""
         script = re.sub(r"-o \w+ -g \w+ ", "", script)
         path = f"{self.root}/bin:{self.root}/usr/local/sbin:{os.environ['PATH']}"
         return run(self.place(script), DEPLOY.parent, stdin=stdin, environment={"PATH": path})
 
     @property
     def asked_of_systemd(self) -> list[str]:
-        """What `systemctl` was called with."""
+        """The arguments of all calls of `systemctl`."""
         return (self.root / "systemctl").read_text(encoding="utf-8").splitlines()
 
     @property
@@ -69,12 +70,12 @@ class Machine:
         return sorted((self.root / "var/backups/nextarget").glob("nextarget-*.db"))
 
     def service(self) -> tuple[list[str], Path, dict[str, str]]:
-        """What systemd would run: the command, its folder and its variables."""
+        """The command that systemd would run, its folder and its variables."""
         (command,), (folder,) = values(SERVICE, "ExecStart"), values(SERVICE, "WorkingDirectory")
         return self.place(command).split(), Path(self.place(folder)), self._service_environment()
 
     def _service_environment(self) -> dict[str, str]:
-        """Credentials are copied to a folder, from their files or from their defaults."""
+        """The service's variables. Credentials are copied to a folder, from their files or their defaults."""
         folder = self.root / "credentials"
         folder.mkdir(exist_ok=True)
         for text in values(SERVICE, "SetCredential"):

@@ -1,6 +1,6 @@
-"""The real nginx and the real Traefik with the files of deploy/, changed only where a machine of one's own differs.
+"""The real nginx and the real Traefik with the files of deploy/, changed only where a test's machine is different.
 
-Every place that is changed must be there: a file that says something else than these expect is found out.
+A changed text must occur in the file, so a test notices when the file changes.
 """
 
 import os
@@ -20,7 +20,7 @@ from tests.deploy.site import DEPLOY, Certificate, answers, started
 
 @dataclass(frozen=True)
 class Ports:
-    """Where a proxy listens: for plain http and for https."""
+    """The ports of a proxy for plain http and for https."""
 
     http: int
     https: int
@@ -28,7 +28,7 @@ class Ports:
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy that runs; `folder` holds everything that it writes."""
+    """A running proxy. `folder` has all the files that it writes."""
 
     name: str
     ports: Ports
@@ -59,7 +59,7 @@ def nginx_program() -> str:
 
 
 def write_nginx(folder: Path, ports: Ports, upstreams: list[int], certificate: Certificate) -> Path:
-    """The shipped file, and a main file around it that writes to `folder` alone; the main file's path."""
+    """Write the shipped file, and a main file that lets nginx write only to `folder`. Return the main file's path."""
     acme = folder / "acme"
     (acme / ".well-known/acme-challenge").mkdir(parents=True)
     secured = f"    listen 127.0.0.1:{ports.https} ssl http2;"
@@ -115,11 +115,11 @@ def traefik_program() -> str:
 
 
 def write_traefik(folder: Path, ports: Ports, upstreams: list[int], certificate: Certificate) -> Path:
-    """Both shipped files for `folder`; the static one's path."""
+    """Write both shipped files into `folder`. Return the path of the static configuration."""
     static: dict[str, Any] = yaml.safe_load((DEPLOY / "traefik/traefik.yaml").read_text(encoding="utf-8"))
     static["entryPoints"]["web"]["address"] = f"127.0.0.1:{ports.http}"
     static["entryPoints"]["websecure"]["address"] = f"127.0.0.1:{ports.https}"
-    # A certificate of the test's own in place of one from Let's Encrypt.
+    # The test's certificate replaces the one from Let's Encrypt.
     del static["entryPoints"]["websecure"]["http"]["tls"]["certResolver"]
     del static["certificatesResolvers"]
     static["accessLog"]["filePath"] = str(folder / "access.log")

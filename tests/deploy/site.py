@@ -1,6 +1,6 @@
-"""What a machine in production runs: `nextarget serve` as processes of their own, and a proxy that speaks TLS.
+"""A production machine: `nextarget serve` as processes, and a proxy with TLS.
 
-The providers are the sandbox's, in this process. Everything listens on free loopback ports.
+The providers are the sandbox's, in this process. All programs listen on free loopback ports.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ from tests.running import Browser, free_listener, furnish, sandbox_settings, sen
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NAME = "auth.example.org"
-"""The name that the examples have for the server."""
+"""The server's host name in the examples."""
 
 
 @asynccontextmanager
 async def stand_ins(directory: Path, public_url: str) -> AsyncIterator[dict[str, str]]:
-    """The sandbox's providers for a server at `public_url`; the settings that such a server in production has."""
+    """Start the sandbox's providers for a server at `public_url`. Yield the production settings of such a server."""
     furnish(directory)
     listener = free_listener()
     port = listener.getsockname()[1]
@@ -63,7 +63,7 @@ async def stand_ins(directory: Path, public_url: str) -> AsyncIterator[dict[str,
 
 @dataclass
 class Process:
-    """A program that runs, and what it has said so far."""
+    """A running program, and its output so far."""
 
     process: asyncio.subprocess.Process
     lines: list[str] = field(default_factory=list)
@@ -76,11 +76,11 @@ class Process:
                 self.lines.append(line.decode(errors="replace"))
                 self._said.notify_all()
         async with self._said:
-            self.lines.append("")  # the end
+            self.lines.append("")  # marks the end of the output
             self._said.notify_all()
 
     async def say(self, text: str) -> str:
-        """Wait for a line that holds `text`."""
+        """Wait for a line with `text`."""
         async with asyncio.timeout(60), self._said:
             await self._said.wait_for(lambda: any(text in line for line in self.lines) or "" in self.lines)
         found = [line for line in self.lines if text in line]
@@ -88,7 +88,7 @@ class Process:
         return found[0]
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Stop it, if it still runs; its exit status."""
+        """Stop the program, if it still runs. Return its exit status."""
         if self.process.returncode is None:
             self.process.send_signal(number)
         status = await self.process.wait()
@@ -99,7 +99,7 @@ class Process:
 
 @asynccontextmanager
 async def started(*command: str, cwd: Path, env: Mapping[str, str] | None = None) -> AsyncIterator[Process]:
-    """A program with nothing of this process's environment but its PATH, ended afterwards."""
+    """Run a program with only the PATH of this process's environment, and end it afterwards."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(cwd)} | dict(env or {})
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -124,7 +124,7 @@ async def started(*command: str, cwd: Path, env: Mapping[str, str] | None = None
 
 @asynccontextmanager
 async def serving(directory: Path, settings: Mapping[str, str], port: int = 0) -> AsyncIterator[tuple[Process, int]]:
-    """`nextarget serve` with these settings; the process and its port."""
+    """Run `nextarget serve` with these settings. Yield the process and its port."""
     environment = {**settings, "PORT": str(port)}
     async with started(sys.executable, "-m", "nextarget", "serve", cwd=directory, env=environment) as process:
         listening = json.loads(await process.say('"listening"'))
@@ -165,7 +165,7 @@ def certificate(directory: Path, host: str = NAME) -> Certificate:
 
 
 class _Here(AbstractResolver):
-    """Every name is this machine."""
+    """A resolver that resolves every name to this machine."""
 
     async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
         return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0)]
@@ -176,7 +176,7 @@ class _Here(AbstractResolver):
 
 @asynccontextmanager
 async def client(url: str, trust: ssl.SSLContext, address: str = "127.0.0.1") -> AsyncIterator[Browser]:
-    """A browser of its own that comes from `address`, one of loopback's."""
+    """A new browser whose requests come from `address`, a loopback address."""
     connector = aiohttp.TCPConnector(resolver=_Here(), ssl=trust, local_addr=(address, 0))
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=jar) as session:

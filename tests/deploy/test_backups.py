@@ -1,4 +1,4 @@
-"""Backups that are made while a real server is at work, and a server that goes on from one."""
+"""Backups of a real server under load, and a server that continues from a backup."""
 
 import asyncio
 import shutil
@@ -15,14 +15,14 @@ pytestmark = pytest.mark.slow
 
 
 async def back_up(folder: Path, database_url: str) -> int:
-    """The exit status of `nextarget backup`, which keeps two."""
+    """Run `nextarget backup`, which keeps two backups. Return its exit status."""
     command = (sys.executable, "-m", "nextarget", "backup", str(folder), "--keep", "2")
     async with started(*command, cwd=folder.parent, env={"DATABASE_URL": database_url}) as process:
         return await process.process.wait()
 
 
 async def sign_in_until(done: asyncio.Event, browser: Browser) -> list[str]:
-    """Refresh tokens, one for each sign-in."""
+    """Sign in until the event is set. Return the refresh tokens."""
     tokens = []
     while not done.is_set():
         answer = await browser.sign_in()
@@ -32,7 +32,8 @@ async def sign_in_until(done: asyncio.Event, browser: Browser) -> list[str]:
 
 
 async def test_a_backup_made_under_traffic_serves_everybody_who_had_signed_in(tmp_path: Path) -> None:
-    """No request fails meanwhile, the backup is whole, and a session that has been refreshed since goes on from it."""
+    """No request fails during the backup. The backup is complete, and a session that was refreshed later continues
+    from it."""
     folder = tmp_path / "backups"
     folder.mkdir()
     done = asyncio.Event()
@@ -41,7 +42,7 @@ async def test_a_backup_made_under_traffic_serves_everybody_who_had_signed_in(tm
     async with stand_ins(tmp_path, url) as base:
         settings = base | {"ENVIRONMENT": "development", "RATE_LIMIT_ENABLED": "false"}
         async with serving(tmp_path, settings, port), open_browser(url) as browser:
-            # Of somebody else: each person's sessions are a hundred at the most.
+            # Another person signs in, since a person has at most a hundred sessions.
             early = (await browser.sign_in(person="grace")).json["refresh_token"]
             traffic = [asyncio.create_task(sign_in_until(done, browser)) for _ in range(4)]
             statuses = [await back_up(folder, settings["DATABASE_URL"]) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The compose file and what it mounts: its form, what it lets out, and that its settings are settings."""
+"""The compose file and the files that it mounts: their form, the published ports, and that their settings exist."""
 
 import ipaddress
 import re
@@ -23,7 +23,7 @@ KNOWN = every_setting().keys() | {f"{name}_FILE" for name in file_settings()}
 
 @pytest.mark.slow
 def test_the_compose_file_has_the_form_of_the_specification() -> None:
-    """Checked against the Compose Specification's own schema."""
+    """The file is valid by the Compose Specification's own schema."""
     done = subprocess.run(
         [
             sys.executable,
@@ -42,7 +42,7 @@ def test_the_compose_file_has_the_form_of_the_specification() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_container_is_held_in(name: str) -> None:
-    """A root that cannot be written, no capability and none to be gained, a pinned image, logs that end."""
+    """A container has a read-only root, no capabilities and no way to gain any, a pinned image, and limited logs."""
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -55,7 +55,8 @@ def test_every_container_is_held_in(name: str) -> None:
 
 
 def test_only_the_server_is_published_and_only_on_loopback() -> None:
-    """The proxy on the machine speaks TLS; nobody reaches PostgreSQL, Redis, Prometheus or Grafana from outside."""
+    """The proxy on the machine terminates TLS. PostgreSQL, Redis, Prometheus and Grafana cannot be reached from
+    outside."""
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     port = environment(stages()[1])["PORT"]
     assert published == {"server": [f"127.0.0.1:{port}:{port}"]}
@@ -65,7 +66,7 @@ def test_only_the_server_is_published_and_only_on_loopback() -> None:
 
 
 def test_metrics_are_for_prometheus_and_the_outside_does_not_pass_for_it() -> None:
-    """What is published arrives from the bridge's address: trusted as a proxy, never let in to the metrics."""
+    """Requests from outside come from the bridge's address. It is trusted as a proxy, but may not read the metrics."""
     own = SERVER["environment"]
     (edge,) = COMPOSE["networks"]["edge"]["ipam"]["config"]
     assert own["TRUSTED_PROXIES"] == edge["gateway"]
@@ -77,7 +78,7 @@ def test_metrics_are_for_prometheus_and_the_outside_does_not_pass_for_it() -> No
 
 
 def test_every_name_in_the_compose_file_is_known() -> None:
-    """Settings are settings, secrets and volumes are declared, and what is waited for can become healthy."""
+    """All settings exist, secrets and volumes are declared, and a service that others wait for has a health check."""
     assert set(SERVER["environment"]) <= KNOWN
     assert SERVER["image"].endswith(f":{nextarget.__version__}")
     for name, service in SERVICES.items():
@@ -92,7 +93,8 @@ def test_every_name_in_the_compose_file_is_known() -> None:
 
 
 def test_prometheus_and_grafana_find_what_they_look_for() -> None:
-    """The scraped host is a service, the data source is Prometheus, and the dashboard is where Grafana reads."""
+    """The scraped host is a service, the data source is Prometheus, and the dashboard is in the folder that Grafana
+    reads."""
     scraping = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
     targets = {
         target.partition(":")[0]
@@ -111,7 +113,7 @@ def test_prometheus_and_grafana_find_what_they_look_for() -> None:
 
 
 def test_the_readme_makes_every_file_that_the_compose_file_wants(tmp_path: Path) -> None:
-    """Its commands, run as they stand; then the server's settings are right, secrets from files included."""
+    """After the page's commands have run, the server's settings are valid, with the secrets from files."""
     (tmp_path / "deploy").mkdir()
     run(blocks("Docker Compose", "secrets/jwt"), tmp_path)
     folder = tmp_path / "deploy"

@@ -1,4 +1,4 @@
-"""The operators' pages, and the files for Fly.io: what they name exists."""
+"""Everything that the operators' pages and the files for Fly.io name exists."""
 
 import re
 import tomllib
@@ -22,14 +22,14 @@ CHECKED = ("compose.yaml", "fly.toml", "traefik/nextarget.yaml", "nginx/nextarge
 
 
 def test_every_file_that_the_page_takes_from_the_repository_is_there() -> None:
-    """Its commands are run at the top of the repository."""
+    """The page's commands run in the top folder of the repository."""
     named = set(re.findall(r"(?<![\w/])deploy/[\w./-]*\w", PAGES))
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_every_file_of_the_folder_is_told_of() -> None:
-    """What nobody mentions nobody finds."""
+    """An operator cannot find a file that no page mentions."""
     files = {path.name for path in DEPLOY.rglob("*") if path.is_file() and "secrets" not in path.parts}
     files -= {"nextarget.env"}
     text = PAGES + "".join(path.read_text(encoding="utf-8") for path in (DEPLOY / "compose.yaml", DEPLOY / "fly.toml"))
@@ -39,13 +39,13 @@ def test_every_file_of_the_folder_is_told_of() -> None:
 
 
 def test_every_setting_that_the_page_names_exists() -> None:
-    """A renamed setting is renamed here too."""
+    """A setting that is renamed in the code is renamed on the pages too."""
     words = set(re.findall(r"`([A-Z][A-Z]+_[A-Z_]+)\b", PAGES))
     assert words - every_setting().keys() - {f"{name}_FILE" for name in every_setting()} == set()
 
 
 def test_what_the_page_quotes_is_what_the_program_says() -> None:
-    """Somebody searches for the sentence that they see."""
+    """An operator searches the pages for the sentence on the screen."""
     schema = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nextarget/storage").rglob("*.py"))
     assert "The database was migrated by a newer version" in schema
     assert "The database was migrated by a newer version" in PAGES
@@ -58,13 +58,13 @@ def test_what_the_page_quotes_is_what_the_program_says() -> None:
     ids=["docs/operate", *CHECKED],
 )
 def test_every_health_route_that_a_file_names_is_a_route(text: str) -> None:
-    """A check of a route that does not exist would take every server away."""
+    """A health check of a route that does not exist would remove every server."""
     routes = yaml.safe_load((ROOT / "nextarget/web/openapi.yaml").read_text(encoding="utf-8"))["paths"]
     assert set(re.findall(r"(?<![\w.])/health(?:/\w+)?", text)) <= routes.keys()
 
 
 def test_fly_runs_the_image_with_settings_that_are_settings() -> None:
-    """With the secrets that the page sets, nothing is missing."""
+    """With the secrets that the page sets, no setting is missing."""
     own = environment(FINAL) | FLY["env"]
     assert set(FLY["env"]) <= every_setting().keys()
     secrets = set(re.findall(r"fly secrets set .*?([A-Z][A-Z_]+)=", section("Fly.io")))
@@ -78,7 +78,7 @@ def test_fly_runs_the_image_with_settings_that_are_settings() -> None:
 
 
 def test_fly_keeps_one_machine_and_gives_it_time_to_stop() -> None:
-    """A volume is on one machine; what is built is the Dockerfile with its own list of what to ignore."""
+    """A volume belongs to one machine. Fly builds the Dockerfile with its own ignore file."""
     service = FLY["http_service"]
     assert (service["force_https"], service["auto_stop_machines"], service["min_machines_running"]) == (True, "off", 1)
     assert "--ha=false" in section("Fly.io")
@@ -89,7 +89,8 @@ def test_fly_keeps_one_machine_and_gives_it_time_to_stop() -> None:
 
 
 def test_on_fly_the_client_is_told_from_the_proxies_and_from_what_it_writes_itself() -> None:
-    """With the addresses that the page names: Fly adds the client's, and then the app's own."""
+    """With the addresses on the page, the client's address is read correctly: Fly appends it, and then the app's own
+    address."""
     (text,) = re.findall(r"TRUSTED_PROXIES=(\S+)", section("Fly.io"))
     given = environment(FINAL) | FLY["env"] | {"TRUSTED_PROXIES": text, "JWT_SECRET_KEY": SECRET}
     given["GOOGLE_CLIENT_SECRET"] = "GOCSPX-not-a-real-one"

@@ -1,4 +1,4 @@
-"""The Dockerfile: read by a linter, and its steps executed, as far as that takes no Docker."""
+"""The Dockerfile: a linter checks it, and the tests run its steps as far as this works without Docker."""
 
 import json
 import os
@@ -27,7 +27,7 @@ PLACES = ("/src", "/build", "/wheels", "/opt/nextarget", "/data")
 
 @dataclass(frozen=True)
 class Image:
-    """What the image's steps make, in a folder instead of a file system of its own."""
+    """The results of the image's steps, in a folder instead of an own file system."""
 
     root: Path
 
@@ -35,7 +35,7 @@ class Image:
         return re.sub(rf"(?<![\w.])({'|'.join(PLACES)})\b", lambda found: f"{self.root}{found[0]}", text)
 
     def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
-        """That of a container: what the image sets, then what its operator does."""
+        """The environment of a container: the image's variables, then the operator's."""
         own = {name: self.place(text.replace("$PATH", os.environ["PATH"])) for name, text in environment(FINAL).items()}
         return own | dict(settings)
 
@@ -50,7 +50,7 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """Every COPY and RUN of the first stage, executed; the last stage's folder for data."""
+    """Run every COPY and RUN of the first stage, and create the last stage's folder for data."""
     image = Image(tmp_path_factory.mktemp("image"))
     image.data.mkdir()
     source = image.root / "src"
@@ -81,7 +81,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 @pytest.mark.slow
 def test_hadolint_has_nothing_to_say() -> None:
-    """The linter of Dockerfiles, with every rule it has."""
+    """The linter of Dockerfiles runs with all its rules."""
     program = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     need(program, "hadolint is not installed")
     done = subprocess.run(
@@ -91,14 +91,14 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 
 def test_both_stages_begin_with_the_same_pinned_python() -> None:
-    """The environment made in the first runs on the interpreter of the last; `latest` is none."""
+    """The environment of the first stage runs on the interpreter of the last. The image is pinned, not `latest`."""
     images = [texts(stage, "FROM")[0].split()[0] for stage in (BUILD, FINAL)]
     assert images[0] == images[1]
     assert re.fullmatch(r"python:3\.\d+(\.\d+)?-slim-[a-z]+(@sha256:[0-9a-f]{64})?", images[0])
 
 
 def test_the_last_stage_runs_as_nobody_in_particular_and_builds_nothing() -> None:
-    """A user by number, made with that number, and no package manager, compiler or shell form."""
+    """The image has a numeric user, and no package manager, compiler or shell form."""
     assert texts(FINAL, "USER") == ["10001:10001"]
     assert "--uid 10001" in " ".join(texts(FINAL, "RUN"))
     assert not re.search(r"apt-get|apk|gcc|pip", " ".join(texts(FINAL, "RUN")))
@@ -110,13 +110,14 @@ def test_the_last_stage_runs_as_nobody_in_particular_and_builds_nothing() -> Non
 
 
 def test_the_image_says_which_version_it_holds() -> None:
-    """Label, compose file and package agree."""
+    """The label, the compose file and the package have the same version."""
     assert f"VERSION={nextarget.__version__}" in texts(FINAL, "ARG")
     assert 'org.opencontainers.image.version="${VERSION}"' in texts(FINAL, "LABEL")[0]
 
 
 def test_only_what_is_copied_reaches_the_builder() -> None:
-    """Everything is ignored but the sources of COPY: no .env, no secret, no database."""
+    """The ignore file excludes everything except the sources of COPY, so no .env, secret or database gets into the
+    image."""
     lines = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]
     assert patterns[0] == "*"
@@ -134,7 +135,7 @@ def test_only_what_is_copied_reaches_the_builder() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_what_the_image_runs_serves_is_healthy_and_stops_on_sigterm(image: Image, workers: str) -> None:
-    """Its own entry point, in its own environment; what it writes is in /data."""
+    """The entry point runs in the image's environment, and writes only to /data."""
     before = set((image.root / "opt").rglob("*"))
     (entry,), (command,) = texts(FINAL, "ENTRYPOINT"), texts(FINAL, "CMD")
     (check,) = texts(FINAL, "HEALTHCHECK")
@@ -160,8 +161,8 @@ async def test_what_the_image_runs_serves_is_healthy_and_stops_on_sigterm(image:
 async def test_every_extra_is_in_the_image_and_loads_where_memory_is_never_written_and_run(
     image: Image, tmp_path: Path
 ) -> None:
-    """PostgreSQL, Redis and OpenTelemetry are there; all of it works where memory is never both written and run, as the
-    systemd unit demands (PR_SET_MDWE, Linux 6.3)."""
+    """PostgreSQL, Redis and OpenTelemetry are installed. All of them load where memory is never writable and
+    executable, as the systemd unit demands (PR_SET_MDWE, Linux 6.3)."""
     script = (
         "import ctypes, sys; denied = ctypes.CDLL(None).prctl(65, 1, 0, 0, 0);"
         "import uvloop, orjson, cryptography.hazmat.bindings._rust, gunicorn.app.base, aiohttp.worker;"
@@ -178,7 +179,7 @@ async def test_every_extra_is_in_the_image_and_loads_where_memory_is_never_writt
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_the_server_signs_people_in_where_memory_is_never_written_and_run(tmp_path: Path, workers: str) -> None:
-    """MemoryDenyWriteExecute of the systemd unit is no obstacle to a whole sign-in."""
+    """A whole sign-in works with MemoryDenyWriteExecute of the systemd unit."""
     deny = "import ctypes, os, sys; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
     port = free_port()
     async with stand_ins(tmp_path, f"http://127.0.0.1:{port}") as settings:

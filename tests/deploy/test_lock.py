@@ -1,4 +1,4 @@
-"""The lock files: whole, true to pyproject.toml, and what the image, the pages and CI install from."""
+"""The lock files: complete, in agreement with pyproject.toml, and used by the image, the pages and CI."""
 
 import re
 import tomllib
@@ -28,7 +28,7 @@ MACHINES = [
 
 @dataclass(frozen=True)
 class Locked:
-    """One entry of a lock file, and who needs it, in the tool's own words."""
+    """One entry of a lock file, and the packages that need it, in the tool's own words."""
 
     requirement: Requirement
     via: str
@@ -47,7 +47,7 @@ class Locked:
 
 
 def read(name: str) -> list[Locked]:
-    """The entries of a lock file, each of which has to be whole."""
+    """The entries of a lock file. Every entry must be complete."""
     text = (ROOT / name).read_text(encoding="utf-8")
     entry = re.compile(
         r"^(?P<pin>[a-z0-9][a-z0-9-]*==[\w.!+]+(?: ; [^\\\n]+)?) \\\n"
@@ -61,33 +61,34 @@ def read(name: str) -> list[Locked]:
 
 
 def versions(name: str, machine: dict[str, str]) -> dict[str, str]:
-    """What one machine would install."""
+    """The versions that one machine would install."""
     found = [entry for entry in read(name) if entry.counts(machine)]
     assert len({entry.name for entry in found}) == len(found), "a package is locked twice for one machine"
     return {entry.name: entry.version for entry in found}
 
 
 def allows(requirement: Requirement, locked: dict[str, str]) -> bool:
-    """Whether the package is locked, and at a version that the requirement takes."""
+    """Whether the package is locked at a version that the requirement accepts."""
     version = locked.get(canonicalize_name(requirement.name))
     return version is not None and requirement.specifier.contains(version, prereleases=True)
 
 
 def extras() -> set[str]:
-    """Those that the image installs."""
+    """The extras that the image installs."""
     (text,) = re.findall(r"\.whl\)\[([a-z,]+)\]", RUN)
     return set(text.split(","))
 
 
 def wanted() -> list[Requirement]:
-    """The dependencies of the image, as pyproject.toml states them."""
+    """The dependencies of the image, from pyproject.toml."""
     optional = [text for extra in sorted(extras()) for text in PROJECT["optional-dependencies"][extra]]
     return [Requirement(text) for text in (*PROJECT["dependencies"], *optional)]
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_lock_file_is_versions_with_hashes_and_nothing_else(name: str) -> None:
-    """One version and its hashes for each package: no option, no index, no address, no path of who made it."""
+    """A package has one version with its hashes. The file has no option, index, address, or path of its author's
+    machine."""
     assert read(name)
     remarks = set(re.findall(r"#\s+(.*)", (ROOT / name).read_text(encoding="utf-8")))
     assert ".ci/lock" in remarks, "the head says how it is made"
@@ -96,7 +97,7 @@ def test_a_lock_file_is_versions_with_hashes_and_nothing_else(name: str) -> None
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: "-".join(machine.values()))
 def test_every_dependency_is_locked_at_a_version_that_it_allows(machine: dict[str, str]) -> None:
-    """A dependency that is added or raised is locked again, for every kind of machine: nothing is left to the index."""
+    """After a dependency is added or raised, the lock must be renewed for every kind of machine."""
     locked = versions(FILES[0], machine)
     for requirement in wanted():
         if requirement.marker is None or requirement.marker.evaluate(machine):
@@ -104,7 +105,7 @@ def test_every_dependency_is_locked_at_a_version_that_it_allows(machine: dict[st
 
 
 def test_the_builder_is_locked_at_a_version_that_pyproject_allows() -> None:
-    """The wheel of tomorrow is made by the setuptools of today, and by nothing else."""
+    """A future wheel is built by the same locked setuptools, and by no other package."""
     needed = [Requirement(text) for text in PYPROJECT["build-system"]["requires"]]
     locked = versions(FILES[1], HERE)
     assert [requirement for requirement in needed if not allows(requirement, locked)] == []
@@ -112,13 +113,13 @@ def test_the_builder_is_locked_at_a_version_that_pyproject_allows() -> None:
 
 
 def test_what_is_no_dependency_any_more_is_not_locked() -> None:
-    """What the tool says the project itself needs is what pyproject.toml says."""
+    """The project's own requirements in the lock are those of pyproject.toml."""
     own = {entry.name for entry in read(FILES[0]) if PROJECT["name"] in entry.via}
     assert own == {canonicalize_name(requirement.name) for requirement in wanted()}
 
 
 def test_what_the_dependencies_need_on_this_machine_is_locked_too() -> None:
-    """Followed from package to package as they are installed here; the locked versions suit one another."""
+    """The test follows the requirements of the installed packages. All locked versions satisfy them."""
     locked = versions(FILES[0], HERE)
     waiting = [requirement for requirement in wanted() if requirement.marker is None or requirement.marker.evaluate()]
     seen: set[tuple[str, str]] = set()
@@ -132,21 +133,21 @@ def test_what_the_dependencies_need_on_this_machine_is_locked_too() -> None:
 
 
 def needs(name: str, extra: str) -> list[Requirement]:
-    """What an installed package needs on this machine: for itself, or for one of its extras too."""
+    """The requirements of an installed package on this machine, with the requirements of an extra."""
     found = [Requirement(text) for text in requires(name) or []]
     return [one for one in found if one.marker is None or one.marker.evaluate({"extra": extra})]
 
 
 def pip_commands(text: str) -> list[str]:
-    """Every command of pip that fetches or installs, in a script or a page."""
+    """Every pip command in a script or a page that fetches or installs."""
     whole = text.replace("\\\n", " ")
     return re.findall(r"^.*?\bpip\b[^\n&|;]*? (?:install|wheel|download) [^\n&|;]*", re.sub(r"&&|;", "\n", whole), re.M)
 
 
 @pytest.mark.parametrize("text", [RUN, PAGES], ids=["Dockerfile", "docs/operate"])
 def test_what_is_deployed_comes_from_the_lock_files_or_from_no_index_at_all(text: str) -> None:
-    """Each package has a known hash and is a wheel, so that no builder is fetched for it; ours is built by the
-    setuptools that is locked, and refuses a dependency that is not."""
+    """Every package has a known hash and is a wheel, so no build tool is fetched for it. Our own package is built by
+    the locked setuptools, and refuses an unlocked dependency."""
     commands = pip_commands(text)
     assert commands
     for command in commands:
@@ -160,12 +161,13 @@ def test_what_is_deployed_comes_from_the_lock_files_or_from_no_index_at_all(text
 
 
 def test_the_pages_install_the_extras_of_the_image() -> None:
-    """The lock file holds these and no others."""
+    """The lock file has exactly these extras."""
     assert {frozenset(text.split(",")) for text in re.findall(r"'\.\[([a-z,]+)\]'", PAGES)} == {frozenset(extras())}
 
 
 def test_what_an_earlier_version_left_in_the_folder_is_not_installed() -> None:
-    """setuptools packs whatever is in `build`: a migration that exists no more, say."""
+    """setuptools packs every file in `build`, for example a migration that no longer exists. So the page removes the
+    folder first."""
     lines = PAGES.splitlines()
     own = [number for number, line in enumerate(lines) if "--no-build-isolation" in line]
     assert own

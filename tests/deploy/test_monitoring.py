@@ -1,4 +1,4 @@
-"""Dashboard, alerts and Prometheus' configuration speak of what a running server exports, in PromQL that parses."""
+"""The dashboard, the alerts and Prometheus' configuration use series that a server exports, in valid PromQL."""
 
 import json
 import re
@@ -27,7 +27,7 @@ RULES: list[dict[str, Any]] = [
 ]
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 OWN_LABELS = {"job", "instance"}
-"""Those that Prometheus adds."""
+"""The labels that Prometheus adds."""
 
 Exported = dict[str, set[str]]
 
@@ -42,7 +42,7 @@ def expressions() -> Iterator[str]:
 
 @pytest.fixture
 async def exported(tmp_path: Path) -> Exported:
-    """The samples of a server that has seen some traffic, by name, each with its labels; `up` is Prometheus' own."""
+    """The series of a server after some traffic, by name, with their labels. `up` is Prometheus' own."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="true") as server:
         for provider in ("google", "facebook"):
             async with open_browser(server.url) as browser:
@@ -58,7 +58,7 @@ async def exported(tmp_path: Path) -> Exported:
 
 
 def selectors(expression: str) -> list[tuple[str, set[str]]]:
-    """Every selector of an expression: the metric, and the labels that it asks for."""
+    """Every selector of an expression: the metric and its labels."""
     return [
         (name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", labels)))
         for name, labels in re.findall(r"([a-zA-Z_:][\w:]*)\s*\{([^}]*)\}", expression)
@@ -66,7 +66,7 @@ def selectors(expression: str) -> list[tuple[str, set[str]]]:
 
 
 async def test_every_series_that_is_asked_for_is_exported(exported: Exported) -> None:
-    """By its name, with the labels that it is chosen and grouped by; a typo shows an empty panel for ever."""
+    """Name and labels must exist, since a typing error would only show an empty panel."""
     for expression in expressions():
         asked = selectors(expression)
         assert asked, expression
@@ -83,14 +83,14 @@ async def test_every_series_that_is_asked_for_is_exported(exported: Exported) ->
 
 
 async def test_the_dashboard_shows_everything_that_is_counted(exported: Exported) -> None:
-    """A series that nobody looks at is not worth its cost."""
+    """A series that is on no panel is not worth its cost."""
     shown = {re.sub(r"_(bucket|count|sum)$", "", name) for text in expressions() for name, _ in selectors(text)}
     ours = {re.sub(r"_(bucket|count|sum)$", "", name) for name in exported if name.startswith("nextarget_")}
     assert ours <= shown
 
 
 async def test_the_reference_lists_every_series_with_its_labels(exported: Exported) -> None:
-    """The table is the whole of what the server exports of its own."""
+    """The table has all series that the server itself exports."""
     rows = re.findall(r"^\| `(nextarget_[^`]*)` \| \w+ \| ([^|]*) \|", page("reference/metrics.md"), re.M)
     listed = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     expected: Exported = {}
@@ -101,7 +101,7 @@ async def test_the_reference_lists_every_series_with_its_labels(exported: Export
 
 
 def test_the_dashboard_can_be_loaded_anywhere() -> None:
-    """Its data source is a variable, panels have ids of their own and do not lie on each other."""
+    """The data source is a variable, and panels have unique ids and do not overlap."""
     assert DASHBOARD["schemaVersion"] >= 41
     assert DASHBOARD["uid"]
     assert "id" not in DASHBOARD
@@ -128,7 +128,7 @@ def test_the_dashboard_can_be_loaded_anywhere() -> None:
 
 
 def test_every_alert_says_what_it_means_and_what_to_do() -> None:
-    """Read at three in the morning: one sentence of what is wrong, then where to look."""
+    """An operator may read it at night: one sentence says what is wrong, the next where to look."""
     for rule in RULES:
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"].keys() == {"summary", "description"}
@@ -137,7 +137,7 @@ def test_every_alert_says_what_it_means_and_what_to_do() -> None:
 
 
 def promtool(*arguments: str, cwd: Path) -> None:
-    """Prometheus' own checker; it is on the PATH, or beside this Python."""
+    """Run Prometheus' own checker, which is in the PATH or beside this Python."""
     program = shutil.which("promtool") or shutil.which("promtool", path=str(Path(sys.executable).parent))
     need(program, "promtool, of Debian's package prometheus, is not installed")
     done = subprocess.run([str(program), *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
@@ -152,13 +152,13 @@ def test_prometheus_takes_its_configuration_and_the_rules() -> None:
 
 @pytest.mark.slow
 def test_each_alert_fires_when_it_should_and_none_when_all_is_well() -> None:
-    """An hour of two servers, made up: one in trouble, one not."""
+    """The test data is an invented hour of two servers, one with problems and one without."""
     promtool("test", "rules", "alerts.yml", cwd=Path(__file__).parent)
 
 
 @pytest.mark.slow
 def test_prometheus_understands_every_expression_of_the_dashboard(tmp_path: Path) -> None:
-    """Grafana's variables filled in, each is PromQL."""
+    """Every expression is valid PromQL after Grafana's variables are replaced."""
     texts = [target["expr"] for panel in PANELS for target in panel["targets"]]
     texts = [text.replace("$__rate_interval", "1m") for text in texts]
     rules = [{"record": f"panel:{number}", "expr": text} for number, text in enumerate(texts)]

@@ -1,4 +1,4 @@
-"""What the operators' page has people do on a machine with systemd: its own commands, and what comes of them."""
+"""The commands of the operators' page for a machine with systemd, and their results."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ MAKE_USER = "sudo nextarget issue-token --email ada@example.org --provider googl
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """A machine that was set up by the page, every command of it."""
+    """A machine after all commands of the page."""
     machine = Machine(tmp_path / "machine")
     machine.run(blocks(INSTALL, "useradd"))
     machine.run(blocks(INSTALL, "secrets/jwt"))
@@ -31,13 +31,13 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def used(machine: Machine) -> Machine:
-    """The same with a database, as the service makes it, and a user in it."""
+    """The same machine with a database that the service made, and a user."""
     machine.run(f"sudo nextarget init-db; {MAKE_USER}")
     return machine
 
 
 async def test_the_service_serves_on_a_machine_that_the_page_set_up(machine: Machine) -> None:
-    """Its command, folder, variables and credentials fit together, and SIGTERM ends it with status 0."""
+    """Command, folder, variables and credentials fit together, and SIGTERM ends the service with status 0."""
     command, folder, own = machine.service()
     port = free_port()
     async with started(*command, cwd=folder, env=own | {"PORT": str(port)}) as server:
@@ -54,7 +54,7 @@ async def test_the_service_serves_on_a_machine_that_the_page_set_up(machine: Mac
 
 
 async def test_wrong_settings_end_the_service_with_78(machine: Machine) -> None:
-    """So that systemd does not start it again and again."""
+    """With this status, systemd does not start the service again."""
     (machine.root / "etc/nextarget/secrets/jwt").write_text("short\n")
     command, folder, own = machine.service()
     async with started(*command, cwd=folder, env=own) as server:
@@ -63,7 +63,7 @@ async def test_wrong_settings_end_the_service_with_78(machine: Machine) -> None:
 
 
 def test_secrets_are_for_root_alone_and_settings_are_not_for_all(machine: Machine) -> None:
-    """As the commands of the page leave them."""
+    """The page's commands give these permissions."""
     folder = machine.root / "etc/nextarget"
     assert (folder / ".env").stat().st_mode & 0o777 == 0o640
     assert (folder / "secrets").stat().st_mode & 0o777 == 0o700
@@ -71,7 +71,7 @@ def test_secrets_are_for_root_alone_and_settings_are_not_for_all(machine: Machin
 
 
 def test_changing_the_secret_keeps_the_old_one_for_verifying(machine: Machine) -> None:
-    """Both are read afterwards, by the service and on the terminal alike."""
+    """Afterwards the service and the terminal read both secrets."""
     secrets = machine.root / "etc/nextarget/secrets"
     old = (secrets / "jwt").read_text()
     machine.run(blocks("Changing secrets and keys", "secrets/jwt\necho"))
@@ -84,7 +84,7 @@ def test_changing_the_secret_keeps_the_old_one_for_verifying(machine: Machine) -
 
 
 def test_on_several_machines_the_coming_secret_is_listed_before_it_signs(machine: Machine) -> None:
-    """Each command of the page, in its order: made, listed, then the two change places."""
+    """The page's commands create the new secret, list it, and then exchange both secrets."""
     secrets = machine.root / "etc/nextarget/secrets"
     chapter, old = "Changing secrets and keys", (secrets / "jwt").read_text()
     machine.run(blocks(chapter, "/dev/stdin /etc/nextarget/secrets/jwt_coming"))
@@ -99,7 +99,7 @@ def test_on_several_machines_the_coming_secret_is_listed_before_it_signs(machine
 
 
 def test_a_restored_backup_brings_back_who_was_deleted_since(used: Machine) -> None:
-    """As the page warns; nothing of the database that was is left over."""
+    """The page warns of this. No part of the replaced database is left."""
     used.run(blocks("Backup and restore", "start nextarget-backup"))
     (backup,) = used.backups
     used.run("sudo nextarget delete-user ada@example.org --yes")
@@ -112,7 +112,7 @@ def test_a_restored_backup_brings_back_who_was_deleted_since(used: Machine) -> N
 
 
 def test_the_backup_service_keeps_a_fortnight_and_reads_no_secret(used: Machine) -> None:
-    """The files of secrets are for root alone, and it does not run as root."""
+    """Only root may read the files of secrets, and the backup service does not run as root."""
     secrets = used.root / "etc/nextarget/secrets"
     for path in secrets.iterdir():
         path.unlink()
@@ -123,7 +123,7 @@ def test_the_backup_service_keeps_a_fortnight_and_reads_no_secret(used: Machine)
 
 
 def test_an_upgrade_backs_up_first_and_the_old_version_stays_for_going_back(used: Machine) -> None:
-    """Nothing is pending between the two, so that going back is one link."""
+    """Without pending migrations, a rollback only changes one link."""
     used.run(blocks("Upgrading and rolling back", "VERSION="))
     assert len(used.backups) == 1
     current = used.root / "opt/nextarget"
@@ -135,7 +135,7 @@ def test_an_upgrade_backs_up_first_and_the_old_version_stays_for_going_back(used
 
 
 def test_an_upgrade_stops_where_migrations_are_pending(machine: Machine) -> None:
-    """Before anything is changed: the page says what is different then."""
+    """It stops before any change, and the page describes the other steps."""
     with pytest.raises(AssertionError, match=r"migrations? pending"):
         machine.run(blocks("Upgrading and rolling back", "VERSION="))
     assert (machine.root / "opt/nextarget").readlink() == Path("nextarget-0.1.0")

@@ -1,4 +1,4 @@
-"""What the shipped proxies answer by themselves, over each version of HTTP, and what their logs say of a request."""
+"""The shipped proxies' own answers, in all versions of HTTP, and the text of their logs."""
 
 import asyncio
 import json
@@ -28,13 +28,13 @@ MARK = "hush-7rq2-do-not-repeat"
 
 
 async def modern(site: Site, method: str, path: str, **options: Any) -> Answer2:
-    """Ask over HTTP/2."""
+    """Send a request over HTTP/2."""
     port = site.proxy.ports.https
     return await ask_http2(port, site.certificate.trust(), f"{NAME}:{port}", method, path, **options)
 
 
 async def said_raw(site: Site, octets: bytes, *, tls: bool = True) -> tuple[int, dict[str, str], str]:
-    """What comes back for these bytes: status, headers by lower-case name, body."""
+    """Send these bytes. Return the status, the headers by lower-case name, and the body."""
     reader, writer = await asyncio.open_connection(
         "127.0.0.1",
         site.proxy.ports.https,
@@ -53,7 +53,7 @@ async def said_raw(site: Site, octets: bytes, *, tls: bool = True) -> tuple[int,
 
 
 async def logged(site: Site, text: str) -> str:
-    """The line of the access log that holds it."""
+    """The line of the access log with this text."""
     async with asyncio.timeout(30):
         while text not in site.proxy.access_log:
             await asyncio.sleep(0)
@@ -62,7 +62,7 @@ async def logged(site: Site, text: str) -> str:
 
 
 def assert_own(status: int, headers: Any, body: str, error: ProblemError) -> str:
-    """The document is the server's own for that error, with an id that the header has too; the id."""
+    """The document is the server's own for this error, with the id of the header. Return the id."""
     request_id = headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", request_id)
     assert (status, json.loads(body)) == (error.status, problem_document(error, request_id))
@@ -74,7 +74,7 @@ def assert_own(status: int, headers: Any, body: str, error: ProblemError) -> str
 @pytest.mark.parametrize("size", [65_537, 70_000, 1_000_000])
 @pytest.mark.parametrize("length", [True, False], ids=["length", "no length"])
 async def test_a_body_that_is_too_large_is_refused_over_http_2_too(site: Site, size: int, length: bool) -> None:
-    """With the server's own document from nginx, whether the length was told beforehand or not."""
+    """nginx sends the server's own document, with or without a Content-Length in the request."""
     answer = await modern(site, "POST", "/auth/token", body=b"x" * size, length=length)
     assert answer.status == 413
     if site.proxy.name == "nginx":
@@ -106,7 +106,7 @@ OWN: dict[str, tuple[str, ProblemError]] = {
 
 @pytest.mark.parametrize("what", OWN)
 async def test_what_nginx_answers_by_itself_is_what_the_server_would(site: Site, what: str) -> None:
-    """The same document with an id, which its log has too, and nothing of the request."""
+    """The answer is the same document with an id, which nginx logs too, and quotes nothing of the request."""
     if site.proxy.name == "nginx":
         octets, error = OWN[what]
         status, headers, body = await said_raw(site, octets.encode(), tls=what != "plain")
@@ -116,7 +116,7 @@ async def test_what_nginx_answers_by_itself_is_what_the_server_would(site: Site,
 
 
 def paths() -> dict[tuple[str, str], str]:
-    """Each route of the server, by the name that it has in the server's log, with a path that leads there."""
+    """Every route of the server by its name in the server's log, with an example path."""
     app = web.Application()
     for group in (auth, authorize, documents, health, metadata, metrics, token, users):
         group.add(app)
@@ -130,7 +130,7 @@ def paths() -> dict[tuple[str, str], str]:
 
 
 async def test_nginx_logs_each_route_by_the_name_that_the_server_has_for_it(site: Site, visitor: Browser) -> None:
-    """And nothing of what a path holds: the provider's name, which is one of few, is all that is told beside it."""
+    """A line has the route's name, and from the path only the provider's name."""
     if site.proxy.name == "nginx":
         for (method, route), path in paths().items():
             answer = await visitor.ask(method, f"{path}?{MARK}")
@@ -160,7 +160,7 @@ STRANGE = {
 async def test_no_log_of_a_proxy_holds_what_somebody_wrote_into_a_request(
     site: Site, visitor: Browser, kind: str
 ) -> None:
-    """A token that was pasted into the wrong place, say: neither in a path, nor in a method or a header."""
+    """A person may paste a token into a wrong place. The log has no part of the path, the method or a header."""
     method, path = STRANGE[kind]
     headers = dict.fromkeys(
         ("X-Request-ID", "X-Forwarded-For", "Forwarded", "X-Real-IP", "User-Agent", "Referer", "Authorization"), MARK
@@ -169,13 +169,15 @@ async def test_no_log_of_a_proxy_holds_what_somebody_wrote_into_a_request(
         await visitor.ask(method, f"{url}{path}", headers=headers)
         await visitor.ask(method, f"{url}{path}", headers=headers | {"Host": MARK})
     await modern(site, method, path, headers=headers)
-    await logged(site, (await visitor.get("/health")).headers["X-Request-ID"])  # those before it are there then
+    await logged(
+        site, (await visitor.get("/health")).headers["X-Request-ID"]
+    )  # then the earlier lines are in the log too
     assert MARK not in site.proxy.all_logs
     assert MARK.upper() not in site.proxy.all_logs
 
 
 async def test_no_client_names_its_request_itself(site: Site, visitor: Browser) -> None:
-    """One id in the answer, in the proxy's log and in the server's, and none that somebody made up."""
+    """The answer and both logs have the same id, and ignore an id that the client sent."""
     forged = "ab" * 16
     for path in ("/auth/providers", "/nothing/here"):
         request_id = (await visitor.get(path, headers={"X-Request-ID": forged})).headers["X-Request-ID"]

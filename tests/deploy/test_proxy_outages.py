@@ -1,4 +1,4 @@
-"""Servers that restart, die or are away behind the shipped proxy files, and what the proxies write down about it."""
+"""Servers that restart, end or are down behind the shipped proxy files, and the proxies' logs of this."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ async def visitor(pair: Site) -> AsyncIterator[Browser]:
 
 
 async def until(done: asyncio.Event, ask: Callable[[], Awaitable[Answer]]) -> list[Answer]:
-    """Ask over and over until somebody says that it is done."""
+    """Repeat a request until the event is set."""
     answers = []
     while not done.is_set():
         answers.append(await ask())
@@ -38,7 +38,8 @@ async def until_answered(visitor: Browser, path: str) -> None:
 
 
 async def test_servers_restarted_one_after_the_other_lose_no_request(pair: Site, visitor: Browser) -> None:
-    """What may be repeated is never lost; a POST that was cut off on its way is not, and the app's next try holds."""
+    """The proxy repeats a safe request on the other server. An interrupted POST may fail, and the app's next attempt
+    succeeds."""
     tokens = (await visitor.sign_in()).json
     held = {"refresh_token": tokens["refresh_token"]}
     done = asyncio.Event()
@@ -64,7 +65,7 @@ async def test_servers_restarted_one_after_the_other_lose_no_request(pair: Site,
 
 
 async def until_seen_by_proxy(pair: Site, visitor: Browser, number: int) -> None:
-    """What an operator waits for before the next restart: the proxy sends requests to this server again."""
+    """Wait until the proxy sends requests to this server again, as an operator does before the next restart."""
     async with asyncio.timeout(60):
         while not any('"/users/me"' in line for line in pair.servers[number].lines):
             await visitor.get("/health")
@@ -73,7 +74,7 @@ async def until_seen_by_proxy(pair: Site, visitor: Browser, number: int) -> None
 async def test_a_sign_in_begun_before_a_server_was_killed_is_finished_on_the_other(
     pair: Site, visitor: Browser
 ) -> None:
-    """The proxy finds the one that is left, and everything about a login is in the database."""
+    """The proxy uses the other server, and all data of a login is in the database."""
     back = await visitor.approve((await visitor.begin())["auth_url"])
     await pair.servers[0].end(signal.SIGKILL)
     answer = await visitor.get(back)
@@ -82,7 +83,7 @@ async def test_a_sign_in_begun_before_a_server_was_killed_is_finished_on_the_oth
 
 
 async def test_servers_that_are_away_are_an_error_worth_a_retry(pair: Site, visitor: Browser) -> None:
-    """Clients are told to come back; when the servers are there again, nothing has to be done to the proxy."""
+    """Clients get a 502 or 503 and may try again. When the servers are back, the proxy needs no restart."""
     for server in pair.servers:
         await server.end(signal.SIGKILL)
     answer = await visitor.get("/auth/providers")
@@ -95,7 +96,7 @@ async def test_servers_that_are_away_are_an_error_worth_a_retry(pair: Site, visi
 
 
 async def test_nginx_names_a_request_that_no_server_answered(pair: Site, visitor: Browser) -> None:
-    """One id in the header, in the document and in its log, which tells the route too; the next request has another."""
+    """The header, the document and the log have one id, and the log has the route. The next request gets another id."""
     if pair.proxy.name == "nginx":
         for server in pair.servers:
             await server.end(signal.SIGKILL)
@@ -119,7 +120,7 @@ async def test_nginx_names_a_request_that_no_server_answered(pair: Site, visitor
 
 
 async def test_no_log_of_the_proxy_holds_a_query(pair: Site, visitor: Browser) -> None:
-    """Neither of what succeeds nor of what fails, and not by way of the Referer."""
+    """This holds for successful and failed requests, and for a Referer."""
     app = App(visitor)
     begun = await app.begin()
     back = await visitor.approve(begun)
@@ -135,7 +136,7 @@ async def test_no_log_of_the_proxy_holds_a_query(pair: Site, visitor: Browser) -
         await server.end(signal.SIGKILL)
     failed = await visitor.get(f"/auth/google/callback?code={MARK}&state={MARK}")
     assert failed.status in (502, 503)
-    async with asyncio.timeout(30):  # its line is the last: those before it are there then
+    async with asyncio.timeout(30):  # this line is the last, so the earlier lines are there too
         while not {f'" {failed.status} ', f'"DownstreamStatus":{failed.status}'} & found_in(pair.proxy.access_log):
             await asyncio.sleep(0)
     secrets = {
@@ -146,6 +147,6 @@ async def test_no_log_of_the_proxy_holds_a_query(pair: Site, visitor: Browser) -
 
 
 def found_in(log: str) -> set[str]:
-    """The marks of a failed request that a log holds, in either proxy's form."""
+    """The marks of a failed request in a log, for either proxy."""
     marks = {form.format(status) for status in (502, 503) for form in ('" {} ', '"DownstreamStatus":{}')}
     return {mark for mark in marks if mark in log}

@@ -1,4 +1,5 @@
-"""The systemd units: verified and rated by systemd's own tools, and run as far as that takes no systemd."""
+"""The systemd units: systemd's own tools verify and rate them, and the tests run them as far as this works without
+systemd."""
 
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """The units as shipped, but for the programs, which must exist to be verified."""
+    """The shipped units, with other programs: systemd verifies only programs that exist."""
     folder = tmp_path / "units"
     folder.mkdir()
     for path in (DEPLOY / "systemd").iterdir():
@@ -42,7 +43,7 @@ def units(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_systemd_has_nothing_against_the_units(units: Path) -> None:
-    """Every key and value is one that systemd knows."""
+    """systemd knows every key and value."""
     done = analyze("verify", *(str(path) for path in sorted(units.iterdir())))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
@@ -56,18 +57,18 @@ def test_a_service_is_held_in_as_tightly_as_its_work_allows(units: Path, name: s
 
 
 def test_the_service_hides_nothing_that_its_metrics_read() -> None:
-    """Without /proc/stat, where the machine's start stands, prometheus_client tells nothing of a process at all."""
+    """Without /proc/stat, which has the machine's start time, prometheus_client exports no metrics of the process."""
     assert values(SERVICE, "ProcSubset") in ([], ["all"])
 
 
 def test_every_variable_of_the_units_is_a_setting() -> None:
-    """A misspelt one would be ignored in silence."""
+    """A misspelt variable would be ignored without a message."""
     assert set(unit_environment(SERVICE)) <= KNOWN
     assert set(unit_environment(BACKUP)) <= KNOWN
 
 
 def test_every_credential_is_used_and_only_the_secret_key_must_exist() -> None:
-    """A provider that is off needs no file; a missing secret key stops the service before it starts."""
+    """A provider that is off needs no file. Without the secret key, the service does not start."""
     loaded = {text.partition(":")[0] for text in values(SERVICE, "LoadCredential")}
     defaults = {text.partition(":")[0] for text in values(SERVICE, "SetCredential")}
     used = {text.removeprefix("%d/") for name, text in unit_environment(SERVICE).items() if name.endswith("_FILE")}
@@ -76,7 +77,7 @@ def test_every_credential_is_used_and_only_the_secret_key_must_exist() -> None:
 
 
 def test_the_service_may_take_as_long_to_stop_as_the_server_does() -> None:
-    """Killed earlier, requests in flight would be lost; wrong settings are not tried again."""
+    """An earlier kill would lose requests in flight. With wrong settings, the service is not started again."""
     (seconds,) = values(SERVICE, "TimeoutStopSec")
     assert int(seconds) > Settings.model_fields["drain_seconds"].default + 50 + SHUTDOWN_SECONDS
     assert values(SERVICE, "KillSignal") == ["SIGTERM"]
@@ -87,7 +88,7 @@ def test_the_service_may_take_as_long_to_stop_as_the_server_does() -> None:
 
 
 def test_the_backup_reads_the_settings_of_the_service_and_none_of_its_secrets() -> None:
-    """It is the same user in the same folder, writes where it is told to, and keeps a fortnight."""
+    """The backup runs as the same user in the same folder, writes to its own folder, and keeps fourteen backups."""
     for key in ("User", "Group", "WorkingDirectory", "StateDirectory", "UMask"):
         assert values(BACKUP, key) == values(SERVICE, key)
     assert values(BACKUP, "LoadCredential") == []
@@ -97,7 +98,7 @@ def test_the_backup_reads_the_settings_of_the_service_and_none_of_its_secrets() 
 
 @pytest.mark.slow
 def test_the_timer_starts_the_backup() -> None:
-    """By its name, and again after the machine was off at the time."""
+    """The timer starts the unit of its name, and catches up after the machine was off."""
     timer = unit("nextarget-backup.timer")
     assert values(timer, "Persistent") == ["yes"]
     assert values(timer, "Unit") in ([], ["nextarget-backup.service"])
