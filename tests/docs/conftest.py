@@ -1,4 +1,4 @@
-"""The packages in JavaScript that programs of the documents import."""
+"""The JavaScript packages that the documents' programs import."""
 
 from tests.clients.conftest import node_packages
 

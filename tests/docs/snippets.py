@@ -1,4 +1,4 @@
-"""Programs out of the documents: a block of code below `<!-- file: NAME -->` is the whole file NAME."""
+"""Programs in the documents: a block of code below `<!-- file: NAME -->` is the whole file NAME."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ _BLOCK = re.compile(r"^```(?P<language>[a-z]+)\n(?P<text>.*?)^```$", re.MULTILIN
 
 
 def files(page: Path) -> dict[str, str]:
-    """The files that a page has in full, by name."""
+    """The complete files on a page, by name."""
     return {match["name"]: match["text"] for match in _FILE.finditer(page.read_text(encoding="utf-8"))}
 
 
@@ -22,7 +22,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def write_files(page: Path, folder: Path) -> None:
-    """Lay the files of a page into a folder, as its reader would."""
+    """Write the files of a page into a folder, as a reader would."""
     for name, text in files(page).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the documents have people run: their shell commands, against a sandbox."""
+"""The shell commands of the documents work against a sandbox."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.running import free_port
 from tests.serving import environ_for, served
 
 SANDBOX = "http://127.0.0.1:8000"
-"""Where the pages ask; here the sandbox is on a free port."""
+"""The sandbox's address on the pages. In the tests it has a free port."""
 RUN = ("tutorial.md", "explain/sign-in.md", "apps/by-hand.md", "apps/native.md", "operate/terminal.md")
 RUN_ELSEWHERE = {
     "operate/backup.md": "tests/deploy/test_operating.py",
@@ -47,7 +47,7 @@ CHECKED = {"sh", "ts", "json", "ini", "yaml", "toml", "python"}
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """The folder of a sandbox that runs, and its address."""
+    """The folder of a running sandbox, and its address."""
     folder = tmp_path_factory.mktemp("sandbox")
     (folder / "bin").mkdir()
     program = folder / "bin/nextarget"
@@ -58,7 +58,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
 
 
 def run(name: str, sandbox: tuple[Path, str]) -> str:
-    """Every command of a page, one after the other, as its reader pastes them. What they print."""
+    """Run every command of a page in order, as a reader would. Return the output."""
     folder, url = sandbox
     script = "\n".join(blocks(DOCS / name, "sh")).replace(SANDBOX, url)
     environ = environ_for(folder) | {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
@@ -71,7 +71,7 @@ def run(name: str, sandbox: tuple[Path, str]) -> str:
 
 
 def answers(printed: str) -> list[dict[str, object]]:
-    """The JSON objects in what was printed."""
+    """The JSON objects in an output."""
     found, decoder, place = [], json.JSONDecoder(), printed.find("{")
     while place >= 0:
         answer, place = decoder.raw_decode(printed, place)
@@ -82,7 +82,7 @@ def answers(printed: str) -> list[dict[str, object]]:
 
 @pytest.mark.slow
 def test_the_tutorial_signs_a_person_in(sandbox: tuple[Path, str]) -> None:
-    """Its commands begin a login, sign Ada in, read her profile, and find her on the terminal."""
+    """The tutorial's commands begin a login, sign Ada in, read her profile, and list her on the terminal."""
     printed = run("tutorial.md", sandbox)
     login, tokens, profile = answers(printed)
     assert login.keys() == {"auth_url", "state", "expires_in"}
@@ -94,14 +94,14 @@ def test_the_tutorial_signs_a_person_in(sandbox: tuple[Path, str]) -> None:
 
 @pytest.mark.slow
 def test_the_tutorial_shows_the_fields_that_the_server_answers(sandbox: tuple[Path, str]) -> None:
-    """The JSON beside its commands has the same members."""
+    """The JSON on the page has the members of the real answers."""
     shown = [answers(block)[0].keys() for block in blocks(DOCS / "tutorial.md", "json")]
     assert [answer.keys() for answer in answers(run("tutorial.md", sandbox))] == shown
 
 
 @pytest.mark.slow
 def test_the_commands_by_hand_redeem_refresh_and_sign_out(sandbox: tuple[Path, str]) -> None:
-    """The whole flow of an app in the shell: two token answers, and a second refresh token."""
+    """The page runs the whole app flow in the shell, with two token answers and a new refresh token."""
     first, second = answers(run("apps/by-hand.md", sandbox))
     assert first["refresh_token"] != second["refresh_token"]
     assert first["user_id"] == second["user_id"]
@@ -109,7 +109,7 @@ def test_the_commands_by_hand_redeem_refresh_and_sign_out(sandbox: tuple[Path, s
 
 @pytest.mark.slow
 def test_the_commands_for_native_sign_in_exchange_a_token(sandbox: tuple[Path, str]) -> None:
-    """RFC 8693, 2.2.1: the answer says which token was issued."""
+    """RFC 8693, 2.2.1: the answer names the type of the issued token."""
     (tokens,) = answers(run("apps/native.md", sandbox))
     assert tokens["issued_token_type"] == "urn:ietf:params:oauth:token-type:access_token"
 
@@ -130,7 +130,7 @@ def test_a_token_of_the_terminal_reads_its_profile(sandbox: tuple[Path, str]) ->
 
 
 def test_every_page_that_is_run_is_there_and_has_commands() -> None:
-    """A page that loses its commands loses its test too, and nobody would see it."""
+    """Without this, a page that lost its commands would lose its test unnoticed."""
     assert {name: bool(blocks(DOCS / name, "sh")) for name in RUN} == dict.fromkeys(RUN, True)
 
 
@@ -143,7 +143,7 @@ def test_every_page_with_commands_is_run_or_says_why_not() -> None:
 
 @pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: str(path.relative_to(DOCS)))
 def test_a_page_says_which_of_its_snippets_no_compiler_saw(path: Path) -> None:
-    """A reader knows what was tried: languages without a compiler here are marked as not compiled."""
+    """A page marks its snippets in languages that the tests do not compile."""
     text = path.read_text(encoding="utf-8")
     languages = set(re.findall(r"^```(\w+)$", text, re.M))
     assert languages <= UNCHECKED | CHECKED

@@ -1,4 +1,4 @@
-"""docs/reference/ says what the code does: its tables are written by `python -m tests.reference`."""
+"""The tables of docs/reference/ agree with the code: `python -m tests.reference` writes them."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_reference_pages_are_what_the_code_says_now() -> None:
-    """In a process of its own: what another test has registered or counted is not in the documents."""
+    """The check runs as a process, so that registrations of other tests do not change the pages."""
     checked = subprocess.run(
         [sys.executable, "-m", "tests.reference", "--check"],
         check=False,
@@ -27,12 +27,12 @@ def test_the_reference_pages_are_what_the_code_says_now() -> None:
 
 
 def test_every_page_in_the_folder_is_generated() -> None:
-    """A page that no generator knows would never be called stale."""
+    """A page without a generator would never be found stale."""
     assert {path.stem for path in FOLDER.glob("*.md")} - {"index"} == set(PAGES)
 
 
 def test_a_page_that_differs_is_called_stale_and_mended_by_writing_it(tmp_path: Path) -> None:
-    """The text around a generated block is kept as its author wrote it."""
+    """Writing a page keeps the text around a generated block."""
     page = tmp_path / "numbers.md"
     page.write_text(
         "# Numbers\n\nOurs.\n\n<!-- generated: odd -->\nold\n<!-- end: odd -->\n\nMore.\n", encoding="utf-8"
@@ -48,14 +48,14 @@ def test_a_page_that_differs_is_called_stale_and_mended_by_writing_it(tmp_path: 
 
 @pytest.mark.parametrize("text", ["# Numbers\n", "<!-- generated: odd -->\n<!-- end: odd -->\n" * 2])
 def test_a_page_must_have_every_block_exactly_once(tmp_path: Path, text: str) -> None:
-    """A block that somebody took out would otherwise be missed by nobody."""
+    """Without this check, no one would notice a removed block."""
     (tmp_path / "numbers.md").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"numbers\.md must have the block 'odd' once"):
         stale({"numbers": lambda: {"odd": "1"}}, tmp_path)
 
 
 def test_a_page_may_not_have_a_block_that_nothing_writes(tmp_path: Path) -> None:
-    """Its text would stay as it is for ever, while the page claims that it is generated."""
+    """Such a block would never change, although the page says that it is generated."""
     text = "".join(f"<!-- generated: {name} -->\n<!-- end: {name} -->\n" for name in ("odd", "even"))
     (tmp_path / "numbers.md").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"numbers\.md has blocks that nothing writes: even"):
@@ -63,12 +63,12 @@ def test_a_page_may_not_have_a_block_that_nothing_writes(tmp_path: Path) -> None
 
 
 def test_plain_text_is_shown_as_it_is_in_markdown() -> None:
-    """Help texts are written for a terminal: no character of theirs is markup, except what is in backticks."""
+    """Help texts are written for a terminal, so their characters are not markup, except in backticks."""
     assert markdown.plain("* stands for `a*b`, see <this>") == r"\* stands for `a*b`, see \<this>"
 
 
 def test_a_bar_in_a_cell_does_not_end_the_cell() -> None:
-    """GitHub takes an unescaped bar for the end, even in backticks."""
+    """GitHub ends a cell at an unescaped bar, even inside backticks."""
     assert markdown.table(["one"], [["`a|b`\nc"]]) == "| one |\n|---|\n| `a\\|b` c |"
 
 
@@ -88,5 +88,5 @@ def test_a_bar_in_a_cell_does_not_end_the_cell() -> None:
     ],
 )
 def test_the_settings_page_says_what_a_setting_takes(setting: str, words: str) -> None:
-    """From its type alone: the words of a list, the bounds of a number."""
+    """The text follows from the setting's type: a list of words, or the bounds of a number."""
     assert takes(every_setting()[setting]) == words

@@ -1,4 +1,4 @@
-"""What hosts of repositories read: workflows, forms for issues, hooks before a commit."""
+"""Files for repository hosts: workflows, issue forms, and hooks before a commit."""
 
 import re
 import shlex
@@ -22,7 +22,7 @@ SCHEMAS = {
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_the_files_for_github_have_the_form_that_it_reads(schema: str) -> None:
-    """By the published schemas: a mistake in a form makes GitHub leave it out without a word."""
+    """The files are valid by the published schemas. GitHub leaves out a form with a mistake, without a message."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *map(str, SCHEMAS[schema])]
     checked = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -30,7 +30,7 @@ def test_the_files_for_github_have_the_form_that_it_reads(schema: str) -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_may_only_read_and_pins_every_action_to_a_commit(path: Path) -> None:
-    """A tag can be moved to other code. The comment behind the commit says which version it is."""
+    """A tag can be moved to other code. The comment after the commit names the version."""
     text = path.read_text(encoding="utf-8")
     assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
     for action in re.findall(r"uses: (.*)", text):
@@ -38,7 +38,7 @@ def test_a_workflow_may_only_read_and_pins_every_action_to_a_commit(path: Path) 
 
 
 def test_the_workflow_runs_the_whole_check_with_every_python_that_the_project_names() -> None:
-    """`.ci/run` is the one check, there as everywhere."""
+    """The workflow runs `.ci/run`, which is the only check."""
     job = yaml.safe_load((GITHUB / "workflows/checks.yaml").read_text(encoding="utf-8"))["jobs"]["ci-run"]
     assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -47,7 +47,7 @@ def test_the_workflow_runs_the_whole_check_with_every_python_that_the_project_na
 
 
 def test_every_hook_before_a_commit_runs_a_program_of_the_virtual_environment() -> None:
-    """Nothing is fetched, and the versions are those of `.ci/run`, which makes the same checks."""
+    """The hooks fetch nothing, and use the versions of `.ci/run`, which runs the same checks."""
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert repository["repo"] == "local"
     ci = (ROOT / ".ci/run").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every block of TypeScript in the documents passes the compiler, in strict mode."""
+"""Every TypeScript block in the documents compiles in strict mode."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("node_packages")]
 
 
 def test_every_block_of_typescript_in_the_documents_is_correct(tmp_path: Path) -> None:
-    """A block imports only packages that tests/clients/package.json names; the compiler says where one is wrong."""
+    """A block imports only packages of tests/clients/package.json. The compiler names the place of an error."""
     texts = {
         f"{'-'.join(page.relative_to(DOCS).with_suffix('').parts)}-{number}.ts": text
         for page in sorted(DOCS.rglob("*.md"))
@@ -22,6 +22,6 @@ def test_every_block_of_typescript_in_the_documents_is_correct(tmp_path: Path) -
 
 
 def test_a_wrong_block_of_typescript_is_found(tmp_path: Path) -> None:
-    """Else the test above would hold for anything."""
+    """The compiler does report errors, so the test above proves something."""
     text = 'import { jwtVerify } from "jose";\njwtVerify(1, 2);\n'
     assert "wrong.ts(2,11): error TS" in compile_typescript(tmp_path, {"wrong.ts": text})

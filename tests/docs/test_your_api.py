@@ -1,4 +1,4 @@
-"""The programs of docs/your-api/, as they are on their pages, before the real server."""
+"""The programs of docs/your-api/, exactly as on their pages, against the real server."""
 
 import asyncio
 import os
@@ -56,7 +56,7 @@ def prepare_django(folder: Path, request: pytest.FixtureRequest) -> list[str]:
 
 
 def prepare_go(folder: Path, request: pytest.FixtureRequest) -> list[str]:
-    """Only its first program: the second one needs modules that the tests do not fetch."""
+    """Prepare only the first program: the second one needs modules that the tests do not fetch."""
     go = shutil.which("go", path=packages.SEARCHED)
     need(go, "no Go compiler is installed")
     (folder / "main.go").write_text(files(YOUR_API / "go.md")["main.go"], encoding="utf-8")
@@ -70,7 +70,7 @@ VERIFYING = [name for name in APIS if name != "go"]
 
 @asynccontextmanager
 async def serving(name: str, folder: Path, server: Server, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """The program of a page, as a process; its address."""
+    """Run the program of a page as a process, and yield its address."""
     folder.mkdir()
     port = free_port()
     command = [part.format(port=port) for part in APIS[name](folder, request)]
@@ -105,7 +105,7 @@ async def listening(port: int) -> bool:
 
 @pytest.fixture
 def private_key(tmp_path: Path) -> Path:
-    """Made by the command of the page."""
+    """A key made by the command of the page."""
     (command,) = [text for text in blocks(YOUR_API / "index.md", "sh") if text.startswith("openssl")]
     subprocess.run(command, shell=True, check=True, cwd=tmp_path, timeout=60)
     return tmp_path / "key.pem"
@@ -119,7 +119,7 @@ def bearer(token: str) -> dict[str, str]:
 async def test_an_api_of_the_documents_verifies_our_tokens_and_refuses_all_others(
     tmp_path: Path, private_key: Path, name: str, request: pytest.FixtureRequest, subtests: pytest.Subtests
 ) -> None:
-    """Every row of the page's table of checks, left out once."""
+    """The test breaks every check of the page's table once."""
     key: Any = load_pem_private_key(private_key.read_bytes(), None)
     settings = {"JWT_PRIVATE_KEY_FILE": str(private_key), "JWT_AUDIENCE": AUDIENCE}
     async with running(tmp_path, **settings) as server, serving(name, tmp_path / "api", server, request) as api:
@@ -133,7 +133,9 @@ async def test_an_api_of_the_documents_verifies_our_tokens_and_refuses_all_other
             changed = {member: value for member, value in (claims | changes).items() if value is not None}
             return jwt.encode(changed, by, algorithm="ES256", headers=header | {"typ": typ})
 
-        assert (await server.get(f"{api}/notes", headers=bearer(signed()))).status == 200, "changed in nothing"
+        assert (await server.get(f"{api}/notes", headers=bearer(signed()))).status == 200, (
+            "a token that is signed again without a change is valid"
+        )
         refused = {
             "another audience": signed(aud="https://other.example.com"),
             "another issuer": signed(iss="https://accounts.google.com"),
@@ -157,7 +159,7 @@ async def test_an_api_of_the_documents_verifies_our_tokens_and_refuses_all_other
 async def test_an_api_that_asks_the_server_notices_the_end_of_a_session_at_once(
     tmp_path: Path, private_key: Path, name: str, request: pytest.FixtureRequest
 ) -> None:
-    """And one that verifies the token itself notices it when the token runs out, as the page says."""
+    """An API that verifies the token itself notices it when the token expires, as the page says."""
     settings = {"JWT_PRIVATE_KEY_FILE": str(private_key), "JWT_AUDIENCE": AUDIENCE}
     async with running(tmp_path, **settings) as server, serving(name, tmp_path / "api", server, request) as api:
         tokens = (await server.sign_in()).json
@@ -179,7 +181,7 @@ async def test_an_api_that_asks_the_server_notices_the_end_of_a_session_at_once(
 async def test_an_api_answers_503_while_the_server_does_not_answer(
     tmp_path: Path, private_key: Path, name: str, request: pytest.FixtureRequest
 ) -> None:
-    """An outage is no verdict about a token: an app that reads 401 would refresh, and perhaps sign the person out."""
+    """An outage says nothing about a token. After a 401, an app would refresh, and perhaps sign the person out."""
     settings = {"JWT_PRIVATE_KEY_FILE": str(private_key), "JWT_AUDIENCE": AUDIENCE}
     async with running(tmp_path, **settings) as server:
         token = (await server.sign_in()).json["access_token"]
@@ -189,7 +191,7 @@ async def test_an_api_answers_503_while_the_server_does_not_answer(
 
 
 async def test_the_function_for_a_shared_secret_verifies_our_tokens_and_refuses_others(tmp_path: Path) -> None:
-    """The one that docs/your-api/index.md shows."""
+    """The function is the one on docs/your-api/index.md."""
     (source,) = blocks(YOUR_API / "index.md", "python")
     namespace: dict[str, Any] = {}
     exec(compile(source, "index.md", "exec"), namespace)

@@ -15,15 +15,15 @@ _OPTIONS = {
     "module": "esnext",
     "moduleResolution": "bundler",
     "preserveSymlinks": True,
-    "moduleDetection": "force",  # every file is a module: two snippets may use one name
+    "moduleDetection": "force",  # every file is a module, so two snippets may use the same name
     "types": ["node"],
     "skipLibCheck": True,
 }
 
 
 def compile_typescript(folder: Path, texts: Mapping[str, str], *, emit: bool = False) -> str:
-    """Check files of TypeScript in an empty folder, and with `emit` compile them beside themselves. What the compiler
-    says; empty when all is well."""
+    """Check TypeScript files in an empty folder; with `emit`, also compile them. Return the compiler's messages, or
+    an empty text."""
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
