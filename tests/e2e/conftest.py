@@ -1,6 +1,6 @@
-"""A real browser before the whole server. It reaches nothing but this machine; everything it complains of counts.
+"""A real browser against the whole server. It reaches only this machine, and tests count its console's messages.
 
-All tests and fixtures here run on the loop of the session, which is that of the one Chromium (tests/browsing.py).
+All tests and fixtures here run on the loop of the session, on which the only Chromium runs (tests/browsing.py).
 """
 
 from collections.abc import AsyncIterator
@@ -19,14 +19,14 @@ from tests.running import Server, free_listener, running
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    """The whole server, on the loop of the browser."""
+    """The whole server, on the browser's loop."""
     async with running(tmp_path) as server:
         yield server
 
 
 @asynccontextmanager
 async def another_site(handler: Handler) -> AsyncIterator[int]:
-    """Another site on this machine, with one page; its port."""
+    """Run another site on this machine with one page, and yield its port."""
     app = web.Application()
     app.router.add_get("/", handler)
     runner = web.AppRunner(app)
@@ -41,15 +41,15 @@ async def another_site(handler: Handler) -> AsyncIterator[int]:
 
 @dataclass
 class Person:
-    """Somebody at a browser of their own."""
+    """A person with a browser context."""
 
     context: BrowserContext
     page: Page
     url: str
     complaints: list[str] = field(default_factory=list)
-    """What the browser's console says: script errors, violated policies, failed requests."""
+    """The messages of the browser's console: script errors, violated policies, failed requests."""
     requested: list[str] = field(default_factory=list)
-    """Every URL that the browser asked for."""
+    """Every URL that the browser requested."""
 
     async def open(self, path: str) -> None:
         await self.page.goto(self.url + path)
@@ -58,12 +58,12 @@ class Person:
         return await self.page.inner_text("main")
 
     async def fits(self) -> bool:
-        """Whether nothing has to be scrolled sideways."""
+        """Whether the page fits without horizontal scrolling."""
         return await self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
     @property
     def strangers(self) -> list[str]:
-        """Requests that went elsewhere than to the server."""
+        """Requests to other servers."""
         return [url for url in self.requested if not url.startswith((f"{self.url}/", "data:"))]
 
 
@@ -79,7 +79,7 @@ async def sit_down(browser: Browser, server: Server, **options: object) -> Perso
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def person(chromium: Browser, server: Server) -> AsyncIterator[Person]:
-    """Somebody at a desktop."""
+    """A person at a desktop."""
     person = await sit_down(chromium, server)
     yield person
     await person.context.close()
@@ -91,7 +91,7 @@ async def person(chromium: Browser, server: Server) -> AsyncIterator[Person]:
     ids=["no JavaScript", "dark"],
 )
 async def phone_user(chromium: Browser, server: Server, request: pytest.FixtureRequest) -> AsyncIterator[Person]:
-    """Somebody with a narrow screen."""
+    """A person with a narrow screen."""
     person = await sit_down(chromium, server, viewport={"width": 360, "height": 740}, **request.param)
     yield person
     await person.context.close()

@@ -1,4 +1,4 @@
-"""The pages between an app and a provider, as a person meets them: reading, choosing, going wrong, coming back."""
+"""The pages between an app and a provider, in a browser: the choice, the errors, and the way back."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -48,7 +48,7 @@ CONTRASTS = """() => {
   return speaking.map(element =>
     [element.textContent.trim(), ratio(channels(getComputedStyle(element).color).rgb, ground(element))]);
 }"""
-"""The contrast of every piece of text with what is behind it (WCAG 2.2, 1.4.3)."""
+"""The contrast of every text with its background (WCAG 2.2, 1.4.3)."""
 
 
 async def assert_readable(page: Page) -> None:
@@ -58,7 +58,7 @@ async def assert_readable(page: Page) -> None:
 
 
 async def assert_well_formed(person: Person, language: str) -> None:
-    """What a screen reader needs: a language, a title, one heading, one landmark, a name for every link."""
+    """The page has what a screen reader needs: a language, a title, one heading, one landmark, and names for links."""
     page = person.page
     assert await page.locator("html").get_attribute("lang") == language
     assert await page.get_by_role("main").count() == 1
@@ -72,7 +72,7 @@ async def assert_well_formed(person: Person, language: str) -> None:
 
 
 def other_complaints(person: Person) -> list[str]:
-    """What the browser complains of, but for the status of an error page itself."""
+    """The console's messages, except the status of an error page itself."""
     return [complaint for complaint in person.complaints if "the server responded with a status of" not in complaint]
 
 
@@ -83,7 +83,7 @@ def app(server: Server) -> App:
 
 @asynccontextmanager
 async def listening_app() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
-    """An app on this machine (RFC 8252, 7.3): its redirect, and what comes there."""
+    """An app on this machine (RFC 8252, 7.3): its redirect, and the answers that it gets."""
     answers: list[dict[str, str]] = []
 
     async def callback(request: web.Request) -> web.Response:
@@ -108,7 +108,8 @@ async def listening_app() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
 async def test_a_person_signs_in_to_an_app(
     server: Server, phone_user: Person, provider: Provider, chosen: bool
 ) -> None:
-    """From the app over our page and the provider's back to the app, which then has tokens. Each page fits a phone."""
+    """The person goes from the app over our page and the provider's page back to the app, which gets tokens. All
+    pages fit a phone."""
     page = phone_user.page
     async with listening_app() as (redirect_uri, answers):
         app = App(server, redirect_uri)
@@ -121,21 +122,21 @@ async def test_a_person_signs_in_to_an_app(
         await page.click("text=Ada Lovelace")
         await expect(page.get_by_role("heading")).to_have_text("Back in the app")
         assert page.url.startswith(redirect_uri + "?code=")
-        assert page.url.endswith("#"), "Facebook's fragment (#_=_) goes no further"
+        assert page.url.endswith("#"), "the app does not get Facebook's fragment (#_=_)"
         [answer] = answers
         assert (answer["state"], answer["iss"]) == (app.state, server.url)
         tokens = await app.redeem(answer["code"])
         assert tokens.json["provider"] == provider
         assert await stands(server, tokens.json)
     cookies = await phone_user.context.cookies()
-    assert [cookie["httpOnly"] for cookie in cookies] == [True] * len(cookies), "for an hour, and for no script"
+    assert [cookie["httpOnly"] for cookie in cookies] == [True] * len(cookies), "no script can read the cookies"
     assert not chosen or len(cookies) == 1
     assert phone_user.complaints == []
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_who_says_no_comes_back_to_the_app(server: Server, person: Person, provider: Provider) -> None:
-    """Cancel at the provider is an answer too."""
+    """A cancelled sign-in is an answer for the app too."""
     async with listening_app() as (redirect_uri, answers):
         app = App(server, redirect_uri)
         await person.open(app.request(provider=None))
@@ -148,7 +149,7 @@ async def test_who_says_no_comes_back_to_the_app(server: Server, person: Person,
 
 @pytest.mark.slow
 async def test_who_goes_back_to_the_page_may_choose_again(server: Server, person: Person) -> None:
-    """The back button, another provider, and the sign-in works."""
+    """After the back button, a sign-in with another provider works."""
     async with listening_app() as (redirect_uri, answers):
         await person.open(App(server, redirect_uri).request(provider=None))
         await person.page.click("text=Continue with Google")
@@ -166,7 +167,7 @@ async def test_who_goes_back_to_the_page_may_choose_again(server: Server, person
 async def test_the_page_to_choose_is_readable_by_everybody(
     chromium: Browser, server: Server, app: App, language: str, color_scheme: str
 ) -> None:
-    """In the reader's language, light or dark, 360 pixels wide, and to a screen reader."""
+    """The page is readable in all languages, light or dark, on 360 pixels, and with a screen reader."""
     reader = await sit_down(
         chromium, server, locale=language, color_scheme=color_scheme, viewport={"width": 360, "height": 740}
     )
@@ -193,7 +194,7 @@ async def test_the_page_to_choose_is_readable_by_everybody(
 async def test_an_error_page_is_readable_by_everybody_and_says_what_to_do(
     chromium: Browser, server: Server, app: App, language: str, color_scheme: str
 ) -> None:
-    """What happened, what to do next, and the number under which the log has it."""
+    """The page says what happened and what to do next, and has the request id of the log."""
     reader = await sit_down(
         chromium, server, locale=language, color_scheme=color_scheme, viewport={"width": 360, "height": 740}
     )
@@ -230,7 +231,7 @@ async def test_an_error_page_is_readable_by_everybody_and_says_what_to_do(
 async def test_who_reads_neither_gets_english(
     chromium: Browser, server: Server, app: App, locale: str, language: str
 ) -> None:
-    """A region does not matter."""
+    """The region of a language does not matter."""
     reader = await sit_down(chromium, server, locale=locale)
     await reader.open(app.request(provider=None))
     await assert_well_formed(reader, language)
@@ -240,7 +241,7 @@ async def test_who_reads_neither_gets_english(
 @pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_keyboard_is_enough(person: Person, app: App, provider: Provider) -> None:
-    """Tab goes through the links in order, each showing that it has the focus; Enter follows."""
+    """Tab visits the links in order and shows the focus; Enter follows a link."""
     page = person.page
     await person.open(app.request(provider=None))
     for name in PROVIDERS:
@@ -261,7 +262,7 @@ async def test_the_keyboard_is_enough(person: Person, app: App, provider: Provid
 
 @pytest.mark.slow
 async def test_without_any_provider_the_page_says_so(tmp_path: Path, chromium: Browser) -> None:
-    """A service that is not set up yet."""
+    """The server is not configured yet."""
     names = ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")
     off = {f"{provider.upper()}_{name}": "" for provider in PROVIDERS for name in names}
     async with running(tmp_path, **off) as server:

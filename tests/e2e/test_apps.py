@@ -1,4 +1,4 @@
-"""What a person sees of an app on its way here: name, logo and links, and what the policy of the page lets through."""
+"""The page about an app: its name, logo and links, and what the page's policy allows."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ ELSEWHERE = "https://cdn.example/logos/a;b.png?v=2"
 
 
 def write_app(folder: Path, logo: str) -> str:
-    """A file of apps with this logo; its path."""
+    """Write a file of apps with this logo. Return its path."""
     for name, content in LOGOS.items():
         (folder / name).write_bytes(content)
     path = folder / "apps.toml"
@@ -43,7 +43,7 @@ terms_url = "https://shop.example/terms"
 
 
 async def is_drawn(page: Page) -> bool:
-    """Whether the logo of the page has loaded, and is as high as it should be."""
+    """Whether the page's logo has loaded and has its full height."""
     return await page.locator("img.app-logo").evaluate(
         "logo => logo.decode().then(() => logo.naturalWidth > 0 && logo.clientHeight === 48, () => false)"
     )
@@ -52,7 +52,7 @@ async def is_drawn(page: Page) -> bool:
 @LANGUAGES
 @pytest.mark.parametrize("logo", LOGOS)
 async def test_a_person_sees_which_app_it_is(tmp_path: Path, chromium: Browser, logo: str, language: str) -> None:
-    """Name, logo and links, each of which leads where the app says; nothing runs, and nothing is asked elsewhere."""
+    """The name, the logo and the links are the app's. No script runs, and no other server is contacted."""
     async with running(tmp_path, APPS_FILE=write_app(tmp_path, logo)) as server:
         person = await sit_down(chromium, server, locale=language, viewport={"width": 360, "height": 740})
         page = person.page
@@ -70,7 +70,7 @@ async def test_a_person_sees_which_app_it_is(tmp_path: Path, chromium: Browser, 
 
 
 async def test_a_logo_elsewhere_is_loaded_and_nothing_else_is(tmp_path: Path, chromium: Browser) -> None:
-    """The policy of that page lets its URL through: no other file of its host, and no other host."""
+    """The page's policy allows the logo's URL, but no other file of this host, and no other host."""
 
     async def picture(route: Route) -> None:
         await route.fulfill(body=PNG, content_type="image/png")
@@ -94,7 +94,7 @@ async def test_a_logo_elsewhere_is_loaded_and_nothing_else_is(tmp_path: Path, ch
 
 
 async def test_an_svg_that_is_opened_by_itself_runs_nothing(tmp_path: Path, chromium: Browser) -> None:
-    """Its script would otherwise be one of this server's pages."""
+    """Otherwise its script would run on this server's origin."""
     async with running(tmp_path, APPS_FILE=write_app(tmp_path, "logo.svg")) as server:
         person = await sit_down(chromium, server)
         await person.open(App(server, "https://shop.example/callback", "shop").request(provider=None))

@@ -1,4 +1,4 @@
-"""A provider that comes back with a form, in a real browser, which brings a Lax cookie all the same."""
+"""A provider that answers with a form, in a real browser, although the login's cookie is Lax."""
 
 from pathlib import Path
 
@@ -16,8 +16,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_a_form_from_another_site_ends_in_a_sign_in(
     chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is `localhost`, the provider 127.0.0.1: another site to a browser. It brings no Lax cookie along with
-    the form, which is answered 303, and brings it to the same callback by GET."""
+    """The server is `localhost` and the provider 127.0.0.1, which are two sites for a browser. The browser sends no
+    Lax cookie with the form. The server answers 303, and the browser sends the cookie with the GET to the same
+    callback."""
     monkeypatch.setitem(PROVIDERS, NAME, PARROT)
     listener = free_listener()
     url = f"http://localhost:{listener.getsockname()[1]}"

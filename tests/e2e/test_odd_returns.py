@@ -1,4 +1,4 @@
-"""Ways that a real browser comes back which no program thinks of: again, ahead, late, and with a heap of cookies."""
+"""Unusual ways back in a real browser: a second time, as a prefetch, too late, and with too many cookies."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ PREFETCHING = """<!doctype html><title>Before</title><link rel="icon" href="data
 
 
 def callback_of(person: Person) -> str:
-    """The callback's URL that the browser opened last."""
+    """The URL of the callback that the browser opened last."""
     return [url for url in person.requested if "/auth/" in url and "/callback?" in url][-1]
 
 
@@ -36,7 +36,8 @@ def callback_of(person: Person) -> str:
 async def test_a_callback_opened_again_leads_back_to_the_app(
     chromium: Browser, server: Server, language: str, color_scheme: str
 ) -> None:
-    """The page says that it is finished; its link tells the app to begin again; the code still redeems."""
+    """The page says that the login is finished, its link tells the app to begin again, and the code can still be
+    redeemed."""
     reader = await sit_down(chromium, server, locale=language, color_scheme=color_scheme, viewport=NARROW)
     async with listening_app() as (redirect_uri, answers):
         app = App(server, redirect_uri)
@@ -62,7 +63,8 @@ async def test_a_callback_opened_again_leads_back_to_the_app(
 async def test_a_heap_of_cookies_ends_on_a_page_that_says_what_to_do(
     chromium: Browser, server: Server, language: str
 ) -> None:
-    """Other sites of the parent domain have set them; the page has its style, and once they are gone all works."""
+    """Other sites of the parent domain may set cookies. The page has its style, and after their deletion everything
+    works."""
     reader = await sit_down(chromium, server, locale=language, viewport=NARROW)
     host = urlsplit(server.url).hostname
     heap = [{"name": f"site-{number}", "value": "x" * 4000, "domain": host, "path": "/"} for number in range(3)]
@@ -84,7 +86,7 @@ async def test_a_heap_of_cookies_ends_on_a_page_that_says_what_to_do(
 
 @pytest.mark.parametrize("language", texts.LANGUAGES)
 async def test_who_comes_back_too_late_reads_what_to_do(chromium: Browser, server: Server, language: str) -> None:
-    """Without an app; ten minutes have passed at the provider."""
+    """The person, without an app, comes back from the provider after more than ten minutes."""
     reader = await sit_down(chromium, server, locale=language, viewport=NARROW)
     await reader.open("/auth/facebook/start?mode=redirect")
     server.app[ONLINE].sign_in._outcomes._clock = lambda: Millis(server.runtime.clock() + 600_000)
@@ -102,7 +104,8 @@ async def test_who_comes_back_too_late_reads_what_to_do(chromium: Browser, serve
 async def test_what_the_browser_asked_ahead_is_asked_again_for_the_visit(
     chromium: Browser, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Chromium prefetches the callback by the page's rules, cookie and all; then the person comes, and signs in."""
+    """Chromium prefetches the callback with the cookie, by the page's rules. The person's later visit still signs
+    in."""
     asked_ahead = asyncio.Event()
 
     def watched(request: web.BaseRequest) -> bool:

@@ -1,4 +1,4 @@
-"""A browser app that is served from elsewhere: what a real browser lets it read, and what not."""
+"""A browser app on another origin: what a real browser lets it read, and what not."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,13 +27,13 @@ CALL = """async ([url, options]) => {
 
 
 async def call(page: Page, url: str, method: str = "GET", **options: Any) -> dict[str, Any]:
-    """What a script of the page gets."""
+    """The answer that a script of the page gets."""
     return await page.evaluate(CALL, [url, {"method": method, **options}])
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def app_port() -> AsyncIterator[int]:
-    """Serves an empty page at `http://127.0.0.1:port` and `http://localhost:port`, which are two origins."""
+    """Serve an empty page at `http://127.0.0.1:port` and `http://localhost:port`, which are two origins."""
 
     async def page(_request: web.Request) -> web.Response:
         return web.Response(text="<!doctype html><title>An app</title>", content_type="text/html")
@@ -56,7 +56,7 @@ async def page(chromium: Browser) -> AsyncIterator[Page]:
 
 
 async def test_an_app_of_a_listed_origin_reads_answers_and_errors(page: Page, shared: Server, app_port: int) -> None:
-    """From metadata to sign-out, with preflights where the browser wants them."""
+    """This holds from the metadata to the deletion of the account, with preflights where the browser needs them."""
     pair = (await shared.sign_in()).json
     bearer = {"headers": {"Authorization": f"Bearer {pair['access_token']}"}}
     await page.goto(f"http://127.0.0.1:{app_port}/")
@@ -82,7 +82,7 @@ async def test_an_app_of_a_listed_origin_reads_answers_and_errors(page: Page, sh
 
 @pytest.mark.slow
 async def test_an_app_with_a_tracker_and_a_tracer_gets_its_answers(page: Page, shared: Server, app_port: int) -> None:
-    """They add their headers to every request of a page, and the browser asks for leave first."""
+    """Such tools add headers to every request of a page, so the browser sends a preflight first."""
     added = {
         "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01",
         "tracestate": "vendor=1",
@@ -99,7 +99,7 @@ async def test_an_app_with_a_tracker_and_a_tracer_gets_its_answers(page: Page, s
 
 @pytest.mark.slow
 async def test_an_app_of_another_origin_reads_nothing(page: Page, shared: Server, app_port: int) -> None:
-    """The same page under another name is another origin: nothing that needs a token is even sent."""
+    """The same page with another host name is another origin. The browser does not even send requests with a token."""
     token = (await shared.sign_in()).json["access_token"]
     bearer = {"headers": {"Authorization": f"Bearer {token}"}}
     await page.goto(f"http://localhost:{app_port}/")
@@ -116,7 +116,7 @@ async def test_an_app_of_another_origin_reads_nothing(page: Page, shared: Server
 
 @pytest.mark.slow
 async def test_no_page_of_ours_can_be_fetched_from_elsewhere(page: Page, shared: Server, app_port: int) -> None:
-    """People open the pages of a sign-in; a listed origin cannot read them either."""
+    """Only people open the pages of a sign-in. A listed origin cannot read them either."""
     await page.goto(f"http://127.0.0.1:{app_port}/")
     for path in ("/auth/google/start", "/auth/authorize", "/docs", "/health"):
         assert await call(page, shared.url + path) == {"failed": "TypeError"}
@@ -124,7 +124,7 @@ async def test_no_page_of_ours_can_be_fetched_from_elsewhere(page: Page, shared:
 
 @pytest.mark.slow
 async def test_cookies_are_never_shared(page: Page, shared: Server, app_port: int) -> None:
-    """A script that asks for credentials gets nothing: the API has none but tokens."""
+    """A script that sends credentials gets no answer: the API uses only tokens."""
     await page.goto(f"http://127.0.0.1:{app_port}/")
     answer = await call(page, f"{shared.url}/auth/providers", credentials="include")
     assert answer == {"failed": "TypeError"}

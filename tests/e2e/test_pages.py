@@ -1,4 +1,4 @@
-"""What a person sees in a browser: signing in, cancelling, and the documentation."""
+"""The pages in a browser: a sign-in, a cancelled sign-in, and the documentation."""
 
 import json
 
@@ -25,7 +25,7 @@ OPERATIONS = [
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_person_signs_in_with_a_click_on_their_name(person: Person, provider: Provider) -> None:
-    """From the home page over the provider's account page to the profile, and the token shown there works."""
+    """The way is from the home page over the provider's page to the profile, and the token on the profile works."""
     page = person.page
     await person.open("/")
     await page.click(f"text=Continue with {display_name(provider)}")
@@ -42,7 +42,7 @@ async def test_a_person_signs_in_with_a_click_on_their_name(person: Person, prov
     answer = await page.request.get(f"{person.url}/users/me", headers={"Authorization": f"Bearer {token}"})
     assert answer.status == 200
     assert (await answer.json())["provider"] == provider
-    [cookie] = await person.context.cookies()  # of this login alone, for an hour, and for no script
+    [cookie] = await person.context.cookies()  # the cookie of this login, which no script can read
     assert cookie["httpOnly"]
     assert person.complaints == []
     assert person.strangers == []
@@ -51,7 +51,7 @@ async def test_a_person_signs_in_with_a_click_on_their_name(person: Person, prov
 @pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_who_cancels_is_told_what_to_do(person: Person, provider: Provider) -> None:
-    """Cancel leads to a page with a sentence and the request id, and starting again works."""
+    """Cancel leads to a page with a sentence and the request id. A new sign-in works."""
     page = person.page
     await person.open("/")
     await page.click(f"text=Continue with {display_name(provider)}")
@@ -74,7 +74,7 @@ async def test_who_cancels_is_told_what_to_do(person: Person, provider: Provider
 
 @pytest.mark.slow
 async def test_a_fault_that_is_chosen_goes_wrong_on_a_page(person: Person) -> None:
-    """The account page offers the faults; what comes of one is a page too."""
+    """The account page offers the faults, and the result of a fault is an error page."""
     page = person.page
     await person.open("/auth/google/start?mode=redirect")
     await page.select_option("select", "bad_signature")
@@ -84,7 +84,7 @@ async def test_a_fault_that_is_chosen_goes_wrong_on_a_page(person: Person) -> No
 
 @pytest.mark.slow
 async def test_going_back_after_signing_in_starts_afresh(person: Person) -> None:
-    """The browser's back button leads to the account page again, and its login is finished: a page says so."""
+    """The back button leads to the account page, and a page says that its login is finished."""
     page = person.page
     await person.open("/")
     await page.click("text=Continue with Google")
@@ -98,7 +98,7 @@ async def test_going_back_after_signing_in_starts_afresh(person: Person) -> None
 
 @pytest.mark.slow
 async def test_the_documentation_shows_every_operation_and_asks_nobody_else(person: Person) -> None:
-    """Swagger UI comes from this server alone, and breaks no policy."""
+    """Swagger UI loads only from this server, and breaks no policy."""
     await person.open("/docs")
     await expect(person.page.locator(".opblock")).to_have_count(len(OPERATIONS))
     assert len(OPERATIONS) >= 5
@@ -124,7 +124,7 @@ async def test_an_operation_can_be_tried_out(person: Person) -> None:
 
 @pytest.mark.slow
 async def test_every_page_fits_a_phone_and_works_without_javascript(phone_user: Person, server: Server) -> None:
-    """360 pixels wide, the longest email included, nothing scrolls sideways, and no page needs a script."""
+    """On 360 pixels, also with the longest email, no page scrolls sideways or needs a script."""
     page, stops = phone_user.page, ["/", "/auth/google/start?mode=redirect", "/auth/facebook/start?mode=redirect"]
     stops += ["/auth/google/start?mode=nonsense", "/sandbox/google/authorize?client_id=x"]
     for path in stops:

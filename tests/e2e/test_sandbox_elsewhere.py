@@ -1,4 +1,4 @@
-"""Pages of other sites before the sandbox, in a real browser: what they can make it do, and what not."""
+"""Pages of other sites and the sandbox, in a real browser: what they can do, and what not."""
 
 import json
 from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ async def page(chromium: Browser) -> AsyncIterator[Page]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def elsewhere() -> AsyncIterator[int]:
-    """The port of another site: a page with a link to wherever its query says."""
+    """The port of another site, whose page has a link to the URL in its query."""
 
     async def home(request: web.Request) -> web.Response:
         link = f'<a href="{request.query["to"]}">Sign in</a>' if "to" in request.query else ""
@@ -66,14 +66,15 @@ async def elsewhere() -> AsyncIterator[int]:
 
 
 def answers_to(page: Page) -> list[Response]:
-    """Every answer that the browser gets from now on, read by the page or not."""
+    """Every later answer that the browser gets, even if the page cannot read it."""
     answers: list[Response] = []
     page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108 - Playwright wants a function of ours
     return answers
 
 
 async def test_a_name_that_leads_here_opens_nothing(page: Page, server: Server) -> None:
-    """DNS rebinding: the page came from elsewhere, and for the browser it has the sandbox's own origin by now."""
+    """DNS rebinding: another site's page whose name now resolves to the sandbox has the sandbox's origin for the
+    browser."""
     site = f"http://{EVIL}:{server.port}"
     await page.route(f"{site}/trap", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
     await page.goto(f"{site}/trap")
@@ -91,7 +92,7 @@ async def test_a_name_that_leads_here_opens_nothing(page: Page, server: Server) 
 
 @pytest.mark.parametrize("name", ["localhost", EVIL])
 async def test_a_page_of_another_site_asks_no_stand_in(page: Page, server: Server, elsewhere: int, name: str) -> None:
-    """By fetch, as an image, in a frame or with a form: refused, not merely unread."""
+    """Requests by fetch, an image, a frame or a form are refused, not only unreadable."""
     begun = await server.begin()
     await page.goto(f"http://{name}:{elsewhere}/")
     answers = answers_to(page)
@@ -112,7 +113,8 @@ async def test_a_page_of_another_site_asks_no_stand_in(page: Page, server: Serve
 
 @pytest.mark.parametrize("name", ["localhost", EVIL])
 async def test_a_person_whom_another_site_sends_signs_in(page: Page, server: Server, elsewhere: int, name: str) -> None:
-    """A link to our own start leads over the stand-in's page, and back: that page arrives as from another site."""
+    """A link to our start leads over the stand-in's page and back, and the browser requests that page as from
+    another site."""
     await page.goto(f"http://{name}:{elsewhere}/?to={server.url}/auth/google/start?mode=redirect")
     await page.get_by_role("link", name="Sign in").click()
     await page.get_by_role("button", name="Ada Lovelace").click()
