@@ -1,7 +1,7 @@
-"""An invented provider, Parrot, in a house of its own: what a provider needs, and nothing of it inside the program.
+"""An invented provider, Parrot, outside the program: all parts that a provider needs, none of them in `nextarget`.
 
-It differs from the others where providers can: it comes back with a form, its client secret is a token that is signed
-when it is needed, and it tells an email at a person's first sign-in alone.
+It uses the features that the other providers do not have: its answer is a form, its client secret is a signed token,
+and it sends an email only at a person's first sign-in.
 """
 
 from nextarget.model import Provider

@@ -1,4 +1,4 @@
-"""The invented provider is registered for the tests of this folder; `parrot_server` is a server that has it."""
+"""Registers the invented provider for the tests of this folder. `parrot_server` is a server with it."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

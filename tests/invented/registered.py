@@ -1,4 +1,4 @@
-"""Imported first, the program of this process has the invented provider."""
+"""Importing this module registers the invented provider in this process."""
 
 from nextarget.registry import PROVIDERS
 from tests.invented import NAME, PARROT

@@ -1,4 +1,4 @@
-"""People sign in through a provider that the program has never heard of."""
+"""People sign in through a provider that the program does not contain."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +14,7 @@ ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
 
 
 class Form(HTMLParser):
-    """The one form of a page: where it goes, and what it brings."""
+    """The only form of a page: its target and its fields."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -31,26 +31,26 @@ class Form(HTMLParser):
 
 
 async def form_of(browser: Browser, auth_url: str, person: str = "ada", fault: str | None = None) -> Form:
-    """What the provider has the person's browser post."""
+    """The form that the provider makes the person's browser post."""
     answer = await browser.get(f"{auth_url}&person={person}" + (f"&fault={fault}" if fault else ""))
     assert answer.status == 200, answer.text
     return Form(answer.text)
 
 
 async def come_back(browser: Browser, form: Form) -> Answer:
-    """Post the form, as from another site, and follow where that leads."""
+    """Post the form as from another site, and follow the redirect."""
     posted = await browser.ask("POST", form.action, data=form.fields)
     assert posted.status == 303, posted.text
     return await browser.get(posted.headers["Location"])
 
 
 async def sign_in(server: Server, person: str = "ada", fault: str | None = None) -> Answer:
-    """A whole login of the JSON flow; the callback's answer."""
+    """Run a whole login of the JSON flow. Return the callback's answer."""
     return await come_back(server, await form_of(server, (await server.begin("parrot"))["auth_url"], person, fault))
 
 
 async def test_a_tool_signs_in(parrot_server: Server) -> None:
-    """The JSON flow ends with tokens, and the profile says who vouched. `email_verified` comes as text."""
+    """The JSON flow gives tokens, and the profile names the provider. The provider sends `email_verified` as text."""
     answer = await sign_in(parrot_server)
     assert answer.status == 200, answer.text
     assert (answer.json["provider"], answer.json["email"]) == ("parrot", PEOPLE["ada"].email)
@@ -59,7 +59,7 @@ async def test_a_tool_signs_in(parrot_server: Server) -> None:
 
 
 async def test_the_email_of_the_first_sign_in_stays(parrot_server: Server) -> None:
-    """Later id_tokens have none; the person is the same user, with the same email."""
+    """Later id_tokens have no email. The person is still the same user, with the same email."""
     first, second = [(await sign_in(parrot_server, "grace")).json for _ in range(2)]
     assert first["user_id"] == second["user_id"]
     assert first["email"] == second["email"] == PEOPLE["grace"].email
@@ -67,7 +67,8 @@ async def test_the_email_of_the_first_sign_in_stays(parrot_server: Server) -> No
 
 
 async def test_an_app_signs_in(parrot_server: Server) -> None:
-    """The app flow: a Continue page of ours, since the provider cannot be told to ask; the form; our code."""
+    """In the app flow, our Continue page comes first, since this provider cannot be made to ask the person. Then
+    come the form and our code."""
     async with open_browser(parrot_server.url) as browser:
         app = App(browser)
         page = await browser.get(app.request(provider="parrot"))
@@ -82,7 +83,7 @@ async def test_an_app_signs_in(parrot_server: Server) -> None:
 
 
 async def test_a_person_can_choose_the_provider(parrot_server: Server) -> None:
-    """It is on the page beside the others, by the name that people know."""
+    """The page lists the provider beside the other ones, by its display name."""
     page = await parrot_server.get(
         App(parrot_server).request(provider=None, redirect_uri="https://app.example/callback")
     )
@@ -93,7 +94,7 @@ async def test_a_person_can_choose_the_provider(parrot_server: Server) -> None:
 
 
 async def test_a_person_who_says_no_is_told_to_the_app(parrot_server: Server) -> None:
-    """In a word of the provider's own, which the app never sees."""
+    """The provider has its own word for this, and the app gets the standard error."""
     async with open_browser(parrot_server.url) as browser:
         app = App(browser)
         answer = await come_back(browser, await form_of(browser, await app.begin(provider="parrot"), "cancel"))
@@ -102,7 +103,7 @@ async def test_a_person_who_says_no_is_told_to_the_app(parrot_server: Server) ->
 
 
 async def test_the_sdk_of_the_provider_signs_in(parrot_server: Server) -> None:
-    """Native sign-in: an id_token for the app's own client id, with a nonce of ours, once."""
+    """In native sign-in, an id_token for the app's client id with our nonce is accepted once."""
     nonce = (await parrot_server.ask("POST", "/auth/nonce")).json["nonce"]
     sdk = await parrot_server.get(f"/sandbox/parrot/sdk?person=ada&nonce={nonce}")
     form = {
@@ -124,13 +125,13 @@ async def test_a_forged_identity_is_rejected(parrot_server: Server, fault: str) 
 
 
 async def test_a_client_secret_of_another_key_is_no_fault_of_the_person(tmp_path: Path) -> None:
-    """The provider checks who signed it; the person is told that the provider could not be used."""
+    """The provider checks the secret's signature. The person reads that the provider failed."""
     async with running(tmp_path, PARROT_KEY_ID="ANOTHERKEY") as server:
         assert (await sign_in(server)).code == "provider_failed"
 
 
 async def test_nothing_but_a_callbacks_parameters_gets_into_a_url(parrot_server: Server) -> None:
-    """The form holds the person's name and email beside the code; a URL gets into histories and logs."""
+    """The form has the person's name and email beside the code, and URLs get into histories and logs."""
     form = await form_of(parrot_server, (await parrot_server.begin("parrot"))["auth_url"])
     assert "email" in form.fields["user"]
     posted = await parrot_server.ask("POST", form.action, data=form.fields | {"id_token": "a.b.c"})
@@ -141,7 +142,7 @@ async def test_nothing_but_a_callbacks_parameters_gets_into_a_url(parrot_server:
 
 @pytest.mark.parametrize("character", ["x", "é", "あ", "🦜", "%"])
 async def test_the_longest_error_and_code_lead_to_the_callback(parrot_server: Server, character: str) -> None:
-    """The server does not redirect to a URL that is too long for it; the person learns what the provider said."""
+    """The server never redirects to a URL that is too long for itself. The person still gets the provider's error."""
     form = await form_of(parrot_server, (await parrot_server.begin("parrot"))["auth_url"])
     words = dict.fromkeys(("error_reason", "error_code"), "%" * 200) | {"error": "access_denied", "code": "%" * 2048}
     words |= dict.fromkeys(("error_description", "error_message"), character * 2048) | {"iss": "%" * 255}
@@ -158,18 +159,18 @@ async def test_the_longest_error_and_code_lead_to_the_callback(parrot_server: Se
     "fields", [{}, {"state": "x y", "code": "c"}, {"code": "c"}, {"state": "s"}, {"state": "s", "code": "é"}]
 )
 async def test_a_form_that_is_no_callback_is_refused(parrot_server: Server, fields: dict[str, str]) -> None:
-    """Before it leads anywhere."""
+    """The server refuses it without a redirect."""
     assert (await parrot_server.ask("POST", "/auth/parrot/callback", data=fields)).code == "invalid_request"
 
 
 async def test_only_a_provider_that_posts_is_listened_to(parrot_server: Server) -> None:
-    """The others come back by GET; of them a form is no callback."""
+    """The other providers come back by GET, so a form for them is not a callback."""
     answer = await parrot_server.ask("POST", "/auth/google/callback", data={"state": "s", "code": "c"})
     assert (answer.status, answer.code) == (405, "method_not_allowed")
 
 
 async def test_a_login_that_is_bound_to_a_browser_needs_its_cookie(parrot_server: Server) -> None:
-    """The redirect brings the browser to the GET; without the cookie that comes along there, nobody is signed in."""
+    """The redirect leads the browser to the GET. Without the login's cookie there, no one is signed in."""
     async with open_browser(parrot_server.url) as browser:
         begun = await browser.get("/auth/parrot/start?mode=redirect")
         form = await form_of(browser, begun.headers["Location"])

@@ -1,4 +1,4 @@
-"""What the program says of an invented provider: settings and what is wrong with them, documents, metrics, terminal."""
+"""Everything that follows from an invented provider: its settings and their problems, documents, metrics, terminal."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Settings that turn the provider on, on a server of production."""
+    """Settings of a production server that turn the provider on."""
     with pytest.MonkeyPatch.context() as patch:
         from nextarget.registry import PROVIDERS
         from tests.invented import NAME, PARROT
@@ -40,7 +40,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_settings_that_are_right_have_no_problem(tmp_path: Path, made_up: dict[str, str]) -> None:
-    """Without this, the next tests prove little."""
+    """The next tests prove something only if these settings are valid."""
     assert problems(tmp_path, made_up) == {}
 
 
@@ -62,14 +62,14 @@ def test_settings_that_are_right_have_no_problem(tmp_path: Path, made_up: dict[s
 def test_what_is_wrong_is_told_with_a_remedy(
     tmp_path: Path, made_up: dict[str, str], changes: dict[str, str], setting: str, words: str
 ) -> None:
-    """Every check that holds for the others holds for a provider that was added."""
+    """All checks of the other providers' settings apply to an added provider."""
     found = problems(tmp_path, made_up | changes)
     assert set(found) == {setting}
     assert words in found[setting].remedy
 
 
 def test_plain_http_is_refused_in_production(tmp_path: Path, made_up: dict[str, str]) -> None:
-    """Even where the whole server is on plain http, so that nothing but production forbids it."""
+    """The whole server uses plain http here, so that only the rule of production forbids it."""
     url = "http://127.0.0.1:8000"
     plain = made_up | {"PUBLIC_URL": url, "PARROT_REDIRECT_URI": f"{url}/auth/parrot/callback"}
     found = problems(tmp_path, plain)
@@ -79,14 +79,14 @@ def test_plain_http_is_refused_in_production(tmp_path: Path, made_up: dict[str, 
 
 
 def test_the_private_key_may_come_from_a_file(tmp_path: Path, made_up: dict[str, str]) -> None:
-    """What is a secret by its type may."""
+    """A setting with the type of a secret may come from a file."""
     (tmp_path / "key.pem").write_text(made_up["PARROT_PRIVATE_KEY"])
     from_file = {name: text for name, text in made_up.items() if name != "PARROT_PRIVATE_KEY"}
     assert problems(tmp_path, from_file | {"PARROT_PRIVATE_KEY_FILE": "key.pem"}) == {}
 
 
 def test_secrets_are_masked_and_endpoints_shown(made_up: dict[str, str]) -> None:
-    """By the types of the settings alone."""
+    """This follows from the types of the settings."""
     assert every_setting()["PARROT_PRIVATE_KEY"].secret
     assert shown("PARROT_PRIVATE_KEY", made_up["PARROT_PRIVATE_KEY"]).startswith("*** (")
     url = "https://parrot.example/authorize?plumage=blue&token=x"
@@ -95,7 +95,7 @@ def test_secrets_are_masked_and_endpoints_shown(made_up: dict[str, str]) -> None
 
 
 def test_the_openapi_document_lists_the_provider_and_its_form() -> None:
-    """In every enum; and that the callback may be posted."""
+    """Every enum has the provider, and the document has the posted callback."""
     document = json.loads(openapi_document())
     schemas = document["components"]["schemas"]
     assert schemas["ProviderName"]["enum"] == ["google", "facebook", "parrot"]
@@ -105,7 +105,7 @@ def test_the_openapi_document_lists_the_provider_and_its_form() -> None:
 
 
 async def test_the_server_lists_and_counts_the_provider(parrot_server: Server) -> None:
-    """`/auth/providers` has it, and so do the metrics."""
+    """`/auth/providers` and the metrics have the provider."""
     listed = (await parrot_server.get("/auth/providers")).json["providers"]
     assert listed[-1] == {"name": "parrot", "configured": True, "answering": True}
     await sign_in(parrot_server)
@@ -115,7 +115,7 @@ async def test_the_server_lists_and_counts_the_provider(parrot_server: Server) -
 
 
 async def test_a_provider_that_is_off_is_left_alone(tmp_path: Path) -> None:
-    """Nobody signs in through it, and the others go on."""
+    """No one can sign in with it, and the other providers work."""
     off = dict.fromkeys(("PARROT_CLIENT_ID", "PARROT_KEY_ID", "PARROT_PRIVATE_KEY", "PARROT_REDIRECT_URI"), "")
     async with running(tmp_path, **off) as server:
         assert (await server.get("/auth/parrot/start")).code == "provider_not_configured"
@@ -123,7 +123,7 @@ async def test_a_provider_that_is_off_is_left_alone(tmp_path: Path) -> None:
 
 
 def terminal(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """The program, in a process of its own in which the provider is registered first."""
+    """Run the program as a process, with the provider registered first."""
     program = (
         "import sys, tests.invented.registered; from nextarget.cli.main import main; "
         "sys.argv = ['nextarget', *sys.argv[1:]]; main()"
@@ -140,7 +140,7 @@ def terminal(folder: Path, *arguments: str, **environ: str) -> subprocess.Comple
 
 @pytest.mark.slow
 def test_check_config_shows_the_settings_masked(tmp_path: Path, made_up: dict[str, str]) -> None:
-    """Every setting of the provider, and whether the provider is on."""
+    """The output has every setting of the provider, and whether the provider is on."""
     done = terminal(tmp_path, "check-config", **made_up)
     assert done.returncode == 0, done.stderr
     assert f"PARROT_CLIENT_ID\t{made_up['PARROT_CLIENT_ID']}\tenvironment" in done.stdout
@@ -154,7 +154,7 @@ def test_check_config_shows_the_settings_masked(tmp_path: Path, made_up: dict[st
 
 @pytest.mark.slow
 def test_the_terminal_completes_the_name_of_the_provider(tmp_path: Path) -> None:
-    """And takes it; any other word is none of the choices."""
+    """The terminal also accepts the name, and refuses an unknown one."""
     assert terminal(tmp_path, "--complete", "bash", "list-users", "--provider", "p").stdout == "parrot\n"
     made = terminal(tmp_path, "init-db", "--sandbox")
     assert made.returncode == 0, made.stderr

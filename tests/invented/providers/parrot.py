@@ -1,4 +1,4 @@
-"""The invented provider's code: OpenID Connect with a form for a callback and a client secret signed when needed."""
+"""The invented provider: OpenID Connect whose callback is a form, with a client secret that is signed when needed."""
 
 from collections.abc import Mapping
 from time import time
@@ -33,7 +33,7 @@ SECRET_SECONDS = 300
 
 
 class Parrot(IdentityProvider):
-    """Answers every sign-in with a form."""
+    """A provider that answers every sign-in with a form."""
 
     name = Provider("parrot")
     callback_method = CallbackMethod.FORM_POST

@@ -16,7 +16,7 @@ def _signing_key(secret: Secret) -> Secret:
         key = load_pem_private_key(secret.encode(), password=None)
     except (ValueError, TypeError):
         key = None
-    if not isinstance(key, EllipticCurvePrivateKey):  # any other key is a mistake in a text, and no error of ours
+    if not isinstance(key, EllipticCurvePrivateKey):  # another kind of key is a wrong value, not an internal error
         raise ValueError("is no private key on an elliptic curve. Download it from the provider's console again.")  # noqa: TRY004
     return secret
 
@@ -25,7 +25,7 @@ _ClientId = Annotated[str, AfterValidator(one_client_id), Credential]
 
 
 class ParrotSettings(ProviderSettings):
-    """On when all four of its credentials are set, none of which is a client secret."""
+    """The provider is on when all four credentials are set. None of them is a client secret."""
 
     client_id: _ClientId = Field(description="The client id.")
     key_id: Annotated[str, Credential] = Field(description="The id of the private key.")

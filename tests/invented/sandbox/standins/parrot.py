@@ -1,4 +1,4 @@
-"""The stand-in for the invented provider: a form for a callback, and an email at the first sign-in alone."""
+"""The stand-in for the invented provider: its callback is a form, and it sends an email only at the first sign-in."""
 
 import secrets
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ LONGEST_SECRET_SECONDS = 600
 
 
 class StandInParrot:
-    """Authorization endpoint, token endpoint, published keys and SDK."""
+    """The authorization endpoint, the token endpoint, the published keys and the SDK."""
 
     people: ClassVar[Mapping[str, str]] = {"ada": "000123.ada.0815", "grace": "000124.grace.0815"}
     faults: ClassVar[tuple[Fault, ...]] = (*TOKEN_ENDPOINT_FAULTS, *ID_TOKEN_FAULTS)
@@ -90,7 +90,7 @@ class StandInParrot:
         return web.json_response(self._id_tokens.jwks())
 
     async def sign_in(self, request: web.Request) -> web.Response:
-        """What the SDK hands to an app: an id_token for the app's own client id."""
+        """The SDK's answer to an app: an id_token for the app's own client id."""
         try:
             params = query_of(request)
             know(params, ("person", "fault", "nonce"))
