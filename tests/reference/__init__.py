@@ -1,7 +1,7 @@
-"""Writes the generated parts of docs/reference/ from the code. Only this checkout has it: no package ships it.
+"""Writes the generated parts of docs/reference/ from the code. It is not part of the package.
 
-A page is Markdown with blocks between `<!-- generated: NAME -->` and `<!-- end: NAME -->`. The text of a block comes
-from the code; the text around it is its author's and is kept.
+A page is Markdown with blocks between `<!-- generated: NAME -->` and `<!-- end: NAME -->`. The code gives the text of
+a block. The text around it is written by hand, and is kept.
 
     python -m tests.reference           # write the pages
     python -m tests.reference --check   # exit status 1, with a diff, when a page is stale
@@ -38,7 +38,7 @@ def write(pages: Mapping[str, Page] = PAGES, folder: Path = FOLDER) -> None:
 
 
 def stale(pages: Mapping[str, Page] = PAGES, folder: Path = FOLDER) -> str:
-    """How the pages differ from the code, as a diff; empty when they do not."""
+    """The differences between the pages and the code as a diff, or an empty text."""
     lines: list[str] = []
     for path, (old, new) in _versions(pages, folder).items():
         lines += difflib.unified_diff(
@@ -48,7 +48,7 @@ def stale(pages: Mapping[str, Page] = PAGES, folder: Path = FOLDER) -> str:
 
 
 def _versions(pages: Mapping[str, Page], folder: Path) -> dict[Path, tuple[str, str]]:
-    """The text of each page as it is, and as it should be. Raises ValueError when a page lacks a block."""
+    """The current and the right text of every page. Raises ValueError when a page lacks a block."""
     versions = {}
     for name, blocks in pages.items():
         path = folder / f"{name}.md"

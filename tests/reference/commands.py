@@ -1,4 +1,4 @@
-"""The commands, in the order of `nextarget --help`: usage, what a command does, arguments, options, examples."""
+"""The commands in the order of `nextarget --help`: usage, description, arguments, options, examples."""
 
 from collections.abc import Iterable
 from textwrap import dedent
@@ -48,7 +48,7 @@ def _chapter(command: Any) -> str:
 
 
 def _parameters(kind: str, context: Any, command: Any) -> str:
-    """A table of the arguments or the options, with what help says of them."""
+    """A table of the arguments or the options, with their help texts."""
     records = (
         parameter.get_help_record(context)
         for parameter in command.get_params(context)
@@ -59,7 +59,7 @@ def _parameters(kind: str, context: Any, command: Any) -> str:
 
 
 def _blocks_of(epilog: str) -> Iterable[tuple[str, list[str]]]:
-    """The lists of an epilog: title and lines."""
+    """The lists of an epilog, as title and lines."""
     for block in epilog.split("\b\n"):
         title, _, lines = block.strip("\n").partition("\n")
         if title:

@@ -15,7 +15,7 @@ def _row(kind: type[ProblemError]) -> tuple[str, str, str, str, str]:
 
 
 def _oauth_error(kind: type[ProblemError]) -> str:
-    """Empty where it is the code."""
+    """The OAuth error, or an empty text if it is the code."""
     return "" if kind.oauth_error == kind.code else code(kind.oauth_error)
 
 

@@ -1,11 +1,11 @@
-"""The few pieces of Markdown that the pages are made of, as GitHub renders them."""
+"""The few Markdown elements of the pages, as GitHub renders them."""
 
 import re
 from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table. A cell is Markdown on one line."""
+    """A table. A cell is Markdown in one line."""
     lines = [_row(head), "|" + "---|" * len(head), *map(_row, rows)]
     return "\n".join(lines)
 
@@ -20,12 +20,12 @@ def code(text: str) -> str:
 
 
 def choice(words: Sequence[str]) -> str:
-    """Code spans of which one is to be chosen: `a`, `b` or `c`."""
+    """Code spans as alternatives: `a`, `b` or `c`."""
     *others, last = map(code, words)
     return f"{', '.join(others)} or {last}" if others else last
 
 
 def plain(text: str) -> str:
-    """Text that is no Markdown, shown as it is; what is in backticks stays code."""
+    """Plain text in Markdown, with its special characters escaped. Text in backticks stays code."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(part if part.startswith("`") else re.sub(r"([*<\[\]\\]|\b_|_\b)", r"\\\1", part) for part in parts)

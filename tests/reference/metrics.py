@@ -11,7 +11,7 @@ _PREFIX = "nextarget_"
 
 
 def blocks() -> dict[str, str]:
-    # The registry's own listing leaves out label names of a metric that has counted nothing yet.
+    # The registry's own list has no label names for a metric that has counted nothing yet.
     collectors: list[Any] = list(REGISTRY._collector_to_names)
     rows = [_row(collector) for collector in collectors if getattr(collector, "_name", "").startswith(_PREFIX)]
     return {"metrics": table(["series", "type", "labels", "what it is"], rows)}

@@ -17,7 +17,7 @@ def blocks() -> dict[str, str]:
 
 
 class _Document:
-    """The OpenAPI document, with its references resolved as they are met."""
+    """The OpenAPI document. A reference is resolved when it is read."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
@@ -97,7 +97,7 @@ class _Document:
             yield f"The body is `{media_type}`:\n\n" + table(["field", "", "what it is"], rows)
 
     def _answers(self, responses: dict[str, Any]) -> str:
-        """Statuses that are described in the same words share a row."""
+        """A table of answers. Statuses with the same description share a row."""
         rows: dict[tuple[str, str], list[str]] = {}
         for status, reference in responses.items():
             response = self._resolved(reference)
@@ -113,21 +113,21 @@ class _Document:
                     yield f"The JSON of {status}:\n\n" + table(["member", "type", "what it is"], rows)
 
     def _fields(self, schema: Any, inside: str = "") -> Iterator[Row]:
-        """The members of an object. Inside another one they are `outer.inner`, inside a list `list[].inner`."""
+        """The members of an object. A member inside another one is `outer.inner`, and inside a list `list[].inner`."""
         for name, field in self._properties(self._resolved(schema)):
             yield code(inside + name), _type(field), _sentences(field.get("description"), _words(field))
             yield from self._fields(field, f"{inside}{name}.")
             yield from self._fields(field.get("items", {}), f"{inside}{name}[].")
 
     def _properties(self, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The members of a schema; one whose schema is `false` is forbidden, and left out."""
+        """The members of a schema. A member whose schema is `false` is forbidden, and left out."""
         for name, field in schema.get("properties", {}).items():
             if field is not False:
                 yield name, self._resolved(field)
 
 
 def _anchor(title: str) -> str:
-    """As GitHub makes it from a heading."""
+    """A heading's anchor, as GitHub makes it."""
     kept = "".join(letter for letter in title.lower() if letter.isalnum() or letter in " -_")
     return kept.replace(" ", "-")
 
@@ -149,7 +149,7 @@ def _type(schema: dict[str, Any]) -> str:
 
 
 def _words(schema: dict[str, Any]) -> str:
-    """What values a schema takes, where they are few; its default and its example."""
+    """The values of a schema if they are few, its default and its example."""
     parts = []
     if "const" in schema:
         parts.append(f"Always {code(schema['const'])}.")
@@ -163,6 +163,6 @@ def _words(schema: dict[str, Any]) -> str:
 
 
 def _sentences(*texts: str | None) -> str:
-    """Joined, the first one with a full stop."""
+    """The texts as joined sentences, with full stops."""
     told = [text.strip() for text in texts if text]
     return " ".join(text if text.endswith((".", "!", "?")) else f"{text}." for text in told)

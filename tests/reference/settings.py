@@ -1,4 +1,4 @@
-"""The settings, in the order of `Settings`: what each takes, its default, and which may come from files."""
+"""The settings in the order of `Settings`: their values, their defaults, and which may come from files."""
 
 from pathlib import Path
 from types import UnionType
@@ -24,7 +24,7 @@ _KINDS = {
     "ProxyUrl": "the URL of a proxy",
     "BrowserOrigin": "an origin, as a browser sends it",
 }
-"""Types of `settings/validators.py`, in words. What is not listed is `text`."""
+"""The types of `settings/validators.py` in words. A type that is not listed is `text`."""
 
 
 def blocks() -> dict[str, str]:
@@ -43,7 +43,7 @@ def _default(setting: Setting) -> str:
 
 
 def takes(setting: Setting) -> str:
-    """What a setting takes, in words, from its type."""
+    """The values of a setting in words, from its type."""
     if words := setting.words:
         return choice(words)
     model = settings_of(setting.provider) if setting.provider else Settings
