@@ -21,7 +21,7 @@ ASK = "--complete"
 one to complete; it may be empty."""
 _HELP = "Show this message and exit."
 _NO_LIMIT = 10_000
-"""Characters: more than any sentence has."""
+"""A number of characters that no sentence reaches."""
 FILES = 1
 """Exit status that tells the shell to complete names of files."""
 

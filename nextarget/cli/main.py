@@ -58,7 +58,7 @@ class Command(TyperCommand):
 
 
 class Program(typer.Typer):
-    """Its commands are of the class `Command`."""
+    """The program's group of commands, which are of the class `Command`."""
 
     def command(self, *names: str, **options: Any) -> Any:  # type: ignore[override]
         return super().command(*names, **({"cls": Command} | options))

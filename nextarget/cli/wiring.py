@@ -142,7 +142,7 @@ def opened(settings: "DatabaseSettings | None" = None, *, sandbox: bool) -> Iter
 
 
 def now() -> "Millis":
-    """The time for what a command does."""
+    """The current time, for a command."""
     from nextarget.runtime import utc_now
 
     return utc_now()

@@ -50,7 +50,7 @@ _REMEDIES = {
     "RATE_LIMIT_REFRESH": "Write a number from 1 to 100000.",
 }
 _LOWER_CASE_TOO = frozenset({"HTTPS_PROXY", "NO_PROXY"})
-"""Known to other programs by these names in lower case as well, which win, as they do with curl."""
+"""Other programs also read these settings under names in lower case. The lower-case name wins, as with curl."""
 _QUOTES = frozenset("\"'")
 
 

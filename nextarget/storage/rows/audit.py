@@ -13,7 +13,7 @@ from nextarget.storage.engines.statements import Query, Statement, fields_of, in
 from nextarget.storage.rows.tables import AuditEventTable
 
 OF_STRANGERS = "(\"event\" = 'login_failed')"
-"""What strangers can put on record. SQLite uses the partial index only for a condition in the index's own words."""
+"""The events that strangers can cause. SQLite uses the partial index only for a condition in the index's own words."""
 MOST_OF_STRANGERS = 10_000
 """How many failed sign-ins are kept, of all users together: the newest."""
 MOST_OF_USER = 1_000
@@ -55,7 +55,7 @@ def _all_but(most: int, which: str) -> Statement:
 
 _IS_REFRESHING = f'"event" IN {REFRESHING}'
 _NEWEST = 2**63 - 1
-"""A number above all events."""
+"""A number above the numbers of all events."""
 _ADD = Statement(insert_into(AuditEventTable, _EventRow))
 _FORGET_OF_STRANGERS = _all_but(MOST_OF_STRANGERS, OF_STRANGERS)
 _FORGET_OF_USER = _all_but(MOST_OF_USER, f'"user_id" = {{0}} AND NOT {_IS_REFRESHING}')

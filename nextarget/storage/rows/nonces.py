@@ -1,6 +1,6 @@
 """Digests of what is accepted only once: one-time values that were used, and subjects whose user was deleted.
 
-A one-time value without a row was not used yet; whether it is one of ours, its MAC says.
+A one-time value without a row was not used yet. Its MAC shows whether we made it.
 """
 
 from typing import NamedTuple
@@ -39,7 +39,7 @@ def keep(db: pw.Database, digest: str, *, purpose: str, expires_at: Millis) -> N
 
 
 def kept_until(db: pw.Database, digest: str, *, purpose: str) -> Millis | None:
-    """Until when a digest is remembered, None if it is not."""
+    """The time until which a digest is remembered; None if it is not remembered."""
     row = _KEPT.first(db, (digest, purpose))
     return row.expires_at if row else None
 

@@ -121,7 +121,7 @@ _REVOKE_ALL = Statement(
     'UPDATE "session" SET "revoked_at" = {0} WHERE "user_id" = {0} AND "revoked_at" IS NULL AND "id" <> {0}'
 )
 _NO_SESSION = ""
-"""The id of no session."""
+"""An id that no session has."""
 
 
 def _to_session(row: SessionRow) -> Session:

@@ -16,7 +16,7 @@ LOCK_SECONDS = 2
 """How long a request's write may wait for a locked row. PostgreSQL needs one second of it (`deadlock_timeout`) to
 detect a deadlock."""
 IDLE_SECONDS = 10
-"""How long the server keeps a transaction, and its locks, that sends no statement."""
+"""How long the server keeps a transaction that sends no statement, and its locks."""
 
 DEFAULTS = {
     "connect_timeout": CONNECT_SECONDS,  # for one address of the host

@@ -58,7 +58,7 @@ def parameters_of(url: str) -> dict[str, Any]:
 
 
 def _refused(parameters: dict[str, Any]) -> list[str]:
-    """Names of the parameters with values that libpq refuses. If only a combination is wrong, all names of it."""
+    """Names of the parameters with values that libpq refuses. If only their combination is wrong, all of its names."""
     hosts = max(len(str(parameters.get(name) or "").split(",")) for name in ("host", "hostaddr"))
     ports = str(parameters.get("port") or "").split(",")
     refused = [name for name in parameters if name in _NUMBERS and not _WHOLE.fullmatch(str(parameters[name]))]
