@@ -1,6 +1,7 @@
 """The few Markdown elements of the pages, as GitHub renders them."""
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 
@@ -12,6 +13,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(re.sub(r"\s+", " ", cell).strip().replace("|", r"\|") for cell in cells) + " |"
+
+
+def prose(text: str) -> str:
+    """A paragraph in lines of at most 120 characters."""
+    return textwrap.fill(text.strip(), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def code(text: str) -> str:

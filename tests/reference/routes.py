@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from nextarget.web.routes.documents import openapi_document
-from tests.reference.markdown import choice, code, table
+from tests.reference.markdown import choice, code, prose, table
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 Row = tuple[str, ...]
@@ -69,7 +69,7 @@ class _Document:
         parts = [
             f"### {title}",
             summary,
-            operation.get("description", "").strip(),
+            prose(operation.get("description", "")),
             self._parameters(operation["parameters"]),
             *self._form(operation.get("requestBody")),
             self._answers(operation["responses"]),
