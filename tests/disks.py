@@ -22,7 +22,7 @@ def small_disk(folder: Path, size: str = "3m") -> Iterator["SmallDisk"]:
     mounted = all(map(which, mount[:1])) and not subprocess.run(mount, check=False, capture_output=True).returncode
     if not mounted:
         folder.rmdir()
-    need(mounted, "no disk of a test's own can be mounted here")
+    need(mounted, "a small disk cannot be mounted here")
     try:
         yield SmallDisk(folder)
     finally:

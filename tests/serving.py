@@ -64,7 +64,7 @@ class Served:
         """Wait for the end of the process and return the exit status. The whole log was read, and was JSON."""
         status = self.process.wait(PATIENCE_SECONDS)
         self._reader.join(PATIENCE_SECONDS)
-        assert not self._reader.is_alive(), "somebody still holds the log open: a worker was left behind"
+        assert not self._reader.is_alive(), "a process still has the log open: a worker was left behind"
         assert self.broken == []
         return status
 

@@ -64,7 +64,7 @@ class Device:
                 outcome = "done" if await self.act() else "unavailable"
             except aiohttp.ClientError:
                 killed = life != self.node.life or not self.node.listening
-                assert killed, "a node that nobody killed left a request without an answer"
+                assert killed, "a node left a request without an answer, but it was not killed"
                 outcome = "no answer"
                 self.node = self._random.choice([node for node in self.nodes if node.listening])
             await attempts.count(outcome)

@@ -49,9 +49,11 @@ def test_every_container_is_held_in(name: str) -> None:
     assert "no-new-privileges:true" in service["security_opt"]
     assert "cap_add" not in service
     assert not service.get("privileged")
-    assert re.search(r":v?\d+\.?\d*[\w.-]*$", service["image"]), "a tag that names a version"
+    assert re.search(r":v?\d+\.?\d*[\w.-]*$", service["image"]), "the tag must name a version"
     assert service["logging"]["options"]["max-size"]
-    assert "healthcheck" in service or name == "server", "the server's is in its image"
+    assert "healthcheck" in service or name == "server", (
+        "only the server may lack a health check here: its image has one"
+    )
 
 
 def test_only_the_server_is_published_and_only_on_loopback() -> None:

@@ -105,7 +105,7 @@ def test_the_last_stage_runs_as_nobody_in_particular_and_builds_nothing() -> Non
     assert texts(FINAL, "STOPSIGNAL") == ["SIGTERM"]
     (check,) = texts(FINAL, "HEALTHCHECK")
     for text in (*texts(FINAL, "ENTRYPOINT"), *texts(FINAL, "CMD"), check.partition(" CMD ")[2]):
-        assert json.loads(text), "exec form: signals reach the program, and no shell is needed"
+        assert json.loads(text), "it must be in exec form: then signals reach the program, and no shell is needed"
     assert environment(FINAL)["ENVIRONMENT"] == "production"
 
 
@@ -173,7 +173,7 @@ async def test_every_extra_is_in_the_image_and_loads_where_memory_is_never_writt
     async with started(python, "-W", "error", "-c", script, cwd=image.data) as it:
         assert await it.process.wait() == 0, it.lines
         await it.end()
-    assert it.lines[0].split()[0] == "binary", "psycopg with its own libpq: none is in the image"
+    assert it.lines[0].split()[0] == "binary", "psycopg must have its own libpq, since the image has none"
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_a_lock_file_is_versions_with_hashes_and_nothing_else(name: str) -> None
     machine."""
     assert read(name)
     remarks = set(re.findall(r"#\s+(.*)", (ROOT / name).read_text(encoding="utf-8")))
-    assert ".ci/lock" in remarks, "the head says how it is made"
+    assert ".ci/lock" in remarks, "the head of the file must name the tool"
     assert {remark for remark in remarks - {".ci/lock"} if re.search(r"[/\\@]|:.", remark)} == set()
 
 

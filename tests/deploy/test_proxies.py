@@ -77,7 +77,7 @@ async def test_metrics_are_not_reachable_from_outside(visitor: Browser, path: st
     """The proxy's address may read the metrics, so the proxy must not forward such a request."""
     async with visitor.session.get(URL(visitor.url + path, encoded=True), allow_redirects=False) as answer:
         assert answer.status == 404
-        assert hdrs.STRICT_TRANSPORT_SECURITY not in answer.headers, "the server was asked"
+        assert hdrs.STRICT_TRANSPORT_SECURITY not in answer.headers, "the request reached the server"
 
 
 async def test_the_access_log_tells_an_operator_what_happened(site: Site, visitor: Browser) -> None:
@@ -142,7 +142,7 @@ async def test_a_body_that_is_too_large_is_refused_before_the_server(site: Site,
     answer = await visitor.ask("POST", "/auth/token", data=MARK.encode() * 3000)
     assert answer.status == 413
     assert MARK not in answer.text
-    assert hdrs.STRICT_TRANSPORT_SECURITY not in answer.headers, "the server was asked"
+    assert hdrs.STRICT_TRANSPORT_SECURITY not in answer.headers, "the request reached the server"
     if site.proxy.name == "nginx":
         assert answer.code == "payload_too_large"
     fits = await visitor.ask("POST", "/auth/token", data=b"x" * 64 * 1024)

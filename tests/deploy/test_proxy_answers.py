@@ -80,7 +80,7 @@ async def test_a_body_that_is_too_large_is_refused_over_http_2_too(site: Site, s
     if site.proxy.name == "nginx":
         assert_own(answer.status, answer.headers, answer.body.decode(), PayloadTooLarge())
     fits = await modern(site, "POST", "/auth/token", body=b"x" * 64 * 1024, length=length)
-    assert (fits.status, fits.json["error"]) == (400, "invalid_request"), "the server was not asked"
+    assert (fits.status, fits.json["error"]) == (400, "invalid_request"), "the request did not reach the server"
 
 
 HEAD = f"Host: {NAME}\r\nConnection: close\r\n"

@@ -87,7 +87,7 @@ async def test_a_name_that_leads_here_opens_nothing(page: Page, server: Server) 
     opened = await page.goto(f"{site}/")
     assert opened is not None
     assert opened.status == 421
-    assert (await server.get(await server.approve(begun["auth_url"]))).status == 200, "nobody used the login up"
+    assert (await server.get(await server.approve(begun["auth_url"]))).status == 200, "the login is still unused"
 
 
 @pytest.mark.parametrize("name", ["localhost", EVIL])
@@ -108,7 +108,7 @@ async def test_a_page_of_another_site_asks_no_stand_in(page: Page, server: Serve
     async with page.expect_response(f"{server.url}/**") as posted:
         await page.evaluate(POST, f"{server.url}/sandbox/google/token")
     assert (await posted.value).status == 403
-    assert (await server.get(await server.approve(begun["auth_url"]))).status == 200, "nobody used the login up"
+    assert (await server.get(await server.approve(begun["auth_url"]))).status == 200, "the login is still unused"
 
 
 @pytest.mark.parametrize("name", ["localhost", EVIL])

@@ -1,4 +1,4 @@
-// What every client in JavaScript has in common: who it talks to, and the browser that it opens.
+// The common part of all JavaScript clients: the exchange with the test, and the browser that it opens.
 //
 // node PROGRAM ISSUER REDIRECT_URI {"scope": …, "pkce": …}: it prints {"open": URL}, reads a line with the URL that the browser came
 // back to, and prints {"done": …}, or {"refused": …} when the library gives up.
@@ -25,7 +25,7 @@ export async function converse(client) {
   }
 }
 
-// `error` is the OAuth error code, however the library calls it.
+// `error` is the OAuth error code, under any name that the library has for it.
 export const failure = ({ name, code, message, error, oauth2Code, status }) => ({
   name,
   code,
@@ -34,7 +34,7 @@ export const failure = ({ name, code, message, error, oauth2Code, status }) => (
   status,
 });
 
-// What a call that must fail fails with.
+// The error of a call that must fail.
 export async function failed(call) {
   try {
     await call();

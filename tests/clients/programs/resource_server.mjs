@@ -1,7 +1,7 @@
-// An API of the operator's: it knows the issuer and its own audience, and serves whoever brings a token that holds.
+// An API of the operator: it knows the issuer and its own audience, and serves every request with a valid token.
 //
 // node PROGRAM {"issuer", "audience", "secret"}: it prints {"listening": PORT}. Without a secret, keys come from the
-// metadata. /express is express-oauth2-jwt-bearer's verdict, /strict the same with RFC 9068 to the letter, /jose jose's.
+// metadata. /express uses express-oauth2-jwt-bearer, /strict the same in strict mode (RFC 9068), and /jose uses jose.
 import express from "express";
 import { auth } from "express-oauth2-jwt-bearer";
 import { createRemoteJWKSet, jwtVerify } from "jose";
@@ -31,7 +31,8 @@ const serve = (request, response) => response.json({ sub: request.auth.payload.s
 app.get("/express", auth({ ...source, audience }), serve);
 app.get("/strict", auth({ ...source, audience, strict: true }), serve);
 app.get("/jose", withJose, serve);
-// As express answers errors, but in JSON; `next` makes four parameters of it, by which express knows the kind.
+// Answers errors like express, but in JSON. The unused `next` is needed: express knows an error handler by its four
+// parameters.
 app.use((error, request, response, next) =>
   response.status(error.status ?? 500).set(error.headers).json({ message: error.message }),
 );

@@ -23,7 +23,7 @@ await converse(async ({ issuer, redirectUri, scope, pkce, open }) => {
   const profile = await (await ask(granted)).json();
   const refreshed = await client.refreshToken(granted);
   const later = await (await ask(refreshed)).json();
-  await client.revoke(refreshed); // the access token, unless told otherwise
+  await client.revoke(refreshed); // it revokes the access token by default
   const afterwards = {
     profile: (await ask(refreshed)).status,
     refresh: (await failed(() => client.refreshToken(refreshed))).error,
