@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import gettempdir
+from typing import NamedTuple
 
 import peewee as pw
 
@@ -18,6 +19,12 @@ from nextarget.storage.engines.sqlite import SqliteDatabase
 from nextarget.storage.engines.sqlite.errors import unavailable_file
 
 _NAME = re.compile(r"nextarget-\d{8}T\d{6}\.\d{6}Z\.db")
+
+
+class _Finding(NamedTuple):
+    """A row of SQLite's integrity check: a fault in the file, or `ok` (sqlite.org/pragma.html)."""
+
+    text: str
 
 
 def name_at(now: datetime) -> str:
@@ -118,11 +125,12 @@ def _copy_into_place(finished: int, destination: Path) -> None:
 def _check(path: Path) -> None:
     copied = pw.SqliteDatabase(f"{path.as_uri()}?mode=ro", uri=True)
     with copied.connection_context():
-        found = copied.execute_sql("PRAGMA integrity_check").fetchall()  # type: ignore[no-untyped-call]
-    if found != [("ok",)]:
+        rows = copied.execute_sql("PRAGMA integrity_check").fetchall()  # type: ignore[no-untyped-call]
+    first, *more = map(_Finding._make, rows)
+    if more or first.text != "ok":
         raise CopyFailed(
             "What was read is damaged, and so was not kept. Run `PRAGMA integrity_check` on the database itself.",
-            note=str(found[0][0]),
+            note=first.text,
         )
 
 

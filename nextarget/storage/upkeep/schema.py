@@ -23,6 +23,7 @@ class _AppliedRow(NamedTuple):
 
 
 _APPLIED = Query(_AppliedRow, f'SELECT {{columns}} FROM "{_HISTORY}"')  # noqa: S608 - a name of ours
+"""A statement, although migrations use Peewee: the readiness check, which is a request too, runs it."""
 _OF_MIGRATIONS = {"schema", "refused", "other"}
 """Causes that mean that the migration itself failed. Other causes mean that the database cannot be used."""
 
