@@ -4,6 +4,7 @@ import json
 import signal
 import sqlite3
 import subprocess
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -134,7 +135,7 @@ def test_a_backup_is_one_whole_file_that_only_its_owner_may_read(run, source, fo
     assert "Backed up" in result.err
     made = folder / "nightly.db"
     assert made.stat().st_mode & 0o777 == 0o600
-    with sqlite3.connect(made) as db:
+    with closing(sqlite3.connect(made)) as db, db:
         assert db.execute('SELECT count(*) FROM "user"').fetchone() == (2,)
     db.close()
     assert {path.name for path in folder.iterdir() if "nightly" in path.name} == {"nightly.db"}

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -221,7 +222,7 @@ def test_a_backup_does_not_need_to_write_beside_the_database(run, secret, folder
     shared.chmod(0o777)
     with small_disk(tmp_path / "disk") as disk:
         assert run("init-db").status == 0
-        with sqlite3.connect(disk.folder / "nextarget.db") as db:
+        with closing(sqlite3.connect(disk.folder / "nextarget.db")) as db, db:
             db.execute("PRAGMA journal_mode = delete")  # so that SQLite can read it on a read-only disk
         db.close()
         disk.make_read_only()
@@ -248,7 +249,7 @@ def test_a_copy_names_its_arguments_and_no_setting(run, folder, letter, argument
 def test_a_database_of_another_program_is_called_that_by_every_command(run, execute, secret, folder):
     """All commands report the same as `serve`, and the file does not change."""
     path = folder / "nextarget.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE user (a)")
     db.close()
     before = path.read_bytes()
@@ -268,7 +269,7 @@ def test_a_database_of_another_program_is_called_that_by_every_command(run, exec
 def test_check_config_finds_a_database_of_a_newer_version(run, secret, folder):
     """check-config reports the same as `serve`."""
     assert run("init-db").status == 0
-    with sqlite3.connect(folder / "nextarget.db") as db:
+    with closing(sqlite3.connect(folder / "nextarget.db")) as db, db:
         db.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '2030-01-01')")
     db.close()
     result = run("check-config")

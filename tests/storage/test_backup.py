@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_a_backup_is_as_of_one_moment_while_others_write(database: SqliteDatabas
         writer.join()
     counts = []
     for number in range(5):
-        with sqlite3.connect(tmp_path / f"{number}.db") as copied:
+        with closing(sqlite3.connect(tmp_path / f"{number}.db")) as copied, copied:
             assert copied.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             found = dict(copied.execute("SELECT event, count(*) FROM audit_event GROUP BY event"))
         copied.close()
@@ -90,12 +91,12 @@ def test_a_backup_that_does_not_pass_its_check_is_not_kept(path: Path, tmp_path:
     change = "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 'nonce'"
     strict, loose = '"purpose" TEXT NOT NULL', '"purpose" TEXT'
     for old, new, row in ((strict, loose, "digest"), (loose, strict, None)):
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path)) as db, db:
             db.execute("PRAGMA writable_schema = ON")
             db.execute(change, (old, new))
         db.close()
         if row is not None:
-            with sqlite3.connect(path) as db:
+            with closing(sqlite3.connect(path)) as db, db:
                 db.execute("INSERT INTO nonce VALUES (?, NULL, 1)", (row,))
             db.close()
     with pytest.raises(CopyFailed, match="damaged") as caught:

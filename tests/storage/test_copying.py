@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,7 @@ def test_the_file_of_the_source_stays_as_it_is_even_after_a_crash(
     assert before["crashed.db-wal"] != hashlib.sha256(b"").hexdigest()
     found = database_at(f"sqlite:///{crashed}")
     copy(found, target)
+    found.close()
     assert checksums(crashed) == before
     assert "only in the log" in {row[0] for row in rows(target)["nonce"]}
 
@@ -308,7 +310,7 @@ def test_a_source_that_breaks_its_own_rules_is_told_without_quoting_a_row(
 ) -> None:
     """SQLite's shell does not enforce foreign keys by default, so a session may have no user. The error names the table
     and quotes no value."""
-    with sqlite3.connect(source_path) as db:
+    with closing(sqlite3.connect(source_path)) as db, db:
         (user_id, email) = db.execute('SELECT id, email FROM "user" LIMIT 1').fetchone()
         db.execute('DELETE FROM "user" WHERE id = ?', (user_id,))
     db.close()
@@ -325,7 +327,7 @@ def test_a_nul_becomes_the_replacement_character_in_postgresql(
     source: Database, source_path: Path, target: Database
 ) -> None:
     """PostgreSQL's text cannot contain a NUL, so it is replaced, as in any write of the server."""
-    with sqlite3.connect(source_path) as db:
+    with closing(sqlite3.connect(source_path)) as db, db:
         db.execute("UPDATE session SET label = 'a' || char(0) || 'b'")
     db.close()
     copy(source, target)
@@ -336,7 +338,7 @@ def test_a_source_with_pending_migrations_is_refused(
     source: Database, source_path: Path, target: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A source with pending migrations is refused, because a migration would change it."""
-    with sqlite3.connect(source_path) as db:
+    with closing(sqlite3.connect(source_path)) as db, db:
         db.execute("DELETE FROM schema_migration WHERE name LIKE '0002%'")
     db.close()
     before = checksums(source_path)
@@ -389,7 +391,7 @@ def test_a_source_that_fails_half_way_is_named_and_leaves_the_target_empty(
     source: Database, source_path: Path, target: Database
 ) -> None:
     """A source with invalid UTF-8, which SQLite stores without checking, fails the copy. The target stays empty."""
-    with sqlite3.connect(source_path) as db:
+    with closing(sqlite3.connect(source_path)) as db, db:
         db.execute("UPDATE nonce SET purpose = CAST(x'ff' AS TEXT)")
     db.close()
     with pytest.raises(CopyFailed, match=r"source\.db cannot be read"):

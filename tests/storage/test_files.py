@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -205,8 +206,11 @@ def test_a_link_in_a_folder_that_others_may_write_to_is_not_followed(
         victim.write_text("precious")
         victim.chmod(0o644)
     (folder / f"nextarget.db{end}").symlink_to(victim)
-    with pytest.raises(UnsafeFile, match="is a link in a folder that others may write to"):
-        migrate(SqliteDatabase(folder / "nextarget.db"))
+    with (
+        pytest.raises(UnsafeFile, match="is a link in a folder that others may write to"),
+        closing(SqliteDatabase(folder / "nextarget.db")) as made,
+    ):
+        migrate(made)
     if leads_to == "a file":
         assert (victim.read_text(), mode_of(victim)) == ("precious", 0o644)
     else:
@@ -256,7 +260,8 @@ def test_a_file_of_somebody_else_is_refused_where_others_may_write(tmp_path: Pat
     need_root()
     folder = prepare(tmp_path / "shared")
     path = folder / "nextarget.db"
-    migrate(SqliteDatabase(path))
+    with closing(SqliteDatabase(path)) as made:
+        migrate(made)
     prepared = folder / f"nextarget.db{end}"
     prepared.touch()
     os.chown(prepared, STRANGER, STRANGER)
@@ -275,8 +280,8 @@ def test_a_second_name_of_a_file_of_ours_is_refused_where_others_may_write(tmp_p
     victim.chmod(0o644)
     for name in ("nextarget.db", "nextarget.db.lock"):
         (folder / name).hardlink_to(victim)
-        with pytest.raises(UnsafeFile, match="second name"):
-            migrate(SqliteDatabase(folder / "nextarget.db"))
+        with pytest.raises(UnsafeFile, match="second name"), closing(SqliteDatabase(folder / "nextarget.db")) as made:
+            migrate(made)
         (folder / name).unlink()
     assert (victim.read_text(), mode_of(victim)) == ("precious", 0o644)
 
@@ -289,8 +294,8 @@ def test_what_is_no_plain_file_is_refused_where_others_may_write(tmp_path: Path)
         listener.bind(str(folder / "socket"))
     with pytest.raises(UnsafeFile, match="no plain file"):
         open_private(folder / "pipe")
-    with pytest.raises(UnsafeFile, match="no plain file"):
-        migrate(SqliteDatabase(folder / "socket"))
+    with pytest.raises(UnsafeFile, match="no plain file"), closing(SqliteDatabase(folder / "socket")) as made:
+        migrate(made)
 
 
 def test_a_folder_that_others_may_write_to_does_when_nothing_was_prepared(tmp_path: Path) -> None:
