@@ -207,6 +207,7 @@ def test_production_wants_https_for_every_link(tmp_path: Path, key: str) -> None
         b"RIFF\x1a\0\0\0WAVE",
         SVG[:-1],
         GIF,
+        *(SVG.replace(b"?>", b' encoding="%s"?>' % encoding, 1) for encoding in (b"foo", b"hex", b"rot13")),
     ],
 )
 def test_a_logo_is_known_by_its_content(tmp_path: Path, content: bytes) -> None:

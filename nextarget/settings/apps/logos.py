@@ -73,7 +73,7 @@ def _is_svg(content: bytes) -> bool:
     parser.EntityDeclHandler = _refuse_entities
     try:
         parser.Parse(content, True)
-    except (expat.ExpatError, ValueError):
+    except (expat.ExpatError, ValueError, LookupError):  # LookupError: an encoding that Python does not know
         return False
     return elements[:1] == [_SVG_ROOT]
 

@@ -136,6 +136,10 @@ class _Workers(BaseApplication):  # type: ignore[misc]
         except NexTargetError as error:
             log.error("reload_refused", detail=error.for_operator, note=error.note)  # noqa: TRY400 - not our fault
             return False
+        except Exception as error:  # noqa: BLE001 - an error here would end the arbiter, and all workers with it
+            # Neither the text nor the traceback is logged: they may contain a value of a setting.
+            log.error("reload_refused", detail=f"Internal error ({type(error).__name__}).")  # noqa: TRY400
+            return False
         self.settings = settings
         changed = [name.upper() for name in _NEED_RESTART if getattr(before, name) != getattr(settings, name)]
         log.info("reloading", workers=settings.workers)
