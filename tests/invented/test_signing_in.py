@@ -93,6 +93,26 @@ async def test_a_person_can_choose_the_provider(parrot_server: Server) -> None:
     assert "/sandbox/parrot/sdk?person=ada" in home
 
 
+@pytest.mark.parametrize(("state", "begun"), [("s", 2), ("s" * 1500, 1)], ids=["small", "large"])
+async def test_every_link_of_the_page_to_choose_works(parrot_server: Server, state: str, begun: int) -> None:
+    """Facebook and this provider may send the person back without asking, so the page itself begins their logins. Each
+    needs its cookie. If the cookies are too large for one answer, a link leads to the page of its provider instead."""
+    async with open_browser(parrot_server.url) as browser:
+        app = App(browser)
+        app.state = state
+        page = await browser.get(app.request(provider=None))
+        assert len(page.headers.getall("Set-Cookie")) == begun
+        _, facebook, parrot = links_of(page.text)
+        if begun == 1:
+            [parrot] = links_of((await browser.get(parrot)).text)
+        facebook_answer = await browser.get(await browser.approve(facebook))
+        parrot_answer = await come_back(browser, await form_of(browser, parrot))
+        for answer in (facebook_answer, parrot_answer):
+            assert answer.status == 302, answer.text
+            back = query_of(answer.headers["Location"])
+            assert (back["state"], "code" in back) == (state, True)
+
+
 async def test_a_person_who_says_no_is_told_to_the_app(parrot_server: Server) -> None:
     """The provider has its own word for this, and the app gets the standard error."""
     async with open_browser(parrot_server.url) as browser:

@@ -7,7 +7,7 @@ cookie.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from aiohttp import hdrs, web
 
@@ -36,16 +36,22 @@ def _name(state: str, *, secure: bool) -> bytes:
     return _prefix(secure=secure) + digest(state)[:16].encode()
 
 
-def set_login_cookie(
-    request: web.Request, response: web.Response, state: str, sealed: str, *, language: str | None, secure: bool
-) -> None:
-    """Bind a login to the browser. If its login cookies become too large together, delete the oldest ones.
+def fit_together(logins: Mapping[str, str], *, language: str | None, secure: bool) -> bool:
+    """Whether the cookies of these logins (state: encrypted part) are together no larger than one cookie may be. One
+    answer sets no more, because proxies limit the size of an answer's header."""
+    return _size(_values(logins, language=language, secure=secure)) <= MAX_COOKIE_BYTES
 
-    Raises InvalidRequest if this cookie alone is too large.
+
+def set_login_cookies(
+    request: web.Request, response: web.Response, logins: Mapping[str, str], *, language: str | None, secure: bool
+) -> None:
+    """Bind logins (state: encrypted part) to the browser. If its login cookies become too large together, delete the
+    oldest ones.
+
+    Raises InvalidRequest if the new cookies are too large.
     """
-    name = _name(state, secure=secure)
-    value = f"{sealed}.{language}" if language else sealed
-    size = len(name) + len(value)
+    values = _values(logins, language=language, secure=secure)
+    size = _size(values)
     if size > MAX_COOKIE_BYTES:
         raise InvalidRequest("What the app asks for does not fit into a cookie. Shorten state or redirect_uri.")
     ours = re.compile(re.escape(_prefix(secure=secure)) + rb"[0-9a-f]{16}")
@@ -56,9 +62,19 @@ def set_login_cookie(
             break
         response.del_cookie(oldest.decode(), path="/", secure=secure, httponly=True, samesite="Lax")
         room += bytes_held
-    response.set_cookie(
-        name.decode(), value, max_age=COOKIE_SECONDS, path="/", secure=secure, httponly=True, samesite="Lax"
-    )
+    for name, value in values.items():
+        response.set_cookie(
+            name.decode(), value, max_age=COOKIE_SECONDS, path="/", secure=secure, httponly=True, samesite="Lax"
+        )
+
+
+def _values(logins: Mapping[str, str], *, language: str | None, secure: bool) -> dict[bytes, str]:
+    suffix = f".{language}" if language else ""
+    return {_name(state, secure=secure): sealed + suffix for state, sealed in logins.items()}
+
+
+def _size(values: Mapping[bytes, str]) -> int:
+    return sum(len(name) + len(value) for name, value in values.items())
 
 
 def absence(request: web.Request, state: str, *, secure: bool) -> str:

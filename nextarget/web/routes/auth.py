@@ -56,7 +56,7 @@ async def start(request: web.Request) -> web.Response:
     response = web.Response(status=302, headers={"Location": begun.auth_url})
     secure = request.app[RUNTIME].secure_cookies
     language = pages.chosen_language(request)
-    cookies.set_login_cookie(request, response, begun.state, begun.cookie, language=language, secure=secure)
+    cookies.set_login_cookies(request, response, {begun.state: begun.cookie}, language=language, secure=secure)
     return response
 
 

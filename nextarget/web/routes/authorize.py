@@ -1,6 +1,7 @@
 """The authorization endpoint (RFC 6749, 3.1). An app opens it in the system browser (RFC 8252)."""
 
 import re
+from collections.abc import Iterable
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -58,22 +59,25 @@ async def authorize(request: web.Request) -> web.Response:
         response = _page(request, client, {name: begun.auth_url})
     else:
         response = web.Response(status=302, headers={"Location": begun.auth_url})
-    return _bound(request, response, begun)
+    return _bound(request, response, [begun])
 
 
 def _choose(request: web.Request, client: Client, app: AppRequest, wishes: Wishes) -> web.Response:
     """A page to choose a provider from."""
     sign_in = request.app[ONLINE].sign_in
+    language, secure = pages.chosen_language(request), request.app[RUNTIME].secure_cookies
     # Without `provider`: the request may have it without a value, and it must not come twice.
     asked = [(name, value) for name, value in request.query.items() if name != "provider"]
-    begun: BegunLogin | None = None
+    begun: list[BegunLogin] = []
     links: dict[Provider, str] = {}
     for name in sign_in.configured:
+        links[name] = f"{request.path}?{urlencode([*asked, ('provider', name)])}"
         if needs_person(app.redirect_uri) and not sign_in.asks_person(name):
-            begun = sign_in.begin(name, LoginMode.APP, app=app, ask_person=True, wishes=wishes)
-            links[name] = begun.auth_url
-        else:
-            links[name] = f"{request.path}?{urlencode([*asked, ('provider', name)])}"
+            login = sign_in.begin(name, LoginMode.APP, app=app, ask_person=True, wishes=wishes)
+            # If its cookie does not fit, the link to the page of that provider alone remains. There it has room.
+            if not begun or cookies.fit_together(_sealed([*begun, login]), language=language, secure=secure):
+                begun.append(login)
+                links[name] = login.auth_url
     response = _page(request, client, links)
     return _bound(request, response, begun) if begun else response
 
@@ -83,12 +87,14 @@ def _page(request: web.Request, client: Client, links: dict[Provider, str]) -> w
     return pages.page("choose.html", request, client=client, choices=choices, mark_styles=pages.MARK_STYLES)
 
 
-def _bound(request: web.Request, response: web.Response, begun: BegunLogin) -> web.Response:
-    if begun.cookie is not None:
-        secure = request.app[RUNTIME].secure_cookies
-        language = pages.chosen_language(request)
-        cookies.set_login_cookie(request, response, begun.state, begun.cookie, language=language, secure=secure)
+def _bound(request: web.Request, response: web.Response, begun: Iterable[BegunLogin]) -> web.Response:
+    language, secure = pages.chosen_language(request), request.app[RUNTIME].secure_cookies
+    cookies.set_login_cookies(request, response, _sealed(begun), language=language, secure=secure)
     return response
+
+
+def _sealed(begun: Iterable[BegunLogin]) -> dict[str, str]:
+    return {login.state: login.cookie for login in begun if login.cookie is not None}
 
 
 def _return_address(request: web.Request, query: Parameters) -> tuple[Client, ReturnAddress]:
