@@ -19,6 +19,7 @@ SHOP = """
 client_id = "shop"
 redirect_uris = ["https://shop.example/callback", "shop:/callback"]
 """
+FINGERPRINT = ":".join(["0A"] * 32)
 PRODUCTION = {"ENVIRONMENT": "production", "PUBLIC_URL": "https://id.example"}
 
 
@@ -71,13 +72,13 @@ name = "The News"
 logo = "logo.svg"
 privacy_url = "https://news.example/privacy"
 terms_url = "https://news.example/terms"
-android_app_links = ["com.example.news=AB:CD"]
+android_app_links = ["com.example.news=FINGERPRINT"]
 apple_app_ids = ["TEAM123456.com.example.news"]
 
 [["app"]]  # the last
 "client_id" = "native only"
 logo = "https://cdn.example/logo.png?v=2"
-"""
+""".replace("FINGERPRINT", FINGERPRINT)
     )
     first, shop, news, native = settings(tmp_path, text).clients
     assert first == Client("nextarget-app", ("nextarget://callback",))
@@ -86,7 +87,7 @@ logo = "https://cdn.example/logo.png?v=2"
     assert isinstance(news.logo, LogoFile)
     assert news.logo.media_type == "image/svg+xml"
     assert news.links == ClientLinks("https://news.example/privacy", "https://news.example/terms")
-    assert news.android_app_links == ("com.example.news=AB:CD",)
+    assert news.android_app_links == (f"com.example.news={FINGERPRINT}",)
     assert news.apple_app_ids == ("TEAM123456.com.example.news",)
     assert (native.id, native.logo) == ("native only", "https://cdn.example/logo.png?v=2")
 
@@ -124,6 +125,16 @@ def test_a_logo_is_looked_for_beside_the_file_that_names_it(tmp_path: Path) -> N
         (SHOP.replace("shop:/", "http://shop.example/"), "line 4, app 'shop': redirect_uris is plain http."),
         (SHOP.replace("shop:/", "https://*.shop.example/"), "line 4, app 'shop': redirect_uris holds a wildcard"),
         (SHOP.replace("shop:/", "javascript:/"), "line 4, app 'shop': redirect_uris has a scheme that"),
+        (SHOP.replace("shop:/", "https:"), "line 4, app 'shop': redirect_uris names no host. Write"),
+        (SHOP + 'android_app_links = ["a"]', "line 5, app 'shop': android_app_links is no package name with"),
+        (SHOP + 'android_app_links = ["org.shop=AB:CD"]', "line 5, app 'shop': android_app_links is no package"),
+        (SHOP + f'android_app_links = ["shop={FINGERPRINT}"]', "line 5, app 'shop': android_app_links is no"),
+        (SHOP + f'android_app_links = ["org.shop={FINGERPRINT}:0A"]', "line 5, app 'shop': android_app_links is"),
+        (SHOP + f'android_app_links = ["org.shop={FINGERPRINT.lower()}"]', "app 'shop': android_app_links is no"),
+        (SHOP + 'apple_app_ids = ["?"]', "line 5, app 'shop': apple_app_ids is no app id. Write TEAMID."),
+        (SHOP + 'apple_app_ids = ["TEAM12345.org.shop"]', "line 5, app 'shop': apple_app_ids is no app id."),
+        (SHOP + 'apple_app_ids = ["TEAM123456."]', "line 5, app 'shop': apple_app_ids is no app id."),
+        (SHOP + 'apple_app_ids = ["TEAM123456.*"]', "line 5, app 'shop': apple_app_ids is no app id."),
         ('[[app]]\nclient_id = "a"\nredirect_uris = "a:/b"', "line 3, app 'a': redirect_uris is not a list."),
         (SHOP + 'name = ""', "line 5, app 'shop': name has more than 60 characters, or none."),
         (SHOP + f'name = "{"x" * (MAX_APP_NAME + 1)}"', "line 5, app 'shop': name has more than 60"),

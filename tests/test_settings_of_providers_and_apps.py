@@ -69,3 +69,22 @@ def test_localhost_may_be_a_redirect_in_development_alone(tmp_path, uri):
 def test_no_other_name_on_plain_http_may_be_a_redirect(tmp_path, uri):
     """A redirect with plain http must be a loopback address (RFC 8252, 7.3)."""
     assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, "APP_REDIRECT_URIS": uri})) == {"APP_REDIRECT_URIS"}
+
+
+@pytest.mark.parametrize("url", ["https:callback", "https:/callback", "https:///x", "https://:443/x", "https://?x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "APP_REDIRECT_URIS",
+        "APP_PRIVACY_URL",
+        "APP_TERMS_URL",
+        "CORS_ALLOW_ORIGINS",
+        "GOOGLE_REDIRECT_URI",
+        "GOOGLE_TOKEN_ENDPOINT",
+        "HTTPS_PROXY",
+        "PUBLIC_URL",
+    ],
+)
+def test_a_url_needs_a_host(tmp_path, name, url):
+    """RFC 9110, 4.2.2: a URL with an empty host is invalid. Browsers would read some as relative to our own pages."""
+    assert name in problems(tmp_path, {"JWT_SECRET_KEY": SECRET, name: url})

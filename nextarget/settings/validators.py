@@ -39,6 +39,8 @@ _REDIS = re.compile(
 _APP_ORIGIN = re.compile(r"(?:capacitor|ionic|tauri)://[a-z0-9]+(?:[.-][a-z0-9]+)*")
 """The origin of pages that are part of an app (Capacitor, Ionic, Tauri). The host is `localhost` unless the app sets
 another one."""
+_ANDROID_APP_LINK = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)+=[0-9A-F]{2}(?::[0-9A-F]{2}){31}")
+_APPLE_APP_ID = re.compile(r"[A-Z0-9]{10}(?:\.[A-Za-z0-9-]+)+")
 _REDISS_OPTIONS = {"ssl_cert_reqs": "none|optional|required", "ssl_ca_certs": r"[\x20-\x7e]+"}
 """The options that may follow the question mark of a `rediss` URL, with patterns of their values. redis-py has more
 options; with an unknown option it fails."""
@@ -147,6 +149,26 @@ def _redirect_uri(text: str) -> str:
         raise ValueError("has a scheme that browsers run or refuse. Use https, or a scheme of the app's own.")
     if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
         raise ValueError("is plain http. Only http://127.0.0.1 and http://[::1] may be; elsewhere use https.")
+    if parts.scheme == "https" and not parts.hostname:
+        raise ValueError("names no host. Write it as https://host/path.")
+    return text
+
+
+def _android_app_link(text: str) -> str:
+    """An Android app and the certificate that signs it, as Digital Asset Links writes the fingerprint."""
+    if not _ANDROID_APP_LINK.fullmatch(text):
+        raise ValueError(
+            "is no package name with a SHA-256 fingerprint. Write package.name=AB:CD:…, with 32 pairs of digits and "
+            "capital letters, as keytool prints them."
+        )
+    return text
+
+
+def _apple_app_id(text: str) -> str:
+    if not _APPLE_APP_ID.fullmatch(text):
+        raise ValueError(
+            "is no app id. Write TEAMID.bundle.id, with the ten digits and capital letters of the team id."
+        )
     return text
 
 
@@ -335,4 +357,6 @@ Hosts = BeforeValidator(_hosts)
 Text = Annotated[str, Field(pattern=r"^[\x20-\x7e]+\Z", max_length=200)]
 AppClientId = Annotated[Text, AfterValidator(one_client_id)]
 AppName = Annotated[str, AfterValidator(_app_name)]
+AndroidAppLink = Annotated[Text, AfterValidator(_android_app_link)]
+AppleAppId = Annotated[Text, AfterValidator(_apple_app_id)]
 AppLink = Annotated[str, AfterValidator(_app_link)]

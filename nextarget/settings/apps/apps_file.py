@@ -20,12 +20,13 @@ from nextarget.settings.fields import Environment
 from nextarget.settings.showing import HIDDEN, shown_file
 from nextarget.settings.subsets import TokenSettings
 from nextarget.settings.validators import (
+    AndroidAppLink,
     AppClientId,
+    AppleAppId,
     AppLink,
     AppName,
     Problem,
     RedirectUri,
-    Text,
     in_two,
     refused_address,
     refused_redirects,
@@ -46,8 +47,8 @@ class _Table(BaseModel):
     logo: str | None = None
     privacy_url: AppLink | None = None
     terms_url: AppLink | None = None
-    android_app_links: tuple[Text, ...] = ()
-    apple_app_ids: tuple[Text, ...] = ()
+    android_app_links: tuple[AndroidAppLink, ...] = ()
+    apple_app_ids: tuple[AppleAppId, ...] = ()
 
 
 def further_client_ids(settings: TokenSettings) -> frozenset[str]:
