@@ -20,6 +20,16 @@ def iso_time(moment: Millis) -> str:
     return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+UNSEEN = frozenset(
+    [chr(code) for code in (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180F, 0x2800, 0x3164, 0xFFA0, 0x1D159)]
+    + [
+        chr(code)
+        for first, last in ((0x180B, 0x180D), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+        for code in range(first, last + 1)
+    ]
+)
+"""Invisible characters that Python calls printable: fillers, joiners and variation selectors."""
+
 MAX_EMAIL_LENGTH = 254
 """The most characters in an email address (RFC 5321, 4.5.3.1.3, without the angle brackets)."""
 

@@ -1,5 +1,6 @@
 """The apps of APPS_FILE and their logos: what is read, and that the server names a mistake with its app and line."""
 
+import codecs
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,13 @@ def test_a_logo_is_looked_for_beside_the_file_that_names_it(tmp_path: Path) -> N
     assert logo.media_type == "image/webp"
 
 
+def test_the_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Some editors write one. It is accepted here as in `.env`."""
+    (tmp_path / ".env").write_bytes(codecs.BOM_UTF8 + b"APP_NAME=NexTarget\n")
+    first, shop = settings(tmp_path, codecs.BOM_UTF8 + SHOP.lstrip().encode()).clients
+    assert (first.name, shop.id) == ("NexTarget", "shop")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -139,6 +147,8 @@ def test_a_logo_is_looked_for_beside_the_file_that_names_it(tmp_path: Path) -> N
         (SHOP + 'name = ""', "line 5, app 'shop': name has more than 60 characters, or none."),
         (SHOP + f'name = "{"x" * (MAX_APP_NAME + 1)}"', "line 5, app 'shop': name has more than 60"),
         (SHOP + 'name = "a\\u202eb"', "line 5, app 'shop': name has invisible characters"),
+        (SHOP + 'name = "\\u3164"', "line 5, app 'shop': name has invisible characters"),
+        (SHOP + 'name = "Shop\\ufe00"', "line 5, app 'shop': name has invisible characters"),
         (SHOP + 'privacy_url = "http://shop.example/"', "line 5, app 'shop': privacy_url is plain http towards"),
         (SHOP + 'terms_url = "javascript:alert(1)"', "line 5, app 'shop': terms_url is not a URL."),
         (SHOP + 'logo = "none.png"', "line 5, app 'shop': logo cannot be read (No such file or directory)."),

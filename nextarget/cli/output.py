@@ -14,20 +14,13 @@ from typing import Annotated
 
 import typer
 
+from nextarget.model import UNSEEN
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _MARKS = frozenset({"Mn", "Me"})
 _MOST_MARKS = 3
 """Combining marks on one letter. Scripts that use such marks need no more."""
-_UNSEEN = frozenset(
-    [chr(code) for code in (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180F, 0x2800, 0x3164, 0xFFA0, 0x1D159)]
-    + [
-        chr(code)
-        for first, last in ((0x180B, 0x180D), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
-        for code in range(first, last + 1)
-    ]
-)
-"""Invisible characters that Python calls printable: fillers, joiners and variation selectors."""
 _CELL_ENDS = frozenset(',;"')
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -49,7 +42,7 @@ def printable(text: str) -> str:
     marks = _MOST_MARKS  # a mark at the beginning has no letter
     for char in text:
         marks = marks + 1 if unicodedata.category(char) in _MARKS else 0
-        seen = char.isprintable() and char not in _UNSEEN and char != "\\" and marks <= _MOST_MARKS
+        seen = char.isprintable() and char not in UNSEEN and char != "\\" and marks <= _MOST_MARKS
         shown.append(char if seen else _escape(char))
     return "".join(shown)
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from nextarget.model import Secret
+from nextarget.model import UNSEEN, Secret
 
 Problem = tuple[str, str]
 """What is wrong, and what to do."""
@@ -103,7 +103,7 @@ def _app_name(text: str) -> str:
         raise ValueError(
             f"has more than {MAX_APP_NAME} characters, or none. Write the name that people know the app by."
         )
-    if not text.isprintable() or text != text.strip():
+    if not text.isprintable() or not UNSEEN.isdisjoint(text) or text != text.strip():
         raise ValueError("has invisible characters, or begins or ends with a space. Write it in plain characters.")
     return text
 

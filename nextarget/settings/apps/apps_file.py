@@ -70,7 +70,7 @@ def read_apps(path: Path, *, first_client_id: str, production: bool) -> tuple[li
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
             return [], [_problem("is no regular file.", "Write the path of a TOML file.")]
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         document = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         return [], [_unreadable(path, error)]
