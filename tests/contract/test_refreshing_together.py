@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import psycopg
 import pytest
@@ -19,8 +20,9 @@ from nextarget.storage.upkeep.schema import migrate
 from nextarget.telemetry import request_id
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
-from nextarget.tokens.refresh import Advance, Keep, RefreshToken, decide
+from nextarget.tokens.refresh import NEW_SESSION, Advance, Decision, Keep, RefreshToken, Reused, decide
 from tests.contract.rows import NOW, admit
+from tests.storage.test_postgres import until_one_waits
 
 KEYRING = Keyring(Secret("a secret of thirty-two bytes or more"), ())
 TOKENS = AccessTokens(
@@ -180,6 +182,45 @@ async def test_nodes_that_refresh_the_same_sessions_agree(database: Database, el
     orders = (tokens, tokens[::-1])
     answers = await asyncio.gather(*(together(door, *orders[number % 2]) for number, door in enumerate(doors)))
     assert answers == [[2] * 30] * nodes
+
+
+ADVANCE = Advance(replace(NEW_SESSION, previous=1, oldest=2, current=2))
+
+
+@pytest.mark.parametrize(
+    ("lower", "higher", "lost"),
+    [
+        pytest.param([ADVANCE], Reused(), False, id="the higher one ends"),
+        pytest.param([Keep(1), ADVANCE], ADVANCE, False, id="the lower one is written in the second round"),
+        pytest.param([ADVANCE], ADVANCE, True, id="the lower one loses the compare-and-swap"),
+    ],
+)
+async def test_a_batch_that_waits_for_a_session_holds_none_with_a_higher_id(
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch, lower: list[Decision], higher: Decision, lost: bool
+) -> None:
+    """So two batches cannot deadlock, whatever is decided in them."""
+    monkeypatch.setattr(connection, "LOCK_SECONDS", 30)
+    database = database_at(migrated_url)
+    database.open()
+    low, high = sorted(session.id for session in opened(database, service(database, lambda: NOW), 2))
+    with psycopg.connect(migrated_url) as other:
+        other.execute('SELECT FROM "session" WHERE "id" = %s FOR UPDATE', (low,))
+
+        def judge(session: Session, decision: Decision) -> Verdict:
+            if lost and session.id == low and session.generations.current == 1:
+                other.execute('UPDATE "session" SET "current" = 2 WHERE "id" = %s', (low,))
+                other.commit()
+                other.execute('SELECT FROM "session" WHERE "id" = %s FOR UPDATE', (low,))
+            return Verdict(decision, session.expires_at)
+
+        decisions = [(high, higher), *((low, decision) for decision in lower)]
+        requests = [RefreshRequest(each, partial(judge, decision=decision), NOW, None) for each, decision in decisions]
+        batch = asyncio.create_task(database.write(refresh_many, requests))
+        await until_one_waits(database, batch)
+        other.execute('SELECT FROM "session" WHERE "id" = %s FOR UPDATE NOWAIT', (high,))
+    answers = await batch
+    assert [answer and answer.decision for answer in answers] == [decision for _, decision in decisions]
+    database.close()
 
 
 async def test_a_session_that_somebody_holds_keeps_only_its_own_device_waiting(

@@ -122,9 +122,10 @@ async def test_a_database_that_cannot_be_used_is_not_asked_again() -> None:
     assert door.batches == [["a", "b", "c"]]
 
 
-async def test_who_needs_what_somebody_holds_waits_alone() -> None:
-    """If a row is locked, nothing was written. So every request is tried again by itself, and only the one for the
-    locked row waits."""
+@pytest.mark.parametrize("held", [psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected])
+async def test_who_needs_what_somebody_holds_waits_alone(held: type[psycopg.Error]) -> None:
+    """If a row is locked, also in a deadlock, nothing was written. So every request is tried again by itself, and only
+    the one for the locked row waits."""
     served: list[str] = []
     rest_served = asyncio.Event()
 
@@ -132,7 +133,7 @@ async def test_who_needs_what_somebody_holds_waits_alone() -> None:
         if keys == ["a"]:
             await rest_served.wait()
         if "a" in keys:
-            raise DatabaseUnavailable(note="held") from psycopg.errors.LockNotAvailable()
+            raise DatabaseUnavailable(note="held") from held()
         served.extend(keys)
         if len(served) == 2:
             rest_served.set()

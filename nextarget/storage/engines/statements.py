@@ -56,9 +56,10 @@ class StatementForMany:
     On a database across a network, a statement about many rows costs little more than a statement about one.
     """
 
-    def __init__(self, template: str, *, item: str = "{0}") -> None:
+    def __init__(self, template: str, *, item: str = "{0}", lock: str = "") -> None:
         self._template = template
         self._item = item
+        self._lock = lock
         self._statements: dict[int, Statement] = {}
 
     def for_count(self, count: int) -> Statement:
@@ -66,7 +67,7 @@ class StatementForMany:
         statement = self._statements.get(count)
         if statement is None:
             many = ", ".join([self._item] * count)
-            statement = self._statements[count] = Statement(self._template.replace("{many}", many))
+            statement = self._statements[count] = Statement(self._template.replace("{many}", many), lock=self._lock)
         return statement
 
 

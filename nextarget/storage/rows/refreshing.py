@@ -57,8 +57,9 @@ def refresh(db: pw.Database, request: RefreshRequest) -> Refreshed | None:
             return None
         decision, expires_at = verdict
         refreshed = Refreshed(user, session, decision)
+        if isinstance(decision, Reused):
+            _end(db, request, refreshed)
         if not isinstance(decision, Advance):
-            _end_if_reused(db, request, refreshed)
             return refreshed
         if sessions.swap(db, session, decision.generations, expires_at=expires_at):
             _record(db, request, refreshed, decision.event)
@@ -70,7 +71,12 @@ def refresh_many(db: pw.Database, requests: Sequence[RefreshRequest]) -> list[Re
     """As `refresh` for a batch, in one transaction; the answers are in the order of the requests.
 
     Every round takes one request of every session, so requests of one session are carried out one after another.
+    Two batches cannot deadlock: each locks its sessions in the order of their ids. When one statement writes them all,
+    it takes the locks (`swap_all`); otherwise they are taken before the first write.
     """
+    session_ids = {request.session_id for request in requests}
+    if 1 < len(session_ids) < len(requests):
+        sessions.hold_all(db, list(session_ids))
     answers: dict[RefreshRequest, Refreshed | None] = {}
     while waiting := [request for request in requests if request not in answers]:
         answers |= _round(db, {request.session_id: request for request in reversed(waiting)})
@@ -85,6 +91,7 @@ def _round(db: pw.Database, requests: dict[str, RefreshRequest]) -> dict[Refresh
         request: None for session_id, request in requests.items() if session_id not in found
     }
     moves: list[Move] = []
+    ended: list[tuple[RefreshRequest, Refreshed]] = []
     advanced: dict[str, tuple[Refreshed, str | None]] = {}
     for session_id, (session, user) in found.items():
         request = requests[session_id]
@@ -98,8 +105,13 @@ def _round(db: pw.Database, requests: dict[str, RefreshRequest]) -> dict[Refresh
             moves.append(Move(session, decision.generations, expires_at))
             advanced[session_id] = refreshed, decision.event
         else:
-            _end_if_reused(db, request, refreshed)
+            if isinstance(decision, Reused):
+                ended.append((request, refreshed))
             answers[request] = refreshed
+    if ended and len(requests) > 1:
+        sessions.hold_all(db, list(requests))
+    for request, refreshed in ended:
+        _end(db, request, refreshed)
     for session_id in sessions.swap_all(db, moves):
         request, (refreshed, event) = requests[session_id], advanced[session_id]
         _record(db, request, refreshed, event)
@@ -107,8 +119,9 @@ def _round(db: pw.Database, requests: dict[str, RefreshRequest]) -> dict[Refresh
     return answers
 
 
-def _end_if_reused(db: pw.Database, request: RefreshRequest, refreshed: Refreshed) -> None:
-    if isinstance(refreshed.decision, Reused) and sessions.revoke(db, request.session_id, request.now) is not None:
+def _end(db: pw.Database, request: RefreshRequest, refreshed: Refreshed) -> None:
+    """End a session whose refresh token was used again."""
+    if sessions.revoke(db, request.session_id, request.now) is not None:
         _record(db, request, refreshed, "refresh_reused")
 
 

@@ -105,9 +105,14 @@ _SWAP = Statement(f'UPDATE "session" SET {_SET} WHERE {_AS_READ}')  # noqa: S608
 _SWAP_AND_EXTEND = Statement(f'UPDATE "session" SET {_SET}, "expires_at" = {{0}} WHERE {_AS_READ}')  # noqa: S608
 _SET_ALL = ", ".join(f'"{name}" = new.column{number}' for number, name in enumerate((*_GENERATIONS, "expires_at"), 1))
 _SWAP_ALL = StatementForMany(
-    f'UPDATE "session" SET {_SET_ALL} FROM (VALUES {{many}}) AS new '  # noqa: S608 - constants
+    f'UPDATE "session" SET {_SET_ALL} FROM (SELECT new.* FROM (VALUES {{many}}) AS new '  # noqa: S608 - constants
+    'JOIN "session" AS s ON s."id" = new.column8 ORDER BY s."id"{1}) AS new '
     'WHERE "id" = new.column8 AND "revoked_at" IS NULL AND "current" = new.column9 RETURNING "id"',
     item="({0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0})",
+    lock=" FOR NO KEY UPDATE OF s",
+)
+_HOLD_ALL = StatementForMany(
+    'SELECT 1 FROM "session" WHERE "id" IN ({many}) ORDER BY "id"{1}', lock=" FOR NO KEY UPDATE"
 )
 _REVOKE = Query(
     _UserIdRow, 'UPDATE "session" SET "revoked_at" = {0} WHERE "id" = {0} AND "revoked_at" IS NULL RETURNING {columns}'
@@ -223,15 +228,21 @@ def swap(db: pw.Database, session: Session, generations: Generations, *, expires
 def swap_all(db: pw.Database, moves: Sequence[Move]) -> set[str]:
     """As `swap` for a batch, in one statement. Returns the ids of the sessions that were still as they were read.
 
-    A session may be in the batch only once. The rows are in the order of their ids, so that two transactions cannot
-    deadlock.
+    A session may be in the batch only once. All rows are locked first, in the order of their ids, also those that are
+    not as they were read. So two transactions that call this first cannot deadlock, and may write the same rows again.
     """
     if not moves:
         return set()
     values: list[object] = []
-    for move in sorted(moves, key=lambda move: move.session.id):
+    for move in moves:
         values += (*_values(move.generations), move.expires_at, move.session.id, move.session.generations.current)
     return {session_id for (session_id,) in _SWAP_ALL.for_count(len(moves)).rows(db, values)}
+
+
+def hold_all(db: pw.Database, session_ids: Sequence[str]) -> None:
+    """Lock sessions until the transaction ends, in the order of their ids, as `swap_all` does. A transaction that
+    writes several sessions in several statements calls this before the first one."""
+    _HOLD_ALL.for_count(len(session_ids)).rows(db, session_ids)
 
 
 def revoke(db: pw.Database, session_id: str, now: Millis, *, user_id: str | None = None) -> str | None:

@@ -18,7 +18,8 @@ _BROKEN_RULES: tuple[type[Exception], ...] = (
 )
 _NOT_OURS = {"42P01", "42703", "42501", "3F000"}
 """A missing table, column or schema, or a missing right: the database is not ready, and may become so."""
-UNDONE = {"40001", "40P01"}
+_DEADLOCK = "40P01"
+UNDONE = {"40001", _DEADLOCK}
 """Serialization failure and deadlock (PostgreSQL's appendix A): the transaction was rolled back."""
 _HELD = "55P03"
 """Lock not available: another transaction held it for longer than `lock_timeout`. Ours was rolled back."""
@@ -61,8 +62,9 @@ def sqlstate(error: Exception) -> str | None:
 
 
 def is_held(error: DatabaseUnavailable) -> bool:
-    """Whether the only problem was a row that another transaction holds. Nothing was changed then."""
-    return isinstance(error.__cause__, Exception) and sqlstate(error.__cause__) == _HELD
+    """Whether the only problem was a row that another transaction holds, also in a deadlock. Nothing was changed
+    then."""
+    return isinstance(error.__cause__, Exception) and sqlstate(error.__cause__) in {_HELD, _DEADLOCK}
 
 
 _BY_STATE: dict[str, DatabaseCause] = {
