@@ -6,7 +6,6 @@ from typing import Any
 
 import jwt as pyjwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.auth.crypt import RSAVerifier
 
 from nextarget.errors import IdentityRejected
@@ -22,13 +21,13 @@ _RSA_BITS = range(2048, 8192 + 1)
 """Accepted key sizes. RFC 7518, 3.3 sets the minimum. Above the maximum, checking a signature takes too long."""
 _ALGORITHM = "RS256"
 
-Keys = Mapping[str, bytes]
-"""Public keys in PEM, by their `kid`."""
+Keys = Mapping[str, RSAPublicKey]
+"""Public keys by their `kid`, parsed: a key verifies many tokens."""
 
 
 def keys_of(jwks: object) -> Keys:
     """The usable RSA signing keys of a JWK Set. Other keys are ignored, as RFC 7517, 5 asks."""
-    keys: dict[str, bytes] = {}
+    keys: dict[str, RSAPublicKey] = {}
     entries = jwks.get("keys") if isinstance(jwks, dict) else None
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict) or entry.get("kty") != "RSA" or entry.get("use", "sig") != "sig":
@@ -39,7 +38,7 @@ def keys_of(jwks: object) -> Keys:
             continue
         kid = entry.get("kid")
         if isinstance(kid, str) and isinstance(key, RSAPublicKey) and key.key_size in _RSA_BITS:
-            keys[kid] = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            keys[kid] = key
     return keys
 
 
@@ -100,9 +99,9 @@ def verify_id_token(
     return claims
 
 
-def _check_signature(token: str, public_key: bytes) -> None:
+def _check_signature(token: str, public_key: RSAPublicKey) -> None:
     signed, _, signature = token.rpartition(".")
-    verifier = RSAVerifier.from_string(public_key)  # type: ignore[no-untyped-call]
+    verifier = RSAVerifier(public_key)  # type: ignore[no-untyped-call]
     if not verifier.verify(signed, from_base64url(signature)):
         raise IdentityRejected("id_token signature not valid")
 

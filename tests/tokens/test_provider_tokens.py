@@ -41,13 +41,13 @@ shared_fixtures = settings(suppress_health_check=[HealthCheck.function_scoped_fi
 
 
 @pytest.fixture
-def verify(public_pem: bytes) -> Verify:
+def verify(rsa_key: RSAPrivateKey) -> Verify:
     """Reads an identity from a token as a provider does: it checks the key, the claims, the nonce and the subject."""
 
     def verify(token: str, *, seconds: int = SECONDS, audiences: tuple[str, ...] = (CLIENT_ID,)) -> Identity:
         key_id_of(token)
         claims = verify_id_token(
-            token, {"key-1": public_pem}, audiences=audiences, issuers=ISSUERS, now=Millis(seconds * 1000)
+            token, {"key-1": rsa_key.public_key()}, audiences=audiences, issuers=ISSUERS, now=Millis(seconds * 1000)
         )
         check_nonce(claims, NONCE)
         return identity_of(Provider("google"), claims)
