@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt as pyjwt
@@ -42,24 +43,29 @@ def keys_of(jwks: object) -> Keys:
     return keys
 
 
-def key_id_of(token: str) -> str:
-    """The `kid` of an RS256 token. It is not verified yet: it only says which key to check. Raises IdentityRejected."""
-    header, _claims = _read(token)
+@dataclass(frozen=True, slots=True)
+class IdToken:
+    """An id_token that was read but not verified. `key_id` only says which key to check; `verify_id_token` gives the
+    claims."""
+
+    text: str = field(repr=False)
+    key_id: str
+    unverified: Members = field(repr=False)
+
+
+def read_id_token(text: str) -> IdToken:
+    """Read an RS256 token. Raises IdentityRejected."""
+    if len(text) > MAX_TOKEN_LENGTH:
+        raise IdentityRejected("id_token too long")
+    try:
+        header, claims = read_compact(text)
+    except (ValueError, RecursionError):
+        raise IdentityRejected("id_token malformed") from None
     kid = header.get("kid")
     if header.get("alg") != _ALGORITHM or not isinstance(kid, str):
         raise IdentityRejected("id_token without kid, or not RS256")
     _check_meaning(header)
-    return kid
-
-
-def _read(token: str) -> tuple[Members, Members]:
-    """Header and claims, not verified. Raises IdentityRejected."""
-    if len(token) > MAX_TOKEN_LENGTH:
-        raise IdentityRejected("id_token too long")
-    try:
-        return read_compact(token)
-    except (ValueError, RecursionError):
-        raise IdentityRejected("id_token malformed") from None
+    return IdToken(text, kid, claims)
 
 
 def _check_meaning(header: Mapping[str, Any]) -> None:
@@ -72,7 +78,7 @@ def _check_meaning(header: Mapping[str, Any]) -> None:
 
 
 def verify_id_token(
-    token: str, keys: Keys, *, audiences: tuple[str, ...], issuers: tuple[str, ...], now: Millis
+    token: IdToken, keys: Keys, *, audiences: tuple[str, ...], issuers: tuple[str, ...], now: Millis
 ) -> Mapping[str, Any]:
     """The claims of an id_token, after every check of OpenID Connect Core, 3.1.3.7 except that of the nonce.
 
@@ -82,11 +88,10 @@ def verify_id_token(
     google-auth verifies the signature. Its `jwt.decode` does more, but compares the times with the clock of the
     machine; here they are compared with `now`.
     """
-    kid = key_id_of(token)
-    if kid not in keys:
+    if token.key_id not in keys:
         raise IdentityRejected("id_token not signed by this provider")
-    _check_signature(token, keys[kid])
-    _header, claims = _read(token)
+    _check_signature(token.text, keys[token.key_id])
+    claims = token.unverified
     _check_times(claims, now // 1000)
     if claims.get("iss") not in issuers:
         raise IdentityRejected("id_token of another issuer")
