@@ -34,6 +34,7 @@ MAX_ASKING = 500
 """Requests to one provider at most, in progress or waiting for a connection. Without this limit, a provider that hangs
 would collect thousands of them for TOTAL_SECONDS, and every one keeps a client of ours waiting."""
 MAX_ANSWER_BYTES = 256 * 1024
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 class SubjectTokenType(StrEnum):
@@ -170,7 +171,8 @@ class ProviderHttp:
 
     async def post(self, url: str, form: Mapping[str, str]) -> Answer:
         with self._counted("token"), self.breaker.call():
-            return await self._ask("POST", url, "token", self._free_connections, data=form)
+            body = urlencode(form).encode()  # encoded here: aiohttp prepares its forms for files, too
+            return await self._ask("POST", url, "token", self._free_connections, data=body, headers=_FORM)
 
     async def get_keys(self, url: str) -> Answer:
         """Like `get`, but without the circuit breaker, and without waiting for a free connection.

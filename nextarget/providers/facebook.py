@@ -48,7 +48,7 @@ from nextarget.tokens.provider_tokens import (
     check_nonce,
     identity_of,
     issued_nonce,
-    key_id_of,
+    read_id_token,
     verify_id_token,
 )
 
@@ -143,8 +143,9 @@ class Facebook(IdentityProvider):
         return identity_of(self.name, claims, trusts_email=False)
 
     async def _verified(self, id_token: str, now: Millis) -> Mapping[str, Any]:
-        keys = await self._keys.keys_for(key_id_of(id_token))
-        claims = verify_id_token(id_token, keys, audiences=(self._config.client_id,), issuers=self.issuers, now=now)
+        token = read_id_token(id_token)
+        keys = await self._keys.keys_for(token.key_id)
+        claims = verify_id_token(token, keys, audiences=(self._config.client_id,), issuers=self.issuers, now=now)
         subject = claims.get("sub")
         return {**claims, "sub": id_text(subject) if type(subject) is int else subject}
 

@@ -27,7 +27,7 @@ def read_compact(token: str) -> tuple[Members, Members]:
 
 def _members(octets: bytes) -> Members:
     """A JSON object in UTF-8. Refuses duplicate names (RFC 7515, 4; RFC 7519, 4), NaN and infinite numbers."""
-    value = json.loads(octets.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    value = _STRICT_JSON.decode(octets.decode())
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - callers catch ValueError alone
     return value
@@ -42,3 +42,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> Members:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON (RFC 8259, 6)")
+
+
+_STRICT_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)

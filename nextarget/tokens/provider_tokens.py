@@ -2,11 +2,11 @@
 
 import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt as pyjwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.auth.crypt import RSAVerifier
 
 from nextarget.errors import IdentityRejected
@@ -22,13 +22,13 @@ _RSA_BITS = range(2048, 8192 + 1)
 """Accepted key sizes. RFC 7518, 3.3 sets the minimum. Above the maximum, checking a signature takes too long."""
 _ALGORITHM = "RS256"
 
-Keys = Mapping[str, bytes]
-"""Public keys in PEM, by their `kid`."""
+Keys = Mapping[str, RSAPublicKey]
+"""Public keys by their `kid`, parsed: a key verifies many tokens."""
 
 
 def keys_of(jwks: object) -> Keys:
     """The usable RSA signing keys of a JWK Set. Other keys are ignored, as RFC 7517, 5 asks."""
-    keys: dict[str, bytes] = {}
+    keys: dict[str, RSAPublicKey] = {}
     entries = jwks.get("keys") if isinstance(jwks, dict) else None
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict) or entry.get("kty") != "RSA" or entry.get("use", "sig") != "sig":
@@ -39,28 +39,33 @@ def keys_of(jwks: object) -> Keys:
             continue
         kid = entry.get("kid")
         if isinstance(kid, str) and isinstance(key, RSAPublicKey) and key.key_size in _RSA_BITS:
-            keys[kid] = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            keys[kid] = key
     return keys
 
 
-def key_id_of(token: str) -> str:
-    """The `kid` of an RS256 token. It is not verified yet: it only says which key to check. Raises IdentityRejected."""
-    header, _claims = _read(token)
+@dataclass(frozen=True, slots=True)
+class IdToken:
+    """An id_token that was read but not verified. `key_id` only says which key to check; `verify_id_token` gives the
+    claims."""
+
+    text: str = field(repr=False)
+    key_id: str
+    unverified: Members = field(repr=False)
+
+
+def read_id_token(text: str) -> IdToken:
+    """Read an RS256 token. Raises IdentityRejected."""
+    if len(text) > MAX_TOKEN_LENGTH:
+        raise IdentityRejected("id_token too long")
+    try:
+        header, claims = read_compact(text)
+    except (ValueError, RecursionError):
+        raise IdentityRejected("id_token malformed") from None
     kid = header.get("kid")
     if header.get("alg") != _ALGORITHM or not isinstance(kid, str):
         raise IdentityRejected("id_token without kid, or not RS256")
     _check_meaning(header)
-    return kid
-
-
-def _read(token: str) -> tuple[Members, Members]:
-    """Header and claims, not verified. Raises IdentityRejected."""
-    if len(token) > MAX_TOKEN_LENGTH:
-        raise IdentityRejected("id_token too long")
-    try:
-        return read_compact(token)
-    except (ValueError, RecursionError):
-        raise IdentityRejected("id_token malformed") from None
+    return IdToken(text, kid, claims)
 
 
 def _check_meaning(header: Mapping[str, Any]) -> None:
@@ -73,7 +78,7 @@ def _check_meaning(header: Mapping[str, Any]) -> None:
 
 
 def verify_id_token(
-    token: str, keys: Keys, *, audiences: tuple[str, ...], issuers: tuple[str, ...], now: Millis
+    token: IdToken, keys: Keys, *, audiences: tuple[str, ...], issuers: tuple[str, ...], now: Millis
 ) -> Mapping[str, Any]:
     """The claims of an id_token, after every check of OpenID Connect Core, 3.1.3.7 except that of the nonce.
 
@@ -83,11 +88,10 @@ def verify_id_token(
     google-auth verifies the signature. Its `jwt.decode` does more, but compares the times with the clock of the
     machine; here they are compared with `now`.
     """
-    kid = key_id_of(token)
-    if kid not in keys:
+    if token.key_id not in keys:
         raise IdentityRejected("id_token not signed by this provider")
-    _check_signature(token, keys[kid])
-    _header, claims = _read(token)
+    _check_signature(token.text, keys[token.key_id])
+    claims = token.unverified
     _check_times(claims, now // 1000)
     if claims.get("iss") not in issuers:
         raise IdentityRejected("id_token of another issuer")
@@ -100,9 +104,9 @@ def verify_id_token(
     return claims
 
 
-def _check_signature(token: str, public_key: bytes) -> None:
+def _check_signature(token: str, public_key: RSAPublicKey) -> None:
     signed, _, signature = token.rpartition(".")
-    verifier = RSAVerifier.from_string(public_key)  # type: ignore[no-untyped-call]
+    verifier = RSAVerifier(public_key)  # type: ignore[no-untyped-call]
     if not verifier.verify(signed, from_base64url(signature)):
         raise IdentityRejected("id_token signature not valid")
 

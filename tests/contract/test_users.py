@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import peewee as pw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -36,6 +37,26 @@ def test_the_email_is_refreshed_at_each_sign_in(database: Database) -> None:
     second = database.write_now(admit, identity("1", "countess@y.example", email_verified=False))
     assert (second.id, second.email, second.email_verified) == (first.id, "countess@y.example", False)
     assert database.read_now(users.get, first.id) == second
+
+
+@pytest.mark.parametrize("email", ["ada@x.example", None])
+def test_a_sign_in_that_changes_nothing_does_not_write_the_user(database: Database, email: str | None) -> None:
+    """The row of a user whose email is still the same, or who comes without one, is not written again."""
+    database.write_now(admit, identity("1", "ada@x.example"))
+
+    def admit_again(db: Connection) -> bool:
+        forbidden = "CREATE TEMP TRIGGER forbidden BEFORE UPDATE ON \"user\" BEGIN SELECT RAISE(ABORT, 'written'); END"
+        if isinstance(db, pw.SqliteDatabase):
+            db.execute_sql(forbidden)
+            admit(db, identity("1", email))
+            db.execute_sql("DROP TRIGGER forbidden")
+            return True
+        row = 'SELECT ctid::text FROM "user"'
+        before = db.execute_sql(row).fetchall()
+        admit(db, identity("1", email))
+        return bool(db.execute_sql(row).fetchall() == before)
+
+    assert database.write_now(admit_again)
 
 
 def test_an_email_kept_from_earlier_stays_when_none_comes(database: Database) -> None:

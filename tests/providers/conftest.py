@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import Mock
+from urllib.parse import parse_qsl
 
 import aiohttp
 import pytest
@@ -79,7 +80,7 @@ class Provider:
             Asked(
                 method,
                 str(url),
-                dict(call.kwargs.get("data") or {}),
+                dict(parse_qsl((call.kwargs.get("data") or b"").decode())),
                 dict(call.kwargs.get("params") or {}),
                 dict(call.kwargs.get("headers") or {}),
             )

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,13 +18,13 @@ def jwk_of(key: RSAPrivateKey, **changed: object) -> dict[str, Any]:
     return jwk | changed
 
 
-def test_every_rsa_signing_key_is_read(rsa_key: RSAPrivateKey, strangers_key: RSAPrivateKey, public_pem: bytes) -> None:
+def test_every_rsa_signing_key_is_read(rsa_key: RSAPrivateKey, strangers_key: RSAPrivateKey) -> None:
     """A set has several keys while a provider rotates them. `use` and `alg` are optional."""
     second = jwk_of(strangers_key, kid="key-2")
     del second["use"], second["alg"]
     keys = keys_of({"keys": [jwk_of(rsa_key), second]})
     assert list(keys) == ["key-1", "key-2"]
-    assert keys["key-1"] == public_pem
+    assert keys["key-1"] == rsa_key.public_key()
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ members = st.fixed_dictionaries(
 @given(st.lists(members | json_values, max_size=3))
 def test_no_jwk_set_breaks_anything(entries: list[object]) -> None:
     """Any entries lead to a dictionary of keys by `kid`, which may be empty, and raise no error."""
-    for kid, pem in keys_of({"keys": entries}).items():
+    for kid, key in keys_of({"keys": entries}).items():
         assert isinstance(kid, str)
-        assert pem.startswith(b"-----BEGIN PUBLIC KEY-----")
+        assert isinstance(key, RSAPublicKey)
 
 
 @given(members)

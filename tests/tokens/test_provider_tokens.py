@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nextarget.errors import IdentityRejected
 from nextarget.model import Identity, Millis, Provider, usable_email
 from nextarget.tokens import provider_tokens
-from nextarget.tokens.provider_tokens import check_nonce, identity_of, key_id_of, verify_id_token
+from nextarget.tokens.provider_tokens import check_nonce, identity_of, read_id_token, verify_id_token
 from tests.tokens.forging import contains_part_of, encoded, flipped, hs256, rs256, segment, unsigned
 
 CLIENT_ID = "123456789012-app.apps.googleusercontent.com"
@@ -41,13 +41,16 @@ shared_fixtures = settings(suppress_health_check=[HealthCheck.function_scoped_fi
 
 
 @pytest.fixture
-def verify(public_pem: bytes) -> Verify:
+def verify(rsa_key: RSAPrivateKey) -> Verify:
     """Reads an identity from a token as a provider does: it checks the key, the claims, the nonce and the subject."""
 
     def verify(token: str, *, seconds: int = SECONDS, audiences: tuple[str, ...] = (CLIENT_ID,)) -> Identity:
-        key_id_of(token)
         claims = verify_id_token(
-            token, {"key-1": public_pem}, audiences=audiences, issuers=ISSUERS, now=Millis(seconds * 1000)
+            read_id_token(token),
+            {"key-1": rsa_key.public_key()},
+            audiences=audiences,
+            issuers=ISSUERS,
+            now=Millis(seconds * 1000),
         )
         check_nonce(claims, NONCE)
         return identity_of(Provider("google"), claims)

@@ -41,6 +41,11 @@ class _DigestRow(NamedTuple):
 _FIELDS = fields_of(UserTable, UserRow)
 _GET = Query(UserRow, 'SELECT {columns} FROM "user" WHERE "id" = {0}')
 _HOLD = Query(UserRow, 'SELECT {columns} FROM "user" WHERE "id" = {0} {1}', lock="FOR NO KEY UPDATE")
+_RECOGNISE = Query(
+    UserRow,
+    'SELECT {columns} FROM "user" WHERE "provider" = {0} AND "subject_digest" = {0} {1}',
+    lock="FOR NO KEY UPDATE",
+)
 _UPSERT = f'{insert_into(UserTable, _NewUserRow)} ON CONFLICT ("provider", "subject_digest") DO UPDATE SET '
 _EMAIL = '"email" = excluded."email", "email_verified" = excluded."email_verified"'
 _NOTHING = '"provider" = excluded."provider"'
@@ -72,9 +77,15 @@ def fallback_email(provider: Provider, user_id: str) -> str:
 def admit(db: pw.Database, identity: Identity, *, subject_digest: str, new_id: str, now: Millis) -> User:
     """The user of this identity. The first sign-in makes the user with `new_id`; later ones update the email.
 
-    It is one statement, so that two first sign-ins at the same moment make one user. When the provider gives no email,
+    A user whose email is still the same is only locked, as by `hold`: an unchanged row is not written again. Otherwise
+    it is one statement, so that two first sign-ins at the same moment make one user. When the provider gives no email,
     the email of an earlier sign-in stays.
     """
+    known = _RECOGNISE.first(db, (identity.provider, subject_digest))
+    if known and (
+        not identity.email or (identity.email, identity.email_verified) == (known.email, known.email_verified)
+    ):
+        return to_user(known)
     query = _ADMIT if identity.email else _ADMIT_WITHOUT_EMAIL
     new = _NewUserRow(
         id=new_id,
