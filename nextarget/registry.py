@@ -20,12 +20,12 @@ class Registered:
     - `sandbox/standins/google.py`: `StandInGoogle`, a `StandIn` (`sandbox/standins/base.py`);
     - `sandbox/clients/google.py`: `GoogleClient`, a `StandInClient` (`sandbox/made_up.py`).
 
-    `house` is the package that contains the four modules.
+    `package` is the package that contains the four modules.
     """
 
     name: Provider
     display_name: str
-    house: str = "nextarget"
+    package: str = "nextarget"
 
     def adapter(self) -> Any:
         """The class that sends requests to the provider."""
@@ -44,7 +44,7 @@ class Registered:
         return self._part("sandbox.clients", "{}Client")
 
     def _part(self, room: str, class_name: str) -> Any:
-        return getattr(import_module(f"{self.house}.{room}.{self.name}"), class_name.format(self.name.capitalize()))
+        return getattr(import_module(f"{self.package}.{room}.{self.name}"), class_name.format(self.name.capitalize()))
 
 
 PROVIDERS: dict[Provider, Registered] = {

@@ -78,7 +78,7 @@ def _databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(autouse=True)
 def _no_purge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop the purge that a server starts at a random moment of its first half minute: it would disturb a slow test."""
+    """Prevent a purge that servers start at a random moment of their first 30 seconds: it could disturb a slow test."""
     monkeypatch.setattr(purging, "START_SECONDS", 10**6)
 
 

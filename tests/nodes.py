@@ -107,7 +107,10 @@ class Node(Browser):
         return Visit(session, self)
 
     def own(self, path: str) -> str:
-        """The path to ask this node for, if the address is the public one and not a stand-in provider's."""
+        """The path alone for an address under the public URL, so that this node gets the request.
+
+        Any other address, and the address of a stand-in provider, is returned unchanged.
+        """
         if path.startswith(self.public_url) and not path.startswith(f"{self.public_url}/sandbox/"):
             return path.removeprefix(self.public_url)
         return path

@@ -20,7 +20,8 @@ def test_a_file_that_cannot_be_read_is_one_problem(tmp_path, name, written):
 
 
 def test_what_else_a_provider_lacks_is_told_beside_a_file_that_cannot_be_read(tmp_path):
-    """The value that the file should hold is not reported as missing."""
+    """The redirect URI is reported as missing, and the file as unreadable. The value in the file is not reported as
+    missing."""
     environ = {"JWT_SECRET_KEY": SECRET, "GOOGLE_CLIENT_ID": "1234-abc", "GOOGLE_CLIENT_SECRET_FILE": "nowhere"}
     assert problems(tmp_path, environ).keys() == {"GOOGLE_CLIENT_SECRET_FILE", "GOOGLE_REDIRECT_URI"}
 

@@ -44,7 +44,7 @@ class Attempts:
 class Device:
     """One app on one phone. It signs in, reads its profile, refreshes and signs out, without a pause.
 
-    It holds the server to its answers: an acknowledged change is permanent. When its node has been killed, it continues
+    It checks that every change which the server acknowledged is permanent. When its node has been killed, it continues
     at another node. `reads` and `leaves` are the shares of profile reads and sign-outs among its actions.
     """
 
@@ -106,7 +106,7 @@ class Device:
         return True
 
     async def check(self) -> None:
-        """The acknowledged changes hold: the device's session is valid, and the sessions that it ended are not."""
+        """Check the acknowledged changes: the device's session is valid, and the sessions that it ended are not."""
         if self.tokens is not None and not self._leaving:
             assert await stands(self.node, self.tokens)
         for tokens in self.signed_out:

@@ -76,7 +76,7 @@ def check_config(
 
 
 def _app_document(app: Client) -> dict[str, object]:
-    """An app as JSON. Its URLs are masked like the settings that they may come from."""
+    """An app as JSON. Its URLs may come from settings, and are masked in the same way."""
     from nextarget.settings import shown
 
     logo = app.logo

@@ -67,9 +67,9 @@ def issue_token(
 
         tokens.refuse_production(settings, allowed=allow_production)
         client = tokens.client_id_of(settings, client_id)
-        making = signing(settings, database, now, client_ids=frozenset({client})).sessions
+        session_service = signing(settings, database, now, client_ids=frozenset({client})).sessions
         wanted = tokens.Wanted(user_id, email, provider, create)
-        pair = tokens.issue(database, making, wanted, client_id=client, lifetime=lifetime, now=now())
+        pair = tokens.issue(database, session_service, wanted, client_id=client, lifetime=lifetime, now=now())
     if not as_json:
         print(pair.access.token)
         return

@@ -76,9 +76,11 @@ def delete(db: Connection, user: User, *, now: Millis) -> None:
     audit.record(db, AuditEvent(now, "user_deleted", request_id=request_id.get(), user_id=user.id))
 
 
-def open_terminal_session(db: Connection, user: User, making: Sessions, *, client_id: str, now: Millis) -> Session:
+def open_terminal_session(
+    db: Connection, user: User, session_service: Sessions, *, client_id: str, now: Millis
+) -> Session:
     """A session for a token that `issue-token` makes. It has a label and an audit event, and ends like any other."""
-    session = making.new(user.id, client_id=client_id, label=TERMINAL_LABEL, now=now)
+    session = session_service.new(user.id, client_id=client_id, label=TERMINAL_LABEL, now=now)
     sessions.begin(db, session)
     audit.record(db, AuditEvent(now, "token_issued", user_id=user.id, session_id=session.id, detail="terminal"))
     return session
@@ -87,7 +89,7 @@ def open_terminal_session(db: Connection, user: User, making: Sessions, *, clien
 def sign_in(
     db: Connection,
     identity: Identity,
-    making: Sessions,
+    session_service: Sessions,
     *,
     client_id: str,
     label: str | None,
@@ -98,7 +100,7 @@ def sign_in(
 ) -> tuple[User, Session]:
     """The user of an identity, and a new session with this app; writes an audit event. Raises what `let_in` raises."""
     user = let_in(db, identity, begun_at=begun_at, now=now)
-    session = making.new(user.id, client_id=client_id, label=label, now=now)
+    session = session_service.new(user.id, client_id=client_id, label=label, now=now)
     sessions.begin(db, session)
     event = AuditEvent(
         now,

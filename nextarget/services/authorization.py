@@ -64,7 +64,7 @@ class CodeRedemption:
             return InvalidGrant(note="code unknown")
         if mismatch := _mismatch(presented, grant):
             return mismatch
-        user = users.hold(db, grant.user_id)
+        user = users.lock_row(db, grant.user_id)
         alive = grant.session_id is None and grant.expires_at > now
         if alive and user is not None and user.may_begin(grant.begun_at):
             session = self._sessions.new(user.id, client_id=grant.app.client_id, label=presented.label, now=now)

@@ -73,11 +73,12 @@ class Settings(Fields):
     access_token_exp_minutes: int = Field(60, ge=1, le=1440, description="How long an access token lives.")
     refresh_token_exp_days: int = Field(30, ge=1, le=180, description="How long an unused session lives.")
     refresh_reuse_window_seconds: int = Field(
-        30, ge=1, le=600, description="How long repeated and parallel refreshes with one token agree."
+        30, ge=1, le=600, description="For how long parallel and repeated refreshes with one token get the same answer."
     )
     app_client_id: AppClientId = Field("nextarget-app", description="The app's `client_id`.")
     app_redirect_uris: Annotated[tuple[RedirectUri, ...], Items] = Field(
-        ("nextarget://callback",), description="Where the app may be answered, each byte for byte."
+        ("nextarget://callback",),
+        description="The app's redirect URIs; a request must name one, byte for byte.",
     )
     app_name: AppName | None = Field(
         None, description="What pages call the app: *NexTarget wants to sign you in*; *An app* unless set."
@@ -133,7 +134,7 @@ class Settings(Fields):
         120,
         ge=1,
         le=100_000,
-        description="How often a minute one session may refresh from one address, at the least; at most nearly twice.",
+        description="How often a minute one session may refresh from one address; at random, up to nearly twice.",
     )
 
     cors_allow_origins: Annotated[tuple[BrowserOrigin, ...], Items] = Field(

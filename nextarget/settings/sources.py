@@ -50,7 +50,8 @@ _REMEDIES = {
     "RATE_LIMIT_REFRESH": "Write a number from 1 to 100000.",
 }
 _LOWER_CASE_TOO = frozenset({"HTTPS_PROXY", "NO_PROXY"})
-"""Other programs also read these settings under names in lower case. The lower-case name wins, as with curl."""
+"""Settings that other programs also read under lower-case names. If both are set, the lower-case one wins, as with
+curl."""
 _QUOTES = frozenset("\"'")
 
 

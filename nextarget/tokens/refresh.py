@@ -87,16 +87,17 @@ def decide(presented: int, session: Generations, *, now: Millis, window_ms: int)
     - Within the reuse window (grace window) after a rotation, and not older than `floor`: a parallel, repeated or late
       refresh. It gets the current token, and nothing is written.
     - One of the unused tokens, `oldest` to `current`: a rotation. The session moves on.
-    - The token used last, `previous`: its answer was lost. The app gets a new successor, within the window the same one
-      again. Earlier successors stay valid until one is used. This is no rotation. If it opened the reuse window, a
+    - The token used last, `previous`: its answer was lost. The app gets a new successor. If it asks again within
+      the window, it gets the same one. Earlier successors stay valid until one is used. This is no rotation: if it
+      opened the reuse window, a
       thief with an old token could keep the window open by asking at its end, and the app's newer token would never
       rotate.
-    - Older: two holders use the session.
+    - Older than all of these: two parties use copies of the session's tokens.
 
     After at most FEW lost answers in a row, late and parallel requests are the app's own: the reuse window accepts the
-    token before the one used last, and recoveries within a window share one successor. After more lost answers neither
-    holds. Otherwise a thief could collect successors, one of which is the app's next token, and follow the app for
-    ever.
+    token before the one used last, and recoveries within a window share one successor. After more lost answers, neither
+    rule applies. Otherwise a thief could collect successors, one of which is the app's next token, and follow the app
+    for ever.
     """
 
     def within_window(moment: Millis) -> bool:

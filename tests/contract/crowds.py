@@ -20,7 +20,7 @@ def session_at(user_id: str, when: int, *, lasts: int = HOUR, **moments: int) ->
 def begin(db: Connection, user_id: str, session: Session | None = None) -> Session:
     """Begins a session as every sign-in does: it locks the user first."""
     session = session or session_at(user_id, 0)
-    assert users.hold(db, user_id)
+    assert users.lock_row(db, user_id)
     sessions.begin(db, session)
     return session
 

@@ -213,7 +213,7 @@ def by_provider_without_email(db: Connection, making: Sessions, _number: int) ->
 
 
 def from_the_terminal(db: Connection, making: Sessions, _number: int) -> None:
-    user = users.hold(db, admit(db, WHO).id)
+    user = users.lock_row(db, admit(db, WHO).id)
     assert user is not None
     accounts.open_terminal_session(db, user, making, client_id="app", now=NOW)
 
@@ -258,7 +258,7 @@ async def test_nobody_who_is_deactivated_or_deleted_meanwhile_is_left_with_a_ses
     await database.write(fill, user, MAX_ACTIVE_SESSIONS)
 
     def begin_if_active(db: Connection) -> None:
-        held = users.hold(db, user.id)
+        held = users.lock_row(db, user.id)
         if held is not None and held.is_active:
             accounts.open_terminal_session(db, held, making, client_id="app", now=NOW)
 

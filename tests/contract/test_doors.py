@@ -26,7 +26,7 @@ def of_user(user: User, *session_ids: str) -> list[Asked]:
 
 READS: dict[str, Callable[[Connection, User, str], object]] = {
     "users.get": lambda db, user, _: users.get(db, user.id),
-    "users.hold": lambda db, user, _: users.hold(db, user.id),
+    "users.lock_row": lambda db, user, _: users.lock_row(db, user.id),
     "users.find": lambda db, user, _: users.find(db, user.email),
     "users.with_email": lambda db, user, _: users.with_email(db, user.email),
     "users.page": lambda db, _, __: users.page(db, size=3),

@@ -8,4 +8,4 @@ from nextarget.model import Provider
 from nextarget.registry import Registered
 
 NAME = Provider("parrot")
-PARROT = Registered(NAME, "Parrot", house="tests.invented")
+PARROT = Registered(NAME, "Parrot", package="tests.invented")

@@ -230,7 +230,7 @@ async def test_keys_that_cannot_be_fetched_stop_no_redeeming(
 
 
 async def test_a_failing_provider_is_not_hammered(cache: JwksCache, published: Published, clock: Clock) -> None:
-    """After a failure the provider gets no request for a minute, whatever key is asked for. Stale keys serve."""
+    """After a failure the provider gets no request for a minute, whichever key is needed. The old keys are used."""
     await cache.keys_for("key-1")
     clock.seconds += 2 * HOUR
     published.status = 503
@@ -249,7 +249,7 @@ async def test_a_failing_provider_is_not_hammered(cache: JwksCache, published: P
 async def test_without_any_keys_a_failing_provider_is_asked_again_soon(
     cache: JwksCache, published: Published, clock: Clock
 ) -> None:
-    """Without keys no one can sign in, so the pause is only five seconds."""
+    """If the cache has no keys, nobody can sign in. So the pause after a failure is five seconds, not a minute."""
     published.status = 503
     for number in range(20):
         with pytest.raises(ProviderUnavailable):

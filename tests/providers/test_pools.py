@@ -206,7 +206,7 @@ def silent_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def test_a_name_that_cannot_be_looked_up_delays_nobody_else(
     answering: Wire, google: ProviderHttp, facebook: ProviderHttp, asked: Callable[..., Any]
 ) -> None:
-    """A hanging name lookup delays neither the other provider nor other work on threads."""
+    """A name lookup that hangs delays neither requests to the other provider nor other work in threads."""
     for number in range(50):
         asked(google.post(f"https://name-{number}.invalid/token", {}))
     await asyncio.sleep(0)

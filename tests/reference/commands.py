@@ -6,6 +6,7 @@ from typing import Any
 
 import typer.main
 
+from nextarget.cli.completion import summary
 from nextarget.cli.main import app
 from tests.reference.markdown import code, plain, table
 
@@ -15,26 +16,23 @@ _PROGRAM = "nextarget"
 def blocks() -> dict[str, str]:
     group: Any = typer.main.get_group(app)
     commands = [command for command in group.commands.values() if not command.hidden]
-    overview = ((f"[`{command.name}`](#{_PROGRAM}-{command.name})", plain(_summary(command))) for command in commands)
+    parent = _context(group, _PROGRAM)
+    overview = ((f"[`{command.name}`](#{_PROGRAM}-{command.name})", plain(summary(command))) for command in commands)
     return {
         "overview": table(["command", "what it does"], overview),
-        "options": _parameters("option", _context(group, _PROGRAM), group),
+        "options": _parameters("option", parent, group),
         "exit-status": _exit_status(group.epilog),
-        "commands": "\n\n".join(map(_chapter, commands)),
+        "commands": "\n\n".join(_chapter(command, parent) for command in commands),
     }
 
 
-def _context(command: Any, name: str) -> Any:
-    return command.make_context(name, [], resilient_parsing=True)
+def _context(command: Any, name: str, parent: Any = None) -> Any:
+    return command.make_context(name, [], parent=parent, resilient_parsing=True)
 
 
-def _summary(command: Any) -> str:
-    return " ".join(command.help.partition("\n\n")[0].split())
-
-
-def _chapter(command: Any) -> str:
+def _chapter(command: Any, parent: Any) -> str:
     name = f"{_PROGRAM} {command.name}"
-    context = _context(command, name)
+    context = _context(command, command.name, parent)
     usage = " ".join(command.get_usage(context).removeprefix("Usage:").split())
     parts = [
         f"### {name}",

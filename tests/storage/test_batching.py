@@ -65,7 +65,7 @@ async def test_a_request_that_comes_while_the_loop_is_busy_joins_the_batch() -> 
     assert door.batches == [["a", "b", "c", "d"]]
 
 
-async def test_who_comes_alone_waits_for_nobody() -> None:
+async def test_a_single_request_does_not_wait_for_others() -> None:
     """A single request waits for some turns of the loop, not for a time by the clock."""
     door = Door()
     batcher = Batcher("read", door, unheard)
@@ -123,7 +123,7 @@ async def test_a_database_that_cannot_be_used_is_not_asked_again() -> None:
 
 
 @pytest.mark.parametrize("held", [psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected])
-async def test_who_needs_what_somebody_holds_waits_alone(held: type[psycopg.Error]) -> None:
+async def test_a_request_for_a_locked_row_does_not_delay_its_batch(held: type[psycopg.Error]) -> None:
     """If a row is locked, also in a deadlock, nothing was written. So every request is tried again by itself, and only
     the one for the locked row waits."""
     served: list[str] = []
@@ -149,7 +149,7 @@ async def test_who_needs_what_somebody_holds_waits_alone(held: type[psycopg.Erro
     assert served == ["b", "c"]
 
 
-async def test_who_goes_away_takes_nobody_along() -> None:
+async def test_a_cancelled_request_cancels_no_other_of_its_batch() -> None:
     """A cancelled request does not affect the others of its batch."""
     batcher = Batcher("read", Door(), unheard)
     first, second = batcher.submit(look, "a"), batcher.submit(look, "b")

@@ -243,7 +243,7 @@ async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(postgre
         read, go_on = threading.Event(), threading.Event()
 
         def redeem(db: Connection) -> str:
-            found = users.hold(db, user.id)
+            found = users.lock_row(db, user.id)
             assert found is not None
             assert found.is_active
             read.set()

@@ -134,9 +134,9 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 @pytest.fixture
 def _unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server does not check its connections by itself: the test does, and chooses the time of every check."""
-    monkeypatch.setattr(connections, "LOOK_SECONDS", 10**6)
+    monkeypatch.setattr(connections, "CHECK_SECONDS", 10**6)
 
 
 @pytest.fixture
 def _watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(connections, "CHECK_SECONDS", 0.01)

@@ -62,10 +62,10 @@ def test_an_answer_that_nobody_takes_ends_its_connection(run: Run, tmp_path: Pat
 
     async def test() -> None:
         async with running(tmp_path) as server, reading_nothing(server, target) as (_client, connection):
-            connection.look(1000)
-            connection.look(1000 + ANSWER_SECONDS - 1)
+            connection.check_timeouts(1000)
+            connection.check_timeouts(1000 + ANSWER_SECONDS - 1)
             assert connections_of(server) == [connection]
-            connection.look(1000 + ANSWER_SECONDS)
+            connection.check_timeouts(1000 + ANSWER_SECONDS)
             await until(lambda: not connections_of(server))
             assert await cut_count(server, "answer") >= 1
 
@@ -82,14 +82,14 @@ def test_a_client_that_reads_slowly_is_not_cut(run: Run, tmp_path: Path, target:
         async with running(tmp_path) as server, reading_nothing(server, target) as (client, connection):
             now = 1000.0
             for _ in range(5):
-                connection.look(now)
+                connection.check_timeouts(now)
                 due, taken = connection._current_wait(), 0
                 while connection._current_wait() == due:
                     taken += len(await loop.sock_recv(client, 512))
                     await asyncio.sleep(0)
                 assert taken <= 32 * 1024, "a kilobyte a second must be enough"
                 now += ANSWER_SECONDS
-            connection.look(now)
+            connection.check_timeouts(now)
             assert connections_of(server) == [connection]
 
     run(test())
@@ -104,13 +104,13 @@ def test_a_client_that_reads_slowly_makes_room_where_others_wait(run: Run, tmp_p
     async def test() -> None:
         loop = asyncio.get_running_loop()
         async with running(tmp_path) as server, reading_nothing(server, target) as (client, connection):
-            connection.look(1000)
+            connection.check_timeouts(1000)
             assert connection.spare_since == 1000 + ANSWER_SECONDS
             due = connection._current_wait()
             while connection._current_wait() == due:
                 await loop.sock_recv(client, 512)
                 await asyncio.sleep(0)
-            connection.look(1000 + ANSWER_SECONDS - 1)
+            connection.check_timeouts(1000 + ANSWER_SECONDS - 1)
             assert connection.waits_since == 1000 + ANSWER_SECONDS - 1, "reading must restart the time"
             assert connection.spare_since == 1000 + ANSWER_SECONDS
             guarded(server)._make_room(1000 + ANSWER_SECONDS)
@@ -137,7 +137,7 @@ def test_requests_behind_an_unread_answer_fill_no_memory(run: Run, tmp_path: Pat
 
 
 @watched
-def test_the_server_itself_looks(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_checks_time_limits_by_itself(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server checks its connections by itself."""
     monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.2)
 
@@ -172,14 +172,14 @@ def test_every_header_has_ten_seconds_from_its_first_byte(run: Run, tmp_path: Pa
             for _ in range(before):
                 await client.send(get("/health"))
                 assert (await client.answer()) is not None
-            connection.look(connection.waits_since)
+            connection.check_timeouts(connection.waits_since)
             began = connection.waits_since + (KEEPALIVE_SECONDS - 1 if before else 0)
             for seconds, octet in enumerate(b"GET /heal"):
                 await client.send(bytes([octet]))
                 await until(lambda sent=seconds: connection.header_bytes > sent)
-                connection.look(began + seconds)
+                connection.check_timeouts(began + seconds)
                 assert connections_of(server) == [connection]
-            connection.look(began + HEADER_SECONDS)
+            connection.check_timeouts(began + HEADER_SECONDS)
             assert await client.rest() == b""
             assert await cut_count(server, "header") >= 1
 
@@ -196,8 +196,8 @@ def test_a_header_that_begins_in_one_piece_with_the_request_before_has_ten_secon
             await client.send(get("/health") + b"GET /heal")
             assert (await client.answer()) is not None
             await until(lambda: not connection.busy)
-            connection.look(1000)
-            connection.look(1000 + HEADER_SECONDS)
+            connection.check_timeouts(1000)
+            connection.check_timeouts(1000 + HEADER_SECONDS)
             assert await client.rest() == b""
 
     run(test())
@@ -213,14 +213,14 @@ def test_a_connection_may_be_idle_for_longer_than_a_header_may_take(run: Run, tm
             connection = await only_connection(server)
             await client.send(get("/health"))
             assert (await client.answer()) is not None
-            connection.look(1000)
+            connection.check_timeouts(1000)
             await client.send(b"\r\n" * 100)
-            connection.look(1000 + KEEPALIVE_SECONDS - 1)
+            connection.check_timeouts(1000 + KEEPALIVE_SECONDS - 1)
             await client.send(get("/health"))
             assert (await client.answer()) is not None
-            connection.look(2000)
+            connection.check_timeouts(2000)
             await client.send(b"\r\n" * 100)
-            connection.look(2000 + KEEPALIVE_SECONDS)
+            connection.check_timeouts(2000 + KEEPALIVE_SECONDS)
             assert await client.rest() == b""
 
     run(test())
@@ -272,10 +272,10 @@ def test_a_body_that_nobody_reads_has_ten_seconds(
                 answer = await client.answer()
             assert answer is not None
             await until(lambda: not connection.busy)
-            connection.look(1000)
-            connection.look(1000 + BODY_SECONDS - 1)
+            connection.check_timeouts(1000)
+            connection.check_timeouts(1000 + BODY_SECONDS - 1)
             assert connections_of(server) == [connection]
-            connection.look(1000 + BODY_SECONDS)
+            connection.check_timeouts(1000 + BODY_SECONDS)
             assert await client.rest() == b""
 
     run(test())

@@ -141,7 +141,7 @@ async def test_a_database_that_hangs_is_not_waited_for(
     assert await ready.failing() is None
 
 
-async def test_a_look_is_repeated_when_it_is_no_longer_fresh(
+async def test_a_check_is_repeated_when_its_answer_is_too_old(
     slow: tuple[Readiness, SlowDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check is repeated after a while, so that changes are noticed."""
@@ -159,7 +159,7 @@ async def test_a_look_is_repeated_when_it_is_no_longer_fresh(
     assert await ready.failing() is None
 
 
-async def test_a_failure_voids_the_look_that_is_remembered(slow: tuple[Readiness, SlowDatabase]) -> None:
+async def test_a_failed_query_invalidates_the_cached_check(slow: tuple[Readiness, SlowDatabase]) -> None:
     """After a failed request, an earlier successful check is not used again."""
     ready, database = slow
     database.lets.set()
@@ -174,7 +174,7 @@ async def test_a_failure_voids_the_look_that_is_remembered(slow: tuple[Readiness
     assert database.asked == 2, "the failed check must be remembered"
 
 
-async def test_a_failure_during_a_look_has_it_repeated(slow: tuple[Readiness, SlowDatabase]) -> None:
+async def test_a_query_that_fails_during_a_check_causes_another_check(slow: tuple[Readiness, SlowDatabase]) -> None:
     """If a request fails during a check, the check is repeated once. It is not repeated for ever."""
     ready, database = slow
     database.lets.set()

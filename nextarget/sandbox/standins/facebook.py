@@ -31,7 +31,7 @@ from nextarget.sandbox.standins.facebook_graph import (
     params_of,
 )
 from nextarget.sandbox.standins.facebook_sdk import FACEBOOK, FacebookSdk, limited_login_claims
-from nextarget.sandbox.standins.grants import CODE_SECONDS, BoundedStore, Clock, Grant
+from nextarget.sandbox.standins.grants import PROVIDER_CODE_SECONDS, BoundedStore, Clock, Grant
 from nextarget.sandbox.standins.id_tokens import IdTokens
 from nextarget.sandbox.standins.pkce import CHALLENGE, verifies
 
@@ -84,7 +84,7 @@ class StandInFacebook:
         self._client = client
         self._now = now
         self._slow_seconds = slow_seconds
-        self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
+        self._grants: BoundedStore[Grant] = BoundedStore(lifetime=PROVIDER_CODE_SECONDS, now=now)
         self._tokens = UserTokens(now)
         self._graph = Graph(client, self._tokens)
         self._id_tokens = IdTokens(client.private_key, other_audience=OTHER_APP_ID)

@@ -17,7 +17,7 @@ from nextarget.sandbox.parameters import RefusedError, form_of, query_of
 from nextarget.sandbox.people import ID_TOKEN_FAULTS, TOKEN_ENDPOINT_FAULTS, Fault
 from nextarget.sandbox.standins.chooser import Choice, account_page, choice_in, redirect, refusal_page
 from nextarget.sandbox.standins.google_sdk import GOOGLE, GoogleSdk, google_claims, new_access_token
-from nextarget.sandbox.standins.grants import CODE_SECONDS, BoundedStore, Clock, Grant
+from nextarget.sandbox.standins.grants import PROVIDER_CODE_SECONDS, BoundedStore, Clock, Grant
 from nextarget.sandbox.standins.id_tokens import OTHER_ISSUER, IdTokens
 from nextarget.sandbox.standins.pkce import CHALLENGE, verifies
 
@@ -67,7 +67,7 @@ class StandInGoogle:
         self._now = now
         self._slow_seconds = slow_seconds
         self._id_tokens = IdTokens(client.private_key, other_audience=_OTHER_CLIENT_ID)
-        self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
+        self._grants: BoundedStore[Grant] = BoundedStore(lifetime=PROVIDER_CODE_SECONDS, now=now)
         self._sdk = GoogleSdk(client, self._id_tokens, now)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:

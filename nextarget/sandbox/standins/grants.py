@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from nextarget.sandbox.people import Fault, Person
 
 CAPACITY = 10_000
-CODE_SECONDS = 600
+PROVIDER_CODE_SECONDS = 600
 """The lifetime of a code. RFC 6749, 4.1.2 recommends at most ten minutes."""
 
 Clock = Callable[[], float]

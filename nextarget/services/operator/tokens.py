@@ -46,15 +46,15 @@ def client_id_of(settings: TokenSettings, wanted: str | None) -> str:
 
 
 def issue(
-    database: Database, making: Sessions, wanted: Wanted, *, client_id: str, lifetime: int | None, now: Millis
+    database: Database, session_service: Sessions, wanted: Wanted, *, client_id: str, lifetime: int | None, now: Millis
 ) -> TokenPair:
     """Tokens of a new session of an app. The access token is valid for `lifetime` seconds, else as the settings say.
 
     Raises UserNotFound, UserAmbiguous, or OperatorError when the user is deactivated.
     """
     found = database.read_now(_find, wanted)  # a read of its own, as in `users`: it can take long
-    user, session = database.write_now(_open_session, making, wanted, found, client_id=client_id, now=now)
-    return making.pair(user, session, now, lifetime=lifetime)
+    user, session = database.write_now(_open_session, session_service, wanted, found, client_id=client_id, now=now)
+    return session_service.pair(user, session, now, lifetime=lifetime)
 
 
 def _find(db: Connection, wanted: Wanted) -> str | None:
@@ -70,15 +70,15 @@ def _find(db: Connection, wanted: Wanted) -> str | None:
 
 
 def _open_session(
-    db: Connection, making: Sessions, wanted: Wanted, user_id: str | None, *, client_id: str, now: Millis
+    db: Connection, session_service: Sessions, wanted: Wanted, user_id: str | None, *, client_id: str, now: Millis
 ) -> tuple[User, Session]:
     if user_id is None and wanted.email is not None and wanted.provider is not None:
         user_id = accounts.create_test_user(db, wanted.email, wanted.provider, now=now).id
-    user = users.hold(db, user_id or "")
+    user = users.lock_row(db, user_id or "")
     if user is None:
         raise UserNotFound(f"No user has the id '{user_id}'. `nextarget list-users` lists them.")
     if not user.is_active:
         raise OperatorError(
             f"{user.id} ({user.email}) is deactivated. `nextarget activate-user` lets the user sign in again."
         )
-    return user, accounts.open_terminal_session(db, user, making, client_id=client_id, now=now)
+    return user, accounts.open_terminal_session(db, user, session_service, client_id=client_id, now=now)

@@ -1,4 +1,4 @@
-"""Failures of a database: logged once a minute, counted, and tested by a write until a write succeeds.
+"""Failures of a database: logs them, counts them, and tests with probe writes whether the database works again.
 
 However many requests fail, the log has one line for the first failure of a kind, then one line a minute with the number
 of further failures. The first write that succeeds again is logged with the number of all failures, and no later line
@@ -48,7 +48,7 @@ log = telemetry.get_logger()
 
 
 def fill_probe(db: pw.Database) -> None:
-    """Write a probe of random text, which cannot be compressed. Removes the probe that a killed process left first."""
+    """Write a probe of random text, which cannot be compressed. Before, remove a probe that a killed process left."""
     _REMOVE_PROBE.run(db, ())
     _ADD_PROBE.run(db, (secrets.token_hex(_PROBE_BYTES // 2),))
 

@@ -40,7 +40,7 @@ class _DigestRow(NamedTuple):
 
 _FIELDS = fields_of(UserTable, UserRow)
 _GET = Query(UserRow, 'SELECT {columns} FROM "user" WHERE "id" = {0}')
-_HOLD = Query(UserRow, 'SELECT {columns} FROM "user" WHERE "id" = {0} {1}', lock="FOR NO KEY UPDATE")
+_LOCK_ROW = Query(UserRow, 'SELECT {columns} FROM "user" WHERE "id" = {0} {1}', lock="FOR NO KEY UPDATE")
 _RECOGNISE = Query(
     UserRow,
     'SELECT {columns} FROM "user" WHERE "provider" = {0} AND "subject_digest" = {0} {1}',
@@ -106,10 +106,10 @@ def get(db: pw.Database, user_id: str) -> User | None:
     return to_user(row) if row else None
 
 
-def hold(db: pw.Database, user_id: str) -> User | None:
+def lock_row(db: pw.Database, user_id: str) -> User | None:
     """As `get`, and locks the row for a transaction that opens a session: until the transaction ends, no other one can
     deactivate or delete the user, or open a session of the user."""
-    row = _HOLD.first(db, (user_id,))
+    row = _LOCK_ROW.first(db, (user_id,))
     return to_user(row) if row else None
 
 

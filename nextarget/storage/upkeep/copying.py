@@ -160,7 +160,8 @@ class _Pages:
 
 
 class _Sum:
-    """The number of rows and the sum of their digests. It does not depend on the order, which databases choose."""
+    """The number of rows and the sum of their digests. Two databases may return the same rows in different orders, and
+    the sum does not depend on the order."""
 
     def __init__(self) -> None:
         self._rows = self._digests = 0

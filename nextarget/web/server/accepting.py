@@ -53,7 +53,7 @@ def most_connections(wanted: int | None) -> int:
 
 
 class GuardedServer(Server):
-    """Makes connections, checks their time limits every LOOK_SECONDS, and puts the boundary around the application."""
+    """Makes connections, checks their time limits every CHECK_SECONDS, and puts the boundary around the application."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class GuardedServer(Server):
         """Connections that are accepted, but for which asyncio has not called `connection_made` yet."""
         self._logged_at = float("-inf")
         self._made_room_for = 0
-        self._next_check = self._loop.call_later(connections.LOOK_SECONDS, self._check_connections)
+        self._next_check = self._loop.call_later(connections.CHECK_SECONDS, self._check_connections)
 
     def __call__(self) -> GuardedConnection:
         return GuardedConnection(self, loop=self._loop, **self._kwargs)
@@ -98,10 +98,10 @@ class GuardedServer(Server):
         return len(self._open) + self.opening < self.max_connections
 
     def _check_connections(self) -> None:
-        self._next_check = self._loop.call_later(connections.LOOK_SECONDS, self._check_connections)
+        self._next_check = self._loop.call_later(connections.CHECK_SECONDS, self._check_connections)
         now = self._loop.time()
         for connection in tuple(self._open):
-            connection.look(now)
+            connection.check_timeouts(now)
         if not self.has_room() and any(acceptor.keeps_waiting() for acceptor in self.acceptors):
             self._make_room(now)
 
@@ -109,7 +109,7 @@ class GuardedServer(Server):
         """Close the spare connections with the oldest `spare_since`: idle ones, and slow readers of an answer.
 
         So a client that opens many connections cannot keep other clients out. One call closes a sixteenth of the
-        maximum, because it runs once in LOOK_SECONDS.
+        maximum, because it runs once in CHECK_SECONDS.
         """
         spare = [each for each in self._open if now - each.spare_since >= SPARE_SECONDS]
         oldest = heapq.nsmallest(max(1, self.max_connections // 16), spare, key=lambda each: each.spare_since)

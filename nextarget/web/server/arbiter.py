@@ -195,7 +195,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
         deadline = time.monotonic() + START_SECONDS
         while not all(each.serves() for each in new):
             if self._asked_to_stop:
-                return "The server is to stop."
+                return "The server is stopping."
             if time.monotonic() > deadline:
                 self._kill_silent(new)
                 return f"A new worker did not serve within {START_SECONDS} seconds."

@@ -1,7 +1,7 @@
 """One connection, with limits on the time that it waits for its client and on the memory that it uses.
 
 aiohttp has no time limit for sending a header or for reading an answer, and it quotes a malformed request in its answer
-and in its log. The server checks all of its connections once in LOOK_SECONDS, so a request pays nothing for timers.
+and in its log. The server checks all of its connections once in CHECK_SECONDS, so a request pays nothing for timers.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ ANSWER_SECONDS = 30
 """How long a client may go without reading any of an answer. Reading some of it restarts the time."""
 KEEPALIVE_SECONDS = 75
 """How long a connection stays open between an answer and the next request."""
-LOOK_SECONDS = 1
+CHECK_SECONDS = 1
 MAX_HEADER_BYTES = 64 * 1024
 """The whole header of a request that comes in several pieces. aiohttp limits only the size and number of its fields."""
 MAX_READ_FIELD_BYTES = 56 * 1024
@@ -134,7 +134,7 @@ class GuardedConnection(RequestHandler):
             return self._answering_since + ANSWER_SECONDS
         return inf if self._waits_for is None or self.busy else self.waits_since
 
-    def look(self, now: float) -> None:
+    def check_timeouts(self, now: float) -> None:
         """Close the connection if it has waited for its client for too long.
 
         A new wait is noticed only by this check, and its time is measured from the check that noticed it.
@@ -171,7 +171,7 @@ class GuardedConnection(RequestHandler):
         self.force_close()
 
     def _process_keepalive(self) -> None:
-        """Turn aiohttp's keep-alive timer off, because it does not notice that a header has begun. `look` does that."""
+        """Turn aiohttp's keep-alive timer off: unlike `check_timeouts`, it does not notice that a header has begun."""
         self._keepalive_handle = None
 
     def handle_error(

@@ -46,8 +46,8 @@ class Batcher:
         """Add a key to the open batch of `fn`; returns its future answer.
 
         When the database cannot be used, all keys of the batch fail with DatabaseUnavailable. Any other error, or a row
-        that another transaction has locked, undoes the whole batch but concerns one key: then every key is executed
-        again by itself, all at the same time. That may take as long again.
+        that another transaction has locked, undoes the whole batch although it concerns one key. Then every key is
+        executed again by itself, all keys at the same time. A request may then take twice as long.
         """
         if self._waiting >= MAX_WAITING:
             error = DatabaseUnavailable(note=f"{MAX_WAITING} requests wait for the database already", cause="crowded")

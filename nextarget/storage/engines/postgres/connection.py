@@ -16,7 +16,7 @@ LOCK_SECONDS = 2
 """How long a request's write may wait for a locked row. PostgreSQL needs one second of it (`deadlock_timeout`) to
 detect a deadlock."""
 IDLE_SECONDS = 10
-"""How long the server keeps a transaction that sends no statement, and its locks."""
+"""How long PostgreSQL waits for the next statement of a transaction. Then it ends the connection and its locks."""
 
 DEFAULTS = {
     "connect_timeout": CONNECT_SECONDS,  # for one address of the host
@@ -118,7 +118,7 @@ class PeeweePostgres(pw.PostgresqlDatabase):
             except psycopg.OperationalError as error:
                 if "unsupported startup parameter" not in str(error):
                     raise
-                self._options = ""  # PgBouncer's error: the limits at the begin of transactions must suffice
+                self._options = ""  # from PgBouncer; `begin` still sets the limits in every transaction
         return PostgresConnection.connect(**self.parameters, **fixed)
 
     def begin(self, isolation_level: object = None) -> None:

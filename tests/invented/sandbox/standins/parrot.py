@@ -14,7 +14,7 @@ from nextarget.sandbox.parameters import RefusedError, form_of, query_of
 from nextarget.sandbox.people import ID_TOKEN_FAULTS, TOKEN_ENDPOINT_FAULTS, Fault, Person
 from nextarget.sandbox.rendering import PAGE_HEADERS
 from nextarget.sandbox.standins.chooser import Choice, account_page, choice_in, refusal_page
-from nextarget.sandbox.standins.grants import CODE_SECONDS, BoundedStore, Clock, Grant
+from nextarget.sandbox.standins.grants import PROVIDER_CODE_SECONDS, BoundedStore, Clock, Grant
 from nextarget.sandbox.standins.id_tokens import Claims, IdTokens
 from nextarget.sandbox.standins.sdk import HEADERS, chosen, know, refused
 from tests.invented.sandbox.clients.parrot import ParrotClient
@@ -35,7 +35,7 @@ class StandInParrot:
         self._now = now
         self._slow_seconds = slow_seconds
         self._id_tokens = IdTokens(client.id_token_key, other_audience="com.somebody.else")
-        self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
+        self._grants: BoundedStore[Grant] = BoundedStore(lifetime=PROVIDER_CODE_SECONDS, now=now)
         self._known: set[str] = set()
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
