@@ -105,11 +105,14 @@ def _run(settings: "Settings", *, sandbox: bool, console: bool) -> None:
     import asyncio
 
     from nextarget.runtime import Runtime
-    from nextarget.sandbox.workspace import sandbox_config
     from nextarget.web.app import create_app
     from nextarget.web.server.runner import serve as serve_app
 
-    stand_ins = sandbox_config(Path.cwd(), settings.host, settings.port) if sandbox else None
+    stand_ins = None
+    if sandbox:
+        from nextarget.sandbox.workspace import sandbox_config
+
+        stand_ins = sandbox_config(Path.cwd(), settings.host, settings.port)
     app = create_app(Runtime(settings), stand_ins)
 
     def announce(url: str) -> None:

@@ -18,7 +18,11 @@ from random import getrandbits
 from typing import Any, NamedTuple, TextIO
 
 import orjson
-import structlog
+
+from nextarget.lean_imports import without
+
+with without("rich"):  # Structlog would only draw tracebacks with it, and ours are text
+    import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from nextarget.telemetry.metrics import observe_request

@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from nextarget.runtime import Runtime
-from nextarget.sandbox.app import attach
-from nextarget.sandbox.workspace import SandboxConfig
 from nextarget.services.purging import purge_for_ever
 from nextarget.web.app_keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.rate_limits import LIMITS, Quotas, RateLimits
@@ -16,8 +15,11 @@ from nextarget.web.requests.parameters import MAX_BODY_BYTES
 from nextarget.web.routes import auth, authorize, documents, health, metadata, metrics, token, users
 from nextarget.web.server.readiness import READINESS, Readiness
 
+if TYPE_CHECKING:  # the sandbox is imported only where it is served
+    from nextarget.sandbox.workspace import SandboxConfig
 
-def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Application:
+
+def create_app(runtime: Runtime, sandbox: "SandboxConfig | None" = None) -> web.Application:
     """The application for a runtime. With `sandbox`, it serves the stand-in providers too."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[RUNTIME] = runtime
@@ -35,6 +37,8 @@ def create_app(runtime: Runtime, sandbox: SandboxConfig | None = None) -> web.Ap
     for group in (health, auth, authorize, token, metadata, users, documents, metrics):
         group.add(app)
     if sandbox is not None:
+        from nextarget.sandbox.app import attach
+
         app[SANDBOX] = sandbox
         attach(app, sandbox)
     if runtime.tracing is not None:

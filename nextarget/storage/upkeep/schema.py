@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import peewee as pw
-from playhouse.migrations import MigrationError, Runner
 
 from nextarget.errors import SchemaError
+from nextarget.lean_imports import without
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.engines.statements import Query
 from nextarget.storage.rows.tables import TABLES
+
+with without("playhouse.cockroachdb"):  # it would load psycopg
+    from playhouse.migrations import MigrationError, Runner
 
 _DIRECTORY = Path(__file__).parent.parent / "migrations"
 _OURS = {table._meta.table_name for table in TABLES}

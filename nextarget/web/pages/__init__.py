@@ -2,15 +2,18 @@
 
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nextarget.errors import ProblemError
 from nextarget.model import Client, LogoFile
 from nextarget.web.pages import texts
 from nextarget.web.requests import cookies, parameters
 from nextarget.web.requests.negotiation import first_spoken, preferred_language
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src {pictures}; base-uri 'none'; form-action 'self'; "
@@ -23,7 +26,9 @@ _NO_DEVICES = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # an API for apps may never show a page
+
     loader = PackageLoader("nextarget.web", "pages")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 

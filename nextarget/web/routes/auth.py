@@ -10,7 +10,6 @@ from nextarget.errors import InvalidRequest, InvalidState
 from nextarget.model import LoginMode, Provider, TokenPair
 from nextarget.providers.base import CallbackMethod
 from nextarget.registry import PROVIDERS, name_pattern
-from nextarget.sandbox.app import profile_page
 from nextarget.services.login_outcomes import AppAnswer, FinishedAlready
 from nextarget.services.signin import CallbackAnswer
 from nextarget.web import pages
@@ -151,6 +150,8 @@ def _finished_already(request: web.Request, finished: FinishedAlready) -> web.Re
 def _signed_in(request: web.Request, pair: TokenPair) -> web.Response:
     """The token response; in the sandbox, a page with the profile for a person in a browser."""
     if SANDBOX in request.app and wants_page(request):
+        from nextarget.sandbox.app import profile_page
+
         public_url = request.app[RUNTIME].settings.public_url
         return profile_page(pair.user.profile(), pair.access.token, public_url)
     return json_response(pair.document())

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any
@@ -37,6 +38,9 @@ START_SECONDS = 60
 
 _NEED_RESTART = ("host", "port", "log_level", "log_format")
 _LOOK_SECONDS = 0.1
+AT_FIRST_USE = ("jinja2", "yaml")
+"""Packages that one process imports when a request needs them. With workers, they are imported before the fork: so the
+workers share their memory, and not every worker has to import them while it serves."""
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - heartbeats need a directory that is writable where nothing else is
 
 log = telemetry.get_logger()
@@ -51,6 +55,8 @@ def serve(settings: Settings, *, load: Callable[[], Settings], announce: Callabl
     """
     listener = listen(settings.host, settings.port)
     prepare(settings)
+    for name in AT_FIRST_USE:
+        import_module(name)
     listener.listen(BACKLOG)
     freeze()
     arbiter = _Arbiter(_Workers(settings, load, announce, listener))

@@ -1,0 +1,121 @@
+"""What a process imports: a server only what it serves. Every library costs memory, and time at the start."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nextarget.lean_imports import without
+from nextarget.web.server.arbiter import AT_FIRST_USE
+from tests.serving import PATIENCE_SECONDS, environ_for
+
+LIBRARIES = {
+    *("aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "frozenlist", "idna", "multidict", "propcache", "yarl"),
+    *("annotated_doc", "shellingham", "typer"),
+    *("annotated_types", "dotenv", "pydantic", "pydantic_core", "typing_extensions", "typing_inspection"),
+    *("cryptography", "google", "jwt"),
+    *("peewee", "playhouse"),
+    *("orjson", "prometheus_client", "structlog", "uvloop"),
+}
+"""The libraries of a server on SQLite without extras. The lines are HTTP, commands, settings, signatures, storage and
+the rest. A new name needs a reason in docs/decisions/start.md."""
+FIRST_USE = {"/health": set(), "/docs": {"jinja2", "markupsafe"}, "/openapi.json": {"yaml"}}
+"""The libraries that the first request for a path adds."""
+OF_NO_PACKAGE = {"cython_runtime", "greenlet", "sitecustomize"}
+"""Cython adds the first name to compiled packages. Structlog loads greenlet, which libraries of the tests install."""
+SERVER = """
+import atexit, json, sys
+from nextarget.cli.main import main
+atexit.register(lambda: json.dump([name for name, module in sys.modules.items() if module], sys.stdout))
+sys.argv = ["nextarget", "serve", "--port", "0"]
+main()
+"""
+
+
+def libraries(modules: set[str]) -> set[str]:
+    """The top-level packages that are neither of the standard library nor ours. A name with an underscore is a part of
+    a package, or of the installation."""
+    found = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - OF_NO_PACKAGE - {"nextarget"}
+    return {name for name in found if not name.startswith("_")}
+
+
+def modules_after(path: str, folder: Path) -> set[str]:
+    """The modules of a server after its first request, for `path`."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        cwd=folder,
+        env=environ_for(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with server:
+        try:
+            assert server.stderr is not None
+            listening = next(line for line in map(json.loads, server.stderr) if line["event"] == "listening")
+            with urllib.request.urlopen(listening["url"] + path, timeout=PATIENCE_SECONDS) as answer:
+                assert answer.status == 200
+            server.terminate()
+            out, _ = server.communicate(timeout=PATIENCE_SECONDS)
+        finally:
+            server.kill()
+    return set(json.loads(out))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FIRST_USE)
+def test_a_server_imports_only_what_it_serves(path: str, tmp_path: Path) -> None:
+    """Not the sandbox, no driver of another database, and no library for pages and documents before their first
+    request. Libraries that are installed but not needed, such as Rich, are not imported either."""
+    modules = modules_after(path, tmp_path)
+    assert libraries(modules) == LIBRARIES | FIRST_USE[path]
+    assert {name for name in modules if name.startswith(("nextarget.sandbox", "google.auth.transport"))} == set()
+
+
+def test_workers_share_what_a_first_request_would_import() -> None:
+    """The parent of the workers imports it before the fork, once for all of them."""
+    assert set(AT_FIRST_USE) == set().union(*FIRST_USE.values()) - {"markupsafe"}
+
+
+def test_hidden_packages_can_be_imported_afterwards() -> None:
+    """A package is hidden inside the block alone, and not at all if it is imported already."""
+    script = (
+        "import json; from nextarget.lean_imports import without\n"
+        "with without('wave', 'json'):\n"
+        "    import json as again\n"
+        "    try: import wave\n"
+        "    except ImportError: print('hidden')\n"
+        "import wave; print(again is json)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["hidden", "True"]
+
+
+def test_an_error_while_packages_are_hidden_hides_nothing_longer() -> None:
+    """Otherwise one failed import would break another one."""
+    with pytest.raises(ZeroDivisionError), without("no_such_package"):
+        _ = 1 / len(sys.modules["no_such_package"] or "")  # type: ignore[arg-type]
+    assert "no_such_package" not in sys.modules
+
+
+def peewee_after(statement: str) -> dict[str, Any]:
+    """Of Peewee after `statement`: its names for psycopg, and all names of its adapter."""
+    script = (
+        f"{statement}; import json, peewee; names = vars(peewee), vars(peewee.Psycopg3Adapter); "
+        "print(json.dumps([{n: repr(v) for n, v in sorted(each.items()) if 'psycopg' in repr(v) or 'Status' in n or "
+        "'pg3' in n or n.startswith('txn_')} for each in names], default=repr).replace('0x', ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    globals_, adapter = json.loads(done.stdout)
+    return {name: text.partition(" at ")[0] for name, text in (globals_ | adapter).items()}
+
+
+def test_peewee_has_the_names_that_it_would_import_for_postgresql() -> None:
+    """Peewee was imported without its driver. What it is given later is what it would import itself."""
+    given = peewee_after("import nextarget.storage.engines.postgres")
+    assert given == peewee_after("import peewee")
+    assert "<module 'psycopg' from" in given["psycopg"]
+    assert {"Json_pg3", "Jsonb_pg3", "TransactionStatus", "txn_idle"} <= given.keys()
