@@ -58,7 +58,7 @@ WRITES = {
     "sessions.begin",
     "sessions.swap",
     "sessions.swap_all",
-    "sessions.hold_all",  # changes no row: it holds locks until the transaction ends
+    "sessions.lock_all",  # changes no row: it holds locks until the transaction ends
     "sessions.revoke",
     "sessions.revoke_all",
     "refreshing.refresh",

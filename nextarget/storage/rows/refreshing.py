@@ -88,7 +88,7 @@ def refresh_many(db: pw.Database, requests: Sequence[RefreshRequest]) -> list[Re
     """
     session_ids = {request.session_id for request in requests}
     if 1 < len(session_ids) < len(requests):
-        sessions.hold_all(db, list(session_ids))
+        sessions.lock_all(db, list(session_ids))
     answers: dict[RefreshRequest, Refreshed | None] = {}
     while waiting := [request for request in requests if request not in answers]:
         answers |= _round(db, {request.session_id: request for request in reversed(waiting)})
@@ -121,7 +121,7 @@ def _round(db: pw.Database, requests: dict[str, RefreshRequest]) -> dict[Refresh
                 ended.append((request, refreshed))
             answers[request] = refreshed
     if ended and len(requests) > 1:
-        sessions.hold_all(db, list(requests))
+        sessions.lock_all(db, list(requests))
     for request, refreshed in ended:
         _end(db, request, refreshed)
     for session_id in sessions.swap_all(db, moves):

@@ -111,7 +111,7 @@ _SWAP_ALL = StatementForMany(
     item="({0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0})",
     lock=" FOR NO KEY UPDATE OF s",
 )
-_HOLD_ALL = StatementForMany(
+_LOCK_ALL = StatementForMany(
     'SELECT 1 FROM "session" WHERE "id" IN ({many}) ORDER BY "id"{1}', lock=" FOR NO KEY UPDATE"
 )
 _REVOKE = Query(
@@ -239,10 +239,10 @@ def swap_all(db: pw.Database, moves: Sequence[Move]) -> set[str]:
     return {session_id for (session_id,) in _SWAP_ALL.for_count(len(moves)).rows(db, values)}
 
 
-def hold_all(db: pw.Database, session_ids: Sequence[str]) -> None:
+def lock_all(db: pw.Database, session_ids: Sequence[str]) -> None:
     """Lock sessions until the transaction ends, in the order of their ids, as `swap_all` does. A transaction that
     writes several sessions in several statements calls this before the first one."""
-    _HOLD_ALL.for_count(len(session_ids)).rows(db, session_ids)
+    _LOCK_ALL.for_count(len(session_ids)).rows(db, session_ids)
 
 
 def revoke(db: pw.Database, session_id: str, now: Millis, *, user_id: str | None = None) -> str | None:
@@ -303,7 +303,7 @@ _PAGE = Query(
 def begin(db: pw.Database, session: Session) -> None:
     """Store a new session. If its user then has more than MAX_ACTIVE_SESSIONS, the sessions idle for longest end.
 
-    The transaction must hold the user's row (`users.hold`, `users.admit`): then sessions of one user that begin at the
+    The transaction must hold the user's row (`users.lock_row`, `users.admit`): then sessions of one user that begin at the
     same time are counted one after another. For most sign-ins the count is one look at an index.
     """
     add(db, session)
