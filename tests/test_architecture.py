@@ -156,8 +156,11 @@ def test_only_the_settings_read_or_write_the_environment() -> None:
 
 def test_only_tokens_and_the_sandbox_import_what_signs() -> None:
     """One room reads and writes tokens. The sandbox must forge them."""
-    rooms = {room_of(path) for path in MODULES if imported(path) & {"jwt", "google"}}
-    assert rooms <= {"tokens", "sandbox"}
+    signing = {"jwt", "google"}
+    assert {room_of(path) for path in MODULES if imported(path) & signing} <= {"tokens", "sandbox"}
+    invented = list((ROOT / "tests/invented/providers").rglob("*.py"))
+    assert invented
+    assert [path.name for path in invented if imported(path) & signing] == []
 
 
 def test_only_storage_imports_what_speaks_to_a_database() -> None:

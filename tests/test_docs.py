@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 import nextarget
 from nextarget.cli.main import app
 from nextarget.errors import problem_types
+from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
 from nextarget.settings import every_setting, file_settings
 from nextarget.settings.validators import install
 from tests.conftest import need
@@ -309,3 +311,10 @@ def test_the_reasons_that_the_page_on_logs_lists_are_what_the_log_says() -> None
     reasons = {re.sub(r"\d+", "…", text) for text in words if " " in text}
     assert len(reasons) > 15
     assert reasons - _written_in_code() == set()
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_every_provider_has_a_page(provider: Provider) -> None:
+    """A provider that is registered has a page that says what to set up in its console, and a link to it."""
+    assert (ROOT / f"docs/providers/{provider}.md").is_file()
+    assert f"(providers/{provider}.md)" in (ROOT / "docs/index.md").read_text("utf-8")

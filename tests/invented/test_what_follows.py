@@ -101,7 +101,9 @@ def test_the_openapi_document_lists_the_provider_and_its_form() -> None:
     assert schemas["ProviderName"]["enum"] == ["google", "facebook", "parrot"]
     assert schemas["ChosenProvider"]["enum"] == ["google", "facebook", "parrot", ""]
     assert document["info"]["summary"] == "Sign-in with Google, Facebook and Parrot for a mobile app."
-    assert document["paths"]["/auth/{provider}/callback"]["post"]["operationId"] == "postedCallback"
+    posted = document["paths"]["/auth/{provider}/callback"]["post"]
+    assert posted["operationId"] == "postedCallback"
+    assert [parameter["schema"]["enum"] for parameter in posted["parameters"]] == [["parrot"]]
 
 
 async def test_the_server_lists_and_counts_the_provider(parrot_server: Server) -> None:

@@ -88,6 +88,18 @@ class Query(Generic[Row]):
         return self._make(rows[0]) if rows else None
 
 
+class QueryForMany(Generic[Row]):
+    """A statement about several rows that returns rows."""
+
+    def __init__(self, row: type[Row], template: str, *, item: str = "{0}", lock: str = "") -> None:
+        self._make = row._make
+        self._statement = StatementForMany(template.replace("{columns}", columns(row)), item=item, lock=lock)
+
+    def rows(self, db: pw.Database, values: Sequence[object], *, count: int) -> list[Row]:
+        """All rows; `count` is how often `{many}` has its item."""
+        return [self._make(row) for row in self._statement.for_count(count).rows(db, values)]
+
+
 class JoinQuery(Generic[Row, Other]):
     """As `Query`, for a join of two tables, called `s` and `u`: it returns pairs of rows."""
 

@@ -15,6 +15,7 @@ from nextarget.storage.engines.database import Batchable
 from nextarget.storage.engines.statements import (
     JoinQuery,
     Query,
+    QueryForMany,
     Statement,
     StatementForMany,
     fields_of,
@@ -52,6 +53,10 @@ class SessionRow(NamedTuple):
 class _ExpiryRow(NamedTuple):
     id: str
     expires_at: Millis
+
+
+class _IdRow(NamedTuple):
+    id: str
 
 
 class _IdRow(NamedTuple):
@@ -104,11 +109,13 @@ _AS_READ = '"id" = {0} AND "revoked_at" IS NULL AND "current" = {0}'
 _SWAP = Statement(f'UPDATE "session" SET {_SET} WHERE {_AS_READ}')  # noqa: S608 - constants
 _SWAP_AND_EXTEND = Statement(f'UPDATE "session" SET {_SET}, "expires_at" = {{0}} WHERE {_AS_READ}')  # noqa: S608
 _SET_ALL = ", ".join(f'"{name}" = new.column{number}' for number, name in enumerate((*_GENERATIONS, "expires_at"), 1))
-_SWAP_ALL = StatementForMany(
+_ID, _READ = (f"new.column{len(_GENERATIONS) + more}" for more in (2, 3))
+_SWAP_ALL = QueryForMany(
+    _IdRow,
     f'UPDATE "session" SET {_SET_ALL} FROM (SELECT new.* FROM (VALUES {{many}}) AS new '  # noqa: S608 - constants
-    'JOIN "session" AS s ON s."id" = new.column8 ORDER BY s."id"{1}) AS new '
-    'WHERE "id" = new.column8 AND "revoked_at" IS NULL AND "current" = new.column9 RETURNING "id"',
-    item="({0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0})",
+    f'JOIN "session" AS s ON s."id" = {_ID} ORDER BY s."id"{{1}}) AS new '
+    f'WHERE "id" = {_ID} AND "revoked_at" IS NULL AND "current" = {_READ} RETURNING {{columns}}',
+    item=f"({', '.join(['{0}'] * (len(_GENERATIONS) + 3))})",
     lock=" FOR NO KEY UPDATE OF s",
 )
 _LOCK_ALL = StatementForMany(
@@ -236,7 +243,7 @@ def swap_all(db: pw.Database, moves: Sequence[Move]) -> set[str]:
     values: list[object] = []
     for move in moves:
         values += (*_values(move.generations), move.expires_at, move.session.id, move.session.generations.current)
-    return {session_id for (session_id,) in _SWAP_ALL.for_count(len(moves)).rows(db, values)}
+    return {row.id for row in _SWAP_ALL.rows(db, values, count=len(moves))}
 
 
 def lock_all(db: pw.Database, session_ids: Sequence[str]) -> None:
@@ -303,8 +310,8 @@ _PAGE = Query(
 def begin(db: pw.Database, session: Session) -> None:
     """Store a new session. If its user then has more than MAX_ACTIVE_SESSIONS, the sessions idle for longest end.
 
-    The transaction must hold the user's row (`users.lock_row`, `users.admit`): then sessions of one user that begin at the
-    same time are counted one after another. For most sign-ins the count is one look at an index.
+    The transaction must hold the user's row (`users.lock_row`, `users.admit`): then sessions of one user that begin at
+    the same time are counted one after another. For most sign-ins the count is one look at an index.
     """
     add(db, session)
     if _CROWDED.rows(db, (session.user_id, min(MAX_ACTIVE_SESSIONS, MAX_ENDED_SESSIONS))):

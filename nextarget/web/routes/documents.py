@@ -45,12 +45,12 @@ def add(app: web.Application) -> None:
 
 def openapi_document() -> bytes:
     """The document as JSON, with this program's version and the providers that are registered."""
-    return _openapi_document(tuple(PROVIDERS), bool(providers_that_post()))
+    return _openapi_document(tuple(PROVIDERS), tuple(providers_that_post()))
 
 
 @cache
-def _openapi_document(providers: tuple[Provider, ...], posts: bool) -> bytes:
-    """`posts`: whether a provider posts its callback. If none does, the document has no such operation."""
+def _openapi_document(providers: tuple[Provider, ...], posting: tuple[Provider, ...]) -> bytes:
+    """`posting`: the providers that post their callback. If there are none, the document has no such operation."""
     import yaml  # most servers are never asked for the document
 
     document = yaml.safe_load(_OPENAPI_YAML.read_text(encoding="utf-8"))
@@ -60,7 +60,8 @@ def _openapi_document(providers: tuple[Provider, ...], posts: bool) -> bytes:
     document["components"]["schemas"]["ChosenProvider"]["enum"] = [*providers, ""]
     callback = document["paths"]["/auth/{provider}/callback"]
     posted = callback.pop("x-posted")
-    if posts:
+    if posting:
+        posted["parameters"][0]["schema"]["enum"] = list(posting)
         callback["post"] = posted
     return orjson.dumps(document)
 

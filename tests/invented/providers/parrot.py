@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from time import time
 from typing import Any
 
-import jwt
-
 from nextarget.errors import AccessDenied, InvalidRequest, ProblemError, ProviderFailed, ProviderRefused
 from nextarget.model import NO_WISHES, Identity, Millis, Provider, Wishes
 from nextarget.providers.base import (
@@ -18,6 +16,7 @@ from nextarget.providers.base import (
     with_parameters,
 )
 from nextarget.providers.jwks import JwksCache
+from nextarget.tokens.client_assertions import sign_client_assertion
 from nextarget.tokens.login import LoginSecrets
 from nextarget.tokens.provider_tokens import (
     MAX_TOKEN_LENGTH,
@@ -101,5 +100,5 @@ class Parrot(IdentityProvider):
             "iat": now,
             "exp": now + SECRET_SECONDS,
         }
-        key = self._settings.private_key.reveal()
-        return jwt.encode(claims, key, algorithm="ES256", headers={"kid": self._settings.key_id})
+        settings = self._settings
+        return sign_client_assertion(claims, settings.private_key, key_id=settings.key_id, algorithm="ES256")
