@@ -192,7 +192,7 @@ def test_of_many_that_begin_at_several_nodes_at_once_a_hundred_stand(database: D
 
 
 @pytest.fixture
-def making(database: Database) -> Sessions:
+def session_service(database: Database) -> Sessions:
     ring = Keyring(Secret("a secret of thirty-two bytes or more"))
     tokens = AccessTokens(
         ring, issuer="https://id.example", audience="https://id.example", client_ids=frozenset({"app"})
@@ -204,37 +204,39 @@ def making(database: Database) -> Sessions:
 WHO = identity("the one")
 
 
-def by_provider(db: Connection, making: Sessions, _number: int) -> None:
-    accounts.sign_in(db, WHO, making, client_id="app", label=None, begun_at=NOW, now=NOW)
+def by_provider(db: Connection, session_service: Sessions, _number: int) -> None:
+    accounts.sign_in(db, WHO, session_service, client_id="app", label=None, begun_at=NOW, now=NOW)
 
 
-def by_provider_without_email(db: Connection, making: Sessions, _number: int) -> None:
-    accounts.sign_in(db, replace(WHO, email=None), making, client_id="app", label=None, begun_at=NOW, now=NOW)
+def by_provider_without_email(db: Connection, session_service: Sessions, _number: int) -> None:
+    accounts.sign_in(db, replace(WHO, email=None), session_service, client_id="app", label=None, begun_at=NOW, now=NOW)
 
 
-def from_the_terminal(db: Connection, making: Sessions, _number: int) -> None:
+def from_the_terminal(db: Connection, session_service: Sessions, _number: int) -> None:
     user = users.lock_row(db, admit(db, WHO).id)
     assert user is not None
-    accounts.open_terminal_session(db, user, making, client_id="app", now=NOW)
+    accounts.open_terminal_session(db, user, session_service, client_id="app", now=NOW)
 
 
 @pytest.mark.parametrize("sign_in", [by_provider, by_provider_without_email, from_the_terminal])
 async def test_however_sessions_begin_at_once_a_hundred_stand(
-    database: Database, making: Sessions, sign_in: Callable[[Connection, Sessions, int], None]
+    database: Database, session_service: Sessions, sign_in: Callable[[Connection, Sessions, int], None]
 ) -> None:
     """Sign-ins in a browser, in an app and from the terminal lock the user first, so that the limit holds for all of
     them."""
     user = await database.write(admit, WHO)
     await database.write(fill, user, MAX_ACTIVE_SESSIONS - 2)
-    await asyncio.gather(*(database.write(sign_in, making, number) for number in range(AT_ONCE)))
+    await asyncio.gather(*(database.write(sign_in, session_service, number) for number in range(AT_ONCE)))
     assert len(await database.read(active, user.id)) == MAX_ACTIVE_SESSIONS
 
 
-async def test_of_many_codes_redeemed_at_once_a_hundred_sessions_stand(database: Database, making: Sessions) -> None:
+async def test_of_many_codes_redeemed_at_once_a_hundred_sessions_stand(
+    database: Database, session_service: Sessions
+) -> None:
     """Every code gets a session. Some of these sessions are displaced by later ones."""
     user = await database.write(admit, WHO)
     await database.write(fill, user, MAX_ACTIVE_SESSIONS - 2)
-    codes = CodeRedemption(database, making, lambda: NOW)
+    codes = CodeRedemption(database, session_service, lambda: NOW)
     app = AppRequest("app", "app:/callback", code_challenge(VERIFIER), None)
 
     def grant(db: Connection, code: str) -> None:
@@ -251,7 +253,7 @@ async def test_of_many_codes_redeemed_at_once_a_hundred_sessions_stand(database:
 
 @pytest.mark.parametrize("ended", ["deactivated", "deleted"])
 async def test_nobody_who_is_deactivated_or_deleted_meanwhile_is_left_with_a_session(
-    database: Database, making: Sessions, ended: str
+    database: Database, session_service: Sessions, ended: str
 ) -> None:
     """Sign-ins and the deactivation or deletion cause no deadlock. In the end the user has no active session."""
     user = await database.write(admit, WHO)
@@ -260,7 +262,7 @@ async def test_nobody_who_is_deactivated_or_deleted_meanwhile_is_left_with_a_ses
     def begin_if_active(db: Connection) -> None:
         held = users.lock_row(db, user.id)
         if held is not None and held.is_active:
-            accounts.open_terminal_session(db, held, making, client_id="app", now=NOW)
+            accounts.open_terminal_session(db, held, session_service, client_id="app", now=NOW)
 
     if ended == "deleted":
         ending = database.write(accounts.delete, user, now=NOW)
