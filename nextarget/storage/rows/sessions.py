@@ -59,10 +59,6 @@ class _IdRow(NamedTuple):
     id: str
 
 
-class _IdRow(NamedTuple):
-    id: str
-
-
 class _UserIdRow(NamedTuple):
     user_id: str
 
