@@ -243,20 +243,3 @@ async def test_a_session_that_somebody_holds_keeps_only_its_own_device_waiting(
     assert [_generation(of, answer) for answer in answers] == [2] * 15
     assert await together(of, tokens[0]) == [2]
     database.close()
-
-
-async def test_a_repeat_within_the_window_asks_no_writer(database: Database, elsewhere: Database) -> None:
-    """A repeated refresh is answered while another process is in the middle of a write, on SQLite under the lock of all
-    writers. It sees the newest commit: once the session has ended, the repeat is refused."""
-    of = service(database, lambda: NOW)
-    (session,) = opened(database, of, 1)
-    token = RefreshToken(session.id, 1)
-    assert await together(of, token) == [2]
-
-    def hold(_db: Connection) -> list[int | None]:
-        return asyncio.run_coroutine_threadsafe(together(of, token, token), loop).result(5)
-
-    loop = asyncio.get_running_loop()
-    assert await elsewhere.write(hold) == [2, 2]
-    assert elsewhere.write_now(sessions.revoke, session.id, NOW) == session.user_id
-    assert await together(of, token) == [None]

@@ -27,14 +27,10 @@ Many = Callable[[Connection, Sequence[K]], list[R]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batchable(Generic[K, R]):
-    """A storage function for one key, and the same for a batch of keys. Calling it chooses by their number.
-
-    `by_reading` is for a function that writes: it answers a key that needs no write, and returns None for any other.
-    """
+    """A storage function for one key, and the same for a batch of keys. Calling it chooses by their number."""
 
     one: Callable[[Connection, K], R]
     many: Many[K, R]
-    by_reading: Callable[[Connection, K], R | None] | None = None
 
     def __call__(self, db: Connection, keys: Sequence[K]) -> list[R]:
         return [self.one(db, keys[0])] if len(keys) == 1 else self.many(db, keys)
@@ -84,8 +80,7 @@ class Database(ABC):
 
     @abstractmethod
     def write_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
-        """As `write`, for one key. A batch is one transaction; if it fails, its keys may be written one by one. A key
-        that needs no write waits for no other writer."""
+        """As `write`, for one key. A batch is one transaction; if it fails, its keys may be written one by one."""
 
     async def try_writing(self) -> None:
         """If the database is suspected, write a probe and remove it. Raises DatabaseUnavailable when that fails."""

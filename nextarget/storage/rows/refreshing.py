@@ -1,8 +1,7 @@
 """Refreshing a session: find it, have the caller judge it, write by compare-and-swap, record what happened.
 
-The caller judges one session and knows of no batch. On SQLite every request is carried out by itself: a repeat, which
-changes nothing, by a read (`repeat`), any other by the writer (`refresh`). On PostgreSQL requests that come at the same
-time share their statements (`refresh_many`).
+The caller judges one session and knows of no batch. On SQLite every request is carried out by itself (`refresh`); on
+PostgreSQL requests that come at the same time share their statements (`refresh_many`).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from nextarget.model import AuditEvent, Millis, Session, User
 from nextarget.storage.engines.database import Batchable
 from nextarget.storage.rows import audit, sessions
 from nextarget.storage.rows.sessions import Move
-from nextarget.tokens.refresh import Advance, Decision, Keep, Reused
+from nextarget.tokens.refresh import Advance, Decision, Reused
 
 
 class Verdict(NamedTuple):
@@ -30,8 +29,8 @@ class RefreshRequest:
     """One request to refresh a session. Compared by identity: equal requests in one batch stay separate.
 
     `judge` is given the session as it was read, and returns None when the request may not refresh it. It must be pure:
-    it is called again in the transaction, when the compare-and-swap is lost, and when the transaction is repeated.
-    `request_id` is the HTTP request's, for the audit record.
+    it is called again when the compare-and-swap is lost or the transaction is repeated. `request_id` is the HTTP
+    request's, for the audit record.
     """
 
     session_id: str
@@ -46,17 +45,6 @@ class Refreshed(NamedTuple):
     user: User
     session: Session
     decision: Decision
-
-
-def repeat(db: pw.Database, request: RefreshRequest) -> Refreshed | None:
-    """Answer a repeated refresh within the reuse window, which changes nothing. Returns None for any other refresh."""
-    if (found := sessions.find_active(db, request.session_id, request.now)) is None:
-        return None
-    session, user = found
-    verdict = request.judge(session)
-    if verdict is None or not isinstance(verdict.decision, Keep):
-        return None
-    return Refreshed(user, session, verdict.decision)
 
 
 def refresh(db: pw.Database, request: RefreshRequest) -> Refreshed | None:
@@ -143,4 +131,4 @@ def _record(db: pw.Database, request: RefreshRequest, refreshed: Refreshed, even
         audit.record(db, AuditEvent(request.now, event, **ids))
 
 
-REFRESH = Batchable(refresh, refresh_many, by_reading=repeat)
+REFRESH = Batchable(refresh, refresh_many)

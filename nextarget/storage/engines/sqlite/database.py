@@ -101,10 +101,7 @@ class SqliteDatabase(Database):
         return result
 
     async def write_batched(self, fn: Batchable[K, R], key: K) -> R:
-        """No batching here: the writer's thread lets writes of the same time share a commit. It is not asked for a key
-        that reading can answer."""
-        if fn.by_reading is not None and (answer := self._read_here(fn.by_reading, key)) is not None:
-            return answer
+        """No batching here: the writer's thread lets writes of the same time share a commit."""
         return await self.write(fn.one, key)
 
     def unavailable(self, error: Exception) -> DatabaseUnavailable:
