@@ -3,11 +3,12 @@
 import pytest
 
 from nextarget.errors import UserAmbiguous, UserNotFound
-from nextarget.model import Identity, Provider, Secret
+from nextarget.model import AuditEvent, Identity, Provider, Secret
 from nextarget.services import accounts
 from nextarget.services.sessions import SignedInUser
 from nextarget.storage.engines.database import Database
 from nextarget.storage.rows import audit, sessions
+from nextarget.telemetry import request_id
 from tests.services.conftest import ADA, SECRET, Clock
 
 
@@ -111,3 +112,24 @@ def test_a_secret_never_shows_itself() -> None:
     assert secret == Secret("text")
     assert secret != Secret("other")
     assert secret != "text"
+
+
+def test_test_users_of_two_emails_are_two_users(database: Database, clock: Clock) -> None:
+    """The invented subject contains the email."""
+    one, other = (
+        database.write_now(accounts.create_test_user, email, Provider("google"), now=clock.now)
+        for email in ("one@x.example", "other@x.example")
+    )
+    assert (one.email, other.email) == ("one@x.example", "other@x.example")
+    assert one.id != other.id
+
+
+def test_a_deletion_is_recorded_with_its_request(database: Database, clock: Clock) -> None:
+    """The event is all that is left of the user, so it has to say which request deleted it."""
+    user = database.write_now(accounts.admit, ADA, now=clock.now)
+    reset = request_id.set("request-1")
+    database.write_now(accounts.delete, user, now=clock.now)
+    request_id.reset(reset)
+    assert database.read_now(audit.latest_of_user, user.id) == [
+        AuditEvent(clock.now, "user_deleted", request_id="request-1", user_id=user.id)
+    ]

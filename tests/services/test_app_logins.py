@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -12,10 +13,11 @@ from nextarget.errors import (
     InvalidState,
     LoginExpired,
     ProblemError,
+    ProviderNotConfigured,
     ProviderUnavailable,
     UserDeactivated,
 )
-from nextarget.model import AppRequest, LoginMode, Millis, Prompt, Provider, Wishes
+from nextarget.model import AppRequest, AuditEvent, LoginMode, Millis, Prompt, Provider, Wishes, iso_time
 from nextarget.providers.base import SubjectTokenType
 from nextarget.services import accounts
 from nextarget.services.login_outcomes import CODE_SECONDS, AppAnswer
@@ -23,8 +25,10 @@ from nextarget.services.native import NONCE_SECONDS, NativeSignIn, PresentedToke
 from nextarget.services.sessions import end_all
 from nextarget.services.signin import CallbackAnswer, SignIn
 from nextarget.storage.engines.database import Database
-from nextarget.storage.rows import logins, sessions, users
+from nextarget.storage.rows import audit, logins, sessions, users
+from nextarget.telemetry import request_id
 from nextarget.tokens.keyring import Keyring
+from nextarget.tokens.login import login_id as id_of
 from tests.services.conftest import ADA, SECRET, Clock, Node, Vouching
 
 Making = Callable[..., Node]
@@ -67,6 +71,20 @@ async def test_an_app_is_answered_with_a_code_and_no_session(server: Node, datab
     assert (grant.user_id, grant.app, grant.session_id) == (user.id, APP, None)
     assert grant.expires_at == clock.now + CODE_SECONDS * 1000
     assert database.read_now(sessions.of_user, user.id) == []
+
+
+async def test_a_success_of_an_app_is_recorded_with_its_login(server: Node, database: Database, clock: Clock) -> None:
+    """As any sign-in: one event, with the ids of login, request and user. There is no session yet."""
+    begun = server.signin.begin(Provider("google"), LoginMode.APP, app=APP)
+    reset = request_id.set("request-1")
+    await server.signin.finish(
+        Provider("google"), CallbackAnswer(begun.state, "code", None, None, None), cookie=begun.cookie
+    )
+    request_id.reset(reset)
+    (user,) = database.read_now(users.page)
+    assert database.read_now(audit.latest_of_user, user.id) == [
+        AuditEvent(clock.now, "login_succeeded", login_id=id_of(begun.state), request_id="request-1", user_id=user.id)
+    ]
 
 
 async def test_a_login_of_an_app_is_bound_to_its_browser(server: Node) -> None:
@@ -152,6 +170,80 @@ async def test_a_native_token_is_exchanged_once(native: NativeSignIn, server: No
     assert google.asked_natively[0][:3] == ("a token", SubjectTokenType.ID_TOKEN, "raw")
     with pytest.raises(InvalidRequest, match="used already"):
         await native.exchange(presented("raw"))
+
+
+async def test_a_native_sign_in_is_recorded_as_one(
+    native: NativeSignIn, google: Vouching, database: Database, clock: Clock
+) -> None:
+    """The event says that no login of ours was part of it. The provider checks the token with the time of the clock."""
+    google.native_nonce = native.issue_nonce()
+    reset = request_id.set("request-1")
+    pair = await native.exchange(presented())
+    request_id.reset(reset)
+    assert google.asked_natively[0][3] == clock.now
+    assert (pair.session.client_id, pair.session.created_at) == ("app", clock.now)
+    assert database.read_now(audit.latest_of_user, pair.user.id) == [
+        AuditEvent(
+            clock.now,
+            "login_succeeded",
+            request_id="request-1",
+            user_id=pair.user.id,
+            session_id=pair.session.id,
+            detail="native",
+        )
+    ]
+
+
+async def test_a_refused_native_sign_in_of_a_known_user_is_recorded(
+    native: NativeSignIn, google: Vouching, database: Database, clock: Clock
+) -> None:
+    """The provider has confirmed the identity, so that no stranger causes the event. The log gets provider and user."""
+    google.native_nonce = native.issue_nonce()
+    user = database.write_now(accounts.admit, ADA, now=clock.now)
+    database.write_now(accounts.set_active, user, active=False, now=clock.now)
+    with pytest.raises(InvalidRequest) as caught:
+        await native.exchange(presented())
+    assert (caught.value.detail, caught.value.note) == (UserDeactivated.sentence, UserDeactivated.title)
+    assert caught.value.facts == {"provider": "google", "user_id": user.id}
+    event = database.read_now(audit.latest_of_user, user.id, limit=1)[0]
+    assert (event.event, event.at) == ("login_failed", clock.now)
+    assert str(event.detail).startswith("user_deactivated: ")
+
+
+async def test_the_log_gets_why_a_native_token_is_refused(native: NativeSignIn, google: Vouching, clock: Clock) -> None:
+    """The app gets the failed check as well, but no time of ours and no hint about our secrets."""
+    nonce = native.issue_nonce()
+    expires_at = Millis(clock.now + NONCE_SECONDS * 1000)
+    clock.now = expires_at
+    unknown = "id_token nonce unknown: not made here, or its secret is not listed"
+    for native_nonce, note in ((nonce, f"id_token nonce expired at {iso_time(expires_at)}"), ("made up", unknown)):
+        google.native_nonce = native_nonce
+        with pytest.raises(InvalidRequest) as caught:
+            await native.exchange(presented())
+        assert (caught.value.note, caught.value.facts) == (note, {"provider": "google"})
+        sentence = "The subject_token was refused: id_token nonce was not issued here, or has expired."
+        assert caught.value.detail == sentence
+    google.says = IdentityRejected("id_token expired", note="more for the log")
+    with pytest.raises(InvalidRequest) as caught:
+        await native.exchange(presented())
+    assert caught.value.note == "id_token expired; more for the log"
+    assert caught.value.detail == "The subject_token was refused: id_token expired."
+
+
+async def test_a_native_token_of_a_provider_that_is_not_configured_is_refused(native: NativeSignIn) -> None:
+    """RFC 8693, 2.2.2: the answer says that the provider is off."""
+    with pytest.raises(InvalidRequest) as caught:
+        await native.exchange(replace(presented(), provider=Provider("facebook")))
+    assert caught.value.detail == ProviderNotConfigured.sentence
+
+
+async def test_a_native_token_without_nonce_and_time_counts_from_now(
+    native: NativeSignIn, database: Database, clock: Clock
+) -> None:
+    """Then nothing says when the sign-in began, and an earlier end of all sessions does not refuse it."""
+    user = (await native.exchange(presented())).user
+    database.write_now(end_all, user, now=Millis(clock.now - 1))
+    assert await native.exchange(presented())
 
 
 async def test_issuing_nonces_writes_nothing(native: NativeSignIn, database: Database) -> None:

@@ -28,7 +28,7 @@ from nextarget.services.signin import LOGIN_SECONDS, CallbackAnswer, SignIn
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, sessions, users
-from nextarget.telemetry import request_id
+from nextarget.telemetry import login_id, request_id
 from nextarget.tokens.encoding import digest
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.login import login_id as id_of
@@ -226,9 +226,10 @@ async def test_a_database_that_is_away_is_asked_once(
 async def test_a_state_of_another_provider_is_told_apart_in_the_log(node: Making) -> None:
     """The note in the log tells a state of another provider from an unknown state."""
     state = new_state(Keyring(SECRET).current, Provider("facebook"), LoginMode.JSON, now=START)
-    notes = [(await fails(node(SECRET).signin, answer(text))).note for text in (state, "made up")]
+    login_id.set(None)
+    notes = [((await fails(node(SECRET).signin, answer(text))).note, login_id.get()) for text in ("made up", state)]
     unknown = "state unknown: not made here, or its secret is not listed"
-    assert notes == ["state of another provider: facebook", unknown]
+    assert notes == [(unknown, None), ("state of another provider: facebook", id_of(state))]
 
 
 async def test_a_node_that_was_refused_waits_for_the_one_that_was_not(
@@ -417,6 +418,23 @@ async def test_an_error_of_the_provider_is_told_apart(
     assert found.detail == kind.sentence
     (event,) = events(database)
     assert event.detail == f"{kind.code}: {kind.title}"
+
+
+async def test_words_of_the_provider_decide_what_its_error_means(signin: SignIn, google: Vouching) -> None:
+    """A provider says more exactly in `error_reason` or `error_code` what went wrong; these count before `error`. The
+    log gets all of the words."""
+    google.meanings = {"user_denied": AccessDenied, "1349126": ProviderUnavailable, "server_error": ProviderRefused}
+    google.error_words = frozenset(google.meanings)
+    for reason, code, error, kind, note in (
+        ("user_denied", "1349126", "server_error", AccessDenied, "server_error, user_denied, 1349126: words"),
+        (None, "1349126", "server_error", ProviderUnavailable, "server_error, 1349126: words"),
+        (None, None, "server_error", ProviderRefused, "server_error: words"),
+    ):
+        given = answer(
+            await begun(signin), error=error, error_description="words", error_reason=reason, error_code=code
+        )
+        found = await fails(signin, given)
+        assert (type(found), found.note) == (kind, note)
 
 
 @pytest.mark.parametrize("kind", [ProviderRefused, ProviderUnavailable, ProviderFailed, IdentityRejected])
