@@ -9,8 +9,9 @@ from nextarget.errors import InvalidGrant
 from nextarget.model import AppRequest, AuditEvent, LoginMode, Millis, Provider, User, iso_time
 from nextarget.services import accounts
 from nextarget.services.authorization import CodeRedemption, PresentedCode
+from nextarget.services.login_outcomes import CODE_SECONDS, AppAnswer
 from nextarget.services.sessions import SignedInUser, end_all
-from nextarget.services.signin import CODE_SECONDS, AppAnswer, CallbackAnswer
+from nextarget.services.signin import CallbackAnswer
 from nextarget.storage.engines.database import Database
 from nextarget.storage.rows import audit, sessions, users
 from nextarget.telemetry import login_id, request_id

@@ -159,7 +159,7 @@ async def test_a_session_of_a_reused_token_has_ended_and_its_log_line_is_written
         clock.advance(60)
     error = await refused(service, RefreshToken(session.id, 1))
     assert error.note == "refresh token reused: two hold it, so the session ended"
-    assert error.told
+    assert error.logged
     assert row(database, session).revoked_at == clock.now
 
 
@@ -269,10 +269,10 @@ async def test_the_active_sessions_of_a_user_are_those_of_apps_in_the_settings(
     second, ended = begin(client_id="other-app"), begin()
     await service.end(ada, ended.id)
     here = SignedInUser(ada, first.id)
-    assert await service.standing(here) == [first, second]
-    assert await serving("app").standing(here) == [first]
+    assert await service.active(here) == [first, second]
+    assert await serving("app").active(here) == [first]
     clock.now = first.expires_at
-    assert await service.standing(here) == []
+    assert await service.active(here) == []
 
 
 async def test_an_access_token_of_an_ended_session_is_refused_with_the_reason_for_the_log(
