@@ -31,7 +31,7 @@ RUN_ELSEWHERE = {
     "contribute/testing.md": ".ci/run",
     "contribute/releasing.md": "tests/docs/test_releasing.py",
 }
-"""Pages whose commands another file runs, or whose programs it starts in its own way."""
+"""Pages of which another file runs the commands that can run here, or starts the programs in its own way."""
 NOT_RUN = {
     "providers/google.md": "settings alone, which tests/test_docs.py compares with the code",
     "providers/facebook.md": "settings alone, which tests/test_docs.py compares with the code",
