@@ -388,3 +388,43 @@ def test_the_answer_never_says_what_was_wrong(token: str) -> None:
     error = refused(tokens_of(SECRET), token)
     assert error.detail == InvalidToken.sentence
     assert error.note in ("too long", "malformed or not signed by us", "unknown kid or wrong typ")
+
+
+def test_the_log_gets_the_reason_why_a_token_is_refused(tokens: AccessTokens) -> None:
+    """The caller learns none of them (RFC 9068, 4)."""
+    token = minted(tokens)
+    later = "expired, or issued in the future"
+    other = AccessTokens(Keyring(SECRET), issuer=ISSUER, audience=AUDIENCE, client_ids=frozenset({"other-app"}))
+    replaced = tokens_of(SECRET)
+    replaced.private_key_since(Millis(NOW - access.SECRET_BELIEVED_MS))
+    for by, text, now, note in (
+        (tokens, token, at(3600), later),
+        (tokens, token, at(-access.LEEWAY_SECONDS - 1), later),
+        (other, token, NOW, "of an app that is no longer configured"),
+        (replaced, token, NOW, "signed with the secret, which a private key has replaced"),
+        (tokens, "x" * (access.MAX_TOKEN_LENGTH + 1), NOW, "too long"),
+        (tokens, flipped(token, 2, 0), NOW, "malformed or not signed by us"),
+    ):
+        with pytest.raises(InvalidToken) as caught:
+            by.verify(text, now)
+        assert (caught.value.note, caught.value.detail) == (note, InvalidToken.sentence)
+
+
+def test_a_token_of_the_greatest_length_is_verified(tokens: AccessTokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One character more is too many, whatever the signature."""
+    token = minted(tokens)
+    monkeypatch.setattr(access, "MAX_TOKEN_LENGTH", len(token))
+    assert tokens.read(token).user_id == "user"
+    monkeypatch.setattr(access, "MAX_TOKEN_LENGTH", len(token) - 1)
+    with pytest.raises(InvalidToken) as caught:
+        tokens_of(SECRET).read(token)
+    assert caught.value.note == "too long"
+
+
+@pytest.mark.parametrize("now", [Millis(1_000_000_000_000), Millis(4_000_000_000_000)])
+def test_only_the_clock_that_is_handed_in_decides_about_times(tokens: AccessTokens, now: Millis) -> None:
+    """The machine's clock is decades away from these tokens, before and after. Expired ones can still be read."""
+    token = minted(tokens, now=now)
+    assert tokens.verify(token, now) == tokens_of(SECRET).read(token)
+    with pytest.raises(InvalidToken):
+        tokens.verify(token, Millis(now + 3600 * 1000))
