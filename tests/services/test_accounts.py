@@ -62,6 +62,7 @@ def test_more_users_than_can_be_named_are_not_passed_over_in_silence(database: D
             database.read_now(*finding)
         assert len(caught.value.choices) == 21
         assert caught.value.choices[-1].startswith("and more: `nextarget list-users --email")
+        assert str(ADA.email) in str(caught.value)
 
 
 def test_users_of_another_provider_neither_hide_nor_confuse_the_one_who_is_meant(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from nextarget.errors import (
     AccessDenied,
@@ -20,16 +21,17 @@ from nextarget.errors import (
 from nextarget.model import AppRequest, AuditEvent, LoginMode, Millis, Prompt, Provider, Wishes, iso_time
 from nextarget.providers.base import SubjectTokenType
 from nextarget.services import accounts
+from nextarget.services import native as native_service
 from nextarget.services.login_outcomes import CODE_SECONDS, AppAnswer
 from nextarget.services.native import NONCE_SECONDS, NativeSignIn, PresentedToken
 from nextarget.services.sessions import end_all
 from nextarget.services.signin import CallbackAnswer, SignIn
 from nextarget.storage.engines.database import Database
 from nextarget.storage.rows import audit, logins, sessions, users
-from nextarget.telemetry import request_id
+from nextarget.telemetry import get_logger, request_id
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.login import login_id as id_of
-from tests.services.conftest import ADA, SECRET, Clock, Node, Vouching
+from tests.services.conftest import ADA, CLIENTS, SECRET, Clock, Node, Vouching
 
 Making = Callable[..., Node]
 APP = AppRequest("app", "app:/callback", "a-challenge", "the app's state")
@@ -135,6 +137,25 @@ async def test_an_app_is_told_that_it_took_too_long(server: Node, clock: Clock) 
     assert answer.outcome.oauth_error == "temporarily_unavailable"
 
 
+async def test_the_app_of_a_callback_is_known_by_state_and_cookie(server: Node) -> None:
+    """So that a page about a failure can lead back to the app. A state of another provider, a cookie of another login,
+    and a login without app name none."""
+    google, facebook = Provider("google"), Provider("facebook")
+    app, other = (server.signin.begin(google, LoginMode.APP, app=APP) for _ in range(2))
+    assert server.signin.client_of(google, app.state, app.cookie) == CLIENTS.first
+    plain = server.signin.begin(google, LoginMode.REDIRECT)
+    json = server.signin.begin(google, LoginMode.JSON)
+    for name, state, cookie in (
+        (google, app.state, None),
+        (google, app.state, other.cookie),
+        (google, "made up", app.cookie),
+        (facebook, app.state, app.cookie),
+        (google, plain.state, plain.cookie),
+        (google, json.state, app.cookie),
+    ):
+        assert server.signin.client_of(name, state, cookie) is None
+
+
 @pytest.mark.parametrize("ask", [True, False])
 async def test_whether_the_person_is_asked_is_handed_on(server: Node, google: Vouching, ask: bool) -> None:
     """The route decides whether the person must confirm. The provider builds the URL for it."""
@@ -192,6 +213,18 @@ async def test_a_native_sign_in_is_recorded_as_one(
             detail="native",
         )
     ]
+
+
+async def test_a_native_sign_in_is_one_line_of_the_log(
+    native: NativeSignIn, google: Vouching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the provider, and the ids of user and session."""
+    monkeypatch.setattr(native_service, "log", get_logger())  # the module's own has settled on where it writes
+    google.native_nonce = native.issue_nonce()
+    with capture_logs() as lines:
+        pair = await native.exchange(presented())
+    ids = {"user_id": pair.user.id, "session_id": pair.session.id}
+    assert lines == [{"event": "login_succeeded", "log_level": "info", "provider": "google"} | ids]
 
 
 async def test_a_refused_native_sign_in_of_a_known_user_is_recorded(

@@ -4,17 +4,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from nextarget.errors import InvalidGrant
 from nextarget.model import AppRequest, AuditEvent, LoginMode, Millis, Provider, User, iso_time
-from nextarget.services import accounts
+from nextarget.services import accounts, authorization
 from nextarget.services.authorization import CodeRedemption, PresentedCode
 from nextarget.services.login_outcomes import CODE_SECONDS, AppAnswer
 from nextarget.services.sessions import SignedInUser, end_all
 from nextarget.services.signin import CallbackAnswer
-from nextarget.storage.engines.database import Database
-from nextarget.storage.rows import audit, sessions, users
-from nextarget.telemetry import login_id, request_id
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, logins, sessions, users
+from nextarget.telemetry import get_logger, login_id, request_id
 from nextarget.tokens.encoding import code_challenge
 from nextarget.tokens.login import login_id as id_of
 from tests.services.conftest import SECRET, Clock, Node
@@ -59,8 +60,8 @@ def only_user(database: Database) -> User:
 async def test_a_code_begins_one_session(
     redemption: CodeRedemption, server: Node, database: Database, clock: Clock, redirect_uri: str | None
 ) -> None:
-    """For the app and under the label of the request. OAuth 2.1 lets the redirect_uri be absent. The audit record and
-    the log name the login."""
+    """For the app and under the label of the request. OAuth 2.1 lets the redirect_uri be absent. The audit record
+    names the login."""
     presented, login = await code_of(server)
     reset = request_id.set("request-1")
     pair = await redemption.redeem(replace(presented, redirect_uri=redirect_uri))
@@ -68,7 +69,6 @@ async def test_a_code_begins_one_session(
     assert await server.sessions.authenticate(pair.access.token) == SignedInUser(pair.user, pair.session.id)
     assert (pair.session.client_id, pair.session.label, pair.session.created_at) == ("app", "Ada's phone", clock.now)
     assert database.read_now(sessions.of_user, pair.user.id) == [pair.session]
-    assert login_id.get() == login
     assert database.read_now(audit.latest_of_user, pair.user.id, limit=1) == [
         AuditEvent(
             clock.now,
@@ -79,6 +79,19 @@ async def test_a_code_begins_one_session(
             session_id=pair.session.id,
         )
     ]
+
+
+async def test_a_redeemed_code_is_one_line_of_the_log(
+    redemption: CodeRedemption, server: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the ids of login, user and session."""
+    presented, login = await code_of(server)
+    monkeypatch.setattr(authorization, "log", get_logger())  # the module's own has settled on where it writes
+    with capture_logs() as lines:
+        pair = await redemption.redeem(presented)
+    assert login_id.get() == login
+    ids = {"user_id": pair.user.id, "session_id": pair.session.id}
+    assert lines == [{"event": "code_redeemed", "log_level": "info"} | ids]
 
 
 WRONG = {
@@ -143,6 +156,30 @@ async def test_a_second_use_of_a_code_ends_the_session_of_the_first(
             session_id=pair.session.id,
         )
     ]
+
+
+async def test_a_code_that_another_request_redeems_at_the_same_moment_is_used_already(
+    redemption: CodeRedemption,
+    server: Node,
+    database: Database,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The request that comes second ends the session of the first, as if it had come later."""
+    presented, _ = await code_of(server)
+    first = server.sessions.new(only_user(database).id, client_id="app", label=None, now=clock.now)
+    redeem = logins.redeem
+
+    def overtaken(db: Connection, login: str, session_id: str) -> bool:
+        assert redeem(db, login, first.id)
+        sessions.begin(db, first)
+        return redeem(db, login, session_id)
+
+    monkeypatch.setattr(logins, "redeem", overtaken)
+    error = await refused(redemption, presented)
+    assert error.note == "code used already: the session that it made has ended"
+    (session,) = database.read_now(sessions.of_user, first.user_id)
+    assert (session.id, session.revoked_at) == (first.id, clock.now)
 
 
 async def test_a_code_is_valid_for_a_minute(redemption: CodeRedemption, server: Node, clock: Clock) -> None:

@@ -9,49 +9,53 @@ from nextarget.services.clients import Clients, needs_person
 LOGO = LogoFile(b"<svg/>", "image/svg+xml", "a-digest")
 FIRST = Client("first", ("https://app.example/callback", "http://127.0.0.1/callback"), logo=LOGO)
 FURTHER = Client("further", ("app:/callback", "http://[::1]:8080", "http://localhost:9/x"), logo="https://x.example/y")
-CLIENTS = Clients([FIRST, FURTHER])
 
 
-def refused(client_id: str, redirect_uri: str) -> str | None:
+@pytest.fixture
+def clients() -> Clients:
+    return Clients([FIRST, FURTHER])
+
+
+def refused(clients: Clients, client_id: str, redirect_uri: str) -> str | None:
     with pytest.raises(RedirectRefused) as caught:
-        CLIENTS.check(client_id, redirect_uri)
+        clients.check(client_id, redirect_uri)
     return caught.value.note
 
 
-def test_a_request_without_client_id_belongs_to_the_first_app() -> None:
+def test_a_request_without_client_id_belongs_to_the_first_app(clients: Clients) -> None:
     """With a client_id it belongs to the app of that id; there is no third possibility."""
-    assert CLIENTS.named(None) == CLIENTS.first == FIRST
-    assert (CLIENTS.named("first"), CLIENTS.named("further")) == (FIRST, FURTHER)
+    assert clients.named(None) == clients.first == FIRST
+    assert (clients.named("first"), clients.named("further")) == (FIRST, FURTHER)
     with pytest.raises(InvalidRequest) as caught:
-        CLIENTS.named("other")
+        clients.named("other")
     assert caught.value.detail == "The parameter 'client_id' names no app of this service."
     assert caught.value.note == "unknown client_id"
 
 
-def test_apps_are_found_by_their_id() -> None:
+def test_apps_are_found_by_their_id(clients: Clients) -> None:
     """The first app is not a further one."""
-    assert (CLIENTS.get("further"), CLIENTS.get("other")) == (FURTHER, None)
-    assert ("first" in CLIENTS, "other" in CLIENTS) == (True, False)
-    assert (CLIENTS.ids, CLIENTS.further_ids) == ({"first", "further"}, {"further"})
-    assert (CLIENTS.further_id(FIRST), CLIENTS.further_id(FURTHER)) == (None, "further")
+    assert (clients.get("further"), clients.get("other")) == (FURTHER, None)
+    assert ("first" in clients, "other" in clients) == (True, False)
+    assert (clients.ids, clients.further_ids) == ({"first", "further"}, {"further"})
+    assert (clients.further_id(FIRST), clients.further_id(FURTHER)) == (None, "further")
 
 
-def test_a_logo_file_is_found_by_its_digest() -> None:
+def test_a_logo_file_is_found_by_its_digest(clients: Clients) -> None:
     """A logo that another server has is not ours to serve."""
-    assert CLIENTS.logo("a-digest") is LOGO
-    assert CLIENTS.logo("other") is None
-    assert CLIENTS.logo("https://x.example/y") is None
+    assert clients.logo("a-digest") is LOGO
+    assert clients.logo("other") is None
+    assert clients.logo("https://x.example/y") is None
 
 
-def test_an_app_gets_answers_only_at_its_own_redirects() -> None:
+def test_an_app_gets_answers_only_at_its_own_redirects(clients: Clients) -> None:
     """The log gets the setting that does not list the redirect."""
-    assert CLIENTS.check("first", "https://app.example/callback") == FIRST
-    assert CLIENTS.check("further", "app:/callback") == FURTHER
-    assert refused("first", "app:/callback") == "redirect_uri not listed in APP_REDIRECT_URIS"
-    assert refused("further", "https://app.example/callback") == (
+    assert clients.check("first", "https://app.example/callback") == FIRST
+    assert clients.check("further", "app:/callback") == FURTHER
+    assert refused(clients, "first", "app:/callback") == "redirect_uri not listed in APP_REDIRECT_URIS"
+    assert refused(clients, "further", "https://app.example/callback") == (
         "redirect_uri not listed in the redirect_uris of its app in APPS_FILE"
     )
-    assert refused("other", "app:/callback") == "unknown client_id"
+    assert refused(clients, "other", "app:/callback") == "unknown client_id"
 
 
 @pytest.mark.parametrize(
@@ -65,9 +69,9 @@ def test_an_app_gets_answers_only_at_its_own_redirects() -> None:
         ("further", "http://localhost:10/x"),
     ],
 )
-def test_a_listed_loopback_redirect_matches_with_any_port(client_id: str, redirect_uri: str) -> None:
+def test_a_listed_loopback_redirect_matches_with_any_port(clients: Clients, client_id: str, redirect_uri: str) -> None:
     """RFC 8252, 7.3."""
-    assert CLIENTS.check(client_id, redirect_uri)
+    assert clients.check(client_id, redirect_uri)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +94,9 @@ def test_a_listed_loopback_redirect_matches_with_any_port(client_id: str, redire
         "https://app.example:443/callback",
     ],
 )
-def test_nothing_but_the_port_of_a_loopback_redirect_may_differ(redirect_uri: str) -> None:
+def test_nothing_but_the_port_of_a_loopback_redirect_may_differ(clients: Clients, redirect_uri: str) -> None:
     """RFC 9700, 4.1.3: everything else is compared byte for byte, and a port is a number from 1 to 65535."""
-    assert refused("first", redirect_uri) == "redirect_uri not listed in APP_REDIRECT_URIS"
+    assert refused(clients, "first", redirect_uri) == "redirect_uri not listed in APP_REDIRECT_URIS"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from nextarget.errors import DatabaseUnavailable
 from nextarget.model import AuditEvent, Millis
 from nextarget.services import purging
 from nextarget.services.sessions import DAY_MS
@@ -54,3 +55,30 @@ async def test_a_purge_that_deleted_rows_is_one_line_of_the_log(
                 await asyncio.sleep(0)
         task.cancel()
     assert lines == [{"event": "purged", "rows": expired, "log_level": "info"}]
+
+
+async def test_a_purge_that_fails_is_a_warning_with_the_reason(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next purge tries again, about ten minutes later: at most a tenth of that earlier or later."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) > 200:
+            raise asyncio.CancelledError
+
+    async def fails(*_: object, **__: object) -> int:
+        raise DatabaseUnavailable(note="away")
+
+    monkeypatch.setattr(purging, "START_SECONDS", 0)
+    monkeypatch.setattr(purging, "log", get_logger())
+    monkeypatch.setattr(purging, "purge_now", fails)
+    monkeypatch.setattr(purging.asyncio, "sleep", sleep)
+    with capture_logs() as lines, pytest.raises(asyncio.CancelledError):
+        await purging.purge_for_ever(database, clock=lambda: START, audit_days=DAYS)
+    assert lines[0] == {"event": "purge_failed", "reason": "away", "log_level": "warning"}
+    assert len(lines) == 200
+    assert pauses[0] == 0
+    assert 540 <= min(pauses[1:]) < 560
+    assert 640 < max(pauses[1:]) <= 660

@@ -4,14 +4,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
 from nextarget.model import AuditEvent, Identity, Millis, Provider, Session, User, iso_time
 from nextarget.services import accounts
+from nextarget.services import sessions as service_of_sessions
 from nextarget.services.sessions import DAY_MS, SessionRules, Sessions, SignedInUser
 from nextarget.storage.engines.database import Database
 from nextarget.storage.rows import audit, sessions, users
-from nextarget.telemetry import request_id
+from nextarget.telemetry import get_logger, request_id
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.refresh import RefreshToken
@@ -97,15 +99,31 @@ async def test_a_session_expires_when_it_is_not_used_and_at_the_latest_180_days_
     assert row(database, session).expires_at == began + 180 * DAY_MS
 
 
-async def test_a_refresh_token_is_bound_to_its_app(service: Sessions, begin: Begin, database: Database) -> None:
+async def test_a_refresh_token_is_bound_to_its_app(
+    service: Sessions, begin: Begin, database: Database, ada: User
+) -> None:
     """RFC 6749, 10.4: with another client_id nothing changes, and the log gets the reason with the ids."""
     session = begin()
     error = await refused(service, RefreshToken(session.id, 1), "other-app")
     assert error.note == "the token was given to another client"
     assert error.facts == {"session_id": session.id, "user_id": session.user_id, "client_id": "other-app"}
     assert row(database, session) == session
-    for client_id in ("app", None):
-        assert (await service.refresh(RefreshToken(session.id, 1), client_id=client_id)).session.id == session.id
+    for client_id in ("app", None):  # the second is a repeated refresh, which gets the same token
+        pair = await service.refresh(RefreshToken(session.id, 1), client_id=client_id)
+        assert (pair.user, pair.session.id) == (ada, session.id)
+        assert service.presented(pair.refresh_token) == RefreshToken(session.id, 2)
+
+
+async def test_the_reuse_window_of_the_settings_is_in_seconds(
+    service: Sessions, begin: Begin, database: Database, clock: Clock
+) -> None:
+    """Until its last millisecond a repeated refresh changes nothing. After it, the answer counts as lost."""
+    session = begin()
+    await service.refresh(RefreshToken(session.id, 1))
+    for seconds, current in ((30, 2), (0.001, 3)):
+        clock.advance(seconds)
+        await service.refresh(RefreshToken(session.id, 1))
+        assert row(database, session).generations.current == current
 
 
 @pytest.mark.parametrize("client_id", ["app", None])
@@ -150,17 +168,21 @@ async def test_the_log_gets_the_reason_why_a_session_is_not_refreshed(
 
 
 async def test_a_session_of_a_reused_token_has_ended_and_its_log_line_is_written(
-    service: Sessions, begin: Begin, database: Database, clock: Clock
+    service: Sessions, begin: Begin, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The refusal is marked as logged, so that the boundary does not log it a second time."""
+    """A warning with the ids. The refusal is marked as logged, so that the boundary does not log it a second time."""
+    monkeypatch.setattr(service_of_sessions, "log", get_logger())  # the module's own has settled on where it writes
     session = begin()
     for generation in (1, 2):
         await service.refresh(RefreshToken(session.id, generation))
         clock.advance(60)
-    error = await refused(service, RefreshToken(session.id, 1))
+    with capture_logs() as lines:
+        error = await refused(service, RefreshToken(session.id, 1))
     assert error.note == "refresh token reused: two hold it, so the session ended"
     assert error.logged
     assert row(database, session).revoked_at == clock.now
+    ids = {"session_id": session.id, "user_id": session.user_id}
+    assert lines == [{"event": "refresh_reused", "log_level": "warning"} | ids]
 
 
 async def test_either_token_of_a_session_revokes_it(

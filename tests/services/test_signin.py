@@ -290,6 +290,8 @@ async def test_of_two_nodes_that_both_learn_who_it_is_one_signs_in(
     finishing = (each.finish(Provider("google"), answer(state), cookie=None) for each in nodes)
     outcomes = await asyncio.gather(*finishing, return_exceptions=True)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["InvalidState", "TokenPair"]
+    notes = {outcome.note for outcome in outcomes if isinstance(outcome, InvalidState)}
+    assert notes == {"state used already, at the same moment"}
     (user,) = database.read_now(users.page)
     assert len(database.read_now(sessions.of_user, user.id)) == 1
     assert [event.event for event in events(database)] == ["login_succeeded"]
@@ -416,6 +418,7 @@ async def test_an_error_of_the_provider_is_told_apart(
     found = await fails(signin, answer(await begun(signin), code=None, error=error, error_description=description))
     assert type(found) is kind
     assert found.detail == kind.sentence
+    assert str(found.note).startswith(error or "no error code") or "ada" in str(error)
     (event,) = events(database)
     assert event.detail == f"{kind.code}: {kind.title}"
 
@@ -483,6 +486,7 @@ async def test_a_success_is_recorded_with_everything_it_made(signin: SignIn, dat
             session_id=done.session.id,
         )
     ]
+    assert {done.user.id, done.session.id} <= set(stored(database)[0])
 
 
 async def test_a_made_up_state_leaves_no_trace(signin: SignIn, database: Database) -> None:
