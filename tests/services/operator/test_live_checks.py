@@ -49,15 +49,16 @@ def test_a_bug_of_ours_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         ("hushed", "hushed"),
         ("", None),
         ("x" * 301, "x" * 300),
+        (None, None),
     ],
 )
 def test_the_reason_why_redis_does_not_count_is_one_line_without_secrets(
-    monkeypatch: pytest.MonkeyPatch, text: str, shown: str | None
+    monkeypatch: pytest.MonkeyPatch, text: str | None, shown: str | None
 ) -> None:
     """It is cut after 300 characters, and has no word of the URL's user name and password."""
 
     async def fails(_url: str) -> None:
-        raise Unavailable("ConnectionError") from OSError(text)
+        raise Unavailable("ConnectionError") from (OSError(text) if text is not None else None)
 
     monkeypatch.setattr(live_checks, "_database", lambda _url: "answers")
     monkeypatch.setattr(live_checks, "try_counting", fails)
