@@ -4,7 +4,9 @@ It is the server that `nextarget serve --sandbox` starts, with the same runner, 
 """
 
 import dataclasses
+import itertools
 import json
+import os
 import random
 import secrets
 import socket
@@ -119,10 +121,19 @@ def free_listener(port: int | None = None) -> socket.socket:
     return listener
 
 
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
+_OWN_PORTS = range(20_000 + 750 * _WORKER, 20_750 + 750 * _WORKER)
+_next_ports = itertools.count(random.randrange(len(_OWN_PORTS)))
+
+
 def free_port() -> int:
-    """A free port below the range that the system gives to clients, so that it is still free after a restart."""
+    """A free port below the range that the system gives to clients, so that it is still free after a restart.
+
+    Every process that runs tests has ports of its own and takes them in turn, because a server listens on its port some
+    time after the port was chosen.
+    """
     while True:
-        port = random.randint(20_000, 32_000)
+        port = _OWN_PORTS[next(_next_ports) % len(_OWN_PORTS)]
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))

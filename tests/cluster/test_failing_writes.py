@@ -70,7 +70,7 @@ async def test_a_database_that_became_read_only_is_told_and_takes_no_requests(
     assert (told[0]["level"], told[0]["failures"]) == ("error", 1)
     assert sum(line["failures"] for line in node.events("database_available")) >= 200
     assert len(told) <= MOST_LINES
-    assert "cannot execute INSERT in a read-only transaction" in told[0]["reason"]
+    assert "in a read-only transaction" in told[0]["reason"]
     assert_that_its_end_is_the_last_word(node)
     assert not node.events("login_failed")
 
