@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from nextarget.errors import InvalidGrant
-from nextarget.model import AppRequest, AuditEvent, LoginMode, Millis, Provider, User, iso_time
+from nextarget.model import AppRequest, AuditEvent, LoginMode, Millis, Provider, TokenPair, User, iso_time
 from nextarget.services import accounts, authorization
 from nextarget.services.authorization import CodeRedemption, PresentedCode
 from nextarget.services.login_outcomes import CODE_SECONDS, AppAnswer
@@ -22,6 +22,12 @@ from tests.services.conftest import SECRET, Clock, Node
 
 VERIFIER = "v" * 43
 APP = AppRequest("app", "app:/callback", code_challenge(VERIFIER), None)
+
+
+def event_of(pair: TokenPair, event: str, *, at: Millis, login: str, request: str) -> AuditEvent:
+    """The whole audit record of a code that belongs to this session."""
+    ids = {"user_id": pair.user.id, "session_id": pair.session.id}
+    return AuditEvent(at, event, login_id=login, request_id=request, **ids)
 
 
 @pytest.fixture
@@ -70,14 +76,7 @@ async def test_a_code_begins_one_session(
     assert (pair.session.client_id, pair.session.label, pair.session.created_at) == ("app", "Ada's phone", clock.now)
     assert database.read_now(sessions.of_user, pair.user.id) == [pair.session]
     assert database.read_now(audit.latest_of_user, pair.user.id, limit=1) == [
-        AuditEvent(
-            clock.now,
-            "code_redeemed",
-            login_id=login,
-            request_id="request-1",
-            user_id=pair.user.id,
-            session_id=pair.session.id,
-        )
+        event_of(pair, "code_redeemed", at=clock.now, login=login, request="request-1")
     ]
 
 
@@ -147,14 +146,7 @@ async def test_a_second_use_of_a_code_ends_the_session_of_the_first(
     (session,) = database.read_now(sessions.of_user, pair.user.id)
     assert session.revoked_at == clock.now
     assert database.read_now(audit.latest_of_user, pair.user.id, limit=1) == [
-        AuditEvent(
-            clock.now,
-            "code_reused",
-            login_id=login,
-            request_id="request-2",
-            user_id=pair.user.id,
-            session_id=pair.session.id,
-        )
+        event_of(pair, "code_reused", at=clock.now, login=login, request="request-2")
     ]
 
 

@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from nextarget.errors import DatabaseUnavailable
+from nextarget.storage.engines.jobs import Job
 from nextarget.telemetry import metrics
 
 WAITING_SECONDS = 5.0
@@ -36,24 +37,19 @@ class Worker(Protocol):
         """Close the connection. The next job opens a new one."""
 
 
-class _Job:
-    """One piece of work, and the future that its caller awaits.
-
-    There are two limits of time. The caller's runs from the call. The connection's runs from the moment when a thread
+class _TimedJob(Job):
+    """A job with limits of time. The caller's runs from the call. The connection's runs from the moment when a thread
     takes the job: a job that waited in a long queue does not mean that its connection hangs.
     """
 
-    __slots__ = ("began", "error", "future", "result", "thread", "timer", "work", "writes")
+    __slots__ = ("began", "thread", "timer", "writes")
 
     def __init__(self, work: Callable[[Any], Any], loop: asyncio.AbstractEventLoop, *, writes: bool) -> None:
-        self.work = work
+        super().__init__(work, loop.create_future())
         self.writes = writes
-        self.future: asyncio.Future[Any] = loop.create_future()
         self.timer = loop.call_later(WAITING_SECONDS, self.check_start)
         self.began = 0.0
         self.thread: _Thread | None = None
-        self.result: Any = None
-        self.error: BaseException | None = None
 
     def begin(self, thread: "_Thread") -> None:
         """Runs on the thread that takes the job."""
@@ -82,12 +78,7 @@ class _Job:
     def settle(self) -> None:
         """Give the caller the outcome, unless the caller was cancelled."""
         self.timer.cancel()
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)
-        else:
-            self.future.set_exception(self.error)
+        super().settle()
 
     def done(self) -> None:
         """Settle the job on its event loop. Runs on any thread."""
@@ -101,7 +92,7 @@ class Pool:
     def __init__(self, make_worker: Callable[[], Worker], size: int) -> None:
         self._make_worker = make_worker
         self._size = size
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[_TimedJob | None] = SimpleQueue()
         self._threads: list[_Thread] = []
         self._closed = False
         self.cuts = 0
@@ -120,7 +111,7 @@ class Pool:
             raise DatabaseUnavailable(note="the database is not open", cause="closed")
         if queue.qsize() >= MAX_WAITING:
             raise DatabaseUnavailable(note=f"{MAX_WAITING} jobs wait for the database already", cause="crowded")
-        job = _Job(work, asyncio.get_running_loop(), writes=writes)
+        job = _TimedJob(work, asyncio.get_running_loop(), writes=writes)
         queue.put(job)
         threads = self._threads
         if len(threads) < self._size and queue.qsize() > sum(thread.job is None for thread in threads):
@@ -158,14 +149,14 @@ class Pool:
 class _Thread(threading.Thread):
     """Takes jobs from the queue until it takes a None."""
 
-    def __init__(self, pool: Pool, worker: Worker, queue: "SimpleQueue[_Job | None]") -> None:
+    def __init__(self, pool: Pool, worker: Worker, queue: "SimpleQueue[_TimedJob | None]") -> None:
         super().__init__(name="nextarget-database", daemon=True)
         self._pool = pool
         self._cuts = pool.cuts
         self._worker = worker
         self._queue = queue
         self._changing = threading.Lock()
-        self.job: _Job | None = None
+        self.job: _TimedJob | None = None
 
     def run(self) -> None:
         while (job := self._queue.get()) is not None:
@@ -188,7 +179,7 @@ class _Thread(threading.Thread):
             del job  # so that a thread that waits keeps no job alive
         self._worker.close()
 
-    def cut(self, job: _Job | None) -> None:
+    def cut(self, job: _TimedJob | None) -> None:
         """Make this job fail, if the thread still executes it."""
         with self._changing:
             if self.job is job is not None:

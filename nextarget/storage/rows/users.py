@@ -77,9 +77,9 @@ def fallback_email(provider: Provider, user_id: str) -> str:
 def admit(db: pw.Database, identity: Identity, *, subject_digest: str, new_id: str, now: Millis) -> User:
     """The user of this identity. The first sign-in makes the user with `new_id`; later ones update the email.
 
-    A user whose email is still the same is only locked, as by `hold`: an unchanged row is not written again. Otherwise
-    it is one statement, so that two first sign-ins at the same moment make one user. When the provider gives no email,
-    the email of an earlier sign-in stays.
+    A user whose email is still the same is only locked, as by `lock_row`: an unchanged row is not written again.
+    Otherwise it is one statement, so that two first sign-ins at the same moment make one user. When the provider gives
+    no email, the email of an earlier sign-in stays.
     """
     known = _RECOGNISE.first(db, (identity.provider, subject_digest))
     if known and (

@@ -10,33 +10,13 @@ from queue import SimpleQueue
 from typing import Any
 
 from nextarget.errors import DatabaseUnavailable
+from nextarget.storage.engines.jobs import Job
 from nextarget.storage.engines.pool import MAX_WAITING
 from nextarget.storage.engines.sqlite.connection import PeeweeSqlite
 from nextarget.storage.engines.sqlite.errors import translated
 
 MAX_BATCH = 64
 """How many queued writes may share one commit, and so one wait for the disk."""
-
-
-class _Job:
-    """One queued write, and the future that its caller awaits."""
-
-    __slots__ = ("error", "future", "result", "work")
-
-    def __init__(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
-        self.work = work
-        self.future = future
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def settle(self) -> None:
-        """Give the caller the outcome, unless the caller was cancelled. Runs on the event loop."""
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)
-        else:
-            self.future.set_exception(self.error)
 
 
 class Writer(threading.Thread):
@@ -46,10 +26,10 @@ class Writer(threading.Thread):
         super().__init__(name="nextarget-writer", daemon=True)
         self._database = database
         self._path = Path(database.database)
-        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
-        self._new: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._new: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         """Writes that the event loop has not queued yet."""
-        self._waiting: deque[_Job] = deque()  # taken from the queue; only the writer thread uses it
+        self._waiting: deque[Job] = deque()  # taken from the queue; only the writer thread uses it
         self._submitted = 0
         self._taken = 0  # how many of them the writer thread took; only that thread changes it
 
@@ -63,7 +43,7 @@ class Writer(threading.Thread):
             raise DatabaseUnavailable(note=f"{MAX_WAITING} writes wait for the database already", cause="crowded")
         self._submitted += 1
         loop = asyncio.get_running_loop()
-        job = _Job(work, loop.create_future())
+        job = Job(work, loop.create_future())
         new = self._new.get(loop)
         if new is None:
             self._new[loop] = [job]
@@ -91,7 +71,7 @@ class Writer(threading.Thread):
                     loop.call_soon_threadsafe(_settle, jobs)
         self._database.close()
 
-    def _next_batch(self) -> list[_Job]:
+    def _next_batch(self) -> list[Job]:
         """Wait for writes, then take all that are queued, at most MAX_BATCH. An empty batch means stop."""
         waiting = self._waiting
         while not waiting or (len(waiting) < MAX_BATCH and not self._queue.empty()):
@@ -105,7 +85,7 @@ class Writer(threading.Thread):
         self._taken += len(batch)
         return batch
 
-    def _commit(self, batch: list[_Job]) -> None:
+    def _commit(self, batch: list[Job]) -> None:
         try:
             if not self._try_at_once(batch):
                 with translated(self._path), self._database.atomic():
@@ -114,7 +94,7 @@ class Writer(threading.Thread):
             for job in batch:
                 job.error = job.error or error
 
-    def _try_at_once(self, batch: list[_Job]) -> bool:
+    def _try_at_once(self, batch: list[Job]) -> bool:
         """Execute all jobs in one transaction. If one of several raises, roll back and return False."""
         begun = False
         try:
@@ -128,7 +108,7 @@ class Writer(threading.Thread):
             return False
         return True
 
-    def _use_savepoints(self, batch: list[_Job]) -> None:
+    def _use_savepoints(self, batch: list[Job]) -> None:
         """Execute all jobs again, every job in a savepoint, so that the error of one undoes only its own changes."""
         connection = self._database.connection()  # type: ignore[no-untyped-call]
         for job in batch:
@@ -144,6 +124,6 @@ class Writer(threading.Thread):
             connection.execute("RELEASE job")
 
 
-def _settle(batch: list[_Job]) -> None:
+def _settle(batch: list[Job]) -> None:
     for job in batch:
         job.settle()

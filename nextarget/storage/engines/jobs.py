@@ -1,0 +1,26 @@
+"""Work that a caller on the event loop gives to a thread."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+
+class Job:
+    """Some work, its outcome, and the future that its caller awaits."""
+
+    __slots__ = ("error", "future", "result", "work")
+
+    def __init__(self, work: Callable[..., Any], future: asyncio.Future[Any]) -> None:
+        self.work = work
+        self.future = future
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Give the caller the outcome, unless the caller was cancelled. Runs on the event loop."""
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
