@@ -18,18 +18,18 @@ SANDBOX = "http://127.0.0.1:8000"
 """The sandbox's address on the pages. In the tests it has a free port."""
 RUN = ("tutorial.md", "explain/sign-in.md", "apps/by-hand.md", "apps/native.md", "operate/terminal.md")
 RUN_ELSEWHERE = {
-    "operate/backup.md": "tests/deploy/test_operating.py",
-    "operate/deploy.md": "tests/deploy/test_operating.py",
-    "operate/secrets-and-keys.md": "tests/deploy/test_operating.py",
-    "operate/upgrade.md": "tests/deploy/test_operating.py",
-    "reference/commands.md": "tests/docs/test_reference.py",
-    "your-api/index.md": "tests/docs/test_your_api.py",
-    "your-api/django.md": "tests/docs/test_your_api.py",
-    "your-api/express.md": "tests/docs/test_your_api.py",
-    "your-api/fastapi.md": "tests/docs/test_your_api.py",
-    "your-api/go.md": "tests/docs/test_your_api.py",
-    "contribute/testing.md": ".ci/run",
-    "contribute/releasing.md": "tests/docs/test_releasing.py",
+    "operate/backup.md": ("tests/deploy/test_operating.py", "tests/docs/test_moving_data.py"),
+    "operate/deploy.md": ("tests/deploy/test_operating.py",),
+    "operate/secrets-and-keys.md": ("tests/deploy/test_operating.py",),
+    "operate/upgrade.md": ("tests/deploy/test_operating.py",),
+    "reference/commands.md": ("tests/docs/test_reference.py",),
+    "your-api/index.md": ("tests/docs/test_your_api.py",),
+    "your-api/django.md": ("tests/docs/test_your_api.py",),
+    "your-api/express.md": ("tests/docs/test_your_api.py",),
+    "your-api/fastapi.md": ("tests/docs/test_your_api.py",),
+    "your-api/go.md": ("tests/docs/test_your_api.py",),
+    "contribute/testing.md": (".ci/run",),
+    "contribute/releasing.md": ("tests/docs/test_releasing.py",),
 }
 """Pages of which another file runs the commands that can run here, or starts the programs in its own way."""
 NOT_RUN = {
@@ -41,6 +41,15 @@ NOT_RUN = {
     "contribute/dependencies.md": "asks for the newest versions",
 }
 """Pages whose commands no test runs, and what they would need."""
+BLOCKS_NOT_RUN = {
+    "docker ": "a Docker engine",
+    "deploy\nmkdir -m 0700 secrets": "the files for Docker Compose, which tests/deploy/test_compose.py reads",
+    "fly ": "an account at Fly.io",
+    "certbot": "a name in the public DNS",
+    "install -m 600 -o nextarget": "as root; the same with sudo is run",
+    "nextarget backup /var/backups/nextarget/ --keep 14": "the same command runs in nextarget-backup.service",
+}
+"""Text of a block on an operators' page that no test runs, and what it would need."""
 UNCHECKED = {"kotlin", "swift", "dart", "xml", "go", "java", "groovy"}
 CHECKED = {"sh", "ts", "json", "ini", "yaml", "toml", "python"}
 
@@ -138,7 +147,7 @@ def test_every_page_with_commands_is_run_or_says_why_not() -> None:
     """A new page with commands is added to one of the three lists. A page that lost its commands is taken out."""
     pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md") if blocks(path, "sh")}
     assert sorted(pages) == sorted([*RUN, *RUN_ELSEWHERE, *NOT_RUN])
-    assert all((ROOT / place).is_file() for place in RUN_ELSEWHERE.values())
+    assert all((ROOT / place).is_file() for places in RUN_ELSEWHERE.values() for place in places)
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: str(path.relative_to(DOCS)))
@@ -148,3 +157,19 @@ def test_a_page_says_which_of_its_snippets_no_compiler_saw(path: Path) -> None:
     languages = set(re.findall(r"^```(\w+)$", text, re.M))
     assert languages <= UNCHECKED | CHECKED
     assert not languages & UNCHECKED or re.search("not compiled by our tests|Our tests do not compile", text)
+
+
+@pytest.mark.parametrize("page", [page for page in RUN_ELSEWHERE if page.startswith("operate/")])
+def test_every_block_of_an_operators_page_is_run_or_says_why_not(page: str) -> None:
+    """A test chooses its block by a text in it, so a block that contains no such text is not run."""
+    calls = re.compile(r'blocks\(\w*(?:"[^"]*")?, "([^"]+)"\)')
+    tests = "".join((ROOT / name).read_text(encoding="utf-8") for name in RUN_ELSEWHERE[page])
+    chosen = {text.replace("\\n", "\n") for text in calls.findall(tests)}
+    for block in blocks(DOCS / page, "sh"):
+        assert any(text in block for text in (*chosen, *BLOCKS_NOT_RUN)), f"no test runs this block:\n{block}"
+
+
+def test_every_block_that_is_not_run_is_on_a_page() -> None:
+    """A reason without a block is removed."""
+    shell = "".join(block for page in RUN_ELSEWHERE for block in blocks(DOCS / page, "sh"))
+    assert [text for text in BLOCKS_NOT_RUN if text not in shell] == []
