@@ -360,8 +360,9 @@ def test_where_a_name_may_be_replaced_a_backup_is_not_written_by_name(
     assert modes(folder) == {"backup.db": 0o600}
     assert (folder / "backup.db").stat().st_size == size
     assert not list(tmp_path.glob(".backup*"))
-    restored = SqliteDatabase(folder / "backup.db")
-    copy(restored, SqliteDatabase(tmp_path / "again.db"))
+    again = SqliteDatabase(tmp_path / "again.db")
+    copy(SqliteDatabase(folder / "backup.db"), again)
+    again.close()
 
 
 def test_names_that_others_made_up_push_no_backup_out(tmp_path: Path, database: SqliteDatabase) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -104,18 +105,25 @@ async def test_in_a_batch_a_write_that_raises_undoes_only_itself(database: Sqlit
     assert {first.id, third.id} == {"first", "third"}
 
 
+def ids_of_users(path: Path) -> set[str]:
+    """The ids of all users, read on a connection of its own."""
+    looking = SqliteDatabase(path)
+    try:
+        return {user.id for user in looking.read_now(users.page, size=1000)}
+    finally:
+        looking.close()
+
+
 async def test_a_write_is_acknowledged_only_after_its_commit(database: SqliteDatabase, path, gate: Gate) -> None:
     """No write of a batch is visible or acknowledged before the whole batch is committed."""
-    looking = SqliteDatabase(path)
     holding = await gate.close_behind(database)
-    seen = asyncio.ensure_future(database.write(lambda db: (admit_as(db, "1"), looking.read_now(users.page))))
+    seen = asyncio.ensure_future(database.write(lambda db: (admit_as(db, "1"), ids_of_users(path))))
     (write,) = await queued(database.write(admit_as, "2"))
     gate.open()
     await holding
-    assert (await seen)[1] == []
+    assert (await seen)[1] == set()
     await write
-    assert {user.id for user in looking.read_now(users.page)} == {"1", "2"}
-    looking.close()
+    assert ids_of_users(path) == {"1", "2"}
 
 
 async def test_writes_queued_before_the_end_are_committed(database: SqliteDatabase, path, gate: Gate) -> None:
@@ -126,10 +134,8 @@ async def test_writes_queued_before_the_end_are_committed(database: SqliteDataba
     database.close()
     admitted = await asyncio.gather(*writes)
     await holding
-    after = SqliteDatabase(path)
-    assert {user.id for user in after.read_now(users.page, size=1000)} == {user.id for user in admitted}
+    assert ids_of_users(path) == {user.id for user in admitted}
     assert len(admitted) == MAX_BATCH + 10
-    after.close()
 
 
 async def test_only_so_many_writes_wait(database: SqliteDatabase, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
