@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from nextarget import __version__
 from nextarget.cli import completion, configuration, databases, serving, tokens, users
 from nextarget.cli.completion import summary
+from nextarget.cli.options import convert_plainly
 from nextarget.cli.output import say
 from nextarget.errors import ConfigurationError, NexTargetError, OperatorError, UserAmbiguous
 from nextarget.registry import display_names
@@ -48,6 +49,11 @@ def _leave_room(formatter: Any) -> None:
 
 class Command(TyperCommand):
     """A command. Its usage line shows arguments as its help does: without braces."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for each in self.params:
+            convert_plainly(each)
 
     def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]

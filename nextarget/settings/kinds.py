@@ -16,6 +16,8 @@ from nextarget.settings.declaring import Kind, Unreadable
 T = TypeVar("T")
 Network = IPv4Network | IPv6Network
 
+_WHOLE = re.compile(r"([+-]?[0-9]{1,20}(?:_[0-9]{1,20}){0,9})(?:\.0+)?")
+"""A whole number, perhaps with underscores between its digits, or with a fraction of zero."""
 _PLAIN = re.compile(r"[\x20-\x7e]{1,200}")
 TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 """The words for true, in lower case."""
@@ -23,11 +25,7 @@ _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
 
 
 def _number(text: str, least: int, most: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        raise Unreadable from None
-    if not least <= number <= most:
+    if not (found := _WHOLE.fullmatch(text)) or not least <= (number := int(found[1])) <= most:
         raise Unreadable
     return number
 

@@ -164,6 +164,7 @@ def android_app_link(text: str) -> str:
 
 
 def apple_app_id(text: str) -> str:
+    """The id of an iOS app: team id and bundle id."""
     if not _APPLE_APP_ID.fullmatch(text):
         raise ValueError(
             "is no app id. Write TEAMID.bundle.id, with the ten digits and capital letters of the team id."
