@@ -58,6 +58,12 @@ class Command(TyperCommand):
     def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
+    def get_help_option(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False  # as in `Commands`
+        return option
+
     def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         _leave_room(formatter)
         super().format_options(ctx, formatter)
