@@ -16,7 +16,7 @@ from tests.serving import PATIENCE_SECONDS, environ_for
 LIBRARIES = {
     *("aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "frozenlist", "idna", "multidict", "propcache", "yarl"),
     *("annotated_doc", "shellingham", "typer"),
-    *("annotated_types", "dotenv", "pydantic", "pydantic_core", "typing_extensions", "typing_inspection"),
+    *("dotenv", "typing_extensions"),
     *("cryptography", "google", "jwt"),
     *("peewee", "playhouse"),
     *("orjson", "prometheus_client", "structlog", "uvloop"),

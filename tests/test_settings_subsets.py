@@ -7,6 +7,7 @@ import pytest
 
 from nextarget.errors import ConfigurationError
 from nextarget.settings import DatabaseSettings, PurgeSettings, Settings, TokenSettings, Values, read_values
+from nextarget.settings.declaring import declared
 from tests.serving import SECRET
 
 SUBSETS = [DatabaseSettings, PurgeSettings, TokenSettings]
@@ -49,7 +50,7 @@ def test_a_subset_shows_no_value_when_it_is_printed(tmp_path, subset):
     """A URL may have a password."""
     part = found(tmp_path, **TEXTS).read(subset)
     assert "hunter2" not in repr(part) + str(part)
-    assert {each.name for each in fields(subset)} <= Settings.model_fields.keys()
+    assert {each.name for each in fields(subset)} <= declared(Settings).keys()
 
 
 def test_a_secret_in_a_file_that_cannot_be_read_is_one_problem(tmp_path):

@@ -108,16 +108,15 @@ def backup(
 
 
 def _database(url: str, argument: str) -> "Database":
-    from pydantic import TypeAdapter, ValidationError
-
-    from nextarget.settings.validators import DatabaseUrl
+    from nextarget.settings.validators import database_url
     from nextarget.storage.engines.addresses import database_at
 
     try:
-        return database_at(TypeAdapter(DatabaseUrl).validate_python(url))
-    except ValidationError as error:  # its text may quote a password
-        (found,) = error.errors(include_url=False, include_input=False)
-        raise typer.BadParameter(str(found["ctx"]["error"]), param_hint=argument) from None
+        url = database_url(url)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=argument) from None
+    try:
+        return database_at(url)
     except ConfigurationError as error:  # it names the setting, and here the URL is an argument
         (problem,) = error.problems
         raise typer.BadParameter(f"{problem.problem} {problem.remedy}", param_hint=argument) from None

@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from nextarget import __version__
 from nextarget.cli import completion, configuration, databases, serving, tokens, users
 from nextarget.cli.completion import summary
+from nextarget.cli.options import convert_plainly
 from nextarget.cli.output import say
 from nextarget.errors import ConfigurationError, NexTargetError, OperatorError, UserAmbiguous
 from nextarget.registry import display_names
@@ -49,8 +50,19 @@ def _leave_room(formatter: Any) -> None:
 class Command(TyperCommand):
     """A command. Its usage line shows arguments as its help does: without braces."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for each in self.params:
+            convert_plainly(each)
+
     def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def get_help_option(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False  # as in `Commands`
+        return option
 
     def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         _leave_room(formatter)

@@ -1,5 +1,6 @@
 """`serve`, `init-db` and `purge`: run the server, and keep its database in order."""
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,6 +71,7 @@ def serve(
     The database is created or migrated first. Log lines go to standard error: for people on a terminal, else as JSON,
     or as LOG_FORMAT says.
     """
+    gc.disable()  # until `freeze`: at the start, nearly everything that is made stays
     given = {"HOST": host, "PORT": port, "WORKERS": workers}
     options = {name: str(value) for name, value in given.items() if value is not None}
     if sandbox and workers is not None and workers > 1:

@@ -6,13 +6,14 @@ Services and the packages below them get plain arguments from `runtime`; a provi
 from nextarget.settings.apps import further_client_ids
 from nextarget.settings.catalogue import Setting, credentials_of, every_setting, file_settings
 from nextarget.settings.crosschecks import doubts
-from nextarget.settings.fields import Environment, Settings
+from nextarget.settings.fields import Environment, ProxyHeader, Settings
+from nextarget.settings.kinds import Network
 from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.shared import metrics_folder, share_metrics
 from nextarget.settings.showing import ShownSetting, shown, shown_settings
 from nextarget.settings.sources import ProviderState, Value, Values, read_values
 from nextarget.settings.subsets import DatabaseSettings, PurgeSettings, TokenSettings
-from nextarget.settings.validators import Network, ProxyHeader, is_loopback
+from nextarget.settings.validators import is_loopback
 
 __all__ = [
     "DatabaseSettings",

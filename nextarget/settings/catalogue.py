@@ -4,17 +4,15 @@ The registry gives us the settings class of a provider. So this package does not
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
-from typing import get_args
+from typing import Any
 
-from pydantic.fields import FieldInfo
-
-from nextarget.model import Provider, Secret
+from nextarget.model import Provider
 from nextarget.registry import PROVIDERS, Registered
+from nextarget.settings.declaring import Declared, Kind, declared
 from nextarget.settings.fields import Settings
-from nextarget.settings.provider_settings import ProviderSettings, words_of
-from nextarget.settings.validators import ENDPOINT
+from nextarget.settings.provider_settings import ProviderSettings
 
 _HOLD_PASSWORDS = frozenset({"DATABASE_URL", "RATE_LIMIT_STORAGE_URL", "HTTPS_PROXY"})
 """Settings that may contain a password. Like secrets, they can come from a file:
@@ -23,43 +21,48 @@ _HOLD_PASSWORDS = frozenset({"DATABASE_URL", "RATE_LIMIT_STORAGE_URL", "HTTPS_PR
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: its name in the environment, its field, and its provider; None for a setting of the server."""
+    """One setting: its name in the environment, its field, how it is declared, and its provider (None: the server)."""
 
     name: str
     field_name: str
-    field: FieldInfo
+    declared: Declared
     provider: Provider | None = None
+
+    @property
+    def kind(self) -> Kind[Any]:
+        """What values it has."""
+        return self.declared.kind
 
     @property
     def required(self) -> bool:
         """Whether the server cannot start without it. A provider's setting is not required, as the provider can be
         off."""
-        return self.provider is None and self.field.is_required()
+        return self.provider is None and self.declared.required
 
     @property
     def default(self) -> object:
         """The default value; None if there is no default."""
-        return None if self.field.is_required() else self.field.default
+        return None if self.declared.required else self.declared.default
 
     @property
     def description(self) -> str:
         """The description, in Markdown."""
-        return self.field.description or ""
+        return self.declared.description
 
     @property
     def words(self) -> tuple[str, ...]:
         """The accepted words, if the setting accepts only certain words; else empty."""
-        return words_of(self.field)
+        return self.kind.words
 
     @property
     def secret(self) -> bool:
-        """Whether its type is a secret. A secret is shown masked."""
-        return Secret in _types_in(self.field)
+        """Whether it is a secret. A secret is shown masked."""
+        return self.kind.secret
 
     @property
     def endpoint(self) -> bool:
         """Whether it is the URL of a provider's endpoint, or a URL of this server that the provider uses."""
-        return ENDPOINT in _types_in(self.field)
+        return self.kind.endpoint
 
     @property
     def may_be_file(self) -> bool:
@@ -99,18 +102,11 @@ def _listed(registered: tuple[Registered, ...]) -> Mapping[str, Setting]:
 
 
 def _in_order(registered: tuple[Registered, ...]) -> Iterator[Setting]:
-    for field_name, field in Settings.model_fields.items():
-        if field_name != "providers":
-            yield Setting(field_name.upper(), field_name, field)
-            continue
-        for entry in registered:
-            for own_name, own_field in settings_of(entry.name).model_fields.items():
-                yield Setting(name_of(entry.name, own_name), own_name, own_field, entry.name)
-
-
-def _types_in(field: FieldInfo) -> list[object]:
-    """All types and marks in a field's annotation, at any depth."""
-    found: list[object] = [field.annotation, *field.metadata]
-    for kind in found:
-        found += (*get_args(kind), *getattr(kind, "__metadata__", ()))
-    return found
+    of_server = declared(Settings)
+    for field in fields(Settings):
+        if field.name in of_server:
+            yield Setting(field.name.upper(), field.name, of_server[field.name])
+        elif field.name == "providers":
+            for entry in registered:
+                for name, own in declared(settings_of(entry.name)).items():
+                    yield Setting(name_of(entry.name, name), name, own, entry.name)

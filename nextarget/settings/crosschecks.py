@@ -71,7 +71,7 @@ def _half_configured(provider: Provider, text: Text, unread: Collection[str]) ->
 def _wrong_redirect(provider: Provider, text: Text) -> Iterator[SettingProblem]:
     """A provider has to send the browser back to this server, on the host where the login began. A browser sends the
     cookie of the login only to the same host, on any port (RFC 6265, 8.5). It sends a Secure cookie only over https."""
-    ours = _scheme_and_host(text("PUBLIC_URL") or Settings.model_fields["public_url"].default)
+    ours = _scheme_and_host(text("PUBLIC_URL") or Settings.public_url)
     name, path = name_of(provider, "redirect_uri"), f"/auth/{provider}/callback"
     redirect_uri = text(name)
     theirs = _scheme_and_host(redirect_uri or "")
@@ -115,7 +115,7 @@ def _forbidden_in_production(text: Text) -> Iterator[SettingProblem]:
     """Settings that are forbidden in production."""
     redirect_uris_of_ours = (name_of(provider, "redirect_uri") for provider in PROVIDERS)
     for name in ("PUBLIC_URL", *redirect_uris_of_ours, "APP_PRIVACY_URL", "APP_TERMS_URL"):
-        url = text(name) or ("" if name != "PUBLIC_URL" else Settings.model_fields["public_url"].default)
+        url = text(name) or ("" if name != "PUBLIC_URL" else Settings.public_url)
         if found := refused_address(url):
             yield SettingProblem(name, *found)
     redirect_uris = (uri.strip() for uri in (text("APP_REDIRECT_URIS") or "").split(","))

@@ -4,37 +4,17 @@ A provider declares its fields, the parameters that it sends, its checks, and th
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from enum import StrEnum
-from typing import ClassVar, get_args
-
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
-from pydantic.fields import FieldInfo
+from typing import ClassVar
 
 from nextarget.errors import SettingProblem
+from nextarget.settings.declaring import declared, declares_settings
 
 Text = Callable[[str], str | None]
 """Returns the text of a setting, not yet checked, by the name of its field; None if the setting is not set."""
 
 
-class Fields(BaseModel):
-    """Settings as typed fields. A field that accepts only certain words accepts them in any case."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, regex_engine="python-re")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _in_any_case(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and value.isascii():
-            words = words_of(cls.model_fields[info.field_name or ""])
-            return next((word for word in words if word.lower() == value.lower()), value)
-        return value
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
-        """Show no values, because any URL may contain a password. `check-config` shows the settings safely."""
-        yield from ()
-
-
-class ProviderSettings(Fields):
+@declares_settings
+class ProviderSettings:
     """The settings of one provider. The field `client_id` of `google` is the setting GOOGLE_CLIENT_ID.
 
     The fields without a default are the provider's credentials: the provider is on if all of them are set, and off if
@@ -60,23 +40,4 @@ class ProviderSettings(Fields):
     @classmethod
     def credentials(cls) -> tuple[str, ...]:
         """The fields that turn the provider on: all fields without a default."""
-        return tuple(name for name, field in cls.model_fields.items() if field.is_required())
-
-
-def words_of(field: FieldInfo) -> tuple[str, ...]:
-    """The words that the type of a setting accepts; empty if it accepts other texts too."""
-    words: list[str] = []
-    kinds: list[object] = [field.annotation]
-    while kinds:
-        kind = kinds.pop()
-        if isinstance(kind, str):
-            words.append(kind)
-        elif isinstance(kind, type) and issubclass(kind, StrEnum):
-            words += kind
-        elif kind is bool:
-            words += ("true", "false")
-        elif kind is not type(None):
-            if not (parts := get_args(kind)):
-                return ()
-            kinds += reversed(parts)
-    return tuple(words)
+        return tuple(name for name, own in declared(cls).items() if own.required)

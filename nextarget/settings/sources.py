@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dotenv.parser import parse_stream
-from pydantic import BaseModel, ValidationError, create_model
 
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Client, LogoFile, Provider
 from nextarget.registry import PROVIDERS
 from nextarget.settings.apps import first_app, load_logo, read_apps
-from nextarget.settings.catalogue import credentials_of, every_setting, file_settings, name_of, settings_of
+from nextarget.settings.catalogue import Setting, credentials_of, every_setting, file_settings, settings_of
 from nextarget.settings.crosschecks import contradictions
+from nextarget.settings.declaring import Unreadable
 from nextarget.settings.fields import Environment, Settings
 from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.showing import HIDDEN, shown_file
 from nextarget.settings.subsets import DatabaseSettings
 from nextarget.settings.validators import MAKE_SECRET, in_two
 
-M = TypeVar("M", bound=BaseModel)
 S = TypeVar("S", bound=DatabaseSettings)
 ProviderState = Literal["on", "incomplete", "off"]
 
@@ -94,14 +93,15 @@ class Values:
     def settings(self) -> Settings:
         """Every setting, checked. Raises ConfigurationError with every problem."""
         of_providers: list[SettingProblem] = []
-        texts: dict[str, object] = dict(self._texts(None))
-        texts["providers"] = {
+        providers = {
             provider: checked
             for provider in PROVIDERS
             if (checked := self._provider_settings(provider, of_providers)) is not None
         }
         logo, further, of_apps = self._apps()
-        settings = self._checked(Settings, texts, [*of_providers, *self._problems(), *of_apps])
+        own = (setting for setting in every_setting().values() if setting.provider is None)
+        values = self._checked(own, [*of_providers, *self._problems(), *of_apps])
+        settings = Settings(**values, providers=providers)
         return settings.with_clients((first_app(settings, logo), *further))
 
     def _apps(self) -> tuple[LogoFile | str | None, list[Client], list[SettingProblem]]:
@@ -113,7 +113,7 @@ class Values:
             problems.append(SettingProblem("APP_LOGO", *in_two(error)))
         further: list[Client] = []
         if (file := self.text("APPS_FILE")) is not None:
-            first = self.text("APP_CLIENT_ID") or Settings.model_fields["app_client_id"].default
+            first = self.text("APP_CLIENT_ID") or Settings.app_client_id
             production = self.word("ENVIRONMENT") == Environment.PRODUCTION
             further, wrong = read_apps(self.directory / file, first_client_id=first, production=production)
             problems += wrong
@@ -122,13 +122,10 @@ class Values:
     def read(self, subset: type[S]) -> S:
         """Some settings, checked. Raises ConfigurationError with every problem with these settings, or with `.env`:
         a line of that file that cannot be read may have been one of them."""
-        names = {each.name.upper(): each.name for each in fields(subset)}
+        names = [each.name.upper() for each in fields(subset)]
         concerned = {".env", *names, *(f"{name}_FILE" for name in names)}
         problems = [problem for problem in self._problems() if problem.setting in concerned]
-        rules = {name: (Settings.model_fields[name].annotation, Settings.model_fields[name]) for name in names.values()}
-        model: Any = create_model(subset.__name__, __config__=Settings.model_config, **rules)  # type: ignore[call-overload]
-        texts = {field_name: text for name, field_name in names.items() if (text := self.word(name) or self.text(name))}
-        return subset(**dict(self._checked(model, texts, problems)))
+        return subset(**self._checked((every_setting()[name] for name in names), problems))
 
     def _problems(self) -> Iterator[SettingProblem]:
         """Problems of reading the settings, and of settings that do not fit together."""
@@ -139,60 +136,50 @@ class Values:
         """Settings whose text is in a file that cannot be read. That is one problem: they are not missing too."""
         return {problem.setting.removesuffix("_FILE") for problem in self.problems} - self.found.keys()
 
-    def _texts(self, provider: Provider | None) -> Iterator[tuple[str, str]]:
-        """Field and text of every setting that has a text: the server's own settings, or the settings of a provider."""
-        for name, setting in every_setting().items():
-            if setting.provider == provider and (text := self.text(name)):
-                yield setting.field_name, text
-
     def _provider_settings(self, provider: Provider, problems: list[SettingProblem]) -> ProviderSettings | None:
         """The checked settings of a provider, or None. Problems are added to `problems`, even if the provider is off.
         Missing credentials are no problem here: `contradictions` reports them."""
-        try:
-            return settings_of(provider).model_validate(dict(self._texts(provider)))
-        except ValidationError as error:
-            unread = self._unread()
-            problems += (each for each in _problems_of(error, provider) if each.setting not in unread)
-            return None
+        own = (setting for setting in every_setting().values() if setting.provider == provider)
+        values, wrong = self._values(own)
+        problems += wrong
+        return None if wrong or self.state_of(provider) != "on" else settings_of(provider)(**values)
 
-    def _checked(self, model: type[M], texts: Mapping[str, object], others: Iterable[SettingProblem]) -> M:
-        """The settings as `model` has them, from the texts of its fields. `others` are problems that are known already.
-        Raises ConfigurationError with all problems."""
-        problems = list(others)
-        try:
-            checked = model.model_validate(texts)
-        except ValidationError as error:
-            unread = self._unread()
-            problems = [*(each for each in _problems_of(error) if each.setting not in unread), *problems]
-        if problems:
+    def _checked(self, settings: Iterable[Setting], others: Iterable[SettingProblem]) -> dict[str, Any]:
+        """The values of settings, by field. `others` are problems that are known already. Raises ConfigurationError
+        with all problems."""
+        values, wrong = self._values(settings)
+        if problems := [*wrong, *others]:
             raise ConfigurationError(problems)
-        return checked
+        return values
+
+    def _values(self, settings: Iterable[Setting]) -> tuple[dict[str, Any], list[SettingProblem]]:
+        """The values of settings, by field, and the problems with them. A setting without a text has its default."""
+        values: dict[str, Any] = {}
+        problems: list[SettingProblem] = []
+        unread = self._unread()
+        for setting in settings:
+            errors: list[ValueError] = []
+            if text := self.text(setting.name):
+                values[setting.field_name] = setting.kind.read(text, errors)
+            elif setting.required and setting.name not in unread:
+                problems.append(SettingProblem(setting.name, "missing.", _REMEDIES[setting.name]))
+            else:
+                values[setting.field_name] = setting.default
+            # Wrong items of a list may have the same problem.
+            problems += dict.fromkeys(_problem_of(error, setting) for error in errors)
+        return values, problems
 
 
-def _problems_of(error: ValidationError, provider: Provider | None = None) -> Iterable[SettingProblem]:
-    """Problems with settings of the server, or of a provider. Without duplicates: pydantic reports a problem for each
-    type that a setting may have, and for each item of a list."""
-    return dict.fromkeys(_each_problem_of(error, provider))
+def _problem_of(error: ValueError, setting: Setting) -> SettingProblem:
+    if isinstance(error, Unreadable):
+        return SettingProblem(setting.name, "cannot be read.", _remedy(setting))
+    return SettingProblem(setting.name, *in_two(error))
 
 
-def _each_problem_of(error: ValidationError, provider: Provider | None) -> Iterator[SettingProblem]:
-    for item in error.errors(include_url=False, include_input=False):
-        field_name = str(item["loc"][0]) if item["loc"] else ""
-        name = name_of(provider, field_name) if provider else field_name.upper()
-        if item["type"] == "missing":
-            if provider is None:
-                yield SettingProblem(name, "missing.", _REMEDIES[name])
-        elif item["type"] == "value_error":
-            yield SettingProblem(name, *in_two(item["ctx"]["error"]))
-        else:
-            yield SettingProblem(name, "cannot be read.", _remedy(name))
-
-
-def _remedy(name: str) -> str:
-    setting = every_setting()[name]
+def _remedy(setting: Setting) -> str:
     if not (words := setting.words):
         remedies = settings_of(setting.provider).remedies if setting.provider else {}
-        return remedies.get(setting.field_name) or _REMEDIES.get(name, "Write plain ASCII text.")
+        return remedies.get(setting.field_name) or _REMEDIES.get(setting.name, "Write plain ASCII text.")
     return f"Write {', '.join(words[:-1])} or {words[-1]}{', or leave it out' if setting.default is None else ''}."
 
 

@@ -7,11 +7,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from importlib.util import find_spec
-from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
-
-from pydantic import AfterValidator, BeforeValidator, Field
 
 from nextarget.model import UNSEEN, Secret
 
@@ -73,7 +69,8 @@ def check_url(text: str) -> str:
     return text
 
 
-def _origin(text: str) -> str:
+def origin(text: str) -> str:
+    """A URL of scheme, host and port alone, in lower case."""
     parts = urlsplit(check_url(text))
     if parts.path or "?" in text or text.endswith(":"):
         raise ValueError("is more than scheme, host and port. Leave out the path and any trailing slash.")
@@ -82,23 +79,25 @@ def _origin(text: str) -> str:
     return text
 
 
-def _endpoint(text: str) -> str:
+def endpoint(text: str) -> str:
+    """The URL of an endpoint: https, or http on this machine."""
     parts = urlsplit(check_url(text))
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("is plain http towards another machine. Use https.")
     return text
 
 
-def _app_link(text: str) -> str:
+def app_link(text: str) -> str:
     """A link on our pages. It may be plain http only to loopback; in production it has to be https."""
     url, _, fragment = text.partition("#")
     if not re.fullmatch(r"[\x21\x22\x24-\x7e]*", fragment):
         raise ValueError("has a fragment with white space, a second # or non-ASCII text. Write those as %XX.")
-    _endpoint(url)
+    endpoint(url)
     return text
 
 
-def _app_name(text: str) -> str:
+def app_name(text: str) -> str:
+    """What pages call an app."""
     if not 0 < len(text) <= MAX_APP_NAME:
         raise ValueError(
             f"has more than {MAX_APP_NAME} characters, or none. Write the name that people know the app by."
@@ -129,7 +128,7 @@ def refused_address(url: str | None) -> Problem | None:
     return None
 
 
-def _redirect_uri(text: str) -> str:
+def redirect_uri(text: str) -> str:
     """An app's redirect: https, loopback, or a custom scheme (RFC 6749, 3.1.2; RFC 8252, 7). The name `localhost` is
     allowed only in development; `refused_redirects` checks that, because ENVIRONMENT is not known here."""
     try:
@@ -154,7 +153,7 @@ def _redirect_uri(text: str) -> str:
     return text
 
 
-def _android_app_link(text: str) -> str:
+def android_app_link(text: str) -> str:
     """An Android app and the certificate that signs it, as Digital Asset Links writes the fingerprint."""
     if not _ANDROID_APP_LINK.fullmatch(text):
         raise ValueError(
@@ -164,7 +163,8 @@ def _android_app_link(text: str) -> str:
     return text
 
 
-def _apple_app_id(text: str) -> str:
+def apple_app_id(text: str) -> str:
+    """The id of an iOS app: team id and bundle id."""
     if not _APPLE_APP_ID.fullmatch(text):
         raise ValueError(
             "is no app id. Write TEAMID.bundle.id, with the ten digits and capital letters of the team id."
@@ -182,7 +182,8 @@ def names_localhost(redirect_uri: str) -> bool:
     return re.match(r"http://localhost(?:[:/?]|$)", redirect_uri, re.I) is not None
 
 
-def _database_url(text: str) -> str:
+def database_url(text: str) -> str:
+    """The URL of a SQLite file or of PostgreSQL, whose driver is installed."""
     if text.startswith("postgres://"):
         text = text.replace("postgres", "postgresql", 1)  # many database hosts write it like this
     if text.startswith("postgresql://"):
@@ -210,13 +211,14 @@ def _postgresql_url(text: str) -> str:
     return text
 
 
-def _collector(text: str) -> str:
+def collector(text: str) -> str:
+    """The URL of a collector of traces. OpenTelemetry is installed."""
     if find_spec("opentelemetry") is None:
         raise ValueError(f"needs OpenTelemetry. {install('otel')}")
     return check_url(text)
 
 
-def _proxy(text: str) -> str:
+def proxy(text: str) -> str:
     """The URL of a proxy, by the rules of curl: without a scheme it is http. It may contain a user and a password."""
     url = text if "://" in text else f"http://{text}"
     try:
@@ -234,11 +236,11 @@ def _proxy(text: str) -> str:
     return url.removesuffix("/")
 
 
-def _browser_origin(text: str) -> str:
+def browser_origin(text: str) -> str:
     """An origin exactly as a browser sends it in the header `Origin` (RFC 6454, 6.2), or `*`."""
     if text == "*" or _APP_ORIGIN.fullmatch(text):
         return text
-    if re.search(r"^http:.*[^:]:80$|^https:.*[^:]:443$", _origin(text)):
+    if re.search(r"^http:.*[^:]:80$|^https:.*[^:]:443$", origin(text)):
         raise ValueError("has the port that its scheme has anyway. Leave it out: browsers do.")
     return text
 
@@ -253,7 +255,8 @@ def is_safe_origin(text: str) -> bool:
     return is_loopback(host) or host.endswith(".localhost")
 
 
-def _storage_url(text: str) -> str:
+def storage_url(text: str) -> str:
+    """Where requests are counted: in memory, or in Redis, whose driver is installed."""
     if text == "memory://":
         return text
     if not _is_redis_url(text):
@@ -282,12 +285,8 @@ def _is_redis_url(text: str) -> bool:
     return all(name in known and re.fullmatch(known[name], value) for name, value in options)
 
 
-def _as_secret(value: object) -> object:
-    return Secret(value) if isinstance(value, str) else value
-
-
-def _signing_secret(secret: Secret) -> Secret:
-    text = secret.reveal()
+def signing_secret(text: str) -> Secret:
+    """A secret that signs: long enough, and no placeholder."""
     if _PLACEHOLDER.search(text):
         raise ValueError(f"is a placeholder, not a secret. {MAKE_SECRET}")
     if len(text.encode()) < MIN_SECRET_BYTES:
@@ -296,10 +295,11 @@ def _signing_secret(secret: Secret) -> Secret:
         raise ValueError(f"is a placeholder, not a secret. {MAKE_SECRET}")
     if "," in text:
         raise ValueError(f"holds a comma, which parts the items of JWT_PREVIOUS_SECRET_KEYS. {MAKE_SECRET}")
-    return secret
+    return Secret(text)
 
 
-def _credential(text: str) -> str:
+def credential(text: str) -> str:
+    """What a provider's console shows: no placeholder, and no white space."""
     if _PLACEHOLDER.search(text) or not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValueError("is a placeholder or holds white space. Copy it from the provider's console.")
     return text
@@ -312,51 +312,12 @@ def one_client_id(text: str) -> str:
     return text
 
 
-def _client_secret(secret: Secret) -> Secret:
-    _credential(secret.reveal())
-    return secret
+def client_secret(text: str) -> Secret:
+    """A client secret as a provider shows it."""
+    return Secret(credential(text))
 
 
 def parameters_in(url: str | None) -> frozenset[str]:
     """The names of the parameters in a URL's query."""
     query = (url or "").partition("?")[2]
     return frozenset(parameter for parameter, _ in parse_qsl(query, keep_blank_values=True))
-
-
-def _hosts(value: object) -> object:
-    """A list with commas or white space between the items, as in curl's NO_PROXY."""
-    return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
-
-
-def _items(value: object) -> object:
-    """A comma-separated list. White space around items and empty items are left out."""
-    if isinstance(value, str):
-        return tuple(item.strip() for item in value.split(",") if item.strip())
-    return value
-
-
-ProxyHeader = Literal["X-Forwarded-For", "Forwarded"]
-Origin = Annotated[str, AfterValidator(_origin)]
-ENDPOINT = object()
-"""Marks the type `Endpoint`. `catalogue` finds endpoint settings by this mark."""
-Endpoint = Annotated[str, AfterValidator(_endpoint), ENDPOINT]
-Credential = AfterValidator(_credential)
-SecretText = Annotated[Secret, BeforeValidator(_as_secret)]
-"""A setting of this type is shown masked, and may come from a file."""
-ClientSecret = Annotated[SecretText, AfterValidator(_client_secret)]
-SigningSecret = Annotated[SecretText, AfterValidator(_signing_secret)]
-Network = IPv4Network | IPv6Network
-RedirectUri = Annotated[str, AfterValidator(_redirect_uri)]
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-StorageUrl = Annotated[str, AfterValidator(_storage_url)]
-Collector = Annotated[str, AfterValidator(_collector)]
-ProxyUrl = Annotated[str, AfterValidator(_proxy)]
-BrowserOrigin = Annotated[str, AfterValidator(_browser_origin)]
-Items = BeforeValidator(_items)
-Hosts = BeforeValidator(_hosts)
-Text = Annotated[str, Field(pattern=r"^[\x20-\x7e]+\Z", max_length=200)]
-AppClientId = Annotated[Text, AfterValidator(one_client_id)]
-AppName = Annotated[str, AfterValidator(_app_name)]
-AndroidAppLink = Annotated[Text, AfterValidator(_android_app_link)]
-AppleAppId = Annotated[Text, AfterValidator(_apple_app_id)]
-AppLink = Annotated[str, AfterValidator(_app_link)]

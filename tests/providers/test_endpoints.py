@@ -1,5 +1,6 @@
 """Endpoint settings with a query of their own, and Facebook Login for Business."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,7 +27,7 @@ SUBJECT = "10224601733318501"
 
 
 def changed(config: Any, **fields: object) -> Any:
-    return config.model_copy(update=fields)
+    return replace(config, **fields)
 
 
 def asked_for(url: str) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import sentinel
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +22,7 @@ from nextarget.tokens.provider_tokens import MAX_TOKEN_LENGTH
 from tests.providers.conftest import FACEBOOK, Provider
 from tests.tokens.forging import contains_part_of, rs256, unsigned
 
-CONFIG = FACEBOOK.model_copy(update={"pkce": True})
+CONFIG = replace(FACEBOOK, pkce=True)
 CODE = "AQDf7code-of-facebook-that-nobody-may-see"
 ACCESS_TOKEN = "EAAGm0PX4ZCpsBAOZCZB-token-of-a-person"
 TOKEN = "https://graph.facebook.example/v26.0/oauth/access_token"

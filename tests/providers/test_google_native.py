@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -19,7 +20,7 @@ from tests.tokens.forging import contains_part_of, rs256, unsigned
 
 JWKS = "https://www.google.example/oauth2/v3/certs"
 IOS, ANDROID = "123456789012-ios.apps.googleusercontent.com", "123456789012-android.apps.googleusercontent.com"
-CONFIG = GOOGLE.model_copy(update={"client_ids": (IOS, ANDROID)})
+CONFIG = replace(GOOGLE, client_ids=(IOS, ANDROID))
 SECONDS = 1_900_000_000
 NOW = Millis(SECONDS * 1000)
 NONCE = "a-nonce-that-we-issued-to-the-app"

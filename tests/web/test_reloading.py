@@ -4,6 +4,7 @@ import socket
 
 from structlog.testing import capture_logs
 
+from nextarget.model import Secret
 from nextarget.settings import Settings
 from nextarget.web.server import arbiter
 from tests.serving import SECRET
@@ -16,7 +17,7 @@ def test_a_fault_while_the_settings_are_read_changes_nothing() -> None:
     def load() -> Settings:
         raise LookupError(SECRET)
 
-    settings = Settings(jwt_secret_key=SECRET)
+    settings = Settings(jwt_secret_key=Secret(SECRET))
     with socket.socket() as listener, capture_logs() as logged:
         workers = arbiter._Workers(settings, load, lambda _url: None, listener)
         assert not workers.read_again()

@@ -1,40 +1,46 @@
 """The settings of Facebook: our app in its dashboard, and its endpoints."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar
-
-from pydantic import AfterValidator, Field
+from typing import ClassVar
 
 from nextarget.errors import SettingProblem
+from nextarget.model import Secret
+from nextarget.settings.declaring import declares_settings, setting
+from nextarget.settings.kinds import CLIENT_ID, CLIENT_SECRET, ENDPOINT, TRUE, TRUTH, matching
 from nextarget.settings.provider_settings import ProviderSettings, Text
-from nextarget.settings.validators import ClientSecret, Credential, Endpoint, one_client_id, parameters_in
-
-_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+from nextarget.settings.validators import parameters_in
 
 
+@declares_settings
 class FacebookSettings(ProviderSettings):
     """Facebook is on when app id, app secret and redirect are set. With `pkce`, Facebook binds a code to its login.
     `config_id` is a configuration of Facebook Login for Business; it cannot be used together with `pkce`."""
 
-    client_id: Annotated[str, AfterValidator(one_client_id), Credential] = Field(description="The *App ID*.")
-    client_secret: ClientSecret = Field(description="The *App secret*.")
-    redirect_uri: Endpoint = Field(description="`PUBLIC_URL` + `/auth/facebook/callback`.")
-    config_id: str | None = Field(
-        None,
-        pattern=r"^[0-9]{1,40}\Z",
+    client_id: str = setting(CLIENT_ID, description="The *App ID*.")
+    client_secret: Secret = setting(CLIENT_SECRET, description="The *App secret*.")
+    redirect_uri: str = setting(ENDPOINT, description="`PUBLIC_URL` + `/auth/facebook/callback`.")
+    config_id: str | None = setting(
+        matching(r"[0-9]{1,40}"),
+        default=None,
         description="The *Configuration ID* of Facebook Login for Business, if it is used.",
     )
-    pkce: bool = Field(
-        False, description="Whether Facebook binds each code to its login, by `openid`, nonce and PKCE; recommended."
+    pkce: bool = setting(
+        TRUTH,
+        default=False,
+        description="Whether Facebook binds each code to its login, by `openid`, nonce and PKCE; recommended.",
     )
-    graph_version: str = Field("v26.0", pattern=r"^v[0-9]{1,3}\.[0-9]\Z", description="Version of the Graph API.")
-    graph_url: Endpoint = Field("https://graph.facebook.com", description="Where the Graph API is.")
-    authorization_endpoint: Endpoint | None = Field(
-        None,
+    graph_version: str = setting(
+        matching(r"v[0-9]{1,3}\.[0-9]"), default="v26.0", description="Version of the Graph API."
+    )
+    graph_url: str = setting(ENDPOINT, default="https://graph.facebook.com", description="Where the Graph API is.")
+    authorization_endpoint: str | None = setting(
+        ENDPOINT,
+        default=None,
         description="Where Facebook asks the person; the login dialog of `FACEBOOK_GRAPH_VERSION` unless set.",
     )
-    jwks_uri: Endpoint = Field(
-        "https://limited.facebook.com/.well-known/oauth/openid/jwks/",
+    jwks_uri: str = setting(
+        ENDPOINT,
+        default="https://limited.facebook.com/.well-known/oauth/openid/jwks/",
         description="Where Facebook publishes the keys of Limited Login.",
     )
 
@@ -58,6 +64,6 @@ class FacebookSettings(ProviderSettings):
     def contradictions(cls, text: Text) -> Iterator[SettingProblem]:
         """`pkce` needs a scope, but a request with a configuration has no scope."""
         business = text("config_id") or "config_id" in parameters_in(text("authorization_endpoint"))
-        if business and (text("pkce") or "").lower() in _TRUE:
+        if business and (text("pkce") or "").lower() in TRUE:
             problem = "needs the scope openid, for which Facebook Login for Business has no place."
             yield SettingProblem("FACEBOOK_PKCE", problem, "Leave it out, or FACEBOOK_CONFIG_ID.")

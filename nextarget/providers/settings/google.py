@@ -1,38 +1,44 @@
 """The settings of Google: our client in its console, and its endpoints."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import AfterValidator, Field
-
+from nextarget.model import Secret
+from nextarget.settings.declaring import Kind, declares_settings, setting
+from nextarget.settings.kinds import CLIENT_SECRET, ENDPOINT, list_of
 from nextarget.settings.provider_settings import ProviderSettings, Text
-from nextarget.settings.validators import ClientSecret, Credential, Endpoint, Items
+from nextarget.settings.validators import credential
 
 
 def _client_id(text: str) -> str:
     if "," in text:
         raise ValueError("holds a comma, and is one client id. Further ones of Google's belong into GOOGLE_CLIENT_IDS.")
-    return text
+    return credential(text)
 
 
-_ClientId = Annotated[str, AfterValidator(_client_id), Credential]
+_CLIENT_ID: Kind[str] = Kind(_client_id)
 
 
+@declares_settings
 class GoogleSettings(ProviderSettings):
     """Google is on when client id, client secret and redirect are set."""
 
-    client_id: _ClientId = Field(description="OAuth client id of type *Web application*.")
-    client_secret: ClientSecret = Field(description="Its client secret.")
-    redirect_uri: Endpoint = Field(description="`PUBLIC_URL` + `/auth/google/callback`.")
-    client_ids: Annotated[tuple[_ClientId, ...], Items] = Field(
-        (), description="Client ids of the apps themselves, accepted in native sign-in beside `GOOGLE_CLIENT_ID`."
+    client_id: str = setting(_CLIENT_ID, description="OAuth client id of type *Web application*.")
+    client_secret: Secret = setting(CLIENT_SECRET, description="Its client secret.")
+    redirect_uri: str = setting(ENDPOINT, description="`PUBLIC_URL` + `/auth/google/callback`.")
+    client_ids: tuple[str, ...] = setting(
+        list_of(_CLIENT_ID),
+        default=(),
+        description="Client ids of the apps themselves, accepted in native sign-in beside `GOOGLE_CLIENT_ID`.",
     )
-    issuer: Endpoint = Field("https://accounts.google.com", description="`iss` of Google's id_tokens.")
-    authorization_endpoint: Endpoint = Field(
-        "https://accounts.google.com/o/oauth2/v2/auth", description="Where Google asks the person."
+    issuer: str = setting(ENDPOINT, default="https://accounts.google.com", description="`iss` of Google's id_tokens.")
+    authorization_endpoint: str = setting(
+        ENDPOINT, default="https://accounts.google.com/o/oauth2/v2/auth", description="Where Google asks the person."
     )
-    token_endpoint: Endpoint = Field("https://oauth2.googleapis.com/token", description="Where Google redeems codes.")
-    jwks_uri: Endpoint = Field(
-        "https://www.googleapis.com/oauth2/v3/certs", description="Where Google publishes its keys."
+    token_endpoint: str = setting(
+        ENDPOINT, default="https://oauth2.googleapis.com/token", description="Where Google redeems codes."
+    )
+    jwks_uri: str = setting(
+        ENDPOINT, default="https://www.googleapis.com/oauth2/v3/certs", description="Where Google publishes its keys."
     )
 
     shown_query: ClassVar[frozenset[str]] = frozenset({"hd"})

@@ -9,46 +9,49 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from typing import Any
 
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Client, ClientLinks
 from nextarget.settings.apps.logos import load_logo
+from nextarget.settings.declaring import Kind, Unreadable
 from nextarget.settings.fields import Environment
+from nextarget.settings.kinds import (
+    ANDROID_APP_LINK,
+    ANY_TEXT,
+    APP_CLIENT_ID,
+    APP_LINK,
+    APP_NAME,
+    APPLE_APP_ID,
+    REDIRECT_URI,
+)
 from nextarget.settings.showing import HIDDEN, shown_file
 from nextarget.settings.subsets import TokenSettings
-from nextarget.settings.validators import (
-    AndroidAppLink,
-    AppClientId,
-    AppleAppId,
-    AppLink,
-    AppName,
-    Problem,
-    RedirectUri,
-    in_two,
-    refused_address,
-    refused_redirects,
-)
+from nextarget.settings.validators import Problem, in_two, refused_address, refused_redirects
 
 _TABLE = re.compile(r"[ \t]*\[\[[ \t]*(?:app|\"app\"|'app')[ \t]*\]\]")
 _SHOWN_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
 
-class _Table(BaseModel):
-    """One `[[app]]` table of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
-
-    client_id: AppClientId
-    redirect_uris: tuple[RedirectUri, ...] = ()
-    name: AppName | None = None
-    logo: str | None = None
-    privacy_url: AppLink | None = None
-    terms_url: AppLink | None = None
-    android_app_links: tuple[AndroidAppLink, ...] = ()
-    apple_app_ids: tuple[AppleAppId, ...] = ()
+_CLIENT_ID = "client_id"
+_TEXTS: Mapping[str, Kind[str]] = {
+    _CLIENT_ID: APP_CLIENT_ID,
+    "name": APP_NAME,
+    "logo": ANY_TEXT,
+    "privacy_url": APP_LINK,
+    "terms_url": APP_LINK,
+}
+_LISTS: Mapping[str, Kind[str]] = {
+    "redirect_uris": REDIRECT_URI,
+    "android_app_links": ANDROID_APP_LINK,
+    "apple_app_ids": APPLE_APP_ID,
+}
+"""Keys of an `[[app]]` table whose values are lists. The kinds are those of the items."""
+_KEYS = (
+    *(_CLIENT_ID, "redirect_uris", "name", "logo", "privacy_url", "terms_url"),
+    *("android_app_links", "apple_app_ids"),
+)
+"""All keys, in the order of the documents."""
 
 
 def further_client_ids(settings: TokenSettings) -> frozenset[str]:
@@ -100,50 +103,77 @@ def _client_of(
     table: Mapping[str, object], folder: Path, *, production: bool
 ) -> tuple[Client | None, list[tuple[str, Problem]]]:
     """The app of a table, or None if a key is wrong; and all problems with their keys."""
-    problems: list[tuple[str, Problem]] = []
-    app = logo = None
-    try:
-        app = _Table.model_validate(table)
-    except ValidationError as error:
-        problems += dict.fromkeys(
-            (str(each["loc"][0]), _in_our_words(each)) for each in error.errors(include_url=False)
-        )
+    app, problems = _read_table(table)
+    readable = not problems
+    logo = None
     if isinstance(written := table.get("logo"), str):
         try:
             logo = load_logo(written, folder)
         except ValueError as error:
             problems.append(("logo", in_two(error)))
-    if app is None:
+    if not readable:
         return None, problems
+    redirect_uris, privacy_url, terms_url = app.get("redirect_uris", ()), app.get("privacy_url"), app.get("terms_url")
     if production:
         forbidden = {
-            "redirect_uris": refused_redirects(app.redirect_uris),
-            "privacy_url": refused_address(app.privacy_url),
-            "terms_url": refused_address(app.terms_url),
+            "redirect_uris": refused_redirects(redirect_uris),
+            "privacy_url": refused_address(privacy_url),
+            "terms_url": refused_address(terms_url),
         }
         problems += [(key, found) for key, found in forbidden.items() if found]
-    links = ClientLinks(app.privacy_url, app.terms_url)
-    of_platforms = app.android_app_links, app.apple_app_ids
-    return Client(app.client_id, app.redirect_uris, app.name, logo, links, *of_platforms), problems
+    links = ClientLinks(privacy_url, terms_url)
+    of_platforms = app.get("android_app_links", ()), app.get("apple_app_ids", ())
+    return Client(app[_CLIENT_ID], redirect_uris, app.get("name"), logo, links, *of_platforms), problems
 
 
-def _in_our_words(error: ErrorDetails) -> Problem:
-    """Pydantic's error about a key, in our words."""
-    match error["type"]:
-        case "missing":
-            return "is missing.", 'Write client_id = "…".'
-        case "extra_forbidden":
-            near = difflib.get_close_matches(str(error["loc"][0]), _Table.model_fields, n=1)
-            meant = f"Was {near[0]} meant?" if near else f"An app has {', '.join(_Table.model_fields)}."
-            return "is not a key of an app.", meant
-        case "string_type":
-            return "is not text.", "Write it in quotes."
-        case "tuple_type":
-            return "is not a list.", 'Write it as ["…", "…"].'
-        case "value_error":
-            return in_two(error["ctx"]["error"])
-        case _:
-            return "cannot be read.", "Write plain ASCII text of at most 200 characters."
+def _read_table(table: Mapping[str, object]) -> tuple[dict[str, Any], list[tuple[str, Problem]]]:
+    """The values of a table by their keys, and the problems with their keys. Every problem is listed once."""
+    values: dict[str, Any] = {}
+    problems: dict[tuple[str, Problem], None] = {}
+    if _CLIENT_ID not in table:
+        problems[_CLIENT_ID, ("is missing.", 'Write client_id = "…".')] = None
+    for key in sorted(table, key=lambda key: _KEYS.index(key) if key in _KEYS else len(_KEYS)):
+        try:
+            if key in _LISTS:
+                values[key] = _read_list(key, table[key], problems)
+            elif key in _TEXTS:
+                values[key] = _read_text(_TEXTS[key], table[key])
+            else:
+                problems[key, _unknown_key(key)] = None
+        except ValueError as error:
+            problems[key, _in_our_words(error)] = None
+    return values, list(problems)
+
+
+def _read_list(key: str, value: object, problems: dict[tuple[str, Problem], None]) -> tuple[str, ...]:
+    """The items of a list. Problems with items are added to `problems`. Raises ValueError if it is no list."""
+    if not isinstance(value, list):
+        raise ValueError('is not a list. Write it as ["…", "…"].')  # noqa: TRY004 - a wrong value in a file
+    items = []
+    for item in value:
+        try:
+            items.append(_read_text(_LISTS[key], item))
+        except ValueError as error:
+            problems[key, _in_our_words(error)] = None
+    return tuple(items)
+
+
+def _read_text(kind: Kind[str], value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("is not text. Write it in quotes.")  # noqa: TRY004 - a wrong value in a file
+    text: str = kind.parse(value)
+    return text
+
+
+def _in_our_words(error: ValueError) -> Problem:
+    if isinstance(error, Unreadable):
+        return "cannot be read.", "Write plain ASCII text of at most 200 characters."
+    return in_two(error)
+
+
+def _unknown_key(key: str) -> Problem:
+    near = difflib.get_close_matches(key, _KEYS, n=1)
+    return "is not a key of an app.", f"Was {near[0]} meant?" if near else f"An app has {', '.join(_KEYS)}."
 
 
 def _unreadable(path: Path, error: Exception) -> SettingProblem:
