@@ -8,6 +8,7 @@ import typer
 
 from nextarget.cli import wiring
 from nextarget.cli.output import JsonOption, print_json, print_lines, progress_bar, say
+from nextarget.cli.priority import step_back
 from nextarget.cli.wiring import SandboxOption
 from nextarget.errors import ConfigurationError
 
@@ -50,6 +51,7 @@ def copy_db(
     Prints a line for every table: its name, a tab, and its number of rows. With --json, prints an object with "from",
     "to" and "rows".
     """
+    step_back()
     wiring.log_warnings()
 
     from nextarget.services.operator.databases import copy
@@ -90,6 +92,7 @@ def backup(
     into_folder = file.endswith("/") or destination.is_dir()
     if keep and not into_folder:
         raise typer.BadParameter(f"{file} is not a folder.", param_hint="--keep")
+    step_back()
 
     from nextarget.settings import DatabaseSettings
 

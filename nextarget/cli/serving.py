@@ -9,6 +9,7 @@ import typer
 
 from nextarget.cli import wiring
 from nextarget.cli.output import JsonOption, print_json, print_lines, progress_bar, say
+from nextarget.cli.priority import step_back
 from nextarget.cli.wiring import SandboxOption
 from nextarget.errors import ConfigurationError, NexTargetError, OperatorError, SettingProblem
 
@@ -215,6 +216,8 @@ def purge(sandbox: SandboxOption = False, as_json: JsonOption = False) -> None:
     The server does the same about every ten minutes. Rows are deleted in small batches with pauses, so servers and
     other purges can run meanwhile. Prints how many rows were deleted; with --json, an object with "deleted".
     """
+    step_back()
+
     from nextarget.settings import PurgeSettings
 
     settings = wiring.load(PurgeSettings, sandbox=sandbox)

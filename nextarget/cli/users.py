@@ -14,6 +14,7 @@ from nextarget.cli.output import (
     printable,
     say,
 )
+from nextarget.cli.priority import step_back
 from nextarget.cli.provider_names import ProviderName
 from nextarget.cli.tables import Column, print_facts, print_table
 from nextarget.cli.wiring import SandboxOption, now, opened
@@ -103,6 +104,7 @@ def list_users(
     line, without a header, fields separated by tabs: id, email, provider, "verified" or "unverified", "active" or
     "inactive", time of creation. With --json one array.
     """
+    step_back()
     with opened(sandbox=sandbox) as database:
         from nextarget.services.operator import users as operator_users
 

@@ -14,6 +14,7 @@ import pytest
 
 import nextarget
 from nextarget import telemetry
+from nextarget.cli import priority
 from nextarget.cli.main import main
 from nextarget.model import Identity, Millis, Provider, User
 from nextarget.runtime import Runtime
@@ -54,6 +55,8 @@ def run(capsys, monkeypatch) -> Callable[..., Result]:
     """Runs the program in this process, with streams that are not terminals."""
     # Here the logging would keep the captured stream after the test. Tests of log lines run the program as a process.
     monkeypatch.setattr(telemetry, "configure_logging", lambda **_: None)
+    # A long command would lower the priority of this process for all later tests.
+    monkeypatch.setattr(priority.os, "nice", lambda _by: 0)
 
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["nextarget", *arguments])

@@ -72,9 +72,10 @@ def test_what_is_over_goes_and_what_stands_stays(database: SqliteDatabase) -> No
 
 
 def test_one_transaction_deletes_no_more_than_a_batch(database: SqliteDatabase) -> None:
-    """A transaction deletes at most one batch, so that other writes wait only shortly."""
+    """A transaction deletes at most one batch, whatever the tables, so that other writes wait only shortly."""
     database.write_now(fill, purge.BATCH + 1, Millis(NOW - 31 * DAY_MS))
-    assert database.write_now(purging.one_batch, now=NOW, audit_days=1) == purge.BATCH * 4
+    for _ in range(4):
+        assert database.write_now(purging.one_batch, now=NOW, audit_days=1) == purge.BATCH
     assert database.write_now(purging.one_batch, now=NOW, audit_days=1) == 4
     assert set(counts(database).values()) == {0, 1}
 

@@ -9,8 +9,9 @@ from nextarget.model import Millis
 from nextarget.storage.rows.audit import OF_STRANGERS
 from nextarget.storage.rows.tables import AuditEventTable, LoginTable, NonceTable, SessionTable
 
-BATCH = 500
-"""How many rows of one table one transaction may delete."""
+BATCH = 100
+"""How many rows one transaction may delete. A row takes an entry of several indexes with it, each on a page of its own,
+and the writes of requests wait until the transaction is on the disk."""
 
 _PURGE_LOCK = 0x70757267  # "purg"
 
@@ -33,8 +34,12 @@ def count(db: pw.Database, limits: Limits) -> int:
 
 
 def one_batch(db: pw.Database, limits: Limits) -> int:
-    """Delete one batch of every table. Returns how many rows were deleted."""
-    return sum(_delete_batch(db, table, expired) for table, expired in _expired(limits))
+    """Delete one batch, of one table or of several. Returns how many rows were deleted; 0 if no expired row is left."""
+    deleted = 0
+    for table, expired in _expired(limits):
+        if deleted < BATCH:
+            deleted += _delete(db, table, expired, limit=BATCH - deleted)
+    return deleted
 
 
 def take_turn(db: pw.Database) -> bool:
@@ -61,9 +66,9 @@ def _expired(limits: Limits) -> tuple[tuple[type[pw.Model], Any], ...]:
     )
 
 
-def _delete_batch(db: pw.Database, table: type[pw.Model], expired: Any) -> int:
+def _delete(db: pw.Database, table: type[pw.Model], expired: Any, *, limit: int) -> int:
     key: Any = table._meta.primary_key
-    chosen = table.select(key).where(expired).limit(BATCH)
+    chosen = table.select(key).where(expired).limit(limit)
     if db.for_update:
         # The lock keeps a refresh from extending a session that is about to be deleted. Rows that another purge has
         # locked are skipped.

@@ -1,9 +1,10 @@
 """Connections to a SQLite file: how they are opened, their pragmas, and how they wait for the write lock."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import peewee as pw
@@ -14,6 +15,8 @@ from nextarget.storage.engines.sqlite.errors import translated
 BUSY_TIMEOUT_MS = 10_000
 RETRY_MS = 20
 """How long SQLite itself waits for the write lock before we try again."""
+SLICE = 20_000
+"""Steps of SQLite's virtual machine between two syncs of a file that one statement writes: about half a MiB."""
 
 
 class PeeweeSqlite(pw.SqliteDatabase):
@@ -75,3 +78,26 @@ def connected(path: Path, mode: str) -> Iterator[pw.SqliteDatabase]:
             yield db
         finally:
             db.close()
+
+
+@contextmanager
+def synced_in_slices(db: pw.SqliteDatabase, path: Path) -> Iterator[None]:
+    """While a statement on this connection writes the file `path`, sync the file again and again.
+
+    Otherwise the kernel would collect hundreds of MiB, and write them all at once: a server's commits would have to
+    wait for the disk. Raises OSError.
+    """
+    connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def sync() -> int:
+        with suppress(OSError):  # SQLite meets the same error of the disk, and reports it
+            os.fsync(descriptor)
+        return 0  # the statement goes on
+
+    connection.set_progress_handler(sync, SLICE)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, 0)
+        os.close(descriptor)
