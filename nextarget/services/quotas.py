@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -59,7 +58,7 @@ class MemoryCounts:
     """
 
     def __init__(self) -> None:
-        self._hits: Counter[str | tuple[int, int]] = Counter()
+        self._hits: dict[str | tuple[int, int], int] = {}
         self._ends = 0.0
 
     async def close(self) -> None:
@@ -72,10 +71,13 @@ class MemoryCounts:
             hits.clear()
             self._ends = now + WINDOW_SECONDS
         places = [self._place(width, share.key) for width, share in enumerate(shares)]
-        refused = any(hits[place] >= share.quota for place, share in zip(places, shares, strict=True))
+        refused = False
+        for place, share in zip(places, shares, strict=True):
+            refused = refused or hits.get(place, 0) >= share.quota
         if not refused:
-            hits.update(places)
-        return Verdict(max(0, shares[0].quota - hits[places[0]]), self._ends - now if refused else None)
+            for place in places:
+                hits[place] = hits.get(place, 0) + 1
+        return Verdict(max(0, shares[0].quota - hits.get(places[0], 0)), self._ends - now if refused else None)
 
     def _place(self, width: int, key: str) -> str | tuple[int, int]:
         """The count of a key. Wide networks have higher quotas, so they share counts with wide networks alone."""

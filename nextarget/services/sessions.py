@@ -3,14 +3,12 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
 from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User, iso_time
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, sessions, users
-from nextarget.storage.rows.refreshing import REFRESH, RefreshRequest, Verdict
-from nextarget.storage.rows.sessions import Asked
+from nextarget.storage.rows.sessions import Asked, Move
 from nextarget.telemetry import get_logger, metrics, request_id
 from nextarget.tokens import refresh
 from nextarget.tokens.access import AccessTokens
@@ -115,17 +113,53 @@ class Sessions:
         """New tokens for a refresh token, by the rules of `tokens.refresh.decide`. Raises InvalidGrant.
 
         A refresh token is bound to its app (RFC 6749, 10.4): with the `client_id` of another one nothing is changed.
+        The session is read, judged, and written if it is still as it was read. Otherwise it is read and judged again.
         """
         if token is None:
             metrics.count_refresh("refused")
             raise InvalidGrant(note="refresh token malformed or not ours")
         now = self._clock()
-        request = RefreshRequest(token.session_id, partial(self._judge, token, client_id, now), now, request_id.get())
-        refreshed = await self._database.write_batched(REFRESH, request)
-        if refreshed is None:
-            metrics.count_refresh("refused")
-            raise await self._database.read(self._why_refused, token.session_id, client_id, now=now)
-        user, session, decision = refreshed
+        while True:
+            found = await self._database.read_batched(sessions.FIND, token.session_id)
+            user, session = self._refreshable(found, token.session_id, client_id, now)
+            decision = refresh.decide(
+                token.generation, session.generations, now=now, window_ms=self._rules.reuse_window * 1000
+            )
+            if await self._carry_out(decision, session, now):
+                return self._refreshed(decision, user, session, now)
+
+    def _refreshable(
+        self, found: tuple[Session, User] | None, session_id: str, client_id: str | None, now: Millis
+    ) -> tuple[User, Session]:
+        """The user and session that were found, if this app may refresh the session. Raises InvalidGrant."""
+        if found is not None:
+            session, user = found
+            is_active = session.revoked_at is None and session.expires_at > now and user.is_active
+            if is_active and self._is_of(client_id, session):
+                return user, session
+        metrics.count_refresh("refused")
+        if found is not None and not self._is_of(client_id, found[0]):
+            raise _not_its_app(found[0], client_id)
+        raise _why_ended(found, session_id, now=now)
+
+    async def _carry_out(self, decision: Decision, session: Session, now: Millis) -> bool:
+        """Write what was decided. Returns False when the session is no longer as it was read; nothing is written then.
+
+        Most refreshes are a rotation without an event. It is one statement, which a batch has in common.
+        """
+        match decision:
+            case Keep():
+                return True
+            case Advance(generations, event):
+                move = Move(session, generations, self._expiry(session.created_at, now))
+                if event is None:
+                    return await self._database.write_batched(sessions.SWAP, move)
+                return await self._database.write(_swap_and_record, move, event, now=now)
+            case Reused():
+                return await self._database.write(_end_reused, session, now=now)
+
+    def _refreshed(self, decision: Decision, user: User, session: Session, now: Millis) -> TokenPair:
+        """The answer to a refresh that was carried out. `session` is as it was before. Raises InvalidGrant."""
         metrics.count_refresh(_outcome(decision))
         match decision:
             case Keep(answer):
@@ -138,25 +172,9 @@ class Sessions:
                 reused.logged = True
                 raise reused
 
-    def _judge(self, token: RefreshToken, client_id: str | None, now: Millis, session: Session) -> Verdict | None:
-        """What a refresh token leads to, for its session as storage read it; None when the session is of another app.
-        Pure: storage may call it again."""
-        if not self._is_of(client_id, session):
-            return None
-        window_ms = self._rules.reuse_window * 1000
-        decision = refresh.decide(token.generation, session.generations, now=now, window_ms=window_ms)
-        return Verdict(decision, self._expiry(session.created_at, now))
-
     def _is_of(self, client_id: str | None, session: Session) -> bool:
         """Whether the app of a session is configured, and is the app with this `client_id` if there is one."""
         return session.client_id in self._rules.client_ids and client_id in {None, session.client_id}
-
-    def _why_refused(self, db: Connection, session_id: str, client_id: str | None, *, now: Millis) -> InvalidGrant:
-        """The reason why a session was not refreshed, for the log."""
-        found = sessions.find(db, session_id)
-        if found is None or self._is_of(client_id, found[0]):
-            return _why_ended(found, session_id, now=now)
-        return _not_its_app(found[0], client_id)
 
     def _expiry(self, created_at: Millis, now: Millis) -> Millis:
         """When a session expires. The idle limit is rounded up to a whole day, so that its index changes once a day."""
@@ -220,6 +238,22 @@ class Sessions:
             return False
         audit.record(db, _event(now, event, owner, session_id, request))
         return True
+
+
+def _swap_and_record(db: Connection, move: Move, event: str, *, now: Millis) -> bool:
+    """A refresh that leaves an event. Both are written, or nothing."""
+    if not sessions.swap(db, move):
+        return False
+    audit.record(db, _event(now, event, move.session.user_id, move.session.id, request_id.get()))
+    return True
+
+
+def _end_reused(db: Connection, session: Session, *, now: Millis) -> bool:
+    """End a session of which a refresh token was used again, unless the session has changed since it was read."""
+    if not sessions.end(db, session, now):
+        return False
+    audit.record(db, _event(now, "refresh_reused", session.user_id, session.id, request_id.get()))
+    return True
 
 
 def _outcome(decision: Decision) -> metrics.Refreshed:

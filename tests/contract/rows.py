@@ -55,7 +55,11 @@ def add_session(db: Connection, user: User, *, label: str | None = None, lifetim
 
 
 def active(db: Connection, session_id: str, now: Millis) -> tuple[Session, User] | None:
-    return sessions.find_all_active(db, [session_id], now).get(session_id)
+    """An active session and its user: neither revoked nor expired, of a user who is not deactivated."""
+    found = sessions.find(db, session_id)
+    if found is None or found[0].revoked_at is not None or found[0].expires_at <= now or not found[1].is_active:
+        return None
+    return found
 
 
 def begun(state: str, *, provider: Provider = GOOGLE, app: AppRequest | None = None) -> Login:

@@ -12,7 +12,7 @@ from nextarget.services.authorization import CodeRedemption, PresentedCode
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, logins, sessions, users
-from nextarget.storage.rows.sessions import MAX_ACTIVE_SESSIONS, MAX_ENDED_SESSIONS
+from nextarget.storage.rows.sessions import MAX_ACTIVE_SESSIONS, MAX_ENDED_SESSIONS, Move
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.encoding import code_challenge, digest
 from nextarget.tokens.keyring import Keyring
@@ -281,7 +281,7 @@ async def test_a_session_that_is_refreshed_just_now_is_not_the_one_to_go(databas
     moved = Generations(1, 2, 2, 0, later(2_000), NEVER)
 
     def refresh_then_begin(db: Connection) -> None:
-        assert sessions.swap(db, oldest, moved, expires_at=oldest.expires_at)
+        assert sessions.swap(db, Move(oldest, moved, oldest.expires_at))
         begin(db, user.id, session_at(user.id, 1_000))
 
     await database.write(refresh_then_begin)

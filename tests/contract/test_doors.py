@@ -10,7 +10,7 @@ import pytest
 
 from nextarget.model import Millis, User
 from nextarget.storage.engines.database import Connection, Database
-from nextarget.storage.rows import audit, logins, nonces, refreshing, sessions, users
+from nextarget.storage.rows import audit, logins, nonces, sessions, users
 from nextarget.storage.rows.sessions import Asked
 from nextarget.storage.upkeep import purge
 from tests.contract.rows import HOUR, NOW, add_code, add_login, add_session, admit, digest_of, event, identity, later
@@ -32,9 +32,8 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "users.page": lambda db, _, __: users.page(db, size=3),
     "sessions.user_of": lambda db, user, session_id: sessions.user_of(db, session_id, user.id, NOW),
     "sessions.users_of": lambda db, user, session_id: sessions.users_of(db, of_user(user, session_id, "?")),
-    "sessions.find_active": lambda db, _, session_id: sessions.find_active(db, session_id, NOW),
     "sessions.find": lambda db, _, session_id: sessions.find(db, session_id),
-    "sessions.find_all_active": lambda db, _, session_id: sessions.find_all_active(db, [session_id, "?"], NOW),
+    "sessions.find_many": lambda db, _, session_id: sessions.find_many(db, [session_id, "?"]),
     "sessions.of_user": lambda db, user, _: sessions.of_user(db, user.id),
     "sessions.of_user, active": lambda db, user, _: sessions.of_user(db, user.id, active_at=NOW),
     "nonces.kept_until": lambda db, _, __: nonces.kept_until(db, CODE, purpose=nonces.DELETED),
@@ -57,12 +56,10 @@ WRITES = {
     "sessions.add",
     "sessions.begin",
     "sessions.swap",
-    "sessions.swap_all",
-    "sessions.lock_all",  # changes no row: it holds locks until the transaction ends
+    "sessions.swap_many",
+    "sessions.end",
     "sessions.revoke",
     "sessions.revoke_all",
-    "refreshing.refresh",
-    "refreshing.refresh_many",
     "logins.use",
     "logins.redeem",
     "nonces.use",
@@ -100,9 +97,7 @@ def functions(module: ModuleType) -> set[str]:
 
 def test_every_storage_function_is_known_here() -> None:
     """A new storage function joins READS or WRITES, so that the rules of this file hold for it."""
-    found = set[str]().union(
-        *(functions(module) for module in (users, sessions, refreshing, logins, nonces, audit, purge))
-    )
+    found = set[str]().union(*(functions(module) for module in (users, sessions, logins, nonces, audit, purge)))
     assert found == {name.partition(",")[0] for name in READS} | WRITES
 
 

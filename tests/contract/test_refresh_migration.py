@@ -10,6 +10,7 @@ from nextarget.errors import SchemaError
 from nextarget.model import Generations, Millis
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import sessions
+from nextarget.storage.rows.sessions import Move
 from nextarget.storage.upkeep import schema
 from nextarget.storage.upkeep.schema import migrate
 from tests.contract.databases import Place
@@ -100,7 +101,7 @@ def test_the_migration_can_be_run_again(older: Database, ships: Ships) -> None:
     migrate(older)
     state = Generations(2, 3, 5, floor=1, rotated_at=NOW, recovered_at=later(1))
     (session,) = [each for each in older.read_now(sessions.of_user, USER) if each.id == "used once"]
-    assert older.write_now(sessions.swap, session, state, expires_at=session.expires_at)
+    assert older.write_now(sessions.swap, Move(session, state, session.expires_at))
     older.write_now(lambda db: db.execute_sql(f"DELETE FROM schema_migration WHERE name = '{ADDED}'"))
     assert migrate(older) == [ADDED]
     assert found(older) == AFTER | {"used once": state}

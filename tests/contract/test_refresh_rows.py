@@ -44,7 +44,7 @@ def test_a_swap_changes_generations_and_expiry_and_nothing_else(database: Databa
     """After a swap, the next read on any connection sees the new generations and expiry. Nothing else changes."""
     session, user = open_session(database)
     expires_at = Millis(LATER + 1)
-    assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=expires_at) is True
+    assert database.write_now(sessions.swap, Move(session, MOVED_ON, expires_at)) is True
     moved_on = Session(session.id, user.id, "app", session.label, NOW, expires_at, None, MOVED_ON)
     assert database.read_now(active, session.id, NOW) == (moved_on, user)
 
@@ -53,7 +53,7 @@ def test_a_swap_touches_one_session(database: Database) -> None:
     """Another session with the same generations does not change."""
     session, _ = open_session(database)
     other, owner = open_session(database)
-    assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=LATER)
+    assert database.write_now(sessions.swap, Move(session, MOVED_ON, LATER))
     assert database.read_now(sessions.of_user, owner.id) == [other]
 
 
@@ -69,10 +69,10 @@ def test_a_swap_fails_when_the_session_is_not_as_it_was_read(database: Database,
     other, _ = open_session(database, READ)
     read = replace(session, generations=READ)
     if alone:
-        assert database.write_now(sessions.swap, read, USED, expires_at=LATER) is False
+        assert database.write_now(sessions.swap, Move(read, USED, LATER)) is False
     else:
         moves = [Move(read, USED, LATER), Move(other, USED, LATER)]
-        assert database.write_now(sessions.swap_all, moves) == {other.id}
+        assert database.write_now(sessions.swap_many, moves) == [False, True]
     assert database.read_now(sessions.of_user, user.id) == [session]
 
 
@@ -81,11 +81,11 @@ def test_a_swap_writes_all_that_was_decided(database: Database, alone: bool) -> 
     """A swap writes all six generation columns, alone and in a batch."""
     session, user = open_session(database, READ)
     if alone:
-        assert database.write_now(sessions.swap, session, USED, expires_at=LATER)
+        assert database.write_now(sessions.swap, Move(session, USED, LATER))
     else:
         other, _ = open_session(database, READ)
         moves = [Move(each, USED, LATER) for each in (session, other)]
-        assert database.write_now(sessions.swap_all, moves) == {session.id, other.id}
+        assert database.write_now(sessions.swap_many, moves) == [True, True]
     assert database.read_now(sessions.of_user, user.id) == [replace(session, generations=USED)]
 
 
@@ -107,7 +107,7 @@ def test_a_swap_on_a_revoked_session_fails(database: Database) -> None:
     """After a sign-out, a swap fails, even if the generations are as they were read."""
     session, user = open_session(database)
     assert database.write_now(sessions.revoke, session.id, NOW) == user.id
-    assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=LATER) is False
+    assert database.write_now(sessions.swap, Move(session, MOVED_ON, LATER)) is False
     (found,) = database.read_now(sessions.of_user, user.id)
     assert (found.generations, found.expires_at, found.revoked_at) == (NEW_SESSION, LATER, NOW)
 
@@ -116,7 +116,7 @@ def test_a_swap_on_a_session_of_a_deleted_user_fails(database: Database) -> None
     """If the user was deleted, the swap finds no row, and makes none."""
     session, user = open_session(database)
     assert database.write_now(users.delete, user.id)
-    assert database.write_now(sessions.swap, session, MOVED_ON, expires_at=LATER) is False
+    assert database.write_now(sessions.swap, Move(session, MOVED_ON, LATER)) is False
     assert database.read_now(active, session.id, NOW) is None
 
 
@@ -132,7 +132,7 @@ def test_of_32_swaps_in_threads_exactly_one_wins(database: Database, place: Plac
             assert found is not None
             everybody.wait()
             moved_on = replace(MOVED_ON, rotated_at=Millis(NOW + number))
-            return mine.write_now(sessions.swap, found[0], moved_on, expires_at=Millis(LATER + number))
+            return mine.write_now(sessions.swap, Move(found[0], moved_on, Millis(LATER + number)))
         finally:
             mine.close()
 
@@ -147,9 +147,7 @@ def test_of_32_swaps_in_threads_exactly_one_wins(database: Database, place: Plac
 async def test_of_32_queued_swaps_exactly_one_wins(database: Database) -> None:
     """The writer commits several swaps in one batch, and every swap sees the changes of the earlier ones."""
     session, _ = open_session(database)
-    outcomes = await asyncio.gather(
-        *(database.write(sessions.swap, session, MOVED_ON, expires_at=LATER) for _ in range(32))
-    )
+    outcomes = await asyncio.gather(*(database.write(sessions.swap, Move(session, MOVED_ON, LATER)) for _ in range(32)))
     assert sorted(outcomes) == [False] * 31 + [True]
 
 
@@ -157,6 +155,7 @@ SWAP = """
 import sys
 from nextarget.model import Generations
 from nextarget.storage.rows import sessions
+from nextarget.storage.rows.sessions import Move
 from nextarget.storage.engines.addresses import database_at
 
 address, session_id, now = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -166,11 +165,11 @@ sys.stdin.readline()
 won = 0
 for generation in range(1, 101):
     while True:
-        session, _ = database.read_now(sessions.find_all_active, [session_id], now)[session_id]
+        session, _ = database.read_now(sessions.find, session_id)
         if session.generations.current > generation:
             break
         moved_on = Generations(generation, generation + 1, generation + 1, generation - 1, now + generation, 0)
-        if database.write_now(sessions.swap, session, moved_on, expires_at=session.expires_at):
+        if database.write_now(sessions.swap, Move(session, moved_on, session.expires_at)):
             won += 1
             break
 print(won)

@@ -3,24 +3,24 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import psycopg
 import pytest
 
 from nextarget.errors import DatabaseUnavailable, InvalidGrant
 from nextarget.model import Millis, Secret, Session, TokenPair, User
+from nextarget.services import accounts
 from nextarget.services.sessions import SessionRules, Sessions
 from nextarget.storage.engines.addresses import database_at
-from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.engines.database import Database
 from nextarget.storage.engines.postgres import connection
-from nextarget.storage.rows import audit, sessions
-from nextarget.storage.rows.refreshing import Refreshed, RefreshRequest, Verdict, refresh_many
+from nextarget.storage.rows import audit, sessions, users
+from nextarget.storage.rows.sessions import Move
 from nextarget.storage.upkeep.schema import migrate
 from nextarget.telemetry import request_id
 from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
-from nextarget.tokens.refresh import NEW_SESSION, Advance, Decision, Keep, RefreshToken, Reused, decide
+from nextarget.tokens.refresh import NEW_SESSION, Advance, RefreshToken, decide
 from tests.contract.rows import NOW, admit
 from tests.storage.test_postgres import until_one_waits
 
@@ -30,6 +30,7 @@ TOKENS = AccessTokens(
 )
 RULES = SessionRules(client_ids=frozenset({"app"}), access_lifetime=3600, idle_days=30, reuse_window=30)
 MINUTE = 60_000
+LATER = Millis(NOW + 30 * 24 * 60 * MINUTE)
 
 
 def service(database: Database, clock: Callable[[], Millis]) -> Sessions:
@@ -64,46 +65,94 @@ def _generation(service: Sessions, answer: TokenPair | BaseException) -> int | N
     return token.generation
 
 
-def test_a_session_that_changed_after_it_was_read_is_judged_again(database: Database) -> None:
-    """In a batch, the compare-and-swap fails for a session that was refreshed or ended after it was read. The refreshed
-    session is judged again in its new state, and the ended one is refused."""
-    moved, ended = opened(database, service(database, lambda: NOW), 2)
-    judged: list[tuple[str, int]] = []
+def before_writing(database: Database, monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
+    """Make a change after the first refresh was read and judged, before it is written."""
+    changes = [change]
 
-    def refresh(db: Connection) -> list[Refreshed | None]:
-        def judge(session: Session) -> Verdict:
-            first = session.id not in dict(judged)
-            judged.append((session.id, session.generations.current))
-            later = replace(session.generations, current=session.generations.current + 5, oldest=1)
-            if first and session.id == moved.id:
-                assert sessions.swap(db, session, later, expires_at=session.expires_at)
-            elif first:
-                assert sessions.revoke(db, session.id, NOW)
-            return Verdict(decide(1, session.generations, now=NOW, window_ms=0), session.expires_at)
+    def delayed(name: str) -> None:
+        write = getattr(database, name)
 
-        return refresh_many(db, [RefreshRequest(session.id, judge, NOW, None) for session in (moved, ended)])
+        async def write_later(*args: object, **kwargs: object) -> object:
+            while changes:
+                changes.pop()()
+            return await write(*args, **kwargs)
 
-    answer, refused = database.write_now(refresh)
-    assert refused is None
-    assert sorted(judged) == sorted([(moved.id, 1), (moved.id, 6), (ended.id, 1)])
-    assert answer is not None
-    assert isinstance(answer.decision, Advance)
-    assert answer.decision.generations.current == 7
+        monkeypatch.setattr(database, name, write_later)
+
+    delayed("write")
+    delayed("write_batched")
 
 
-def test_equal_requests_of_a_batch_are_carried_out_one_after_the_other(database: Database) -> None:
-    """Two requests of a batch may be equal, like a repeated message. The second one sees the change of the first."""
-    (session,) = opened(database, service(database, lambda: NOW), 1)
+@pytest.mark.parametrize("presented", [1, 2, 3, 9], ids=["reuse", "recovery", "rotation", "rewinding"])
+@pytest.mark.parametrize("change", ["end", "deactivate", "delete"])
+async def test_a_session_that_ended_after_it_was_read_stays_ended(
+    database: Database, elsewhere: Database, monkeypatch: pytest.MonkeyPatch, presented: int, change: str
+) -> None:
+    """A sign-out, a deactivation and a deletion hold for a refresh that has read the session before."""
+    of = service(database, lambda: NOW)
+    (session,) = opened(database, of, 1)
+    read = replace(NEW_SESSION, previous=2, oldest=3, current=3, floor=1)
+    assert database.write_now(sessions.swap, Move(session, read, session.expires_at))
+    user = database.read_now(users.get, session.user_id)
+    assert user is not None
+    changes: dict[str, Callable[[], None]] = {
+        "end": lambda: elsewhere.write_now(sessions.revoke, session.id, NOW) and None,
+        "deactivate": lambda: elsewhere.write_now(accounts.set_active, user, active=False, now=NOW),
+        "delete": lambda: elsewhere.write_now(accounts.delete, user, now=NOW),
+    }
+    before_writing(database, monkeypatch, changes[change])
+    assert await together(of, RefreshToken(session.id, presented)) == [None]
+    found = database.read_now(sessions.find, session.id)
+    assert found is None if change == "delete" else found is not None and found[0].generations == read
+    events = database.read_now(audit.latest_of_user, user.id, limit=10)
+    assert not {event.event for event in events} & {"refresh_reused", "refresh_recovered", "session_rewound"}
 
-    def judge(session: Session) -> Verdict:
-        return Verdict(decide(1, session.generations, now=NOW, window_ms=MINUTE), session.expires_at)
 
-    requests = [RefreshRequest(session.id, judge, NOW, "the same") for _ in range(2)]
-    first, second = database.write_now(refresh_many, requests)
-    assert first is not None
-    assert second is not None
-    assert isinstance(first.decision, Advance)
-    assert second.decision == Keep(first.decision.generations.current)
+@pytest.mark.parametrize(
+    ("presented", "expected"),
+    [
+        pytest.param(3, (4, []), id="a rotation becomes a repetition"),
+        pytest.param(2, (4, []), id="a recovery becomes a late refresh"),
+        pytest.param(1, (None, ["refresh_reused"]), id="a reuse stays one"),
+        pytest.param(9, (10, ["session_rewound"]), id="a rewinding stays one"),
+    ],
+)
+async def test_a_session_that_moved_on_after_it_was_read_is_judged_again(
+    database: Database,
+    elsewhere: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    presented: int,
+    expected: tuple[int | None, list[str]],
+) -> None:
+    """When the compare-and-swap is lost, the refresh is decided on the session as it is now, and leaves one event."""
+    answer, events = expected
+    of, other = service(database, lambda: NOW), service(elsewhere, lambda: NOW)
+    (session,) = opened(database, of, 1)
+    read = replace(NEW_SESSION, previous=2, oldest=3, current=3, floor=1)
+    assert database.write_now(sessions.swap, Move(session, read, session.expires_at))
+
+    def move_on() -> None:
+        rotated = decide(3, read, now=NOW, window_ms=MINUTE)
+        assert isinstance(rotated, Advance)
+        assert elsewhere.write_now(sessions.swap, Move(replace(session, generations=read), rotated.generations, LATER))
+
+    before_writing(database, monkeypatch, move_on)
+    assert await together(of, RefreshToken(session.id, presented)) == [answer]
+    recorded = database.read_now(audit.latest_of_user, session.user_id, limit=10)
+    assert [event.event for event in recorded] == events
+    found = database.read_now(sessions.find, session.id)
+    assert found is not None
+    assert (found[0].revoked_at is None) == (answer is not None)
+    assert await together(other, RefreshToken(session.id, 4)) == [answer]
+
+
+async def test_a_repeated_refresh_writes_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the reuse window, the answer comes from a read alone."""
+    of = service(database, lambda: NOW)
+    (session,) = opened(database, of, 1)
+    assert await together(of, RefreshToken(session.id, 1)) == [2]
+    before_writing(database, monkeypatch, lambda: pytest.fail("It was written."))
+    assert await together(of, RefreshToken(session.id, 1), RefreshToken(session.id, 2)) == [2, 2]
 
 
 async def test_different_sessions_move_on_together(database: Database) -> None:
@@ -113,8 +162,8 @@ async def test_different_sessions_move_on_together(database: Database) -> None:
     unknown = RefreshToken("00000000-0000-4000-8000-000000000000", 1)
     answers = await together(of, *(RefreshToken(session.id, 1) for session in made), unknown)
     assert answers == [2] * 20 + [None]
-    active = database.read_now(sessions.find_all_active, [session.id for session in made], NOW)
-    assert {(found.generations.previous, found.generations.current) for found, _ in active.values()} == {(1, 2)}
+    found = database.read_now(sessions.find_many, [session.id for session in made])
+    assert [(each.generations.previous, each.generations.current) for each, _ in filter(None, found)] == [(1, 2)] * 20
 
 
 async def test_refreshes_of_one_token_agree(database: Database) -> None:
@@ -158,8 +207,8 @@ async def test_each_rule_holds_for_those_that_come_together(database: Database) 
 async def test_recoveries_that_come_together_agree_unless_many_answers_were_lost(
     database: Database, lost: int, answers: list[int]
 ) -> None:
-    """In a batch, every recovery is decided on the session as the one before it left it. After many lost answers they
-    all get different successors."""
+    """Every recovery is decided on the session as the one before it left it. After many lost answers they all get
+    different successors, in any order: an app does not know which of its requests was first."""
     clock = [NOW]
     of = service(database, lambda: clock[0])
     (session,) = opened(database, of, 1)
@@ -168,7 +217,8 @@ async def test_recoveries_that_come_together_agree_unless_many_answers_were_lost
         clock[0] = Millis(clock[0] + MINUTE)
         assert await together(of, RefreshToken(session.id, 1)) == [3 + number]
     clock[0] = Millis(clock[0] + MINUTE)
-    assert await together(of, *[RefreshToken(session.id, 1)] * 3) == answers
+    found = await together(of, *[RefreshToken(session.id, 1)] * 3)
+    assert sorted(filter(None, found)) == answers
     assert await together(of, RefreshToken(session.id, answers[0])) == [answers[-1] + 1]
 
 
@@ -184,42 +234,25 @@ async def test_nodes_that_refresh_the_same_sessions_agree(database: Database, el
     assert answers == [[2] * 30] * nodes
 
 
-ADVANCE = Advance(replace(NEW_SESSION, previous=1, oldest=2, current=2))
-
-
-@pytest.mark.parametrize(
-    ("lower", "higher", "lost"),
-    [
-        pytest.param([ADVANCE], Reused(), False, id="the higher one ends"),
-        pytest.param([Keep(1), ADVANCE], ADVANCE, False, id="the lower one is written in the second round"),
-        pytest.param([ADVANCE], ADVANCE, True, id="the lower one loses the compare-and-swap"),
-    ],
-)
+@pytest.mark.parametrize("lost", [False, True])
 async def test_a_batch_that_waits_for_a_session_holds_none_with_a_higher_id(
-    migrated_url: str, monkeypatch: pytest.MonkeyPatch, lower: list[Decision], higher: Decision, lost: bool
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
-    """So two batches cannot deadlock, whatever is decided in them."""
+    """So two batches cannot deadlock, also when the compare-and-swap of one session is lost."""
     monkeypatch.setattr(connection, "LOCK_SECONDS", 30)
     database = database_at(migrated_url)
     database.open()
-    low, high = sorted(session.id for session in opened(database, service(database, lambda: NOW), 2))
+    low, high = sorted(opened(database, service(database, lambda: NOW), 2), key=lambda session: session.id)
+    advanced = replace(NEW_SESSION, previous=1, oldest=2, current=2)
     with psycopg.connect(migrated_url) as other:
-        other.execute('SELECT FROM "session" WHERE "id" = %s FOR UPDATE', (low,))
-
-        def judge(session: Session, decision: Decision) -> Verdict:
-            if lost and session.id == low and session.generations.current == 1:
-                other.execute('UPDATE "session" SET "current" = 2 WHERE "id" = %s', (low,))
-                other.commit()
-                other.execute('SELECT FROM "session" WHERE "id" = %s FOR UPDATE', (low,))
-            return Verdict(decision, session.expires_at)
-
-        decisions = [(high, higher), *((low, decision) for decision in lower)]
-        requests = [RefreshRequest(each, partial(judge, decision=decision), NOW, None) for each, decision in decisions]
-        batch = asyncio.create_task(database.write(refresh_many, requests))
+        other.execute('SELECT FROM "session" WHERE "id" = %s FOR UPDATE', (low.id,))
+        if lost:
+            other.execute('UPDATE "session" SET "current" = 2 WHERE "id" = %s', (low.id,))
+        moves = [Move(session, advanced, session.expires_at) for session in (high, low)]
+        batch = asyncio.create_task(database.write(sessions.swap_many, moves))
         await until_one_waits(database, batch)
-        other.execute('SELECT FROM "session" WHERE "id" = %s FOR UPDATE NOWAIT', (high,))
-    answers = await batch
-    assert [answer and answer.decision for answer in answers] == [decision for _, decision in decisions]
+        other.execute('SELECT FROM "session" WHERE "id" = %s FOR UPDATE NOWAIT', (high.id,))
+    assert await batch == [True, not lost]
     database.close()
 
 

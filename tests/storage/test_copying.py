@@ -19,6 +19,7 @@ from nextarget.model import AuditEvent, Generations, LoginMode, Millis
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, logins, nonces, sessions, signing_keys
+from nextarget.storage.rows.sessions import Move
 from nextarget.storage.rows.tables import TABLES
 from nextarget.storage.rows.users import set_active
 from nextarget.storage.upkeep import copying
@@ -74,7 +75,7 @@ def fill(db: Connection) -> None:
                 generations = Generations(
                     current - 1, current, current, current - 2, later(current), later(current + 1)
                 )
-                sessions.swap(db, found[0], generations, expires_at=later(current * 1000))
+                sessions.swap(db, Move(found[0], generations, later(current * 1000)))
     sessions.revoke_all(db, users[1].id, NOW)
     for number in range(MANY):
         add_login(db, f"state {number}", user_id=users[0].id)

@@ -17,6 +17,7 @@ from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.engines.postgres import connection
 from nextarget.storage.rows import audit, sessions, users
+from nextarget.storage.rows.sessions import Move
 from nextarget.storage.upkeep import purge
 from nextarget.storage.upkeep.schema import migrate, pending
 from tests.conftest import need_pgbouncer
@@ -301,7 +302,8 @@ async def test_a_session_that_is_being_refreshed_is_not_displaced(postgres_url: 
         moved, go_on = threading.Event(), threading.Event()
 
         def refresh(db: Connection) -> None:
-            assert sessions.swap(db, oldest, Generations(1, 2, 2, 0, later(2000), NEVER), expires_at=oldest.expires_at)
+            generations = Generations(1, 2, 2, 0, later(2000), NEVER)
+            assert sessions.swap(db, Move(oldest, generations, oldest.expires_at))
             moved.set()
             assert go_on.wait(30)
 
@@ -347,7 +349,7 @@ async def test_a_session_that_is_being_moved_on_is_not_purged(postgres_url: str)
         moved, go_on = threading.Event(), threading.Event()
 
         def move_on(db: Connection) -> None:
-            assert sessions.swap(db, session, session.generations, expires_at=later(1000))
+            assert sessions.swap(db, Move(session, session.generations, later(1000)))
             moved.set()
             assert go_on.wait(30)
 

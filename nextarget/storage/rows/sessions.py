@@ -17,7 +17,6 @@ from nextarget.storage.engines.statements import (
     Query,
     QueryForMany,
     Statement,
-    StatementForMany,
     fields_of,
     insert_into,
 )
@@ -92,31 +91,23 @@ _USER_OF = Query(
 _USERS_OF = JoinQuery(
     _ExpiryRow, UserRow, f'SELECT {{columns}} {_JOIN} WHERE s."id" IN ({{many}}) AND s."revoked_at" IS NULL'
 )
-_FIND = JoinQuery(SessionRow, UserRow, f'SELECT {{columns}} {_JOIN} WHERE s."id" = {{0}}')
-_ALL_ACTIVE = JoinQuery(
-    SessionRow,
-    UserRow,
-    f'SELECT {{columns}} {_JOIN} WHERE s."id" IN ({{many}}) '
-    'AND s."revoked_at" IS NULL AND s."expires_at" > {0} AND u."is_active" = {0}',
-)
+_FIND = JoinQuery(SessionRow, UserRow, f'SELECT {{columns}} {_JOIN} WHERE s."id" IN ({{many}})')
 _SET = ", ".join(f'"{name}" = {{0}}' for name in _GENERATIONS)
 _AS_READ = '"id" = {0} AND "revoked_at" IS NULL AND "current" = {0}'
 """The compare of the compare-and-swap. Every write raises `current`, so an equal one means that nothing was written."""
 _SWAP = Statement(f'UPDATE "session" SET {_SET} WHERE {_AS_READ}')  # noqa: S608 - constants
 _SWAP_AND_EXTEND = Statement(f'UPDATE "session" SET {_SET}, "expires_at" = {{0}} WHERE {_AS_READ}')  # noqa: S608
-_SET_ALL = ", ".join(f'"{name}" = new.column{number}' for number, name in enumerate((*_GENERATIONS, "expires_at"), 1))
+_SET_MANY = ", ".join(f'"{name}" = new.column{number}' for number, name in enumerate((*_GENERATIONS, "expires_at"), 1))
 _ID, _READ = (f"new.column{len(_GENERATIONS) + more}" for more in (2, 3))
-_SWAP_ALL = QueryForMany(
+_SWAP_MANY = QueryForMany(
     _IdRow,
-    f'UPDATE "session" SET {_SET_ALL} FROM (SELECT new.* FROM (VALUES {{many}}) AS new '  # noqa: S608 - constants
+    f'UPDATE "session" SET {_SET_MANY} FROM (SELECT new.* FROM (VALUES {{many}}) AS new '  # noqa: S608 - constants
     f'JOIN "session" AS s ON s."id" = {_ID} ORDER BY s."id"{{1}}) AS new '
     f'WHERE "id" = {_ID} AND "revoked_at" IS NULL AND "current" = {_READ} RETURNING {{columns}}',
     item=f"({', '.join(['{0}'] * (len(_GENERATIONS) + 3))})",
     lock=" FOR NO KEY UPDATE OF s",
 )
-_LOCK_ALL = StatementForMany(
-    'SELECT 1 FROM "session" WHERE "id" IN ({many}) ORDER BY "id"{1}', lock=" FOR NO KEY UPDATE"
-)
+_END = Statement(f'UPDATE "session" SET "revoked_at" = {{0}} WHERE {_AS_READ}')  # noqa: S608 - constants
 _REVOKE = Query(
     _UserIdRow, 'UPDATE "session" SET "revoked_at" = {0} WHERE "id" = {0} AND "revoked_at" IS NULL RETURNING {columns}'
 )
@@ -201,51 +192,52 @@ USER_OF = Batchable(lambda db, asked: user_of(db, *asked), users_of)
 
 def find(db: pw.Database, session_id: str) -> tuple[Session, User] | None:
     """A session and its user, also when the session is revoked or expired."""
-    for session, user in _FIND.rows(db, (session_id,)):
-        return _to_session(session), to_user(user)
-    return None
+    return find_many(db, (session_id,))[0]
 
 
-def find_active(db: pw.Database, session_id: str, now: Millis) -> tuple[Session, User] | None:
-    """An active session and its user: the session is neither revoked nor expired, and the user is not deactivated."""
-    return find_all_active(db, (session_id,), now).get(session_id)
+def find_many(db: pw.Database, session_ids: Sequence[str]) -> list[tuple[Session, User] | None]:
+    """As `find` for a batch, in one query; the answers are in the order of the ids."""
+    rows = _FIND.rows(db, session_ids, count=len(session_ids))
+    found = {session.id: (_to_session(session), to_user(user)) for session, user in rows}
+    return [found.get(session_id) for session_id in session_ids]
 
 
-def find_all_active(db: pw.Database, session_ids: Sequence[str], now: Millis) -> dict[str, tuple[Session, User]]:
-    """As `find_active` for a batch, in one query: the active sessions and their users by the id of the session."""
-    rows = _ALL_ACTIVE.rows(db, (*session_ids, now, True), count=len(session_ids))
-    return {session.id: (_to_session(session), to_user(user)) for session, user in rows}
+FIND = Batchable(find, find_many)
 
 
-def swap(db: pw.Database, session: Session, generations: Generations, *, expires_at: Millis) -> bool:
-    """The compare-and-swap of a refresh: write the new generations if the session is still as it was read.
+def swap(db: pw.Database, move: Move) -> bool:
+    """The compare-and-swap of a refresh: write the new state if the session is still active and as it was read.
 
     Returns whether it was. An `expires_at` that stays the same is not written, so that no index changes.
     """
+    session, generations, expires_at = move
     read = (session.id, session.generations.current)
     if expires_at == session.expires_at:
         return _SWAP.changed(db, (*_values(generations), *read)) == 1
     return _SWAP_AND_EXTEND.changed(db, (*_values(generations), expires_at, *read)) == 1
 
 
-def swap_all(db: pw.Database, moves: Sequence[Move]) -> set[str]:
-    """As `swap` for a batch, in one statement. Returns the ids of the sessions that were still as they were read.
+def swap_many(db: pw.Database, moves: Sequence[Move]) -> list[bool]:
+    """As `swap` for a batch, in one statement. Of several moves of one session only the first can succeed.
 
-    A session may be in the batch only once. All rows are locked first, in the order of their ids, also those that are
-    not as they were read. So two transactions that call this first cannot deadlock, and may write the same rows again.
+    All rows are locked before one is written, in the order of their ids. So two batches cannot deadlock.
     """
-    if not moves:
-        return set()
-    values: list[object] = []
+    first: dict[str, Move] = {}
     for move in moves:
-        values += (*_values(move.generations), move.expires_at, move.session.id, move.session.generations.current)
-    return {row.id for row in _SWAP_ALL.rows(db, values, count=len(moves))}
+        first.setdefault(move.session.id, move)
+    values: list[object] = []
+    for session, generations, expires_at in first.values():
+        values += (*_values(generations), expires_at, session.id, session.generations.current)
+    swapped = {row.id for row in _SWAP_MANY.rows(db, values, count=len(first))}
+    return [move.session.id in swapped and first[move.session.id] is move for move in moves]
 
 
-def lock_all(db: pw.Database, session_ids: Sequence[str]) -> None:
-    """Lock sessions until the transaction ends, in the order of their ids, as `swap_all` does. A transaction that
-    writes several sessions in several statements calls this before the first one."""
-    _LOCK_ALL.for_count(len(session_ids)).rows(db, session_ids)
+SWAP = Batchable(swap, swap_many)
+
+
+def end(db: pw.Database, session: Session, now: Millis) -> bool:
+    """End a session if it is still active and as it was read. Returns whether it was."""
+    return _END.changed(db, (now, session.id, session.generations.current)) == 1
 
 
 def revoke(db: pw.Database, session_id: str, now: Millis, *, user_id: str | None = None) -> str | None:

@@ -7,6 +7,7 @@ sets one of the two passes the other on as the client sent it.
 import ipaddress
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -137,8 +138,11 @@ def in_any(address: Address, networks: tuple[Network, ...]) -> bool:
 
 def address_of(text: str) -> Address | None:
     """Parse an address; None if the text is not one. An IPv4-mapped IPv6 address becomes the IPv4 address."""
-    if len(text) > _MAX_ADDRESS:
-        return None
+    return _parsed(text) if len(text) <= _MAX_ADDRESS else None
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Address | None:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

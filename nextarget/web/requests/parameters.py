@@ -65,9 +65,9 @@ async def read_form(request: web.Request) -> Parameters:
 
     Raises InvalidRequest, PayloadTooLarge, RequestTimeout, UnsupportedContentEncoding.
     """
-    codings = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, [])).split(",")
-    if any(coding.strip(OWS).lower() not in {"", "identity"} for coding in codings):
-        raise UnsupportedContentEncoding
+    for codings in request.headers.getall(hdrs.CONTENT_ENCODING, ()):
+        if any(coding.strip(OWS).lower() not in {"", "identity"} for coding in codings.split(",")):
+            raise UnsupportedContentEncoding
     if not is_form(request.headers.get(hdrs.CONTENT_TYPE, "")):
         raise InvalidRequest(f"The body is not a form. Send it with Content-Type: {_FORM_TYPE}.")
     try:
@@ -92,11 +92,14 @@ async def _read_body(request: web.Request) -> bytes:
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise PayloadTooLarge
     try:
-        if request.content.is_eof():  # the body is complete, so no timer is needed
-            return await request.read()
-        async with asyncio.timeout(BODY_SECONDS):
-            return await request.read()  # aiohttp's client_max_size limits a body that comes in chunks
+        if not request.content.is_eof():
+            async with asyncio.timeout(BODY_SECONDS):
+                return await request.read()  # aiohttp's client_max_size limits a body that comes in chunks
+        body = request.content.read_nowait()  # nothing to wait for
     except TimeoutError:
         raise RequestTimeout from None
     except (web.RequestPayloadError, ConnectionError):  # malformed chunks, or the client has disconnected
         raise InvalidRequest("The request body does not arrive as its headers announce it.") from None
+    if len(body) > MAX_BODY_BYTES:
+        raise PayloadTooLarge
+    return body

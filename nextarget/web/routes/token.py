@@ -6,8 +6,7 @@ calls its service.
 
 import re
 from base64 import b64decode
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 from urllib.parse import unquote_plus
 
@@ -50,7 +49,7 @@ def add(app: web.Application) -> None:
 
 
 async def token(request: web.Request) -> web.Response:
-    async with _reading(request):
+    async with _Reading(request):
         form, client_id = await _client_form(request)
         grant = _GRANTS.get(form.optional("grant_type", _NAME) or "", _unsupported)
     pair, extra = await grant(request, form, client_id)
@@ -62,7 +61,7 @@ async def token(request: web.Request) -> web.Response:
 
 async def revoke(request: web.Request) -> web.Response:
     """A text that is not one of our tokens counts against the client's address, so that guessing is limited."""
-    async with _reading(request):
+    async with _Reading(request):
         form, client_id = await _client_form(request)
         text = form.required("token", _ANYTHING)
     if not await request.app[RUNTIME].sessions.revoke_token(text, client_id=client_id):
@@ -78,14 +77,21 @@ async def nonce(request: web.Request) -> web.Response:
     return json_response({"nonce": issued, "expires_in": NONCE_SECONDS})
 
 
-@asynccontextmanager
-async def _reading(request: web.Request, *, shows_quota: bool = True) -> AsyncIterator[None]:
+class _Reading:
     """A context for reading a request. A request that is refused here counts against its client's address."""
-    try:
-        yield
-    except ProblemError:
-        await _count_address(request, shows_quota=shows_quota)
-        raise
+
+    __slots__ = ("_request", "_shows_quota")
+
+    def __init__(self, request: web.Request, *, shows_quota: bool = True) -> None:
+        self._request = request
+        self._shows_quota = shows_quota
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, ProblemError):
+            await _count_address(self._request, shows_quota=self._shows_quota)
 
 
 async def _client_form(request: web.Request) -> tuple[Parameters, str | None]:
@@ -171,14 +177,13 @@ async def _refresh_token(request: web.Request, form: Parameters, client_id: str 
     """
     request[REFRESHING] = True
     sessions = request.app[RUNTIME].sessions
-    async with _reading(request, shows_quota=False):
+    async with _Reading(request, shows_quota=False):
         text = form.optional("refresh_token", _ANYTHING) or ""
     presented = sessions.presented(text)
     if presented is None:
         await _count_address(request, shows_quota=False)
         form.required("refresh_token", _ANYTHING)
-    elif LIMITS in request.app:
-        limits = request.app[LIMITS]
+    elif (limits := request.app.get(LIMITS)) is not None:
         per_minute = limits.quotas.refresh
         await limits.count_address(request, "refresh", per_minute, about=f"{presented.session_id}/", shows_quota=False)
     return await sessions.refresh(presented, client_id=client_id), {}
