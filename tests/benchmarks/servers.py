@@ -16,6 +16,7 @@ from nextarget.settings import Settings, Value, read_values
 ROOT = Path(__file__).parents[2]
 NEXTARGET = [sys.executable, "-m", "nextarget"]
 START_SECONDS = 30
+SETTLE_SECONDS = 0.06
 PROXY = {"TRUSTED_PROXIES": "127.0.0.1"}
 """With this, clients can have many addresses, as in production, and stay below their limits."""
 
@@ -34,15 +35,24 @@ class ServerProcess:
     @property
     def pids(self) -> list[int]:
         """The ids of the process and of its workers."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [self.pid, *map(int, children)]
+        return _tree(self.pid)
 
     def cpu_seconds(self) -> float:
         return sum(_cpu_seconds(pid) for pid in self.pids)
 
+    def settled_cpu_seconds(self) -> float:
+        """The same, a moment after the last answer: a server reports its requests a little later."""
+        time.sleep(SETTLE_SECONDS)
+        return self.cpu_seconds()
+
     def resident_mib(self) -> float:
         """The memory of the largest process."""
         return max(_resident_mib(pid) for pid in self.pids)
+
+
+def _tree(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(below for child in children for below in _tree(int(child)))]
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -71,9 +81,14 @@ def free_port() -> int:
 
 
 def production_values(
-    directory: Path, port: int, *, workers: int = 1, database_url: str | None = None
+    directory: Path,
+    port: int,
+    *,
+    workers: int = 1,
+    database_url: str | None = None,
+    provider_url: str = "http://127.0.0.1:9",
 ) -> dict[str, str]:
-    """The settings of a server in production, by name. No feature is turned off."""
+    """The settings of a server in production, by name. No feature is turned off. Google is at `provider_url`."""
     public_url = f"http://127.0.0.1:{port}"
     return PROXY | {
         "PUBLIC_URL": public_url,
@@ -84,6 +99,10 @@ def production_values(
         "GOOGLE_CLIENT_ID": "benchmark.apps.googleusercontent.com",
         "GOOGLE_CLIENT_SECRET": "GOCSPX-benchmark",
         "GOOGLE_REDIRECT_URI": f"{public_url}/auth/google/callback",
+        "GOOGLE_ISSUER": provider_url,
+        "GOOGLE_AUTHORIZATION_ENDPOINT": f"{provider_url}/authorize",
+        "GOOGLE_TOKEN_ENDPOINT": f"{provider_url}/token",
+        "GOOGLE_JWKS_URI": f"{provider_url}/keys",
         "LOG_FORMAT": "json",
     }
 
