@@ -86,7 +86,7 @@ class Clients:
 
     def _last_refreshed(self, moment: int) -> None:
         """Write into every session that its last refresh was at a moment, in ms: no benchmark waits for the window."""
-        change = f'UPDATE "session" SET "rotated_at" = {moment}'
+        change = f'UPDATE "session" SET "rotated_at" = {moment} WHERE "rotated_at" <> {moment}'
         if self._database_url.startswith("sqlite:///"):
             database = sqlite3.connect(self._database_url.removeprefix("sqlite:///"), timeout=30)
         else:

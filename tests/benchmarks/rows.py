@@ -86,21 +86,16 @@ def machine() -> str:
     )
 
 
-def show(rows: list[Row]) -> None:
-    """Print rows for a terminal."""
-    place = None
-    for row in rows:
-        if row.place != place:
-            place = row.place
-            print(f"\n{place or 'the program':<58} {'figure':>8} {'lowest to highest':>18}  {'measured':<16} budget")
-        name = f"{row.work}, {row.load}" if row.load else row.work
-        if row.missing:
-            print(f"{name:<58} not measured: {row.missing}")
-            continue
-        budget = "" if row.budget is None else f"{row.budget:g}"
-        spread = f"{row.low:g} to {row.high:g}"
-        line = f"{name:<58} {row.figure:>8g} {spread:>18}  {row.unit:<16} {row.measured:<10} {budget} {row.verdict}"
-        print(line.rstrip())
+def show(row: Row) -> None:
+    """Print a row for a terminal."""
+    where = ", ".join(filter(None, (row.place, row.load)))
+    print(f"{row.work}\n  {where:<36} ", end="")
+    if row.missing:
+        print(f"not measured: {row.missing}")
+        return
+    spread, budget = f"({row.low:g} to {row.high:g})", "" if row.budget is None else f"budget {row.budget:g}"
+    figure = f"{row.figure:g} {row.unit}"
+    print(f"{figure:<24} {spread:<18} {row.measured:<12} {budget} {row.verdict}".rstrip(), flush=True)
 
 
 def _rounded(value: float) -> float:

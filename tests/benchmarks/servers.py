@@ -23,10 +23,12 @@ PROXY = {"TRUSTED_PROXIES": "127.0.0.1"}
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A running server with its workers. Times are seconds of CPU, user and system together."""
+    """A running server with its workers. Times are seconds of CPU, user and system together; `start_seconds` are those
+    of the clock from the start of the program to its first answer."""
 
     pid: int
     port: int
+    start_seconds: float = 0.0
 
     @property
     def url(self) -> str:
@@ -113,19 +115,20 @@ def production_settings(directory: Path, values: dict[str, str]) -> Settings:
 
 
 @contextmanager
-def bare_server(*, workers: int = 1) -> Iterator[ServerProcess]:
+def bare_server(*, workers: int = 1, python: str = sys.executable) -> Iterator[ServerProcess]:
     """The bare route, served by `workers` processes."""
     port = free_port()
-    command = [sys.executable, "-m", "tests.benchmarks.bare", str(port), str(workers)]
+    command = [python, "-m", "tests.benchmarks.bare", str(port), str(workers)]
     with started(command, ROOT, {}, port, None) as server:
         yield server
 
 
 @contextmanager
-def real_server(directory: Path, values: dict[str, str]) -> Iterator[ServerProcess]:
+def real_server(directory: Path, values: dict[str, str], *, python: str = sys.executable) -> Iterator[ServerProcess]:
     """`nextarget serve` with these settings. It logs every request to a file."""
     port = int(values["PORT"])
-    with started([*NEXTARGET, "serve"], directory, values, port, directory / "server.log") as server:
+    command = [python, "-m", "nextarget", "serve"]
+    with started(command, directory, values, port, directory / "server.log") as server:
         yield server
 
 
@@ -135,29 +138,29 @@ def started(
 ) -> Iterator[ServerProcess]:
     """Start a server with these settings, wait until it answers, and end it with the block."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | values
+    began = time.monotonic()
     with open(log or os.devnull, "wb") as sink:  # noqa: PTH123 - os.devnull is a system path
         process = subprocess.Popen(
             command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sink
         )
     try:
-        server = ServerProcess(process.pid, port)
-        _wait(process, server, log)
-        yield server
+        _wait(process, port, log)
+        yield ServerProcess(process.pid, port, time.monotonic() - began)
     finally:
         process.terminate()
         process.wait(START_SECONDS)
 
 
-def _wait(process: subprocess.Popen[bytes], server: ServerProcess, log: Path | None) -> None:
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path | None) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
         try:
             connection.request("GET", "/health")
             if connection.getresponse().status == 200:
                 return
         except ConnectionError:
-            time.sleep(0.05)
+            time.sleep(0.005)
         finally:
             connection.close()
     said = log.read_text(errors="replace") if log else ""
