@@ -19,7 +19,7 @@ COUNT = 500
 WORKS = {"profile": "`GET /users/me`", "refresh": "`POST /auth/token`, refresh"}
 BUDGET = 0.25
 UNIT = "x first version"
-PLACE = "PostgreSQL, one process"
+PLACE = "PostgreSQL, one worker"
 
 
 def rows(rounds: int) -> list[Row]:

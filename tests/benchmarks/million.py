@@ -46,7 +46,7 @@ def rows(users: int = MANY, cluster: Cluster | None = None) -> Iterator[Row]:
         measured = f"{median(large for _, large in costs):.0f} µs"
         ratios = [large / small for small, large in costs]
         title = f"`GET /users/me` with {many}"
-        yield Row.of(title, few, ratios, place=place, load="saturation", measured=measured, budget=BUDGET)
+        yield Row.of(title, few, ratios, place=place, measured=measured, budget=BUDGET)
         seconds = servers[1].start_seconds
         ratio = seconds / servers[0].start_seconds
         yield Row.of(f"start with {many}", few, [ratio], place=place, measured=f"{seconds:.2f} s")
