@@ -30,7 +30,7 @@ BARE = "bare"
 TITLES = {
     "profile": "`GET /users/me`",
     "refresh": "`POST /auth/token`, refresh",
-    "repeat": "the same, repeated in the reuse window",
+    "repeat": "a refresh repeated in the reuse window",
     "signin": "a whole sign-in of a returning person",
 }
 BUDGETS = {
@@ -53,7 +53,7 @@ class Place:
     @property
     def name(self) -> str:
         database = "PostgreSQL" if self.database_url else "SQLite"
-        return f"{database}, {'one worker' if self.workers == 1 else f'{self.workers} workers'}"
+        return f"{database}, {'one worker' if self.workers == 1 else 'two workers'}"
 
 
 @dataclass(slots=True)
@@ -68,8 +68,8 @@ class Target:
         """CPU time of the server for one unit of the work, in microseconds."""
         count = self._count(load)
         phases = self.work(count)
-        requests, rates, seconds = next(phases), [], 0.0
-        share = SHARES[load]
+        requests, seconds, share = next(phases), 0.0, SHARES[load]
+        rates: list[float] = []
         with Connections(self.server.port, 1 if load == "alone" else connections) as opened:
             while True:
                 rate = share and self.rates[len(rates)] * share

@@ -34,7 +34,7 @@ def start_rows(rounds: int) -> Iterator[Row]:
     ratios = [ours / bare for bare, ours, _ in runs]
     yield Row.of(START, "x bare", ratios, measured=seconds, budget=START_BUDGET)
     yield Row.of(IDLE, "MiB", [memory for *_, memory in runs], budget=IDLE_BUDGET)
-    yield Row.of("the same, with every extra installed", "MiB", [_memory() for _ in range(3)])
+    yield Row.of("memory of an idle server, every extra installed", "MiB", [_memory() for _ in range(3)])
 
 
 def _start(directory: Path, python: str) -> tuple[float, float, float]:

@@ -15,7 +15,7 @@ from tests.reference.markdown import table
 
 PAGE = ROOT / "docs/explain/cost.md"
 PUBLISHED = Path(__file__).with_name("published.json")
-PLACES = ("SQLite, one worker", "SQLite, 2 workers", "PostgreSQL, one worker", "PostgreSQL, 2 workers")
+PLACES = ("SQLite, one worker", "SQLite, two workers", "PostgreSQL, one worker", "PostgreSQL, two workers")
 _BLOCK = re.compile(r"(?<=<!-- generated: benchmarks -->\n).*?(?=<!-- end: benchmarks -->\n)", re.DOTALL)
 
 
