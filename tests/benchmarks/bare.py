@@ -5,7 +5,6 @@
 
 import socket
 import sys
-from multiprocessing import get_context
 
 import uvloop
 from aiohttp import web
@@ -26,6 +25,8 @@ async def me(_request: web.Request) -> web.Response:
 
 def main() -> None:
     port, processes = int(sys.argv[1]), int(sys.argv[2])
+    if processes > 1:
+        from multiprocessing import get_context  # not part of the start of one process
     with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
         for _ in range(processes - 1):
             get_context("fork").Process(target=serve, args=(listener,), daemon=True).start()

@@ -1,47 +1,33 @@
 """Compares the cost with a million users and with a thousand: a profile, a start, the list of users, purging.
 
-`python -m tests.benchmarks.million [--users N] [--database URL --small-database URL]`
+`python -m tests.benchmarks --long` includes it. Alone: `python -m tests.benchmarks.million [--users N] [--postgres]`
 """
 
 import argparse
 import os
 import subprocess
 import tempfile
-import time
-import uuid
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from nextarget.model import Millis, Session
-from nextarget.runtime import Runtime, utc_now
-from nextarget.services.sessions import DAY_MS
-from nextarget.storage.engines.database import Connection
-from nextarget.storage.rows import sessions as store
-from nextarget.storage.rows.tables import LoginTable, UserTable
-from nextarget.storage.upkeep.schema import migrate
-from nextarget.tokens.encoding import digest
-from nextarget.tokens.refresh import NEW_SESSION
+from tests.benchmarks.crowds import Crowd
 from tests.benchmarks.load import ask_each, get_request
-from tests.benchmarks.servers import (
-    NEXTARGET,
-    ROOT,
-    ServerProcess,
-    free_port,
-    production_settings,
-    production_values,
-    real_server,
-)
+from tests.benchmarks.rows import Row, show
+from tests.benchmarks.servers import NEXTARGET, ROOT, ServerProcess, free_port, production_values, real_server
+from tests.postgres import Cluster
 
+FEW, MANY = 1000, 1_000_000
 SAMPLE = 2000
 """The number of users, spread over all users, whose profiles are read."""
 ROUNDS = 21
-BATCH = 1000
+BUDGET = 1.2
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Town:
     """A database with a number of users, and the requests for the profiles of some users."""
 
     directory: Path
@@ -49,109 +35,54 @@ class Place:
     requests: list[bytes]
 
 
-def main() -> None:
-    options = _options()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+def rows(users: int = MANY, cluster: Cluster | None = None) -> Iterator[Row]:
+    """On SQLite, or on new databases of a PostgreSQL server."""
+    place = f"{'PostgreSQL' if cluster else 'SQLite'}, one worker"
+    many, few = f"{users:,} users", f"x {FEW:,} users"
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        places = {
-            count: _furnished(Path(name) / str(count), count, url)
-            for count, url in ((1000, options.small_database), (options.users, options.database))
-        }
-        print(f"{'':<34}" + "".join(f"{f'{count:,} users':>18}" for count in places))
-        _row("size of the file", [_size(place) for place in places.values()])
-        servers: list[ServerProcess] = []
-        starts = []
-        for place in places.values():
-            began = time.monotonic()
-            servers.append(stack.enter_context(real_server(place.directory, place.values)))
-            starts.append(f"{time.monotonic() - began:.2f} s")
-        _row("start, until it answers", starts)
-        costs = [[_profiles(*each) for each in zip(servers, places.values(), strict=True)] for _ in range(ROUNDS)]
-        _row("GET /users/me, CPU", [f"{median(column):.0f} us" for column in zip(*costs, strict=True)])
-        _row("  as a multiple (budget 1.2)", ["1", f"{median(large / small for small, large in costs):.2f}"])
-        _row("memory of the server", [f"{server.resident_mib():.1f} MiB" for server in servers])
+        towns = [_town(Path(name) / str(count), count, cluster) for count in (FEW, users)]
+        servers = [stack.enter_context(real_server(town.directory, town.values)) for town in towns]
+        costs = [[_profiles(*each) for each in zip(servers, towns, strict=True)] for _ in range(ROUNDS)]
+        measured = f"{median(large for _, large in costs):.0f} µs"
+        ratios = [large / small for small, large in costs]
+        title = f"`GET /users/me` with {many}"
+        yield Row.of(title, few, ratios, place=place, measured=measured, budget=BUDGET)
+        seconds = servers[1].start_seconds
+        ratio = seconds / servers[0].start_seconds
+        yield Row.of(f"start with {many}", few, [ratio], place=place, measured=f"{seconds:.2f} s")
+        yield Row.of(f"memory of a server with {many}", "MiB", [servers[1].resident_mib()], place=place)
         stack.close()
         for command in (["list-users", "--json"], ["purge"]):
-            _row(f"nextarget {' '.join(command)}", [_command(place, command) for place in places.values()])
+            (small, _), (large, memory) = (_command(town, command) for town in towns)
+            title, measured = f"`nextarget {' '.join(command)}` with {many}", f"{large:.1f} s, {memory:.0f} MiB"
+            yield Row.of(title, few, [large / small], place=place, measured=measured)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.million", description=__doc__)
-    parser.add_argument("--users", type=int, default=1_000_000, help="beside a thousand (%(default)s)")
-    parser.add_argument("--database", metavar="URL", help="an empty PostgreSQL database for them")
-    parser.add_argument("--small-database", metavar="URL", help="an empty PostgreSQL database for the thousand")
-    return parser.parse_args()
-
-
-def _furnished(directory: Path, count: int, url: str | None) -> Place:
-    """A database with users, a session for every user, and as many expired logins."""
+def _town(directory: Path, count: int, cluster: Cluster | None) -> Town:
     directory.mkdir()
     port = free_port()
-    values = production_values(directory, port, database_url=url)
-    runtime = Runtime(production_settings(directory, values))
-    migrate(runtime.database)
-    requests = []
-    for first in range(0, count, BATCH):
-        sessions = runtime.database.write_now(_add, range(first, min(first + BATCH, count)))
-        now = runtime.clock()
-        for session in sessions[:: max(1, count // SAMPLE)]:
-            token = runtime.sessions.access_token(session, now).token
-            requests.append(get_request(port, "/users/me", {"Authorization": f"Bearer {token}"}))
-    runtime.database.close()
-    return Place(directory, values, requests)
+    values = production_values(directory, port, database_url=cluster.create_database() if cluster else None)
+    crowd = Crowd(directory, values)
+    tokens = crowd.add_users(count, sample=SAMPLE)
+    crowd.add_expired_logins(count)
+    crowd.close()
+    requests = [get_request(port, "/users/me", {"Authorization": f"Bearer {token}"}) for token in tokens]
+    return Town(directory, values, requests)
 
 
-def _add(db: Connection, numbers: range) -> list[Session]:
-    """Add a user, a session and an expired login for every number."""
-    now = utc_now()
-    over, later = Millis(now - 2 * DAY_MS), Millis(now + 30 * DAY_MS)
-    users = [
-        {
-            "id": str(uuid.uuid4()),
-            "provider": "google",
-            "subject_digest": digest(f"google:{number}"),
-            "email": f"user{number}@example.org",
-            "email_verified": True,
-            "is_active": True,
-            "created_at": over,
-        }
-        for number in numbers
-    ]
-    sessions = [
-        Session(str(uuid.uuid4()), user["id"], "nextarget-app", None, now, later, None, NEW_SESSION) for user in users
-    ]
-    logins = [
-        {
-            "id": session.id,
-            "state_digest": digest(session.id),
-            "provider": "google",
-            "mode": "app",
-            "key_id": "key",
-            "created_at": over,
-            "expires_at": over,
-        }
-        for session in sessions
-    ]
-    UserTable.insert_many(users).execute(db)
-    LoginTable.insert_many(logins).execute(db)
-    for session in sessions:
-        store.add(db, session)
-    return sessions
-
-
-def _profiles(server: ServerProcess, place: Place) -> float:
+def _profiles(server: ServerProcess, town: Town) -> float:
     """The server's CPU time for one profile, in microseconds. Every user of the sample is read once."""
     before = server.cpu_seconds()
-    ask_each(server.port, place.requests)
-    return (server.cpu_seconds() - before) / len(place.requests) * 1e6
+    ask_each(server.port, town.requests)
+    return (server.settled_cpu_seconds() - before) / len(town.requests) * 1e6
 
 
-def _command(place: Place, command: list[str]) -> str:
-    """The CPU time and the largest memory of a command."""
+def _command(town: Town, command: list[str]) -> tuple[float, float]:
+    """The CPU seconds of a command, and its largest memory in MiB."""
     process = subprocess.Popen(
         [*NEXTARGET, *command],
-        cwd=place.directory,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | place.values,
+        cwd=town.directory,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | town.values,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -159,16 +90,18 @@ def _command(place: Place, command: list[str]) -> str:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"nextarget {' '.join(command)} failed.")
-    return f"{usage.ru_utime + usage.ru_stime:.1f} s, {usage.ru_maxrss / 1024:.0f} MiB"
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
-def _size(place: Place) -> str:
-    file = place.directory / "nextarget.db"
-    return f"{file.stat().st_size / 2**20:.1f} MiB" if file.exists() else ""
-
-
-def _row(name: str, cells: list[str]) -> None:
-    print(f"{name:<34}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.million", description=__doc__)
+    parser.add_argument("--users", type=int, default=MANY, help="beside a thousand (%(default)s)")
+    parser.add_argument("--postgres", action="store_true", help="on PostgreSQL, instead of SQLite")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        cluster = stack.enter_context(Cluster()) if options.postgres else None
+        for row in rows(options.users, cluster):
+            show(row)
 
 
 if __name__ == "__main__":

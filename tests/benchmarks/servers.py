@@ -16,16 +16,19 @@ from nextarget.settings import Settings, Value, read_values
 ROOT = Path(__file__).parents[2]
 NEXTARGET = [sys.executable, "-m", "nextarget"]
 START_SECONDS = 30
+SETTLE_SECONDS = 0.06
 PROXY = {"TRUSTED_PROXIES": "127.0.0.1"}
 """With this, clients can have many addresses, as in production, and stay below their limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A running server with its workers. Times are seconds of CPU, user and system together."""
+    """A running server with its workers. Times are seconds of CPU, user and system together; `start_seconds` are those
+    of the clock from the start of the program to its first answer."""
 
     pid: int
     port: int
+    start_seconds: float = 0.0
 
     @property
     def url(self) -> str:
@@ -34,15 +37,24 @@ class ServerProcess:
     @property
     def pids(self) -> list[int]:
         """The ids of the process and of its workers."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [self.pid, *map(int, children)]
+        return _tree(self.pid)
 
     def cpu_seconds(self) -> float:
         return sum(_cpu_seconds(pid) for pid in self.pids)
 
+    def settled_cpu_seconds(self) -> float:
+        """The same, a moment after the last answer: a server reports its requests a little later."""
+        time.sleep(SETTLE_SECONDS)
+        return self.cpu_seconds()
+
     def resident_mib(self) -> float:
         """The memory of the largest process."""
         return max(_resident_mib(pid) for pid in self.pids)
+
+
+def _tree(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(below for child in children for below in _tree(int(child)))]
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -71,9 +83,14 @@ def free_port() -> int:
 
 
 def production_values(
-    directory: Path, port: int, *, workers: int = 1, database_url: str | None = None
+    directory: Path,
+    port: int,
+    *,
+    workers: int = 1,
+    database_url: str | None = None,
+    provider_url: str = "http://127.0.0.1:9",
 ) -> dict[str, str]:
-    """The settings of a server in production, by name. No feature is turned off."""
+    """The settings of a server in production, by name. No feature is turned off. Google is at `provider_url`."""
     public_url = f"http://127.0.0.1:{port}"
     return PROXY | {
         "PUBLIC_URL": public_url,
@@ -84,6 +101,10 @@ def production_values(
         "GOOGLE_CLIENT_ID": "benchmark.apps.googleusercontent.com",
         "GOOGLE_CLIENT_SECRET": "GOCSPX-benchmark",
         "GOOGLE_REDIRECT_URI": f"{public_url}/auth/google/callback",
+        "GOOGLE_ISSUER": provider_url,
+        "GOOGLE_AUTHORIZATION_ENDPOINT": f"{provider_url}/authorize",
+        "GOOGLE_TOKEN_ENDPOINT": f"{provider_url}/token",
+        "GOOGLE_JWKS_URI": f"{provider_url}/keys",
         "LOG_FORMAT": "json",
     }
 
@@ -94,19 +115,20 @@ def production_settings(directory: Path, values: dict[str, str]) -> Settings:
 
 
 @contextmanager
-def bare_server(*, workers: int = 1) -> Iterator[ServerProcess]:
+def bare_server(*, workers: int = 1, python: str = sys.executable) -> Iterator[ServerProcess]:
     """The bare route, served by `workers` processes."""
     port = free_port()
-    command = [sys.executable, "-m", "tests.benchmarks.bare", str(port), str(workers)]
+    command = [python, "-m", "tests.benchmarks.bare", str(port), str(workers)]
     with started(command, ROOT, {}, port, None) as server:
         yield server
 
 
 @contextmanager
-def real_server(directory: Path, values: dict[str, str]) -> Iterator[ServerProcess]:
+def real_server(directory: Path, values: dict[str, str], *, python: str = sys.executable) -> Iterator[ServerProcess]:
     """`nextarget serve` with these settings. It logs every request to a file."""
     port = int(values["PORT"])
-    with started([*NEXTARGET, "serve"], directory, values, port, directory / "server.log") as server:
+    command = [python, "-m", "nextarget", "serve"]
+    with started(command, directory, values, port, directory / "server.log") as server:
         yield server
 
 
@@ -116,29 +138,29 @@ def started(
 ) -> Iterator[ServerProcess]:
     """Start a server with these settings, wait until it answers, and end it with the block."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | values
+    began = time.monotonic()
     with open(log or os.devnull, "wb") as sink:  # noqa: PTH123 - os.devnull is a system path
         process = subprocess.Popen(
             command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sink
         )
     try:
-        server = ServerProcess(process.pid, port)
-        _wait(process, server, log)
-        yield server
+        _wait(process, port, log)
+        yield ServerProcess(process.pid, port, time.monotonic() - began)
     finally:
         process.terminate()
         process.wait(START_SECONDS)
 
 
-def _wait(process: subprocess.Popen[bytes], server: ServerProcess, log: Path | None) -> None:
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path | None) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
         try:
             connection.request("GET", "/health")
             if connection.getresponse().status == 200:
                 return
         except ConnectionError:
-            time.sleep(0.05)
+            time.sleep(0.005)
         finally:
             connection.close()
     said = log.read_text(errors="replace") if log else ""

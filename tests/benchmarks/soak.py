@@ -2,14 +2,16 @@
 
 The server's memory and the database's size must stop growing once as many logins expire a day as begin.
 
-`python -m tests.benchmarks.soak [--logins N]`
+`python -m tests.benchmarks --long` includes it. Alone: `python -m tests.benchmarks.soak [--logins N]`
 """
 
 import argparse
 import asyncio
 import os
 import subprocess
+import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
@@ -17,10 +19,13 @@ import uvloop
 from nextarget.services.sessions import DAY_MS
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection
+from tests.benchmarks.rows import Row, show
 from tests.benchmarks.servers import NEXTARGET, ROOT, ServerProcess
 from tests.nodes import Node, service
 from tests.running import Browser
 
+LOGINS = 100_000
+PLACE = "SQLite, one worker"
 CLIENTS = 8
 BY_DAY = 2000
 SETTINGS = {"REFRESH_TOKEN_EXP_DAYS": "1", "AUDIT_RETENTION_DAYS": "1"}
@@ -33,13 +38,48 @@ AGED = {
 """The columns with times. To let a day pass, the program moves them back."""
 
 
+BUDGET = 1.02
+"""No growth, except for the accuracy of the measurement."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.soak", description=__doc__)
-    parser.add_argument("--logins", type=int, default=100_000, help="each followed by a refresh (%(default)s)")
-    uvloop.run(_soak(parser.parse_args().logins))
+    parser.add_argument("--logins", type=int, default=LOGINS, help="each followed by a refresh (%(default)s)")
+    for row in rows(parser.parse_args().logins):
+        show(row)
 
 
-async def _soak(logins: int) -> None:
+def rows(logins: int = LOGINS) -> list[Row]:
+    days = uvloop.run(_soak(logins))
+    early = days[max(len(days) // 10, 1)]
+    unit = f"x after {early.logins:,}"
+    return [
+        Row.of(
+            f"{name} after {logins:,} logins",
+            unit,
+            [last / first],
+            place=PLACE,
+            measured=f"{last:.1f} MiB",
+            budget=BUDGET,
+        )
+        for name, first, last in (
+            ("memory", early.memory, days[-1].memory),
+            ("size of the database", early.size, days[-1].size),
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What there is after a number of logins: memory and size of the database in MiB."""
+
+    logins: int
+    memory: float
+    size: float
+
+
+async def _soak(logins: int) -> list[Day]:
+    days = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         async with service(directory, **SETTINGS) as nodes:
@@ -47,16 +87,16 @@ async def _soak(logins: int) -> None:
             assert node.process is not None
             server = ServerProcess(node.process.pid, node.port)
             database = database_at(nodes.settings["DATABASE_URL"])
-            print(f"{'logins':>8} {'memory':>12} {'database':>12} {'rows':>8}")
             for done in range(0, logins + 1, BY_DAY):
                 if done:
                     await asyncio.gather(*(_client(node, BY_DAY // CLIENTS) for _ in range(CLIENTS)))
                     node.lines.clear()
                     database.write_now(_age)
                     _purge(directory, nodes.settings)
-                rows = database.read_now(_rows)
-                print(f"{done:>8} {server.resident_mib():>8.1f} MiB {_size(directory):>8.2f} MiB {rows:>8}", flush=True)
+                days.append(Day(done, server.resident_mib(), _size(directory)))
+                print(f"{days[-1]}", file=sys.stderr, flush=True)
             database.close()
+    return days
 
 
 async def _client(node: Node, logins: int) -> None:
@@ -84,10 +124,6 @@ def _purge(directory: Path, settings: dict[str, str]) -> None:
         [*NEXTARGET, "purge"],
         cwd=directory, env=os.environ | {"PYTHONPATH": str(ROOT)} | settings, check=True, capture_output=True,
     )  # fmt: skip
-
-
-def _rows(db: Connection) -> int:
-    return sum(db.execute_sql(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in AGED)
 
 
 def _size(directory: Path) -> float:
