@@ -38,7 +38,7 @@ def one_batch(db: pw.Database, limits: Limits) -> int:
     deleted = 0
     for table, expired in _expired(limits):
         if deleted < BATCH:
-            deleted += _delete(db, table, expired, limit=BATCH - deleted)
+            deleted += _delete_batch(db, table, expired, limit=BATCH - deleted)
     return deleted
 
 
@@ -66,7 +66,7 @@ def _expired(limits: Limits) -> tuple[tuple[type[pw.Model], Any], ...]:
     )
 
 
-def _delete(db: pw.Database, table: type[pw.Model], expired: Any, *, limit: int) -> int:
+def _delete_batch(db: pw.Database, table: type[pw.Model], expired: Any, *, limit: int) -> int:
     key: Any = table._meta.primary_key
     chosen = table.select(key).where(expired).limit(limit)
     if db.for_update:
