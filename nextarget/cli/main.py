@@ -15,8 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 from nextarget import __version__
 from nextarget.cli import completion, configuration, databases, serving, tokens, users
 from nextarget.cli.completion import summary
-from nextarget.cli.options import convert_plainly
 from nextarget.cli.output import say
+from nextarget.cli.parameters.options import convert_plainly
 from nextarget.errors import ConfigurationError, NexTargetError, OperatorError, UserAmbiguous
 from nextarget.registry import display_names
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nextarget.cli.output import JsonOption, print_json
-from nextarget.cli.provider_names import ProviderName
+from nextarget.cli.parameters.provider_names import ProviderName
 from nextarget.cli.wiring import SandboxOption, load, now, opened
 from nextarget.model import MAX_EMAIL_LENGTH, Provider, usable_email
 

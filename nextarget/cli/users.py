@@ -14,8 +14,8 @@ from nextarget.cli.output import (
     printable,
     say,
 )
+from nextarget.cli.parameters.provider_names import ProviderName
 from nextarget.cli.priority import step_back
-from nextarget.cli.provider_names import ProviderName
 from nextarget.cli.tables import Column, print_facts, print_table
 from nextarget.cli.wiring import SandboxOption, now, opened
 from nextarget.errors import OperatorError

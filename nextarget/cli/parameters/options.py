@@ -1,10 +1,13 @@
 """The values of options and arguments. Typer converts every value with pydantic, which takes longer to import than most
 commands run. Texts and numbers need no pydantic."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import typer
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +22,9 @@ class _Plain:
         """The value; None if the parameter was not given. Raises typer.BadParameter."""
         if value is None or self.kind is str:
             return value
-        try:
-            number = int(value)
-        except ValueError:
-            raise typer.BadParameter("It must be a number.", ctx=ctx, param=param) from None
+        if not _WHOLE.fullmatch(str(value)):
+            raise typer.BadParameter("It must be a number.", ctx=ctx, param=param)
+        number = int(value)
         if self.least is not None and number < self.least:
             raise typer.BadParameter(f"It must be greater than or equal to {self.least}.", ctx=ctx, param=param)
         if self.most is not None and number > self.most:

@@ -1,0 +1,1 @@
+"""The values of options and arguments of commands."""
