@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
 
 from nextarget import telemetry
 from nextarget.errors import (
@@ -45,6 +44,7 @@ from nextarget.web.requests.cookies import login_cookie
 from nextarget.web.requests.grammar import COOKIES_TOO_LARGE, FIELD_TOO_LARGE, flaw
 from nextarget.web.requests.negotiation import wants_page
 from nextarget.web.requests.parameters import STATE
+from nextarget.web.routing import Routes
 
 PAGE_ROUTES = frozenset({"start", "callback", "posted-callback", "authorize"})
 """Names of the routes that a person opens in a browser. An error on one of them may be a page."""
@@ -77,7 +77,7 @@ TERMS = web.RequestKey("terms", Terms)
 """The boundary sets this on every request."""
 
 
-async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.StreamResponse:
+async def boundary(routes: Routes, terms: Terms, request: web.Request) -> web.StreamResponse:
     """Give the request an id, answer it even when the handler fails, and log the answer.
 
     The boundary surrounds the whole application, its router included, so that aiohttp never sends an error text of its
@@ -92,7 +92,7 @@ async def boundary(handler: Handler, terms: Terms, request: web.Request) -> web.
     if hdrs.EXPECT in request.headers and (refused := _refused_expectation(request, terms)) is not None:
         return refused
     try:
-        response = await handler(request)
+        response = await routes.handler_of(request)(request)
     except Exception as error:  # noqa: BLE001 - every error needs an answer
         response = answer_to(request, error)
     if not response.prepared:
@@ -112,7 +112,8 @@ def finish(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """
     terms = request[TERMS]
     finish_headers(response, telemetry.request_id.get() or "", https_only=terms.https_only)
-    if terms.stopping or any(name in request.headers for name in _LAST_REQUEST_FIELDS):
+    headers = request.headers
+    if terms.stopping or hdrs.UPGRADE in headers or hdrs.TRANSFER_ENCODING in headers:
         response.force_close()
 
 

@@ -6,6 +6,7 @@ from multidict import CIMultiDict
 
 from nextarget import telemetry
 from nextarget.errors import ProblemError
+from nextarget.web.answers import CompleteResponse
 
 PROBLEM_TYPE = "application/problem+json"
 REFRESHING = web.RequestKey("refreshing", bool)
@@ -30,7 +31,7 @@ _CHALLENGE = 'Bearer realm="nextarget"'
 
 
 def json_response(document: object, *, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, headers=_JSON_HEADERS)
+    return CompleteResponse(body=orjson.dumps(document), status=status, headers=_JSON_HEADERS)
 
 
 def finish_headers(response: web.StreamResponse, request_id: str, *, https_only: bool) -> None:
@@ -63,7 +64,7 @@ def problem_document(error: ProblemError, request_id: str) -> dict[str, object]:
 
 def problem_response(error: ProblemError, request_id: str) -> web.Response:
     body = orjson.dumps(problem_document(error, request_id))
-    return with_error_headers(web.Response(body=body, status=error.status, content_type=PROBLEM_TYPE), error)
+    return with_error_headers(CompleteResponse(body=body, status=error.status, content_type=PROBLEM_TYPE), error)
 
 
 def oauth_error(error: ProblemError) -> web.Response:

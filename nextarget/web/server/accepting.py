@@ -11,7 +11,6 @@ import os
 import resource
 import select
 import socket
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from aiohttp.web_server import Server
 from nextarget import telemetry
 from nextarget.telemetry import metrics
 from nextarget.web.boundary import Terms, boundary
+from nextarget.web.routing import Routes
 from nextarget.web.server import connections
 from nextarget.web.server.connections import GuardedConnection
 
@@ -57,14 +57,14 @@ class GuardedServer(Server):
 
     def __init__(
         self,
-        handler: Callable[..., Awaitable[web.StreamResponse]],
+        routes: Routes,
         terms: Terms,
         *,
         max_connections: int,
         **kwargs: Any,
     ) -> None:
         self.terms = terms
-        super().__init__(partial(boundary, handler, terms), **kwargs)
+        super().__init__(partial(boundary, routes, terms), **kwargs)
         self.max_connections = max_connections
         metrics.set_max_connections(max_connections)
         self.acceptors: set[Acceptor] = set()

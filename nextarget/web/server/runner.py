@@ -20,6 +20,7 @@ from nextarget.settings import Environment
 from nextarget.web.app_keys import RUNTIME
 from nextarget.web.boundary import Terms
 from nextarget.web.requests.parameters import BODY_SECONDS, MAX_BODY_BYTES
+from nextarget.web.routing import Routes
 from nextarget.web.server.accepting import GuardedServer, Site, most_connections
 from nextarget.web.server.connections import KEEPALIVE_SECONDS, MAX_READ_FIELD_BYTES, GuardedConnection
 from nextarget.web.server.readiness import READINESS
@@ -61,7 +62,7 @@ class GuardedRunner(web.AppRunner):
         ready = await super()._make_server()  # starts the application
         settings = self.app[RUNTIME].settings
         return GuardedServer(
-            ready.request_handler,
+            Routes(self.app, ready.request_handler),
             Terms(https_only=settings.environment is Environment.PRODUCTION),
             max_connections=most_connections(settings.max_connections),
             request_factory=ready.request_factory,
