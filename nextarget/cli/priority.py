@@ -3,13 +3,14 @@
 import os
 from contextlib import suppress
 
-NICENESS = 19
-"""The lowest priority for the processor. It only counts while others want the processor: on an idle machine a command
-is as fast as ever."""
+NICENESS = 10
+"""How much the priority for the processor is lowered. It only counts while others want the processor: on an idle
+machine a command is as fast as ever. The lowest priority, 19, would be too low: `purge` holds SQLite's write lock for a
+moment, and a busy server would then wait for a command that never gets a turn."""
 
 
 def step_back() -> None:
-    """Give this process the lowest priority. It goes on as before where the system has or allows no priorities.
+    """Give this process a low priority. It goes on as before where the system has or allows no priorities.
 
     A server answers within milliseconds, and shares its cores with a command that runs for minutes. Without this, the
     server would often wait for a turn of the command's. Python cannot set the priority for the disk; Linux derives it

@@ -10,7 +10,7 @@ from nextarget.cli import priority
 @pytest.mark.parametrize(
     "arguments", [["list-users"], ["purge"], ["backup", "backup.db"], ["copy-db", "sqlite:///a.db", "sqlite:///b.db"]]
 )
-def test_a_long_command_has_the_lowest_priority(run, monkeypatch, arguments):
+def test_a_long_command_has_a_low_priority(run, monkeypatch, arguments):
     """Also when it fails later, as here, where there is no database."""
     lowered = []
     monkeypatch.setattr(priority.os, "nice", lowered.append)
@@ -38,10 +38,12 @@ def test_where_a_priority_cannot_be_lowered_the_command_goes_on(monkeypatch):
     priority.step_back()
 
 
-def test_the_system_gives_the_process_the_lowest_priority():
+def test_the_system_gives_the_process_a_low_priority():
     """In a child, since a process cannot raise its priority again."""
     child = os.fork()
     if child == 0:
         priority.step_back()
         os._exit(os.getpriority(os.PRIO_PROCESS, 0))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == priority.NICENESS
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == min(
+        os.getpriority(os.PRIO_PROCESS, 0) + priority.NICENESS, 19
+    )
