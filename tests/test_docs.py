@@ -254,6 +254,7 @@ def test_readme_leads_to_every_page_of_the_documentation() -> None:
     assert {name for name in pages if f"]({name})" not in page("index.md")} == set()
 
 
+@pytest.mark.slow
 def test_the_documentation_builds_as_a_site_without_a_dead_link(tmp_path: Path) -> None:
     """The site generator's strict mode proves that every linked page and anchor exists."""
     zensical = Path(sys.executable).with_name("zensical")

@@ -182,6 +182,7 @@ def test_redis_is_asked_what_the_server_will_ask(run, monkeypatch, redis):
     assert "hunter2" not in result.out + result.err
 
 
+@pytest.mark.slow
 def test_a_redis_that_does_not_answer_is_a_sentence_and_1(run, monkeypatch, deaf):
     """The port is closed, or it never answers. If limits are off, Redis is not asked."""
     with free_listener() as listener:

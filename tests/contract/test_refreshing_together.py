@@ -256,6 +256,7 @@ async def test_a_batch_that_waits_for_a_session_holds_none_with_a_higher_id(
     database.close()
 
 
+@pytest.mark.slow
 async def test_a_session_that_somebody_holds_keeps_only_its_own_device_waiting(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

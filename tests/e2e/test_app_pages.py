@@ -134,6 +134,7 @@ async def test_a_person_signs_in_to_an_app(
     assert phone_user.complaints == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_who_says_no_comes_back_to_the_app(server: Server, person: Person, provider: Provider) -> None:
     """A cancelled sign-in is an answer for the app too."""

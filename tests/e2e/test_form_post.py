@@ -13,6 +13,7 @@ from tests.running import free_listener, furnish, running
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+@pytest.mark.slow
 async def test_a_form_from_another_site_ends_in_a_sign_in(
     chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ OPERATIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_person_signs_in_with_a_click_on_their_name(person: Person, provider: Provider) -> None:
     """The way is from the home page over the provider's page to the profile, and the token on the profile works."""

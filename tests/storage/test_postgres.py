@@ -130,6 +130,7 @@ async def test_a_write_that_loses_its_connection_is_not_done_again(postgres_url:
         assert await database.write(admit)
 
 
+@pytest.mark.slow
 async def test_two_that_wait_for_each_other_both_get_through(postgres_url: str) -> None:
     """In a deadlock PostgreSQL rolls one or both transactions back. They are repeated, and both succeed."""
     async with opened(postgres_url) as database:
@@ -148,6 +149,7 @@ async def test_two_that_wait_for_each_other_both_get_through(postgres_url: str) 
         assert set(tries[:2]) == {one, other}
 
 
+@pytest.mark.slow
 async def test_a_statement_that_takes_too_long_is_ended(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server ends a statement that takes too long, so that it does not continue without a caller. Commands have no
     such limit."""

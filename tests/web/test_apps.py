@@ -331,6 +331,7 @@ class _Texts(HTMLParser):
     st.text(min_size=1, max_size=60).filter(str.isprintable)
     | st.sampled_from(["<script>", "{{ 7*7 }}", "{name}", "&lt;"])
 )
+@pytest.mark.slow
 def test_a_name_stays_text_on_every_page_and_in_every_language(name: str) -> None:
     """A name with any characters adds no element to a page, and is shown unchanged."""
     for language in texts.LANGUAGES:
