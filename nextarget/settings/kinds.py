@@ -53,16 +53,13 @@ def _network(text: str) -> Network:
         raise Unreadable from None
 
 
-def _plain_text(text: str) -> str:
-    if not _PLAIN.fullmatch(text):
-        raise Unreadable
-    return text
-
-
 def _matching(text: str, pattern: re.Pattern[str]) -> str:
     if not pattern.fullmatch(text):
         raise Unreadable
     return text
+
+
+_plain_text = partial(_matching, pattern=_PLAIN)
 
 
 def _app_client_id(text: str) -> str:

@@ -55,11 +55,6 @@ OAUTH_ROUTES = frozenset({"authorize", "token", "revoke"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 """The methods of RFC 9110 and RFC 5789. The log shows only these, because a client can send any text as its method."""
 
-_LAST_REQUEST_FIELDS = (hdrs.UPGRADE, hdrs.TRANSFER_ENCODING)
-"""Header fields after which we close the connection. After an upgrade request, aiohttp loses some of the bytes that
-follow. After a chunked body, its parser adds the last trailer to the headers of the next request. Behind a proxy that
-shares connections, the next request may come from another client."""
-
 log = telemetry.get_logger()
 
 
@@ -113,6 +108,9 @@ def finish(request: web.BaseRequest, response: web.StreamResponse) -> None:
     terms = request[TERMS]
     finish_headers(response, telemetry.request_id.get() or "", https_only=terms.https_only)
     headers = request.headers
+    # After an upgrade request, aiohttp loses some of the bytes that follow. After a chunked body, its parser adds the
+    # last trailer to the headers of the next request. Behind a proxy that shares connections, the next request may come
+    # from another client.
     if terms.stopping or hdrs.UPGRADE in headers or hdrs.TRANSFER_ENCODING in headers:
         response.force_close()
 

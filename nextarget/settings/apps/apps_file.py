@@ -34,24 +34,18 @@ _SHOWN_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
 
 _CLIENT_ID = "client_id"
-_TEXTS: Mapping[str, Kind[str]] = {
+_KINDS: Mapping[str, Kind[str]] = {
     _CLIENT_ID: APP_CLIENT_ID,
+    "redirect_uris": REDIRECT_URI,
     "name": APP_NAME,
     "logo": ANY_TEXT,
     "privacy_url": APP_LINK,
     "terms_url": APP_LINK,
-}
-_LISTS: Mapping[str, Kind[str]] = {
-    "redirect_uris": REDIRECT_URI,
     "android_app_links": ANDROID_APP_LINK,
     "apple_app_ids": APPLE_APP_ID,
 }
-"""Keys of an `[[app]]` table whose values are lists. The kinds are those of the items."""
-_KEYS = (
-    *(_CLIENT_ID, "redirect_uris", "name", "logo", "privacy_url", "terms_url"),
-    *("android_app_links", "apple_app_ids"),
-)
-"""All keys, in the order of the documents."""
+"""The keys of an `[[app]]` table, in the order of the documents. The kind of a list is that of its items."""
+_LISTS = frozenset({"redirect_uris", "android_app_links", "apple_app_ids"})
 
 
 def further_client_ids(settings: TokenSettings) -> frozenset[str]:
@@ -132,12 +126,12 @@ def _read_table(table: Mapping[str, object]) -> tuple[dict[str, Any], list[tuple
     problems: dict[tuple[str, Problem], None] = {}
     if _CLIENT_ID not in table:
         problems[_CLIENT_ID, ("is missing.", 'Write client_id = "…".')] = None
-    for key in sorted(table, key=lambda key: _KEYS.index(key) if key in _KEYS else len(_KEYS)):
+    for key in (*(key for key in _KINDS if key in table), *(key for key in table if key not in _KINDS)):
         try:
             if key in _LISTS:
                 values[key] = _read_list(key, table[key], problems)
-            elif key in _TEXTS:
-                values[key] = _read_text(_TEXTS[key], table[key])
+            elif key in _KINDS:
+                values[key] = _read_text(_KINDS[key], table[key])
             else:
                 problems[key, _unknown_key(key)] = None
         except ValueError as error:
@@ -152,7 +146,7 @@ def _read_list(key: str, value: object, problems: dict[tuple[str, Problem], None
     items = []
     for item in value:
         try:
-            items.append(_read_text(_LISTS[key], item))
+            items.append(_read_text(_KINDS[key], item))
         except ValueError as error:
             problems[key, _in_our_words(error)] = None
     return tuple(items)
@@ -172,8 +166,8 @@ def _in_our_words(error: ValueError) -> Problem:
 
 
 def _unknown_key(key: str) -> Problem:
-    near = difflib.get_close_matches(key, _KEYS, n=1)
-    return "is not a key of an app.", f"Was {near[0]} meant?" if near else f"An app has {', '.join(_KEYS)}."
+    near = difflib.get_close_matches(key, _KINDS, n=1)
+    return "is not a key of an app.", f"Was {near[0]} meant?" if near else f"An app has {', '.join(_KINDS)}."
 
 
 def _unreadable(path: Path, error: Exception) -> SettingProblem:
