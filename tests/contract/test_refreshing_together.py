@@ -175,7 +175,10 @@ async def test_refreshes_of_one_token_agree(database: Database) -> None:
 
 
 async def test_each_rule_holds_for_those_that_come_together(database: Database) -> None:
-    """In one batch, every token gets the answer of its own rule. An audit event contains the id of its own request."""
+    """In one batch, every token gets the answer of its own rule. An audit event contains the id of its own request.
+
+    Of a session that is reused and rotated at once, the rotation may come first. The reuse ends the session even then.
+    """
     clock = [NOW]
     of = service(database, lambda: clock[0])
     fresh, lost, rewound, reused, plain = opened(database, of, 5)
@@ -194,7 +197,9 @@ async def test_each_rule_holds_for_those_that_come_together(database: Database) 
         RefreshToken(plain.id, 1),
         RefreshToken(reused.id, 3),
     )
-    assert answers == [2, 3, 10, None, 2, None]
+    assert answers[:-1] == [2, 3, 10, None, 2]
+    assert answers[-1] in {None, 4}
+    assert await together(of, RefreshToken(reused.id, 4)) == [None]
     events = database.read_now(audit.latest_of_user, plain.user_id, limit=10)
     assert {(event.event, event.session_id, event.request_id) for event in events} == {
         ("refresh_recovered", lost.id, "request-1"),
