@@ -183,14 +183,9 @@ def set_pool_size(connections: int) -> None:
     _pool_size.set(connections)
 
 
-@contextmanager
-def pool_connection() -> Iterator[None]:
-    """Count a connection to PostgreSQL as in use."""
-    _pool_used.inc()
-    try:
-        yield
-    finally:
-        _pool_used.dec()
+def count_pool_use(change: Literal[1, -1]) -> None:
+    """Count one more, or one less, connection to PostgreSQL as in use."""
+    _pool_used.inc(change)
 
 
 def count_rate_limited(policy: str) -> None:

@@ -2,112 +2,148 @@
 others."""
 
 import asyncio
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pytest
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.engines.database import Connection
-from nextarget.storage.engines.pool import MAX_WAITING
-from nextarget.storage.engines.postgres.batching import MAX_KEYS, QUIET_TURNS, Batcher
+from nextarget.storage.engines.jobs import MAX_WAITING
+from nextarget.storage.engines.postgres import batching
+from nextarget.storage.engines.postgres.batching import MAX_KEYS, Batcher
+
+
+@dataclass
+class Sent:
+    """A batch that was sent, and the future of its outcome."""
+
+    name: str
+    keys: list[str]
+    outcome: "asyncio.Future[Any]"
 
 
 class Door:
     """Answers every key with itself, or with its error. Records all batches."""
 
-    def __init__(self, **choking: Exception) -> None:
+    def __init__(self, **choking: BaseException) -> None:
         self.batches: list[list[str]] = []
         self.choking = choking
 
-    async def __call__(self, fn: Any, keys: Sequence[str]) -> list[str]:
+    def __call__(self, work: Any, *, writes: bool, single: bool) -> "asyncio.Future[Any]":
+        name, keys = work(None)
         self.batches.append(list(keys))
+        sent = Sent(name, keys, asyncio.get_running_loop().create_future())
+        self.take(sent)
+        return sent.outcome
+
+    def take(self, sent: Sent) -> None:
+        asyncio.get_running_loop().call_soon(self.answer, sent)
+
+    def answer(self, sent: Sent) -> None:
+        errors = [self.choking[key] for key in sent.keys if key in self.choking]
+        if errors:
+            sent.outcome.set_exception(errors[0])
+        else:
+            sent.outcome.set_result([f"{sent.name} {key}" for key in sent.keys])
+
+
+class Held(Door):
+    """Answers a batch only when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Sent] = []
+
+    def take(self, sent: Sent) -> None:
+        self.waiting.append(sent)
+
+    async def answer_next(self) -> None:
+        await self.answer_one(0)
+
+    async def answer_one(self, place: int) -> None:
+        self.answer(self.waiting.pop(place))
         await asyncio.sleep(0)
-        for key in keys:
-            if key in self.choking:
-                raise self.choking[key]
-        return [f"{fn.__name__} {key}" for key in keys]
 
 
 def unheard(_error: DatabaseUnavailable) -> None:
     """A callback for failures, for tests that check the answers only."""
 
 
-def look(_db: Connection, _keys: Sequence[str]) -> list[str]:
-    raise AssertionError("the door answers")
+@dataclass(frozen=True)
+class Function:
+    """In place of a Batchable. It tells the door what is asked, which answers."""
+
+    name: str
+
+    def __call__(self, _db: None, keys: list[str]) -> tuple[str, list[str]]:
+        return self.name, keys
 
 
-def listen(_db: Connection, _keys: Sequence[str]) -> list[str]:
-    raise AssertionError("the door answers")
+look: Any = Function("look")
+listen: Any = Function("listen")
 
 
-async def test_requests_of_the_same_moment_are_one_batch() -> None:
-    """Requests of the same moment share one batch for every function. A later request gets another batch."""
-    door = Door()
+async def test_the_first_request_goes_at_once_and_the_others_together() -> None:
+    """The first request of a function waits for nothing. Those that come before its answer share one batch."""
+    door = Held()
     batcher = Batcher("read", door, unheard)
-    asked = [batcher.submit(look, "a"), batcher.submit(listen, "b"), batcher.submit(look, "c")]
-    assert await asyncio.gather(*asked) == ["look a", "listen b", "look c"]
-    assert await batcher.submit(look, "d") == "look d"
-    assert door.batches == [["a", "c"], ["b"], ["d"]]
-
-
-async def test_a_request_that_comes_while_the_loop_is_busy_joins_the_batch() -> None:
-    """A batch waits for further requests as long as at least one comes within QUIET_TURNS turns of the loop."""
-    door = Door()
-    batcher = Batcher("read", door, unheard)
-    asked = []
-    for key in "abcd":
-        asked.append(batcher.submit(look, key))
-        for _ in range(QUIET_TURNS):
-            await asyncio.sleep(0)
-    assert await asyncio.gather(*asked) == ["look a", "look b", "look c", "look d"]
-    assert door.batches == [["a", "b", "c", "d"]]
-
-
-async def test_a_single_request_does_not_wait_for_others() -> None:
-    """A single request waits for some turns of the loop, not for a time by the clock."""
-    door = Door()
-    batcher = Batcher("read", door, unheard)
-    first = batcher.submit(look, "a")
-    for _ in range(QUIET_TURNS + 2):
-        await asyncio.sleep(0)
-    second = batcher.submit(look, "b")
-    assert [await first, await second] == ["look a", "look b"]
+    asked = [batcher.submit(*each) for each in ((look, "a"), (listen, "b"), (look, "c"), (look, "d"), (listen, "e"))]
     assert door.batches == [["a"], ["b"]]
+    await door.answer_next()
+    assert door.batches == [["a"], ["b"], ["c", "d"]]
+    for _ in range(3):
+        await door.answer_next()
+    assert await asyncio.gather(*asked) == ["look a", "listen b", "look c", "look d", "listen e"]
+    later = batcher.submit(look, "f")
+    await door.answer_next()
+    assert await later == "look f"
+    assert door.batches == [["a"], ["b"], ["c", "d"], ["e"], ["f"]]
 
 
-async def test_a_stream_without_a_pause_keeps_nobody_waiting() -> None:
-    """A full batch starts at once, even if further requests keep coming."""
-    door = Door()
+async def test_a_batch_waits_only_so_long_for_the_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that hangs, as at a locked row, does not hold up the requests behind it. The requests after them follow
+    the newer batch."""
+    monkeypatch.setattr(batching, "MAX_COLLECTING_SECONDS", 0.001)
+    door = Held()
+    batcher = Batcher("write", door, unheard)
+    hanging = batcher.submit(look, "a")
+    second = batcher.submit(look, "b")
+    async with asyncio.timeout(30):
+        while len(door.batches) < 2:
+            await asyncio.sleep(0)
+    third = batcher.submit(look, "c")
+    await door.answer_one(1)
+    assert await second == "look b"
+    assert door.batches == [["a"], ["b"], ["c"]]
+    await door.answer_next()
+    await door.answer_next()
+    assert await asyncio.gather(hanging, third) == ["look a", "look c"]
+
+
+async def test_a_full_batch_goes_at_once() -> None:
+    """A batch has at most MAX_KEYS requests. A full one does not wait for the answer to the one before it."""
+    door = Held()
     batcher = Batcher("read", door, unheard)
-    asked = []
-    for number in range(2 * MAX_KEYS):
-        asked.append(batcher.submit(look, str(number)))
-        await asyncio.sleep(0)
-        if number == MAX_KEYS + 2:
-            assert [len(batch) for batch in door.batches] == [MAX_KEYS]
-    await asyncio.gather(*asked)
-    assert [len(batch) for batch in door.batches] == [MAX_KEYS, MAX_KEYS]
-
-
-async def test_a_batch_has_a_limit() -> None:
-    """A batch has at most MAX_KEYS requests."""
-    door = Door()
-    batcher = Batcher("read", door, unheard)
-    keys = [str(number) for number in range(2 * MAX_KEYS + 1)]
-    assert await asyncio.gather(*(batcher.submit(look, key) for key in keys)) == [f"look {key}" for key in keys]
-    assert [len(batch) for batch in door.batches] == [MAX_KEYS, MAX_KEYS, 1]
+    keys = [str(number) for number in range(2 * MAX_KEYS + 2)]
+    asked = [batcher.submit(look, key) for key in keys]
+    assert [len(batch) for batch in door.batches] == [1, MAX_KEYS, MAX_KEYS]
+    while door.waiting:
+        await door.answer_next()
+    assert await asyncio.gather(*asked) == [f"look {key}" for key in keys]
+    assert [len(batch) for batch in door.batches] == [1, MAX_KEYS, MAX_KEYS, 1]
 
 
 async def test_one_that_fails_fails_alone() -> None:
     """A request that fails, for example because of text that the driver refuses, does not fail the other requests of
     its batch."""
-    batcher = Batcher("write", Door(b=ValueError("surrogates not allowed")), unheard)
-    asked = [batcher.submit(look, key) for key in "abc"]
+    door = Door(b=ValueError("surrogates not allowed"))
+    batcher = Batcher("write", door, unheard)
+    asked = [batcher.submit(look, key) for key in "0abc"]
     answers = await asyncio.gather(*asked, return_exceptions=True)
-    assert (answers[0], answers[2]) == ("look a", "look c")
-    assert isinstance(answers[1], ValueError)
+    assert (answers[1], answers[3]) == ("look a", "look c")
+    assert isinstance(answers[2], ValueError)
+    assert door.batches == [["0"], ["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
 async def test_a_database_that_cannot_be_used_is_not_asked_again() -> None:
@@ -116,43 +152,39 @@ async def test_a_database_that_cannot_be_used_is_not_asked_again() -> None:
     door = Door(b=DatabaseUnavailable(note="gone"))
     told: list[DatabaseUnavailable] = []
     batcher = Batcher("write", door, told.append)
-    answers = await asyncio.gather(*(batcher.submit(look, key) for key in "abc"), return_exceptions=True)
-    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
-    assert told == answers
-    assert door.batches == [["a", "b", "c"]]
+    answers = await asyncio.gather(*(batcher.submit(look, key) for key in "0abc"), return_exceptions=True)
+    assert [type(answer) for answer in answers[1:]] == [DatabaseUnavailable] * 3
+    assert told == answers[1:]
+    assert door.batches == [["0"], ["a", "b", "c"]]
 
 
 @pytest.mark.parametrize("held", [psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected])
 async def test_a_request_for_a_locked_row_does_not_delay_its_batch(held: type[psycopg.Error]) -> None:
     """If a row is locked, also in a deadlock, nothing was written. So every request is tried again by itself, and only
     the one for the locked row waits."""
-    served: list[str] = []
-    rest_served = asyncio.Event()
-
-    async def door(_fn: Any, keys: Sequence[str]) -> list[str]:
-        if keys == ["a"]:
-            await rest_served.wait()
-        if "a" in keys:
-            raise DatabaseUnavailable(note="held") from held()
-        served.extend(keys)
-        if len(served) == 2:
-            rest_served.set()
-        return list(keys)
-
+    door = Held()
     told: list[DatabaseUnavailable] = []
     batcher = Batcher("write", door, told.append)
-    async with asyncio.timeout(30):
-        answers = await asyncio.gather(*(batcher.submit(look, key) for key in "abc"), return_exceptions=True)
-    assert isinstance(answers[0], DatabaseUnavailable)
-    assert told == answers[:1]  # the first failed batch is not reported
-    assert answers[1:] == ["b", "c"]
-    assert served == ["b", "c"]
+    asked = [batcher.submit(look, key) for key in "0abc"]
+    await door.answer_next()
+    door.choking = {"a": DatabaseUnavailable(note="held")}
+    door.choking["a"].__cause__ = held()
+    await door.answer_next()
+    assert door.batches == [["0"], ["a", "b", "c"], ["a"], ["b"], ["c"]]
+    assert not told  # the first failed batch is not reported
+    await door.answer_one(1)
+    await door.answer_one(1)
+    assert await asyncio.gather(*asked[2:]) == ["look b", "look c"]
+    await door.answer_next()
+    with pytest.raises(DatabaseUnavailable):
+        await asked[1]
+    assert told == [door.choking["a"]]
 
 
 async def test_a_cancelled_request_cancels_no_other_of_its_batch() -> None:
     """A cancelled request does not affect the others of its batch."""
     batcher = Batcher("read", Door(), unheard)
-    first, second = batcher.submit(look, "a"), batcher.submit(look, "b")
+    _, first, second = (batcher.submit(look, key) for key in "0ab")
     first.cancel()
     assert await second == "look b"
     with pytest.raises(asyncio.CancelledError):
@@ -162,11 +194,7 @@ async def test_a_cancelled_request_cancels_no_other_of_its_batch() -> None:
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
 async def test_an_error_that_ends_a_batch_reaches_every_waiting_request(error: BaseException) -> None:
     """An error of any kind that ends a batch reaches the waiting requests, so that they do not wait for ever."""
-
-    async def door(_fn: Any, _keys: Sequence[str]) -> list[str]:
-        raise error
-
-    asked = Batcher("read", door, unheard).submit(look, "a")
+    asked = Batcher("read", Door(a=error), unheard).submit(look, "a")
     with pytest.raises(type(error)):
         await asked
 

@@ -1,7 +1,6 @@
 """PostgreSQL: restarts of the server, a connection pooler in between, and simultaneous writes."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from nextarget.model import AuditEvent, Generations, Millis, User
 from nextarget.services import accounts
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection, Database
-from nextarget.storage.engines.postgres import connection
+from nextarget.storage.engines.postgres import connection, pool
 from nextarget.storage.rows import audit, sessions, users
 from nextarget.storage.rows.sessions import Move
 from nextarget.storage.upkeep import purge
@@ -38,24 +37,44 @@ async def opened(url: str, *, pool_size: int = 4) -> AsyncIterator[Database]:
         database.close()
 
 
-async def busy(database: Database, connections: int = 4, *, connected: bool = True) -> None:
-    """Occupy this many threads of the pool at the same time, with a connection unless `connected` is False."""
-    together = threading.Barrier(connections)
+class Gate:
+    """Jobs wait at it, in PostgreSQL, until it is opened. It is closed at first."""
 
-    def work(db: Connection) -> None:
-        if connected:
-            db.execute_sql("SELECT 1")
-        together.wait(60)
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._connection.execute("SELECT pg_advisory_lock(1)")
+        self._comers: asyncio.Queue[None] = asyncio.Queue()
 
-    await asyncio.gather(*(database.read(work) for _ in range(connections)))
+    def wait(self, db: Connection) -> None:
+        self._comers.put_nowait(None)
+        db.execute_sql("SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)")
+
+    async def has(self, jobs: int) -> None:
+        """Return when this many more jobs have come."""
+        async with asyncio.timeout(30):
+            for _ in range(jobs):
+                await self._comers.get()
+
+    def open(self) -> None:
+        self._connection.close()
+
+
+async def busy(url: str, database: Database, connections: int = 4) -> None:
+    """Occupy this many connections at the same time."""
+    gate = Gate(url)
+    waiting = [asyncio.create_task(database.read(gate.wait)) for _ in range(connections)]
+    await gate.has(connections)
+    gate.open()
+    await asyncio.gather(*waiting)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_after_a_restart_nobody_notices(cluster: Cluster, mode: str) -> None:
     """Connections that died while idle are replaced. No read or write fails because of them."""
-    async with opened(cluster.create_database()) as database:
-        await busy(database)
+    url = cluster.create_database()
+    async with opened(url) as database:
+        await busy(url, database)
         cluster.restart(mode)
         assert await asyncio.gather(*(database.read(users.page) for _ in range(8))) == [[]] * 8
         cluster.restart(mode)
@@ -82,19 +101,21 @@ async def test_a_server_that_is_away_is_unavailable_until_it_is_back(cluster: Cl
 async def test_a_server_that_answers_nothing_is_given_up_in_time(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A frozen server neither enforces its timeouts nor closes sockets. The pool gives its connections up by itself."""
-    async with opened(cluster.create_database(), pool_size=2) as database:
-        await busy(database, 2)
-        monkeypatch.setattr("nextarget.storage.engines.pool.ANSWER_SECONDS", 0.2)
-        monkeypatch.setattr("nextarget.storage.engines.pool.WAITING_SECONDS", 0.1)
+    """A frozen server neither enforces its timeouts nor closes sockets. Its connections are given up here."""
+    url = cluster.create_database()
+    async with opened(url, pool_size=2) as database:
+        await busy(url, database, 2)
+        monkeypatch.setattr(pool, "ANSWER_SECONDS", 0.2)
+        monkeypatch.setattr(pool, "WAITING_SECONDS", 0.1)
         cluster.freeze()
         outcomes = await asyncio.gather(*(database.read(users.page) for _ in range(6)), return_exceptions=True)
         assert all(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes)
-        monkeypatch.setattr("nextarget.storage.engines.pool.ANSWER_SECONDS", 30)
-        monkeypatch.setattr("nextarget.storage.engines.pool.WAITING_SECONDS", 30)
-        await busy(database, 2, connected=False)  # the threads are free, although the server does not respond
+        monkeypatch.setattr(pool, "ANSWER_SECONDS", 30)
+        monkeypatch.setattr(pool, "WAITING_SECONDS", 30)
+        # Both connections are free for other jobs, although the server does not respond.
+        assert await asyncio.gather(*(database.read(lambda _: "free") for _ in range(4))) == ["free"] * 4
         cluster.thaw()
-        await busy(database, 2)
+        await busy(url, database, 2)
 
 
 class Counted:
@@ -135,16 +156,19 @@ async def test_two_that_wait_for_each_other_both_get_through(postgres_url: str) 
     """In a deadlock PostgreSQL rolls one or both transactions back. They are repeated, and both succeed."""
     async with opened(postgres_url) as database:
         one, other = [(await database.write(admit)).id for _ in range(2)]
-        both, tries = threading.Barrier(2), []
+        both, tries = Gate(postgres_url), []
 
         def lock(db: Connection, first: str, second: str) -> None:
             users.set_active(db, first, active=False)
             tries.append(first)
             if len(tries) <= 2:
-                both.wait(30)
+                both.wait(db)
             users.set_active(db, second, active=False)
 
-        await asyncio.gather(database.write(lock, one, other), database.write(lock, other, one))
+        writing = [asyncio.create_task(database.write(lock, *pair)) for pair in ((one, other), (other, one))]
+        await both.has(2)
+        both.open()
+        await asyncio.gather(*writing)
         assert len(tries) in {3, 4}
         assert set(tries[:2]) == {one, other}
 
@@ -210,7 +234,7 @@ def test_the_terminal_takes_its_time_whatever_the_roles_limits_are(postgres: Clu
 
 
 async def test_a_job_runs_in_its_callers_context(postgres_url: str) -> None:
-    """A job sees the context variables of its caller, such as the request id, whichever thread runs it."""
+    """A job sees the context variables of its caller, such as the request id, whichever connection it uses."""
     request: ContextVar[str] = ContextVar("request")
 
     async def ask(number: int) -> tuple[str, str]:
@@ -243,21 +267,20 @@ async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(postgre
     """A deactivation waits for a sign-in of the same user in progress, and then ends the new session too."""
     async with opened(postgres_url) as database:
         user = await database.write(admit)
-        read, go_on = threading.Event(), threading.Event()
+        gate = Gate(postgres_url)
 
         def redeem(db: Connection) -> str:
             found = users.lock_row(db, user.id)
             assert found is not None
             assert found.is_active
-            read.set()
-            assert go_on.wait(30)
+            gate.wait(db)
             return add_session(db, user).id
 
         redeeming = asyncio.create_task(database.write(redeem))
-        await asyncio.to_thread(read.wait, 30)
+        await gate.has(1)
         ending = asyncio.create_task(database.write(accounts.set_active, user, active=False, now=NOW))
         await until_one_waits(database, ending)
-        go_on.set()
+        gate.open()
         session_id = await redeeming
         await ending
         await database.write(accounts.set_active, user, active=True, now=NOW)
@@ -266,7 +289,8 @@ async def test_nobody_is_deactivated_while_a_session_of_theirs_is_opened(postgre
 
 async def until_one_waits(database: Database, waiting: "asyncio.Task[object]") -> None:
     """Return once a transaction waits for a lock. `waiting` must not be done before."""
-    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+    asked += "AND wait_event <> 'advisory'"
     async with asyncio.timeout(30):
         while not await database.read(lambda db: db.execute_sql(asked).fetchone()[0]):
             assert not waiting.done()
@@ -278,18 +302,17 @@ async def test_who_begins_a_session_waits_for_whoever_begins_another(postgres_ur
     async with opened(postgres_url) as database:
         user = await database.write(admit)
         await database.write(crowds.fill, user, sessions.MAX_ACTIVE_SESSIONS - 1)
-        begun, go_on = threading.Event(), threading.Event()
+        gate = Gate(postgres_url)
 
         def begin_slowly(db: Connection) -> None:
             crowds.begin(db, user.id)
-            begun.set()
-            assert go_on.wait(30)
+            gate.wait(db)
 
         slow = asyncio.create_task(database.write(begin_slowly))
-        await asyncio.to_thread(begun.wait, 30)
+        await gate.has(1)
         other = asyncio.create_task(database.write(crowds.begin, user.id))
         await until_one_waits(database, other)
-        go_on.set()
+        gate.open()
         await asyncio.gather(slow, other)
         assert len(await database.read(crowds.active, user.id)) == sessions.MAX_ACTIVE_SESSIONS
 
@@ -301,19 +324,18 @@ async def test_a_session_that_is_being_refreshed_is_not_displaced(postgres_url: 
     async with opened(postgres_url) as database:
         user = await database.write(admit)
         oldest, second, *_ = await database.write(crowds.fill, user, sessions.MAX_ACTIVE_SESSIONS)
-        moved, go_on = threading.Event(), threading.Event()
+        gate = Gate(postgres_url)
 
         def refresh(db: Connection) -> None:
             generations = Generations(1, 2, 2, 0, later(2000), NEVER)
             assert sessions.swap(db, Move(oldest, generations, oldest.expires_at))
-            moved.set()
-            assert go_on.wait(30)
+            gate.wait(db)
 
         refreshing = asyncio.create_task(database.write(refresh))
-        await asyncio.to_thread(moved.wait, 30)
+        await gate.has(1)
         beginning = asyncio.create_task(database.write(crowds.begin, user.id, crowds.session_at(user.id, 1000)))
         await until_one_waits(database, beginning)
-        go_on.set()
+        gate.open()
         await asyncio.gather(refreshing, beginning)
         assert crowds.displaced(database, user) == [second.id]
         assert await database.read(active, oldest.id, NOW) is not None
@@ -348,38 +370,35 @@ async def test_a_session_that_is_being_moved_on_is_not_purged(postgres_url: str)
     """A purge skips a row that a refresh has locked."""
     async with opened(postgres_url) as database:
         session = await database.write(add_session, await database.write(admit), lifetime=1)
-        moved, go_on = threading.Event(), threading.Event()
+        gate = Gate(postgres_url)
 
         def move_on(db: Connection) -> None:
             assert sessions.swap(db, Move(session, session.generations, later(1000)))
-            moved.set()
-            assert go_on.wait(30)
+            gate.wait(db)
 
         moving = asyncio.create_task(database.write(move_on))
-        await asyncio.to_thread(moved.wait, 30)
+        await gate.has(1)
         async with asyncio.timeout(30):
             assert await database.write(purge.one_batch, OVER) == 0
-        go_on.set()
+        gate.open()
         await moving
         assert [kept.id for kept in await database.read(sessions.of_user, session.user_id)] == [session.id]
 
 
-@pytest.fixture(params=["refuses options", "ignores options"])
-def pgbouncer(request: pytest.FixtureRequest, postgres: Cluster) -> Iterator[PgBouncer]:
+@pytest.fixture
+def pgbouncer(postgres: Cluster) -> Iterator[PgBouncer]:
     """PgBouncer in transaction mode, with fewer connections than there are clients."""
     need_pgbouncer()
-    settings = {"ignore_startup_parameters": "options"} if request.param == "ignores options" else {}
-    with PgBouncer(postgres, pool_size=2, **settings) as bouncer:
+    with PgBouncer(postgres, pool_size=2) as bouncer:
         yield bouncer
 
 
 @pytest.mark.slow
 async def test_everything_but_migrating_works_through_pgbouncer(pgbouncer: PgBouncer, postgres_url: str) -> None:
-    """Reads and writes of many clients work on two connections. The timeouts are set although PgBouncer refuses them at
-    the start."""
+    """Reads and writes of many clients work on two connections. Every transaction has the timeouts."""
     migrate(database_at(postgres_url))
     async with opened(pgbouncer.in_front_of(postgres_url), pool_size=8) as database:
-        await busy(database, 8)
+        await asyncio.gather(*(database.read(users.page) for _ in range(8)))
         made = await asyncio.gather(*(database.write(admit, now=Millis(number)) for number in range(50)))
         assert len(await database.read(users.page)) == len(made)
         outcomes = await asyncio.gather(*(database.read(users.get, user.id) for user in made))

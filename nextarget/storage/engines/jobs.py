@@ -1,8 +1,12 @@
-"""Work that a caller on the event loop gives to a thread."""
+"""Work that a caller on the event loop gives to a connection, and awaits."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
+
+MAX_WAITING = 1000
+"""How many jobs may wait for a connection. More wait only when the database hangs; new jobs are then refused at
+once."""
 
 
 class Job:

@@ -1,28 +1,34 @@
 """Batching for PostgreSQL, as a DataLoader does it: keys that are submitted at the same time become one query.
 
-A query across the network costs the same for one row as for twenty: a job for a thread, a round trip and, when it
-writes, a commit. Send the batch when the loop has had three turns without a new request. Under load batches grow; when
-quiet there is almost no delay.
+A query across the network costs the same for one row as for twenty: a round trip and, when it writes, a commit. The
+first key is sent at once. Keys that come before its answer are collected, and sent when the answer arrives. So a
+request that comes alone waits for nothing, and batches grow with the load.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.engines.database import K, Many, R
-from nextarget.storage.engines.pool import MAX_WAITING
+from nextarget.storage.engines.database import Batchable, Connection, K, R, Work
+from nextarget.storage.engines.jobs import MAX_WAITING
 from nextarget.storage.engines.postgres.errors import is_held
 from nextarget.telemetry import metrics
 
 MAX_KEYS = 64
 """How many keys a batch may have."""
-QUIET_TURNS = 3
-"""After how many turns of the loop without a new key a batch is sent. A request needs two from its socket to here."""
+MAX_COLLECTING_SECONDS = 0.02
+"""A batch is sent after this time even if the batch before it has no answer, as when it waits for a locked row."""
 
-Execute = Callable[[Many[Any, Any], Sequence[Any]], Awaitable[list[Any]]]
-"""Calls a storage function with keys, on a thread of the pool."""
+
+class Submit(Protocol):
+    """Executes a job; returns its future result, as `Pool.submit`."""
+
+    def __call__(self, work: Work[[], Any], *, writes: bool, single: bool) -> "asyncio.Future[Any]": ...
 
 
 class Batcher:
@@ -32,18 +38,18 @@ class Batcher:
     """
 
     def __init__(
-        self, kind: Literal["read", "write"], execute: Execute, note: Callable[[DatabaseUnavailable], None]
+        self, kind: Literal["read", "write"], submit: Submit, note: Callable[[DatabaseUnavailable], None]
     ) -> None:
         self._kind = kind
-        self._execute = execute
+        self._submit = submit
         self._note = note
-        self._open: dict[Many[Any, Any], _Batch] = {}
-        """The batches that still take keys."""
-        self._running: set[asyncio.Task[None]] = set()
+        self._sent: dict[Batchable[Any, Any], _Batch] = {}
+        """The newest batch without an answer, for every function."""
+        self._collecting: dict[Batchable[Any, Any], _Batch] = {}
         self._waiting = 0
 
-    def submit(self, fn: Many[K, R], key: K) -> "asyncio.Future[R]":
-        """Add a key to the open batch of `fn`; returns its future answer.
+    def submit(self, fn: Batchable[K, R], key: K) -> "asyncio.Future[R]":
+        """Add a key to a batch; returns its future answer.
 
         When the database cannot be used, all keys of the batch fail with DatabaseUnavailable. Any other error, or a row
         that another transaction has locked, undoes the whole batch although it concerns one key. Then every key is
@@ -55,61 +61,54 @@ class Batcher:
             raise error
         self._waiting += 1
         loop = asyncio.get_running_loop()
-        batch = self._open.get(fn)
-        if batch is None or batch.loop is not loop or len(batch.keys) >= MAX_KEYS:
-            batch = self._open[fn] = _Batch(loop)
-            loop.call_soon(self._send_when_quiet, fn, batch)
         answer: asyncio.Future[R] = loop.create_future()
+        batch = self._collecting.get(fn)
+        if batch is None:
+            batch = _Batch(fn)
+            if fn in self._sent:
+                self._collecting[fn] = batch
+                batch.timer = loop.call_later(MAX_COLLECTING_SECONDS, self._send, batch)
         batch.keys.append(key)
         batch.answers.append(answer)
+        if batch.timer is None or len(batch.keys) == MAX_KEYS:
+            self._send(batch)
         return answer
 
-    def _send_when_quiet(self, fn: Many[Any, Any], batch: "_Batch") -> None:
-        """Runs in every turn of the loop until the batch is sent."""
-        count = len(batch.keys)
-        batch.quiet_turns = batch.quiet_turns + 1 if count == batch.seen else 0
-        batch.seen = count
-        if batch.quiet_turns < QUIET_TURNS and count < MAX_KEYS:
-            batch.loop.call_soon(self._send_when_quiet, fn, batch)
-        else:
-            self._send(fn, batch)
+    def _send(self, batch: "_Batch") -> None:
+        if batch.timer is not None:
+            batch.timer.cancel()
+            del self._collecting[batch.fn]
+        self._sent[batch.fn] = batch
+        self._execute(batch)
 
-    def _send(self, fn: Many[Any, Any], batch: "_Batch") -> None:
-        if self._open.get(fn) is batch:
-            del self._open[fn]
-        task = batch.loop.create_task(self._run(fn, batch))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+    def _execute(self, batch: "_Batch") -> None:
+        outcome = self._submit(batch.work, writes=self._kind == "write", single=True)
+        outcome.add_done_callback(partial(self._answered, batch))
 
-    async def _run(self, fn: Many[Any, Any], batch: "_Batch") -> None:
-        """Execute a batch and give every caller its answer."""
-        outcomes: Sequence[Any]
-        try:
-            outcomes = await self._execute(fn, batch.keys)
-        except BaseException as error:  # noqa: BLE001 - given to the callers
-            if len(batch.keys) > 1 and _may_concern_one_key(error):
-                outcomes = await asyncio.gather(*(self._run_alone(fn, key) for key in batch.keys))
-            else:
-                outcomes = [error] * len(batch.keys)
-        self._waiting -= len(batch.keys)
+    def _answered(self, batch: "_Batch", outcome: "asyncio.Future[Any]") -> None:
+        """Give every caller its answer, and send the keys that were collected meanwhile."""
+        fn, keys = batch.fn, batch.keys
+        if self._sent.get(fn) is batch:
+            del self._sent[fn]
+            if (collected := self._collecting.get(fn)) is not None:
+                self._send(collected)
+        error = outcome.exception()
+        if error is not None and len(keys) > 1 and _may_concern_one_key(error):
+            for key, answer in zip(keys, batch.answers, strict=True):
+                self._execute(_Batch(fn, batch.began, [key], [answer]))
+            return
         seconds = perf_counter() - batch.began
-        for answer, outcome in zip(batch.answers, outcomes, strict=True):
+        for answer, one in zip(batch.answers, outcome.result() if error is None else [error] * len(keys), strict=True):
+            self._waiting -= 1
             metrics.observe_database(self._kind, seconds)
-            if isinstance(outcome, DatabaseUnavailable):
-                self._note(outcome)
+            if isinstance(one, DatabaseUnavailable):
+                Context().run(self._note, one)  # the log line must not carry the id of another request
             if answer.done():
                 continue  # the caller was cancelled
-            if isinstance(outcome, BaseException):
-                answer.set_exception(outcome)
+            if isinstance(one, BaseException):
+                answer.set_exception(one)
             else:
-                answer.set_result(outcome)
-
-    async def _run_alone(self, fn: Many[Any, Any], key: Any) -> Any:
-        """The answer for one key, or its error."""
-        try:
-            return (await self._execute(fn, [key]))[0]
-        except Exception as error:  # noqa: BLE001 - given to the caller
-            return error
+                answer.set_result(one)
 
 
 def _may_concern_one_key(error: BaseException) -> bool:
@@ -117,14 +116,15 @@ def _may_concern_one_key(error: BaseException) -> bool:
     return is_held(error) if isinstance(error, DatabaseUnavailable) else isinstance(error, Exception)
 
 
+@dataclass(slots=True)
 class _Batch:
-    """Keys, and the futures of the callers who wait for their answers."""
+    """Keys, and the futures of the callers who wait for their answers. `timer` is set if it collects keys."""
 
-    __slots__ = ("answers", "began", "keys", "loop", "quiet_turns", "seen")
+    fn: Batchable[Any, Any]
+    began: float = field(default_factory=perf_counter)
+    keys: list[Any] = field(default_factory=list)
+    answers: "list[asyncio.Future[Any]]" = field(default_factory=list)
+    timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.quiet_turns = self.seen = 0
-        self.began = perf_counter()
-        self.keys: list[Any] = []
-        self.answers: list[asyncio.Future[Any]] = []
+    def work(self, db: Connection) -> list[Any]:
+        return self.fn(db, self.keys)

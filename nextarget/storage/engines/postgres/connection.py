@@ -1,19 +1,24 @@
-"""Connections to PostgreSQL: their parameters, their time limits, and how another thread cuts one."""
+"""Connections to PostgreSQL: their parameters, their time limits, and how they wait."""
 
-import os
-import socket
-import threading
+from collections.abc import Callable
 from contextlib import suppress
+from select import POLLIN, poll
 from typing import Any
 
 import peewee as pw
 import psycopg
+from psycopg.abc import PQGen
+from psycopg.adapt import Transformer
+from psycopg.waiting import Ready, Wait
+
+from nextarget.storage.engines.database import R
+from nextarget.storage.engines.postgres.asking import asked
 
 CONNECT_SECONDS = 4
 STATEMENT_SECONDS = 5
 """How long one statement of a request may take. The terminal and migrations have no limit."""
 LOCK_SECONDS = 2
-"""How long a request's write may wait for a locked row. PostgreSQL needs one second of it (`deadlock_timeout`) to
+"""How long a request may wait for a locked row or table. PostgreSQL needs one second of it (`deadlock_timeout`) to
 detect a deadlock."""
 IDLE_SECONDS = 10
 """How long PostgreSQL waits for the next statement of a transaction. Then it ends the connection and its locks."""
@@ -31,28 +36,57 @@ DEFAULTS = {
 
 
 class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that other threads can cut. `begin` is the SQL that its transactions begin with."""
+    """A connection. `begin` is the SQL that its transactions begin with.
+
+    `pooled` is whether a pooler may run every transaction on another server connection. Then the time limits are in
+    `limits`, for every transaction; otherwise the session has them, and a single statement needs no transaction.
+    """
 
     pooled = False
     limits = ""
     begin = b""
     given_up = False
+    _pause: Callable[[Wait], Ready] | None = None
+    _forget: Callable[[], None] | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._closing = threading.Lock()
-        # A duplicate descriptor: libpq may close its own at any time, and the system would reuse its number at once.
-        self._line = socket.socket(fileno=os.dup(self.fileno()))
+        self._loader = Transformer(self)
+        self._poll = poll()
+        self._poll.register(self.fileno(), POLLIN)
 
-    def cut(self) -> None:
-        """Shut the socket down: the thread that waits on it gets an error at once."""
-        self.given_up = True
-        with self._closing, suppress(OSError):
-            self._line.shutdown(socket.SHUT_RDWR)
+    def use_event_loop(self, pause: Callable[[Wait], Ready], forget: Callable[[], None]) -> None:
+        """From now on wait with `pause` instead of blocking the thread. `forget` is called when it is closed."""
+        self._pause, self._forget = pause, forget
+
+    def wait(self, gen: PQGen[R], *arguments: Any, **options: Any) -> R:
+        """Run one of psycopg's generators, which yield what they wait for."""
+        pause = self._pause
+        if pause is None:
+            return super().wait(gen, *arguments, **options)
+        try:
+            wanted = next(gen)
+            while True:
+                wanted = gen.send(pause(wanted))
+        except StopIteration as done:
+            result: R = done.value
+            return result
+
+    def execute(self, query: Any, params: Any = (), **options: Any) -> Any:
+        """Execute a `Statement` or, as bytes, several statements without values. Returns an Answer.
+
+        It takes a third of the time of psycopg's cursors, which Peewee uses: they prepare for values of any type.
+        """
+        return self.wait(asked(self.pgconn, self._loader, query, params))
+
+    def is_quiet(self) -> bool:
+        """Whether PostgreSQL has sent nothing. To an idle connection it tells only its end, or a changed setting."""
+        return not self._poll.poll(0)
 
     def close(self) -> None:
-        with self._closing:
-            self._line.close()
+        forget, self._forget = self._forget, None
+        if forget is not None:
+            forget()
         super().close()
 
 
@@ -71,55 +105,58 @@ class _Cursor(psycopg.Cursor[tuple[Any, ...]]):
 
 
 class PeeweePostgres(pw.PostgresqlDatabase):
-    """Peewee's PostgreSQL with psycopg 3. `limited` is whether statements and transactions have time limits."""
+    """Peewee's PostgreSQL with psycopg 3. `limited` is whether statements and transactions have time limits.
 
-    def __init__(self, parameters: dict[str, Any], *, limited: bool = False, thread_safe: bool = True) -> None:
+    `dial` opens a connection by calling its argument on another thread. Without it, this thread opens it.
+    """
+
+    def __init__(
+        self,
+        parameters: dict[str, Any],
+        *,
+        limited: bool = False,
+        thread_safe: bool = True,
+        dial: Callable[[Callable[[], PostgresConnection]], PostgresConnection] | None = None,
+    ) -> None:
         self.latest: PostgresConnection | None = None
-        """The connection, for `cut`. Peewee's `connection()` would open a new one for the thread that calls it."""
+        """The connection, for `cut`. Peewee's `connection()` would open a new one."""
         self.parameters = parameters
+        self._dial = dial
         # Migrations and copies take long: 0 lifts the limits, also those that the role has.
         statement, idle, lock = (STATEMENT_SECONDS, IDLE_SECONDS, LOCK_SECONDS) if limited else (0, 0, 0)
-        limits = {
-            "statement_timeout": statement,
-            "idle_in_transaction_session_timeout": idle,
-            "lock_timeout": 0,
+        self._settings = {
+            "statement_timeout": f"{statement}s",
+            "idle_in_transaction_session_timeout": f"{idle}s",
+            "lock_timeout": f"{lock}s",
+            "default_transaction_isolation": "read committed",
         }
-        # Only in transactions. A read waits for no row; it may wait for a table until its statement times out.
-        self._lock_limit = f"; SET LOCAL lock_timeout = '{lock}s'"
-        self._options = " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items())
-        self._set_local = "".join(f"; SET LOCAL {name} = '{seconds}s'" for name, seconds in limits.items())
         super().__init__(str(parameters.get("dbname") or "postgres"), prefer_psycopg3=True, thread_safe=thread_safe)
 
     def _connect(self) -> PostgresConnection:
-        self.latest = connection = self._dial()
+        self.latest = None
+        self.latest = connection = self._dial(self._open) if self._dial else self._open()
+        return connection
+
+    def _open(self) -> PostgresConnection:
+        connection = PostgresConnection.connect(
+            **self.parameters, autocommit=True, prepare_threshold=None, cursor_factory=_Cursor
+        )
         try:
-            ((pid, durability),) = connection.execute(
-                "SELECT pg_backend_pid(), current_setting('synchronous_commit')"
-            ).fetchall()
+            answer = connection.execute("SELECT pg_backend_pid(), current_setting('synchronous_commit')")
+            ((pid, durability),) = answer.fetchall()
+            # A sign-out survives a power cut, so a commit waits for the disk.
+            settings = self._settings | ({"synchronous_commit": "on"} if durability == "off" else {})
             # A pooler tells its clients a process id that is not the backend's.
             connection.pooled = pid != connection.info.backend_pid
             if connection.pooled:
-                connection.limits = self._set_local  # a pooler may accept our options and ignore them
-            begin = f"BEGIN ISOLATION LEVEL READ COMMITTED{connection.limits}{self._lock_limit}"
-            if durability == "off":
-                begin += "; SET LOCAL synchronous_commit = on"  # a sign-out survives a power cut
-            connection.begin = begin.encode()
+                connection.limits = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in settings.items())
+            else:
+                connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in settings.items()).encode())
+            connection.begin = f"BEGIN ISOLATION LEVEL READ COMMITTED{connection.limits}".encode()
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _dial(self) -> PostgresConnection:
-        fixed: dict[str, Any] = {"autocommit": True, "prepare_threshold": None, "cursor_factory": _Cursor}
-        if self._options:
-            options = f"{self._options} {self.parameters.get('options', '')}".rstrip()
-            try:
-                return PostgresConnection.connect(**self.parameters | {"options": options}, **fixed)
-            except psycopg.OperationalError as error:
-                if "unsupported startup parameter" not in str(error):
-                    raise
-                self._options = ""  # from PgBouncer; `begin` still sets the limits in every transaction
-        return PostgresConnection.connect(**self.parameters, **fixed)
 
     def begin(self, isolation_level: object = None) -> None:
         """Begin a transaction. If the connection is dead, begin on a new one: nothing was lost with the old one."""
@@ -133,10 +170,21 @@ class PeeweePostgres(pw.PostgresqlDatabase):
             connection = self.connection()  # type: ignore[no-untyped-call]
             connection.execute(connection.begin)
 
+    def commits_by_itself(self) -> bool:
+        """Whether a single statement needs no transaction around it. An idle connection that has died is replaced."""
+        connection: PostgresConnection = self.connection()  # type: ignore[no-untyped-call]
+        if not connection.is_quiet():
+            disconnect(self)
+            connection = self.connection()  # type: ignore[no-untyped-call]
+        return not connection.pooled
+
+    def commit(self) -> None:
+        self.connection().execute(b"COMMIT")  # type: ignore[no-untyped-call]
+
     def rollback(self) -> None:
         """A rollback on a lost connection fails; the error is ignored, because it would hide the first one."""
         with suppress(pw.DatabaseError, pw.InterfaceError, psycopg.Error):
-            super().rollback()
+            self.connection().execute(b"ROLLBACK")  # type: ignore[no-untyped-call]
 
 
 def is_lost(db: pw.Database) -> bool:

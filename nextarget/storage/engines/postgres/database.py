@@ -1,25 +1,25 @@
-"""PostgreSQL: reads and writes run on a pool of threads, and every thread has its own connection.
+"""PostgreSQL: reads and writes of requests run on connections of the event loop's, everything else on one of a thread.
 
 Requests work through PgBouncer in transaction mode: no prepared statements, and no state in the session. Only
 migrations need PostgreSQL's own address, because their lock belongs to a session.
 """
 
+import asyncio
 from collections.abc import Awaitable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
-from functools import partial
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 import peewee as pw
 
 from nextarget.errors import DatabaseUnavailable, SchemaError
 from nextarget.storage.engines.database import Batchable, Database, K, P, R, Work
-from nextarget.storage.engines.pool import Pool
 from nextarget.storage.engines.postgres.batching import Batcher
 from nextarget.storage.engines.postgres.connection import DEFAULTS, PeeweePostgres, PostgresConnection, disconnect
 from nextarget.storage.engines.postgres.conninfo import parameters_of
 from nextarget.storage.engines.postgres.errors import UNUSABLE, is_broken_rule, unavailable
+from nextarget.storage.engines.postgres.pool import Line, Pool
 from nextarget.storage.engines.postgres.session import Session
 from nextarget.storage.engines.trouble import Trouble
 from nextarget.telemetry import metrics
@@ -38,8 +38,8 @@ class PostgresDatabase(Database):
         self._pool: Pool | None = None
         self._now = Session(PeeweePostgres(self._parameters), str(self))  # one connection for every thread that uses it
         self.trouble = Trouble(str(self))
-        self._reads = Batcher("read", partial(self._perform, False), self.trouble.note)
-        self._writes = Batcher("write", partial(self._perform, True), self.trouble.note)
+        self._reads = Batcher("read", self._submit, self.trouble.note)
+        self._writes = Batcher("write", self._submit, self.trouble.note)
 
     def __str__(self) -> str:
         host = str(self._parameters.get("host") or "localhost")
@@ -48,11 +48,10 @@ class PostgresDatabase(Database):
         return f"postgresql://{place}{f':{port}' if port else ''}/{self._parameters.get('dbname', '')}"
 
     def open(self) -> None:
-        """Start the pool if the database answers. Raises DatabaseUnavailable."""
-        if self._pool is not None:
-            return
-        with self.probe():
-            self._pool = Pool(self._worker, self._pool_size)
+        """Prepare the connections if the database answers. Raises DatabaseUnavailable."""
+        if self._pool is None:
+            with self.probe():
+                self._pool = Pool(self._session, self._pool_size)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -61,14 +60,14 @@ class PostgresDatabase(Database):
         self._now.close()
         self.trouble.close()
 
-    def _worker(self) -> Session:
-        return Session(PeeweePostgres(self._parameters, limited=True, thread_safe=False), str(self))
+    def _session(self, line: Line) -> Session:
+        return Session(PeeweePostgres(self._parameters, limited=True, thread_safe=False, dial=line.dial), str(self))
 
     async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await self._timed("read", self._perform(False, fn, *args, **kwargs))
+        return await self._timed("read", fn, *args, **kwargs)
 
     async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await self._timed("write", self._perform(True, fn, *args, **kwargs))
+        return await self._timed("write", fn, *args, **kwargs)
 
     def read_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
         return self._reads.submit(fn, key)
@@ -76,23 +75,25 @@ class PostgresDatabase(Database):
     def write_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
         return self._writes.submit(fn, key)
 
-    async def _timed(self, kind: Literal["read", "write"], work: Awaitable[R]) -> R:
+    async def _timed(self, kind: Literal["read", "write"], fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        # Run in the caller's context: events that are recorded then carry the id of the caller's request.
+        context = copy_context()
         began = perf_counter()
         try:
-            return await work
+            result: R = await self._submit(lambda db: context.run(fn, db, *args, **kwargs), writes=kind == "write")
         except DatabaseUnavailable as error:
             self.trouble.note(error)
             raise
         finally:
             metrics.observe_database(kind, perf_counter() - began)
-
-    async def _perform(self, writes: bool, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._pool is None:
-            raise DatabaseUnavailable(note="the database is not open", cause="closed")
-        # Run in the caller's context: events that are recorded then carry the id of the caller's request.
-        context = copy_context()
-        result: R = await self._pool.perform(lambda db: context.run(fn, db, *args, **kwargs), writes=writes)
         return result
+
+    def _submit(self, work: Work[[], Any], *, writes: bool, single: bool = False) -> "asyncio.Future[Any]":
+        if self._pool is not None:
+            return self._pool.submit(work, writes=writes, single=single)
+        refused = asyncio.get_running_loop().create_future()
+        refused.set_exception(DatabaseUnavailable(note="the database is not open", cause="closed"))
+        return refused
 
     def unavailable(self, error: Exception) -> DatabaseUnavailable:
         return unavailable(error, self._parameters, str(self))

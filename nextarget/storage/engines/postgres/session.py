@@ -1,6 +1,7 @@
-"""What one thread does with its connection: it executes jobs, and tries some of them again."""
+"""Executing jobs on one connection. Some are tried again."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import peewee as pw
 
@@ -14,14 +15,17 @@ ATTEMPTS = 3
 
 
 class Session:
-    """The Worker of a thread: one connection, which is opened when it is needed, and again after it was lost."""
+    """One connection, which is opened when it is needed, and again after it was lost."""
 
     def __init__(self, db: PeeweePostgres, place: str) -> None:
         self._db = db
         self._place = place
 
-    def perform(self, work: Callable[[pw.Database], R], *, writes: bool) -> R:
-        return self._write(work) if writes else self._read(work)
+    def perform(self, work: Callable[[pw.Database], R], *, writes: bool, single: bool = False) -> R:
+        """Execute a job. A `single` write is one statement, which is a transaction by itself."""
+        if not writes:
+            return self._read(work)
+        return self._write(work, single=single)
 
     def _read(self, work: Callable[[pw.Database], R]) -> R:
         """Tried a second time if the connection was lost: a restarted server closes it, and so may an idle timeout."""
@@ -36,7 +40,7 @@ class Session:
                     raise failure from error
                 attempt += 1
 
-    def _write(self, work: Callable[[pw.Database], R]) -> R:
+    def _write(self, work: Callable[[pw.Database], R], *, single: bool) -> R:
         """Not tried again after the connection was lost, because the commit may have happened.
 
         The caller gets an error, and may repeat the request. If a refresh was committed, its answer was lost, and
@@ -46,7 +50,7 @@ class Session:
         attempt = 1
         while True:
             try:
-                with self._db.atomic():
+                with nullcontext() if single and self._db.commits_by_itself() else self._db.atomic():
                     return work(self._db)
             except UNUSABLE as error:
                 failure = self._failed(error)
@@ -62,8 +66,10 @@ class Session:
         return unavailable(error, self._db.parameters, self._place)
 
     def cut(self) -> None:
+        """Close the connection under a job, which is not tried again then."""
         if self._db.latest is not None:
-            self._db.latest.cut()
+            self._db.latest.given_up = True
+            self._db.latest.close()
 
     def close(self) -> None:
         disconnect(self._db)

@@ -10,8 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from nextarget.errors import DatabaseUnavailable
-from nextarget.storage.engines.jobs import Job
-from nextarget.storage.engines.pool import MAX_WAITING
+from nextarget.storage.engines.jobs import MAX_WAITING, Job
 from nextarget.storage.engines.sqlite.connection import PeeweeSqlite
 from nextarget.storage.engines.sqlite.errors import translated
 
