@@ -26,6 +26,7 @@ from nextarget.tokens.keyring import Keyring
 if TYPE_CHECKING:  # network code is imported only where it is used: so the terminal starts in two thirds of the time
     from nextarget.providers.base import IdentityProvider, ProviderHttp
     from nextarget.services.native import NativeSignIn
+    from nextarget.services.platforms.removals import Removals
     from nextarget.services.signin import SignIn
     from nextarget.telemetry.tracing import Tracing
 
@@ -70,6 +71,7 @@ class Online:
 
     sign_in: "SignIn"
     native: "NativeSignIn"
+    removals: "Removals"
 
 
 class Runtime:
@@ -108,6 +110,7 @@ class Runtime:
         Raises SchemaError or DatabaseUnavailable.
         """
         from nextarget.services.native import NativeSignIn
+        from nextarget.services.platforms.removals import Removals
         from nextarget.services.signin import SignIn
 
         if self._migrates:
@@ -128,6 +131,7 @@ class Runtime:
                         json_flow=self.settings.json_flow,
                     ),
                     NativeSignIn(self.database, providers, self.keyring, self.sessions, self.clock),
+                    Removals(self.database, providers, self.keyring, self.clock),
                 )
         finally:
             self.database.close()

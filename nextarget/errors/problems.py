@@ -169,6 +169,11 @@ class SessionNotFound(ProblemError):
     sentence = "You have no such session, or it has ended. GET /users/me/sessions lists them."
 
 
+class DeletionUnknown(ProblemError):
+    code, status, title = "deletion_unknown", 404, "Request unknown"
+    sentence = "No request to delete an account has this code. A code is kept for 180 days."
+
+
 class JsonFlowOff(ProblemError):
     """JSON_FLOW is false: a sign-in needs an app, or a browser that is bound to the login."""
 

@@ -66,11 +66,24 @@ class NativeIdentity:
     issued_at: Millis | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RemovalRequest:
+    """What a provider tells us when a person has removed the app there, or wants their data deleted.
+
+    `issued_at` may be in whole seconds: then it is the beginning of that second.
+    """
+
+    subject: str = field(repr=False)
+    issued_at: Millis
+
+
 class IdentityProvider(Protocol):
     """A company that tells us who a person is."""
 
     name: Provider
     callback_method: ClassVar[CallbackMethod] = CallbackMethod.QUERY
+    tells_removals: ClassVar[bool] = False
+    """Whether the provider sends requests that `removal_request` reads."""
     error_words: ClassVar[frozenset[str]] = frozenset()
     """Words in the provider's errors that it documents. The log may show them."""
 
@@ -105,6 +118,10 @@ class IdentityProvider(Protocol):
         Raises InvalidRequest for a `kind` that is not accepted, IdentityRejected, ProviderUnavailable or
         ProviderFailed.
         """
+
+    def removal_request(self, text: str) -> RemovalRequest:
+        """Check a signed request of this provider. Raises InvalidRequest."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

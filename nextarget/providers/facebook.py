@@ -28,6 +28,7 @@ from nextarget.providers.base import (
     IdentityProvider,
     NativeIdentity,
     ProviderHttp,
+    RemovalRequest,
     SubjectTokenType,
     with_parameters,
 )
@@ -40,6 +41,7 @@ from nextarget.providers.facebook_graph import (
     id_text,
     whole_number,
 )
+from nextarget.providers.facebook_removals import read_signed_request
 from nextarget.providers.jwks import JwksCache
 from nextarget.providers.settings.facebook import FacebookSettings
 from nextarget.tokens.login import LoginSecrets
@@ -68,6 +70,7 @@ _SUBJECT = re.compile(r"[0-9]{1,32}")
 class Facebook(IdentityProvider):
     name = Provider("facebook")
     asks_person = False
+    tells_removals = True
     error_words = ERROR_WORDS
     meanings: Mapping[str, type[ProblemError]] = {
         **dict.fromkeys(map(str, LATER), ProviderUnavailable),
@@ -132,6 +135,9 @@ class Facebook(IdentityProvider):
         if identity.subject != user_id:
             raise IdentityRejected("access token speaks of two people")
         return NativeIdentity(identity, None, issued_at)
+
+    def removal_request(self, text: str) -> RemovalRequest:
+        return read_signed_request(text, self._config.client_secret)
 
     async def _bound_identity(self, answer: Answer, secrets: LoginSecrets, now: Millis) -> Identity:
         """The identity in the id_token that came with the access token. Its nonce has to be the nonce of this login."""

@@ -63,7 +63,7 @@ def set_active(db: Connection, user: User, *, active: bool, now: Millis) -> None
     audit.record(db, AuditEvent(now, "user_activated" if active else "user_deactivated", user_id=user.id))
 
 
-def delete(db: Connection, user: User, *, now: Millis) -> None:
+def delete(db: Connection, user: User, *, now: Millis, detail: str | None = None) -> None:
     """Delete a user, with all sessions, and all logins and codes that could still become sessions.
 
     The audit record keeps only the event and the user's id. The digest of the subject is kept for REMEMBERED_MS, so
@@ -73,7 +73,7 @@ def delete(db: Connection, user: User, *, now: Millis) -> None:
     if subject_digest is not None:
         nonces.keep(db, subject_digest, purpose=nonces.DELETED, expires_at=Millis(now + REMEMBERED_MS))
     audit.forget_user(db, user.id)
-    audit.record(db, AuditEvent(now, "user_deleted", request_id=request_id.get(), user_id=user.id))
+    audit.record(db, AuditEvent(now, "user_deleted", request_id=request_id.get(), user_id=user.id, detail=detail))
 
 
 def open_terminal_session(
@@ -149,5 +149,14 @@ def admit(db: Connection, identity: Identity, *, now: Millis) -> User:
     return users.admit(db, identity, subject_digest=_digest_of(identity), new_id=str(uuid.uuid4()), now=now)
 
 
+def of_subject(db: Connection, provider: Provider, subject: str) -> User | None:
+    """The user with this subject at a provider. The row is locked until the transaction ends."""
+    return users.of_subject(db, provider, _subject_digest(provider, subject))
+
+
 def _digest_of(identity: Identity) -> str:
-    return digest(f"{identity.provider}:{identity.subject}")
+    return _subject_digest(identity.provider, identity.subject)
+
+
+def _subject_digest(provider: Provider, subject: str) -> str:
+    return digest(f"{provider}:{subject}")

@@ -38,6 +38,7 @@ from nextarget.registry import PROVIDERS
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The content type of what `exposition` returns."""
 
+Removal = Literal["deauthorize", "deletion"]
 Refreshed = Literal["rotated", "repeated", "recovered", "rewound", "reused", "refused"]
 """The outcome of a refresh: `repeated` is the same answer again within the reuse window, `refused` an invalid token."""
 
@@ -65,6 +66,11 @@ _requests = Histogram(
 )
 _logins = Counter(
     "nextarget_logins_total", "Sign-ins that ended: `succeeded`, or the error's code.", ["provider", "outcome"]
+)
+_removals = Counter(
+    "nextarget_removal_requests_total",
+    "Signed requests of a provider on behalf of a person: `deauthorize` or `deletion`.",
+    ["provider", "request"],
 )
 _refreshes = Counter("nextarget_refreshes_total", "Refresh tokens that apps sent, by outcome.", ["outcome"])
 _provider_requests = Histogram(
@@ -140,6 +146,11 @@ def observe_request(method: str, route: str | None, status: int, seconds: float)
 def count_login(provider: Provider, error: ProblemError | None = None) -> None:
     """Count a sign-in that succeeded or failed."""
     _logins.labels(provider, error.code if error else "succeeded").inc()
+
+
+def count_removal(provider: Provider, request: Removal) -> None:
+    """Count a request of a provider to end a person's sessions or to delete the account."""
+    _removals.labels(provider, request).inc()
 
 
 def count_refresh(outcome: Refreshed) -> None:

@@ -46,7 +46,7 @@ from nextarget.web.requests.negotiation import wants_page
 from nextarget.web.requests.parameters import STATE
 from nextarget.web.routing import Routes
 
-PAGE_ROUTES = frozenset({"start", "callback", "posted-callback", "authorize"})
+PAGE_ROUTES = frozenset({"start", "callback", "posted-callback", "authorize", "deletion"})
 """Names of the routes that a person opens in a browser. An error on one of them may be a page."""
 
 OAUTH_ROUTES = frozenset({"authorize", "token", "revoke"})

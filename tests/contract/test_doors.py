@@ -36,6 +36,8 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "sessions.find_many": lambda db, _, session_id: sessions.find_many(db, [session_id, "?"]),
     "sessions.of_user": lambda db, user, _: sessions.of_user(db, user.id),
     "sessions.of_user, active": lambda db, user, _: sessions.of_user(db, user.id, active_at=NOW),
+    "users.of_subject": lambda db, user, _: users.of_subject(db, user.provider, digest_of("google:the one")),
+    "nonces.purpose_of": lambda db, _, __: nonces.purpose_of(db, CODE),
     "nonces.kept_until": lambda db, _, __: nonces.kept_until(db, CODE, purpose=nonces.DELETED),
     "logins.used_at": lambda db, _, __: logins.used_at(db, digest_of("changed")),
     "sessions.used_last": lambda db, user, _: sessions.used_last(db, user.id, now=NOW, current="?"),

@@ -17,6 +17,7 @@ from tests.apps import App
 from tests.conftest import need
 from tests.running import open_browser, running
 from tests.test_docs import page
+from tests.web.test_removals import send, signed
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/nextarget.json").read_text(encoding="utf-8"))
@@ -49,6 +50,7 @@ async def exported(tmp_path: Path) -> Exported:
                 await App(browser).sign_in() if provider == "google" else await server.sign_in(provider)
         for _ in range(31):
             await server.get("/auth/google/start")
+        await send(server, "deletion", signed(server))
         text = (await server.get("/metrics")).text
     found: Exported = {"up": set()}
     for family in text_string_to_metric_families(text):

@@ -69,7 +69,8 @@ def operations() -> list[tuple[str, str]]:
 
 
 def _example_of(path: str) -> str:
-    return path.replace("{provider}", "google").replace("{session_id}", SESSION).replace("{digest}", "0" * 64)
+    provider = "facebook" if path.endswith(("/deauthorize", "/deletion")) else "google"
+    return path.format(provider=provider, session_id=SESSION, digest="0" * 64, code="0" * 32)
 
 
 def query_parameters() -> list[tuple[str, str, dict[str, Any]]]:

@@ -30,12 +30,19 @@ class _ExpiryRow(NamedTuple):
 _INSERT = insert_into(NonceTable, _NonceRow)
 _USE = Statement(f"{_INSERT} ON CONFLICT DO NOTHING")
 _KEEP = Statement(f'{_INSERT} ON CONFLICT ("digest") DO UPDATE SET "expires_at" = excluded."expires_at"')
+_PURPOSE = Query(_NonceRow, 'SELECT {columns} FROM "nonce" WHERE "digest" = {0}')
 _KEPT = Query(_ExpiryRow, 'SELECT {columns} FROM "nonce" WHERE "digest" = {0} AND "purpose" = {0}')
 
 
 def keep(db: pw.Database, digest: str, *, purpose: str, expires_at: Millis) -> None:
     """Remember a digest until `expires_at`; one that is remembered already gets the new time."""
     _KEEP.run(db, _NonceRow(digest, purpose, expires_at))
+
+
+def purpose_of(db: pw.Database, digest: str) -> tuple[str, Millis] | None:
+    """The purpose of a digest, and the time until which it is remembered."""
+    row = _PURPOSE.first(db, (digest,))
+    return (row.purpose, row.expires_at) if row else None
 
 
 def kept_until(db: pw.Database, digest: str, *, purpose: str) -> Millis | None:

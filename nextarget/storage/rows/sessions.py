@@ -117,8 +117,10 @@ _REVOKE_OF_USER = Query(
     'AND "user_id" = {0} AND "expires_at" > {0} RETURNING {columns}',
 )
 _REVOKE_ALL = Statement(
-    'UPDATE "session" SET "revoked_at" = {0} WHERE "user_id" = {0} AND "revoked_at" IS NULL AND "id" <> {0}'
+    'UPDATE "session" SET "revoked_at" = {0} WHERE "user_id" = {0} AND "revoked_at" IS NULL AND "id" <> {0} '
+    'AND "created_at" <= {0}'
 )
+_ALWAYS = Millis(2**53)
 _NO_SESSION = ""
 """An id that no session has."""
 
@@ -252,9 +254,11 @@ def revoke(db: pw.Database, session_id: str, now: Millis, *, user_id: str | None
     return row.user_id if row else None
 
 
-def revoke_all(db: pw.Database, user_id: str, now: Millis, *, but: str | None = None) -> int:
-    """End all sessions of a user, except the session `but`. Returns how many were ended."""
-    return _REVOKE_ALL.changed(db, (now, user_id, but or _NO_SESSION))
+def revoke_all(
+    db: pw.Database, user_id: str, now: Millis, *, but: str | None = None, begun_by: Millis = _ALWAYS
+) -> int:
+    """End the sessions of a user that began until `begun_by`, except the session `but`. Returns how many were ended."""
+    return _REVOKE_ALL.changed(db, (now, user_id, but or _NO_SESSION, begun_by))
 
 
 def of_user(db: pw.Database, user_id: str, *, active_at: Millis | None = None) -> list[Session]:

@@ -106,6 +106,12 @@ def get(db: pw.Database, user_id: str) -> User | None:
     return to_user(row) if row else None
 
 
+def of_subject(db: pw.Database, provider: Provider, subject_digest: str) -> User | None:
+    """The user of an identity, whose row is locked as by `lock_row`."""
+    row = _RECOGNISE.first(db, (provider, subject_digest))
+    return to_user(row) if row else None
+
+
 def lock_row(db: pw.Database, user_id: str) -> User | None:
     """As `get`, and locks the row for a transaction that opens a session: until the transaction ends, no other one can
     deactivate or delete the user, or open a session of the user."""

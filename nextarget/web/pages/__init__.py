@@ -1,5 +1,6 @@
 """Pages for people: plain HTML that works without JavaScript. Jinja escapes every variable."""
 
+from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from nextarget.errors import ProblemError
-from nextarget.model import Client, LogoFile
+from nextarget.model import Client, LogoFile, Millis
 from nextarget.web.pages import texts
 from nextarget.web.requests import cookies, parameters
 from nextarget.web.requests.negotiation import first_spoken, preferred_language
@@ -64,6 +65,13 @@ def page(
     response.headers["Content-Language"] = language
     response.headers["Vary"] = "Accept-Language"
     return response
+
+
+def day(request: web.BaseRequest, moment: Millis) -> str:
+    """The day of a moment, in UTC, as people write it: 27 November 2026."""
+    language, date = _language(request), datetime.fromtimestamp(moment / 1000, UTC)
+    first = "1er" if language == "fr" and date.day == 1 else str(date.day)
+    return f"{first} {texts.MONTHS[language][date.month - 1]} {date.year}"
 
 
 def error_page(

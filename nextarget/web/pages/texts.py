@@ -5,6 +5,16 @@ from dataclasses import dataclass
 from nextarget.errors import ProblemError
 
 LANGUAGES = ("en", "fr")
+MONTHS = {
+    "en": (
+        *("January", "February", "March", "April", "May", "June"),
+        *("July", "August", "September", "October", "November", "December"),
+    ),
+    "fr": (
+        *("janvier", "février", "mars", "avril", "mai", "juin"),
+        *("juillet", "août", "septembre", "octobre", "novembre", "décembre"),
+    ),
+}
 
 TEXTS = {
     "choose_title": {"en": "Sign in", "fr": "Connexion"},
@@ -43,6 +53,25 @@ TEXTS = {
     "finished_site": {
         "en": "You are not signed in where you came from? Then go back there, and sign in again.",
         "fr": "Vous n'êtes pas connecté là d'où vous venez\u00a0? Alors retournez-y, et reconnectez-vous.",
+    },
+    "deletion_title": {"en": "Deletion of your data", "fr": "Suppression de vos données"},
+    "deletion_done": {
+        "en": "Your account here and everything kept about you was deleted on {day}.",
+        "fr": "Votre compte et tout ce qui était conservé à votre sujet ont été supprimés le {day}.",
+    },
+    "deletion_without_account": {
+        "en": "On {day} you had no account here: there was nothing to delete.",
+        "fr": "Le {day}, vous n'aviez pas de compte ici\u00a0: il n'y avait rien à supprimer.",
+    },
+    "deletion_older": {
+        "en": "Your request is older than your account, which was therefore not deleted on {day}. To delete it, ask "
+        "again.",
+        "fr": "Votre demande est antérieure à votre compte, qui n'a donc pas été supprimé le {day}. Pour le supprimer, "
+        "refaites une demande.",
+    },
+    "deletion_rest": {
+        "en": "This page shows nothing else about you. You can close it.",
+        "fr": "Cette page ne montre rien d'autre à votre sujet. Vous pouvez la fermer.",
     },
     "privacy": {"en": "Privacy policy", "fr": "Politique de confidentialité"},
     "terms": {"en": "Terms of service", "fr": "Conditions d'utilisation"},
@@ -86,6 +115,7 @@ NEXT_STEPS = {
 }
 
 _STEPS = {
+    "deletion_unknown": "close",
     "provider_not_configured": "other",
     "user_deactivated": "close",
     "prefetch_refused": "open",
@@ -131,6 +161,10 @@ FRENCH = {
         "Ce que le fournisseur dit de la personne connectée n'a pas pu être vérifié.",
     ),
     "provider_unavailable": ("Fournisseur injoignable", "Le fournisseur ne répond pas pour le moment."),
+    "deletion_unknown": (
+        "Demande inconnue",
+        "Aucune demande de suppression ne porte ce code. Il est conservé cent quatre-vingts jours.",
+    ),
     "database_unavailable": ("Service indisponible", "Ce service ne peut pas répondre pour le moment."),
     "redirect_refused": (
         "Application inconnue",

@@ -18,6 +18,7 @@ from nextarget.registry import PROVIDERS, display_names
 from nextarget.web import pages
 from nextarget.web.app_keys import RUNTIME
 from nextarget.web.routes.auth import providers_that_post
+from nextarget.web.routes.removals import providers_that_tell_removals
 
 _OPENAPI_YAML = Path(__file__).parent.parent / "openapi.yaml"
 _SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
@@ -45,12 +46,15 @@ def add(app: web.Application) -> None:
 
 def openapi_document() -> bytes:
     """The document as JSON, with this program's version and the providers that are registered."""
-    return _openapi_document(tuple(PROVIDERS), tuple(providers_that_post()))
+    return _openapi_document(tuple(PROVIDERS), tuple(providers_that_post()), tuple(providers_that_tell_removals()))
 
 
 @cache
-def _openapi_document(providers: tuple[Provider, ...], posting: tuple[Provider, ...]) -> bytes:
-    """`posting`: the providers that post their callback. If there are none, the document has no such operation."""
+def _openapi_document(
+    providers: tuple[Provider, ...], posting: tuple[Provider, ...], telling: tuple[Provider, ...]
+) -> bytes:
+    """`posting`: the providers that post their callback. `telling`: those that send signed requests. If there are none,
+    the document has no such operations."""
     import yaml  # most servers are never asked for the document
 
     document = yaml.safe_load(_OPENAPI_YAML.read_text(encoding="utf-8"))
@@ -63,6 +67,11 @@ def _openapi_document(providers: tuple[Provider, ...], posting: tuple[Provider, 
     if posting:
         posted["parameters"][0]["schema"]["enum"] = list(posting)
         callback["post"] = posted
+    for path in ("/auth/{provider}/deauthorize", "/auth/{provider}/deletion"):
+        if telling:
+            document["paths"][path]["post"]["parameters"][0]["schema"]["enum"] = list(telling)
+        else:
+            del document["paths"][path]
     return orjson.dumps(document)
 
 

@@ -1,0 +1,1 @@
+"""What the platforms tell us about a person, beside sign-ins."""

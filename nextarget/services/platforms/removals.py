@@ -1,0 +1,135 @@
+"""Requests of a provider on behalf of a person: to end the sessions here, or to delete the account.
+
+A request may come late or several times. It concerns what existed when the provider issued it: a request that is older
+than the account, or than a session, leaves it alone. So a copied request cannot be used against a person who has signed
+in again since.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nextarget import telemetry
+from nextarget.errors import DeletionUnknown, ProviderNotConfigured
+from nextarget.model import AuditEvent, Millis, Provider, User
+from nextarget.providers.base import IdentityProvider, RemovalRequest
+from nextarget.services import accounts
+from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.rows import audit, nonces, sessions, users
+from nextarget.telemetry import metrics, request_id
+from nextarget.tokens.encoding import digest
+from nextarget.tokens.keyring import Keyring
+
+KEPT_DAYS = 180
+"""How long a person can look up what became of their request."""
+_KEPT_MS = KEPT_DAYS * 24 * 3600 * 1000
+_LABEL = "deletion code"
+_SECOND_MS = 1000
+_CODE_LENGTH = 32
+
+
+class Outcome(StrEnum):
+    """What became of a request to delete an account. The value is the purpose under which the code is remembered."""
+
+    DELETED = "deletion_done"
+    NO_ACCOUNT = "deletion_without_account"
+    OLDER = "deletion_older"
+    """The account is newer than the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What became of a request, and when."""
+
+    outcome: Outcome
+    at: Millis
+
+
+class Removals:
+    """`providers` are the configured ones."""
+
+    def __init__(
+        self,
+        database: Database,
+        providers: Mapping[Provider, IdentityProvider],
+        keyring: Keyring,
+        clock: Callable[[], Millis],
+    ) -> None:
+        self._database = database
+        self._providers = providers
+        self._keyring = keyring
+        self._clock = clock
+
+    async def deauthorize(self, name: Provider, text: str) -> None:
+        """End the sessions that began before the provider issued the request, and the logins that began before it.
+
+        Raises ProviderNotConfigured, InvalidRequest or DatabaseUnavailable.
+        """
+        request = self._read(name, text)
+        ended = await self._database.write(_end_sessions, name, request, now=self._clock())
+        metrics.count_removal(name, "deauthorize")
+        telemetry.get_logger().info("deauthorized", provider=name, sessions=ended)
+
+    async def delete(self, name: Provider, text: str) -> str:
+        """Delete the account; returns the code of the request, with which `status` tells what became of it.
+
+        The same request has the same code. Raises what `deauthorize` raises.
+        """
+        request = self._read(name, text)
+        mac = self._keyring.current.mac(_LABEL, f"{name}:{request.subject}:{request.issued_at}")
+        code = mac.hex()[:_CODE_LENGTH]
+        outcome = await self._database.write(_delete, name, request, digest(code), now=self._clock())
+        metrics.count_removal(name, "deletion")
+        telemetry.get_logger().info("deletion_requested", provider=name, outcome=outcome)
+        return code
+
+    async def status(self, code: str) -> Deletion:
+        """What became of the request with this code. Raises DeletionUnknown."""
+        found = await self._database.read(nonces.purpose_of, digest(code))
+        if found is None or found[0] not in set(Outcome) or found[1] <= self._clock():
+            raise DeletionUnknown
+        purpose, expires_at = found
+        return Deletion(Outcome(purpose), Millis(expires_at - _KEPT_MS))
+
+    def _read(self, name: Provider, text: str) -> RemovalRequest:
+        provider = self._providers.get(name)
+        if provider is None:
+            raise ProviderNotConfigured
+        return provider.removal_request(text)
+
+
+def _end_sessions(db: Connection, provider: Provider, request: RemovalRequest, *, now: Millis) -> int:
+    user = accounts.of_subject(db, provider, request.subject)
+    if user is None or _is_older(request, user):
+        return 0
+    until = Millis(min(now, request.issued_at + _SECOND_MS - 1))
+    if until > user.sessions_ended_at:
+        users.end_sessions(db, user.id, until)
+    ended = sessions.revoke_all(db, user.id, now, begun_by=until)
+    if ended:  # a repeated request ends nothing, and could fill the table
+        detail = f"{ended} ended, removed at {provider}"
+        event = AuditEvent(now, "sessions_revoked", request_id=request_id.get(), user_id=user.id, detail=detail)
+        audit.record(db, event)
+    return ended
+
+
+def _delete(db: Connection, provider: Provider, request: RemovalRequest, code_digest: str, *, now: Millis) -> Outcome:
+    """Delete the account, unless this request was carried out before."""
+    known = nonces.purpose_of(db, code_digest)
+    if known is not None:
+        return Outcome(known[0])
+    user = accounts.of_subject(db, provider, request.subject)
+    if user is None:
+        outcome = Outcome.NO_ACCOUNT
+    elif _is_older(request, user):
+        outcome = Outcome.OLDER
+    else:
+        outcome = Outcome.DELETED
+        accounts.delete(db, user, now=now, detail=f"requested at {provider}")
+    nonces.use(db, code_digest, purpose=outcome, expires_at=Millis(now + _KEPT_MS))
+    return outcome
+
+
+def _is_older(request: RemovalRequest, user: User) -> bool:
+    """Whether the request was issued before the account was made. The same second is not before."""
+    return request.issued_at + _SECOND_MS <= user.created_at

@@ -1,0 +1,79 @@
+"""What a provider sends when a person removes the app there, or wants their data deleted, and the page about it."""
+
+import re
+
+from aiohttp import web
+
+from nextarget.errors import ProblemError
+from nextarget.model import Provider
+from nextarget.registry import PROVIDERS
+from nextarget.web import pages
+from nextarget.web.app_keys import ONLINE, RUNTIME
+from nextarget.web.problems import json_response
+from nextarget.web.rate_limits import LIMITS, limited
+from nextarget.web.requests import parameters
+
+_SIGNED_REQUEST = re.compile(r"[\x20-\x7e]{1,8192}")
+_CODE = r"[0-9a-f]{32}"
+
+
+def add(app: web.Application) -> None:
+    if telling := "|".join(map(re.escape, providers_that_tell_removals())):
+        app.router.add_post(f"/auth/{{provider:{telling}}}/deauthorize", deauthorize, name="deauthorize")
+        app.router.add_post(f"/auth/{{provider:{telling}}}/deletion", request_deletion, name="request-deletion")
+        app.router.add_get(f"/deletion/{{code:{_CODE}}}", deletion, name="deletion")
+
+
+def providers_that_tell_removals() -> list[Provider]:
+    """The providers that send signed requests."""
+    return [name for name, entry in PROVIDERS.items() if entry.adapter().tells_removals]
+
+
+async def deauthorize(request: web.Request) -> web.Response:
+    async with _Refusals(request):
+        text = await _signed_request(request)
+        await request.app[ONLINE].removals.deauthorize(_provider(request), text)
+    return web.Response(status=200)
+
+
+async def request_deletion(request: web.Request) -> web.Response:
+    async with _Refusals(request):
+        text = await _signed_request(request)
+        code = await request.app[ONLINE].removals.delete(_provider(request), text)
+    url = f"{request.app[RUNTIME].settings.public_url}/deletion/{code}"
+    return json_response({"url": url, "confirmation_code": code})
+
+
+@limited("deletion", "finish")
+async def deletion(request: web.Request) -> web.Response:
+    """A page for the person, who has nothing but the code."""
+    parameters.of_query(request).optional("ui_locales", parameters.UI_LOCALES)
+    found = await request.app[ONLINE].removals.status(request.match_info["code"])
+    return pages.page("deletion.html", request, outcome=found.outcome, day=pages.day(request, found.at))
+
+
+class _Refusals:
+    """A request that is refused counts against its client's address. Others do not: a provider sends the requests of
+    all people from a few addresses, and a refused one is lost."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        limits = self._request.app.get(LIMITS)
+        if isinstance(error, ProblemError) and error.status < 500 and limits is not None:
+            await limits.count_address(self._request, "removals", limits.quotas.finish)
+
+
+async def _signed_request(request: web.Request) -> str:
+    form = await parameters.read_form(request)
+    return form.required("signed_request", _SIGNED_REQUEST)
+
+
+def _provider(request: web.Request) -> Provider:
+    return Provider(request.match_info["provider"])
