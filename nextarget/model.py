@@ -139,7 +139,7 @@ class ClientLinks:
 class Client:
     """An app: an OAuth 2.0 public client. `logo` is a file that this server serves, or an https URL elsewhere.
 
-    `android_app_links` and `apple_app_ids` are kept as they are written in the settings. No route publishes them yet.
+    `android_app_links` (`package.name=fingerprint`) and `apple_app_ids` (`TEAMID.bundle.id`) name the app's programs.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """The apps that may sign people in, and the redirects to which they may get their answers."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from nextarget.errors import InvalidRequest, RedirectRefused
 from nextarget.model import Client, LogoFile
@@ -55,6 +55,9 @@ class Clients:
             listed = "APP_REDIRECT_URIS" if client is self.first else "the redirect_uris of its app in APPS_FILE"
             raise RedirectRefused(note=f"redirect_uri not listed in {listed}")
         return client
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter(self._by_id.values())
 
     def logo(self, digest: str) -> LogoFile | None:
         """The logo whose content has this digest, or None."""

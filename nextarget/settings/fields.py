@@ -9,10 +9,12 @@ from typing import Literal, get_args
 from nextarget.model import Client, Provider, Secret
 from nextarget.settings.declaring import declares_settings, setting
 from nextarget.settings.kinds import (
+    ANDROID_APP_LINK,
     ANY_TEXT,
     APP_CLIENT_ID,
     APP_LINK,
     APP_NAME,
+    APPLE_APP_ID,
     BROWSER_ORIGIN,
     COLLECTOR,
     DATABASE_URL,
@@ -125,6 +127,16 @@ class Settings:
     )
     app_terms_url: str | None = setting(
         APP_LINK, default=None, description="Its terms of service, to which pages link."
+    )
+    android_app_links: tuple[str, ...] = setting(
+        list_of(ANDROID_APP_LINK),
+        default=(),
+        description="The app on Android, `package=SHA256 fingerprint`, for `/.well-known/assetlinks.json`.",
+    )
+    apple_app_ids: tuple[str, ...] = setting(
+        list_of(APPLE_APP_ID),
+        default=(),
+        description="The app on iOS, `TEAMID.bundle.id`, for `/.well-known/apple-app-site-association`.",
     )
     apps_file: Path | None = setting(FILE, default=None, description="TOML file: any number of further apps.")
     json_flow: bool = setting(

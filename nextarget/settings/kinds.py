@@ -117,5 +117,7 @@ CLIENT_ID: Kind[str] = Kind(lambda text: validators.credential(validators.one_cl
 APP_CLIENT_ID: Kind[str] = Kind(_app_client_id)
 APP_NAME: Kind[str] = Kind(validators.app_name)
 APP_LINK: Kind[str] = Kind(validators.app_link)
-ANDROID_APP_LINK: Kind[str] = Kind(lambda text: validators.android_app_link(_plain_text(text)))
-APPLE_APP_ID: Kind[str] = Kind(lambda text: validators.apple_app_id(_plain_text(text)))
+ANDROID_APP_LINK: Kind[str] = Kind(
+    lambda text: validators.android_app_link(_plain_text(text)), "`package.name=` and a SHA-256 fingerprint"
+)
+APPLE_APP_ID: Kind[str] = Kind(lambda text: validators.apple_app_id(_plain_text(text)), "a team id and a bundle id")

@@ -12,7 +12,18 @@ from nextarget.services.purging import purge_for_ever
 from nextarget.web.app_keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.rate_limits import LIMITS, Quotas, RateLimits
 from nextarget.web.requests.parameters import MAX_BODY_BYTES
-from nextarget.web.routes import auth, authorize, documents, health, metadata, metrics, removals, token, users
+from nextarget.web.routes import (
+    app_links,
+    auth,
+    authorize,
+    documents,
+    health,
+    metadata,
+    metrics,
+    removals,
+    token,
+    users,
+)
 from nextarget.web.server.readiness import READINESS, Readiness
 
 if TYPE_CHECKING:  # the sandbox is imported only where it is served
@@ -34,7 +45,7 @@ def create_app(runtime: Runtime, sandbox: "SandboxConfig | None" = None) -> web.
             seed=seed,
             quotas=Quotas(settings.rate_limit_begin, settings.rate_limit_finish, settings.rate_limit_refresh),
         )
-    for group in (health, auth, authorize, token, removals, metadata, users, documents, metrics):
+    for group in (health, auth, authorize, token, removals, metadata, app_links, users, documents, metrics):
         group.add(app)
     if sandbox is not None:
         from nextarget.sandbox.app import attach

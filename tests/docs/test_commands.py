@@ -36,6 +36,7 @@ NOT_RUN = {
     "providers/google.md": "settings alone, which tests/test_docs.py compares with the code",
     "providers/facebook.md": "settings alone, which tests/test_docs.py compares with the code",
     "operate/postgresql.md": "a database server with TLS and a name of its own",
+    "apps/app-links.md": "settings, and a host with a name of its own",
     "apps/emulators-and-phones.md": "a phone",
     "contribute/benchmarks.md": "a machine that does nothing else",
     "contribute/dependencies.md": "asks for the newest versions",

@@ -16,4 +16,6 @@ def first_app(settings: Settings, logo: LogoFile | str | None) -> Client:
         settings.app_name,
         logo,
         ClientLinks(settings.app_privacy_url, settings.app_terms_url),
+        settings.android_app_links,
+        settings.apple_app_ids,
     )
