@@ -370,7 +370,7 @@ def test_no_file_names_a_place_on_somebodys_machine() -> None:
 
 def test_the_terminal_starts_without_what_only_a_server_needs() -> None:
     """`nextarget --help` answers at once: it imports no aiohttp, peewee or pydantic."""
-    script = "import sys, nextarget.cli.main; print(*{'aiohttp', 'peewee', 'pydantic'} & sys.modules.keys())"
+    script = "import sys, nextarget.cli.program; print(*{'aiohttp', 'peewee', 'pydantic'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

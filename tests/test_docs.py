@@ -17,7 +17,7 @@ from dotenv import dotenv_values
 from typer.testing import CliRunner
 
 import nextarget
-from nextarget.cli.main import app
+from nextarget.cli.program import app
 from nextarget.errors import problem_types
 from nextarget.model import Provider
 from nextarget.registry import PROVIDERS

@@ -15,14 +15,13 @@ from tests.serving import PATIENCE_SECONDS, environ_for
 
 LIBRARIES = {
     *("aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "frozenlist", "idna", "multidict", "propcache", "yarl"),
-    *("annotated_doc", "shellingham", "typer"),
     *("dotenv", "typing_extensions"),
     *("cryptography", "google", "jwt"),
     *("peewee", "playhouse"),
     *("orjson", "prometheus_client", "structlog", "uvloop"),
 }
-"""The libraries of a server on SQLite without extras. The lines are HTTP, commands, settings, signatures, storage and
-the rest. A new name needs a reason in docs/decisions/start.md."""
+"""The libraries of a server on SQLite without extras. The lines are HTTP, settings, signatures, storage and the rest. A
+new name needs a reason in docs/decisions/start.md."""
 FIRST_USE = {"/health": set(), "/docs": {"jinja2", "markupsafe"}, "/openapi.json": {"yaml"}}
 """The libraries that the first request for a path adds."""
 OF_NO_PACKAGE = {"cython_runtime", "greenlet", "sitecustomize"}
@@ -31,7 +30,7 @@ SERVER = """
 import atexit, json, sys
 from nextarget.cli.main import main
 atexit.register(lambda: json.dump([name for name, module in sys.modules.items() if module], sys.stdout))
-sys.argv = ["nextarget", "serve", "--port", "0"]
+sys.argv = ["nextarget", "serve"]
 main()
 """
 
@@ -48,7 +47,7 @@ def modules_after(path: str, folder: Path) -> set[str]:
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER],
         cwd=folder,
-        env=environ_for(folder),
+        env=environ_for(folder, PORT="0"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

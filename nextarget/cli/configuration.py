@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nextarget.cli.output import JsonOption, on_terminal, print_json, print_lines, say
+from nextarget.cli.output import on_terminal, print_json, print_lines, say
+from nextarget.cli.parameters.shared import JsonOption, SandboxOption
 from nextarget.cli.tables import Column, print_table
-from nextarget.cli.wiring import SandboxOption, find_values
+from nextarget.cli.wiring import find_values
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Client, Provider
 from nextarget.registry import PROVIDERS, display_name

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nextarget.cli import wiring
-from nextarget.cli.output import JsonOption, print_json, print_lines, progress_bar, say
+from nextarget.cli.output import print_json, print_lines, progress_bar, say
+from nextarget.cli.parameters.shared import JsonOption, SandboxOption
 from nextarget.cli.priority import step_back
-from nextarget.cli.wiring import SandboxOption
 from nextarget.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -1,4 +1,5 @@
-"""Writes results to standard output: tab-separated lines, or JSON. `tables` writes tables for a terminal.
+"""Writes results to standard output: tab-separated lines, or JSON; and explains errors on standard error. `tables`
+writes tables for a terminal.
 
 A text from the database or a setting must not control the program that reads it: a terminal, a spreadsheet, a program
 that splits lines at tabs. Characters that could do so are written as escapes. A backslash is written as two, so that
@@ -6,17 +7,14 @@ an output can only mean one text. JSON has its own escapes.
 """
 
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated
 
-import typer
-
+from nextarget.errors import ConfigurationError, NexTargetError, OperatorError, UserAmbiguous
 from nextarget.model import UNSEEN
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _MARKS = frozenset({"Mn", "Me"})
 _MOST_MARKS = 3
@@ -111,3 +109,48 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn errors into a sentence and SystemExit with the exit status."""
+    try:
+        yield
+    except NexTargetError as error:
+        _explain(error)
+        raise SystemExit(error.exit_status if isinstance(error, OperatorError) else 1) from None
+    except BrokenPipeError:
+        _drop_output()  # the reader has ended, as in `nextarget list-users | head`
+        raise SystemExit(0) from None
+    except OSError as error:
+        _drop_output()
+        say(f"Error: {error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}.")
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _explain(error: NexTargetError) -> None:
+    if isinstance(error, ConfigurationError):
+        count = len(error.problems)
+        say(f"Error: {count} problem{'s' if count != 1 else ''} with the settings:")
+        for problem in error.problems:
+            say(f"  {problem}")
+        return
+    say(f"Error: {error.for_operator}")
+    if isinstance(error, UserAmbiguous):
+        for choice in error.choices:
+            say(f"  {choice}")
+    if error.note:
+        say(f"Reason: {error.note}")
+
+
+def _drop_output() -> None:
+    """Send standard output to the null device: flushing it at the end of the program would fail again."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from nextarget.cli.output import JsonOption, print_json
+from nextarget.cli.output import print_json
 from nextarget.cli.parameters.provider_names import ProviderName
-from nextarget.cli.wiring import SandboxOption, load, now, opened
+from nextarget.cli.parameters.shared import JsonOption, SandboxOption
+from nextarget.cli.wiring import load, now, opened
 from nextarget.model import MAX_EMAIL_LENGTH, Provider, usable_email
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}

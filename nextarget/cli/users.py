@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nextarget.cli.output import (
-    JsonOption,
     on_terminal,
     print_json,
     print_json_array,
@@ -15,9 +14,10 @@ from nextarget.cli.output import (
     say,
 )
 from nextarget.cli.parameters.provider_names import ProviderName
+from nextarget.cli.parameters.shared import JsonOption, SandboxOption
 from nextarget.cli.priority import step_back
 from nextarget.cli.tables import Column, print_facts, print_table
-from nextarget.cli.wiring import SandboxOption, now, opened
+from nextarget.cli.wiring import now, opened
 from nextarget.errors import OperatorError
 from nextarget.model import AuditEvent, Session, User, iso_time
 

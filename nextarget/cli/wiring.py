@@ -8,9 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
-
-import typer
+from typing import TYPE_CHECKING, TypeVar
 
 from nextarget.cli.output import say
 from nextarget.errors import ConfigurationError, SettingProblem
@@ -24,10 +22,6 @@ S = TypeVar("S", bound="DatabaseSettings")
 
 ADDRESS_FILE = "nextarget-sandbox.address.json"
 """Has the address where the folder's sandbox last listened. It is the issuer of tokens, so other commands need it."""
-
-SandboxOption = Annotated[
-    bool, typer.Option("--sandbox", help="Work on the sandbox of this folder, which `serve --sandbox` runs.")
-]
 
 
 def find_values(*, sandbox: bool, options: Mapping[str, str] | None = None) -> "Values":

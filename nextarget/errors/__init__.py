@@ -1,7 +1,7 @@
 """All errors of the product, as one class tree.
 
 An error has a stable code, a sentence that is safe to show, and a status. Only `web.boundary` turns an error into a
-problem document, an OAuth error or a page. Only `cli.main` turns it into an exit status.
+problem document, an OAuth error or a page. Only `cli.output` turns it into an exit status.
 """
 
 from nextarget.errors.base import (

@@ -16,8 +16,8 @@ import pytest
 import shellingham
 import typer.main
 
-from nextarget.cli import completion
-from nextarget.cli.main import app
+from nextarget.cli.parameters import completion
+from nextarget.cli.program import app
 from nextarget.registry import PROVIDERS
 from tests.conftest import need
 

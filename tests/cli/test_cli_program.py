@@ -13,7 +13,7 @@ import pytest
 import typer.main
 
 from nextarget import __version__
-from nextarget.cli import main as program
+from nextarget.cli import program
 
 COMMANDS = (
     "serve", "init-db", "issue-token", "list-users", "show-user", "deactivate-user", "activate-user", "delete-user",

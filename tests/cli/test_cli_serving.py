@@ -41,10 +41,15 @@ def _served(command, environ, *options, until):
         process.communicate()
 
 
+WITHOUT_TYPER, WITH_TYPER = [], ["--port", "0"]
+"""The options of `serve`. Without any, there is nothing to parse, and Typer is not imported."""
+
+
+@pytest.mark.parametrize("options", [WITHOUT_TYPER, WITH_TYPER])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_makes_its_database_and_ends_with_0_when_asked(command, environ, execute, number):
+def test_serve_makes_its_database_and_ends_with_0_when_asked(command, environ, execute, number, options):
     """Ctrl-C and SIGTERM end a server without an error. Every log line is JSON."""
-    with _served(command, environ, "--port", "0", until='"listening"') as (process, lines):
+    with _served(command, environ | {"PORT": "0"}, *options, until='"listening"') as (process, lines):
         announced = json.loads(lines[-1])
         with urllib.request.urlopen(f"{announced['url']}/health") as answer:
             assert answer.status == 200
@@ -54,6 +59,29 @@ def test_serve_makes_its_database_and_ends_with_0_when_asked(command, environ, e
     assert out == ""
     assert all(json.loads(line)["event"] for line in [*lines, *err.splitlines()])
     assert execute("init-db", "--check").status == 0
+
+
+@pytest.mark.parametrize(
+    "setting", [{"JWT_SECRET_KEY": "short"}, {"DATABASE_URL": "sqlite:////proc/no.db"}, {"HOST": "192.0.2.1"}]
+)
+def test_serve_fails_alike_with_and_without_options(command, environ, setting):
+    """Wrong settings, a database that cannot be opened, an address that is not of this machine: the exit status and
+    what is said do not depend on whether Typer had something to parse."""
+    said = set()
+    for options in (WITHOUT_TYPER, WITH_TYPER):
+        done = subprocess.run(
+            [*command, "serve", *options],
+            env=environ | {"PORT": "0", "LOG_FORMAT": "console", **setting},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        said.add((done.returncode, done.stdout, done.stderr))
+    ((status, out, err),) = said
+    assert status == (78 if "JWT_SECRET_KEY" in setting else 1)
+    assert out == ""
+    assert err.startswith("Error: ")
 
 
 NOISE = {"DATABASE_URL": "sqlite:///nextarget.db", "METRICS_ALLOW": "0.0.0.0/0"}

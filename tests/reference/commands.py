@@ -6,8 +6,8 @@ from typing import Any
 
 import typer.main
 
-from nextarget.cli.completion import summary
-from nextarget.cli.main import app
+from nextarget.cli.parameters.completion import summary
+from nextarget.cli.program import app
 from tests.reference.markdown import code, plain, table
 
 _PROGRAM = "nextarget"

@@ -1,1 +1,1 @@
-"""The values of options and arguments of commands."""
+"""Options and arguments of commands: those that several commands have, their values, and their completion."""
