@@ -16,7 +16,14 @@ from statistics import median
 from tests.benchmarks.crowds import Crowd
 from tests.benchmarks.load import ask_each, get_request
 from tests.benchmarks.rows import Row, show
-from tests.benchmarks.servers import NEXTARGET, ROOT, ServerProcess, free_port, production_values, real_server
+from tests.benchmarks.servers import (
+    NEXTARGET,
+    ServerProcess,
+    environment_of,
+    free_port,
+    production_values,
+    real_server,
+)
 from tests.postgres import Cluster
 
 FEW, MANY = 1000, 1_000_000
@@ -82,7 +89,7 @@ def _command(town: Town, command: list[str]) -> tuple[float, float]:
     process = subprocess.Popen(
         [*NEXTARGET, *command],
         cwd=town.directory,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | town.values,
+        env=environment_of(town.values),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

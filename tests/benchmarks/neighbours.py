@@ -4,7 +4,6 @@ A mixed load, at random moments: profiles, refreshes, and both requests of sign-
 the server reaches with 32 connections. A wait is counted from the moment when a request was due.
 """
 
-import os
 import random
 import subprocess
 import tempfile
@@ -22,7 +21,7 @@ from tests.benchmarks.crowds import Crowd
 from tests.benchmarks.load import CONNECTIONS, Connections, ask_each
 from tests.benchmarks.provider import provider
 from tests.benchmarks.rows import Row
-from tests.benchmarks.servers import NEXTARGET, ROOT, free_port, production_values, real_server
+from tests.benchmarks.servers import NEXTARGET, environment_of, free_port, production_values, real_server
 
 USERS = 100_000
 SECONDS = 4
@@ -111,7 +110,7 @@ def _running(directory: Path, values: dict[str, str], command: list[str]) -> Ite
 
 
 def _repeat(directory: Path, values: dict[str, str], command: list[str], over: threading.Event) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | values
+    environment = environment_of(values)
     while not over.is_set():
         for file in directory.glob("copy.db*"):
             file.unlink()

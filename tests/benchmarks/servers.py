@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 NEXTARGET = [sys.executable, "-m", "nextarget"]
 START_SECONDS = 30
 SETTLE_SECONDS = 0.06
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 PROXY = {"TRUSTED_PROXIES": "127.0.0.1"}
 """With this, clients can have many addresses, as in production, and stay below their limits."""
 
@@ -114,6 +115,13 @@ def production_settings(directory: Path, values: dict[str, str]) -> Settings:
     return read_values(directory, fixed=fixed, environ={}).settings()
 
 
+def environment_of(values: dict[str, str]) -> dict[str, str]:
+    """The environment of a process with these settings. Python may keep bytecode, as it does where the program is
+    installed: to compile all of it takes as long as to start."""
+    kept = {name: value for name, value in os.environ.items() if name != _NO_BYTECODE}
+    return kept | {"PYTHONPATH": str(ROOT)} | values
+
+
 @contextmanager
 def bare_server(*, workers: int = 1, python: str = sys.executable) -> Iterator[ServerProcess]:
     """The bare route, served by `workers` processes."""
@@ -137,7 +145,7 @@ def started(
     command: list[str], directory: Path, values: dict[str, str], port: int, log: Path | None
 ) -> Iterator[ServerProcess]:
     """Start a server with these settings, wait until it answers, and end it with the block."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | values
+    environment = environment_of(values)
     began = time.monotonic()
     with open(log or os.devnull, "wb") as sink:  # noqa: PTH123 - os.devnull is a system path
         process = subprocess.Popen(

@@ -7,7 +7,6 @@ The server's memory and the database's size must stop growing once as many login
 
 import argparse
 import asyncio
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from nextarget.services.sessions import DAY_MS
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection
 from tests.benchmarks.rows import Row, show
-from tests.benchmarks.servers import NEXTARGET, ROOT, ServerProcess
+from tests.benchmarks.servers import NEXTARGET, ServerProcess, environment_of
 from tests.nodes import Node, service
 from tests.running import Browser
 
@@ -122,7 +121,7 @@ def _age(db: Connection) -> None:
 def _purge(directory: Path, settings: dict[str, str]) -> None:
     subprocess.run(
         [*NEXTARGET, "purge"],
-        cwd=directory, env=os.environ | {"PYTHONPATH": str(ROOT)} | settings, check=True, capture_output=True,
+        cwd=directory, env=environment_of(settings), check=True, capture_output=True,
     )  # fmt: skip
 
 

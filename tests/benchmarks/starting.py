@@ -13,7 +13,7 @@ from statistics import median
 
 from tests.benchmarks.caches import CannotInstall, without_extras
 from tests.benchmarks.rows import Row
-from tests.benchmarks.servers import NEXTARGET, bare_server, free_port, production_values, real_server
+from tests.benchmarks.servers import NEXTARGET, bare_server, environment_of, free_port, production_values, real_server
 
 START, START_BUDGET = "start to the first answer, without extras", 1.6
 IDLE, IDLE_BUDGET = "memory of an idle server, without extras", 65.0
@@ -63,6 +63,6 @@ def help_rows(rounds: int) -> Iterator[Row]:
 def _process_milliseconds(command: list[str]) -> float:
     """CPU time of a whole process, in milliseconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, env=environment_of({}))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
