@@ -11,6 +11,7 @@ import pytest
 
 from nextarget.lean_imports import without
 from nextarget.web.server.arbiter import AT_FIRST_USE
+from nextarget.web.server.runner import VERIFYING
 from tests.serving import PATIENCE_SECONDS, environ_for
 
 LIBRARIES = {
@@ -72,6 +73,25 @@ def test_a_server_imports_only_what_it_serves(path: str, tmp_path: Path) -> None
     modules = modules_after(path, tmp_path)
     assert libraries(modules) == LIBRARIES | FIRST_USE[path]
     assert {name for name in modules if name.startswith(("nextarget.sandbox", "google.auth.transport"))} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_cannot_verify_tokens_fails_at_its_start(workers: int, tmp_path: Path) -> None:
+    """One process listens first, and imports what verifies tokens then. It does not wait for a token to do so."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.modules[{VERIFYING!r}] = None\n{SERVER}"],
+        cwd=tmp_path,
+        env=environ_for(tmp_path, PORT="0", WORKERS=str(workers)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 1
+    assert ('"listening"' in done.stderr) == (workers == 1)
+    assert "Internal error (ModuleNotFoundError)" in done.stderr
+    assert {"jwt", "google"} & libraries(set(json.loads(done.stdout))) == set()
 
 
 def test_workers_share_what_a_first_request_would_import() -> None:

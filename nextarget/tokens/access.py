@@ -4,7 +4,6 @@ user are still active: the database knows that."""
 from dataclasses import dataclass
 from random import getrandbits
 
-import jwt
 import orjson
 
 from nextarget.errors import InvalidToken
@@ -104,10 +103,12 @@ class AccessTokens:
     def _verify_signature(self, token: str) -> tuple[AccessClaims, JwtKey]:
         if len(token) > MAX_TOKEN_LENGTH:
             raise InvalidToken(note="too long")
+        from nextarget.tokens import libraries
+
         try:
             header, _claims = read_compact(token)
             key = self._key_for(header)
-            claims = jwt.decode(
+            claims = libraries.decode(
                 token,
                 key.verifying,
                 algorithms=[key.algorithm],
@@ -121,7 +122,7 @@ class AccessTokens:
                     "verify_nbf": False,
                 },
             )
-        except (jwt.PyJWTError, ValueError, RecursionError):
+        except (libraries.PyJWTError, ValueError, RecursionError):
             raise InvalidToken(note="malformed or not signed by us") from None
         user_id, session_id, client_id = claims["sub"], claims["sid"], claims["client_id"]
         issued_at, expires_at = claims["iat"], claims["exp"]

@@ -3,18 +3,11 @@
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from jwt import get_algorithm_by_name
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from nextarget.model import Secret
 from nextarget.tokens.encoding import base64url
@@ -61,23 +54,29 @@ class JwtKey:
     """
 
     def __init__(
-        self, key_id: str, algorithm: str, signing: Any, verifying: Any, jwk: dict[str, str] | None = None
+        self,
+        key_id: str,
+        algorithm: str,
+        sign: Callable[[bytes], bytes],
+        verifying: Any,
+        jwk: dict[str, str] | None = None,
     ) -> None:
+        """`sign` returns the signature of a JWS signing input (RFC 7515, 5.1)."""
         self.id = key_id
         self.algorithm = algorithm
+        self.sign = sign
         self.verifying = verifying
         self.jwk = jwk
-        self._implementation = get_algorithm_by_name(algorithm)
-        self._signing = self._implementation.prepare_key(signing)  # only once, as preparing takes longer than signing
+
+    @classmethod
+    def of_secret(cls, key_id: str, secret: bytes) -> Self:
+        """A key for HS256 (RFC 7518, 3.2)."""
+        return cls(key_id, "HS256", lambda message: hmac.digest(secret, message, "sha256"), secret)
 
     @property
     def is_secret(self) -> bool:
         """Whether this is a shared secret: a server that verifies with it could sign with it too."""
         return self.jwk is None
-
-    def sign(self, message: bytes) -> bytes:
-        """The signature of a JWS signing input (RFC 7515, 5.1)."""
-        return self._implementation.sign(message, self._signing)
 
 
 class Keyring:
@@ -86,7 +85,7 @@ class Keyring:
     def __init__(self, current: Secret, previous: Sequence[Secret] = (), private_key: JwtKey | None = None) -> None:
         self.secrets = [SigningKey(secret) for secret in (current, *previous)]
         self.current = self.secrets[0]
-        self._jwt_keys = {key.id: JwtKey(key.id, "HS256", key.secret, key.secret) for key in self.secrets}
+        self._jwt_keys = {key.id: JwtKey.of_secret(key.id, key.secret) for key in self.secrets}
         if private_key is not None:
             self._jwt_keys[private_key.id] = private_key
         self.jwt_key = private_key or self._jwt_keys[self.current.id]
@@ -105,6 +104,15 @@ def load_private_key(pem: bytes, algorithm: str | None) -> JwtKey:
 
     Raises ValueError with a sentence that says what is wrong and what to do.
     """
+    # Imported here, because most servers sign with the secret, and these libraries take a while.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from jwt import get_algorithm_by_name
+    from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError):
@@ -126,7 +134,9 @@ def load_private_key(pem: bytes, algorithm: str | None) -> JwtKey:
         raise ValueError(f"holds a key for {found}. Set JWT_ALGORITHM to that, or leave it out.")
     thumbprint = _thumbprint(jwk)
     public = {name: jwk[name] for name in ("kty", *_MEMBERS[found])} | {"kid": thumbprint, "use": "sig", "alg": found}
-    return JwtKey(thumbprint, found, key, key.public_key(), public)
+    implementation = get_algorithm_by_name(found)
+    prepared = implementation.prepare_key(key)  # only once, as preparing takes longer than signing
+    return JwtKey(thumbprint, found, lambda message: implementation.sign(message, prepared), key.public_key(), public)
 
 
 _UNFIT = (

@@ -3,16 +3,15 @@
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import jwt as pyjwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from google.auth.crypt import RSAVerifier
+from typing import TYPE_CHECKING, Any
 
 from nextarget.errors import IdentityRejected
 from nextarget.model import Identity, Millis, Provider, usable_email
 from nextarget.tokens.compact import Members, read_compact
 from nextarget.tokens.encoding import digest, from_base64url
+
+if TYPE_CHECKING:
+    from nextarget.tokens.libraries import RSAPublicKey
 
 MAX_TOKEN_LENGTH = 16_384
 MAX_SUBJECT_LENGTH = 255
@@ -22,20 +21,22 @@ _RSA_BITS = range(2048, 8192 + 1)
 """Accepted key sizes. RFC 7518, 3.3 sets the minimum. Above the maximum, checking a signature takes too long."""
 _ALGORITHM = "RS256"
 
-Keys = Mapping[str, RSAPublicKey]
+Keys = Mapping[str, "RSAPublicKey"]
 """Public keys by their `kid`, parsed: a key verifies many tokens."""
 
 
 def keys_of(jwks: object) -> Keys:
     """The usable RSA signing keys of a JWK Set. Other keys are ignored, as RFC 7517, 5 asks."""
+    from nextarget.tokens.libraries import PyJWK, PyJWTError, RSAPublicKey
+
     keys: dict[str, RSAPublicKey] = {}
     entries = jwks.get("keys") if isinstance(jwks, dict) else None
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict) or entry.get("kty") != "RSA" or entry.get("use", "sig") != "sig":
             continue
         try:
-            key = pyjwt.PyJWK(entry, algorithm=_ALGORITHM).key
-        except (pyjwt.PyJWTError, ValueError, TypeError):
+            key = PyJWK(entry, algorithm=_ALGORITHM).key
+        except (PyJWTError, ValueError, TypeError):
             continue
         kid = entry.get("kid")
         if isinstance(kid, str) and isinstance(key, RSAPublicKey) and key.key_size in _RSA_BITS:
@@ -104,7 +105,9 @@ def verify_id_token(
     return claims
 
 
-def _check_signature(token: str, public_key: RSAPublicKey) -> None:
+def _check_signature(token: str, public_key: "RSAPublicKey") -> None:
+    from nextarget.tokens.libraries import RSAVerifier
+
     signed, _, signature = token.rpartition(".")
     verifier = RSAVerifier(public_key)  # type: ignore[no-untyped-call]
     if not verifier.verify(signed, from_base64url(signature)):

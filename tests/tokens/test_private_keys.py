@@ -300,7 +300,7 @@ def test_a_token_signed_with_another_private_key_is_refused(pems: dict[str, byte
     """A token of another private key is refused, even if its `kid` is the right one."""
     ours, private = load_private_key(pems["EdDSA"], None), MAKING["EdDSA"]()
     theirs = load_private_key(pem_of(private), None)
-    forged = JwtKey(ours.id, theirs.algorithm, private, theirs.verifying)
+    forged = JwtKey(ours.id, theirs.algorithm, theirs.sign, theirs.verifying)
     for key in (theirs, forged):
         with pytest.raises(InvalidToken):
             tokens_of(Keyring(SECRET, private_key=ours)).verify(minted(Keyring(SECRET, private_key=key)), NOW)

@@ -28,7 +28,7 @@ from nextarget.storage.upkeep.schema import migrate
 from nextarget.telemetry import metrics
 from nextarget.web.app import create_app
 from nextarget.web.server.accepting import BACKLOG
-from nextarget.web.server.runner import IDLE_SECONDS, SHUTDOWN_SECONDS, GuardedRunner, freeze, listen, url_of
+from nextarget.web.server.runner import IDLE_SECONDS, SHUTDOWN_SECONDS, VERIFYING, GuardedRunner, freeze, listen, url_of
 from nextarget.web.server.worker import RETIRE, STOP, WORKER_SIGNALS, UVLoopWorker, Worker
 
 HEARTBEAT_SECONDS = 30
@@ -55,7 +55,7 @@ def serve(settings: Settings, *, load: Callable[[], Settings], announce: Callabl
     """
     listener = listen(settings.host, settings.port)
     prepare(settings)
-    for name in AT_FIRST_USE:
+    for name in (VERIFYING, *AT_FIRST_USE):
         import_module(name)
     listener.listen(BACKLOG)
     freeze()

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -33,6 +34,9 @@ SHUTDOWN_SECONDS = 20
 """How long requests in flight may take to finish after the server has stopped listening."""
 IDLE_SECONDS = 2
 """How long an idle connection then stays open, so that a request on its way is answered instead of being reset."""
+
+VERIFYING = "nextarget.tokens.libraries"
+"""The module that imports the libraries that verify tokens."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOOK_SECONDS = 0.05
@@ -107,17 +111,18 @@ async def serve(
     """Serve until SIGINT or SIGTERM, then let requests in flight finish; a second signal ends the process at once.
 
     SIGTERM waits for `drain_seconds` first, and for idle clients. SIGINT comes from a person and does not wait.
-    `announce` is called with the URL as soon as connections are accepted. Raises OperatorError if the address cannot be
-    used.
+    `announce` is called with the URL as soon as connections are accepted. What verifies tokens is imported after that;
+    if it cannot be, the server ends. Raises OperatorError if the address cannot be used.
     """
     asked = _stop_signal()
     runner = GuardedRunner(app)
     await runner.setup()
-    freeze()
     try:
         listener = listen(host, port)
         await Site(runner, listener).start()
         announce(url_of(listener))
+        await asyncio.to_thread(import_module, VERIFYING)
+        freeze()
         if await asked == signal.SIGTERM:
             log.info("stopping", drain_seconds=drain_seconds)
             await runner.finish(drain_seconds=drain_seconds, idle_seconds=IDLE_SECONDS)
