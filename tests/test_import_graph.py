@@ -13,15 +13,16 @@ from nextarget.lean_imports import without
 from nextarget.web.server.arbiter import AT_FIRST_USE
 from nextarget.web.server.runner import VERIFYING
 from tests.serving import PATIENCE_SECONDS, environ_for
+from tests.templates import put_migrated
 
 LIBRARIES = {
     *("aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "frozenlist", "idna", "multidict", "propcache", "yarl"),
-    *("dotenv", "typing_extensions"),
+    "typing_extensions",
     *("cryptography", "google", "jwt"),
-    *("peewee", "playhouse"),
+    "peewee",
     *("orjson", "prometheus_client", "structlog", "uvloop"),
 }
-"""The libraries of a server on SQLite without extras. The lines are HTTP, settings, signatures, storage and the rest. A
+"""The libraries of a server on SQLite without extras. The lines are HTTP, signatures, storage and the rest. A
 new name needs a reason in docs/decisions/start.md."""
 FIRST_USE = {"/health": set(), "/docs": {"jinja2", "markupsafe"}, "/openapi.json": {"yaml"}}
 """The libraries that the first request for a path adds."""
@@ -44,7 +45,8 @@ def libraries(modules: set[str]) -> set[str]:
 
 
 def modules_after(path: str, folder: Path) -> set[str]:
-    """The modules of a server after its first request, for `path`."""
+    """The modules of a server after its first request, for `path`. Its database exists already."""
+    put_migrated(folder / "nextarget.db")
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER],
         cwd=folder,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playhouse.migrations import Runner
 
 from nextarget.model import AppRequest, AuthorizationGrant
 from nextarget.storage.engines.database import Connection, Database
@@ -78,7 +79,7 @@ def test_each_migration_is_harmless_when_it_is_run_again(older: Database) -> Non
     older.write_now(write)
     names = migrate(older)
     with older.schema_changes() as db:
-        history = schema.Runner(db, str(SHIPPED)).table_name
+        history = Runner(db, str(SHIPPED)).table_name
         for name in names:
             db.execute_sql(f'DELETE FROM "{history}" WHERE "name" = \'{name}\'')
     assert migrate(older) == names

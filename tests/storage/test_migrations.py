@@ -6,6 +6,7 @@ from typing import Any
 
 import peewee as pw
 import pytest
+from playhouse.migrations import Runner
 
 from nextarget.errors import SchemaError
 from nextarget.storage.engines.sqlite import SqliteDatabase
@@ -182,7 +183,7 @@ def test_a_first_start_that_was_cut_short_is_taken_up_again(path: Path) -> None:
     connection = sqlite3.connect(path)
     database = SqliteDatabase(path)
     with database.schema_changes() as db:
-        schema.Runner(db, str(SHIPPED)).History.create_table()
+        Runner(db, str(SHIPPED)).History.create_table()
     database.close()
     connection.close()
     assert migrate(database) == NAMES

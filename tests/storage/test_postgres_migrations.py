@@ -7,13 +7,13 @@ from typing import Any
 import peewee as pw
 import psycopg
 import pytest
+from playhouse.migrations import Runner
 
 from nextarget.errors import SchemaError
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Database
 from nextarget.storage.rows import users
 from nextarget.storage.rows.tables import TABLES
-from nextarget.storage.upkeep import schema
 from nextarget.storage.upkeep.schema import migrate, pending
 from tests.contract.databases import run_together, start
 from tests.contract.rows import admit
@@ -149,7 +149,7 @@ def test_a_first_start_that_was_cut_short_is_taken_up_again(database: Database) 
     """If a process was killed after making the table of migrations and before its first row, the next start migrates
     the database."""
     with database.schema_changes() as db:
-        schema.Runner(db, str(SHIPPED)).History.create_table()
+        Runner(db, str(SHIPPED)).History.create_table()
     assert migrate(database) == NAMES
 
 

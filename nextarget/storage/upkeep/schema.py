@@ -11,9 +11,6 @@ from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.engines.statements import Query
 from nextarget.storage.rows.tables import TABLES
 
-with without("playhouse.cockroachdb"):  # it would load psycopg
-    from playhouse.migrations import MigrationError, Runner
-
 _DIRECTORY = Path(__file__).parent.parent / "migrations"
 _OURS = {table._meta.table_name for table in TABLES}
 _SHIPPED = tuple(path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py")))
@@ -44,11 +41,35 @@ def pending(database: Database) -> list[str]:
 
 def pending_on(database: Database, db: pw.Database) -> list[str]:
     """As `pending`, on a connection to the database. It only reads."""
-    runner = Runner(db, str(_DIRECTORY))
-    names = _pending(runner)
-    if names:
-        _refuse_other_program(database, db, runner)
-    return names
+    applied = _applied(db)
+    shipped = [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
+    if unknown := sorted(applied - set(shipped)):
+        raise SchemaError(
+            f"The database was migrated by a newer version ({', '.join(unknown)}).",
+            "Upgrade this program, or restore the backup made before the upgrade.",
+        )
+    if not applied:
+        _refuse_other_program(database, db)
+    return [name for name in shipped if name not in applied]
+
+
+def _applied(db: pw.Database) -> set[str]:
+    """Names of the migrations that were applied. An empty history does not count: an interrupted start leaves one."""
+    if not db.table_exists(_HISTORY):
+        return set()
+    return {name for (name,) in db.execute_sql(f'SELECT "name" FROM "{_HISTORY}"').fetchall()}  # type: ignore[no-untyped-call]  # noqa: S608 - a name of ours
+
+
+def _refuse_other_program(database: Database, db: pw.Database) -> None:
+    """Raises SchemaError for a database that has tables, although none of our migrations was applied. In a shared
+    database only tables named like ours are conflicts."""
+    taken = set(db.get_tables()) - {_HISTORY}
+    if database.shared:
+        taken &= _OURS
+    if taken:
+        raise SchemaError(
+            f"{database} has tables of another program ({', '.join(sorted(taken))}).", "Name a database of its own."
+        )
 
 
 def lacking(db: Connection) -> list[str]:
@@ -70,7 +91,7 @@ def migrate(database: Database) -> list[str]:
         if not pending(database):
             return []
         with database.schema_changes() as db:
-            return _apply(database, Runner(db, str(_DIRECTORY)))
+            return _apply(database, db)
 
 
 def try_changing(database: Database) -> None:
@@ -81,9 +102,13 @@ def try_changing(database: Database) -> None:
         transaction.rollback()
 
 
-def _apply(database: Database, runner: Runner) -> list[str]:
+def _apply(database: Database, db: pw.Database) -> list[str]:
+    # Imported here, because a server seldom has something to apply. The package that is hidden would load psycopg.
+    with without("playhouse.cockroachdb"):
+        from playhouse.migrations import MigrationError, Runner
+
     try:
-        applied: list[str] = runner.up()
+        applied: list[str] = Runner(db, str(_DIRECTORY)).up()
     except (MigrationError, pw.DatabaseError) as error:
         failure = database.unavailable(error)
         if failure.cause not in _OF_MIGRATIONS:
@@ -92,27 +117,3 @@ def _apply(database: Database, runner: Runner) -> list[str]:
             f"{database} could not be migrated and is as it was: {str(error).splitlines()[0]}."
         ) from error
     return applied
-
-
-def _refuse_other_program(database: Database, db: pw.Database, runner: Runner) -> None:
-    """Raises SchemaError for a database that has tables, and in which none of our migrations was applied. An empty
-    history does not count: an interrupted start leaves one. In a shared database only tables named like ours are
-    conflicts."""
-    taken = set(db.get_tables()) - {runner.table_name}
-    if database.shared:
-        taken &= _OURS
-    if taken and not runner.applied():
-        raise SchemaError(
-            f"{database} has tables of another program ({', '.join(sorted(taken))}).", "Name a database of its own."
-        )
-
-
-def _pending(runner: Runner) -> list[str]:
-    status = runner.status()
-    unknown = [migration.name for migration in status if migration.path is None]
-    if unknown:
-        raise SchemaError(
-            f"The database was migrated by a newer version ({', '.join(unknown)}).",
-            "Upgrade this program, or restore the backup made before the upgrade.",
-        )
-    return [migration.name for migration in status if not migration.applied]
