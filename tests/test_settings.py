@@ -15,8 +15,8 @@ from nextarget.settings import (
     file_settings,
     is_loopback,
     read_values,
-    shown,
 )
+from nextarget.settings.showing import shown
 from tests.serving import SECRET
 
 GOOGLE = {

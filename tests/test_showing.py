@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from nextarget.cli.main import main
 from nextarget.errors import ConfigurationError
-from nextarget.settings import every_setting, read_values, shown
-from nextarget.settings.showing import url_settings
+from nextarget.settings import every_setting, read_values
+from nextarget.settings.showing import shown, url_settings
 from tests.serving import SECRET
 
 MARKER = "s3cr3tM4rker"

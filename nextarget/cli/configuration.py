@@ -14,7 +14,8 @@ from nextarget.registry import PROVIDERS, display_name
 
 if TYPE_CHECKING:
     from nextarget.services.operator.live_checks import Answer
-    from nextarget.settings import ProviderState, ShownSetting
+    from nextarget.settings import ProviderState
+    from nextarget.settings.showing import ShownSetting
 
 _COLUMNS = (Column("setting", 31), Column("value"), Column("source", 20))
 
@@ -45,7 +46,7 @@ def check_config(
     tabs: name, value, source. Problems go to standard error. With --json everything is in one object.
     """
     from nextarget.checking import checked, file_problems
-    from nextarget.settings import shown_settings
+    from nextarget.settings.showing import shown_settings
 
     values = find_values(sandbox=sandbox)
     problems: tuple[SettingProblem, ...] = ()
@@ -78,7 +79,7 @@ def check_config(
 
 def _app_document(app: Client) -> dict[str, object]:
     """An app as JSON. Its URLs may come from settings, and are masked in the same way."""
-    from nextarget.settings import shown
+    from nextarget.settings.showing import shown
 
     logo = app.logo
     return {

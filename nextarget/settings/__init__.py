@@ -1,16 +1,15 @@
 """Reads the environment and `.env`; no other package does. All problems are reported together, with their remedies.
 
 Services and the packages below them get plain arguments from `runtime`; a provider gets the settings that it declares.
+What a start seldom needs (`apps.apps_file`, `apps.logos`, `showing`, python-dotenv) is imported where it is used.
 """
 
-from nextarget.settings.apps import further_client_ids
 from nextarget.settings.catalogue import Setting, credentials_of, every_setting, file_settings
 from nextarget.settings.crosschecks import doubts
 from nextarget.settings.fields import Environment, ProxyHeader, Settings
 from nextarget.settings.kinds import Network
 from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.shared import metrics_folder, share_metrics
-from nextarget.settings.showing import ShownSetting, shown, shown_settings
 from nextarget.settings.sources import ProviderState, Value, Values, read_values
 from nextarget.settings.subsets import DatabaseSettings, PurgeSettings, TokenSettings
 from nextarget.settings.validators import is_loopback
@@ -25,7 +24,6 @@ __all__ = [
     "PurgeSettings",
     "Setting",
     "Settings",
-    "ShownSetting",
     "TokenSettings",
     "Value",
     "Values",
@@ -33,11 +31,8 @@ __all__ = [
     "doubts",
     "every_setting",
     "file_settings",
-    "further_client_ids",
     "is_loopback",
     "metrics_folder",
     "read_values",
     "share_metrics",
-    "shown",
-    "shown_settings",
 ]

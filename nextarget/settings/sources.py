@@ -4,25 +4,21 @@ A setting comes from the first of these that has it: the caller (options, the sa
 default.
 """
 
-import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from dotenv.parser import parse_stream
-
 from nextarget.errors import ConfigurationError, SettingProblem
 from nextarget.model import Client, LogoFile, Provider
 from nextarget.registry import PROVIDERS
-from nextarget.settings.apps import first_app, load_logo, read_apps
+from nextarget.settings.apps import first_app
 from nextarget.settings.catalogue import Setting, credentials_of, every_setting, file_settings, settings_of
 from nextarget.settings.crosschecks import contradictions
 from nextarget.settings.declaring import Unreadable
 from nextarget.settings.fields import Environment, Settings
 from nextarget.settings.provider_settings import ProviderSettings
-from nextarget.settings.showing import HIDDEN, shown_file
 from nextarget.settings.subsets import DatabaseSettings
 from nextarget.settings.validators import MAKE_SECRET, in_two
 
@@ -106,13 +102,19 @@ class Values:
 
     def _apps(self) -> tuple[LogoFile | str | None, list[Client], list[SettingProblem]]:
         """The logo of the first app, the apps of APPS_FILE, and every problem with them."""
-        logo, problems = None, []
-        try:
-            logo = load_logo(written, self.directory) if (written := self.text("APP_LOGO")) else None
-        except ValueError as error:
-            problems.append(SettingProblem("APP_LOGO", *in_two(error)))
+        logo: LogoFile | str | None = None
+        problems: list[SettingProblem] = []
+        if (written := self.text("APP_LOGO")) is not None:
+            from nextarget.settings.apps.logos import load_logo
+
+            try:
+                logo = load_logo(written, self.directory)
+            except ValueError as error:
+                problems.append(SettingProblem("APP_LOGO", *in_two(error)))
         further: list[Client] = []
         if (file := self.text("APPS_FILE")) is not None:
+            from nextarget.settings.apps.apps_file import read_apps
+
             first = self.text("APP_CLIENT_ID") or Settings.app_client_id
             production = self.word("ENVIRONMENT") == Environment.PRODUCTION
             further, wrong = read_apps(self.directory / file, first_client_id=first, production=production)
@@ -224,6 +226,8 @@ def _read_file(name: str, directory: Path, written: str, values: Values) -> str:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:  # ValueError: the file is not UTF-8, or the path has a NUL
+        from nextarget.settings.showing import HIDDEN, shown_file
+
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         if shown_file(file) == HIDDEN:
             problem, remedy = "names no file.", "Write the path of a file that holds the value, or set it directly."
@@ -253,6 +257,8 @@ def _read_dotenv(path: Path, values: Values) -> dict[str, str]:
     table: dict[str, str] = {}
     try:
         with path.open(encoding="utf-8") as stream:
+            from dotenv.parser import parse_stream
+
             bindings = list(parse_stream(stream))
     except FileNotFoundError:
         return table
@@ -268,6 +274,13 @@ def _read_dotenv(path: Path, values: Values) -> dict[str, str]:
             values.problems.append(SettingProblem(".env", where, "Mend or remove it; quote a value that has spaces."))
         elif binding.key and binding.key in known:
             table[binding.key] = binding.value or ""
-        elif binding.key and (near := difflib.get_close_matches(binding.key.upper(), known, n=1, cutoff=0.85)):
-            values.warnings.append(f".env: {binding.key} is not a setting. Was {near[0]} meant?")
+        elif binding.key and (near := _meant(binding.key, known)):
+            values.warnings.append(f".env: {binding.key} is not a setting. Was {near} meant?")
     return table
+
+
+def _meant(written: str, known: Collection[str]) -> str | None:
+    """The name of a setting that a name resembles."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(written.upper(), known, n=1, cutoff=0.85)), None)

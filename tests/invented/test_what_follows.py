@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nextarget.sandbox.workspace import sandbox_values
-from nextarget.settings import every_setting, shown
+from nextarget.settings import every_setting
+from nextarget.settings.showing import shown
 from nextarget.web.routes.documents import openapi_document
 from tests.invented.test_signing_in import sign_in
 from tests.running import Server, running

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from nextarget.errors import NexTargetError, OperatorError
 from nextarget.services.quotas import Unavailable, try_counting
-from nextarget.settings import shown
+from nextarget.settings.showing import shown
 from nextarget.storage.engines import trouble
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.upkeep.schema import pending, try_changing

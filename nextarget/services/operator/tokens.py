@@ -6,7 +6,8 @@ from nextarget.errors import OperatorError, UserNotFound
 from nextarget.model import Millis, Provider, Session, TokenPair, User
 from nextarget.services import accounts
 from nextarget.services.sessions import Sessions
-from nextarget.settings import Environment, TokenSettings, further_client_ids
+from nextarget.settings import Environment, TokenSettings
+from nextarget.settings.apps.apps_file import further_client_ids
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import users
 

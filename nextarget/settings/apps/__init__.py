@@ -1,11 +1,7 @@
 """The apps: the first one comes from the `APP_*` settings, further ones from a file; and their logos."""
 
 from nextarget.model import Client, ClientLinks, LogoFile
-from nextarget.settings.apps.apps_file import further_client_ids, read_apps
-from nextarget.settings.apps.logos import load_logo
 from nextarget.settings.fields import Settings
-
-__all__ = ["first_app", "further_client_ids", "load_logo", "read_apps"]
 
 
 def first_app(settings: Settings, logo: LogoFile | str | None) -> Client:
