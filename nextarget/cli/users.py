@@ -15,7 +15,7 @@ from nextarget.cli.output import (
 )
 from nextarget.cli.parameters.provider_names import ProviderName
 from nextarget.cli.parameters.shared import JsonOption, SandboxOption
-from nextarget.cli.priority import step_back
+from nextarget.cli.priority import step_back, step_back_entirely
 from nextarget.cli.tables import Column, print_facts, print_table
 from nextarget.cli.wiring import now, opened
 from nextarget.errors import OperatorError
@@ -104,7 +104,10 @@ def list_users(
     line, without a header, fields separated by tabs: id, email, provider, "verified" or "unverified", "active" or
     "inactive", time of creation. With --json one array.
     """
-    step_back()
+    if on_terminal():
+        step_back()  # a person waits
+    else:
+        step_back_entirely()
     with opened(sandbox=sandbox) as database:
         from nextarget.services.operator import users as operator_users
 

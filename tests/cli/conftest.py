@@ -57,6 +57,7 @@ def run(capsys, monkeypatch) -> Callable[..., Result]:
     monkeypatch.setattr(telemetry, "configure_logging", lambda **_: None)
     # A long command would lower the priority of this process for all later tests.
     monkeypatch.setattr(priority.os, "nice", lambda _by: 0)
+    monkeypatch.setattr(priority.os, "sched_setscheduler", lambda *_: None)
 
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["nextarget", *arguments])

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from nextarget.cli import priority
+from nextarget.cli import priority, users
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,23 @@ def test_a_long_command_has_a_low_priority(run, monkeypatch, arguments):
     assert lowered == [priority.NICENESS]
 
 
+@pytest.mark.parametrize("person", [True, False])
+def test_a_list_that_no_person_waits_for_runs_while_a_core_is_free(run, monkeypatch, person):
+    """A list holds nothing that a server waits for. On a terminal it has a low priority only."""
+    idle = []
+    monkeypatch.setattr(users, "on_terminal", lambda: person)
+    monkeypatch.setattr(priority.os, "sched_setscheduler", lambda *given: idle.append(given[:2]))
+    assert run("list-users").status == 1
+    assert idle == ([] if person else [(0, os.SCHED_IDLE)])
+
+
+@pytest.mark.parametrize("arguments", [["purge"], ["backup", "backup.db"], ["copy-db", "sqlite:///a.db", "x.db"]])
+def test_a_command_that_can_hold_up_a_server_keeps_getting_turns(run, monkeypatch, arguments):
+    """It holds a lock, or keeps the log of the database from being emptied: it must come to an end."""
+    monkeypatch.setattr(priority.os, "sched_setscheduler", lambda *_: pytest.fail("only while a core is free"))
+    assert run(*arguments).status != 0
+
+
 def test_a_short_command_keeps_its_priority(run, monkeypatch):
     """A person waits for its answer."""
     lowered = []
@@ -29,13 +46,16 @@ def test_a_short_command_keeps_its_priority(run, monkeypatch):
 def test_where_a_priority_cannot_be_lowered_the_command_goes_on(monkeypatch):
     """A sandbox of systemd refuses it with EPERM, and some systems have no priorities."""
 
-    def refuse(_by: int) -> int:
+    def refuse(*_given: object) -> int:
         raise PermissionError
 
     monkeypatch.setattr(priority.os, "nice", refuse)
     priority.step_back()
+    monkeypatch.setattr(priority.os, "sched_setscheduler", refuse)
+    priority.step_back_entirely()
     monkeypatch.delattr(priority.os, "nice")
-    priority.step_back()
+    monkeypatch.delattr(priority.os, "sched_setscheduler")
+    priority.step_back_entirely()
 
 
 def test_the_system_gives_the_process_a_low_priority():
@@ -47,3 +67,13 @@ def test_the_system_gives_the_process_a_low_priority():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == min(
         os.getpriority(os.PRIO_PROCESS, 0) + priority.NICENESS, 19
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has this class")
+def test_the_system_puts_the_process_behind_all_others():
+    """In a child, for the same reason."""
+    child = os.fork()
+    if child == 0:
+        priority.step_back_entirely()
+        os._exit(os.sched_getscheduler(0) == os.SCHED_IDLE)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
