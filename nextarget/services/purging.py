@@ -58,10 +58,10 @@ def _limits(now: Millis, audit_days: int) -> purge.Limits:
 
 def purge_here(database: Database, *, now: Millis, audit_days: int) -> Iterator[int]:
     """Delete all expired rows, on the caller's thread; yields the number of rows of a batch. Other processes may purge
-    at the same time."""
+    at the same time. What a power cut undoes is deleted by the next purge."""
     while True:
         began = time.monotonic()
-        deleted = database.write_now(one_batch, now=now, audit_days=audit_days)
+        deleted = database.write_unsynced(one_batch, now=now, audit_days=audit_days)
         if not deleted:
             return
         yield deleted

@@ -173,6 +173,27 @@ def test_a_write_that_raises_leaves_nothing(database: Database) -> None:
     assert database.read_now(users.page) == []
 
 
+def test_a_write_that_waits_for_no_disk_is_seen_at_once_and_changes_no_other_write(
+    database: Database, elsewhere: Database
+) -> None:
+    """Only this one transaction is not synced; the next write is, even after an error."""
+
+    def level(db: Connection) -> str:
+        shown = "SHOW synchronous_commit" if db.for_update else "PRAGMA synchronous"
+        return str(db.execute_sql(shown).fetchone()[0])
+
+    def unsynced(db: Connection) -> str:
+        admit(db, identity())
+        return level(db)
+
+    usual = database.write_now(level)
+    assert (database.write_unsynced(unsynced), usual) in {("off", "on"), ("1", "2")}
+    assert elsewhere.read_now(users.page, size=2) != []
+    with pytest.raises(ZeroDivisionError):
+        database.write_unsynced(lambda _: 1 / 0)
+    assert database.write_now(level) == usual
+
+
 async def test_a_write_that_raises_undoes_only_itself(database: Database) -> None:
     """Writes of one batch succeed or fail independently."""
     writes = [database.write(admit_and_fail if number % 3 == 0 else admit_alone, str(number)) for number in range(60)]

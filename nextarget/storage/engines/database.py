@@ -103,6 +103,11 @@ class Database(ABC):
         """As `write`, on this thread."""
 
     @abstractmethod
+    def write_unsynced(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `write_now`, but it does not wait for the disk: a power cut may undo it, whole. For work that is then done
+        again. Others see it at once."""
+
+    @abstractmethod
     def exists(self) -> bool:
         """Whether the database exists, migrated or not."""
 

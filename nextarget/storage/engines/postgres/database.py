@@ -14,7 +14,7 @@ from typing import Any, Literal
 import peewee as pw
 
 from nextarget.errors import DatabaseUnavailable, SchemaError
-from nextarget.storage.engines.database import Batchable, Database, K, P, R, Work
+from nextarget.storage.engines.database import Batchable, Connection, Database, K, P, R, Work
 from nextarget.storage.engines.postgres.batching import Batcher
 from nextarget.storage.engines.postgres.connection import DEFAULTS, PeeweePostgres, PostgresConnection, disconnect
 from nextarget.storage.engines.postgres.conninfo import parameters_of
@@ -103,6 +103,15 @@ class PostgresDatabase(Database):
 
     def write_now(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return self._now.perform(lambda db: fn(db, *args, **kwargs), writes=True)
+
+    def write_unsynced(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """With `synchronous_commit` off (postgresql.org/docs/current/wal-async-commit.html)."""
+
+        def unsynced(db: Connection) -> R:
+            db.execute_sql("SET LOCAL synchronous_commit TO off")  # type: ignore[no-untyped-call]
+            return fn(db, *args, **kwargs)
+
+        return self._now.perform(unsynced, writes=True)
 
     def exists(self) -> bool:
         """Always True: a connection to a missing database fails with an error that says how to create it."""

@@ -117,6 +117,16 @@ class SqliteDatabase(Database):
         with translated(self.path), self._writing.atomic():
             return fn(self._writing, *args, **kwargs)
 
+    def write_unsynced(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """With the level NORMAL, only a checkpoint syncs the log (sqlite.org/pragma.html#pragma_synchronous)."""
+        with translated(self.path):
+            self._writing.pragma("synchronous", "normal")
+            try:
+                with self._writing.atomic():
+                    return fn(self._writing, *args, **kwargs)
+            finally:
+                self._writing.pragma("synchronous", "full")
+
     def exists(self) -> bool:
         """Whether there is a file."""
         return self.path.exists()
