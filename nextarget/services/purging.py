@@ -18,8 +18,6 @@ START_SECONDS = 30
 REST = 4
 """The pause after a batch, as a multiple of the time that the batch took. So the database is free for other writes
 most of the time."""
-REST_WHILE_WATCHED = 1
-"""The same for the command `purge`, where a person waits for the end."""
 USED_HOURS = 1
 """How long a used state, code or nonce is kept after it expired. Until then a second use is recognised. The time also
 allows for nodes whose clocks differ."""
@@ -65,7 +63,7 @@ def purge_here(database: Database, *, now: Millis, audit_days: int) -> Iterator[
         if not deleted:
             return
         yield deleted
-        time.sleep(REST_WHILE_WATCHED * (time.monotonic() - began))
+        time.sleep(REST * (time.monotonic() - began))
 
 
 async def purge_now(database: Database, *, now: Millis, audit_days: int) -> int:
