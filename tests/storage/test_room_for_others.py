@@ -109,6 +109,25 @@ def test_a_backup_lets_others_write_and_copy_the_log(
     assert checked == (True, True)
 
 
+def test_a_backup_rests_while_it_is_written_and_while_it_is_checked(
+    database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both take as long as the database is large, and a server needs the same cores and the same disk."""
+    rests: list[float] = []
+    check, before_the_check = backup._check, []
+
+    def counted(part: Path) -> None:
+        before_the_check.append(len(rests))
+        check(part)
+
+    monkeypatch.setattr(connection, "SLICE", 100)
+    monkeypatch.setattr(connection.time, "sleep", rests.append)
+    monkeypatch.setattr(backup, "_check", counted)
+    backup.back_up(database, tmp_path / "backup.db")
+    assert 0 < before_the_check[0] < len(rests)
+    assert min(rests) > 0
+
+
 def test_a_copy_lets_others_write_and_copy_the_log(
     database: SqliteDatabase, server: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

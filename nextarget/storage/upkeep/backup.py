@@ -16,6 +16,7 @@ import peewee as pw
 from nextarget.errors import CopyFailed, DatabaseUnavailable
 from nextarget.storage.engines.files import may_be_replaced, place_of, temporary
 from nextarget.storage.engines.sqlite import SqliteDatabase
+from nextarget.storage.engines.sqlite.connection import in_slices
 from nextarget.storage.engines.sqlite.errors import unavailable_file
 
 _NAME = re.compile(r"nextarget-\d{8}T\d{6}\.\d{6}Z\.db")
@@ -124,7 +125,7 @@ def _copy_into_place(finished: int, destination: Path) -> None:
 
 def _check(path: Path) -> None:
     copied = pw.SqliteDatabase(f"{path.as_uri()}?mode=ro", uri=True)
-    with copied.connection_context():
+    with copied.connection_context(), in_slices(copied):
         rows = copied.execute_sql("PRAGMA integrity_check").fetchall()  # type: ignore[no-untyped-call]
     first, *more = map(_Finding._make, rows)
     if more or first.text != "ok":

@@ -16,7 +16,7 @@ BUSY_TIMEOUT_MS = 10_000
 RETRY_MS = 20
 """How long SQLite itself waits for the write lock before we try again."""
 SLICE = 20_000
-"""Steps of SQLite's virtual machine between two syncs of a file that one statement writes: about half a MiB."""
+"""Steps of SQLite's virtual machine between two rests of a long statement. It writes about half a MiB meanwhile."""
 
 
 class PeeweeSqlite(pw.SqliteDatabase):
@@ -81,23 +81,30 @@ def connected(path: Path, mode: str) -> Iterator[pw.SqliteDatabase]:
 
 
 @contextmanager
-def synced_in_slices(db: pw.SqliteDatabase, path: Path) -> Iterator[None]:
-    """While a statement on this connection writes the file `path`, sync the file again and again.
+def in_slices(db: pw.SqliteDatabase, *, writing: Path | None = None) -> Iterator[None]:
+    """While a long statement runs on this connection, rest after every slice for as long as it took: a server on the
+    same machine gets the processor and the disk.
 
-    Otherwise the kernel would collect hundreds of MiB, and write them all at once: a server's commits would have to
-    wait for the disk. Raises OSError.
+    The file that it is `writing` is synced after every slice. Otherwise the kernel would collect hundreds of MiB, and
+    write them all at once: a server's commits would have to wait for the disk. Raises OSError.
     """
     connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = None if writing is None else os.open(writing, os.O_RDWR | os.O_CLOEXEC)
+    began = time.monotonic()
 
-    def sync() -> int:
-        with suppress(OSError):  # SQLite meets the same error of the disk, and reports it
-            os.fsync(descriptor)
+    def rest() -> int:
+        nonlocal began
+        if descriptor is not None:
+            with suppress(OSError):  # SQLite meets the same error of the disk, and reports it
+                os.fsync(descriptor)
+        time.sleep(time.monotonic() - began)
+        began = time.monotonic()
         return 0  # the statement goes on
 
-    connection.set_progress_handler(sync, SLICE)
+    connection.set_progress_handler(rest, SLICE)
     try:
         yield
     finally:
         connection.set_progress_handler(None, 0)
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)

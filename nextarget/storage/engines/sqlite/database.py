@@ -18,7 +18,7 @@ import peewee as pw
 from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.engines.database import Batchable, Database, K, P, R, Work
 from nextarget.storage.engines.files import open_private, place_of
-from nextarget.storage.engines.sqlite.connection import RETRY_MS, PeeweeSqlite, connected, synced_in_slices
+from nextarget.storage.engines.sqlite.connection import RETRY_MS, PeeweeSqlite, connected, in_slices
 from nextarget.storage.engines.sqlite.errors import (
     BROKEN_RULES,
     UNUSABLE,
@@ -192,7 +192,7 @@ class SqliteDatabase(Database):
         with connected(self.path, "ro") as reading:
             reading.get_tables()  # the source can be read: what fails now is the target
             try:
-                with synced_in_slices(reading, path):
+                with in_slices(reading, writing=path):
                     reading.execute_sql("VACUUM INTO ?", (str(path),))  # type: ignore[no-untyped-call]
             except UNUSABLE as error:
                 raise unavailable_copy(error, self.path, path) from error
