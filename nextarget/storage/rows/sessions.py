@@ -126,22 +126,16 @@ _NO_SESSION = ""
 
 
 def _to_session(row: SessionRow) -> Session:
+    generations = Generations(row.previous, row.oldest, row.current, row.floor, row.rotated_at, row.recovered_at)
     return Session(
-        id=row.id,
-        user_id=row.user_id,
-        client_id=row.client_id,
-        label=row.label,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-        generations=Generations(
-            previous=row.previous,
-            oldest=row.oldest,
-            current=row.current,
-            floor=row.floor,
-            rotated_at=row.rotated_at,
-            recovered_at=row.recovered_at,
-        ),
+        row.id,
+        row.user_id,
+        row.client_id,
+        row.label,
+        row.created_at,
+        row.expires_at,
+        row.revoked_at,
+        generations,
     )
 
 
@@ -194,13 +188,18 @@ USER_OF = Batchable(lambda db, asked: user_of(db, *asked), users_of)
 
 def find(db: pw.Database, session_id: str) -> tuple[Session, User] | None:
     """A session and its user, also when the session is revoked or expired."""
-    return find_many(db, (session_id,))[0]
+    rows = _FIND.rows(db, (session_id,))
+    return _found(*rows[0]) if rows else None
+
+
+def _found(session: SessionRow, user: UserRow) -> tuple[Session, User]:
+    return _to_session(session), to_user(user)
 
 
 def find_many(db: pw.Database, session_ids: Sequence[str]) -> list[tuple[Session, User] | None]:
     """As `find` for a batch, in one query; the answers are in the order of the ids."""
     rows = _FIND.rows(db, session_ids, count=len(session_ids))
-    found = {session.id: (_to_session(session), to_user(user)) for session, user in rows}
+    found = {session.id: _found(session, user) for session, user in rows}
     return [found.get(session_id) for session_id in session_ids]
 
 

@@ -16,7 +16,7 @@ class UserRow(NamedTuple):
     """The columns of a user that the rest of the program sees."""
 
     id: str
-    provider: str
+    provider: Provider
     email: str
     email_verified: bool
     is_active: bool
@@ -59,13 +59,13 @@ _DELETE = Query(_DigestRow, 'DELETE FROM "user" WHERE "id" = {0} RETURNING {colu
 def to_user(row: UserRow) -> User:
     """The user in a row. SQLite's booleans are 0 and 1."""
     return User(
-        id=row.id,
-        provider=Provider(row.provider),
-        email=row.email,
-        email_verified=bool(row.email_verified),
-        is_active=bool(row.is_active),
-        created_at=row.created_at,
-        sessions_ended_at=row.sessions_ended_at,
+        row.id,
+        row.provider,
+        row.email,
+        bool(row.email_verified),
+        bool(row.is_active),
+        row.created_at,
+        row.sessions_ended_at,
     )
 
 
