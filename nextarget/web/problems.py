@@ -2,36 +2,22 @@
 
 import orjson
 from aiohttp import hdrs, web
-from multidict import CIMultiDict
 
 from nextarget import telemetry
 from nextarget.errors import ProblemError
-from nextarget.web.answers import CompleteResponse
+from nextarget.web.answers import PROBLEM_TYPE, SECURITY_HEADERS, JsonResponse
 
-PROBLEM_TYPE = "application/problem+json"
 REFRESHING = web.RequestKey("refreshing", bool)
 """The token endpoint sets this on a refresh. A refused refresh is normal when a session has ended. Any other error at
 the token endpoint is a failed sign-in."""
-SECURITY_HEADERS = {
-    "Server": "nextarget",  # aiohttp would name itself, Python and their versions
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",  # CORS requests are not affected
-    "X-Content-Type-Options": "nosniff",
-}
-"""Every answer has these headers, unless it sets a header of the same name itself."""
-
 STRICT_TRANSPORT_SECURITY = "max-age=63072000"
 """Two years, for this host only: `includeSubDomains` and `preload` would also apply to hosts that are not ours."""
-
-_JSON_HEADERS = CIMultiDict(SECURITY_HEADERS | {hdrs.CONTENT_TYPE: "application/json"})
 
 _CHALLENGE = 'Bearer realm="nextarget"'
 
 
 def json_response(document: object, *, status: int = 200) -> web.Response:
-    return CompleteResponse(body=orjson.dumps(document), status=status, headers=_JSON_HEADERS)
+    return JsonResponse(orjson.dumps(document), status=status)
 
 
 def finish_headers(response: web.StreamResponse, request_id: str, *, https_only: bool) -> None:
@@ -43,7 +29,7 @@ def finish_headers(response: web.StreamResponse, request_id: str, *, https_only:
     headers["X-Request-ID"] = request_id
     if https_only:
         headers[hdrs.STRICT_TRANSPORT_SECURITY] = STRICT_TRANSPORT_SECURITY
-    if hdrs.SERVER not in headers:
+    if not isinstance(response, JsonResponse):  # which sends them by itself
         for name, value in SECURITY_HEADERS.items():
             headers.setdefault(name, value)
 
@@ -64,7 +50,7 @@ def problem_document(error: ProblemError, request_id: str) -> dict[str, object]:
 
 def problem_response(error: ProblemError, request_id: str) -> web.Response:
     body = orjson.dumps(problem_document(error, request_id))
-    return with_error_headers(CompleteResponse(body=body, status=error.status, content_type=PROBLEM_TYPE), error)
+    return with_error_headers(JsonResponse(body, status=error.status, content_type=PROBLEM_TYPE), error)
 
 
 def oauth_error(error: ProblemError) -> web.Response:

@@ -18,7 +18,7 @@ from nextarget.model import Millis
 from nextarget.services import export
 from nextarget.storage.engines.database import Connection
 from nextarget.storage.rows import audit, sessions
-from nextarget.web.problems import SECURITY_HEADERS
+from nextarget.web.answers import SECURITY_HEADERS
 from nextarget.web.server.runner import GuardedServer
 from tests.contract.crowds import session_at
 from tests.running import Answer, Server, running
