@@ -118,6 +118,11 @@ class GuardedConnection(RequestHandler):
             if self.header_bytes > MAX_HEADER_BYTES:
                 self.cut(Wait.HEADER)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Resume what was paused. aiohttp calls this for every body, and would run the parser again each time."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     @property
     def busy(self) -> bool:
         """Whether a request is being read or answered."""
