@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
 from random import getrandbits
+from time import perf_counter
 from typing import Any, NamedTuple, TextIO
 
 import orjson
@@ -204,7 +205,7 @@ class _LogStream:
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream  # None if the process was started with standard error closed
         self._pending: list[bytes | Answered] = []
-        self._waiting_on: asyncio.AbstractEventLoop | None = None
+        self._flush_at = 0.0  # of `perf_counter`; 0 if nothing waits for it
         atexit.register(self.flush)
 
     def write(self, text: str) -> None:
@@ -214,10 +215,10 @@ class _LogStream:
         self._pending.append(answered)
         if len(self._pending) >= FLUSH_LINES:
             self.flush()
-        loop = asyncio.get_running_loop()
-        if self._waiting_on is not loop:
-            self._waiting_on = loop
-            loop.call_later(FLUSH_SECONDS, self._flush_on_time)
+        now = perf_counter()
+        if now >= self._flush_at:  # passed without a flush, its event loop has ended
+            self._flush_at = now + FLUSH_SECONDS
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_on_time)
 
     def flush(self) -> None:
         pending, self._pending = self._pending, []
@@ -229,7 +230,7 @@ class _LogStream:
                     self._stream.buffer.flush()
 
     def _flush_on_time(self) -> None:
-        self._waiting_on = None
+        self._flush_at = 0.0
         self.flush()
 
 
