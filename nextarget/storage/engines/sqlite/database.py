@@ -7,9 +7,10 @@ thread. A write waits for the disk, so it never runs on the event loop.
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -87,22 +88,24 @@ class SqliteDatabase(Database):
     async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function in a transaction; returns once its changes are on the disk."""
         # Run in the caller's context: events that are recorded then carry the id of the caller's request.
-        context = copy_context()
+        return await self._write(partial(copy_context().run, fn, self._writing, *args, **kwargs))
+
+    def write_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
+        """No batching here: the writer's thread lets writes of the same time share a commit."""
+        return self._write(partial(fn.one, self._writing, key))
+
+    async def _write(self, work: Callable[[], R]) -> R:
         began = perf_counter()
         try:
             if self._writer is None:
                 raise DatabaseUnavailable(note="the database is not open", cause="closed")
-            result: R = await self._writer.submit(lambda: context.run(fn, self._writing, *args, **kwargs))
+            result: R = await self._writer.submit(work)
         except DatabaseUnavailable as error:
             self.trouble.note(error)
             raise
         finally:
             metrics.observe_database("write", perf_counter() - began)
         return result
-
-    async def write_batched(self, fn: Batchable[K, R], key: K) -> R:
-        """No batching here: the writer's thread lets writes of the same time share a commit."""
-        return await self.write(fn.one, key)
 
     def unavailable(self, error: Exception) -> DatabaseUnavailable:
         return unavailable(error, self.path)

@@ -32,9 +32,9 @@ class Writer(threading.Thread):
         self._submitted = 0
         self._taken = 0  # how many of them the writer thread took; only that thread changes it
 
-    async def submit(self, work: Callable[[], Any]) -> Any:
-        """Queue a write, and wait for its result. Writes submitted in one turn of the loop are queued together, so that
-        they share a commit. Raises DatabaseUnavailable when MAX_WAITING writes wait.
+    def submit(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Queue a write; the future gets its result. Writes submitted in one turn of the loop are queued together, so
+        that they share a commit. Raises DatabaseUnavailable when MAX_WAITING writes wait.
 
         A write is executed even if its caller is cancelled: a sign-out is not lost because the client hung up.
         """
@@ -49,7 +49,7 @@ class Writer(threading.Thread):
             loop.call_soon(self._enqueue, loop)
         else:
             new.append(job)
-        return await job.future
+        return job.future
 
     def _enqueue(self, loop: asyncio.AbstractEventLoop) -> None:
         if (new := self._new.pop(loop, None)) is not None:
