@@ -71,13 +71,12 @@ class MemoryCounts:
             hits.clear()
             self._ends = now + WINDOW_SECONDS
         places = [self._place(width, share.key) for width, share in enumerate(shares)]
-        refused = False
-        for place, share in zip(places, shares, strict=True):
-            refused = refused or hits.get(place, 0) >= share.quota
-        if not refused:
-            for place in places:
-                hits[place] = hits.get(place, 0) + 1
-        return Verdict(max(0, shares[0].quota - hits.get(places[0], 0)), self._ends - now if refused else None)
+        left = [share.quota - hits.get(place, 0) for place, share in zip(places, shares, strict=True)]
+        if min(left) <= 0:
+            return Verdict(max(0, left[0]), self._ends - now)
+        for place in places:
+            hits[place] = hits.get(place, 0) + 1
+        return Verdict(left[0] - 1, None)
 
     def _place(self, width: int, key: str) -> str | tuple[int, int]:
         """The count of a key. Wide networks have higher quotas, so they share counts with wide networks alone."""

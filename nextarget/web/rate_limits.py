@@ -22,6 +22,9 @@ LISTING_PER_MINUTE = 10
 _WIDER = 16
 """One client can use many addresses of an IPv6 /48, so a /48 gets a quota too: this many times the quota of a /64."""
 _COMPLAIN_SECONDS = 60
+_REMEMBERED_CLIENTS = 4096
+_REMEMBERED_LENGTH = 256
+"""Characters in the header of a proxy. A client that sends more is not remembered, so that it cannot fill memory."""
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 log = get_logger()
@@ -73,6 +76,7 @@ class RateLimits:
         self._trusted = trusted
         self._header = header
         self._clock = clock
+        self._networks: dict[tuple[str | None, ...], tuple[str, ...]] = {}
         self._complained_at = float("-inf")
 
     async def close(self) -> None:
@@ -89,17 +93,31 @@ class RateLimits:
         who knew the exact limit could use up all requests but one, and learn from the last one whether another client
         at the address had sent a request.
         """
-        networks = client_networks(request, self._trusted, self._header)
+        networks = self._networks_of(request)
         # All keys of a request have the same text in braces, so that a Redis cluster keeps them on one node.
         place = f"nextarget/{policy}/{{{about}{networks[-1]}}}"
-        shares = [Share(place + each, per_minute * (_WIDER if width else 1)) for width, each in enumerate(networks)]
-        if about:
-            shares = [Share(key, quota + self._drawn(key, quota)) for key, quota in shares]
+        shares = []
+        for width, network in enumerate(networks):
+            key, quota = place + network, per_minute * (_WIDER if width else 1)
+            shares.append(Share(key, quota + self._drawn(key, quota) if about else quota))
         await self._count(request, policy, shares, shows_quota=shows_quota)
+
+    def _networks_of(self, request: web.Request) -> tuple[str, ...]:
+        """The networks of the client. Those of the last clients are remembered: a client asks several times within a
+        few minutes, and to read a proxy's header takes longer than to count the request."""
+        fields = request.headers.getall(self._header, ())
+        known = self._networks.get((request.remote, *fields))
+        if known is None:
+            known = client_networks(request, self._trusted, self._header)
+            if sum(map(len, fields)) <= _REMEMBERED_LENGTH:
+                if len(self._networks) >= _REMEMBERED_CLIENTS:
+                    self._networks.clear()
+                self._networks[request.remote, *fields] = known
+        return known
 
     def _drawn(self, key: str, below: int) -> int:
         """A secret random number below `below`. During one minute it is the same for a key on every node."""
-        message = f"{key} {time.time() // WINDOW_SECONDS}".encode()
+        message = f"{key} {int(time.time()) // WINDOW_SECONDS}".encode()
         return int.from_bytes(blake2b(message, key=self._seed, digest_size=8).digest()) % below
 
     async def count(

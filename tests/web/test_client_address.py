@@ -12,7 +12,10 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextarget.services.quotas import Share, Verdict
 from nextarget.settings import ProxyHeader
+from nextarget.web import rate_limits
+from nextarget.web.rate_limits import RateLimits
 from nextarget.web.requests import client_address as module
 from nextarget.web.requests.client_address import client_address, client_networks
 from tests.running import Server, running
@@ -263,3 +266,27 @@ async def _left(server: Server, number: int) -> str:
     answer = await exchange(server, head.encode())
     assert answer is not None
     return answer.headers["ratelimit"].partition(";")[2]
+
+
+async def test_remembered_clients_are_told_apart_and_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client is remembered by its peer and the proxy's whole header. The number of clients and the length of the
+    header are bounded."""
+    monkeypatch.setattr(rate_limits, "_REMEMBERED_CLIENTS", 10)
+    limits, counted = RateLimits("memory://", TRUSTED, seed=b"seed"), []
+
+    async def remember(shares: list[Share]) -> Verdict:
+        counted.extend(share.key for share in shares)
+        return Verdict(1, None)
+
+    monkeypatch.setattr(limits._storage, "count", remember)
+    clients = [f"203.0.113.{number}" for number in range(25)]
+    long = ", ".join(["192.0.2.1"] * 100)
+    for client in clients + clients:
+        await limits.count_address(asked_by("10.0.0.1", client), "token", 60)
+        await limits.count_address(asked_by("10.0.0.1", long, client), "token", 60)
+        await limits.count_address(asked_by("198.51.100.7", client), "token", 60)
+    peer = "nextarget/token/{198.51.100.7}198.51.100.7"
+    found = [f"nextarget/token/{{{client}}}{client}" for client in clients + clients]
+    assert counted == [key for client in found for key in (client, client, peer)]
+    assert len(limits._networks) <= 10
+    assert not any(long in key for key in limits._networks)
