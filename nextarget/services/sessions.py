@@ -125,7 +125,7 @@ class Sessions:
             decision = refresh.decide(
                 token.generation, session.generations, now=now, window_ms=self._rules.reuse_window * 1000
             )
-            if await self._carry_out(decision, session, now):
+            if isinstance(decision, Keep) or await self._carry_out(decision, session, now):
                 return self._refreshed(decision, user, session, now)
 
     def _refreshable(
@@ -142,14 +142,12 @@ class Sessions:
             raise _not_its_app(found[0], client_id)
         raise _why_ended(found, session_id, now=now)
 
-    async def _carry_out(self, decision: Decision, session: Session, now: Millis) -> bool:
+    async def _carry_out(self, decision: Advance | Reused, session: Session, now: Millis) -> bool:
         """Write what was decided. Returns False when the session is no longer as it was read; nothing is written then.
 
         Most refreshes are a rotation without an event. It is one statement, which a batch has in common.
         """
         match decision:
-            case Keep():
-                return True
             case Advance(generations, event):
                 move = Move(session, generations, self._expiry(session.created_at, now))
                 if event is None:

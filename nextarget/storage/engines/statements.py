@@ -39,7 +39,8 @@ class Statement:
 
     def rows(self, db: pw.Database, values: Sequence[object]) -> list[tuple[Any, ...]]:
         """All rows. A cursor with unread rows would keep SQLite's snapshot, and later reads would miss commits."""
-        rows: list[tuple[Any, ...]] = self.run(db, values).fetchall()
+        cursor = db.connection().execute(self.text(db), values)  # type: ignore[no-untyped-call]
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
 
     def text(self, db: pw.Database) -> str:

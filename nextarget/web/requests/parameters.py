@@ -37,6 +37,11 @@ class Parameters:
     def __init__(self, values: MultiMapping[str]) -> None:
         self._values = values
 
+    def sole(self, name: str) -> str | None:
+        """The value, whatever its form; None if it is absent or repeated."""
+        values = self._values.getall(name, [])
+        return values[0] if len(values) == 1 else None
+
     def optional(self, name: str, form: re.Pattern[str]) -> str | None:
         """The value; None if it is absent. Raises InvalidRequest if it is repeated or malformed."""
         values = self._values.getall(name, [])

@@ -80,18 +80,17 @@ async def nonce(request: web.Request) -> web.Response:
 class _Reading:
     """A context for reading a request. A request that is refused here counts against its client's address."""
 
-    __slots__ = ("_request", "_shows_quota")
+    __slots__ = ("_request",)
 
-    def __init__(self, request: web.Request, *, shows_quota: bool = True) -> None:
+    def __init__(self, request: web.Request) -> None:
         self._request = request
-        self._shows_quota = shows_quota
 
     async def __aenter__(self) -> None:
         pass
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if isinstance(error, ProblemError):
-            await _count_address(self._request, shows_quota=self._shows_quota)
+            await _count_address(self._request)
 
 
 async def _client_form(request: web.Request) -> tuple[Parameters, str | None]:
@@ -177,9 +176,7 @@ async def _refresh_token(request: web.Request, form: Parameters, client_id: str 
     """
     request[REFRESHING] = True
     sessions = request.app[RUNTIME].sessions
-    async with _Reading(request, shows_quota=False):
-        text = form.optional("refresh_token", _ANYTHING) or ""
-    presented = sessions.presented(text)
+    presented = sessions.presented(form.sole("refresh_token") or "")
     if presented is None:
         await _count_address(request, shows_quota=False)
         form.required("refresh_token", _ANYTHING)
