@@ -49,7 +49,8 @@ def client_networks(
         return ("unknown",)
     if address.version == 4:
         return (str(address),)
-    return tuple(str(ipaddress.ip_network((address, width), strict=False)) for width in (64, 48))
+    number = int(address)  # with the address itself, the library takes three times as long
+    return tuple(str(ipaddress.IPv6Network((number, width), strict=False)) for width in (64, 48))
 
 
 def client_address(
