@@ -122,9 +122,10 @@ def _failure(cause: DatabaseCause, path: Path, note: str) -> DatabaseUnavailable
 
 
 def _original(error: Exception) -> Exception:
-    """The driver's error, which has a result code; Peewee's error has none."""
-    original = getattr(error, "orig", error)
-    return original if isinstance(original, Exception) else error
+    """The driver's error, which has a result code; Peewee's error has none. Peewee wraps some errors twice."""
+    while isinstance(original := getattr(error, "orig", None), Exception):
+        error = original
+    return error
 
 
 def _message(error: Exception) -> str:
