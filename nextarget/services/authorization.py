@@ -68,7 +68,7 @@ class CodeRedemption:
         alive = grant.session_id is None and grant.expires_at > now
         if alive and user is not None and user.may_begin(grant.begun_at):
             session = self._sessions.new(user.id, client_id=grant.app.client_id, label=presented.label, now=now)
-            if logins.redeem(db, grant.login_id, session.id):
+            if logins.redeem(db, code_digest, session.id):
                 sessions.begin(db, session)
                 audit.record(db, _event(now, "code_redeemed", grant, session.id))
                 return grant.login_id, user, session

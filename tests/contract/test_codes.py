@@ -61,10 +61,10 @@ def test_two_logins_cannot_have_one_code(database: Database) -> None:
 
 def test_a_code_is_redeemed_once(database: Database) -> None:
     """A code is redeemed once and keeps the id of its session, so that a second use can end this session."""
-    login = database.write_now(add_code, "code", expires_at=later(HOUR))
+    database.write_now(add_code, "code", expires_at=later(HOUR))
     database.write_now(add_code, "other code")
-    assert database.write_now(logins.redeem, login.id, "session") is True
-    assert database.write_now(logins.redeem, login.id, "another session") is False
+    assert database.write_now(logins.redeem, CODE, "session") is True
+    assert database.write_now(logins.redeem, CODE, "another session") is False
     assert database.write_now(logins.redeem, "unknown", "session") is False
     found = database.read_now(logins.granted, CODE)
     assert found is not None
@@ -76,8 +76,8 @@ def test_a_code_is_redeemed_once(database: Database) -> None:
 
 async def test_of_many_who_redeem_at_once_one_does(database: Database) -> None:
     """Of many simultaneous redemptions one succeeds, and the code keeps the id of its session."""
-    login = await database.write(add_code, "code")
-    outcomes = await asyncio.gather(*(database.write(logins.redeem, login.id, str(number)) for number in range(32)))
+    await database.write(add_code, "code")
+    outcomes = await asyncio.gather(*(database.write(logins.redeem, CODE, str(number)) for number in range(32)))
     assert outcomes.count(True) == 1
     found = database.read_now(logins.granted, CODE)
     assert found is not None
@@ -86,12 +86,12 @@ async def test_of_many_who_redeem_at_once_one_does(database: Database) -> None:
 
 def test_of_many_threads_that_redeem_one_does(place: Place, database: Database) -> None:
     """Of many database handles that redeem one code at the same time, one succeeds."""
-    login = database.write_now(add_code, "code")
+    database.write_now(add_code, "code")
 
     def redeem(number: int) -> bool:
         other = place.connect()
         try:
-            return other.write_now(logins.redeem, login.id, str(number))
+            return other.write_now(logins.redeem, CODE, str(number))
         finally:
             other.close()
 
@@ -108,13 +108,13 @@ import sys
 from nextarget.storage.rows import logins
 from nextarget.storage.engines.addresses import database_at
 
-address, session_id, *login_ids = sys.argv[1:]
+address, session_id, *codes = sys.argv[1:]
 database = database_at(address)
 print("ready", flush=True)
 sys.stdin.readline()
-for login_id in login_ids:
-    if database.write_now(logins.redeem, login_id, session_id):
-        print(login_id)
+for code_digest in codes:
+    if database.write_now(logins.redeem, code_digest, session_id):
+        print(code_digest)
 database.close()
 """
 
@@ -122,6 +122,9 @@ database.close()
 @pytest.mark.slow
 def test_of_many_processes_that_redeem_one_does(place: Place, database: Database) -> None:
     """Four processes redeem the same twenty codes at the same time. Every code is redeemed once."""
-    ids = [database.write_now(add_code, f"code {number}").id for number in range(20)]
-    outcomes = run_together(REDEEM, [[place.url, f"session {number}", *ids] for number in range(4)])
-    assert sorted(line for lines in outcomes for line in lines) == sorted(ids)
+    codes = [f"code {number}" for number in range(20)]
+    for code in codes:
+        database.write_now(add_code, code)
+    digests = [digest_of(code) for code in codes]
+    outcomes = run_together(REDEEM, [[place.url, f"session {number}", *digests] for number in range(4)])
+    assert sorted(line for lines in outcomes for line in lines) == sorted(digests)

@@ -77,9 +77,7 @@ def change(db: Connection, user: User, session_id: str) -> None:
     """Make the answer of every read change."""
     users.set_active(db, user.id, active=False)
     sessions.revoke_all(db, user.id, NOW)
-    grant = logins.granted(db, CODE)
-    assert grant is not None
-    logins.redeem(db, grant.login_id, session_id)
+    logins.redeem(db, CODE, session_id)
     add_login(db, "changed")
     nonces.keep(db, CODE, purpose=nonces.DELETED, expires_at=later(HOUR))
     for name in ("changed", "refresh_recovered"):

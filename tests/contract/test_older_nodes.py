@@ -69,7 +69,7 @@ def test_what_an_older_node_writes_is_good_here(older: Database, before: bool) -
     grant = older.read_now(logins.granted, digest_of("code"))
     assert grant == AuthorizationGrant("login", USER, APP, NOW, later(60_000), None)
     assert user.may_begin(grant.begun_at)
-    assert older.write_now(logins.redeem, "login", "session")
+    assert older.write_now(logins.redeem, digest_of("code"), "session")
     assert older.read_now(logins.used_at, "state")
     assert [event.detail for event in older.read_now(audit.latest_of_user, USER)] == ["whatever"]
 

@@ -162,10 +162,10 @@ async def test_a_code_that_another_request_redeems_at_the_same_moment_is_used_al
     first = server.sessions.new(only_user(database).id, client_id="app", label=None, now=clock.now)
     redeem = logins.redeem
 
-    def overtaken(db: Connection, login: str, session_id: str) -> bool:
-        assert redeem(db, login, first.id)
+    def overtaken(db: Connection, code_digest: str, session_id: str) -> bool:
+        assert redeem(db, code_digest, first.id)
         sessions.begin(db, first)
-        return redeem(db, login, session_id)
+        return redeem(db, code_digest, session_id)
 
     monkeypatch.setattr(logins, "redeem", overtaken)
     error = await refused(redemption, presented)

@@ -80,7 +80,7 @@ def fill(db: Connection) -> None:
     for number in range(MANY):
         add_login(db, f"state {number}", user_id=users[0].id)
     begun = add_code(db, "code", expires_at=later(60_000))
-    logins.redeem(db, begun.id, "one")
+    logins.redeem(db, digest_of("code"), "one")
     db.execute_sql(BEGUN_BY_EARLIER_VERSION)
     nonces.use(db, digest_of("nonce"), purpose=nonces.NATIVE, expires_at=later(1000))
     for number in range(MANY):

@@ -56,7 +56,7 @@ _NO_KEY = ""
 _USE = Statement(f"{insert_into(LoginTable, _LoginRow)} ON CONFLICT DO NOTHING")
 _USED_AT = Query(_ConsumedRow, 'SELECT {columns} FROM "login" WHERE "state_digest" = {0} AND "consumed_at" IS NOT NULL')
 _GRANTED = Query(_GrantRow, 'SELECT {columns} FROM "login" WHERE "code_digest" = {0}')
-_REDEEM = Statement('UPDATE "login" SET "session_id" = {0} WHERE "id" = {0} AND "session_id" IS NULL')
+_REDEEM = Statement('UPDATE "login" SET "session_id" = {0} WHERE "code_digest" = {0} AND "session_id" IS NULL')
 
 
 def use(
@@ -115,6 +115,6 @@ def granted(db: pw.Database, code_digest: str) -> AuthorizationGrant | None:
     )
 
 
-def redeem(db: pw.Database, login_id: str, session_id: str) -> bool:
+def redeem(db: pw.Database, code_digest: str, session_id: str) -> bool:
     """Store the session that a code was redeemed for. Returns False if the code was redeemed before."""
-    return _REDEEM.changed(db, (session_id, login_id)) == 1
+    return _REDEEM.changed(db, (session_id, code_digest)) == 1

@@ -48,8 +48,8 @@ class SessionTable(Table):
 
 
 class LoginTable(Table):
-    id = pw.TextField(primary_key=True)
-    state_digest = pw.TextField(unique=True)
+    state_digest = pw.TextField(primary_key=True)
+    id = pw.TextField()
     provider = pw.TextField()
     mode = pw.TextField()
     cookie_digest = pw.TextField(null=True)
@@ -61,13 +61,20 @@ class LoginTable(Table):
     redirect_uri = pw.TextField(null=True)
     code_challenge = pw.TextField(null=True)
     app_state = pw.TextField(null=True)
-    code_digest = pw.TextField(null=True, unique=True)
+    code_digest = pw.TextField(null=True)
     code_expires_at = pw.BigIntegerField(null=True)
     user_id = pw.TextField(null=True)
     session_id = pw.TextField(null=True)
 
     class Meta:
         table_name = "login"
+
+
+LoginTable.add_index(
+    LoginTable.index(
+        LoginTable.code_digest, unique=True, name="login_code_digest", where=pw.SQL('"code_digest" IS NOT NULL')
+    )
+)
 
 
 class NonceTable(Table):
@@ -83,8 +90,8 @@ class AuditEventTable(Table):
     id = pw.BigAutoField()
     at = pw.BigIntegerField(index=True)
     event = pw.TextField()
-    login_id = pw.TextField(null=True, index=True)
-    request_id = pw.TextField(null=True, index=True)
+    login_id = pw.TextField(null=True)
+    request_id = pw.TextField(null=True)
     user_id = pw.TextField(null=True)
     session_id = pw.TextField(null=True)
     detail = pw.TextField(null=True)
