@@ -89,6 +89,7 @@ def test_the_ceiling_for_strangers_is_ten_thousand(database: Database) -> None:
 def test_one_user_puts_so_much_on_record_and_no_more(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The events of one user are limited in number, and deleting old ones affects no other user."""
     assert audit.MOST_OF_USER == 1_000
+    monkeypatch.setattr(audit, "MOST_OF_USER", 10)
     monkeypatch.setattr(audit, "_FORGET_OF_USER", audit._all_but(10, '"user_id" = {0}'))
     for number in range(10):
         database.write_now(audit.record, event(f"event {number}", user_id="other"))

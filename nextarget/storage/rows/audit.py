@@ -57,6 +57,8 @@ _IS_REFRESHING = f'"event" IN {REFRESHING}'
 _NEWEST = 2**63 - 1
 """A number above the numbers of all events."""
 _ADD = Statement(insert_into(AuditEventTable, _EventRow))
+_CROWDED = Statement('SELECT 1 FROM "audit_event" WHERE "user_id" = {0} LIMIT 1 OFFSET {0}')
+"""Whether a user has more than so many events. It reads an index alone, so for most events it is all there is to do."""
 _FORGET_OF_STRANGERS = _all_but(MOST_OF_STRANGERS, OF_STRANGERS)
 _FORGET_OF_USER = _all_but(MOST_OF_USER, f'"user_id" = {{0}} AND NOT {_IS_REFRESHING}')
 _FORGET_OF_REFRESHING = _all_but(MOST_OF_USER, f'"user_id" = {{0}} AND {_IS_REFRESHING}')
@@ -97,7 +99,7 @@ def record(db: pw.Database, event: AuditEvent) -> None:
         detail=event.detail,
     )
     _ADD.run(db, row)
-    if event.user_id is not None:
+    if event.user_id is not None and _CROWDED.rows(db, (event.user_id, MOST_OF_USER)):
         forget = _FORGET_OF_REFRESHING if event.event in REFRESHING else _FORGET_OF_USER
         forget.run(db, (event.user_id, event.user_id))
     if event.event == "login_failed":
