@@ -1,6 +1,6 @@
 """Sessions: begun by a sign-in, looked up for every access token, continued by refresh tokens, and ended."""
 
-import uuid
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from nextarget.storage.rows.sessions import Asked, Move
 from nextarget.telemetry import get_logger, metrics, request_id
 from nextarget.tokens import refresh
 from nextarget.tokens.access import AccessTokens
+from nextarget.tokens.encoding import uuid_text
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.refresh import NEW_SESSION, Advance, Decision, Keep, RefreshToken, Reused
 
@@ -67,7 +68,7 @@ class Sessions:
     def new(self, user_id: str, *, client_id: str, label: str | None, now: Millis) -> Session:
         """A new session, which is not stored yet."""
         return Session(
-            id=str(uuid.uuid4()),
+            id=_new_id(now),
             user_id=user_id,
             client_id=client_id,
             label=label,
@@ -236,6 +237,12 @@ class Sessions:
             return False
         audit.record(db, _event(now, event, owner, session_id, request))
         return True
+
+
+def _new_id(now: Millis) -> str:
+    """A UUID of version 7 (RFC 9562, 5.7). It begins with the time, so that sessions that begin at the same time are
+    neighbours in the database, on few pages."""
+    return uuid_text(f"{now:012x}{secrets.token_hex(10)}", 7)
 
 
 def _swap_and_record(db: Connection, move: Move, event: str, *, now: Millis) -> bool:

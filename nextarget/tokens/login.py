@@ -4,7 +4,6 @@ A state contains its expiry, and a MAC that shows that we made it for one provid
 encrypted in a cookie of the browser that began the login.
 """
 
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from nextarget.model import AppRequest, Login, LoginMode, Millis, Provider
 from nextarget.tokens import encoding, one_time
-from nextarget.tokens.encoding import base64url, digest, from_base64url
+from nextarget.tokens.encoding import base64url, digest, from_base64url, uuid_text
 from nextarget.tokens.keyring import Keyring, SigningKey
 
 LOGIN_SECONDS = 600
@@ -88,7 +87,7 @@ def _bound_to(provider: Provider, mode: LoginMode, client_id: str | None) -> str
 
 def login_id(state: str) -> str:
     """The id of the login with this state, in the form of a UUID. Nobody can compute the state from it."""
-    return str(uuid.UUID(digest(f"login id {state}")[:32], version=4))
+    return uuid_text(digest(f"login id {state}")[:32], 4)
 
 
 def login_secrets(key: SigningKey, state: str) -> LoginSecrets:

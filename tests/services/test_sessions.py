@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 from structlog.testing import capture_logs
@@ -81,6 +82,18 @@ def test_a_pair_has_the_current_generation_and_the_lifetime_of_the_settings(
     other = service.pair(ada, session, clock.now, generation=3, lifetime=60)
     assert service.presented(other.refresh_token) == RefreshToken(session.id, 3)
     assert other.access.expires_in == 60
+
+
+def test_sessions_that_begin_later_have_greater_ids(begin: Begin, clock: Clock) -> None:
+    """The id of a session is a UUID of version 7 (RFC 9562, 5.7): it begins with the time, and sessions of the same
+    millisecond differ."""
+    ids = []
+    for _ in range(3):
+        ids += sorted(begin().id for _ in range(10))
+        clock.now = Millis(clock.now + 1)
+    assert ids == sorted(set(ids))
+    assert {UUID(each).version for each in ids} == {7}
+    assert int(ids[0].replace("-", "")[:12], 16) == clock.now - 3
 
 
 async def test_a_session_expires_when_it_is_not_used_and_at_the_latest_180_days_after_its_sign_in(

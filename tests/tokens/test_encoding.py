@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import re
+import uuid
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextarget.tokens.encoding import base64url, code_challenge, digest, from_base64url
+from nextarget.tokens.encoding import base64url, code_challenge, digest, from_base64url, uuid_text
 
 verifiers = st.from_regex(r"[A-Za-z0-9._~-]{43,128}", fullmatch=True)
 
@@ -70,3 +71,10 @@ def test_a_challenge_fits_its_verifier_alone(one: str, other: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}", code_challenge(one))
     assert (code_challenge(one) == code_challenge(other)) == (one == other)
     assert base64.urlsafe_b64decode(code_challenge(one) + "=") == hashlib.sha256(one.encode()).digest()
+
+
+@given(st.from_regex(r"[0-9a-f]{32}", fullmatch=True))
+def test_a_uuid_is_that_of_python(digits: str) -> None:
+    """RFC 9562, 4: the text is the one that Python's own class makes of these digits and this version."""
+    assert uuid_text(digits, 4) == str(uuid.UUID(digits, version=4))
+    assert uuid.UUID(uuid_text(digits, 7)).version == 7
