@@ -35,8 +35,9 @@ _CONTEXT = {"request_id": request_id, "login_id": login_id, "trace_id": trace_id
 
 FLUSH_SECONDS = 0.05
 FLUSH_LINES = 64
-"""Request lines are written in batches: after this time, or when there are so many. Written one by one, between other
-work, a line costs twice as much, because its code and data have left the processor's cache."""
+"""Lines of requests, and others at the level info, are written in batches: after this time, or when there are so many.
+Written one by one, between other work, a line costs twice as much, because its code and data have left the processor's
+cache."""
 
 # Words with an at sign, and strings that may be tokens. The look-behind keeps the time linear: a word is read once.
 _SENSITIVE = re.compile(r"(?<!\S)(?:(?!%40)[^\s@])*+(?:@|%40)\S*|[\w\-.~+/=|%]{16,}", re.ASCII)
@@ -103,7 +104,7 @@ def configure_logging(*, level: str, console: bool, colors: bool = False) -> Non
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=lambda *_: _Lines(stream, waits=not console),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
@@ -180,7 +181,7 @@ _clock = _Clock()
 
 
 def flush() -> None:
-    """Count and write the requests that wait for the next batch."""
+    """Count the requests and write the lines that wait for the next batch."""
     if _requests.stream is not None:
         _requests.stream.flush()
 
@@ -194,12 +195,30 @@ class _RequestLines:
 _requests = _RequestLines()
 
 
+class _Lines:
+    """Gets our own lines from structlog, by their level. A warning is written at once, after the lines that wait; with
+    `waits`, a line at the level info waits for the next batch."""
+
+    def __init__(self, stream: "_LogStream", *, waits: bool) -> None:
+        self._stream = stream
+        self.info = self._write_soon if waits else self.warning
+
+    def warning(self, line: str) -> None:
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+    debug = error = critical = warning
+
+    def _write_soon(self, line: str) -> None:
+        self._stream.write_soon(f"{line}\n".encode(errors="backslashreplace"))
+
+
 class _LogStream:
     """Writes lines to a stream. When that fails, because the reader is gone or the disk is full, lines are lost and the
     server goes on.
 
-    Lines of requests are written in batches. Any other line is written at once, after the requests before it. Several
-    workers write to one stream: a write contains complete lines only, and not more than a pipe takes in one piece.
+    Several workers write to one stream: a write contains complete lines only, and not more than a pipe takes in one
+    piece.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -211,14 +230,21 @@ class _LogStream:
     def write(self, text: str) -> None:
         self._pending.append(text.encode(errors="backslashreplace"))
 
-    def write_soon(self, answered: Answered) -> None:
-        self._pending.append(answered)
+    def write_soon(self, line: bytes | Answered) -> None:
+        """Write a line with the next batch; at once if none is due and the thread has no event loop."""
+        self._pending.append(line)
         if len(self._pending) >= FLUSH_LINES:
             self.flush()
         now = perf_counter()
-        if now >= self._flush_at:  # passed without a flush, its event loop has ended
-            self._flush_at = now + FLUSH_SECONDS
-            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_on_time)
+        if now < self._flush_at:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        self._flush_at = now + FLUSH_SECONDS  # passed without a flush, its event loop has ended
+        loop.call_later(FLUSH_SECONDS, self._flush_on_time)
 
     def flush(self) -> None:
         pending, self._pending = self._pending, []

@@ -337,22 +337,29 @@ async def test_a_request_is_told_like_anything_else(lines: Lines) -> None:
     }
 
 
-async def test_lines_of_requests_wait_a_moment_and_keep_their_place(lines: Lines) -> None:
-    """Lines of requests are written together after a moment, or before the next line of another kind, which is
-    written at once."""
+async def test_lines_of_usual_events_wait_a_moment_and_keep_their_place(lines: Lines) -> None:
+    """Lines of requests and others at the level info are written together after a moment, or before the next line of
+    another level, which is written at once."""
     answered("/one")
+    get_logger().info("between")
     answered("/two")
     assert lines() == []
-    get_logger().info("between")
-    assert [line.get("route", line["event"]) for line in lines()] == ["/one", "/two", "between"]
+    get_logger().warning("ours")
+    assert [line.get("route", line["event"]) for line in lines()] == ["/one", "between", "/two", "ours"]
     answered("/three")
     logging.getLogger("asyncio").warning("theirs")
-    answered("/four")
-    assert [line["event"] for line in lines()] == ["request", "request", "between", "request", "theirs"]
+    get_logger().info("last")
+    assert [line["event"] for line in lines()] == ["request", "between", "request", "ours", "request", "theirs"]
     async with asyncio.timeout(30):
-        while len(lines()) < 6:
+        while len(lines()) < 7:
             await asyncio.sleep(0)
-    assert lines()[-1]["route"] == "/four"
+    assert lines()[-1]["event"] == "last"
+
+
+def test_without_an_event_loop_no_line_waits(lines: Lines) -> None:
+    """Commands and other threads have no loop that could write later."""
+    get_logger().info("one")
+    assert [line["event"] for line in lines()] == ["one"]
 
 
 @pytest.mark.parametrize(("level", "told"), [("debug", 1), ("info", 1), ("warning", 0), ("error", 0)])
