@@ -17,7 +17,7 @@ import orjson
 
 from nextarget import __version__
 from nextarget.errors import ProblemError, ProviderFailed, ProviderUnavailable
-from nextarget.model import NO_WISHES, Identity, Millis, Provider, Wishes
+from nextarget.model import NO_WISHES, Identity, Millis, Provider, Secret, Wishes
 from nextarget.providers.breaker import Breaker
 from nextarget.providers.error_words import STANDARD_WORDS
 from nextarget.providers.proxy import Proxy
@@ -35,6 +35,7 @@ MAX_ASKING = 500
 would collect thousands of them for TOTAL_SECONDS, and every one keeps a client of ours waiting."""
 MAX_ANSWER_BYTES = 256 * 1024
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+_NOTHING = Secret("")
 
 
 class SubjectTokenType(StrEnum):
@@ -186,9 +187,10 @@ class ProviderHttp:
         with self._counted(operation), self.breaker.call():
             return await self._ask("GET", url, operation, self._free_connections, params=params, headers=headers)
 
-    async def post(self, url: str, form: Mapping[str, str]) -> Answer:
+    async def post(self, url: str, form: Mapping[str, str], *, constant: Secret = _NOTHING) -> Answer:
+        """Send a form. Its `constant` part is URL-encoded already, and ends in `&`."""
         with self._counted("token"), self.breaker.call():
-            body = urlencode(form).encode()  # encoded here: aiohttp prepares its forms for files, too
+            body = f"{constant.reveal()}{urlencode(form)}".encode()  # aiohttp would prepare a form for files, too
             return await self._ask("POST", url, "token", self._free_connections, data=body, headers=_FORM)
 
     async def get_keys(self, url: str) -> Answer:
@@ -292,12 +294,13 @@ def noted(text: str, known: frozenset[str]) -> str:
 
 
 def open_session(*trace_configs: aiohttp.TraceConfig) -> aiohttp.ClientSession:
-    """The HTTP session for requests to one provider, with its own connections and time limits. It stores no cookies. It
-    does not read the environment (`trust_env`), because only `settings` may."""
+    """The HTTP session for requests to one provider, with its own connections. It stores no cookies. It does not read
+    the environment (`trust_env`), because only `settings` may. `ProviderHttp` limits the time of a request; the session
+    only that of connecting."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=POOL_SIZE + 1, resolver=Resolver()),
         trace_configs=list(trace_configs),
-        timeout=aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "application/json", "User-Agent": f"NexTargetServer/{__version__}"},
     )

@@ -5,7 +5,7 @@ https://developers.google.com/identity/openid-connect/openid-connect
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from nextarget.errors import (
     AccessDenied,
@@ -15,7 +15,7 @@ from nextarget.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Wishes
+from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
 from nextarget.providers.base import (
     Answer,
     IdentityProvider,
@@ -86,6 +86,13 @@ class Google(IdentityProvider):
             "code_challenge_method": "S256",
         }
         self._authorize = with_parameters(config.authorization_endpoint, query)
+        redemption = {
+            "grant_type": "authorization_code",
+            "client_id": config.client_id,
+            "client_secret": config.client_secret.reveal(),
+            "redirect_uri": config.redirect_uri,
+        }
+        self._redemption = Secret(f"{urlencode(redemption)}&")
         self._keys = JwksCache(http, config.jwks_uri)
         # With and without `https://`: Google's page on validating an id_token allows both.
         self.issuers: tuple[str, ...] = (config.issuer, config.issuer.partition("://")[2])
@@ -124,17 +131,8 @@ class Google(IdentityProvider):
         return verify_id_token(token, keys, audiences=audiences, issuers=self.issuers, now=now)
 
     async def _redeem(self, code: str, secrets: LoginSecrets) -> str:
-        answer = await self.http.post(
-            self._config.token_endpoint,
-            {
-                "grant_type": "authorization_code",
-                "code": code,
-                "client_id": self._config.client_id,
-                "client_secret": self._config.client_secret.reveal(),
-                "redirect_uri": self._config.redirect_uri,
-                "code_verifier": secrets.code_verifier,
-            },
-        )
+        own = {"code": code, "code_verifier": secrets.code_verifier}
+        answer = await self.http.post(self._config.token_endpoint, own, constant=self._redemption)
         if not answer.ok:
             raise _refusal(answer)
         id_token = answer.text("id_token", length=MAX_TOKEN_LENGTH)

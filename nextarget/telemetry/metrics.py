@@ -10,7 +10,7 @@ measured, and a timer would take almost as long as a read.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
@@ -128,6 +128,8 @@ _request_children: dict[tuple[str, str | None, int], Histogram] = {}
 _refresh_children = {outcome: _refreshes.labels(outcome) for outcome in Refreshed.__args__}  # type: ignore[attr-defined]
 _database_children = {kind: _database.labels(kind) for kind in ("read", "write")}
 _failure_children = {cause: _database_failures.labels(cause) for cause in DatabaseCause.__args__}  # type: ignore[attr-defined]
+_logins_child = cache(_logins.labels)
+_provider_child = cache(_provider_requests.labels)
 _cut_children = {reason: _cut.labels(reason) for reason in ("header", "body", "answer", "room")}
 for _provider in PROVIDERS:  # start at 0: a rate needs a value before the first event
     _logins.labels(_provider, "succeeded")
@@ -145,7 +147,7 @@ def observe_request(method: str, route: str | None, status: int, seconds: float)
 
 def count_login(provider: Provider, error: ProblemError | None = None) -> None:
     """Count a sign-in that succeeded or failed."""
-    _logins.labels(provider, error.code if error else "succeeded").inc()
+    _logins_child(provider, error.code if error else "succeeded").inc()
 
 
 def count_removal(provider: Provider, request: Removal) -> None:
@@ -171,7 +173,7 @@ def asking(provider: Provider, operation: Operation) -> Iterator[None]:
         outcome = "cancelled"
         raise
     finally:
-        _provider_requests.labels(provider, operation, outcome).observe(perf_counter() - began)
+        _provider_child(provider, operation, outcome).observe(perf_counter() - began)
 
 
 def set_breaker(provider: Provider, *, is_open: bool) -> None:
