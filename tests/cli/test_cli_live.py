@@ -160,7 +160,7 @@ def test_looking_at_an_empty_postgresql_database_leaves_it_empty(run, monkeypatc
     monkeypatch.setenv("DATABASE_URL", url := postgres.create_database())
     result = run("check-config", "--live")
     assert result.status == 0
-    assert "`serve` and `init-db` apply 6 migrations" in result.err
+    assert "`serve` and `init-db` apply 7 migrations" in result.err
     with psycopg.connect(url) as db:
         assert db.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
 

@@ -222,7 +222,7 @@ def limits(db: Connection) -> set[str]:
 
 def test_the_terminal_takes_its_time_whatever_the_roles_limits_are(postgres: Cluster, postgres_url: str) -> None:
     """The timeouts of a role, which limit requests behind a pooler, do not apply to migrations, listings and copies."""
-    limit_role(postgres, postgres_url, "1ms")
+    limit_role(postgres, postgres_url, "1s")
     database = database_at(postgres_url)
     assert migrate(database)
     assert database.read_now(limits) == {"0"}
