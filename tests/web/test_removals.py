@@ -180,13 +180,20 @@ async def test_a_number_as_user_id_is_the_same_person(server: Server) -> None:
         pytest.param({"user_id": ["1"]}, id="a list"),
         pytest.param({"issued_at": None}, id="no time"),
         pytest.param({"issued_at": "yesterday"}, id="time in words"),
+        pytest.param({"issued_at": True}, id="time is a boolean"),
+        pytest.param({"issued_at": -1}, id="time before 1970"),
+        pytest.param({"issued_at": float("nan")}, id="time is no number"),
+        pytest.param({"code": "AQD"}, id="of the JavaScript SDK"),
+        pytest.param({"oauth_token": "EAA"}, id="of a canvas page"),
         pytest.param({"text": "[]"}, id="not an object"),
         pytest.param({"text": "{"}, id="not JSON"),
+        pytest.param({"text": "[" * 3000}, id="deep JSON"),
         pytest.param({"text": "\ud83d".encode("utf-8", "surrogatepass").decode("latin-1")}, id="not JSON at all"),
     ],
 )
 async def test_a_forged_request_does_nothing(server: Server, kind: str, forged: dict[str, Any]) -> None:
-    """A request without the app's own signature, or without a person and a time, is refused with 400."""
+    """A request without the app's own signature, without a person and a time, or that a browser got when the person
+    signed in, is refused with 400."""
     tokens = (await server.sign_in("facebook")).json
     answer = await send(server, kind, signed(server, **forged))
     assert (answer.status, answer.code) == (400, "invalid_request")
