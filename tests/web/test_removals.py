@@ -131,13 +131,42 @@ async def test_a_repeated_deletion_has_the_same_code_and_spares_a_new_account(se
     assert "was deleted on" in (await page(server, once["url"])).text
 
 
-async def test_many_copies_of_a_deletion_at_once_agree(server: Server) -> None:
-    """Copies that arrive together get one answer, and the page tells the deletion."""
+async def test_a_deletion_keeps_its_code_when_the_secret_changes(tmp_path: Path) -> None:
+    """A request that comes again after a change of secrets gets the code that it had."""
+    async with running(tmp_path) as before:
+        await before.sign_in("facebook")
+        text, old = signed(before), before.runtime.settings.jwt_secret_key.reveal()
+        once = (await send(before, "deletion", text)).json
+    changed = {"JWT_SECRET_KEY": "new secret " * 8, "JWT_PREVIOUS_SECRET_KEYS": old, "PUBLIC_URL": before.url}
+    async with running(tmp_path, **changed) as after:
+        assert (await send(after, "deletion", text)).json == once
+        assert "was deleted on" in (await page(after, once["url"])).text
+        other = (await send(after, "deletion", signed(after, issued_at=1))).json
+        assert other["confirmation_code"] != once["confirmation_code"]
+
+
+async def test_a_deactivated_user_can_have_the_account_deleted(server: Server) -> None:
+    """A right to deletion does not end with a deactivation."""
+    tokens = (await server.sign_in("facebook")).json
+
+    def deactivate(db: Any) -> None:
+        users.set_active(db, tokens["user_id"], active=False)
+
+    await server.runtime.database.write(deactivate)
+    assert (await send(server, "deauthorize", signed(server))).status == 200
+    assert await has_account(server, tokens)
+    assert (await send(server, "deletion", signed(server))).status == 200
+    assert not await has_account(server, tokens)
+
+
+async def test_many_copies_of_a_deletion_at_once_agree(server: Server, log: Log) -> None:
+    """Copies that arrive together get one answer, and the page and the log tell the deletion."""
     await server.sign_in("facebook")
     text = signed(server)
     answers = await asyncio.gather(*(send(server, "deletion", text) for _ in range(8)))
     assert {answer.status for answer in answers} == {200}
     assert len({answer.text for answer in answers}) == 1
+    assert [line["outcome"] for line in log.events("deletion_requested")] == ["deletion_done"] * 8
     assert "was deleted on" in (await page(server, answers[0].json["url"])).text
 
 

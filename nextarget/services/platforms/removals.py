@@ -73,12 +73,12 @@ class Removals:
     async def delete(self, name: Provider, text: str) -> str:
         """Delete the account; returns the code of the request, with which `status` tells what became of it.
 
-        The same request has the same code. Raises what `deauthorize` raises.
+        The same request has the same code, also when the secrets have changed since. Raises what `deauthorize` raises.
         """
         request = self._read(name, text)
-        mac = self._keyring.current.mac(_LABEL, f"{name}:{request.subject}:{request.issued_at}")
-        code = mac.hex()[:_CODE_LENGTH]
-        outcome = await self._database.write(_delete, name, request, digest(code), now=self._clock())
+        message = f"{name}:{request.subject}:{request.issued_at}"
+        codes = [key.mac(_LABEL, message).hex()[:_CODE_LENGTH] for key in self._keyring.secrets]
+        code, outcome = await self._database.write(_delete, name, request, codes, now=self._clock())
         metrics.count_removal(name, "deletion")
         telemetry.get_logger().info("deletion_requested", provider=name, outcome=outcome)
         return code
@@ -113,12 +113,14 @@ def _end_sessions(db: Connection, provider: Provider, request: RemovalRequest, *
     return ended
 
 
-def _delete(db: Connection, provider: Provider, request: RemovalRequest, code_digest: str, *, now: Millis) -> Outcome:
-    """Delete the account, unless this request was carried out before."""
-    known = nonces.purpose_of(db, code_digest)
-    if known is not None:
-        return Outcome(known[0])
-    user = accounts.of_subject(db, provider, request.subject)
+def _delete(
+    db: Connection, provider: Provider, request: RemovalRequest, codes: list[str], *, now: Millis
+) -> tuple[str, Outcome]:
+    """Delete the account, unless this request was carried out before, with one of the codes. Returns its code too."""
+    user = accounts.of_subject(db, provider, request.subject)  # first: a copy waits here until the account is deleted
+    for code in codes:
+        if (known := nonces.purpose_of(db, digest(code))) is not None:
+            return code, Outcome(known[0])
     if user is None:
         outcome = Outcome.NO_ACCOUNT
     elif _is_older(request, user):
@@ -126,8 +128,8 @@ def _delete(db: Connection, provider: Provider, request: RemovalRequest, code_di
     else:
         outcome = Outcome.DELETED
         accounts.delete(db, user, now=now, detail=f"requested at {provider}")
-    nonces.use(db, code_digest, purpose=outcome, expires_at=Millis(now + _KEPT_MS))
-    return outcome
+    nonces.use(db, digest(codes[0]), purpose=outcome, expires_at=Millis(now + _KEPT_MS))
+    return codes[0], outcome
 
 
 def _is_older(request: RemovalRequest, user: User) -> bool:
