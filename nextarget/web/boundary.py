@@ -46,7 +46,9 @@ from nextarget.web.requests.negotiation import wants_page
 from nextarget.web.requests.parameters import STATE
 from nextarget.web.routing import Routes
 
-PAGE_ROUTES = frozenset({"start", "callback", "posted-callback", "authorize", "deletion"})
+_SIGN_IN_ROUTES = frozenset({"start", "callback", "posted-callback", "authorize"})
+
+PAGE_ROUTES = _SIGN_IN_ROUTES | {"deletion"}
 """Names of the routes that a person opens in a browser. An error on one of them may be a page."""
 
 OAUTH_ROUTES = frozenset({"authorize", "token", "revoke"})
@@ -208,7 +210,7 @@ def _log_error(request: web.Request, error: ProblemError, name: str | None) -> N
     """
     if error.logged or isinstance(error, RateLimited | PrefetchRefused | DatabaseUnavailable):
         return
-    if not (error.note or error.status >= 500 or name in PAGE_ROUTES | OAUTH_ROUTES):
+    if not (error.note or error.status >= 500 or name in _SIGN_IN_ROUTES | OAUTH_ROUTES):
         return
     facts: dict[str, str] = {"code": error.code, "reason": error.note or error.detail}
     if error.user_id is not None:
@@ -232,7 +234,7 @@ def _ends_sign_in(request: web.Request, error: ProblemError, name: str | None) -
     """
     if name == "token":
         return REFRESHING not in request
-    return name in PAGE_ROUTES and not isinstance(error, LoginRequired)
+    return name in _SIGN_IN_ROUTES and not isinstance(error, LoginRequired)
 
 
 def _translated(error: web.HTTPException) -> ProblemError:

@@ -274,12 +274,14 @@ async def test_a_malformed_form_is_refused(server: Server, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("code", ["0" * 32, "f" * 32])
-async def test_an_unknown_code_tells_nothing(server: Server, code: str) -> None:
-    """A code that nobody got is 404: a page for a person, a problem document for a program."""
+async def test_an_unknown_code_tells_nothing(server: Server, code: str, log: Log) -> None:
+    """A code that nobody got is 404: a page for a person, a problem document for a program. The log does not call it a
+    sign-in that failed."""
     answer = await server.get(f"/deletion/{code}")
     assert (answer.status, answer.code) == (404, "deletion_unknown")
     shown = await page(server, f"/deletion/{code}", "fr")
     assert (shown.status, "Demande inconnue" in shown.text) == (404, True)
+    assert log.failures == []
 
 
 @pytest.mark.parametrize("code", ["0", "G" * 32, "%00" * 8, "0" * 33])
