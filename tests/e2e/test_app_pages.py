@@ -15,6 +15,7 @@ from nextarget.web.pages import texts
 from tests.apps import App, stands
 from tests.e2e.conftest import Person, sit_down
 from tests.running import Server, running
+from tests.web.test_removals import send, signed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -274,3 +275,27 @@ async def test_without_any_provider_the_page_says_so(tmp_path: Path, chromium: B
         await assert_well_formed(reader, "en")
         await assert_readable(reader.page)
         await reader.context.close()
+
+
+@pytest.mark.slow
+@LANGUAGES
+@SCHEMES
+async def test_the_page_about_a_deletion_is_readable_by_everybody(
+    chromium: Browser, server: Server, language: str, color_scheme: str
+) -> None:
+    """The page needs no JavaScript, fits on a phone, and is kept in no cache."""
+    url = (await send(server, "deletion", signed(server))).json["url"]
+    screen = {"width": 360, "height": 740}
+    reader = await sit_down(
+        chromium, server, locale=language, color_scheme=color_scheme, viewport=screen, java_script_enabled=False
+    )
+    async with reader.page.expect_response(url) as waiting:
+        await reader.page.goto(url)
+    assert (await waiting.value).headers["cache-control"] == "no-store"
+    assert texts.text("deletion_rest", language) in await reader.text()
+    await assert_well_formed(reader, language)
+    await assert_readable(reader.page)
+    assert await reader.fits()
+    assert reader.complaints == []
+    assert reader.strangers == []
+    await reader.context.close()

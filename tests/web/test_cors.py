@@ -29,7 +29,10 @@ OPEN = {
     ("DELETE", "/users/me/sessions/{session_id}"),
 }
 OPEN |= {("HEAD", path) for method, path in OPEN if method == "GET"}
-SHUT = ("/health", "/docs", "/auth/authorize", "/auth/google/start", "/auth/google/callback", "/static/pages.css")
+SHUT = (
+    "/health", "/docs", "/auth/authorize", "/auth/google/start", "/auth/google/callback", "/static/pages.css",
+    "/auth/facebook/deletion", f"/deletion/{'0' * 32}",
+)  # fmt: skip
 
 
 @pytest.fixture

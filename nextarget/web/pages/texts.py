@@ -56,7 +56,7 @@ TEXTS = {
     },
     "deletion_title": {"en": "Deletion of your data", "fr": "Suppression de vos données"},
     "deletion_done": {
-        "en": "Your account here and everything kept about you was deleted on {day}.",
+        "en": "Your account here, with everything kept about you, was deleted on {day}.",
         "fr": "Votre compte et tout ce qui était conservé à votre sujet ont été supprimés le {day}.",
     },
     "deletion_without_account": {
@@ -163,7 +163,7 @@ FRENCH = {
     "provider_unavailable": ("Fournisseur injoignable", "Le fournisseur ne répond pas pour le moment."),
     "deletion_unknown": (
         "Demande inconnue",
-        "Aucune demande de suppression ne porte ce code. Il est conservé cent quatre-vingts jours.",
+        "Aucune demande de suppression ne porte ce code. Un code est conservé cent quatre-vingts jours.",
     ),
     "database_unavailable": ("Service indisponible", "Ce service ne peut pas répondre pour le moment."),
     "redirect_refused": (
@@ -172,7 +172,7 @@ FRENCH = {
     ),
     "rate_limited": (
         "Trop de tentatives",
-        "Trop de connexions ont été demandées depuis votre réseau en une minute.",
+        "Trop de demandes sont venues de votre réseau en une minute.",
     ),
     "header_fields_too_large": (
         "Trop de cookies",
@@ -182,7 +182,7 @@ FRENCH = {
     "internal_error": ("Erreur interne", "Quelque chose a échoué de notre côté."),
 }
 _ENGLISH = {
-    "rate_limited": ("Too many attempts", "Too many sign-ins were asked for from your network within one minute."),
+    "rate_limited": ("Too many attempts", "Too many requests came from your network within one minute."),
     "header_fields_too_large": (
         "Too many cookies",
         "Your browser sends more cookies than this service takes. Other sites of the same domain have set them.",
