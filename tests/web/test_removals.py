@@ -77,6 +77,16 @@ async def test_a_late_removal_leaves_newer_sessions_alone(server: Server) -> Non
     assert not await stands(server, old)
 
 
+async def test_a_removal_ends_a_session_that_began_in_the_same_second(server: Server) -> None:
+    """A sign-in that is faster than the request, which waits for the person's row, may open a session a moment later
+    than the request came. The request ends that session too: it is of the second in which it was issued."""
+    tokens = (await server.sign_in("facebook")).json
+    second = server.runtime.clock() // 1000 + 1
+    await change(server, tokens["refresh_token"], created_at=second * 1000)
+    assert (await send(server, "deauthorize", signed(server, issued_at=second))).status == 200
+    assert not await stands(server, tokens)
+
+
 async def age(server: Server, user_id: str, days: int) -> None:
     """Make an account older."""
     created_at = server.runtime.clock() - days * DAY_MS

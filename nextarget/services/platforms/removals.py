@@ -102,10 +102,12 @@ def _end_sessions(db: Connection, provider: Provider, request: RemovalRequest, *
     user = accounts.of_subject(db, provider, request.subject)
     if user is None or _is_older(request, user):
         return 0
-    until = Millis(min(now, request.issued_at + _SECOND_MS - 1))
+    second_ends = request.issued_at + _SECOND_MS - 1
+    until = Millis(min(now, second_ends))
     if until > user.sessions_ended_at:
         users.end_sessions(db, user.id, until)
-    ended = sessions.revoke_all(db, user.id, now, begun_by=until)
+    # A sign-in may have made a session after `now`, while this transaction waited for the user's row.
+    ended = sessions.revoke_all(db, user.id, now, begun_by=Millis(min(now + _SECOND_MS, second_ends)))
     if ended:  # a repeated request ends nothing, and could fill the table
         detail = f"{ended} ended, removed at {provider}"
         event = AuditEvent(now, "sessions_revoked", request_id=request_id.get(), user_id=user.id, detail=detail)
