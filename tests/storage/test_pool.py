@@ -294,6 +294,17 @@ async def test_a_caller_that_goes_away_takes_nothing_with_it(server: Server) -> 
     assert len(server.made) == 2
 
 
+async def test_a_new_job_does_not_overtake_those_that_wait(server: Server) -> None:
+    """A job that comes when a connection has just become free waits behind the jobs that came before."""
+    done: list[str] = []
+    held = [server.hold() for _ in range(2)]
+    first = server.ask(lambda _: done.append("first"))
+    server.let_go()
+    second = server.ask(lambda _: done.append("second"))
+    await asyncio.gather(*held, first, second)
+    assert done == ["first", "second"]
+
+
 async def test_closing_finishes_what_was_queued(server: Server) -> None:
     """Closing finishes queued jobs. Later jobs are refused."""
     held = [server.hold() for _ in range(2)]

@@ -86,7 +86,7 @@ class Pool:
             self._timer = loop.call_later(WAITING_SECONDS, self._check_times, loop)
         if self._closed:
             job.refuse("closed", "the database is not open")
-        elif self._idle:
+        elif self._idle and not self._queue:
             self._idle.pop().start(job)
         elif len(self._lines) < self._size:
             self._lines.append(Line(self, self._make_session))
