@@ -60,14 +60,19 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
         self._pause, self._forget = pause, forget
 
     def wait(self, gen: PQGen[R], *arguments: Any, **options: Any) -> R:
-        """Run one of psycopg's generators, which yield what they wait for."""
+        """Run one of psycopg's generators, which yield what they wait for.
+
+        After an error of the socket, such as a reset, libuv reports it once and watches no longer (`uv__poll_io` in its
+        src/unix/poll.c). So a generator that waits again after it has read something asks the socket first.
+        """
         pause = self._pause
         if pause is None:
             return super().wait(gen, *arguments, **options)
         try:
-            wanted = next(gen)
+            ready = pause(next(gen))
             while True:
-                wanted = gen.send(pause(wanted))
+                wanted = gen.send(ready)
+                ready = pause(wanted) if self.is_quiet() else Ready.R
         except StopIteration as done:
             result: R = done.value
             return result
@@ -80,7 +85,8 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
         return self.wait(asked(self.pgconn, self._loader, query, params))
 
     def is_quiet(self) -> bool:
-        """Whether PostgreSQL has sent nothing. To an idle connection it tells only its end, or a changed setting."""
+        """Whether there is nothing to read, and no error. An idle connection is told only its end, or a changed
+        setting."""
         return not self._poll.poll(0)
 
     def close(self) -> None:

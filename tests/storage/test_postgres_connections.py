@@ -1,0 +1,98 @@
+"""Connections to PostgreSQL that are lost or closed in the middle of an exchange, with both event loops."""
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing, suppress
+from select import select
+from typing import Any
+
+import pytest
+import uvloop
+
+from nextarget.storage.engines.addresses import database_at
+from nextarget.storage.engines.database import Connection
+from tests.postgres import Cluster
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=[uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a coroutine with one of the two event loops."""
+    chosen: Run = request.param
+    return chosen
+
+
+class Wire:
+    """Passes bytes between one client at a time and a server. Told so, it resets the connection inside an answer."""
+
+    def __init__(self, port: int) -> None:
+        self._server = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.left: int | None = None
+        """How many bytes of the server's next answer arrive before the reset."""
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):  # the listener is closed
+            while True:
+                client, _ = self._listener.accept()
+                with client, socket.create_connection(self._server) as server, suppress(OSError):
+                    self._pass(client, server)
+
+    def _pass(self, client: socket.socket, server: socket.socket) -> None:
+        while True:
+            for source in select([client, server], [], [])[0]:
+                data = source.recv(65536)
+                if source is server and self.left is not None:
+                    client.sendall(data[: self.left])
+                    self.left = None
+                    # Closing with SO_LINGER of zero seconds sends RST (the Linux manual, socket(7)).
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+                if not data:
+                    return
+                (client if source is server else server).sendall(data)
+
+
+@pytest.fixture
+def wire(postgres: Cluster) -> Iterator[Wire]:
+    with closing(Wire(postgres.port)) as wire:
+        yield wire
+
+
+def by_statement(db: Connection) -> str:
+    ((text,),) = db.connection().execute("SELECT repeat('x', 3000)", ()).fetchall()  # type: ignore[no-untyped-call]
+    return str(text)
+
+
+def by_query(db: Connection) -> str:
+    return str(db.execute_sql("SELECT repeat('x', 3000)").fetchone()[0])
+
+
+@pytest.mark.parametrize("ask", [by_statement, by_query])
+def test_a_reset_inside_an_answer_is_noticed_at_once(
+    run: Run, wire: Wire, postgres: Cluster, postgres_url: str, ask: Callable[[Connection], str]
+) -> None:
+    """A read whose connection is reset after a part of the answer is done again. It is not cut for lack of an
+    answer."""
+    url = postgres_url.replace(f":{postgres.port}/", f":{wire.port}/")
+
+    async def main() -> None:
+        database = database_at(url, pool_size=1)
+        database.open()
+        for part in (7, 50, 2000) * 3:
+            assert await database.read(ask) == "x" * 3000
+            wire.left = part
+            assert await database.read(ask) == "x" * 3000
+        database.close()
+
+    run(main())
