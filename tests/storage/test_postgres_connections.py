@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 import uvloop
 
+from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection
+from nextarget.storage.engines.postgres import pool
 from tests.postgres import Cluster
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
+PATIENCE_SECONDS = 60
 
 
 @pytest.fixture(params=[uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
@@ -95,4 +98,31 @@ def test_a_reset_inside_an_answer_is_noticed_at_once(
             assert await database.read(ask) == "x" * 3000
         database.close()
 
+    run(main())
+
+
+@pytest.mark.slow
+def test_closing_answers_the_caller_of_a_transaction_that_cannot_begin(
+    run: Run, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the server is frozen, a transaction waits for the answer to its BEGIN. Closing cuts it, without opening
+    another connection, and its caller gets an error."""
+    monkeypatch.setattr(pool, "ANSWER_SECONDS", 0.2)
+
+    async def main() -> None:
+        database = database_at(url, pool_size=1)
+        database.open()
+        await database.read(by_statement)
+        cluster.freeze()
+        begun: list[bool] = []
+        writing = asyncio.create_task(database.write(lambda _: begun.append(True)))
+        await asyncio.sleep(0)
+        database.close()
+        cluster.thaw()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with pytest.raises(DatabaseUnavailable):
+                await writing
+        assert not begun
+
+    url = cluster.create_database()
     run(main())

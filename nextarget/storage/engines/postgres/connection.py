@@ -170,7 +170,7 @@ class PeeweePostgres(pw.PostgresqlDatabase):
         try:
             connection.execute(connection.begin)
         except psycopg.OperationalError:
-            if not connection.closed:
+            if not is_lost(self):
                 raise
             disconnect(self)
             connection = self.connection()  # type: ignore[no-untyped-call]
