@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from select import select
 from typing import Any
 
+import psycopg
 import pytest
 import uvloop
 
@@ -16,6 +17,9 @@ from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection
 from nextarget.storage.engines.postgres import pool
+from nextarget.storage.rows import users
+from nextarget.storage.upkeep.schema import migrate
+from tests.contract.rows import admit, identity
 from tests.postgres import Cluster
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -126,3 +130,14 @@ def test_closing_answers_the_caller_of_a_transaction_that_cannot_begin(
 
     url = cluster.create_database()
     run(main())
+
+
+async def test_text_is_utf8_whatever_the_url_says(postgres_url: str) -> None:
+    """An encoding of the client in DATABASE_URL is not used: statements send their text as UTF-8."""
+    migrate(database_at(postgres_url))
+    with closing(database_at(f"{postgres_url}?client_encoding=LATIN1")) as database:
+        database.open()
+        user = await database.write(admit, identity("1", "é@x.example"))
+        assert await database.read(users.get, user.id) == user
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute('SELECT "email" FROM "user"').fetchone() == ("é@x.example",)

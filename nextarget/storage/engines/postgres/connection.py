@@ -26,7 +26,6 @@ IDLE_SECONDS = 10
 DEFAULTS = {
     "connect_timeout": CONNECT_SECONDS,  # for one address of the host
     "application_name": "nextarget",
-    "client_encoding": "UTF8",
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,

@@ -33,7 +33,7 @@ class PostgresDatabase(Database):
     shared = True
 
     def __init__(self, url: str, *, pool_size: int) -> None:
-        self._parameters = DEFAULTS | parameters_of(url)
+        self._parameters = DEFAULTS | parameters_of(url) | {"client_encoding": "UTF8"}  # as `asking` sends text
         self._pool_size = pool_size
         self._pool: Pool | None = None
         self._now = Session(PeeweePostgres(self._parameters), str(self))  # one connection for every thread that uses it
