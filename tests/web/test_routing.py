@@ -32,6 +32,12 @@ REQUESTS: dict[str, tuple[str, ...]] = {
     "preflight": ("OPTIONS /users/me HTTP/1.1", *PREFLIGHT),
     "origin": ("GET /users/me HTTP/1.1", "Origin: https://a.example", BEARER),
     "query": ("GET /users/me?a=b HTTP/1.1", BEARER),
+    "query with a fragment": ("GET /users/me?a=/#?b HTTP/1.1", BEARER),
+    "callback": ("GET /auth/google/callback?code=a&state=b HTTP/1.1",),
+    "callback of another provider": ("GET /auth/facebook/callback?error=access_denied&state=b HTTP/1.1",),
+    "callback of nobody": ("GET /auth/nobody/callback?code=a&state=b HTTP/1.1",),
+    "provider percent-encoded": ("GET /auth/%67oogle/callback?code=a&state=b HTTP/1.1",),
+    "variable in braces": ("GET /users/me/sessions/{session_id} HTTP/1.1", BEARER),
     "slash at the end": ("GET /users/me/ HTTP/1.1", BEARER),
     "two slashes": ("GET //users/me HTTP/1.1", BEARER),
     "percent-encoding": ("GET /users/%6de HTTP/1.1", BEARER),
@@ -89,7 +95,8 @@ async def test_a_fixed_path_is_answered_as_the_router_would(server: Server, log:
 async def test_fixed_paths_are_those_of_the_router(server: Server) -> None:
     """Every handler is registered once, with the application. The table has the same route for every fixed path."""
     fixed = routes_of(server).fixed
-    assert {("GET", "/users/me"), ("POST", "/auth/token"), ("GET", "/health")} <= fixed.keys()
+    assert {("GET", "/users/me"), ("POST", "/auth/token"), ("GET", "/auth/google/callback")} <= fixed.keys()
     for (method, path), found in fixed.items():
         resolved = await server.app.router.resolve(make_mocked_request(method, path))
         assert found.match_info.route is resolved.route
+        assert dict(found.match_info) == dict(resolved)
