@@ -26,8 +26,8 @@ LIBRARIES = {
 new name needs a reason in docs/decisions/start.md."""
 FIRST_USE = {"/health": set(), "/docs": {"jinja2", "markupsafe"}, "/openapi.json": {"yaml"}}
 """The libraries that the first request for a path adds."""
-OF_NO_PACKAGE = {"cython_runtime", "greenlet", "sitecustomize"}
-"""Cython adds the first name to compiled packages. Structlog loads greenlet, which libraries of the tests install."""
+OF_NO_PACKAGE = {"cython_runtime", "sitecustomize"}
+"""Cython adds the first name to compiled packages."""
 SERVER = """
 import atexit, json, sys
 from nextarget.cli.main import main

@@ -22,7 +22,8 @@ import orjson
 
 from nextarget.lean_imports import without
 
-with without("rich"):  # Structlog would only draw tracebacks with it, and ours are text
+# Structlog would only draw tracebacks with Rich, and ours are text. It would only keep context for greenlets.
+with without("rich", "greenlet"):
     import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
