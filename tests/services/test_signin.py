@@ -481,7 +481,7 @@ async def test_a_success_is_recorded_with_everything_it_made(signin: SignIn, dat
         AuditEvent(
             clock.now,
             "login_succeeded",
-            login_id=stored(database)[0][1],
+            login_id=database.read_now(lambda db: db.execute_sql('SELECT "id" FROM "login"').fetchone()[0]),
             user_id=done.user.id,
             session_id=done.session.id,
         )

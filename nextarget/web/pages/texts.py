@@ -172,7 +172,7 @@ FRENCH = {
     ),
     "rate_limited": (
         "Trop de tentatives",
-        "Trop de demandes sont venues de votre réseau en une minute.",
+        "Trop de demandes sont venues depuis votre réseau en une minute.",
     ),
     "header_fields_too_large": (
         "Trop de cookies",
