@@ -107,7 +107,7 @@ def test_every_command_works_and_names_the_database_without_its_password(strict,
     """The commands work on a database with a password, from its creation to the deletion of a user."""
     url = address(strict)
     name = f"postgresql://127.0.0.1:{strict.port}/kept"
-    lacking = f"Error: {name} lacks 6 migrations. Run `nextarget init-db`.\n"
+    lacking = f"Error: {name} lacks 7 migrations. Run `nextarget init-db`.\n"
     assert execute("list-users", DATABASE_URL=url).err == lacking
     assert execute("init-db", DATABASE_URL=url).err == f"Created {name}: 6 migrations applied.\n"
     check = execute("init-db", "--check", "--json", DATABASE_URL=url)
