@@ -109,7 +109,7 @@ def test_every_command_works_and_names_the_database_without_its_password(strict,
     name = f"postgresql://127.0.0.1:{strict.port}/kept"
     lacking = f"Error: {name} lacks 7 migrations. Run `nextarget init-db`.\n"
     assert execute("list-users", DATABASE_URL=url).err == lacking
-    assert execute("init-db", DATABASE_URL=url).err == f"Created {name}: 6 migrations applied.\n"
+    assert execute("init-db", DATABASE_URL=url).err == f"Created {name}: 7 migrations applied.\n"
     check = execute("init-db", "--check", "--json", DATABASE_URL=url)
     assert (check.status, json.loads(check.out)) == (0, {"database": name, "pending": []})
     issued = execute("issue-token", "--email", "Ada@x.example", "--provider", "google", "--create", DATABASE_URL=url)
