@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from aiohttp import web
 
-from nextarget.errors import RateLimited
+from nextarget.errors import ProblemError, RateLimited
 from nextarget.services.quotas import WINDOW_SECONDS, Share, Unavailable, counts_at
 from nextarget.settings import Network, ProxyHeader
 from nextarget.telemetry import get_logger, metrics
@@ -168,6 +168,25 @@ def limited(policy: str, step: Literal["begin", "finish"]) -> Callable[[Handler]
         return counted
 
     return decorate
+
+
+class CountingRefusals:
+    """A context for a request of which only refusals count: one that is refused in it counts against its client's
+    address, with the quota for the last step of a login."""
+
+    __slots__ = ("_policy", "_request")
+
+    def __init__(self, request: web.Request, policy: str) -> None:
+        self._request = request
+        self._policy = policy
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        limits = self._request.app.get(LIMITS)
+        if isinstance(error, ProblemError) and error.status < 500 and limits is not None:
+            await limits.count_address(self._request, self._policy, limits.quotas.finish)
 
 
 def show_allowance(request: web.Request, response: web.StreamResponse) -> None:

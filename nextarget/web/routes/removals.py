@@ -4,13 +4,12 @@ import re
 
 from aiohttp import web
 
-from nextarget.errors import ProblemError
 from nextarget.model import Provider
 from nextarget.registry import PROVIDERS
 from nextarget.web import pages
 from nextarget.web.app_keys import ONLINE, RUNTIME
 from nextarget.web.problems import json_response
-from nextarget.web.rate_limits import LIMITS, limited
+from nextarget.web.rate_limits import CountingRefusals, limited
 from nextarget.web.requests import parameters
 
 _SIGNED_REQUEST = re.compile(r"[\x20-\x7e]{1,8192}")
@@ -30,14 +29,14 @@ def providers_that_tell_removals() -> list[Provider]:
 
 
 async def deauthorize(request: web.Request) -> web.Response:
-    async with _Refusals(request):
+    async with _only_refusals_count(request):
         text = await _signed_request(request)
         await request.app[ONLINE].removals.deauthorize(_provider(request), text)
     return web.Response(status=200)
 
 
 async def request_deletion(request: web.Request) -> web.Response:
-    async with _Refusals(request):
+    async with _only_refusals_count(request):
         text = await _signed_request(request)
         code = await request.app[ONLINE].removals.delete(_provider(request), text)
     url = f"{request.app[RUNTIME].settings.public_url}/deletion/{code}"
@@ -52,22 +51,9 @@ async def deletion(request: web.Request) -> web.Response:
     return pages.page("deletion.html", request, outcome=found.outcome, day=pages.day(request, found.at))
 
 
-class _Refusals:
-    """A request that is refused counts against its client's address. Others do not: a provider sends the requests of
-    all people from a few addresses, and a refused one is lost."""
-
-    __slots__ = ("_request",)
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        limits = self._request.app.get(LIMITS)
-        if isinstance(error, ProblemError) and error.status < 500 and limits is not None:
-            await limits.count_address(self._request, "removals", limits.quotas.finish)
+def _only_refusals_count(request: web.Request) -> CountingRefusals:
+    """A provider sends the requests of all people from a few addresses, and one that is refused with 429 is lost."""
+    return CountingRefusals(request, "removals")
 
 
 async def _signed_request(request: web.Request) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 
 from aiohttp import hdrs, web
 
-from nextarget.errors import InvalidClient, InvalidRequest, ProblemError, UnsupportedGrantType
+from nextarget.errors import InvalidClient, InvalidRequest, UnsupportedGrantType
 from nextarget.model import Provider, TokenPair
 from nextarget.providers.base import SubjectTokenType
 from nextarget.registry import name_pattern
@@ -21,12 +21,14 @@ from nextarget.services.native import NONCE_SECONDS, PresentedToken
 from nextarget.telemetry import scrubbed_client_id
 from nextarget.web.app_keys import ONLINE, RUNTIME
 from nextarget.web.problems import REFRESHING, json_response
-from nextarget.web.rate_limits import LIMITS, limited, show_allowance
+from nextarget.web.rate_limits import LIMITS, CountingRefusals, limited, show_allowance
 from nextarget.web.requests import parameters
 from nextarget.web.requests.grammar import OWS
 from nextarget.web.requests.parameters import Parameters
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+_POLICY = "token"
+"""Refused requests count under this name."""
 _ISSUED_TYPE = SubjectTokenType.ACCESS_TOKEN.value
 _CODE = re.compile(r"[\x20-\x7e]{1,256}")
 _CODE_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
@@ -49,7 +51,7 @@ def add(app: web.Application) -> None:
 
 
 async def token(request: web.Request) -> web.Response:
-    async with _Reading(request):
+    async with CountingRefusals(request, _POLICY):
         form, client_id = await _client_form(request)
         grant = _GRANTS.get(form.optional("grant_type", _NAME) or "", _unsupported)
     pair, extra = await grant(request, form, client_id)
@@ -61,7 +63,7 @@ async def token(request: web.Request) -> web.Response:
 
 async def revoke(request: web.Request) -> web.Response:
     """A text that is not one of our tokens counts against the client's address, so that guessing is limited."""
-    async with _Reading(request):
+    async with CountingRefusals(request, _POLICY):
         form, client_id = await _client_form(request)
         text = form.required("token", _ANYTHING)
     if not await request.app[RUNTIME].sessions.revoke_token(text, client_id=client_id):
@@ -75,22 +77,6 @@ async def revoke(request: web.Request) -> web.Response:
 async def nonce(request: web.Request) -> web.Response:
     issued = request.app[ONLINE].native.issue_nonce()
     return json_response({"nonce": issued, "expires_in": NONCE_SECONDS})
-
-
-class _Reading:
-    """A context for reading a request. A request that is refused here counts against its client's address."""
-
-    __slots__ = ("_request",)
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, ProblemError):
-            await _count_address(self._request)
 
 
 async def _client_form(request: web.Request) -> tuple[Parameters, str | None]:
@@ -205,7 +191,7 @@ async def _token_exchange(request: web.Request, form: Parameters, client_id: str
 
 async def _count_address(request: web.Request, *, shows_quota: bool = True) -> None:
     if (limits := request.app.get(LIMITS)) is not None:
-        await limits.count_address(request, "token", limits.quotas.finish, shows_quota=shows_quota)
+        await limits.count_address(request, _POLICY, limits.quotas.finish, shows_quota=shows_quota)
 
 
 _Grant = Callable[[web.Request, Parameters, str | None], Awaitable[_Granted]]
