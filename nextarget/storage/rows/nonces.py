@@ -23,15 +23,10 @@ class _NonceRow(NamedTuple):
     expires_at: Millis
 
 
-class _ExpiryRow(NamedTuple):
-    expires_at: Millis
-
-
 _INSERT = insert_into(NonceTable, _NonceRow)
 _USE = Statement(f"{_INSERT} ON CONFLICT DO NOTHING")
 _KEEP = Statement(f'{_INSERT} ON CONFLICT ("digest") DO UPDATE SET "expires_at" = excluded."expires_at"')
 _PURPOSE = Query(_NonceRow, 'SELECT {columns} FROM "nonce" WHERE "digest" = {0}')
-_KEPT = Query(_ExpiryRow, 'SELECT {columns} FROM "nonce" WHERE "digest" = {0} AND "purpose" = {0}')
 
 
 def keep(db: pw.Database, digest: str, *, purpose: str, expires_at: Millis) -> None:
@@ -47,8 +42,8 @@ def purpose_of(db: pw.Database, digest: str) -> tuple[str, Millis] | None:
 
 def kept_until(db: pw.Database, digest: str, *, purpose: str) -> Millis | None:
     """The time until which a digest is remembered; None if it is not remembered."""
-    row = _KEPT.first(db, (digest, purpose))
-    return row.expires_at if row else None
+    found = purpose_of(db, digest)
+    return found[1] if found and found[0] == purpose else None
 
 
 def use(db: pw.Database, digest: str, *, purpose: str, expires_at: Millis) -> bool:
