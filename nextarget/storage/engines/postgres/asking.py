@@ -64,8 +64,13 @@ def _numbered(query: str) -> bytes:
     return (first + "".join(f"${number}{text}" for number, text in enumerate(others, 1))).encode()
 
 
+def without_nul(text: str) -> str:
+    """PostgreSQL's text cannot hold NUL. U+FFFD is stored, and searched for, instead."""
+    return text.replace("\0", "\ufffd")
+
+
 def _sent(values: Sequence[object]) -> tuple[list[bytes | None], list[int]]:
-    """The values in PostgreSQL's text format, and their types. Its text cannot hold NUL: U+FFFD is sent instead."""
+    """The values in PostgreSQL's text format, and their types."""
     texts: list[bytes | None] = []
     types = []
     for value in values:
@@ -73,7 +78,7 @@ def _sent(values: Sequence[object]) -> tuple[list[bytes | None], list[int]]:
             texts.append(None)
             types.append(_TEXT)
         elif isinstance(value, str):
-            texts.append((value.replace("\0", "\ufffd") if "\0" in value else value).encode())
+            texts.append(without_nul(value).encode())
             types.append(_TEXT)
         elif isinstance(value, bool):
             texts.append(b"t" if value else b"f")

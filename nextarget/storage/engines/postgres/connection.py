@@ -12,7 +12,7 @@ from psycopg.adapt import Transformer
 from psycopg.waiting import Ready, Wait
 
 from nextarget.storage.engines.database import R
-from nextarget.storage.engines.postgres.asking import asked
+from nextarget.storage.engines.postgres.asking import asked, without_nul
 
 CONNECT_SECONDS = 4
 STATEMENT_SECONDS = 5
@@ -96,7 +96,7 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
 
 
 class _Cursor(psycopg.Cursor[tuple[Any, ...]]):
-    """PostgreSQL's text cannot hold NUL. Values with NUL are stored, and searched for, with U+FFFD instead."""
+    """A cursor of Peewee's, for values with NUL too (`without_nul`)."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         try:
@@ -105,7 +105,7 @@ class _Cursor(psycopg.Cursor[tuple[Any, ...]]):
             if not any(isinstance(value, str) and "\0" in value for value in params or ()):
                 raise
         # The driver refused the value, and sent nothing to the server.
-        clean = [value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in params]
+        clean = [without_nul(value) if isinstance(value, str) else value for value in params]
         return super().execute(query, clean, **options)
 
 
