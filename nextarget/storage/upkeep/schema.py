@@ -13,7 +13,14 @@ from nextarget.storage.rows.tables import TABLES
 
 _DIRECTORY = Path(__file__).parent.parent / "migrations"
 _OURS = {table._meta.table_name for table in TABLES}
-_SHIPPED = tuple(path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py")))
+
+
+def _names() -> list[str]:
+    """The names of all migrations, oldest first."""
+    return [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
+
+
+_SHIPPED = _names()
 """The migrations of this process. They are read at its start, because an upgrade may replace the files later."""
 _HISTORY = "schema_migration"
 
@@ -34,7 +41,7 @@ def pending(database: Database) -> list[str]:
     Raises SchemaError when the database is not ours, or was migrated by a newer version.
     """
     if not database.exists():
-        return [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
+        return _names()
     with database.probe() as db:
         return pending_on(database, db)
 
@@ -42,7 +49,7 @@ def pending(database: Database) -> list[str]:
 def pending_on(database: Database, db: pw.Database) -> list[str]:
     """As `pending`, on a connection to the database. It only reads."""
     applied = _applied(db)
-    shipped = [path.stem for path in sorted(_DIRECTORY.glob("[0-9]*.py"))]
+    shipped = _names()
     if unknown := sorted(applied - set(shipped)):
         raise SchemaError(
             f"The database was migrated by a newer version ({', '.join(unknown)}).",
