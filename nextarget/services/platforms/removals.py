@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nextarget import telemetry
 from nextarget.errors import DeletionUnknown, ProviderNotConfigured
 from nextarget.model import AuditEvent, Millis, Provider, User
 from nextarget.providers.base import IdentityProvider, RemovalRequest
 from nextarget.services import accounts
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, nonces, sessions, users
-from nextarget.telemetry import metrics, request_id
+from nextarget.telemetry import get_logger, metrics, request_id
 from nextarget.tokens.encoding import digest
 from nextarget.tokens.keyring import Keyring
 
@@ -26,6 +25,8 @@ _KEPT_MS = KEPT_DAYS * 24 * 3600 * 1000
 _LABEL = "deletion code"
 _SECOND_MS = 1000
 _CODE_LENGTH = 32
+
+log = get_logger()
 
 
 class Outcome(StrEnum):
@@ -68,7 +69,7 @@ class Removals:
         request = self._read(name, text)
         ended = await self._database.write(_end_sessions, name, request, now=self._clock())
         metrics.count_removal(name, "deauthorize")
-        telemetry.get_logger().info("deauthorized", provider=name, sessions=ended)
+        log.info("deauthorized", provider=name, sessions=ended)
 
     async def delete(self, name: Provider, text: str) -> str:
         """Delete the account; returns the code of the request, with which `status` tells what became of it.
@@ -80,7 +81,7 @@ class Removals:
         codes = [key.mac(_LABEL, message).hex()[:_CODE_LENGTH] for key in self._keyring.secrets]
         code, outcome = await self._database.write(_delete, name, request, codes, now=self._clock())
         metrics.count_removal(name, "deletion")
-        telemetry.get_logger().info("deletion_requested", provider=name, outcome=outcome)
+        log.info("deletion_requested", provider=name, outcome=outcome)
         return code
 
     async def status(self, code: str) -> Deletion:
