@@ -24,7 +24,8 @@ from nextarget.tokens.access import AccessTokens
 from nextarget.tokens.keyring import Keyring
 
 if TYPE_CHECKING:  # network code is imported only where it is used: so the terminal starts in two thirds of the time
-    from nextarget.providers.base import IdentityProvider, ProviderHttp
+    from nextarget.providers.base import IdentityProvider
+    from nextarget.providers.http.client import ProviderHttp
     from nextarget.services.native import NativeSignIn
     from nextarget.services.platforms.removals import Removals
     from nextarget.services.signin import SignIn
@@ -151,8 +152,8 @@ class Runtime:
     async def _pools(self) -> "AsyncIterator[dict[Provider, ProviderHttp]]":
         """One HTTP session for every provider, so that a provider that hangs does not delay the others. All of them use
         the same proxy, if one is set."""
-        from nextarget.providers.base import ProviderHttp, open_session
-        from nextarget.providers.proxy import Proxy
+        from nextarget.providers.http.client import ProviderHttp, open_session
+        from nextarget.providers.http.proxy import Proxy
 
         settings = self.settings
         proxy = Proxy(settings.https_proxy, settings.no_proxy) if settings.https_proxy else None

@@ -4,6 +4,8 @@ A word with fewer than 16 characters never counts as a token; the list is comple
 provider adds its own words (`error_words`).
 """
 
+from nextarget.telemetry import scrubbed
+
 STANDARD_WORDS = frozenset(
     {
         "access_denied",
@@ -24,3 +26,18 @@ STANDARD_WORDS = frozenset(
     }
 )
 """RFC 6749, 4.1.2.1 and 5.2; OpenID Connect Core, 3.1.2.6; OpenID Connect Unmet Authentication Requirements, 2."""
+
+
+def oauth_note(
+    error: str | None, description: str | None, *more: str | None, known: frozenset[str] = frozenset()
+) -> str:
+    """An OAuth error as text for the log, with `more` words about it. The text is scrubbed, but words that a standard
+    documents are kept, and also words that the provider documents (`known`)."""
+    words = dict.fromkeys(word for word in (error or "no error code", *more) if word)
+    told = ", ".join(noted(word, known) for word in words)
+    return f"{told}: {noted(description, known)}" if description else told
+
+
+def noted(text: str, known: frozenset[str]) -> str:
+    """A provider's text, scrubbed for a note. Words of the standards and `known` words are kept."""
+    return scrubbed(text, known=STANDARD_WORDS | known)

@@ -23,15 +23,7 @@ from nextarget.errors import (
     ProviderUnavailable,
 )
 from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Wishes, usable_email
-from nextarget.providers.base import (
-    Answer,
-    IdentityProvider,
-    NativeIdentity,
-    ProviderHttp,
-    RemovalRequest,
-    SubjectTokenType,
-    with_parameters,
-)
+from nextarget.providers.base import IdentityProvider, NativeIdentity, RemovalRequest, SubjectTokenType, with_parameters
 from nextarget.providers.facebook_graph import (
     ERROR_WORDS,
     LATER,
@@ -42,6 +34,7 @@ from nextarget.providers.facebook_graph import (
     whole_number,
 )
 from nextarget.providers.facebook_removals import read_signed_request
+from nextarget.providers.http.client import Answer, ProviderHttp
 from nextarget.providers.jwks import JwksCache
 from nextarget.providers.settings.facebook import FacebookSettings
 from nextarget.tokens.login import LoginSecrets

@@ -9,7 +9,8 @@ from typing import Any
 
 from nextarget.errors import IdentityRejected, ProviderFailed, ProviderRefused, ProviderUnavailable
 from nextarget.model import Secret
-from nextarget.providers.base import MAX_ASKING, Answer, ProviderHttp, noted
+from nextarget.providers.error_words import noted
+from nextarget.providers.http.client import MAX_ASKING, Answer, ProviderHttp
 
 LATER = frozenset({1, 2, 4, 17, 32, 341, 368, 613, *range(80000, 80015)})
 """Error codes of temporary errors. 1 and 2 are problems of Facebook, 368 is a temporary block, the others are limits.

@@ -16,15 +16,9 @@ from nextarget.errors import (
     ProviderUnavailable,
 )
 from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
-from nextarget.providers.base import (
-    Answer,
-    IdentityProvider,
-    NativeIdentity,
-    ProviderHttp,
-    SubjectTokenType,
-    oauth_note,
-    with_parameters,
-)
+from nextarget.providers.base import IdentityProvider, NativeIdentity, SubjectTokenType, with_parameters
+from nextarget.providers.error_words import oauth_note
+from nextarget.providers.http.client import Answer, ProviderHttp
 from nextarget.providers.jwks import JwksCache
 from nextarget.providers.settings.google import GoogleSettings
 from nextarget.tokens.login import LoginSecrets

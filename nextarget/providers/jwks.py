@@ -10,7 +10,7 @@ from math import ceil
 from time import monotonic
 
 from nextarget.errors import ProviderFailed, ProviderUnavailable
-from nextarget.providers.base import MAX_ASKING, ProviderHttp
+from nextarget.providers.http.client import MAX_ASKING, ProviderHttp
 from nextarget.telemetry import get_logger
 from nextarget.tokens.provider_tokens import Keys, keys_of
 

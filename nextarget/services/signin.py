@@ -29,7 +29,8 @@ from nextarget.model import (
     TokenPair,
     Wishes,
 )
-from nextarget.providers.base import IdentityProvider, oauth_note
+from nextarget.providers.base import IdentityProvider
+from nextarget.providers.error_words import oauth_note
 from nextarget.registry import PROVIDERS
 from nextarget.services.clients import Clients
 from nextarget.services.login_outcomes import AlreadyUsed, AppAnswer, FinishedAlready, LoginOutcomes

@@ -13,7 +13,7 @@ from aioresponses import aioresponses
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from nextarget.model import Secret
-from nextarget.providers.base import open_session
+from nextarget.providers.http.client import open_session
 from nextarget.providers.settings.facebook import FacebookSettings
 from nextarget.providers.settings.google import GoogleSettings
 from nextarget.tokens.keyring import SigningKey

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from nextarget.errors import ProviderFailed, ProviderUnavailable
 from nextarget.model import Provider as Name
-from nextarget.providers.base import ProviderHttp
-from nextarget.providers.breaker import COOL_DOWN_SECONDS, FAILURES
+from nextarget.providers.http.breaker import COOL_DOWN_SECONDS, FAILURES
+from nextarget.providers.http.client import ProviderHttp
 from nextarget.registry import PROVIDERS
 from tests.providers.conftest import Clock, Provider
 

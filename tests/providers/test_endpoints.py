@@ -11,9 +11,10 @@ import pytest
 from nextarget.errors import ConfigurationError, ProblemError
 from nextarget.model import Identity, Millis, Prompt, Wishes
 from nextarget.model import Provider as Name
-from nextarget.providers.base import ProviderHttp, SubjectTokenType
+from nextarget.providers.base import SubjectTokenType
 from nextarget.providers.facebook import Facebook
 from nextarget.providers.google import Google
+from nextarget.providers.http.client import ProviderHttp
 from nextarget.registry import PROVIDERS
 from nextarget.settings import read_values
 from nextarget.tokens.login import LoginSecrets

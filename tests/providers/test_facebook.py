@@ -16,8 +16,8 @@ from nextarget.errors import (
 )
 from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
-from nextarget.providers.base import ProviderHttp
 from nextarget.providers.facebook import Facebook
+from nextarget.providers.http.client import ProviderHttp
 from nextarget.tokens.login import LoginSecrets
 from tests.providers.conftest import FACEBOOK as CONFIG
 from tests.providers.conftest import Provider

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from nextarget.errors import IdentityRejected, ProviderFailed, ProviderUnavailable
 from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
-from nextarget.providers.base import NativeIdentity, ProviderHttp, SubjectTokenType
+from nextarget.providers.base import NativeIdentity, SubjectTokenType
 from nextarget.providers.facebook import Facebook
 from nextarget.providers.facebook_graph import REMEMBER_SECONDS, RETRY_SECONDS, TokenDebugger
+from nextarget.providers.http.client import ProviderHttp
 from tests.providers.conftest import FACEBOOK as CONFIG
 from tests.providers.conftest import Clock, Provider, Response
 from tests.tokens.forging import contains_part_of, rs256

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from nextarget.errors import IdentityRejected, ProblemError, ProviderFailed, ProviderUnavailable
 from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
-from nextarget.providers.base import ProviderHttp
 from nextarget.providers.facebook import Facebook
+from nextarget.providers.http.client import ProviderHttp
 from nextarget.tokens.login import LoginSecrets
 from nextarget.tokens.provider_tokens import MAX_TOKEN_LENGTH
 from tests.providers.conftest import FACEBOOK, Provider

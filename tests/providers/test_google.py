@@ -19,8 +19,8 @@ from nextarget.errors import (
 )
 from nextarget.model import Identity, Millis, Secret
 from nextarget.model import Provider as Name
-from nextarget.providers.base import ProviderHttp
 from nextarget.providers.google import Google
+from nextarget.providers.http.client import ProviderHttp
 from nextarget.tokens.keyring import SigningKey
 from nextarget.tokens.login import LoginSecrets, login_secrets
 from tests.providers.conftest import GOOGLE as CONFIG

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from nextarget.errors import IdentityRejected, InvalidRequest, ProviderUnavailable
 from nextarget.model import Identity, Millis
 from nextarget.model import Provider as Name
-from nextarget.providers.base import NativeIdentity, ProviderHttp, SubjectTokenType
+from nextarget.providers.base import NativeIdentity, SubjectTokenType
 from nextarget.providers.google import Google
+from nextarget.providers.http.client import ProviderHttp
 from nextarget.tokens.login import LoginSecrets
 from tests.providers.conftest import GOOGLE, Provider
 from tests.tokens.forging import contains_part_of, rs256, unsigned

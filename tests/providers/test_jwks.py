@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from nextarget.errors import ProviderUnavailable
 from nextarget.model import Provider as Name
 from nextarget.providers import jwks
-from nextarget.providers.base import ProviderHttp
-from nextarget.providers.breaker import FAILURES
+from nextarget.providers.http.breaker import FAILURES
+from nextarget.providers.http.client import ProviderHttp
 from nextarget.providers.jwks import DEFAULT_AGE_SECONDS, MAX_STALE_SECONDS, REFETCH_SECONDS, RETRY_SECONDS, JwksCache
 from tests.providers.conftest import Clock, Wire, http_answer
 

@@ -12,8 +12,9 @@ import pytest
 
 from nextarget.errors import ProviderUnavailable
 from nextarget.model import Provider as Name
-from nextarget.providers import base, jwks
-from nextarget.providers.base import ProviderHttp, open_session
+from nextarget.providers import jwks
+from nextarget.providers.http import client as http
+from nextarget.providers.http.client import ProviderHttp, open_session
 from nextarget.providers.jwks import JwksCache
 from tests.providers.conftest import Clock, Wire, http_answer
 
@@ -85,9 +86,9 @@ async def test_a_provider_that_hangs_takes_no_connection_of_the_other(
     hanging: Hanging, answering: Wire, google: ProviderHttp, facebook: ProviderHttp, asked: Callable[..., Any]
 ) -> None:
     """However many calls wait for one provider, the other provider and its keys are reached."""
-    for _ in range(base.POOL_SIZE + 20):
+    for _ in range(http.POOL_SIZE + 20):
         asked(google.post(hanging.url, {}))
-    await hanging.holds(base.POOL_SIZE)
+    await hanging.holds(http.POOL_SIZE)
     assert (await facebook.post(answering.url, {})).ok
     assert (await facebook.get_keys(answering.url)).ok
 
@@ -96,9 +97,9 @@ async def test_a_provider_that_hangs_still_hands_out_its_keys(
     hanging: Hanging, answering: Wire, google: ProviderHttp, asked: Callable[..., Any]
 ) -> None:
     """Keys come from another host: native sign-ins work while the token endpoint hangs."""
-    for _ in range(base.POOL_SIZE + 20):
+    for _ in range(http.POOL_SIZE + 20):
         asked(google.post(hanging.url, {}))
-    await hanging.holds(base.POOL_SIZE)
+    await hanging.holds(http.POOL_SIZE)
     assert (await google.get_keys(answering.url)).ok
 
 
@@ -106,8 +107,8 @@ async def test_those_who_wait_for_a_connection_get_it_in_turn(
     hanging: Hanging, answering: Wire, google: ProviderHttp, asked: Callable[..., Any]
 ) -> None:
     """A burst of calls is not refused: the calls wait, within the time limit of a request."""
-    slow = [asked(google.post(hanging.url, {})) for _ in range(base.POOL_SIZE)]
-    await hanging.holds(base.POOL_SIZE)
+    slow = [asked(google.post(hanging.url, {})) for _ in range(http.POOL_SIZE)]
+    await hanging.holds(http.POOL_SIZE)
     waiting = asked(google.post(answering.url, {}))
     await asyncio.sleep(0)
     assert not answering.requests
@@ -120,14 +121,14 @@ async def test_who_comes_when_too_many_wait_is_refused_at_once(
 ) -> None:
     """Thousands of calls that wait for ten seconds would fill the memory. A refused call does not count as a failure
     of the provider."""
-    monkeypatch.setattr(base, "MAX_ASKING", base.POOL_SIZE + 10)
-    first, *_ = [asked(google.post(hanging.url, {})) for _ in range(base.MAX_ASKING)]
-    await hanging.holds(base.POOL_SIZE)
+    monkeypatch.setattr(http, "MAX_ASKING", http.POOL_SIZE + 10)
+    first, *_ = [asked(google.post(hanging.url, {})) for _ in range(http.MAX_ASKING)]
+    await hanging.holds(http.POOL_SIZE)
     questions = {"token": lambda: google.post(hanging.url, {}), "profile": lambda: google.get(answering.url)}
     for what, question in [*questions.items()] * 5:
         with pytest.raises(ProviderUnavailable) as caught:
             await question()
-        assert caught.value.note == f"google {what}: {base.MAX_ASKING} questions wait for it already"
+        assert caught.value.note == f"google {what}: {http.MAX_ASKING} questions wait for it already"
     assert not google.breaker.open
     assert (await google.get_keys(answering.url)).ok
     first.cancel()
@@ -138,8 +139,8 @@ async def test_who_comes_when_too_many_wait_is_refused_at_once(
 
 async def test_who_gives_up_makes_room(hanging: Hanging, google: ProviderHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     """However a request ends, its connection and its place are free again."""
-    monkeypatch.setattr(base, "MAX_ASKING", 3)
-    monkeypatch.setattr(base, "TOTAL_SECONDS", 0.01)
+    monkeypatch.setattr(http, "MAX_ASKING", 3)
+    monkeypatch.setattr(http, "TOTAL_SECONDS", 0.01)
     for _ in range(10):
         answers = await asyncio.gather(*(google.get_keys(hanging.url) for _ in range(3)), return_exceptions=True)
         assert {type(answer) for answer in answers} == {ProviderUnavailable}
@@ -220,7 +221,7 @@ async def test_one_name_is_looked_up_once_however_many_ask(
     google: ProviderHttp, asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There are no more lookup threads than names, also when calls give up."""
-    monkeypatch.setattr(base, "TOTAL_SECONDS", 0.01)
+    monkeypatch.setattr(http, "TOTAL_SECONDS", 0.01)
     before = threading.active_count()
     for _ in range(5):
         questions = [asked(google.get_keys(f"https://name-{number}.invalid/token")) for number in (1, 2) * 10]

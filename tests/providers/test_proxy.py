@@ -3,8 +3,8 @@
 import aiohttp
 import pytest
 
-from nextarget.providers.base import open_session
-from nextarget.providers.proxy import Proxy
+from nextarget.providers.http.client import open_session
+from nextarget.providers.http.proxy import Proxy
 
 URL = "http://user:secret@proxy.example.org:3128"
 

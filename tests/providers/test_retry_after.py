@@ -8,12 +8,12 @@ import pytest
 from nextarget.errors import ProviderUnavailable
 from nextarget.model import Millis
 from nextarget.model import Provider as Name
-from nextarget.providers.base import ProviderHttp
-from nextarget.providers.breaker import COOL_DOWN_SECONDS, FAILURES
 from nextarget.providers.facebook import Facebook
 from nextarget.providers.google import Google
+from nextarget.providers.http.breaker import COOL_DOWN_SECONDS, FAILURES
+from nextarget.providers.http.client import ProviderHttp
+from nextarget.providers.http.retry_after import MAX_SECONDS, retry_after
 from nextarget.providers.jwks import JwksCache
-from nextarget.providers.retry_after import MAX_SECONDS, retry_after
 from nextarget.tokens.login import LoginSecrets
 from tests.providers.conftest import FACEBOOK, GOOGLE, Clock, Provider
 

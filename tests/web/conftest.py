@@ -119,7 +119,7 @@ async def impatient(
     callspec = getattr(request.node, "callspec", None)
     fault = callspec.params.get("fault") if callspec else None
     patience = 0.25 if fault == "slow" else 3 if fault is None else 60  # a test without `fault` tries all faults
-    monkeypatch.setattr("nextarget.providers.base.TOTAL_SECONDS", patience)
+    monkeypatch.setattr("nextarget.providers.http.client.TOTAL_SECONDS", patience)
     async with running(tmp_path, slow_seconds=30) as server:
         yield server
 

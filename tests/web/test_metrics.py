@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nextarget.errors import problem_types
 from nextarget.model import Provider
-from nextarget.providers import breaker
+from nextarget.providers.http import breaker
 from nextarget.registry import PROVIDERS
 from nextarget.telemetry import metrics
 from nextarget.web.routes.metrics import may_read

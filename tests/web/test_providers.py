@@ -7,9 +7,9 @@ import aiohttp
 import pytest
 from aiohttp import TCPConnector
 
-from nextarget.providers import base, breaker
-from nextarget.providers.base import POOL_SIZE
-from nextarget.providers.breaker import FAILURES
+from nextarget.providers.http import breaker, client
+from nextarget.providers.http.breaker import FAILURES
+from nextarget.providers.http.client import POOL_SIZE
 from nextarget.registry import PROVIDERS
 from nextarget.web.app_keys import ONLINE
 from tests.running import Server, running
@@ -75,7 +75,7 @@ async def test_a_provider_that_hangs_does_not_delay_the_other(
 ) -> None:
     """All connections to one provider are waiting. Sign-ins with the other provider, in a browser and by SDK, still
     work."""
-    monkeypatch.setattr(base, "TOTAL_SECONDS", 60)  # long enough that none of the requests times out on a slow machine
+    monkeypatch.setattr(client, "TOTAL_SECONDS", 60)  # long enough that no request times out on a slow machine
     connections, enough = 0, asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

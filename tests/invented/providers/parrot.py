@@ -6,15 +6,9 @@ from typing import Any
 
 from nextarget.errors import AccessDenied, InvalidRequest, ProblemError, ProviderFailed, ProviderRefused
 from nextarget.model import NO_WISHES, Identity, Millis, Provider, Wishes
-from nextarget.providers.base import (
-    CallbackMethod,
-    IdentityProvider,
-    NativeIdentity,
-    ProviderHttp,
-    SubjectTokenType,
-    oauth_note,
-    with_parameters,
-)
+from nextarget.providers.base import CallbackMethod, IdentityProvider, NativeIdentity, SubjectTokenType, with_parameters
+from nextarget.providers.error_words import oauth_note
+from nextarget.providers.http.client import ProviderHttp
 from nextarget.providers.jwks import JwksCache
 from nextarget.tokens.client_assertions import sign_client_assertion
 from nextarget.tokens.login import LoginSecrets

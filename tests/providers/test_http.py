@@ -8,10 +8,11 @@ import pytest
 
 from nextarget.errors import ProviderFailed, ProviderUnavailable
 from nextarget.model import Provider as Name
-from nextarget.providers import base
-from nextarget.providers.base import MAX_ANSWER_BYTES, Answer, ProviderHttp
+from nextarget.providers.error_words import oauth_note
 from nextarget.providers.facebook import Facebook
 from nextarget.providers.google import Google
+from nextarget.providers.http import client
+from nextarget.providers.http.client import MAX_ANSWER_BYTES, Answer, ProviderHttp
 from tests.providers.conftest import Provider, Wire, http_answer
 
 URL = "https://provider.example/token"
@@ -225,7 +226,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
     asking: ProviderHttp, wire: Wire, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     """One time limit applies to the whole request, even if a part of the answer has arrived."""
-    monkeypatch.setattr(base, "TOTAL_SECONDS", 0.05)
+    monkeypatch.setattr(client, "TOTAL_SECONDS", 0.05)
     wire.answer, wire.hangs_up = answer, False
     error = await fails(asking, wire.url)
     assert isinstance(error, ProviderUnavailable)
@@ -256,7 +257,7 @@ def texts(*hidden: str) -> list[str]:
 @pytest.mark.parametrize("where", ["error", "description"])
 def test_the_note_of_an_oauth_error_holds_neither_emails_nor_tokens(text: str, where: str) -> None:
     """A provider's error may quote its input; the log does not."""
-    note = base.oauth_note(text, None) if where == "error" else base.oauth_note("invalid_grant", text)
+    note = oauth_note(text, None) if where == "error" else oauth_note("invalid_grant", text)
     assert "lovelace" not in note
     assert "ller.example" not in note
     assert "SXpSZ2nHUO" not in note
@@ -277,9 +278,9 @@ def test_the_note_of_an_oauth_error_names_its_code(code: str) -> None:
     """The note keeps the error's code, Facebook's further words, and a code inside the description: an operator
     needs them."""
     known = Google.error_words | Facebook.error_words
-    assert base.oauth_note(code, "Bad Request", known=known) == f"{code}: Bad Request"
-    assert base.oauth_note("x", None, code, None, known=known) == f"x, {code}"
-    assert base.oauth_note("x", f"Error 400: {code}.", known=known) == f"x: Error 400: {code}."
+    assert oauth_note(code, "Bad Request", known=known) == f"{code}: Bad Request"
+    assert oauth_note("x", None, code, None, known=known) == f"x, {code}"
+    assert oauth_note("x", f"Error 400: {code}.", known=known) == f"x: Error 400: {code}."
 
 
 @pytest.mark.parametrize(
@@ -288,14 +289,14 @@ def test_the_note_of_an_oauth_error_names_its_code(code: str) -> None:
 def test_a_code_that_nobody_documents_may_be_a_token(code: str) -> None:
     """The list has whole words, which must match letter for letter."""
     known = Google.error_words | Facebook.error_words
-    assert base.oauth_note("x", code, code, known=known) == "x, [...]: [...]"
+    assert oauth_note("x", code, code, known=known) == "x, [...]: [...]"
 
 
 def test_an_error_without_a_code_says_so() -> None:
     """Without a code the note says so. Without a description the note is the code alone."""
-    assert base.oauth_note(None, None) == "no error code"
-    assert base.oauth_note("interaction_required", None) == "interaction_required"
-    assert base.oauth_note("interaction_required", "") == "interaction_required"
+    assert oauth_note(None, None) == "no error code"
+    assert oauth_note("interaction_required", None) == "interaction_required"
+    assert oauth_note("interaction_required", "") == "interaction_required"
 
 
 async def test_every_note_says_which_question_failed(asking: ProviderHttp, provider: Provider) -> None:

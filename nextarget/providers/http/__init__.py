@@ -1,0 +1,1 @@
+"""Requests to a provider: the client, its circuit breaker, its way out."""
