@@ -4,6 +4,7 @@ The modules of a provider are imported on first use, because the terminal often 
 """
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -20,12 +21,14 @@ class Registered:
     - `sandbox/standins/google.py`: `StandInGoogle`, a `StandIn` (`sandbox/standins/base.py`);
     - `sandbox/clients/google.py`: `GoogleClient`, a `StandInClient` (`sandbox/made_up.py`).
 
-    `package` is the package that contains the four modules.
+    `package` is the package that contains the four modules. An `optional` provider is no part of what every server
+    offers: until it is configured, nothing that people or apps can see says that it exists.
     """
 
     name: Provider
     display_name: str
     package: str = "nextarget"
+    optional: bool = False
 
     def adapter(self) -> Any:
         """The class that sends requests to the provider."""
@@ -52,6 +55,7 @@ PROVIDERS: dict[Provider, Registered] = {
     for entry in (
         Registered(Provider("google"), "Google"),
         Registered(Provider("facebook"), "Facebook"),
+        Registered(Provider("apple"), "Apple", optional=True),
     )
 }
 """All providers, in the order in which pages and documents list them."""
@@ -62,12 +66,18 @@ def display_name(provider: Provider) -> str:
     return PROVIDERS[provider].display_name if provider in PROVIDERS else provider
 
 
-def display_names() -> str:
-    """The names of all providers, as part of a sentence: Google and Facebook."""
-    *others, last = (entry.display_name for entry in PROVIDERS.values())
+def offered(configured: Collection[Provider] = ()) -> tuple[Provider, ...]:
+    """The providers that a server shows which has these providers configured: all but the optional ones that are not
+    configured."""
+    return tuple(name for name, entry in PROVIDERS.items() if not entry.optional or name in configured)
+
+
+def display_names(providers: Iterable[Provider]) -> str:
+    """The names of providers, as part of a sentence: Google and Facebook."""
+    *others, last = (PROVIDERS[provider].display_name for provider in providers)
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def name_pattern() -> re.Pattern[str]:
-    """A pattern that matches the name of a provider in a request."""
-    return re.compile("|".join(map(re.escape, PROVIDERS)))
+def name_pattern(providers: Iterable[Provider]) -> re.Pattern[str]:
+    """A pattern that matches the name of one of these providers in a request."""
+    return re.compile("|".join(map(re.escape, providers)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nextarget.checking import private_key_of
 from nextarget.model import Millis, Provider, iso_time
-from nextarget.registry import PROVIDERS
+from nextarget.registry import PROVIDERS, offered
 from nextarget.services.authorization import CodeRedemption
 from nextarget.services.clients import Clients
 from nextarget.services.sessions import SessionRules, Sessions
@@ -85,6 +85,7 @@ class Runtime:
         self.clock = utc_now
         self.database = database_at(settings.database_url, pool_size=settings.database_pool_size)
         self.clients = Clients(settings.clients)
+        self.offered = offered(settings.providers)
         signs = signing(settings, self.database, self.clock, client_ids=self.clients.ids)
         self.keyring, self.access_tokens, self.sessions = signs.keyring, signs.access_tokens, signs.sessions
         self.codes = CodeRedemption(self.database, self.sessions, self.clock)

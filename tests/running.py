@@ -14,10 +14,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -51,6 +52,23 @@ class Answer:
         return self.json["code"]
 
 
+class Form(HTMLParser):
+    """The only form of a page: its target and its fields."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.action = ""
+        self.fields: dict[str, str] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attributes}
+        if tag == "form":
+            self.action = found["action"]
+        elif tag == "input":
+            self.fields[found["name"]] = found["value"]
+
+
 class Browser:
     """An HTTP client with cookies that does not follow redirects by itself."""
 
@@ -73,10 +91,14 @@ class Browser:
         return answer.json
 
     async def approve(self, auth_url: str, *, person: str = "ada", fault: str | None = None) -> str:
-        """Approve as a person on the provider's page. Return the URL that the page redirects to."""
+        """Approve as a person on the provider's page. Return the URL that the page redirects to: if the page has a form
+        for our callback, it is posted, and our server answers that with a redirect."""
         answer = await self.get(f"{auth_url}&person={person}" + (f"&fault={fault}" if fault else ""))
-        assert answer.status == 302, answer.text
-        return answer.headers["Location"]
+        if answer.status == 200:
+            form = Form(answer.text)
+            answer = await self.ask("POST", form.action, data=form.fields)
+        assert answer.status in {302, 303}, answer.text
+        return urljoin(self.url, answer.headers["Location"])
 
     async def sign_in(self, provider: str = "google", *, person: str = "ada", fault: str | None = None) -> Answer:
         """Run a whole login of the JSON flow. Return the callback's answer."""

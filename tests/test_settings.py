@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nextarget.errors import ConfigurationError
+from nextarget.sandbox.clients.apple import AppleClient
 from nextarget.settings import (
     Environment,
     Value,
@@ -28,6 +29,13 @@ FACEBOOK = {
     "FACEBOOK_CLIENT_ID": "1234567890123456",
     "FACEBOOK_CLIENT_SECRET": "0123456789abcdef0123456789abcdef",
     "FACEBOOK_REDIRECT_URI": "https://auth.example.org/auth/facebook/callback",
+}
+APPLE = {
+    "APPLE_CLIENT_ID": "org.example.app.signin",
+    "APPLE_TEAM_ID": "ABCDE12345",
+    "APPLE_KEY_ID": "KEY1234567",
+    "APPLE_PRIVATE_KEY": AppleClient.made_up["private_key"].make(),
+    "APPLE_REDIRECT_URI": "https://auth.example.org/auth/apple/callback",
 }
 OURS = {"PUBLIC_URL": "https://auth.example.org"}
 URLS = sorted(name for name in every_setting() if name.endswith(("_URL", "_URI", "_ENDPOINT", "_ISSUER")))

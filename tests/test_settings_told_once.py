@@ -5,14 +5,14 @@ import pytest
 from nextarget.errors import ConfigurationError
 from nextarget.settings import file_settings, read_values
 from tests.serving import SECRET
-from tests.test_settings import FACEBOOK, GOOGLE, OURS, problems, settings
+from tests.test_settings import APPLE, FACEBOOK, GOOGLE, OURS, problems, settings
 
 
 @pytest.mark.parametrize("name", sorted(file_settings()))
 @pytest.mark.parametrize("written", ["nowhere", '"nowhere"'])
 def test_a_file_that_cannot_be_read_is_one_problem(tmp_path, name, written):
     """The secret is not called missing too: the remedy for that makes a new secret, which would sign everyone out."""
-    environ = {"JWT_SECRET_KEY": SECRET, **OURS, **GOOGLE, **FACEBOOK}
+    environ = {"JWT_SECRET_KEY": SECRET, **OURS, **GOOGLE, **FACEBOOK, **APPLE}
     environ.pop(name, None)
     with pytest.raises(ConfigurationError) as caught:
         read_values(tmp_path, environ={**environ, f"{name}_FILE": written}).settings()

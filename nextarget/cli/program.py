@@ -16,7 +16,7 @@ from nextarget.cli.output import explained
 from nextarget.cli.parameters import completion
 from nextarget.cli.parameters.completion import summary
 from nextarget.cli.parameters.options import convert_plainly
-from nextarget.registry import display_names
+from nextarget.registry import display_names, offered
 
 _EPILOG = """
 \b
@@ -112,7 +112,7 @@ class Commands(TyperGroup):
 
 app = Program(
     cls=Commands,
-    help=f"Sign-in with {display_names()} for a mobile app.",
+    help=f"Sign-in with {display_names(offered())} for a mobile app.",
     epilog=_EPILOG,
     no_args_is_help=True,
     add_completion=False,  # `completion` replaces it

@@ -8,7 +8,7 @@ from aiohttp import web
 from nextarget.model import Provider
 from nextarget.registry import PROVIDERS, display_name, display_names
 from nextarget.sandbox.guard import guard
-from nextarget.sandbox.rendering import page, style_sheet
+from nextarget.sandbox.rendering import has_mark_style, page, style_sheet
 from nextarget.sandbox.standins.base import StandIn
 from nextarget.sandbox.standins.grants import Clock
 from nextarget.sandbox.workspace import SandboxConfig
@@ -40,7 +40,14 @@ def attach(app: web.Application, config: SandboxConfig, *, now: Clock = time.tim
 
     async def home(_request: web.Request) -> web.Response:
         providers = [(provider, display_name(provider), stand_in.sdk) for provider, stand_in in stand_ins.items()]
-        return page("home.html", public_url=config.public_url, names=display_names(), providers=providers)
+        styles = [provider for provider in stand_ins if has_mark_style(provider)]
+        return page(
+            "home.html",
+            public_url=config.public_url,
+            names=display_names(stand_ins),
+            providers=providers,
+            styles=styles,
+        )
 
     async def style(_request: web.Request) -> web.Response:
         headers = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "nosniff"}

@@ -104,7 +104,24 @@ CAST = (
         True,
         f"The email has {MAX_EMAIL_LENGTH} characters, as many as there can be.",
     ),
+    Person(
+        "hedy",
+        "Hedy Lamarr",
+        "q7x2k9m4pd@privaterelay.appleid.com",
+        True,
+        "Hides the email: this is an address of the provider's that forwards to it.",
+    ),
+    Person(
+        "mary",
+        "Mary Somerville",
+        "mary@somerville.example",
+        True,
+        "The provider sends the email at the first sign-in only.",
+    ),
 )
+
+FIRST_TIME_ONLY = frozenset({"mary"})
+"""The people whose email a stand-in sends at their first sign-in alone. It forgets at a restart who signed in."""
 
 PEOPLE: Mapping[str, Person] = MappingProxyType({person.key: person for person in CAST})
 """All people, by the key for the parameter `person=`."""

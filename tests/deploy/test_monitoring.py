@@ -13,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from nextarget.registry import PROVIDERS
 from tests.apps import App
 from tests.conftest import need
 from tests.running import open_browser, running
@@ -45,7 +46,7 @@ def expressions() -> Iterator[str]:
 async def exported(tmp_path: Path) -> Exported:
     """The series of a server after some traffic, by name, with their labels. `up` is Prometheus' own."""
     async with running(tmp_path, RATE_LIMIT_ENABLED="true") as server:
-        for provider in ("google", "facebook"):
+        for provider in PROVIDERS:
             async with open_browser(server.url) as browser:
                 await App(browser).sign_in() if provider == "google" else await server.sign_in(provider)
         for _ in range(31):

@@ -54,6 +54,12 @@ class Person:
     async def open(self, path: str) -> None:
         await self.page.goto(self.url + path)
 
+    async def choose(self, name: str) -> None:
+        """Click on a person, or on Cancel, on a stand-in's page. Of a provider that answers with a form, send it."""
+        await self.page.click(f"text={name}")
+        if "/sandbox/" in self.page.url and await self.page.get_by_role("button", name="Send the answer").count():
+            await self.page.click("text=Send the answer")
+
     async def text(self) -> str:
         return await self.page.inner_text("main")
 

@@ -1,10 +1,11 @@
-"""A provider that answers with a form, in a real browser, although the login's cookie is Lax."""
+"""Providers that answer with a form, in a real browser, although the login's cookie is Lax."""
 
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Request
 
+from nextarget.model import Provider
 from nextarget.registry import PROVIDERS
 from tests.e2e.conftest import sit_down
 from tests.invented import NAME, PARROT
@@ -14,13 +15,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("provider", "button"), [(NAME, "Go on"), (Provider("apple"), "Send the answer")])
 async def test_a_form_from_another_site_ends_in_a_sign_in(
-    chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: Provider, button: str
 ) -> None:
     """The server is `localhost` and the provider 127.0.0.1, which are two sites for a browser. The browser sends no
     Lax cookie with the form. The server answers 303, and the browser sends the cookie with the GET to the same
     callback."""
-    monkeypatch.setitem(PROVIDERS, NAME, PARROT)
+    if provider == NAME:
+        monkeypatch.setitem(PROVIDERS, NAME, PARROT)
     listener = free_listener()
     url = f"http://localhost:{listener.getsockname()[1]}"
     furnish(tmp_path)
@@ -33,13 +36,13 @@ async def test_a_form_from_another_site_ends_in_a_sign_in(
             asked.append(request)
 
         person.page.on("request", remember)
-        await person.page.goto(f"{url}/auth/parrot/start?mode=redirect")
+        await person.page.goto(f"{url}/auth/{provider}/start?mode=redirect")
         assert person.page.url.startswith("http://127.0.0.1:")
         await person.page.click("text=Ada Lovelace")
-        await person.page.click("text=Go on")
+        await person.page.click(f"text={button}")
         assert "You are signed in" in await person.text()
-        assert "parrot" in await person.text()
-        posted, fetched = [request for request in asked if "/auth/parrot/callback" in request.url]
+        assert provider in await person.text()
+        posted, fetched = [request for request in asked if f"/auth/{provider}/callback" in request.url]
         assert (posted.method, fetched.method) == ("POST", "GET")
         assert "nextarget-login-" not in (await posted.all_headers()).get("cookie", "")
         assert "nextarget-login-" in (await fetched.all_headers())["cookie"]

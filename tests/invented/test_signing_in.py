@@ -1,33 +1,15 @@
 """People sign in through a provider that the program does not contain."""
 
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from nextarget.sandbox.people import PEOPLE
 from tests.apps import App, assert_oauth_error, links_of
-from tests.running import Answer, Browser, Server, open_browser, query_of, running
+from tests.running import Answer, Browser, Form, Server, open_browser, query_of, running
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
-
-
-class Form(HTMLParser):
-    """The only form of a page: its target and its fields."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.action = ""
-        self.fields: dict[str, str] = {}
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attributes}
-        if tag == "form":
-            self.action = found["action"]
-        elif tag == "input":
-            self.fields[found["name"]] = found["value"]
 
 
 async def form_of(browser: Browser, auth_url: str, person: str = "ada", fault: str | None = None) -> Form:
@@ -93,16 +75,16 @@ async def test_a_person_can_choose_the_provider(parrot_server: Server) -> None:
     assert "/sandbox/parrot/sdk?person=ada" in home
 
 
-@pytest.mark.parametrize(("state", "begun"), [("s", 2), ("s" * 1500, 1)], ids=["small", "large"])
+@pytest.mark.parametrize(("state", "begun"), [("s", 3), ("s" * 1500, 1)], ids=["small", "large"])
 async def test_every_link_of_the_page_to_choose_works(parrot_server: Server, state: str, begun: int) -> None:
-    """Facebook and this provider may send the person back without asking, so the page itself begins their logins. Each
-    needs its cookie. If the cookies are too large for one answer, a link leads to the page of its provider instead."""
+    """Facebook, Apple and this provider may send the person back without asking, so the page itself begins their
+    logins. Each needs its cookie. If the cookies are too large for one answer, a link leads to the page of its provider instead."""
     async with open_browser(parrot_server.url) as browser:
         app = App(browser)
         app.state = state
         page = await browser.get(app.request(provider=None))
         assert len(page.headers.getall("Set-Cookie")) == begun
-        _, facebook, parrot = links_of(page.text)
+        _, facebook, _, parrot = links_of(page.text)
         if begun == 1:
             [parrot] = links_of((await browser.get(parrot)).text)
         facebook_answer = await browser.get(await browser.approve(facebook))

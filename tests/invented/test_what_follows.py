@@ -99,12 +99,12 @@ def test_the_openapi_document_lists_the_provider_and_its_form() -> None:
     """Every enum has the provider, and the document has the posted callback."""
     document = json.loads(openapi_document())
     schemas = document["components"]["schemas"]
-    assert schemas["ProviderName"]["enum"] == ["google", "facebook", "parrot"]
-    assert schemas["ChosenProvider"]["enum"] == ["google", "facebook", "parrot", ""]
-    assert document["info"]["summary"] == "Sign-in with Google, Facebook and Parrot for a mobile app."
+    assert schemas["ProviderName"]["enum"] == ["google", "facebook", "apple", "parrot"]
+    assert schemas["ChosenProvider"]["enum"] == ["google", "facebook", "apple", "parrot", ""]
+    assert document["info"]["summary"] == "Sign-in with Google, Facebook, Apple and Parrot for a mobile app."
     posted = document["paths"]["/auth/{provider}/callback"]["post"]
     assert posted["operationId"] == "postedCallback"
-    assert [parameter["schema"]["enum"] for parameter in posted["parameters"]] == [["parrot"]]
+    assert [parameter["schema"]["enum"] for parameter in posted["parameters"]] == [["apple", "parrot"]]
 
 
 async def test_the_server_lists_and_counts_the_provider(parrot_server: Server) -> None:

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from nextarget.model import Secret
 from nextarget.sandbox.app import attach
+from nextarget.sandbox.clients.apple import AppleClient
 from nextarget.sandbox.clients.facebook import FacebookClient
 from nextarget.sandbox.clients.google import GoogleClient
 from nextarget.sandbox.workspace import SandboxConfig
@@ -49,7 +50,14 @@ def config(google_key, facebook_key) -> SandboxConfig:
         redirect_uri=f"{url}/auth/facebook/callback",
         private_key=facebook_key,
     )
-    return SandboxConfig(url, {"google": google, "facebook": facebook}, slow_seconds=0.01)
+    apple = AppleClient(
+        issuer=f"{url}/sandbox/apple",
+        client_id="org.example.sandbox.signin",
+        private_key=Secret(AppleClient.made_up["private_key"].make()),
+        redirect_uri=f"{url}/auth/apple/callback",
+        id_token_key=google_key,
+    )
+    return SandboxConfig(url, {"google": google, "facebook": facebook, "apple": apple}, slow_seconds=0.01)
 
 
 @pytest.fixture

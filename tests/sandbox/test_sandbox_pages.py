@@ -6,7 +6,7 @@ from importlib.resources import files
 import pytest
 from aiohttp import web
 
-from nextarget.model import MAX_EMAIL_LENGTH, Provider
+from nextarget.model import MAX_EMAIL_LENGTH
 from nextarget.registry import PROVIDERS
 from nextarget.sandbox.app import attach, profile_page
 from nextarget.sandbox.people import CAST, FAULTS, PEOPLE, Fault
@@ -22,13 +22,13 @@ PROFILE = {
 }
 
 
-async def test_the_home_page_offers_both_providers_and_a_way_for_programs(client):
+async def test_the_home_page_offers_every_provider_and_a_way_for_programs(client):
     """The page has a link for every provider, and a command for a sign-in without a browser."""
     answer = await client.get("/")
     assert answer.status == 200
     text = await answer.text()
-    assert 'href="/auth/google/start?mode=redirect"' in text
-    assert 'href="/auth/facebook/start?mode=redirect"' in text
+    for provider in PROVIDERS:
+        assert f'href="/auth/{provider}/start?mode=redirect"' in text
     assert 'href="/docs"' in text
     assert 'curl -s "http://127.0.0.1:8000/auth/google/start"' in text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
@@ -37,7 +37,7 @@ async def test_the_home_page_offers_both_providers_and_a_way_for_programs(client
 async def test_the_home_page_shows_how_an_app_does_without_a_phone(client):
     """A developer finds the stand-in SDKs on the home page."""
     text = await (await client.get("/")).text()
-    for path in ("google/sdk?person=ada", "facebook/sdk?person=ada&amp;kind=limited", "facebook/sdk?person=ada"):
+    for path in ("google/sdk?person=ada", "facebook/sdk?person=ada&amp;kind=limited", "apple/sdk?person=ada"):
         assert f"http://127.0.0.1:8000/sandbox/{path}" in text
 
 
@@ -88,11 +88,11 @@ def test_every_route_has_a_name(config):
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_subjects_are_unique_and_look_like_the_providers(provider):
-    """A Google subject has 21 digits, a Facebook subject 15 to 17."""
+    """A Google subject has 21 digits, a Facebook subject 15 to 17. Apple's has three parts with full stops between."""
     subjects = [person.subject(provider) for person in CAST if provider in person.providers]
     assert len(set(subjects)) == len(subjects)
-    shape = r"\d{21}" if provider == Provider("google") else r"\d{15,17}"
-    assert all(re.fullmatch(shape, subject) for subject in subjects)
+    shapes = {"google": r"\d{21}", "facebook": r"\d{15,17}", "apple": r"\d{6}\.[0-9a-f]{32}\.\d{4}"}
+    assert all(re.fullmatch(shapes[provider], subject) for subject in subjects)
 
 
 def test_the_longest_email_is_exactly_as_long_as_one_can_be():

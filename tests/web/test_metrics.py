@@ -103,7 +103,7 @@ async def test_a_sign_in_is_counted_by_provider_and_outcome(
     )
     asked = "nextarget_provider_request_duration_seconds_count"
     assert grown.of(asked, provider=provider, operation="token", outcome="answered") == 2
-    operation, times = ("keys", 1) if provider == Provider("google") else ("profile", 2)
+    operation, times = ("profile", 2) if provider == Provider("facebook") else ("keys", 1)
     assert grown.of(asked, provider=provider, operation=operation, outcome="answered") == times
     assert grown.of("nextarget_database_duration_seconds_count", kind="write") == 4, (
         "one write for every login, and none at its start"

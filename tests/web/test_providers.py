@@ -7,10 +7,12 @@ import aiohttp
 import pytest
 from aiohttp import TCPConnector
 
+from nextarget.model import Provider
 from nextarget.providers.http import breaker, client
 from nextarget.providers.http.breaker import FAILURES
 from nextarget.providers.http.client import POOL_SIZE
 from nextarget.registry import PROVIDERS
+from nextarget.settings import credentials_of
 from nextarget.web.app_keys import ONLINE
 from tests.running import Server, running
 from tests.web.test_native import Phone
@@ -25,12 +27,12 @@ async def listed(server: Server) -> dict[str, tuple[bool, bool]]:
 
 async def test_every_provider_is_listed_and_those_that_are_configured_answer(tmp_path) -> None:
     """Before the first request to a provider, it counts as answering."""
-    unset = dict.fromkeys(("FACEBOOK_CLIENT_ID", "FACEBOOK_CLIENT_SECRET", "FACEBOOK_REDIRECT_URI"), "")
+    unset = dict.fromkeys(credentials_of(Provider("facebook")), "")
     async with running(tmp_path, **unset) as server:
-        assert await listed(server) == {"google": (True, True), "facebook": (False, False)}
+        assert await listed(server) == {"google": (True, True), "facebook": (False, False), "apple": (True, True)}
 
 
-@pytest.mark.parametrize(("failing", "other"), [("google", "facebook"), ("facebook", "google")])
+@pytest.mark.parametrize(("failing", "other"), [("google", "facebook"), ("facebook", "google"), ("apple", "google")])
 async def test_a_provider_that_keeps_failing_is_not_asked_until_it_has_rested(
     server: Server, monkeypatch: pytest.MonkeyPatch, failing: str, other: str
 ) -> None:
@@ -39,7 +41,7 @@ async def test_a_provider_that_keeps_failing_is_not_asked_until_it_has_rested(
     token = (await server.sign_in(failing)).json["access_token"]
     for _ in range(FAILURES):
         assert (await server.sign_in(failing, fault="error_500")).code == "provider_unavailable"
-    assert await listed(server) == {failing: (True, False), other: (True, True)}
+    assert await listed(server) == {name: (True, name != failing) for name in PROVIDERS}
 
     refused = await server.sign_in(failing)
     assert (refused.status, refused.code) == (503, "provider_unavailable")
@@ -68,7 +70,11 @@ async def test_made_up_codes_close_no_provider(server: Server) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("failing", "setting", "other"),
-    [("google", "GOOGLE_TOKEN_ENDPOINT", "facebook"), ("facebook", "FACEBOOK_GRAPH_URL", "google")],
+    [
+        ("google", "GOOGLE_TOKEN_ENDPOINT", "facebook"),
+        ("facebook", "FACEBOOK_GRAPH_URL", "google"),
+        ("apple", "APPLE_TOKEN_ENDPOINT", "google"),
+    ],
 )
 async def test_a_provider_that_hangs_does_not_delay_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, setting: str, other: str

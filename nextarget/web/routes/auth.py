@@ -1,6 +1,7 @@
 """Signing in through a provider: the start of a login, and the callback from the provider."""
 
 import re
+from collections.abc import Iterable
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -30,16 +31,17 @@ log = telemetry.get_logger()
 
 def add(app: web.Application) -> None:
     # No HEAD, because these routes begin a login or use it up.
-    names = name_pattern().pattern
+    offered = app[RUNTIME].offered
+    names = name_pattern(offered).pattern
     app.router.add_get(f"/auth/{{provider:{names}}}/start", start, name="start", allow_head=False)
     app.router.add_get(f"/auth/{{provider:{names}}}/callback", callback, name="callback", allow_head=False)
-    if posting := "|".join(map(re.escape, providers_that_post())):
+    if posting := name_pattern(providers_that_post(offered)).pattern:
         app.router.add_post(f"/auth/{{provider:{posting}}}/callback", posted_callback, name="posted-callback")
 
 
-def providers_that_post() -> list[Provider]:
-    """The providers that send their callback as a form (`form_post`)."""
-    return [name for name, entry in PROVIDERS.items() if entry.adapter().callback_method is CallbackMethod.FORM_POST]
+def providers_that_post(providers: Iterable[Provider]) -> list[Provider]:
+    """Those of the providers that send their callback as a form (`form_post`)."""
+    return [name for name in providers if PROVIDERS[name].adapter().callback_method is CallbackMethod.FORM_POST]
 
 
 @in_person

@@ -46,7 +46,7 @@ async def authorize(request: web.Request) -> web.Response:
     client, address = _return_address(request, query)
     request[ANSWER_TO] = address  # from here on, every error goes to the app's redirect
     app = AppRequest(client.id, address.redirect_uri, _code_challenge(query), address.state)
-    chosen = query.optional("provider", name_pattern())
+    chosen = query.optional("provider", name_pattern(request.app[RUNTIME].offered))
     wishes = _wishes(query)
     if chosen is None:
         return _choose(request, client, app, wishes)

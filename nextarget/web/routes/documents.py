@@ -1,6 +1,7 @@
 """The OpenAPI document, Swagger UI, and the files of pages. No CDN and no inline script is used."""
 
 import asyncio
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,9 +45,11 @@ def add(app: web.Application) -> None:
     router.add_get("/logos/{digest}", logo, name="logo")
 
 
-def openapi_document() -> bytes:
-    """The document as JSON, with this program's version and the providers that are registered."""
-    return _openapi_document(tuple(PROVIDERS), tuple(providers_that_post()), tuple(providers_that_tell_removals()))
+def openapi_document(providers: Iterable[Provider] | None = None) -> bytes:
+    """The document as JSON, with this program's version and these providers: the offered ones of a server, or all that
+    are registered."""
+    offered = tuple(PROVIDERS if providers is None else providers)
+    return _openapi_document(offered, tuple(providers_that_post(offered)), tuple(providers_that_tell_removals()))
 
 
 @cache
@@ -59,7 +62,7 @@ def _openapi_document(
 
     document = yaml.safe_load(_OPENAPI_YAML.read_text(encoding="utf-8"))
     document["info"]["version"] = __version__
-    document["info"]["summary"] = f"Sign-in with {display_names()} for a mobile app."
+    document["info"]["summary"] = f"Sign-in with {display_names(providers)} for a mobile app."
     document["components"]["schemas"]["ProviderName"]["enum"] = list(providers)
     document["components"]["schemas"]["ChosenProvider"]["enum"] = [*providers, ""]
     callback = document["paths"]["/auth/{provider}/callback"]
@@ -75,9 +78,9 @@ def _openapi_document(
     return orjson.dumps(document)
 
 
-async def openapi(_request: web.Request) -> web.Response:
+async def openapi(request: web.Request) -> web.Response:
     # On a thread: the first time, reading the YAML takes a tenth of a second.
-    body = await asyncio.to_thread(openapi_document)
+    body = await asyncio.to_thread(openapi_document, request.app[RUNTIME].offered)
     return web.Response(body=body, content_type="application/json")
 
 

@@ -4,7 +4,6 @@ import orjson
 from aiohttp import web
 
 from nextarget.model import GRANTED_SCOPE
-from nextarget.registry import PROVIDERS
 from nextarget.web.app_keys import ONLINE, RUNTIME
 from nextarget.web.pages.texts import LANGUAGES
 from nextarget.web.problems import json_response
@@ -58,6 +57,6 @@ async def providers(request: web.Request) -> web.Response:
     sign_in = request.app[ONLINE].sign_in
     listed = [
         {"name": name, "configured": name in sign_in.configured, "answering": sign_in.answering(name)}
-        for name in PROVIDERS
+        for name in request.app[RUNTIME].offered
     ]
     return json_response({"providers": listed})

@@ -179,7 +179,7 @@ async def _token_exchange(request: web.Request, form: Parameters, client_id: str
     if form.optional("actor_token", _TOKEN) is not None:
         raise InvalidRequest("The parameter 'actor_token' is not supported. Leave it out.")
     presented = PresentedToken(
-        provider=Provider(form.required("subject_issuer", name_pattern())),
+        provider=Provider(form.required("subject_issuer", name_pattern(request.app[RUNTIME].offered))),
         kind=SubjectTokenType(form.required("subject_token_type", _TOKEN_TYPE)),
         token=form.required("subject_token", _TOKEN),
         raw_nonce=form.optional("nonce", _NONCE),
