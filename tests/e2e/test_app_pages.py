@@ -143,7 +143,7 @@ async def test_who_says_no_comes_back_to_the_app(server: Server, person: Person,
         app = App(server, redirect_uri)
         await person.open(app.request(provider=None))
         await person.page.click(f"text=Continue with {display_name(provider)}")
-        await person.page.click("text=Cancel")
+        await person.choose("Cancel")
         await expect(person.page.get_by_role("heading")).to_have_text("Back in the app")
         [answer] = answers
         assert (answer["error"], answer["state"]) == ("access_denied", app.state)

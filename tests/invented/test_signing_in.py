@@ -78,7 +78,8 @@ async def test_a_person_can_choose_the_provider(parrot_server: Server) -> None:
 @pytest.mark.parametrize(("state", "begun"), [("s", 3), ("s" * 1500, 1)], ids=["small", "large"])
 async def test_every_link_of_the_page_to_choose_works(parrot_server: Server, state: str, begun: int) -> None:
     """Facebook, Apple and this provider may send the person back without asking, so the page itself begins their
-    logins. Each needs its cookie. If the cookies are too large for one answer, a link leads to the page of its provider instead."""
+    logins. Each needs its cookie. If the cookies are too large for one answer, a link leads to the page of its provider
+    instead."""
     async with open_browser(parrot_server.url) as browser:
         app = App(browser)
         app.state = state
