@@ -184,7 +184,7 @@ async def test_one_provider_that_fails_says_nothing_of_another(
     http: aiohttp.ClientSession, provider: Provider, clock: Clock
 ) -> None:
     """Every provider has its own breaker, even if providers share a session."""
-    google, facebook = (ProviderHttp(http, name, clock=clock) for name in PROVIDERS)
+    google, facebook, *_ = (ProviderHttp(http, name, clock=clock) for name in PROVIDERS)
     await fail(google, provider)
     assert google.breaker.open
     assert facebook.answering
