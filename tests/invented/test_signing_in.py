@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from nextarget.sandbox.people import PEOPLE
+from nextarget.sandbox.people import PEOPLE, Fault
 from tests.apps import App, assert_oauth_error, links_of
+from tests.faults import check_in_every_flow, check_sdk
+from tests.invented import NAME
 from tests.running import Answer, Browser, Form, Server, open_browser, query_of, running
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -180,3 +182,16 @@ async def test_a_login_that_is_bound_to_a_browser_needs_its_cookie(parrot_server
         async with open_browser(parrot_server.url) as other:
             assert (await come_back(other, form)).code == "invalid_state"
         assert (await come_back(browser, form)).status == 200
+
+
+@pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.BUSY, Fault.CODE_USED, Fault.BAD_SIGNATURE, Fault.CLOCK_SKEW])
+async def test_the_faults_of_the_provider_go_through_every_flow(
+    parrot_server: Server, fault: Fault, subtests: pytest.Subtests
+) -> None:
+    """The matrix of faults and flows covers a new provider without a change."""
+    await check_in_every_flow(parrot_server, NAME, fault, subtests)
+
+
+async def test_the_faults_of_its_sdk_end_as_stated(parrot_server: Server, subtests: pytest.Subtests) -> None:
+    """The same for native sign-in."""
+    await check_sdk(parrot_server, NAME, "person=ada&nonce=$NONCE", subtests)

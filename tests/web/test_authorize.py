@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from nextarget.errors import RedirectRefused
 from nextarget.model import Client, Provider
 from nextarget.registry import PROVIDERS
-from nextarget.sandbox.people import PEOPLE
 from nextarget.services.clients import Clients
 from tests.apps import REDIRECT, App, assert_oauth_error, is_error_text, links_of
 from tests.running import Answer, Server, open_browser, query_of, running
@@ -500,41 +499,6 @@ async def test_a_person_who_says_no_comes_back_to_the_app(server: Server, app: A
     """RFC 6749, 4.1.2.1: the app gets access_denied."""
     answer = await app.browser.get(await app.approve("cancel", provider=provider))
     assert told(answer, app)["error"] == "access_denied"
-
-
-FAILURES = [
-    ("google", "error_500", "temporarily_unavailable"),
-    ("google", "disconnect", "temporarily_unavailable"),
-    ("google", "html", "server_error"),
-    ("google", "code_used", "server_error"),
-    ("google", "bad_signature", "server_error"),
-    ("google", "wrong_nonce", "server_error"),
-    ("google", "wrong_iss_parameter", "server_error"),
-    ("facebook", "error_500", "temporarily_unavailable"),
-    ("facebook", "disconnect", "temporarily_unavailable"),
-    ("facebook", "rate_limited", "temporarily_unavailable"),
-    ("facebook", "html", "server_error"),
-    ("facebook", "code_used", "server_error"),
-    ("facebook", "missing_id", "server_error"),
-    ("facebook", "graph_error", "server_error"),
-    ("facebook", "session_ended", "server_error"),
-    ("facebook", "blocked", "temporarily_unavailable"),
-    ("facebook", "dialog_closed", "access_denied"),
-]
-"""Faults of the providers, with the error that the app gets."""
-
-
-@pytest.mark.slow
-async def test_a_provider_that_fails_is_told_to_the_app(app: App, subtests: pytest.Subtests) -> None:
-    """The error shows the app that the provider failed, and whether a retry may help. The provider's own text is not
-    passed on."""
-    for provider, fault, error in FAILURES:
-        with subtests.test(provider=provider, fault=fault):
-            answer = await app.browser.get(await app.approve(fault=fault, provider=provider))
-            assert told(answer, app)["error"] == error
-            for word in ("Backend", "unknown error", "Error validating", PEOPLE["ada"].email or "", "limit reached"):
-                assert word not in answer.headers["Location"]
-                assert quote(word) not in answer.headers["Location"]
 
 
 async def test_what_a_provider_says_of_an_error_never_reaches_the_app(app: App, subtests: pytest.Subtests) -> None:

@@ -10,100 +10,31 @@ import pytest
 
 from nextarget.errors import (
     AccessDenied,
-    IdentityRejected,
-    InvalidState,
     JsonFlowOff,
     ProblemError,
     ProviderFailed,
     ProviderNotConfigured,
-    ProviderRefused,
     ProviderUnavailable,
     UserDeactivated,
 )
 from nextarget.model import Provider
 from nextarget.registry import PROVIDERS
-from nextarget.sandbox.people import PEOPLE, Fault, faults_of, people_of
+from nextarget.sandbox.people import PEOPLE, people_of
 from nextarget.services import accounts
 from nextarget.settings import credentials_of
 from nextarget.storage.rows import users
-from nextarget.web.problems import problem_document
 from tests.apps import App, stands
-from tests.running import Answer, Server, free_listener, open_browser, query_of, running
+from tests.faults import assert_is, count_users
+from tests.running import Server, free_listener, open_browser, query_of, running
 from tests.web.conftest import Log
 
 PEOPLE_BY_PROVIDER = [(provider, person.key) for provider in PROVIDERS for person in people_of(provider)]
-
-OUTCOMES: dict[Fault, type[ProblemError] | None] = {
-    Fault.SLOW: ProviderUnavailable,
-    Fault.ERROR_500: ProviderUnavailable,
-    Fault.BUSY: ProviderUnavailable,
-    Fault.HTML: ProviderFailed,
-    Fault.DISCONNECT: ProviderUnavailable,
-    Fault.CODE_USED: ProviderRefused,
-    Fault.BAD_SIGNATURE: IdentityRejected,
-    Fault.ALG_NONE: IdentityRejected,
-    Fault.HS256_PUBLIC_KEY: IdentityRejected,
-    Fault.CRITICAL_HEADER: IdentityRejected,
-    Fault.WRONG_AUDIENCE: IdentityRejected,
-    Fault.WRONG_ISSUER: IdentityRejected,
-    Fault.EXPIRED: IdentityRejected,
-    Fault.ISSUED_IN_FUTURE: IdentityRejected,
-    Fault.CLOCK_SKEW: None,
-    Fault.WRONG_NONCE: IdentityRejected,
-    Fault.MISSING_NONCE: IdentityRejected,
-    Fault.MISSING_SUB: IdentityRejected,
-    Fault.OTHER_AZP: IdentityRejected,
-    Fault.EVENTS_CLAIM: IdentityRejected,
-    Fault.GARBAGE_TOKEN: IdentityRejected,
-    Fault.HUGE_TOKEN: ProviderFailed,
-    Fault.ROTATED_KEYS: None,
-    Fault.UNKNOWN_KID: IdentityRejected,
-    Fault.WRONG_ISS_PARAMETER: InvalidState,
-    Fault.NO_ISS_PARAMETER: None,
-    Fault.MISSING_ID_TOKEN: ProviderFailed,
-    Fault.MISSING_TOKEN: ProviderFailed,
-    Fault.MISSING_ID: IdentityRejected,
-    Fault.ODD_TYPES: None,
-    Fault.GRAPH_ERROR: ProviderRefused,
-    Fault.RATE_LIMITED: ProviderUnavailable,
-    Fault.GRAPH_UNKNOWN: ProviderUnavailable,
-    Fault.GRAPH_DOWN: ProviderUnavailable,
-    Fault.BLOCKED: ProviderUnavailable,
-    Fault.SESSION_ENDED: ProviderRefused,
-    Fault.DIALOG_CLOSED: AccessDenied,
-    Fault.FOREIGN_APP: None,
-    Fault.OTHER_APP: None,  # debug_token is for tokens that are not from our own exchange of a code
-    Fault.OTHER_USER: None,
-    Fault.INVALID_TOKEN: None,
-}
-"""The error of a sign-in with every fault. None if the sign-in succeeds."""
-
-RETRY_AFTER = {Fault.BUSY: 120, Fault.GRAPH_DOWN: 120, Fault.BLOCKED: 300}
-"""The seconds that the provider requests, at most five minutes. Other faults have our own value."""
-
-FAULTS_BY_PROVIDER = [(provider, script.fault) for provider in PROVIDERS for script in faults_of(provider)]
-
-
-def assert_is(answer: Answer, kind: type[ProblemError], *, retry_after: int | None = None) -> None:
-    """The answer is exactly the problem document of this error."""
-    assert answer.code == kind.code
-    assert answer.status == kind.status
-    error = kind("a reason") if kind in {IdentityRejected, UserDeactivated} else kind()
-    assert answer.json == problem_document(error, answer.headers["X-Request-ID"])
-    seconds = retry_after or kind.retry_after
-    assert answer.headers.get("Retry-After") == (str(seconds) if seconds else None)
-    assert "Location" not in answer.headers
-    assert "WWW-Authenticate" not in answer.headers
 
 
 def give_email(monkeypatch: pytest.MonkeyPatch, key: str, email: str | None) -> None:
     """Change the email of this person at the providers."""
     changed = dataclasses.replace(PEOPLE[key], email=email)
     monkeypatch.setattr("nextarget.sandbox.standins.chooser.PEOPLE", {**PEOPLE, key: changed})
-
-
-async def count_users(server: Server) -> int:
-    return len(await server.runtime.database.read(users.page))
 
 
 @pytest.mark.parametrize(("provider", "key"), PEOPLE_BY_PROVIDER)
@@ -137,40 +68,6 @@ async def test_everybody_signs_in_and_reads_the_own_profile(server: Server, prov
     assert token["email_verified"] is profile.json["email_verified"]
     assert await stands(server, token)
     assert created_at.endswith("Z")
-
-
-def test_every_fault_has_an_expected_outcome() -> None:
-    """A fault that is added to the sandbox must be added to the table too."""
-    assert OUTCOMES.keys() == set(Fault)
-
-
-@pytest.mark.parametrize(("provider", "fault"), FAULTS_BY_PROVIDER)
-async def test_every_fault_ends_as_documented_and_says_nothing_of_the_provider(
-    impatient: Server, provider: Provider, fault: Fault
-) -> None:
-    """A failed sign-in returns the fixed problem document of its kind, without any text, token or code of the
-    provider."""
-    answer = await impatient.sign_in(provider, fault=fault)
-    expected = OUTCOMES[fault]
-    if expected is None:
-        assert answer.status == 200
-        assert (await impatient.me(answer.json["access_token"])).status == 200
-    else:
-        assert_is(answer, expected, retry_after=RETRY_AFTER.get(fault))
-        assert await count_users(impatient) == 0
-
-
-@pytest.mark.parametrize(("provider", "fault"), [(p, f) for p, f in FAULTS_BY_PROVIDER if OUTCOMES[f] is not None])
-async def test_a_failed_login_signs_nobody_in_and_the_next_one_works(
-    impatient: Server, provider: Provider, fault: Fault
-) -> None:
-    """A repeated callback fails again, and a new login is not affected."""
-    begun = await impatient.begin(provider)
-    back = await impatient.approve(begun["auth_url"], fault=fault)
-    for _ in range(2):
-        assert (await impatient.get(back)).status >= 400
-    assert await count_users(impatient) == 0
-    assert (await impatient.sign_in(provider)).status == 200
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -10,6 +10,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from nextarget.model import Provider
+from nextarget.sandbox.mishaps import mishap
 from nextarget.sandbox.parameters import RefusedError, form_of, query_of
 from nextarget.sandbox.people import ID_TOKEN_FAULTS, TOKEN_ENDPOINT_FAULTS, Fault, Person
 from nextarget.sandbox.rendering import PAGE_HEADERS
@@ -65,6 +66,7 @@ class StandInParrot:
         else:
             sent["code"] = secrets.token_urlsafe(32)
             grant = Grant(choice.person, choice.fault, params["redirect_uri"], frozenset(), nonce=params.get("nonce"))
+            grant.spent = choice.fault is Fault.CODE_USED
             self._grants.put(sent["code"], grant)
             sent["user"] = f'{{"name": "{choice.person.name}", "email": "{choice.person.email}"}}'
         fields = "".join(f'<input type="hidden" name="{name}" value="{escape(text)}">' for name, text in sent.items())
@@ -82,6 +84,9 @@ class StandInParrot:
         grant = self._grants.get(form.get("code", ""))
         if grant is None or grant.spent or form.get("redirect_uri") != grant.redirect_uri:
             return web.json_response({"error": "invalid_grant"}, status=400)
+        instead = await mishap(request, grant.fault, slow_seconds=self._slow_seconds, error_body={"error": "sorry"})
+        if instead is not None:
+            return instead
         grant.spent = True
         claims = self._claims(grant.person, audience=self._client.client_id, nonce=grant.nonce)
         return web.json_response({"id_token": await self._id_tokens.issue(claims, grant.fault, int(self._now()))})
