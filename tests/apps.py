@@ -126,5 +126,5 @@ class _Links(HTMLParser):
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self.found.append(dict(attributes)["href"] or "")
+        if tag == "a" and (target := dict(attributes).get("href")) is not None:  # a disabled link has none
+            self.found.append(target)

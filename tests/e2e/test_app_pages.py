@@ -10,6 +10,8 @@ from aiohttp import web
 from playwright.async_api import Browser, Page, expect
 
 from nextarget.model import Provider
+from nextarget.providers.http import breaker
+from nextarget.providers.http.breaker import FAILURES
 from nextarget.registry import PROVIDERS, display_name
 from nextarget.web.pages import texts
 from tests.apps import App, stands
@@ -299,3 +301,32 @@ async def test_the_page_about_a_deletion_is_readable_by_everybody(
     assert reader.complaints == []
     assert reader.strangers == []
     await reader.context.close()
+
+
+@LANGUAGES
+@SCHEMES
+async def test_the_button_of_a_provider_that_fails_is_disabled_and_works_again(
+    server: Server, chromium: Browser, monkeypatch: pytest.MonkeyPatch, language: str, color_scheme: str
+) -> None:
+    """A screen reader hears the button, that it is disabled, and why; the keyboard passes it by. The link below loads
+    the page again, and after the cool-down the button leads to the provider."""
+    for _ in range(FAILURES):
+        await server.sign_in("facebook", fault="error_500")
+    options = {"color_scheme": color_scheme, "locale": language}
+    person = await sit_down(chromium, server, **options)
+    page, name = person.page, texts.text("continue_with", language, name="Facebook")
+    await person.open(App(server).request(provider=None))
+    await assert_well_formed(person, language)
+    await assert_readable(page)
+    button = page.get_by_role("link", name=name, disabled=True)
+    why = texts.text("not_answering", language, name="Facebook")
+    await expect(button).to_have_accessible_description(why)
+    await expect(page.get_by_text(why)).to_be_visible()
+    assert await page.evaluate("[...document.links].every(link => !link.textContent.includes('Facebook'))")
+
+    monkeypatch.setattr(breaker, "COOL_DOWN_SECONDS", 0)
+    await page.get_by_role("link", name=texts.text("load_again", language)).click()
+    await page.get_by_role("link", name=name, disabled=False).click()
+    await page.wait_for_url("**/sandbox/facebook/**")
+    assert other_complaints(person) == []
+    await person.context.close()

@@ -27,6 +27,11 @@ TEXTS = {
         "fr": "{name} souhaite vous connecter. Continuez seulement si vous le lui avez demandé.",
     },
     "continue_with": {"en": "Continue with {name}", "fr": "Continuer avec {name}"},
+    "not_answering": {
+        "en": "{name} is not answering at the moment. Load this page again in half a minute.",
+        "fr": "{name} ne répond pas pour le moment. Rechargez cette page dans une demi-minute.",
+    },
+    "load_again": {"en": "Load this page again", "fr": "Recharger cette page"},
     "none_configured": {
         "en": "No way to sign in is configured on this service yet. Tell its operator.",
         "fr": "Aucun moyen de connexion n'est encore configuré sur ce service. Signalez-le à son responsable.",

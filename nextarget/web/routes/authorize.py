@@ -1,7 +1,7 @@
 """The authorization endpoint (RFC 6749, 3.1). An app opens it in the system browser (RFC 8252)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -52,25 +52,26 @@ async def authorize(request: web.Request) -> web.Response:
         return _choose(request, client, app, wishes)
     name = Provider(chosen)
     ask_person = needs_person(app.redirect_uri)
-    begun = request.app[ONLINE].sign_in.begin(name, LoginMode.APP, app=app, ask_person=ask_person, wishes=wishes)
-    if ask_person and not request.app[ONLINE].sign_in.asks_person(name):
+    sign_in = request.app[ONLINE].sign_in
+    begun = sign_in.begin(name, LoginMode.APP, app=app, ask_person=ask_person, wishes=wishes)
+    if ask_person and not sign_in.asks_person(name):
         # The provider may send the person back without asking, so our page asks first. The link on the page contains
         # the state of a login that only this browser can finish, so an attacker cannot use the link.
-        response = _page(request, client, {name: begun.auth_url})
+        response = _page(request, client, {name: begun.auth_url if sign_in.answering(name) else None})
     else:
         response = web.Response(status=302, headers={"Location": begun.auth_url})
     return _bound(request, response, [begun])
 
 
 def _choose(request: web.Request, client: Client, app: AppRequest, wishes: Wishes) -> web.Response:
-    """A page to choose a provider from."""
+    """A page to choose a provider from. A provider that keeps failing gets no link, and no login begins with it."""
     sign_in = request.app[ONLINE].sign_in
     language, secure = pages.chosen_language(request), request.app[RUNTIME].secure_cookies
     # Without `provider`: the request may have it without a value, and it must not come twice.
     asked = [(name, value) for name, value in request.query.items() if name != "provider"]
     begun: list[BegunLogin] = []
-    links: dict[Provider, str] = {}
-    for name in sign_in.configured:
+    links: dict[Provider, str | None] = dict.fromkeys(sign_in.configured)
+    for name in filter(sign_in.answering, links):
         links[name] = f"{request.path}?{urlencode([*asked, ('provider', name)])}"
         if needs_person(app.redirect_uri) and not sign_in.asks_person(name):
             login = sign_in.begin(name, LoginMode.APP, app=app, ask_person=True, wishes=wishes)
@@ -82,9 +83,14 @@ def _choose(request: web.Request, client: Client, app: AppRequest, wishes: Wishe
     return _bound(request, response, begun) if begun else response
 
 
-def _page(request: web.Request, client: Client, links: dict[Provider, str]) -> web.Response:
+def _page(request: web.Request, client: Client, links: Mapping[Provider, str | None]) -> web.Response:
+    """The page with a button for every provider. One that is not answering has None in place of a link: its button is
+    disabled, and another link loads the page again."""
     choices = [(name, display_name(name), link) for name, link in links.items()]
-    return pages.page("choose.html", request, client=client, choices=choices, mark_styles=pages.MARK_STYLES)
+    again = request.path_qs if None in links.values() else None
+    return pages.page(
+        "choose.html", request, client=client, choices=choices, again=again, mark_styles=pages.MARK_STYLES
+    )
 
 
 def _bound(request: web.Request, response: web.Response, begun: Iterable[BegunLogin]) -> web.Response:
