@@ -48,6 +48,13 @@ async def production(tmp_path: Path) -> AsyncIterator[Server]:
         yield server
 
 
+@pytest.mark.parametrize("path", [*PATHS, "/static/google.css", "/static/swagger-ui.css", "/metrics"])
+async def test_every_text_says_its_charset(server: Server, path: str) -> None:
+    """A browser never has to guess it. JSON has none, since it is always UTF-8 (RFC 8259, 8.1 and 11)."""
+    kind = (await server.get(path)).headers.get("Content-Type", "")
+    assert kind.endswith("; charset=utf-8") is kind.startswith("text/"), kind
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_every_answer_carries_the_security_headers(server: Server, path: str) -> None:
     """Pages, data, files and errors have these headers, with a policy that allows nothing by default."""

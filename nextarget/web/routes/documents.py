@@ -35,6 +35,7 @@ _LOGO_HEADERS = {
 """The URL of a logo contains the digest of its content, so the answer never changes. If a browser opens an SVG itself,
 its policy forbids scripts and loading, and gives it no origin."""
 _CACHED = {"Cache-Control": "public, max-age=3600"}
+_CSS = _CACHED | {hdrs.CONTENT_TYPE: "text/css; charset=utf-8"}
 
 
 def add(app: web.Application) -> None:
@@ -132,7 +133,7 @@ async def static(request: web.Request) -> web.FileResponse:
         _ = request.if_modified_since, request.if_unmodified_since, request.if_range
     except OverflowError:  # aiohttp would raise it while it sends the file, too late for an error
         raise InvalidRequest("A date in the headers of the request is out of bounds. Leave it out.") from None
-    return _File(path, _CHUNK_BYTES, headers=_CACHED)
+    return _File(path, _CHUNK_BYTES, headers=_CSS if path.suffix == ".css" else _CACHED)
 
 
 async def logo(request: web.Request) -> web.Response:
