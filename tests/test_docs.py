@@ -275,18 +275,6 @@ def test_no_page_links_to_a_file_that_the_site_does_not_have() -> None:
             assert "://" in target or (path.parent / target).resolve().is_relative_to(DOCS), f"{path}: {target}"
 
 
-def test_every_test_that_the_page_on_standards_names_exists() -> None:
-    """Every standard on the page names tests that exist, also after a test was renamed."""
-    named = re.findall(r"`([\w/]+\.py)::(\w+)`", page("explain/standards.md"))
-    assert len(named) > 40
-    missing = [
-        (file, name)
-        for file, name in named
-        if not re.search(rf"^(async )?def {name}\(", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.M)
-    ]
-    assert missing == []
-
-
 def test_readme_is_short_enough_to_be_read() -> None:
     """README has at most 8 KiB; everything else is in docs/."""
     assert len(README.encode()) <= 8192
