@@ -46,6 +46,8 @@ class JsonResponse(web.Response):
             f"Content-Length: {len(body)}\r\nDate: {rfc822_formatted_time()}\r\n"
         )
         await writer.write(f"{head}{_written(self.headers)}\r\n".encode() + body)
+        if request.protocol.writing_paused:  # the client does not read: its next request has to wait
+            await writer.drain()
         self._keep_alive = self._eof_sent = True
         return writer
 

@@ -44,7 +44,7 @@ async def reading_nothing(server: Server, target: str) -> AsyncIterator[tuple[so
     loop = asyncio.get_running_loop()
     with client_with_little_room() as client:
         await loop.sock_connect(client, ("127.0.0.1", server.port))
-        sending = asyncio.create_task(loop.sock_sendall(client, get(target) * 2000))
+        sending = asyncio.create_task(loop.sock_sendall(client, get(target) * 20_000))
         connection = await only_connection(server)
         await until(lambda: connection.writing_paused)
         yield client, connection
@@ -52,7 +52,9 @@ async def reading_nothing(server: Server, target: str) -> AsyncIterator[tuple[so
         await asyncio.gather(sending, return_exceptions=True)
 
 
-ANSWERS = pytest.mark.parametrize("target", ["/openapi.json", "/static/swagger-ui-bundle.js"], ids=["whole", "file"])
+ANSWERS = pytest.mark.parametrize(
+    "target", ["/openapi.json", "/auth/providers", "/static/swagger-ui-bundle.js"], ids=["whole", "json", "file"]
+)
 
 
 @unwatched
