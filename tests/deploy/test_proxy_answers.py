@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
@@ -16,8 +18,8 @@ from nextarget.errors import (
     PayloadTooLarge,
     ProblemError,
 )
+from nextarget.web import routes
 from nextarget.web.problems import problem_document
-from nextarget.web.routes import auth, authorize, documents, health, metadata, metrics, token, users
 from tests.deploy.conftest import Site
 from tests.deploy.http2 import Answer2, ask_http2
 from tests.deploy.site import NAME
@@ -118,15 +120,14 @@ async def test_what_nginx_answers_by_itself_is_what_the_server_would(site: Site,
 def paths() -> dict[tuple[str, str], str]:
     """Every route of the server by its name in the server's log, with an example path."""
     app = web.Application()
-    for group in (auth, authorize, documents, health, metadata, metrics, token, users):
-        group.add(app)
-    return {
-        (route.method, route.resource.canonical): route.resource.canonical.replace("{provider}", "google")
-        .replace("{name}", MARK)
-        .replace("{session_id}", MARK)
-        for route in app.router.routes()
-        if route.resource is not None
-    }
+    for group in iter_modules(routes.__path__, f"{routes.__name__}."):
+        import_module(group.name).add(app)
+    named = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None}
+    return {(method, route): re.sub(r"{\w+}", MARK, of_google(route)) for method, route in named}
+
+
+def of_google(route: str) -> str:
+    return route.replace("{provider}", "google")
 
 
 async def test_nginx_logs_each_route_by_the_name_that_the_server_has_for_it(site: Site, visitor: Browser) -> None:
@@ -135,7 +136,7 @@ async def test_nginx_logs_each_route_by_the_name_that_the_server_has_for_it(site
         for (method, route), path in paths().items():
             answer = await visitor.ask(method, f"{path}?{MARK}")
             line = await logged(site, answer.headers["X-Request-ID"])
-            assert f'"{method} {route.replace("{provider}", "google")} HTTP/1.1"' in line
+            assert f'"{method} {of_google(route)} HTTP/1.1"' in line
 
 
 STRANGE = {
