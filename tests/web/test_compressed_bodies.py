@@ -6,8 +6,8 @@ import zlib
 import pytest
 
 from nextarget.web.requests.parameters import MAX_BODY_BYTES
-from tests.apps import assert_oauth_error
 from tests.running import Server
+from tests.web.described import FORMS, assert_form_refused
 from tests.web.guarding import post
 from tests.web.wire import exchange
 
@@ -27,17 +27,17 @@ def _no_inflating(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_no_inflating")
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "GZIP"])
-@pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
+@pytest.mark.parametrize("path", FORMS)
 async def test_a_compressed_form_is_refused_as_it_is(server: Server, path: str, coding: str) -> None:
     """RFC 9110, 15.5.16: the answer is 415 and names the coding that would work. The body is not decompressed."""
     headers = {"Content-Encoding": coding, "Content-Type": "application/x-www-form-urlencoded"}
     answer = await server.ask("POST", path, data=BOMB, headers=headers)
-    assert_oauth_error(answer, "invalid_request", 415)
+    assert_form_refused(answer, path, 415, "unsupported_content_encoding")
     assert answer.headers["Accept-Encoding"] == "identity"
 
 
 @pytest.mark.parametrize("coding", ["identity, gzip", "x"])
-@pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke"])
+@pytest.mark.parametrize("path", FORMS)
 async def test_a_coding_that_nobody_knows_is_malformed(server: Server, path: str, coding: str) -> None:
     """A proxy in front may read an unknown coding differently, so the connection is closed."""
     headers = {"Content-Encoding": coding, "Content-Type": "application/x-www-form-urlencoded"}

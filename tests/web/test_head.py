@@ -7,6 +7,7 @@ import pytest
 from nextarget.web.rate_limits import LISTING_PER_MINUTE
 from nextarget.web.server.readiness import READINESS
 from tests.running import Server, running
+from tests.web.test_removals import send, signed
 from tests.web.wire import RawAnswer, wire
 
 CHANGING = {
@@ -21,11 +22,16 @@ CHANGING = {
 dialog and the exchange of codes, whose paths may have a version."""
 OWN = {"x-request-id", "date"}
 """Header fields that differ for every answer."""
+APP_LINKS = {
+    "ANDROID_APP_LINKS": f"org.example.app={':'.join(['AB'] * 32)}",
+    "APPLE_APP_IDS": "ABCDE12345.org.example.app",
+}
 READ = (
     "/", "/health", "/health/ready", "/auth/providers", "/.well-known/oauth-authorization-server",
     "/.well-known/openid-configuration", "/.well-known/jwks.json", "/openapi.json", "/docs", "/static/pages.css",
     "/static/swagger-ui.css", "/users/me", "/users/me/sessions", "/users/me/data", "/metrics", "/sandbox/style.css",
-    "/sandbox/google/jwks", "/sandbox/facebook/limited/jwks",
+    "/sandbox/google/jwks", "/sandbox/facebook/limited/jwks", "/.well-known/assetlinks.json",
+    "/.well-known/apple-app-site-association",
 )  # fmt: skip
 REFUSED = {
     "/users/me": (401, "Authorization: Bearer nonsense"),
@@ -35,6 +41,9 @@ REFUSED = {
     "/no-such-page": (404, "Accept: text/html"),
     "/metrics": (403, "Via: 1.1 proxy"),
     "/auth/token": (405, "Accept: */*"),
+    "/auth/facebook/deletion": (405, "Accept: */*"),
+    f"/deletion/{'0' * 32}": (404, "Accept: text/html"),
+    "/.well-known/assetlinks.json": (404, "Accept: */*"),
     "/health": (417, "Expect: the-moon"),
 }
 
@@ -59,10 +68,12 @@ def told(answer: RawAnswer, *, leave_out: set[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", READ)
-async def test_head_is_answered_like_get_without_a_body(server: Server, path: str) -> None:
+async def test_head_is_answered_like_get_without_a_body(tmp_path: Path, path: str) -> None:
     """HEAD has the status and header fields of GET, its length included, on every route that changes nothing."""
-    token = (await server.sign_in()).json["access_token"]
-    whole, head = [await asked(server, method, path, f"Authorization: Bearer {token}") for method in ("GET", "HEAD")]
+    async with running(tmp_path, **APP_LINKS) as server:
+        token = (await server.sign_in()).json["access_token"]
+        field = f"Authorization: Bearer {token}"
+        whole, head = [await asked(server, method, path, field) for method in ("GET", "HEAD")]
     assert (whole.status, head.status) == (200, 200)
     streamed = "transfer-encoding" in whole.headers
     assert streamed == (path == "/users/me/data")
@@ -78,6 +89,16 @@ async def test_what_get_is_refused_head_is_refused_in_the_same_way(server: Serve
     status, field = REFUSED[path]
     whole, head = [await asked(server, method, path, field) for method in ("GET", "HEAD")]
     assert (whole.status, head.status) == (status, status)
+    assert told(head, leave_out=OWN) == told(whole, leave_out=OWN)
+    assert len(whole.body) == int(head.headers["content-length"]) > 0
+
+
+async def test_the_page_about_a_deletion_answers_head(server: Server) -> None:
+    """The page needs a code that was given out."""
+    url = (await send(server, "deletion", signed(server, user_id="999000999"))).json["url"]
+    path = url.removeprefix(server.runtime.settings.public_url)
+    whole, head = [await asked(server, method, path, "Accept: text/html") for method in ("GET", "HEAD")]
+    assert (whole.status, head.status) == (200, 200)
     assert told(head, leave_out=OWN) == told(whole, leave_out=OWN)
     assert len(whole.body) == int(head.headers["content-length"]) > 0
 

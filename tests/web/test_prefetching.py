@@ -8,6 +8,7 @@ from nextarget.model import Provider
 from nextarget.registry import PROVIDERS
 from tests.apps import App
 from tests.running import Server, open_browser, query_of, running
+from tests.web.test_removals import send, signed
 
 AHEAD = (
     {"Sec-Purpose": "prefetch"},
@@ -89,6 +90,8 @@ async def test_another_purpose_is_none_of_ours(server: Server, headers: dict[str
 
 
 async def test_what_begins_nothing_may_be_asked_ahead(server: Server) -> None:
-    """Metadata, keys and documentation may be prefetched, because reading them changes nothing."""
+    """Metadata, documentation and the page about a deletion may be prefetched, because reading them changes nothing."""
     for path in ("/.well-known/oauth-authorization-server", "/docs", "/auth/providers"):
         assert (await server.get(path, headers=AHEAD[0])).status == 200
+    deletion = await send(server, "deletion", signed(server, user_id="999000999"))
+    assert (await server.get(deletion.json["url"], headers=AHEAD[0])).status == 200

@@ -308,3 +308,13 @@ async def test_refused_requests_are_limited_and_genuine_ones_are_not(tmp_path: P
         assert statuses == [400, 400, 400, 429]
         for number in range(5):
             assert (await send(server, "deletion", signed(server, user_id=str(number)))).status == 200
+
+
+async def test_codes_cannot_be_guessed_without_a_limit(tmp_path: Path) -> None:
+    """The page counts against the address of the client, whether the code is known or not."""
+    async with running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_FINISH="3") as server:
+        url = (await send(server, "deletion", signed(server, user_id="1"))).json["url"]
+        asked = [await server.get(each) for each in (url, f"/deletion/{'0' * 32}", url, url)]
+        assert [answer.status for answer in asked] == [200, 404, 200, 429]
+        assert int(asked[3].headers["Retry-After"]) > 0
+        assert all('"deletion"' in answer.headers["RateLimit-Policy"] for answer in asked)
