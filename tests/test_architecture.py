@@ -230,6 +230,12 @@ def test_one_module_makes_every_file() -> None:
     assert found == {"nextarget/storage/engines/files.py"}
 
 
+def test_what_others_see_is_random_for_the_system() -> None:
+    """Python's `random` can be computed from what it gave before. Only the times of a purge come from it."""
+    users = {name_of(path) for path in MODULES if "random" in imported(path)}
+    assert users == {"nextarget/services/purging.py"}
+
+
 def test_errors_and_model_need_nothing_but_the_standard_library() -> None:
     """These two parts can be read and used without any other package."""
     for path in (*(PACKAGE / "errors").glob("*.py"), PACKAGE / "model.py"):

@@ -14,7 +14,6 @@ from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
-from random import getrandbits
 from time import perf_counter
 from typing import Any, NamedTuple, TextIO
 
@@ -46,12 +45,6 @@ _LONG = re.compile(r"[\w\-~+=|%]{24,}", re.ASCII)
 _BETWEEN_SEGMENTS = re.compile(r"([/:])")
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
-
-
-def new_request_id() -> str:
-    """128 random bits in hex. The id is no secret, so it does not come from the operating system: a system call can
-    make the interpreter switch to another thread."""
-    return f"{getrandbits(128):032x}"
 
 
 def scrubbed(text: str, *, length: int = 200, known: Collection[str] = ()) -> str:

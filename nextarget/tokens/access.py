@@ -2,11 +2,11 @@
 user are still active: the database knows that."""
 
 from dataclasses import dataclass
-from random import getrandbits
 
 import orjson
 
 from nextarget.errors import InvalidToken
+from nextarget.ids import new_id
 from nextarget.model import AccessToken, Millis
 from nextarget.tokens.compact import read_compact
 from nextarget.tokens.encoding import base64url
@@ -67,7 +67,7 @@ class AccessTokens:
             "client_id": client_id,
             "iat": issued_at,
             "exp": issued_at + lifetime,
-            "jti": f"{getrandbits(128):032x}",  # unique, but no secret
+            "jti": new_id(),
         }
         message = f"{self._header}.{base64url(orjson.dumps(claims))}"
         signature = base64url(self._keyring.jwt_key.sign(message.encode()))

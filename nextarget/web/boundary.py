@@ -26,6 +26,7 @@ from nextarget.errors import (
     RateLimited,
     RedirectRefused,
 )
+from nextarget.ids import new_id
 from nextarget.model import Client, Provider
 from nextarget.telemetry import metrics
 from nextarget.web import pages
@@ -81,7 +82,7 @@ async def boundary(routes: Routes, terms: Terms, request: web.Request) -> web.St
     own.
     """
     began = perf_counter()  # not loop.time(): uvloop updates it only once per iteration
-    request_id = telemetry.new_request_id()
+    request_id = new_id()
     telemetry.request_id.set(request_id)
     request[TERMS] = terms
     if (found := flaw(request)) is not None:

@@ -5,6 +5,7 @@ from aiohttp import hdrs, web
 
 from nextarget import telemetry
 from nextarget.errors import ProblemError
+from nextarget.ids import new_id
 from nextarget.web.answers import PROBLEM_TYPE, SECURITY_HEADERS, JsonResponse
 
 REFRESHING = web.RequestKey("refreshing", bool)
@@ -77,7 +78,7 @@ def with_error_headers(response: web.Response, error: ProblemError) -> web.Respo
 
 def fixed_answer(error: ProblemError, *, https_only: bool) -> web.Response:
     """A complete answer for an error outside the application. It gets a new request id if there is none yet."""
-    request_id = telemetry.request_id.get() or telemetry.new_request_id()
+    request_id = telemetry.request_id.get() or new_id()
     telemetry.request_id.set(request_id)
     response = problem_response(error, request_id)
     finish_headers(response, request_id, https_only=https_only)

@@ -1,6 +1,7 @@
 """A thief with a copied token cannot see when the app refreshes. Otherwise the thief could follow the app without being
 noticed."""
 
+import random
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.apps import refresh
 from tests.contract.rows import HOUR
 from tests.running import Server
 from tests.web.session_rows import DAY_MS, change, leave_the_window, recorded, rewind, row
+from tests.web.test_profile import claims_of
 
 READABLE = ("/users/me", "/users/me/sessions", "/users/me/data")
 CHANGING = {"X-Request-ID", "Date", "RateLimit"}
@@ -135,3 +137,14 @@ async def test_a_refresh_answers_the_same_whoever_moved_the_session_on(server: S
     assert shown[0].keys() == shown[1].keys()
     del shown[0]["Content-Length"], shown[1]["Content-Length"]
     assert shown[0] == shown[1]
+
+
+async def test_no_id_follows_from_earlier_ids(server: Server) -> None:
+    """From 156 ids of 128 bits of Python's `random`, anybody can compute the next ones. A client that polls /health
+    then sees how many requests and access tokens there were in between: a refresh takes an id of each kind."""
+    seen = []
+    for _ in range(2):
+        random.seed(7)
+        answer = await server.sign_in()
+        seen.append((answer.headers["X-Request-ID"], claims_of(answer.json["access_token"])["jti"]))
+    assert len({each for ids in seen for each in ids}) == 4
