@@ -52,13 +52,15 @@ class Unavailable(Exception):
 
 
 class MemoryCounts:
-    """Counts in the memory of this process. All counts start again together, one minute after the first request.
+    """Counts in the memory of this process. All counts start again together, every minute.
 
-    The memory that it takes is bounded.
+    A minute does not begin with a request: a client that was refused would learn from the time to wait when that
+    request came. It could be the refresh of an app. The memory that the counts take is bounded.
     """
 
     def __init__(self) -> None:
         self._hits: dict[str | tuple[int, int], int] = {}
+        self._began = time.time()
         self._ends = 0.0
 
     async def close(self) -> None:
@@ -69,7 +71,7 @@ class MemoryCounts:
         hits = self._hits
         if not now < self._ends <= now + WINDOW_SECONDS:  # the minute has ended, or the clock was set back
             hits.clear()
-            self._ends = now + WINDOW_SECONDS
+            self._ends = now + WINDOW_SECONDS - (now - self._began) % WINDOW_SECONDS
         places = [self._place(width, share.key) for width, share in enumerate(shares)]
         left = [share.quota - hits.get(place, 0) for place, share in zip(places, shares, strict=True)]
         if min(left) <= 0:

@@ -1,8 +1,11 @@
 """The limit of refreshes, which must not be predictable for clients."""
 
+from types import SimpleNamespace
+
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from nextarget.services import quotas
 from nextarget.services.quotas import Share, Verdict
 from nextarget.web.rate_limits import RateLimits
 
@@ -39,3 +42,19 @@ async def test_where_the_limit_of_refreshing_lies_tells_nobody_who_else_asked(mo
     narrow, wide = await drawn(address="2001:db8:1:2::3")
     assert 16 * 120 <= wide < 2 * 16 * 120
     assert wide - 16 * 120 != 16 * (narrow - 120)
+
+
+async def test_the_time_to_wait_tells_nobody_when_others_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute of the counts in memory does not begin with a request. If it did, a client that uses up a quota of its
+    own would read from Retry-After when the first other request came, such as a refresh."""
+    waits = set()
+    for others in ([], [75], [61, 119], [3, 90]):
+        clock = SimpleNamespace(now=1_800_000_007.5)
+        monkeypatch.setattr(quotas, "time", SimpleNamespace(time=lambda clock=clock: clock.now))
+        counts, began = quotas.MemoryCounts(), clock.now
+        for clock.now in [began + seconds for seconds in others]:
+            await counts.count([Share("another", 9)])
+        clock.now = began + 130
+        assert (await counts.count([Share("own", 1)])).refused_for is None
+        waits.add((await counts.count([Share("own", 1)])).refused_for)
+    assert waits == {50}
