@@ -31,8 +31,16 @@ def operations() -> list[tuple[str, str]]:
 
 
 def example_of(path: str) -> str:
-    provider = "facebook" if path.endswith(("/deauthorize", "/deletion")) else "google"
+    """The path with values for its variables. The provider is the first one that has every operation of the path."""
+    item = DOCUMENT["paths"][path]
+    parameters = [*item.get("parameters", ()), *(each for method in METHODS for each in _own(item, method))]
+    enums = [resolved(each["schema"])["enum"] for each in map(resolved, parameters) if each["name"] == "provider"]
+    provider = next((name for name in enums[0] if all(name in enum for enum in enums)), None) if enums else None
     return path.format(provider=provider, session_id=SESSION, digest="0" * 64, code="0" * 32)
+
+
+def _own(item: dict[str, Any], method: str) -> list[dict[str, Any]]:
+    return item.get(method, {}).get("parameters", [])
 
 
 FORMS = tuple(example_of(path) for path, item in DOCUMENT["paths"].items() if "requestBody" in item.get("post", {}))
