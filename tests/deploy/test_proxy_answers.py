@@ -5,7 +5,8 @@ import json
 import re
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -18,7 +19,10 @@ from nextarget.errors import (
     PayloadTooLarge,
     ProblemError,
 )
+from nextarget.registry import PROVIDERS
+from nextarget.runtime import Runtime
 from nextarget.web import routes
+from nextarget.web.app_keys import RUNTIME
 from nextarget.web.problems import problem_document
 from tests.deploy.conftest import Site
 from tests.deploy.http2 import Answer2, ask_http2
@@ -120,6 +124,7 @@ async def test_what_nginx_answers_by_itself_is_what_the_server_would(site: Site,
 def paths() -> dict[tuple[str, str], str]:
     """Every route of the server by its name in the server's log, with an example path."""
     app = web.Application()
+    app[RUNTIME] = cast(Runtime, SimpleNamespace(offered=tuple(PROVIDERS)))
     for group in iter_modules(routes.__path__, f"{routes.__name__}."):
         import_module(group.name).add(app)
     named = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None}
