@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from nextarget.registry import PROVIDERS
 from nextarget.runtime import Runtime
 from nextarget.sandbox.workspace import sandbox_config, sandbox_values
 from nextarget.web.app import create_app
@@ -42,7 +43,7 @@ async def stand_ins(directory: Path, public_url: str) -> AsyncIterator[dict[str,
     furnish(directory)
     listener = free_listener()
     port = listener.getsockname()[1]
-    redirect_uris = {name: f"{public_url}/auth/{name}/callback" for name in ("google", "facebook")}
+    redirect_uris = {name: f"{public_url}/auth/{name}/callback" for name in PROVIDERS}
     config = sending_back_to(redirect_uris, sandbox_config(directory, "127.0.0.1", port))
     runner = GuardedRunner(create_app(Runtime(sandbox_settings(directory, port)), config))
     await runner.setup()
@@ -51,8 +52,7 @@ async def stand_ins(directory: Path, public_url: str) -> AsyncIterator[dict[str,
         yield sandbox_values(directory, "127.0.0.1", port) | {
             "ENVIRONMENT": "production",
             "PUBLIC_URL": public_url,
-            "GOOGLE_REDIRECT_URI": redirect_uris["google"],
-            "FACEBOOK_REDIRECT_URI": redirect_uris["facebook"],
+            **{f"{name.upper()}_REDIRECT_URI": uri for name, uri in redirect_uris.items()},
             "DATABASE_URL": f"sqlite:///{directory / 'served.db'}",
             "RATE_LIMIT_ENABLED": "true",
             "TRUSTED_PROXIES": "127.0.0.1",
