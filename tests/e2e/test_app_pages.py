@@ -13,6 +13,7 @@ from nextarget.model import Provider
 from nextarget.providers.http import breaker
 from nextarget.providers.http.breaker import FAILURES
 from nextarget.registry import PROVIDERS, display_name
+from nextarget.settings import credentials_of
 from nextarget.web.pages import texts
 from tests.apps import App, stands
 from tests.e2e.conftest import Person, sit_down
@@ -267,8 +268,7 @@ async def test_the_keyboard_is_enough(person: Person, app: App, provider: Provid
 @pytest.mark.slow
 async def test_without_any_provider_the_page_says_so(tmp_path: Path, chromium: Browser) -> None:
     """The server is not configured yet."""
-    names = ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")
-    off = {f"{provider.upper()}_{name}": "" for provider in PROVIDERS for name in names}
+    off = {name: "" for provider in PROVIDERS for name in credentials_of(provider)}
     async with running(tmp_path, **off) as server:
         reader = await sit_down(chromium, server)
         await reader.open(App(server).request(provider=None))

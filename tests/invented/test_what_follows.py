@@ -166,4 +166,4 @@ def test_the_terminal_completes_the_name_of_the_provider(tmp_path: Path) -> None
     assert (token.returncode, token.stdout.count(".")) == (0, 2), token.stderr
     refused = terminal(tmp_path, "list-users", "--provider", "pigeon")
     assert refused.returncode == 2
-    assert "'pigeon' is not one of 'google', 'facebook', 'parrot'" in refused.stderr
+    assert "'pigeon' is not one of 'google', 'facebook', 'apple', 'parrot'" in refused.stderr
