@@ -85,7 +85,7 @@ def test_usage_names_arguments_without_braces(run, command, usage):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["list-users", "--provider", "twitter"], "'twitter' is not one of 'google', 'facebook'."),
+        (["list-users", "--provider", "twitter"], "'twitter' is not one of 'google', 'facebook', 'apple'."),
         (["list-users", "--limit", "x"], "It must be a number."),
         (["list-users", "--limit", "0"], "It must be greater than or equal to 1."),
         (["serve", "--port", "70000"], "It must be less than or equal to 65535."),

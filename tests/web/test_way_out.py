@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from nextarget.model import Provider
+from nextarget.providers.settings.apple import AppleSettings
 from nextarget.registry import PROVIDERS
 from tests.deploy.site import certificate
 from tests.running import Server, free_port, open_browser, running
@@ -101,9 +102,25 @@ class Outside:
             "FACEBOOK_AUTHORIZATION_ENDPOINT": str(known.providers["facebook"].authorization_endpoint),
             "FACEBOOK_GRAPH_URL": f"{url.format('graph')}/facebook",
             "FACEBOOK_GRAPH_VERSION": known.providers["facebook"].graph_version,
+            **self._settings_of_apple(url),
         }
         with served(folder, **(own | settings)) as server:
             yield server
+
+    def _settings_of_apple(self, url: str) -> dict[str, str]:
+        own = self.sandbox.runtime.settings.providers[Provider("apple")]
+        assert isinstance(own, AppleSettings)
+        return {
+            "APPLE_CLIENT_ID": own.client_id,
+            "APPLE_TEAM_ID": own.team_id,
+            "APPLE_KEY_ID": own.key_id,
+            "APPLE_PRIVATE_KEY": own.private_key.reveal(),
+            "APPLE_REDIRECT_URI": own.redirect_uri,
+            "APPLE_ISSUER": own.issuer,
+            "APPLE_AUTHORIZATION_ENDPOINT": own.authorization_endpoint,
+            "APPLE_TOKEN_ENDPOINT": f"{url.format('token')}/apple/auth/token",
+            "APPLE_JWKS_URI": f"{url.format('keys')}/apple/auth/keys",
+        }
 
     async def sign_in(self, server: Served, provider: Provider) -> aiohttp.ClientResponse:
         """The answer to the callback, completely read."""
