@@ -5,11 +5,11 @@
 
 from collections.abc import Mapping
 
-import jwt
-
 from nextarget.model import Secret
 
 
 def sign_client_assertion(claims: Mapping[str, str | int], key: Secret, *, key_id: str, algorithm: str) -> str:
     """The compact form of the JWT. `key` is PEM; times among the claims are seconds (RFC 7519, 2)."""
+    import jwt  # takes long to import, and a server begins to listen before that
+
     return jwt.encode(dict(claims), key.reveal(), algorithm=algorithm, headers={"kid": key_id})

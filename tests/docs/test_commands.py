@@ -35,6 +35,7 @@ RUN_ELSEWHERE = {
 NOT_RUN = {
     "providers/google.md": "settings alone, which tests/test_docs.py compares with the code",
     "providers/facebook.md": "settings alone, which tests/test_docs.py compares with the code",
+    "providers/apple.md": "settings alone, which tests/test_docs.py compares with the code",
     "operate/postgresql.md": "a database server with TLS and a name of its own",
     "apps/app-links.md": "settings, and a host with a name of its own",
     "apps/emulators-and-phones.md": "a phone",
