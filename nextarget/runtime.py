@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # network code is imported only where it is used: so the term
     from nextarget.providers.http.client import ProviderHttp
     from nextarget.services.native import NativeSignIn
     from nextarget.services.platforms.removals import Removals
+    from nextarget.services.platforms.revocations import AccountDeletion
     from nextarget.services.signin import SignIn
     from nextarget.telemetry.tracing import Tracing
 
@@ -73,6 +74,7 @@ class Online:
     sign_in: "SignIn"
     native: "NativeSignIn"
     removals: "Removals"
+    deletion: "AccountDeletion"
 
 
 class Runtime:
@@ -113,6 +115,7 @@ class Runtime:
         """
         from nextarget.services.native import NativeSignIn
         from nextarget.services.platforms.removals import Removals
+        from nextarget.services.platforms.revocations import AccountDeletion
         from nextarget.services.signin import SignIn
 
         if self._migrates:
@@ -120,8 +123,10 @@ class Runtime:
         self.database.open()
         try:
             await self._retire_secret()
-            async with self._pools() as asking:
+            async with self._pools() as asking, AsyncExitStack() as stack:
                 providers = self._providers(asking)
+                deletion = AccountDeletion(self.database, providers, self.clock)
+                stack.push_async_callback(deletion.close)
                 yield Online(
                     SignIn(
                         self.database,
@@ -134,6 +139,7 @@ class Runtime:
                     ),
                     NativeSignIn(self.database, providers, self.keyring, self.sessions, self.clock),
                     Removals(self.database, providers, self.keyring, self.clock),
+                    deletion,
                 )
         finally:
             self.database.close()
@@ -168,4 +174,7 @@ class Runtime:
 
     def _providers(self, asking: "Mapping[Provider, ProviderHttp]") -> "dict[Provider, IdentityProvider]":
         """The configured providers."""
+        from nextarget.telemetry import metrics
+
+        metrics.begin(self.settings.providers)
         return {name: PROVIDERS[name].adapter()(own, asking[name]) for name, own in self.settings.providers.items()}

@@ -16,7 +16,14 @@ from nextarget.errors import (
     ProviderUnavailable,
 )
 from nextarget.model import NO_WISHES, Identity, Millis, Provider, Wishes
-from nextarget.providers.base import CallbackMethod, IdentityProvider, NativeIdentity, SubjectTokenType, with_parameters
+from nextarget.providers.base import (
+    CallbackMethod,
+    IdentityProvider,
+    NativeIdentity,
+    RevocableGrant,
+    SubjectTokenType,
+    with_parameters,
+)
 from nextarget.providers.error_words import oauth_note
 from nextarget.providers.http.client import Answer, ProviderHttp
 from nextarget.providers.jwks import JwksCache
@@ -47,6 +54,7 @@ class Apple(IdentityProvider):
 
     name = Provider("apple")
     callback_method = CallbackMethod.FORM_POST
+    revokes = True
     asks_person = False
     error_words = frozenset({"user_cancelled_authorize"})
     meanings: Mapping[str, type[ProblemError]] = {"user_cancelled_authorize": AccessDenied}
@@ -76,11 +84,7 @@ class Apple(IdentityProvider):
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
         form = {"code": code, "redirect_uri": self._settings.redirect_uri}
-        answer = await self._redeem(form, self._settings.client_id, now)
-        id_token = answer.text("id_token", length=MAX_TOKEN_LENGTH)
-        if id_token is None:
-            raise ProviderFailed(note="apple: no id_token of a sane length in the token answer")
-        claims = await self._verified(id_token, (self._settings.client_id,), now)
+        _, claims = await self._redeem(form, self._settings.client_id, now)
         check_nonce(claims, secrets.nonce)
         return identity_of(self.name, claims)
 
@@ -92,20 +96,52 @@ class Apple(IdentityProvider):
         claims = await self._verified(token, (self._settings.client_id, *self._settings.client_ids), now)
         return NativeIdentity(identity_of(self.name, claims), issued_nonce(claims, raw_nonce))
 
+    async def redeem_to_revoke(self, code: str, now: Millis) -> RevocableGrant:
+        """A code belongs to the bundle id of the app that got it, and has no redirect. It does not say which app that
+        is, so the client ids are tried in turn: `invalid_grant` may mean another client id."""
+        refusal: ProviderRefused | ProviderFailed = ProviderFailed(note="apple: APPLE_CLIENT_IDS names no app")
+        for client_id in self._settings.client_ids:
+            try:
+                answer, claims = await self._redeem({"code": code}, client_id, now)
+            except (ProviderRefused, ProviderFailed) as error:
+                refusal = error
+                continue
+            # Revoking the refresh token revokes the whole grant.
+            token = answer.text("refresh_token", length=MAX_TOKEN_LENGTH)
+            if token is None:
+                raise ProviderFailed(note="apple: no refresh_token in the token answer")
+            return RevocableGrant(identity_of(self.name, claims).subject, token, client_id)
+        raise refusal
+
+    async def revoke(self, grant: RevocableGrant, now: Millis) -> None:
+        """https://developer.apple.com/documentation/signinwithapplerestapi/revoke-tokens"""
+        form = {
+            "client_id": grant.client_id,
+            "client_secret": self._client_secret(grant.client_id, now // 1000),
+            "token": grant.token,
+            "token_type_hint": "refresh_token",
+        }
+        answer = await self.http.revoke(self._settings.revocation_endpoint, form)
+        if not answer.ok:
+            raise ProviderFailed(note=_note("revocation", answer))
+
     async def _verified(self, id_token: str, audiences: tuple[str, ...], now: Millis) -> Mapping[str, Any]:
         token = read_id_token(id_token)
         keys = await self._keys.keys_for(token.key_id)
         return verify_id_token(token, keys, audiences=audiences, issuers=self.issuers, now=now)
 
-    async def _redeem(self, form: Mapping[str, str], client_id: str, now: Millis) -> Answer:
-        """Exchange a code that was issued to this client id.
+    async def _redeem(self, form: Mapping[str, str], client_id: str, now: Millis) -> tuple[Answer, Mapping[str, Any]]:
+        """Exchange a code that was issued to this client id. Returns the answer, and the verified claims in it.
         https://developer.apple.com/documentation/signinwithapplerestapi/generate-and-validate-tokens"""
         secret = self._client_secret(client_id, now // 1000)
         ours = {"grant_type": "authorization_code", "client_id": client_id, "client_secret": secret}
         answer = await self.http.post(self._settings.token_endpoint, {**ours, **form})
         if not answer.ok:
             raise _refusal(answer)
-        return answer
+        id_token = answer.text("id_token", length=MAX_TOKEN_LENGTH)
+        if id_token is None:
+            raise ProviderFailed(note="apple: no id_token of a sane length in the token answer")
+        return answer, await self._verified(id_token, (client_id,), now)
 
     def _client_secret(self, client_id: str, now: int) -> str:
         """The client secret for a client id, a signed JWT. `now` is in seconds. It is signed again after RENEW_SECONDS,
@@ -132,7 +168,12 @@ def _refusal(answer: Answer) -> ProviderRefused | ProviderFailed | ProviderUnava
     team or the redirect is not the one of this client id.
     https://developer.apple.com/documentation/signinwithapplerestapi/errorresponse"""
     error = answer.text("error")
-    note = f"apple token: status {answer.status}, {oauth_note(error, answer.text('error_description'))}"
+    note = _note("token", answer)
     if error in _LATER:
         return ProviderUnavailable(note=note, retry_after=answer.retry_after)
     return ProviderRefused(note=note) if error == "invalid_grant" else ProviderFailed(note=note)
+
+
+def _note(operation: str, answer: Answer) -> str:
+    words = oauth_note(answer.text("error"), answer.text("error_description"))
+    return f"apple {operation}: status {answer.status}, {words}"

@@ -52,6 +52,18 @@ class RemovalRequest:
     issued_at: Millis
 
 
+@dataclass(frozen=True, slots=True)
+class RevocableGrant:
+    """What a person has agreed to at the provider, as a token that revokes it there, and whose it is.
+
+    It is kept in memory alone, until it is revoked. `client_id` is our client id to which the token was issued.
+    """
+
+    subject: str = field(repr=False)
+    token: str = field(repr=False)
+    client_id: str
+
+
 class IdentityProvider(Protocol):
     """A company that tells us who a person is."""
 
@@ -59,6 +71,8 @@ class IdentityProvider(Protocol):
     callback_method: ClassVar[CallbackMethod] = CallbackMethod.QUERY
     tells_removals: ClassVar[bool] = False
     """Whether the provider sends requests that `removal_request` reads."""
+    revokes: ClassVar[bool] = False
+    """Whether `redeem_to_revoke` and `revoke` end at the provider what the person has agreed to there."""
     error_words: ClassVar[frozenset[str]] = frozenset()
     """Words in the provider's errors that it documents. The log may show them."""
 
@@ -96,6 +110,14 @@ class IdentityProvider(Protocol):
 
     def removal_request(self, text: str) -> RemovalRequest:
         """Check a signed request of this provider. Raises InvalidRequest."""
+        raise NotImplementedError
+
+    async def redeem_to_revoke(self, code: str, now: Millis) -> RevocableGrant:
+        """Exchange an authorization code that an app got from the provider's SDK. Raises what `identify` raises."""
+        raise NotImplementedError
+
+    async def revoke(self, grant: RevocableGrant, now: Millis) -> None:
+        """Revoke a grant. Raises ProviderUnavailable or ProviderFailed."""
         raise NotImplementedError
 
 

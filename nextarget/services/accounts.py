@@ -63,8 +63,10 @@ def set_active(db: Connection, user: User, *, active: bool, now: Millis) -> None
     audit.record(db, AuditEvent(now, "user_activated" if active else "user_deactivated", user_id=user.id))
 
 
-def delete(db: Connection, user: User, *, now: Millis, detail: str | None = None) -> None:
+def delete(db: Connection, user: User, *, now: Millis, detail: str | None = None) -> str | None:
     """Delete a user, with all sessions, and all logins and codes that could still become sessions.
+
+    Returns the digest of the user's subject; None if another request has deleted the user.
 
     The audit record keeps only the event and the user's id. The digest of the subject is kept for REMEMBERED_MS, so
     that a sign-in that began before the deletion is refused.
@@ -74,6 +76,7 @@ def delete(db: Connection, user: User, *, now: Millis, detail: str | None = None
         nonces.keep(db, subject_digest, purpose=nonces.DELETED, expires_at=Millis(now + REMEMBERED_MS))
     audit.forget_user(db, user.id)
     audit.record(db, AuditEvent(now, "user_deleted", request_id=request_id.get(), user_id=user.id, detail=detail))
+    return subject_digest
 
 
 def open_terminal_session(
@@ -151,12 +154,13 @@ def admit(db: Connection, identity: Identity, *, now: Millis) -> User:
 
 def of_subject(db: Connection, provider: Provider, subject: str) -> User | None:
     """The user with this subject at a provider. The row is locked until the transaction ends."""
-    return users.of_subject(db, provider, _subject_digest(provider, subject))
+    return users.of_subject(db, provider, subject_digest_of(provider, subject))
 
 
 def _digest_of(identity: Identity) -> str:
-    return _subject_digest(identity.provider, identity.subject)
+    return subject_digest_of(identity.provider, identity.subject)
 
 
-def _subject_digest(provider: Provider, subject: str) -> str:
+def subject_digest_of(provider: Provider, subject: str) -> str:
+    """The digest under which the user of a subject is found."""
     return digest(f"{provider}:{subject}")

@@ -8,7 +8,7 @@ text that a client sent is never a label. Reads of SQLite have no timer: they ru
 measured, and a timer would take almost as long as a read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -33,16 +33,20 @@ from prometheus_client.registry import Collector
 from nextarget import __version__
 from nextarget.errors import ProblemError
 from nextarget.model import Provider
-from nextarget.registry import PROVIDERS
+from nextarget.registry import offered
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The content type of what `exposition` returns."""
 
 Removal = Literal["deauthorize", "deletion"]
+Revoked = Literal["revoked", "refused", "failed", "unavailable", "dropped"]
+"""What became of a grant that a deleted person had at a provider. `refused`: the code was not good. `failed`: our
+configuration is wrong. `unavailable`: the provider did not answer in all that time. `dropped`: too many waited already,
+or the server stopped."""
 Refreshed = Literal["rotated", "repeated", "recovered", "rewound", "reused", "refused"]
 """The outcome of a refresh: `repeated` is the same answer again within the reuse window, `refused` an invalid token."""
 
-Operation = Literal["token", "keys", "profile", "debug_token"]
+Operation = Literal["token", "keys", "profile", "debug_token", "revocation"]
 """The kind of a request to a provider."""
 
 DatabaseCause = Literal[
@@ -71,6 +75,11 @@ _removals = Counter(
     "nextarget_removal_requests_total",
     "Signed requests of a provider on behalf of a person: `deauthorize` or `deletion`.",
     ["provider", "request"],
+)
+_revocations = Counter(
+    "nextarget_revocations_total",
+    "Grants at a provider to be revoked because the account was deleted, by outcome.",
+    ["provider", "outcome"],
 )
 _refreshes = Counter("nextarget_refreshes_total", "Refresh tokens that apps sent, by outcome.", ["outcome"])
 _provider_requests = Histogram(
@@ -131,9 +140,16 @@ _failure_children = {cause: _database_failures.labels(cause) for cause in Databa
 _logins_child = cache(_logins.labels)
 _provider_child = cache(_provider_requests.labels)
 _cut_children = {reason: _cut.labels(reason) for reason in ("header", "body", "answer", "room")}
-for _provider in PROVIDERS:  # start at 0: a rate needs a value before the first event
-    _logins.labels(_provider, "succeeded")
-    _breakers.labels(_provider).set(0)
+
+
+def begin(providers: Iterable[Provider]) -> None:
+    """Let the counts of these providers start at 0: a rate needs a value before the first event."""
+    for provider in providers:
+        _logins.labels(provider, "succeeded")
+        _breakers.labels(provider)
+
+
+begin(offered())
 
 
 def observe_request(method: str, route: str | None, status: int, seconds: float) -> None:
@@ -153,6 +169,11 @@ def count_login(provider: Provider, error: ProblemError | None = None) -> None:
 def count_removal(provider: Provider, request: Removal) -> None:
     """Count a request of a provider to end a person's sessions or to delete the account."""
     _removals.labels(provider, request).inc()
+
+
+def count_revocation(provider: Provider, outcome: Revoked) -> None:
+    """Count a grant of a deleted person that was revoked at its provider, or could not be."""
+    _revocations.labels(provider, outcome).inc()
 
 
 def count_refresh(outcome: Refreshed) -> None:

@@ -10,7 +10,7 @@ OPEN_ROUTES = frozenset(
     {
         *("token", "revoke", "nonce", "providers"),
         *("oauth-authorization-server", "openid-configuration", "jwks", "openapi"),
-        *("me", "data", "sessions", "session"),
+        *("me", "delete-account", "data", "sessions", "session"),
     }
 )
 """Names of the routes that a browser app calls. Pages for people and routes for operators are not among them."""

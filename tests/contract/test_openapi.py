@@ -50,6 +50,10 @@ include-operation-id = "delete-me"
 headers = {{ Authorization = "Bearer {1}" }}
 
 [[operations]]
+include-operation-id = "delete-account"
+headers = {{ Authorization = "Bearer {3}" }}
+
+[[operations]]
 include-path = ["/users/me/sessions", "/users/me/sessions/{{session_id}}"]
 headers = {{ Authorization = "Bearer {2}" }}
 """
@@ -227,10 +231,10 @@ async def test_published_keys_fit_the_document(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_the_server_does_what_the_document_says(server: Server, tmp_path: Path) -> None:
     """Schemathesis tests every operation, with all checks in all phases, and finds no deviation."""
-    people = ("ada", "alan", *["grace"] * 5)
-    token, alans, *_, graces = [(await server.sign_in(person=person)).json["access_token"] for person in people]
+    people = ("ada", "alan", "zoe", *["grace"] * 5)
+    token, alans, zoes, *_, graces = [(await server.sign_in(person=person)).json["access_token"] for person in people]
     settings = tmp_path / "schemathesis.toml"
-    settings.write_text(SETTINGS.format(token, alans, graces), encoding="utf-8")
+    settings.write_text(SETTINGS.format(token, alans, graces, zoes), encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
         *(
             sys.executable,

@@ -1,5 +1,6 @@
 """The dashboard, the alerts and Prometheus' configuration use series that a server exports, in valid PromQL."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -14,9 +15,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from nextarget.registry import PROVIDERS
+from nextarget.web.app_keys import ONLINE
 from tests.apps import App
 from tests.conftest import need
-from tests.running import open_browser, running
+from tests.running import Server, open_browser, running
 from tests.test_docs import page
 from tests.web.test_removals import send, signed
 
@@ -42,6 +44,14 @@ def expressions() -> Iterator[str]:
         yield rule["expr"]
 
 
+async def revoke_one(server: Server) -> None:
+    """Delete an account of Apple's, with a code that is no good."""
+    token = (await server.sign_in("apple")).json["access_token"]
+    headers, form = {"Authorization": f"Bearer {token}"}, {"apple_authorization_code": "x"}
+    await server.ask("POST", "/users/me/delete", headers=headers, data=form)
+    await asyncio.gather(*server.app[ONLINE].deletion._tasks)
+
+
 @pytest.fixture
 async def exported(tmp_path: Path) -> Exported:
     """The series of a server after some traffic, by name, with their labels. `up` is Prometheus' own."""
@@ -49,6 +59,7 @@ async def exported(tmp_path: Path) -> Exported:
         for provider in PROVIDERS:
             async with open_browser(server.url) as browser:
                 await App(browser).sign_in() if provider == "google" else await server.sign_in(provider)
+        await revoke_one(server)
         for _ in range(31):
             await server.get("/auth/google/start")
         await send(server, "deletion", signed(server))

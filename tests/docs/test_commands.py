@@ -35,7 +35,7 @@ RUN_ELSEWHERE = {
 NOT_RUN = {
     "providers/google.md": "settings alone, which tests/test_docs.py compares with the code",
     "providers/facebook.md": "settings alone, which tests/test_docs.py compares with the code",
-    "providers/apple.md": "settings alone, which tests/test_docs.py compares with the code",
+    "providers/apple.md": "settings, and a code of Apple's, which tests/web/test_revocations.py sends",
     "operate/postgresql.md": "a database server with TLS and a name of its own",
     "apps/app-links.md": "settings, and a host with a name of its own",
     "apps/emulators-and-phones.md": "a phone",

@@ -23,6 +23,7 @@ OPEN = {
     ("GET", "/openapi.json"),
     ("GET", "/users/me"),
     ("DELETE", "/users/me"),
+    ("POST", "/users/me/delete"),
     ("GET", "/users/me/data"),
     ("GET", "/users/me/sessions"),
     ("DELETE", "/users/me/sessions"),

@@ -100,6 +100,15 @@ class ProviderHttp:
             body = f"{constant.reveal()}{urlencode(form)}".encode()  # aiohttp would prepare a form for files, too
             return await self._ask("POST", url, "token", self._free_connections, data=body, headers=_FORM)
 
+    async def revoke(self, url: str, form: Mapping[str, str]) -> Answer:
+        """Send a form that revokes a token (RFC 7009, 2). An answer may have no body (2.2).
+
+        The circuit breaker does not count it: sign-ins must go on when only the revocation fails.
+        """
+        with self._counted("revocation"):
+            body = urlencode(form).encode()
+            return await self._ask("POST", url, "revocation", self._free_connections, data=body, headers=_FORM)
+
     async def get_keys(self, url: str) -> Answer:
         """Like `get`, but without the circuit breaker, and without waiting for a free connection.
 
@@ -131,23 +140,29 @@ class ProviderHttp:
         **options: Any,
     ) -> Answer:
         with metrics.asking(self._provider, operation):
-            return await self._ask_in_time(method, url, self.named(operation), connection, options)
+            return await self._ask_in_time(method, url, operation, connection, options)
 
     def named(self, operation: metrics.Operation) -> str:
         """The beginning of a note: the provider and the operation."""
         return f"{self._provider} {operation}"
 
     async def _ask_in_time(
-        self, method: str, url: str, asked: str, connection: AbstractAsyncContextManager[None], options: dict[str, Any]
+        self,
+        method: str,
+        url: str,
+        operation: metrics.Operation,
+        connection: AbstractAsyncContextManager[None],
+        options: dict[str, Any],
     ) -> Answer:
+        asked = self.named(operation)
         try:
             async with asyncio.timeout(TOTAL_SECONDS), connection:
                 try:
-                    return await self._once(method, url, asked, options)
+                    return await self._once(method, url, operation, options)
                 except (
                     aiohttp.ClientConnectorError
                 ):  # the request did not reach the provider, so it is safe to repeat it
-                    return await self._once(method, url, asked, options)
+                    return await self._once(method, url, operation, options)
         except TimeoutError:
             raise ProviderUnavailable(note=f"{asked}: no answer in time") from None
         except aiohttp.ClientHttpProxyError as error:
@@ -156,7 +171,8 @@ class ProviderHttp:
             why = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
             raise ProviderUnavailable(note=f"{asked}: {type(error).__name__}{scrubbed(why)}") from None
 
-    async def _once(self, method: str, url: str, asked: str, options: dict[str, Any]) -> Answer:
+    async def _once(self, method: str, url: str, operation: metrics.Operation, options: dict[str, Any]) -> Answer:
+        asked = self.named(operation)
         if self._proxy is not None:
             options = options | {"proxy": self._proxy.toward(url)}
         async with self._session.request(method, url, allow_redirects=False, **options) as response:
@@ -171,7 +187,7 @@ class ProviderHttp:
                 if len(body) > MAX_ANSWER_BYTES:
                     raise ProviderFailed(note=f"{asked}: answer too large")
             try:
-                document = orjson.loads(body)
+                document = orjson.loads(body) if body or operation != "revocation" else {}
             except orjson.JSONDecodeError:
                 document = None
             if not isinstance(document, dict):

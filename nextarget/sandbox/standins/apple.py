@@ -29,6 +29,7 @@ from nextarget.sandbox.standins.sdk import HEADERS, chosen, know, refused
 APPLE = Provider("apple")
 CODE_SECONDS = 300
 """Apple's page on tokens: a code is valid for five minutes."""
+TOKEN_SECONDS = 24 * 3600
 LONGEST_SECRET_SECONDS = 15_777_000
 """Six months, the longest time that Apple accepts a client secret."""
 _AUDIENCE = "https://appleid.apple.com"
@@ -61,6 +62,8 @@ class StandInApple:
         self._public_key = load_pem_private_key(client.private_key.encode(), password=None).public_key()
         self._id_tokens = IdTokens(client.id_token_key, other_audience="org.example.somebodyelse")
         self._grants: BoundedStore[Grant] = BoundedStore(lifetime=CODE_SECONDS, now=now)
+        self._tokens: BoundedStore[tuple[str, str]] = BoundedStore(lifetime=TOKEN_SECONDS, now=now)
+        """The person and the client id of a token."""
         self._known: set[str] = set()
         """The people who have signed in to this app before, by their key."""
 
@@ -69,6 +72,7 @@ class StandInApple:
         base = "/sandbox/apple"
         router.add_get(f"{base}/auth/authorize", self.authorize, name="sandbox-apple-authorize", allow_head=False)
         router.add_post(f"{base}/auth/token", self.token, name="sandbox-apple-token")
+        router.add_post(f"{base}/auth/revoke", self.revoke, name="sandbox-apple-revoke")
         router.add_get(f"{base}/auth/keys", self.keys, name="sandbox-apple-keys")
         router.add_get(f"{base}/sdk", self.sign_in, name="sandbox-apple-sdk", allow_head=False)
 
@@ -97,18 +101,34 @@ class StandInApple:
                 raise RefusedError("invalid_grant", "The code has already been used.")
             grant.spent = True
         except RefusedError as refusal:
-            body = {"error": refusal.error, "error_description": refusal.sentence}
-            return web.json_response(body, status=400, headers=_NO_STORE)
+            return _refused(refusal)
         answer: dict[str, object] = {
             "access_token": f"a{secrets.token_hex(16)}.0.sandbox.{secrets.token_urlsafe(16)}",
             "token_type": "Bearer",
             "expires_in": 3600,
             "refresh_token": f"r{secrets.token_hex(16)}.0.sandbox.{secrets.token_urlsafe(16)}",
         }
+        for name in ("access_token", "refresh_token"):
+            self._tokens.put(str(answer[name]), (grant.person.key, form["client_id"]))
         if grant.fault is not Fault.MISSING_ID_TOKEN:
             claims = self._claims(grant.person, audience=form["client_id"], nonce=grant.nonce, as_text=True)
             answer["id_token"] = await self._id_tokens.issue(claims, grant.fault, int(self._now()))
         return web.json_response(answer, headers=_NO_STORE)
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        """The revocation endpoint ("Revoke tokens"): 200 without a body, for an unknown token too. The next sign-in of
+        the person is then a first one again."""
+        try:
+            form = await form_of(request)
+            self._check_client(form)
+            if not form.get("token"):
+                raise RefusedError("invalid_request", "token is missing.")
+        except RefusedError as refusal:
+            return _refused(refusal)
+        key, client_id = self._tokens.get(form["token"]) or ("", "")
+        if client_id == form["client_id"]:
+            self._known.discard(key)
+        return web.Response(headers=_NO_STORE)
 
     async def keys(self, _request: web.Request) -> web.Response:
         """The published keys ("Fetch Apple's public key for verifying token signature")."""
@@ -212,6 +232,11 @@ class StandInApple:
             claims |= {name: str(value).lower() if as_text else value for name, value in said.items()}
         self._known.add(person.key)
         return claims
+
+
+def _refused(refusal: RefusedError) -> web.Response:
+    body = {"error": refusal.error, "error_description": refusal.sentence}
+    return web.json_response(body, status=400, headers=_NO_STORE)
 
 
 def _user(person: Person, scopes: frozenset[str]) -> str:

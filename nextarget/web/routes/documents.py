@@ -20,6 +20,7 @@ from nextarget.web import pages
 from nextarget.web.app_keys import RUNTIME
 from nextarget.web.routes.auth import providers_that_post
 from nextarget.web.routes.removals import providers_that_tell_removals
+from nextarget.web.routes.users import code_field, providers_that_revoke
 
 _OPENAPI_YAML = Path(__file__).parent.parent / "openapi.yaml"
 _SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
@@ -34,6 +35,7 @@ _LOGO_HEADERS = {
 }
 """The URL of a logo contains the digest of its content, so the answer never changes. If a browser opens an SVG itself,
 its policy forbids scripts and loading, and gives it no origin."""
+_FORM_TYPE = "application/x-www-form-urlencoded"
 _CACHED = {"Cache-Control": "public, max-age=3600"}
 _CSS = _CACHED | {hdrs.CONTENT_TYPE: "text/css; charset=utf-8"}
 
@@ -71,6 +73,14 @@ def _openapi_document(
     if posting:
         posted["parameters"][0]["schema"]["enum"] = list(posting)
         callback["post"] = posted
+    form = document["paths"]["/users/me/delete"]["post"]["requestBody"]["content"][_FORM_TYPE]["schema"]
+    for provider in providers_that_revoke(providers):
+        form["properties"][code_field(provider)] = {
+            "type": "string",
+            "maxLength": 2048,
+            "pattern": "^[ -~]*$",
+            "description": f"A new authorization code of {display_names([provider])}'s for this app.",
+        }
     for path in ("/auth/{provider}/deauthorize", "/auth/{provider}/deletion"):
         if telling:
             document["paths"][path]["post"]["parameters"][0]["schema"]["enum"] = list(telling)

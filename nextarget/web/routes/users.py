@@ -1,18 +1,20 @@
 """The signed-in person's own data: profile, sessions, export of all data, and deletion of the account."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeVar
 
 from aiohttp import hdrs, web
 
 from nextarget.errors import InvalidToken, MissingToken
-from nextarget.model import AuditEvent, Millis, Session, iso_time
+from nextarget.model import AuditEvent, Millis, Provider, Session, iso_time
+from nextarget.registry import PROVIDERS
 from nextarget.services import accounts, export
 from nextarget.services.export import REFRESHING
 from nextarget.services.sessions import ABSOLUTE_DAYS, DAY_MS, SignedInUser
-from nextarget.web.app_keys import RUNTIME
+from nextarget.web.app_keys import ONLINE, RUNTIME
 from nextarget.web.problems import json_response
 from nextarget.web.rate_limits import LISTING_PER_MINUTE, count_user
+from nextarget.web.requests import parameters
 from nextarget.web.streaming import stream_object
 
 _Row = TypeVar("_Row", AuditEvent, Session)
@@ -22,10 +24,21 @@ def add(app: web.Application) -> None:
     router = app.router  # routes with the same path and name share a resource if added one after the other
     router.add_get("/users/me", me, name="me")
     router.add_delete("/users/me", delete_me, name="me")
+    router.add_post("/users/me/delete", delete_account, name="delete-account")
     router.add_get("/users/me/data", data, name="data")
     router.add_get("/users/me/sessions", list_sessions, name="sessions")
     router.add_delete("/users/me/sessions", end_other_sessions, name="sessions")
     router.add_delete("/users/me/sessions/{session_id}", end_session, name="session")
+
+
+def providers_that_revoke(providers: Iterable[Provider]) -> list[Provider]:
+    """Those of the providers at which a grant can be revoked."""
+    return [name for name in providers if PROVIDERS[name].adapter().revokes]
+
+
+def code_field(provider: Provider) -> str:
+    """The field of a form that has an authorization code of this provider."""
+    return f"{provider}_authorization_code"
 
 
 async def me(request: web.Request) -> web.Response:
@@ -37,6 +50,21 @@ async def delete_me(request: web.Request) -> web.Response:
     signed_in = await _signed_in(request)
     runtime = request.app[RUNTIME]
     await runtime.database.write(accounts.delete, signed_in.user, now=runtime.clock())
+    return web.Response(status=204)
+
+
+async def delete_account(request: web.Request) -> web.Response:
+    """Delete the account, and revoke the grant at the person's provider with the code in the form, if there is one.
+
+    It is a POST because a body of DELETE has no meaning (RFC 9110, 9.3.5) and gets lost on the way.
+    """
+    user = (await _signed_in(request)).user
+    codes: dict[Provider, str | None] = {}
+    if request.body_exists:
+        form = await parameters.read_form(request)
+        for provider in providers_that_revoke(request.app[RUNTIME].offered):
+            codes[provider] = form.optional(code_field(provider), parameters.CODE)
+    await request.app[ONLINE].deletion.delete(user, code=codes.get(user.provider))
     return web.Response(status=204)
 
 
