@@ -179,6 +179,8 @@ class LoginMode(StrEnum):
     JSON = "json"
     REDIRECT = "redirect"
     APP = "app"
+    ACCOUNT = "account"
+    """At the account page: it opens a visit there, and never becomes a session or a code."""
 
 
 @dataclass(frozen=True, slots=True)

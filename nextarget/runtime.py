@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # network code is imported only where it is used: so the term
     from nextarget.providers.base import IdentityProvider
     from nextarget.providers.http.client import ProviderHttp
     from nextarget.services.native import NativeSignIn
+    from nextarget.services.platforms.account_page import AccountPage
     from nextarget.services.platforms.removals import Removals
     from nextarget.services.platforms.revocations import AccountDeletion
     from nextarget.services.signin import SignIn
@@ -69,12 +70,13 @@ def signing(
 
 @dataclass(frozen=True, slots=True)
 class Online:
-    """The services that send requests to providers."""
+    """The services that only the server needs. Most of them send requests to providers."""
 
     sign_in: "SignIn"
     native: "NativeSignIn"
     removals: "Removals"
     deletion: "AccountDeletion"
+    account_page: "AccountPage"
 
 
 class Runtime:
@@ -114,6 +116,7 @@ class Runtime:
         Raises SchemaError or DatabaseUnavailable.
         """
         from nextarget.services.native import NativeSignIn
+        from nextarget.services.platforms.account_page import AccountPage
         from nextarget.services.platforms.removals import Removals
         from nextarget.services.platforms.revocations import AccountDeletion
         from nextarget.services.signin import SignIn
@@ -140,6 +143,7 @@ class Runtime:
                     NativeSignIn(self.database, providers, self.keyring, self.sessions, self.clock),
                     Removals(self.database, providers, self.keyring, self.clock),
                     deletion,
+                    AccountPage(self.database, self.keyring, self.sessions, self.clock),
                 )
         finally:
             self.database.close()

@@ -25,6 +25,7 @@ from nextarget.errors.problems import (
     DatabaseUnavailable,
     DeletionUnknown,
     ExpectationFailed,
+    FormRefused,
     HeaderFieldsTooLarge,
     IdentityRejected,
     InternalError,
@@ -58,6 +59,7 @@ from nextarget.errors.problems import (
     UnsupportedGrantType,
     UnsupportedResponseType,
     UserDeactivated,
+    VisitEnded,
 )
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "DatabaseUnavailable",
     "DeletionUnknown",
     "ExpectationFailed",
+    "FormRefused",
     "HeaderFieldsTooLarge",
     "IdentityRejected",
     "InternalError",
@@ -109,5 +112,6 @@ __all__ = [
     "UserAmbiguous",
     "UserDeactivated",
     "UserNotFound",
+    "VisitEnded",
     "problem_types",
 ]

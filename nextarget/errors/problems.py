@@ -131,6 +131,20 @@ class UserDeactivated(ProblemError):
         self.user_id = user_id
 
 
+class VisitEnded(ProblemError):
+    """A form of the account page came without the cookie of a visit, or the visit has ended."""
+
+    code, status, title = "visit_ended", 403, "Not signed in on this page"
+    sentence = "You are not signed in on the account page, or not any more. Nothing was changed."
+
+
+class FormRefused(ProblemError):
+    """A form of the account page was sent by a page of another site, or is of another visit."""
+
+    code, status, title = "form_refused", 403, "Form not accepted"
+    sentence = "This form is out of date, or was sent by another site. Nothing was changed."
+
+
 class PrefetchRefused(ProblemError):
     """A browser sent a prefetch (`Sec-Purpose`) for a page that begins a login or uses one up. Only a visit of the
     person may do that."""

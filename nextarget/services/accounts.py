@@ -125,11 +125,26 @@ def let_in(db: Connection, identity: Identity, *, begun_at: Millis, now: Millis)
     rolls the transaction back, so that nothing is stored.
     """
     user = admit(db, identity, now=now)
+    _check_may_begin(db, user, identity, begun_at)
+    return user
+
+
+def recognise(db: Connection, identity: Identity, *, begun_at: Millis) -> User | None:
+    """The user of an identity, for a sign-in that must not create one. The row is locked until the transaction ends.
+
+    Raises what `let_in` raises. Nothing is written: the user keeps the email of the last sign-in to an app.
+    """
+    user = of_subject(db, identity.provider, identity.subject)
+    if user is not None:
+        _check_may_begin(db, user, identity, begun_at)
+    return user
+
+
+def _check_may_begin(db: Connection, user: User, identity: Identity, begun_at: Millis) -> None:
     if not user.is_active:
         raise UserDeactivated(user.id)
     if not user.may_begin(begun_at) or (begun_at <= user.created_at and _deleted_since(db, identity, begun_at)):
         raise SignInEnded(user.id)
-    return user
 
 
 def _deleted_since(db: Connection, identity: Identity, begun_at: Millis) -> bool:

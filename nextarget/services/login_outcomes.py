@@ -6,7 +6,7 @@ Success uses the state of the login up. A failure writes only an audit event.
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nextarget.errors import (
     DatabaseUnavailable,
@@ -21,6 +21,7 @@ from nextarget.model import (
     AuthorizationCode,
     Identity,
     Login,
+    LoginMode,
     Millis,
     Session,
     TokenPair,
@@ -52,6 +53,14 @@ class AppAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountAnswer:
+    """The end of a login at the account page. `outcome` is the user, the error, or None for a person who has no account
+    here. Nothing is written about such a person."""
+
+    outcome: User | ProblemError | None
+
+
+@dataclass(frozen=True, slots=True)
 class FinishedAlready:
     """The browser that began a login repeated the callback after the login had succeeded.
 
@@ -59,6 +68,7 @@ class FinishedAlready:
     """
 
     app: AppRequest | None
+    mode: LoginMode
     reason: str
 
 
@@ -92,9 +102,12 @@ class LoginOutcomes:
         if login.expires_at <= self._clock():
             raise LoginExpired(note=f"state expired at {iso_time(login.expires_at)}")
 
-    async def let_in(self, login: Login, identity: Identity) -> TokenPair | AppAnswer:
-        """Use the state up, and make the session or the code. Both happen in one transaction with one commit."""
+    async def let_in(self, login: Login, identity: Identity) -> TokenPair | AppAnswer | AccountAnswer:
+        """Use the state up, and make the session or the code. Both happen in one transaction with one commit. A login
+        at the account page makes neither."""
         now = self._clock()
+        if login.mode is LoginMode.ACCOUNT:
+            return await self._to_account_page(login, identity, now)
         if login.app is None:
             user, session = await self._database.write(self._open_session, login, identity, now=now)
             _report_success(login, user, session_id=session.id)
@@ -104,6 +117,27 @@ class LoginOutcomes:
         user = await self._database.write(self._grant_code, login, identity, granted, now=now)
         _report_success(login, user)
         return AppAnswer(login.app, code)
+
+    async def _to_account_page(self, login: Login, identity: Identity, now: Millis) -> AccountAnswer:
+        user = await self._database.write(self._recognise, login, identity, now=now)
+        if user is None:
+            metrics.count_account_page("no_account")
+            log.info("login_without_account", provider=login.provider)
+        else:
+            _report_success(login, user, at="account page")
+        return AccountAnswer(user)
+
+    @staticmethod
+    def _recognise(db: Connection, login: Login, identity: Identity, *, now: Millis) -> User | None:
+        """The user, and the state used up. Of a person without an account not even the state is stored."""
+        user = accounts.recognise(db, identity, begun_at=login.begun_at)
+        if user is None:
+            return None
+        if not logins.use(db, login, user_id=user.id, now=now):
+            raise AlreadyUsed
+        event = AuditEvent(now, "login_succeeded", login_id=login.id, request_id=request_id.get(), user_id=user.id)
+        audit.record(db, replace(event, detail="account page"))
+        return user
 
     def _open_session(self, db: Connection, login: Login, identity: Identity, *, now: Millis) -> tuple[User, Session]:
         user, session = accounts.sign_in(

@@ -33,7 +33,7 @@ from nextarget.providers.base import IdentityProvider
 from nextarget.providers.error_words import oauth_note
 from nextarget.registry import PROVIDERS
 from nextarget.services.clients import Clients
-from nextarget.services.login_outcomes import AlreadyUsed, AppAnswer, FinishedAlready, LoginOutcomes
+from nextarget.services.login_outcomes import AccountAnswer, AlreadyUsed, AppAnswer, FinishedAlready, LoginOutcomes
 from nextarget.services.sessions import Sessions
 from nextarget.storage.engines.database import Database
 from nextarget.telemetry import login_id
@@ -146,11 +146,12 @@ class SignIn:
 
     async def finish(
         self, name: Provider, answer: CallbackAnswer, *, cookie: str | None, absence: str = "cookie missing"
-    ) -> TokenPair | AppAnswer | FinishedAlready:
+    ) -> TokenPair | AppAnswer | AccountAnswer | FinishedAlready:
         """Finish a login: open the state, ask the provider who signed in, and begin a session or make a code.
 
         Only success uses the state up; a later callback with the same state changes nothing. If an app began the login,
-        its errors go to the app too, as an AppAnswer. Two errors do not:
+        its errors go to the app too, as an AppAnswer; those of the account page are an AccountAnswer. Two errors are
+        not:
 
         - InvalidState: another browser began the login; or the login is not bound to a browser, and has succeeded
           already. `absence` says for the log why there is no cookie.
@@ -164,7 +165,7 @@ class SignIn:
             except AlreadyUsed as used:
                 if opened.login.mode is LoginMode.JSON:
                     raise InvalidState(note=used.reason) from None
-                return FinishedAlready(opened.login.app, used.reason)
+                return FinishedAlready(opened.login.app, opened.login.mode, used.reason)
 
     def _provider(self, name: Provider) -> IdentityProvider:
         if name not in self._providers:
@@ -225,7 +226,7 @@ class SignIn:
 
     async def _finish(
         self, provider: IdentityProvider, opened: OpenedState, answer: CallbackAnswer
-    ) -> TokenPair | AppAnswer:
+    ) -> TokenPair | AppAnswer | AccountAnswer:
         login = opened.login
         try:
             await self._outcomes.check_unused(login)
@@ -235,6 +236,8 @@ class SignIn:
             await self._outcomes.fail(login, error)
             if login.app is not None:
                 return AppAnswer(login.app, error)
+            if login.mode is LoginMode.ACCOUNT:
+                return AccountAnswer(error)
             raise
 
     async def _identify(self, provider: IdentityProvider, opened: OpenedState, answer: CallbackAnswer) -> Identity:

@@ -43,6 +43,8 @@ Revoked = Literal["revoked", "refused", "failed", "unavailable", "dropped"]
 """What became of a grant that a deleted person had at a provider. `refused`: the code was not good. `failed`: our
 configuration is wrong. `unavailable`: the provider did not answer in all that time. `dropped`: too many waited already,
 or the server stopped."""
+OnAccountPage = Literal["no_account", "session_ended", "sessions_ended", "deleted"]
+"""What happened on the account page: `no_account` is a sign-in of a person who has no account here."""
 Refreshed = Literal["rotated", "repeated", "recovered", "rewound", "reused", "refused"]
 """The outcome of a refresh: `repeated` is the same answer again within the reuse window, `refused` an invalid token."""
 
@@ -80,6 +82,11 @@ _revocations = Counter(
     "nextarget_revocations_total",
     "Grants at a provider to be revoked because the account was deleted, by outcome.",
     ["provider", "outcome"],
+)
+_account_page = Counter(
+    "nextarget_account_page_total",
+    "What people did on the account page; `no_account`: a sign-in there of a person who has none here.",
+    ["action"],
 )
 _refreshes = Counter("nextarget_refreshes_total", "Refresh tokens that apps sent, by outcome.", ["outcome"])
 _provider_requests = Histogram(
@@ -134,6 +141,7 @@ _build.labels(__version__).set(1)
 
 # Child metrics are looked up once: `labels()` takes as long as updating a metric.
 _request_children: dict[tuple[str, str | None, int], Histogram] = {}
+_account_page_children = {action: _account_page.labels(action) for action in OnAccountPage.__args__}  # type: ignore[attr-defined]
 _refresh_children = {outcome: _refreshes.labels(outcome) for outcome in Refreshed.__args__}  # type: ignore[attr-defined]
 _database_children = {kind: _database.labels(kind) for kind in ("read", "write")}
 _failure_children = {cause: _database_failures.labels(cause) for cause in DatabaseCause.__args__}  # type: ignore[attr-defined]
@@ -174,6 +182,11 @@ def count_removal(provider: Provider, request: Removal) -> None:
 def count_revocation(provider: Provider, outcome: Revoked) -> None:
     """Count a grant of a deleted person that was revoked at its provider, or could not be."""
     _revocations.labels(provider, outcome).inc()
+
+
+def count_account_page(action: OnAccountPage) -> None:
+    """Count what a person did on the account page."""
+    _account_page_children[action].inc()
 
 
 def count_refresh(outcome: Refreshed) -> None:

@@ -13,6 +13,7 @@ from nextarget.web.app_keys import ONLINE, RUNTIME, SANDBOX
 from nextarget.web.rate_limits import LIMITS, Quotas, RateLimits
 from nextarget.web.requests.parameters import MAX_BODY_BYTES
 from nextarget.web.routes import (
+    account,
     app_links,
     auth,
     authorize,
@@ -45,7 +46,7 @@ def create_app(runtime: Runtime, sandbox: "SandboxConfig | None" = None) -> web.
             seed=seed,
             quotas=Quotas(settings.rate_limit_begin, settings.rate_limit_finish, settings.rate_limit_refresh),
         )
-    for group in (health, auth, authorize, token, removals, metadata, app_links, users, documents, metrics):
+    for group in (health, auth, authorize, token, account, removals, metadata, app_links, users, documents, metrics):
         group.add(app)
     if sandbox is not None:
         from nextarget.sandbox.app import attach

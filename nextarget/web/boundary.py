@@ -49,7 +49,7 @@ from nextarget.web.routing import Routes
 
 _SIGN_IN_ROUTES = frozenset({"start", "callback", "posted-callback", "authorize"})
 
-PAGE_ROUTES = _SIGN_IN_ROUTES | {"deletion"}
+PAGE_ROUTES = _SIGN_IN_ROUTES | {"account", "account-delete", "deletion"}
 """Names of the routes that a person opens in a browser. An error on one of them may be a page."""
 
 OAUTH_ROUTES = frozenset({"authorize", "token", "revoke"})

@@ -1,1 +1,1 @@
-"""What the platforms tell us about a person, beside sign-ins."""
+"""What the platforms tell us about a person, and what they demand for people, beside sign-ins."""

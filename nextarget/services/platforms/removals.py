@@ -5,6 +5,7 @@ than the account, or than a session, leaves it alone. So a copied request cannot
 in again since.
 """
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -131,8 +132,18 @@ def _delete(
     else:
         outcome = Outcome.DELETED
         accounts.delete(db, user, now=now, detail=f"requested at {provider}")
-    nonces.use(db, digest(codes[0]), purpose=outcome, expires_at=Millis(now + _KEPT_MS))
+    remember(db, codes[0], outcome, now=now)
     return codes[0], outcome
+
+
+def new_code() -> str:
+    """The code of a deletion that no provider asked for."""
+    return secrets.token_hex(_CODE_LENGTH // 2)
+
+
+def remember(db: Connection, code: str, outcome: Outcome, *, now: Millis) -> None:
+    """Keep what became of a deletion for KEPT_DAYS, for `Removals.status`. The row says nothing about the person."""
+    nonces.use(db, digest(code), purpose=outcome, expires_at=Millis(now + _KEPT_MS))
 
 
 def _is_older(request: RemovalRequest, user: User) -> bool:

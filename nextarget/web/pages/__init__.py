@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
@@ -20,6 +20,8 @@ PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src {pictures}; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
+FROM_ACCOUNT_PAGE = web.RequestKey("from_account_page", bool)
+"""Set on a request of the account page, or of a login that began there: an error page leads back to it."""
 MARK_STYLES = {path.name: path for path in (Path(__file__).parent / "marks").glob("*.css")}
 """Style sheets for the buttons of providers whose brand guidelines require certain colours, such as `google.css`."""
 _OWN_PICTURES = "'self' data:"
@@ -74,13 +76,36 @@ def day(request: web.BaseRequest, moment: Millis) -> str:
     return f"{first} {texts.MONTHS[language][date.month - 1]} {date.year}"
 
 
+def moment(request: web.BaseRequest, at: Millis) -> str:
+    """A moment in UTC, as people write it: 27 November 2026 at 15:04 UTC."""
+    time = datetime.fromtimestamp(at / 1000, UTC)
+    clock = f"{time.hour}\u00a0h\u00a0{time:%M}" if _language(request) == "fr" else f"{time:%H:%M}"
+    return texts.text("moment", _language(request), day=day(request, at), clock=clock)
+
+
+def account_path(request: web.BaseRequest, path: Literal["/account", "/account/delete"] = "/account") -> str:
+    """The path, in the language that was chosen for this request."""
+    language = settled_language(request)
+    return f"{path}?ui_locales={language}" if language else path
+
+
 def error_page(
     error: ProblemError, request: web.BaseRequest, request_id: str, client: Client | None = None
 ) -> web.Response:
     """A page for a person whose sign-in failed: what went wrong, and what to do next."""
-    said = texts.error_texts(error, _language(request), client.name if client else None)
+    language = _language(request)
+    account_page = account_path(request) if FROM_ACCOUNT_PAGE in request else None
+    place = texts.text("account_place", language) if account_page else client.name if client else None
+    said = texts.error_texts(error, language, place)
     return page(
-        "error.html", request, status=error.status, client=client, error=error, said=said, request_id=request_id
+        "error.html",
+        request,
+        status=error.status,
+        client=client,
+        error=error,
+        said=said,
+        request_id=request_id,
+        account_page=account_page,
     )
 
 
@@ -103,10 +128,15 @@ def chosen_language(request: web.BaseRequest) -> str | None:
     return first_spoken(chosen[0], texts.LANGUAGES) if len(chosen) == 1 else None
 
 
-def _language(request: web.BaseRequest) -> str:
-    """The language that the app chose, now or when the login began; otherwise the one that the browser prefers."""
+def settled_language(request: web.BaseRequest) -> str | None:
+    """The language that the app chose, now or when the login began, if we have it."""
     language = chosen_language(request) or _language_of_login(request)
-    return language if language in texts.LANGUAGES else preferred_language(request, texts.LANGUAGES)
+    return language if language in texts.LANGUAGES else None
+
+
+def _language(request: web.BaseRequest) -> str:
+    """The language that was chosen; otherwise the one that the browser prefers."""
+    return settled_language(request) or preferred_language(request, texts.LANGUAGES)
 
 
 def _language_of_login(request: web.BaseRequest) -> str | None:

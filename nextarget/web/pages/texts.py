@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from nextarget.errors import ProblemError
+from nextarget.web.pages.account_texts import ACCOUNT_TEXTS
 
 LANGUAGES = ("en", "fr")
 MONTHS = {
@@ -83,6 +84,7 @@ TEXTS = {
     "code": {"en": "Code", "fr": "Code"},
     "technical": {"en": "For developers", "fr": "Pour les développeurs"},
     "request": {"en": "Request", "fr": "Requête"},
+    **ACCOUNT_TEXTS,
 }
 
 _PLACE = {"en": "the app or site you came from", "fr": "l'application ou au site d'où vous venez"}
@@ -108,6 +110,7 @@ NEXT_STEPS = {
         "privée. Puis retournez à {place}, et reconnectez-vous.",
     },
     "open": {"en": "Load this page again.", "fr": "Rechargez cette page."},
+    "account": {"en": "Go back to {place}, and try again.", "fr": "Retournez à {place}, et réessayez."},
     "close": {"en": "You can close this page.", "fr": "Vous pouvez fermer cette page."},
     "beware": {
         "en": "Close this page. If you came from an app that you trust, tell its developers.",
@@ -121,6 +124,7 @@ NEXT_STEPS = {
 
 _STEPS = {
     "deletion_unknown": "close",
+    "form_refused": "account",
     "provider_not_configured": "other",
     "user_deactivated": "close",
     "prefetch_refused": "open",
@@ -148,6 +152,14 @@ FRENCH = {
     "user_deactivated": (
         "Compte désactivé",
         "Ce compte a été désactivé. Demandez au responsable de ce service de le réactiver.",
+    ),
+    "visit_ended": (
+        "Non connecté sur cette page",
+        "Vous n'êtes pas connecté à la page de votre compte, ou vous ne l'êtes plus. Rien n'a été modifié.",
+    ),
+    "form_refused": (
+        "Formulaire refusé",
+        "Ce formulaire est périmé, ou a été envoyé par un autre site. Rien n'a été modifié.",
     ),
     "prefetch_refused": (
         "Demandé avant votre visite",

@@ -1,4 +1,5 @@
-"""The cookie that binds a login to the browser that began it, so that no other browser can finish the login.
+"""The cookie that binds a login to the browser that began it, so that no other browser can finish the login, and the
+cookie of a visit of the account page.
 
 A login has its own cookie, named after its state, so that two tabs do not disturb each other. The value is encrypted
 and contains what the app asked for. Cookies are read from the raw header, because aiohttp's parser strips Unicode white
@@ -22,14 +23,17 @@ MAX_LOGIN_COOKIES_BYTES = 6 * 1024
 """Names and values of all login cookies of one browser together. With more, and with the other cookies of this host,
 the Cookie header could exceed its limit, and the person could no longer sign in."""
 
+_HOST_ONLY = b"__Host-"
 _NAME = b"nextarget-login-"
+_VISIT_NAME = b"nextarget-account"
+_VISIT_VALUE = re.compile(rb"[A-Za-z0-9_.-]{1,256}")
 _VALUE = re.compile(rb"(?P<sealed>[A-Za-z0-9_-]+)(?:\.(?P<language>[a-z]{2,3}))?")
 """The encrypted part, then the language of the login's pages if the app chose one. The language is not encrypted."""
 
 
 def _prefix(*, secure: bool) -> bytes:
     """Browsers accept a `__Host-` cookie only over https, for this host only and with Path=/ (RFC 6265bis, 4.1.3.2)."""
-    return b"__Host-" + _NAME if secure else _NAME
+    return _HOST_ONLY + _NAME if secure else _NAME
 
 
 def _name(state: str, *, secure: bool) -> bytes:
@@ -98,6 +102,33 @@ def login_language(request: web.Request, state: str, *, secure: bool) -> str | N
     """The language of this login's pages, if its cookie contains one."""
     found = _match_cookie(request, state, secure=secure)
     return found["language"].decode() if found and found["language"] else None
+
+
+def visit_cookie(request: web.Request, *, secure: bool) -> str | None:
+    """The value of the account page's cookie. None if the cookie is missing, malformed or sent twice."""
+    values = [value for name, value in _cookies(request) if name == _visit_name(secure=secure)]
+    return values[0].decode() if len(values) == 1 and _VISIT_VALUE.fullmatch(values[0]) else None
+
+
+def set_visit_cookie(response: web.Response, value: str, *, seconds: int, secure: bool) -> None:
+    """Begin a visit of the account page, or with an empty value, end it.
+
+    The cookie is `Lax` and not `Strict`: the browser comes from the provider, through redirects, and would not send a
+    strict cookie with that request. It does not send a lax one with a form of another site (RFC 6265bis, 5.2).
+    """
+    response.set_cookie(
+        _visit_name(secure=secure).decode(),
+        value,
+        max_age=seconds,
+        path="/",
+        secure=secure,
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def _visit_name(*, secure: bool) -> bytes:
+    return _HOST_ONLY + _VISIT_NAME if secure else _VISIT_NAME
 
 
 def _match_cookie(request: web.Request, state: str, *, secure: bool) -> re.Match[bytes] | None:

@@ -11,7 +11,7 @@ from nextarget.errors import InvalidRequest, InvalidState
 from nextarget.model import LoginMode, Provider, TokenPair
 from nextarget.providers.base import CallbackMethod
 from nextarget.registry import PROVIDERS, name_pattern
-from nextarget.services.login_outcomes import AppAnswer, FinishedAlready
+from nextarget.services.login_outcomes import AccountAnswer, AppAnswer, FinishedAlready
 from nextarget.services.signin import CallbackAnswer
 from nextarget.web import pages
 from nextarget.web.app_keys import ONLINE, RUNTIME, SANDBOX
@@ -22,6 +22,7 @@ from nextarget.web.requests import cookies, parameters
 from nextarget.web.requests.negotiation import wants_page
 from nextarget.web.requests.parameters import Parameters
 from nextarget.web.requests.prefetching import in_person
+from nextarget.web.routes.account import signed_in_at_account_page
 
 _MODE = re.compile(r"json|redirect")
 _CLIENT_ID = re.compile(r"[\x20-\x7e]{1,200}")
@@ -73,6 +74,8 @@ async def callback(request: web.Request) -> web.Response:
     match finished:
         case AppAnswer():
             return _to_app(request, finished)
+        case AccountAnswer() | FinishedAlready(mode=LoginMode.ACCOUNT):
+            return signed_in_at_account_page(request, finished)
         case FinishedAlready():
             return _finished_already(request, finished)
         case TokenPair():

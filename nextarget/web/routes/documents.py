@@ -109,6 +109,7 @@ def _static_files() -> dict[str, Path]:
     swagger = Path(*(spec.submodule_search_locations or ())) / "static" if spec else own
     return {
         "pages.css": own / "pages.css",
+        "account.css": own / "account.css",
         "docs.js": own / "docs.js",
         **pages.MARK_STYLES,
         **{name: swagger / name for name in _SWAGGER_FILES},

@@ -1,4 +1,5 @@
-"""What a provider sends when a person removes the app there, or wants their data deleted, and the page about it."""
+"""What a provider sends when a person removes the app there, or wants their data deleted, and the page about a
+deletion."""
 
 import re
 
@@ -20,7 +21,7 @@ def add(app: web.Application) -> None:
     if telling := "|".join(map(re.escape, providers_that_tell_removals())):
         app.router.add_post(f"/auth/{{provider:{telling}}}/deauthorize", deauthorize, name="deauthorize")
         app.router.add_post(f"/auth/{{provider:{telling}}}/deletion", request_deletion, name="request-deletion")
-        app.router.add_get(f"/deletion/{{code:{_CODE}}}", deletion, name="deletion")
+    app.router.add_get(f"/deletion/{{code:{_CODE}}}", deletion, name="deletion")
 
 
 def providers_that_tell_removals() -> list[Provider]:
