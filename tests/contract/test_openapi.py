@@ -46,6 +46,10 @@ checks.positive_data_acceptance.expected-statuses = ["2XX", "303", "400", "403",
 checks.not_a_server_error.expected-statuses = ["2XX", "3XX", "4XX", "502", "503"]
 
 [[operations]]
+include-path = ["/account", "/account/delete"]
+checks.positive_data_acceptance.expected-statuses = ["2XX", "303", "400", "403"]
+
+[[operations]]
 include-operation-id = "delete-me"
 headers = {{ Authorization = "Bearer {1}" }}
 
@@ -58,9 +62,9 @@ include-path = ["/users/me/sessions", "/users/me/sessions/{{session_id}}"]
 headers = {{ Authorization = "Bearer {2}" }}
 """
 """Requests that fit the document may still be refused: 400 for a made-up state, 401 for a made-up client or an ended
-session, 404 for a made-up session. With a real state, which the generator gets from /start, the callback may return the
-provider's failures, 502 and 503. Operations that end accounts and sessions have other people's tokens, so that the
-token for all other operations stays valid."""
+session, 404 for a made-up session, 403 for a made-up form of the account page. With a real state, which the generator
+gets from /start, the callback may return the provider's failures, 502 and 503. Operations that end accounts and
+sessions have other people's tokens, so that the token for all other operations stays valid."""
 
 
 def answering_head() -> set[tuple[str, str]]:

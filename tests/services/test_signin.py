@@ -270,7 +270,7 @@ async def test_a_callback_that_another_node_overtook_undoes_nothing(
 
     identify, google.identify = google.identify, overtaken
     again = await one.finish(Provider("google"), answer(login.state), cookie=login.cookie)
-    assert again == FinishedAlready(APP, f"state used already, at {iso_time(START)}")
+    assert again == FinishedAlready(APP, LoginMode.APP, f"state used already, at {iso_time(START)}")
     assert [event.event for event in events(database)] == ["login_succeeded"]
 
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from nextarget.errors import CopyFailed
-from nextarget.model import AuditEvent, Generations, LoginMode, Millis
+from nextarget.model import AuditEvent, Generations, Login, LoginMode, Millis, Provider
 from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, logins, nonces, sessions, signing_keys
@@ -79,6 +79,8 @@ def fill(db: Connection) -> None:
     sessions.revoke_all(db, users[1].id, NOW)
     for number in range(MANY):
         add_login(db, f"state {number}", user_id=users[0].id)
+    at_account_page = Login("page", digest_of("page"), Provider("google"), LoginMode.ACCOUNT, NOW, later(1000))
+    logins.use(db, at_account_page, user_id=users[0].id, now=NOW)
     begun = add_code(db, "code", expires_at=later(60_000))
     logins.redeem(db, digest_of("code"), "one")
     db.execute_sql(BEGUN_BY_EARLIER_VERSION)

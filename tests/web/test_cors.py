@@ -32,7 +32,7 @@ OPEN = {
 OPEN |= {("HEAD", path) for method, path in OPEN if method == "GET"}
 SHUT = (
     "/health", "/docs", "/auth/authorize", "/auth/google/start", "/auth/google/callback", "/static/pages.css",
-    "/auth/facebook/deletion", f"/deletion/{'0' * 32}",
+    "/auth/facebook/deletion", f"/deletion/{'0' * 32}", "/account", "/account/delete",
 )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ CHANGING = {
     "/auth/{provider}/start",
     "/auth/{provider}/callback",
     "/auth/authorize",
+    "/account",
+    "/account/delete",
     "/sandbox/google/authorize",
     "/sandbox/google/sdk",
     "/sandbox/apple/auth/authorize",

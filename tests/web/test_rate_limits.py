@@ -86,6 +86,10 @@ async def test_one_address_begins_thirty_logins_a_minute_and_no_more(limited: Se
         ("GET", "/auth/authorize", 30),
         ("POST", "/auth/nonce", 30),
         ("GET", "/auth/google/callback", 60),
+        ("GET", "/account", 60),
+        ("GET", "/account/delete", 60),
+        ("POST", "/account", 60),
+        ("POST", "/account/delete", 60),
         ("POST", "/auth/token", 60),
     ],
 )
