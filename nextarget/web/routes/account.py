@@ -124,7 +124,7 @@ async def delete(request: web.Request) -> web.Response:
 def signed_in_at_account_page(request: web.Request, finished: AccountAnswer | FinishedAlready) -> web.Response:
     """The end of a login that began here. Raises the error of one that failed."""
     request[FROM_ACCOUNT_PAGE] = True
-    response = _see_other(account_path(request))
+    response = _see_other(f"{account_path(request)}#")  # an empty fragment, or the provider's own would come along
     if isinstance(finished, FinishedAlready):
         return response
     match finished.outcome:
