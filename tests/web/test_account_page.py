@@ -257,7 +257,7 @@ async def test_a_body_that_is_no_form_is_refused(server: Server, visitor: Visito
 
 async def test_without_any_provider_the_page_says_so(tmp_path: Path) -> None:
     """The server is not configured yet."""
-    names = ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")
+    names = ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI", "TEAM_ID", "KEY_ID", "PRIVATE_KEY")
     off = {f"{provider.upper()}_{name}": "" for provider in PROVIDERS for name in names}
     async with running(tmp_path, **off) as server, open_browser(server.url) as browser:
         answer = await Visitor(browser).get()

@@ -45,8 +45,8 @@ ACCOUNT_TEXTS = {
         "lesquelles, et comment les faire supprimer.",
     },
     "account_kept": {
-        "en": "This is what {service} keeps about you.",
-        "fr": "Voici ce que {service} conserve à votre sujet.",
+        "en": "This is what {service} keeps about you, beside a record of your sign-ins.",
+        "fr": "Voici ce que {service} conserve à votre sujet, outre l'historique de vos connexions.",
     },
     "account_email": {"en": "Email address", "fr": "Adresse e-mail"},
     "account_no_email": {"en": "none", "fr": "aucune"},
