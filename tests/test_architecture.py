@@ -26,6 +26,7 @@ MAX_MODULES = 13
 QUERY_BUILDERS = {"select", "insert", "insert_many", "update", "delete"}
 NOT_OF_REQUESTS = {
     "audit.latest_of_user",
+    "audit.piece",
     "purge.count",
     "purge._delete_batch",
     "sessions.of_user",

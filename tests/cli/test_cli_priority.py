@@ -5,10 +5,12 @@ import os
 import pytest
 
 from nextarget.cli import priority, users
+from nextarget.cli.record import audit
 
 
 @pytest.mark.parametrize(
-    "arguments", [["list-users"], ["purge"], ["backup", "backup.db"], ["copy-db", "sqlite:///a.db", "sqlite:///b.db"]]
+    "arguments",
+    [["list-users"], ["audit"], ["purge"], ["backup", "backup.db"], ["copy-db", "sqlite:///a.db", "sqlite:///b.db"]],
 )
 def test_a_long_command_has_a_low_priority(run, monkeypatch, arguments):
     """Also when it fails later, as here, where there is no database."""
@@ -22,10 +24,11 @@ def test_a_long_command_has_a_low_priority(run, monkeypatch, arguments):
 def test_a_list_that_no_person_waits_for_runs_while_a_core_is_free(run, monkeypatch, person):
     """A list holds nothing that a server waits for. On a terminal it has a low priority only."""
     idle = []
-    monkeypatch.setattr(users, "on_terminal", lambda: person)
+    for module in (users, audit):
+        monkeypatch.setattr(module, "on_terminal", lambda: person)
     monkeypatch.setattr(priority.os, "sched_setscheduler", lambda *given: idle.append(given[:2]))
-    assert run("list-users").status == 1
-    assert idle == ([] if person else [(0, os.SCHED_IDLE)])
+    assert run("list-users").status == run("audit").status == 1
+    assert idle == ([] if person else [(0, os.SCHED_IDLE)] * 2)
 
 
 @pytest.mark.parametrize("arguments", [["purge"], ["backup", "backup.db"], ["copy-db", "sqlite:///a.db", "x.db"]])

@@ -21,6 +21,7 @@ TOKENS = DATABASE | {
 NEEDED = {
     ("list-users",): DATABASE,
     ("show-user", EMAIL): DATABASE,
+    ("audit",): DATABASE,
     ("deactivate-user", EMAIL): DATABASE,
     ("activate-user", EMAIL): DATABASE,
     ("revoke-sessions", EMAIL): DATABASE,

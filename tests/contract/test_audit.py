@@ -123,3 +123,51 @@ def test_events_come_in_pages_by_number(database: Database) -> None:
         database.write_now(audit.record, event("meanwhile"))
     assert pages == [events[:3:-1], events[3:0:-1], events[:1]]
     assert database.read_now(audit.page_of_user, "nobody", size=3) == []
+
+
+def whole(database: Database, **wanted: object) -> list[str]:
+    """The details of the events of the whole record that fit, read in pieces of three."""
+    found, after = [], None
+    while True:
+        after, events = database.read_now(audit.piece, after=after, size=3, **wanted)
+        found += [each.detail or "" for each in events]
+        if after is None:
+            return found
+
+
+def test_the_whole_record_is_read_in_pieces(database: Database) -> None:
+    """In the order of time, also where the clocks of two nodes differ; every event once, in both directions."""
+    moments = [5, 1, 1, 1, 1, 4, 2, 0, 3]
+    for number, moment in enumerate(moments):
+        database.write_now(audit.record, AuditEvent(later(moment), "login_failed", detail=f"{moment}{number}"))
+    inserted = sorted(f"{moment}{number}" for number, moment in enumerate(moments))
+    assert whole(database) == inserted
+    assert whole(database, newest=True) == inserted[::-1]
+
+
+def test_a_piece_of_the_record_has_what_fits(database: Database) -> None:
+    """By time, user, kind of event, and the id of a login or a request."""
+    for number, kind in enumerate(("a", "b", "a", "b")):
+        facts = AuditEvent(
+            later(number),
+            kind,
+            login_id="x" if number == 0 else None,
+            request_id="x" if number == 3 else f"r{number}",
+            user_id="user" if number < 2 else None,
+            detail=str(number),
+        )
+        database.write_now(audit.record, facts)
+    assert whole(database, since=later(1), until=later(2)) == ["1", "2"]
+    assert whole(database, user_id="user") == ["0", "1"]
+    assert whole(database, event="b") == ["1", "3"]
+    assert whole(database, event="b", since=later(2), newest=True) == ["3"]
+    assert whole(database, mentioning="x") == ["0", "3"]
+    assert whole(database, mentioning="nobody") == []
+
+
+def test_a_piece_of_the_record_looks_at_so_many_events(database: Database) -> None:
+    """A piece may be empty although later pieces are not: a read ends after `size` events, fitting or not."""
+    for number in range(7):
+        database.write_now(audit.record, event("rare" if number == 6 else "usual", at=later(number)))
+    place, found = database.read_now(audit.piece, size=3, event="rare")
+    assert (place is not None, found) == (True, [])

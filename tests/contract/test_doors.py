@@ -46,6 +46,8 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "audit.latest_of_user": lambda db, user, _: audit.latest_of_user(db, user.id, limit=3),
     "audit.latest_of_refreshing": lambda db, user, _: audit.latest_of_refreshing(db, user.id, before=FAR, limit=3),
     "audit.page_of_user": lambda db, user, _: audit.page_of_user(db, user.id, size=3),
+    "audit.piece": lambda db, _, __: audit.piece(db)[1],
+    "audit.piece, newest": lambda db, _, __: audit.piece(db, newest=True, size=3)[1],
     "purge.count": lambda db, _, __: purge.count(db, EVERYTHING),
 }
 """Every storage function that reads, with all of its variants. It is asked for several rows where possible, because

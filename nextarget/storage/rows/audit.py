@@ -14,6 +14,8 @@ from nextarget.storage.rows.tables import AuditEventTable
 
 OF_STRANGERS = "(\"event\" = 'login_failed')"
 """The events that strangers can cause. SQLite uses the partial index only for a condition in the index's own words."""
+Place = tuple[int, int]
+"""The time and the number of an event: the order in which the record is read. It is served by the index of times."""
 MOST_OF_STRANGERS = 10_000
 """How many failed sign-ins are kept, of all users together: the newest."""
 MOST_OF_USER = 1_000
@@ -131,3 +133,44 @@ def page_of_user(db: pw.Database, user_id: str, *, before: int = _NEWEST, size: 
     """One page of a user's other events with their numbers, last recorded first. `before` is the last number of the
     page before."""
     return [(row.id, _to_event(row)) for row in _PAGE.rows(db, (user_id, before, size))]
+
+
+def piece(
+    db: pw.Database,
+    *,
+    after: Place | None = None,
+    newest: bool = False,
+    size: int = 5000,
+    since: Millis | None = None,
+    until: Millis | None = None,
+    user_id: str | None = None,
+    event: str | None = None,
+    mentioning: str | None = None,
+) -> tuple[Place | None, list[AuditEvent]]:
+    """One piece of the record: of the next `size` events from `since` to `until`, of all users or of one, those that
+    fit. Oldest first, or newest first with `newest`. Returns also the place after which the next piece begins; None
+    after the last piece.
+
+    `mentioning` is the id of a login or a request. No index serves it, nor `event`: the caller reads piece after piece.
+    """
+    order = (AuditEventTable.at, AuditEventTable.id)
+    directed = [key.desc() if newest else key for key in order]
+    within: list[Any] = []
+    if since is not None:
+        within.append(AuditEventTable.at >= since)
+    if until is not None:
+        within.append(AuditEventTable.at <= until)
+    if user_id is not None:
+        within.append(AuditEventTable.user_id == user_id)
+    if after is not None:
+        within.append(pw.Tuple(*order) < after if newest else pw.Tuple(*order) > after)
+    ends = AuditEventTable.select(*order).where(*within or [True]).order_by(*directed).limit(1).offset(size - 1)
+    end: Place | None = next(iter(ends.tuples().execute(db)), None)
+    if end is not None:
+        within.append(pw.Tuple(*order) >= end if newest else pw.Tuple(*order) <= end)
+    if event is not None:
+        within.append(AuditEventTable.event == event)
+    if mentioning is not None:
+        within.append((AuditEventTable.login_id == mentioning) | (AuditEventTable.request_id == mentioning))
+    query: Any = AuditEventTable.select(*fields_of(AuditEventTable, _EventRow)).where(*within or [True])
+    return end, [_to_event(_EventRow._make(row)) for row in query.order_by(*directed).tuples().execute(db)]
