@@ -16,7 +16,7 @@ from nextarget.cli.output import explained
 from nextarget.cli.parameters import completion
 from nextarget.cli.parameters.completion import summary
 from nextarget.cli.parameters.options import convert_plainly
-from nextarget.cli.record import audit
+from nextarget.cli.record import audit, explain
 from nextarget.registry import display_names, offered
 
 _EPILOG = """
@@ -121,7 +121,7 @@ app = Program(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (serving, users, audit, tokens, databases, configuration):
+for group in (serving, users, explain, audit, tokens, databases, configuration):
     group.add(app)
 
 

@@ -10,7 +10,14 @@ from nextarget.cli.record import audit
 
 @pytest.mark.parametrize(
     "arguments",
-    [["list-users"], ["audit"], ["purge"], ["backup", "backup.db"], ["copy-db", "sqlite:///a.db", "sqlite:///b.db"]],
+    [
+        ["list-users"],
+        ["audit"],
+        ["explain", "x"],
+        ["purge"],
+        ["backup", "backup.db"],
+        ["copy-db", "sqlite:///a.db", "sqlite:///b.db"],
+    ],
 )
 def test_a_long_command_has_a_low_priority(run, monkeypatch, arguments):
     """Also when it fails later, as here, where there is no database."""

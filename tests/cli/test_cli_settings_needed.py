@@ -22,6 +22,7 @@ NEEDED = {
     ("list-users",): DATABASE,
     ("show-user", EMAIL): DATABASE,
     ("audit",): DATABASE,
+    ("explain", EMAIL): DATABASE,
     ("deactivate-user", EMAIL): DATABASE,
     ("activate-user", EMAIL): DATABASE,
     ("revoke-sessions", EMAIL): DATABASE,
