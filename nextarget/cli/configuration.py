@@ -13,11 +13,15 @@ from nextarget.model import Client, Provider
 from nextarget.registry import PROVIDERS, display_name
 
 if TYPE_CHECKING:
-    from nextarget.services.operator.live_checks import Answer
-    from nextarget.settings import ProviderState
+    from nextarget.services.operator.live_checks import Finding
+    from nextarget.services.operator.online_checks import Outside
+    from nextarget.settings import ProviderState, Settings
     from nextarget.settings.showing import ShownSetting
 
 _COLUMNS = (Column("setting", 31), Column("value"), Column("source", 20))
+
+_LIVE_COLUMNS = (Column("what", 27), Column("result", 7), Column("answer", least=30), Column("what to do", least=30))
+_MARKS = {"ok": "", "warning": "Warning: ", "wrong": "Error: "}
 
 _EPILOG = """
 \b
@@ -35,7 +39,10 @@ def add(app: typer.Typer) -> None:
 
 def check_config(
     live: Annotated[
-        bool, typer.Option("--live", help="Check the database and Redis too; exit 1 when one does not answer.")
+        bool,
+        typer.Option(
+            "--live", help="Check the providers, PUBLIC_URL, database and Redis too; exit 1 when one is wrong."
+        ),
     ] = False,
     sandbox: SandboxOption = False,
     as_json: JsonOption = False,
@@ -44,13 +51,17 @@ def check_config(
 
     Secrets are masked, and parts of URLs that may be secret. Without a terminal one setting a line, fields separated by
     tabs: name, value, source. Problems go to standard error. With --json everything is in one object.
+
+    With --live, every check says what it asked, the result (ok, warning or wrong), and what to do: whether the
+    providers know the client, the secret and the redirect, whether PUBLIC_URL leads to a server with these settings,
+    whether the clock is right, the keys can be fetched, and the database and Redis work. Without network it says so.
     """
     from nextarget.checking import checked, file_problems
     from nextarget.settings.showing import shown_settings
 
     values = find_values(sandbox=sandbox)
     problems: tuple[SettingProblem, ...] = ()
-    answers: list[Answer] | None = None
+    answers: list[Finding] | None = None
     apps: tuple[Client, ...] = ()
     try:
         usable = checked(values)
@@ -64,7 +75,8 @@ def check_config(
 
             redis = usable.rate_limit_enabled and usable.rate_limit_storage_url.startswith("redis")
             redis_url = usable.rate_limit_storage_url if redis else None
-            answers = list(ask(database_url=usable.database_url, redis_url=redis_url))
+            outside = _outside(usable)
+            answers = list(ask(database_url=usable.database_url, redis_url=redis_url, outside=outside))
     settings = list(shown_settings(values.found))
     providers = {provider: values.state_of(provider) for provider in PROVIDERS}
     if as_json:
@@ -73,8 +85,14 @@ def check_config(
         _print(settings, providers, problems, values.warnings, answers, apps=apps)
     if problems:
         raise typer.Exit(ConfigurationError.exit_status)
-    if not all(answer.ok for answer in answers or ()):
+    if any(answer.verdict == "wrong" for answer in answers or ()):
         raise typer.Exit(1)
+
+
+def _outside(settings: "Settings") -> "Outside":
+    from nextarget.services.operator.online_checks import Outside
+
+    return Outside(settings.public_url, settings.providers, settings.https_proxy, settings.no_proxy)
 
 
 def _app_document(app: Client) -> dict[str, object]:
@@ -97,14 +115,14 @@ def _print_json(
     providers: "dict[Provider, ProviderState]",
     problems: tuple[SettingProblem, ...],
     warnings: list[str],
-    answers: "list[Answer] | None",
+    answers: "list[Finding] | None",
     *,
     apps: tuple[Client, ...],
 ) -> None:
-    asked = {} if answers is None else {"live": [{"asked": a.asked, "ok": a.ok, "answer": a.said} for a in answers]}
+    asked = {} if answers is None else {"live": [_finding_document(answer) for answer in answers]}
     print_json(
         {
-            "ok": not problems and all(answer.ok for answer in answers or ()),
+            "ok": not problems and all(answer.verdict != "wrong" for answer in answers or ()),
             "settings": [{"name": s.name, "value": s.value, "source": s.source} for s in settings],
             "providers": providers,
             "apps": [_app_document(app) for app in apps],
@@ -120,7 +138,7 @@ def _print(
     providers: "dict[Provider, ProviderState]",
     problems: tuple[SettingProblem, ...],
     warnings: list[str],
-    answers: "list[Answer] | None",
+    answers: "list[Finding] | None",
     *,
     apps: tuple[Client, ...],
 ) -> None:
@@ -135,7 +153,31 @@ def _print(
         say(f"Warning: {warning}")
     if problems:
         raise ConfigurationError(problems)
+    doubts = bool(warnings)
+    if answers and on_terminal():
+        print()
+        print_table(_LIVE_COLUMNS, ((_title(a), a.verdict, _told(a), a.remedy) for a in answers), empty="")
     for answer in answers or ():
-        say(f"{'' if answer.ok else 'Error: '}{answer.asked.capitalize()}: {answer.said}")
-    if all(answer.ok for answer in answers or ()):
-        say(f"No problems found{', but see the warnings above' if warnings else ''}.")
+        doubts |= answer.verdict == "warning"
+        if not on_terminal():
+            say(" ".join(filter(None, (f"{_MARKS[answer.verdict]}{_title(answer)}:", _told(answer), answer.remedy))))
+    if all(answer.verdict != "wrong" for answer in answers or ()):
+        say(f"No problems found{', but see the warnings above' if doubts else ''}.")
+
+
+def _title(finding: "Finding") -> str:
+    return finding.asked[:1].upper() + finding.asked[1:]
+
+
+def _told(finding: "Finding") -> str:
+    return f"{finding.said} Reason: {finding.reason}" if finding.reason else finding.said
+
+
+def _finding_document(finding: "Finding") -> dict[str, object]:
+    return {
+        "asked": finding.asked,
+        "ok": finding.verdict != "wrong",
+        "result": finding.verdict,
+        "answer": _told(finding),
+        "remedy": finding.remedy,
+    }

@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import urlencode
 
 from nextarget.errors import ProblemError
 from nextarget.model import NO_WISHES, Identity, Millis, Provider, Wishes
 from nextarget.providers.http.client import ProviderHttp
 from nextarget.tokens.login import LoginSecrets
+
+if TYPE_CHECKING:  # a server does not import them
+    from nextarget.providers.probes.asking import Asker
+    from nextarget.providers.probes.findings import Checks
 
 
 class SubjectTokenType(StrEnum):
@@ -119,6 +123,10 @@ class IdentityProvider(Protocol):
     async def revoke(self, grant: RevocableGrant, now: Millis) -> None:
         """Revoke a grant. Raises ProviderUnavailable or ProviderFailed."""
         raise NotImplementedError
+    def probes(self, asker: "Asker", secrets: LoginSecrets, now: Millis) -> "Checks":
+        """Checks of our client at this provider, for `check-config --live`, to be run together. `secrets` belong to no
+        login. A provider without checks has none. The modules that make requests are imported here."""
+        return ()
 
 
 def with_parameters(endpoint: str, parameters: Mapping[str, str]) -> str:

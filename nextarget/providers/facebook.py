@@ -11,7 +11,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from nextarget.errors import (
@@ -46,6 +47,10 @@ from nextarget.tokens.provider_tokens import (
     read_id_token,
     verify_id_token,
 )
+
+if TYPE_CHECKING:
+    from nextarget.providers.probes.asking import Asker
+    from nextarget.providers.probes.findings import Checks
 
 SCOPE = "email"
 _AUTH_TYPES = {Prompt.LOGIN: "reauthenticate", Prompt.CONSENT: "rerequest"}
@@ -131,6 +136,12 @@ class Facebook(IdentityProvider):
 
     def removal_request(self, text: str) -> RemovalRequest:
         return read_signed_request(text, self._config.client_secret)
+
+    def probes(self, asker: "Asker", secrets: LoginSecrets, now: Millis) -> "Checks":
+        from nextarget.providers.probes.facebook import checks
+
+        today = datetime.fromtimestamp(now / 1000, UTC).date()
+        return checks(self._config, self._graph, asker, today=today)
 
     async def _bound_identity(self, answer: Answer, secrets: LoginSecrets, now: Millis) -> Identity:
         """The identity in the id_token that came with the access token. Its nonce has to be the nonce of this login."""

@@ -4,7 +4,7 @@ https://developers.google.com/identity/openid-connect/openid-connect
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from nextarget.errors import (
@@ -30,6 +30,10 @@ from nextarget.tokens.provider_tokens import (
     read_id_token,
     verify_id_token,
 )
+
+if TYPE_CHECKING:
+    from nextarget.providers.probes.asking import Asker
+    from nextarget.providers.probes.findings import Checks
 
 SCOPE = "openid email"
 _LATER = frozenset({"internal_failure", "rate_limit_exceeded", "server_error", "temporarily_unavailable"})
@@ -118,6 +122,12 @@ class Google(IdentityProvider):
             raise InvalidRequest("Of Google, present the id_token: an access token says nothing about its audience.")
         claims = await self._verified(token, (self._config.client_id, *self._config.client_ids), now)
         return NativeIdentity(identity_of(self.name, claims), issued_nonce(claims, raw_nonce))
+
+    def probes(self, asker: "Asker", secrets: LoginSecrets, now: Millis) -> "Checks":
+        from nextarget.providers.probes.google import checks
+
+        url = self.authorization_url(secrets, ask_person=False)
+        return checks(self._config, url, asker, known=self.error_words)
 
     async def _verified(self, id_token: str, audiences: tuple[str, ...], now: Millis) -> Mapping[str, Any]:
         token = read_id_token(id_token)

@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from nextarget.services.operator import live_checks
-from nextarget.services.operator.live_checks import Answer, ask
+from nextarget.providers.probes.findings import Finding, Verdict, fine, wrong
+from nextarget.services.operator.live_checks import ask
 from nextarget.services.quotas import Unavailable
 
 
@@ -14,15 +15,15 @@ def test_a_check_that_blocks_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     go_on = threading.Event()
     threads: list[threading.Thread] = []
 
-    def blocks(_url: str) -> str:
+    def blocks(_url: str) -> Finding:
         threads.append(threading.current_thread())
         go_on.wait()
-        return "late"
+        return fine("database", "late")
 
     monkeypatch.setattr(live_checks, "_database", blocks)
     monkeypatch.setattr(live_checks, "ANSWER_SECONDS", 0.01)
     assert list(ask(database_url="", redis_url=None)) == [
-        Answer("database", False, "There was no answer within 0.01 s.")
+        wrong("database", "There was no answer within 0.01 s.", "")
     ]
     go_on.set()
     (thread,) = threads
@@ -33,7 +34,7 @@ def test_a_check_that_blocks_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_bug_of_ours_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes up where the check was asked for."""
 
-    def fails(_url: str) -> str:
+    def fails(_url: str) -> Finding:
         raise KeyError("a bug")
 
     monkeypatch.setattr(live_checks, "_database", fails)
@@ -60,11 +61,10 @@ def test_the_reason_why_redis_does_not_count_is_one_line_without_secrets(
     async def fails(_url: str) -> None:
         raise Unavailable("ConnectionError") from (OSError(text) if text is not None else None)
 
-    monkeypatch.setattr(live_checks, "_database", lambda _url: "answers")
+    monkeypatch.setattr(live_checks, "_database", lambda _url: fine("database", "answers"))
     monkeypatch.setattr(live_checks, "try_counting", fails)
     _, answer = ask(database_url="", redis_url="redis://user:hush@redis.example:6379/0")
-    assert (answer.asked, answer.ok) == ("redis", False)
-    sentence, _, reason = answer.said.partition(" Reason: ")
-    assert "hush" not in sentence
-    assert "(ConnectionError)" in sentence
-    assert (reason or None) == shown
+    assert (answer.asked, answer.verdict) == ("redis", Verdict.WRONG)
+    assert "hush" not in answer.said + answer.remedy
+    assert "(ConnectionError)" in answer.said
+    assert answer.reason == shown
