@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from nextarget.services.operator import live_checks
 from nextarget.providers.probes.findings import Finding, Verdict, fine, wrong
+from nextarget.services.operator import live_checks
 from nextarget.services.operator.live_checks import ask
 from nextarget.services.quotas import Unavailable
 
@@ -22,9 +22,7 @@ def test_a_check_that_blocks_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(live_checks, "_database", blocks)
     monkeypatch.setattr(live_checks, "ANSWER_SECONDS", 0.01)
-    assert list(ask(database_url="", redis_url=None)) == [
-        wrong("database", "There was no answer within 0.01 s.", "")
-    ]
+    assert list(ask(database_url="", redis_url=None)) == [wrong("database", "There was no answer within 0.01 s.", "")]
     go_on.set()
     (thread,) = threads
     thread.join()
