@@ -4,7 +4,7 @@ https://developer.apple.com/documentation/signinwithapplerestapi
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from nextarget.errors import (
@@ -15,7 +15,7 @@ from nextarget.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from nextarget.model import NO_WISHES, Identity, Millis, Provider, Wishes
+from nextarget.model import NO_WISHES, Identity, Millis, Provider, Secret, Wishes
 from nextarget.providers.base import (
     CallbackMethod,
     IdentityProvider,
@@ -38,6 +38,10 @@ from nextarget.tokens.provider_tokens import (
     read_id_token,
     verify_id_token,
 )
+
+if TYPE_CHECKING:
+    from nextarget.providers.probes.asking import Asker
+    from nextarget.providers.probes.findings import Checks
 
 SECRET_SECONDS = 600
 """How long a client secret is valid. Apple allows up to six months."""
@@ -124,6 +128,12 @@ class Apple(IdentityProvider):
         answer = await self.http.revoke(self._settings.revocation_endpoint, form)
         if not answer.ok:
             raise ProviderFailed(note=_note("revocation", answer))
+
+    def probes(self, asker: "Asker", secrets: LoginSecrets, now: Millis) -> "Checks":
+        from nextarget.providers.probes.apple import checks
+
+        secret = Secret(self._client_secret(self._settings.client_id, now // 1000))
+        return checks(self._settings, secret, self.authorization_url(secrets, ask_person=False), asker)
 
     async def _verified(self, id_token: str, audiences: tuple[str, ...], now: Millis) -> Mapping[str, Any]:
         token = read_id_token(id_token)

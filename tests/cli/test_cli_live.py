@@ -202,9 +202,53 @@ def test_json_holds_what_was_asked_and_answered(run, monkeypatch, deaf):
     result = run("check-config", "--live", "--json")
     document = json.loads(result.out)
     assert (result.status, result.err, document["ok"], document["problems"]) == (1, "", False, [])
-    assert [(each["asked"], each["ok"]) for each in document["live"]] == [("database", True), ("redis", False)]
+    assert [(each["asked"], each["result"], each["ok"]) for each in document["live"]] == [
+        ("database", "ok", True),
+        ("redis", "wrong", False),
+        ("PUBLIC_URL", "warning", True),
+    ]
     assert all(each["answer"] for each in document["live"])
     assert "live" not in json.loads(run("check-config", "--json").out)
+
+
+@pytest.fixture
+def offline(monkeypatch) -> str:
+    """A client at a Google that does not answer. Returns its secret."""
+    nowhere = "http://127.0.0.1:1"
+    for name, value in {
+        "CLIENT_ID": "1.apps.googleusercontent.com",
+        "CLIENT_SECRET": "GOCSPX-nobody-may-see-it",
+        "REDIRECT_URI": "http://127.0.0.1:8000/auth/google/callback",
+        "AUTHORIZATION_ENDPOINT": f"{nowhere}/authorize",
+        "TOKEN_ENDPOINT": f"{nowhere}/token",
+        "JWKS_URI": f"{nowhere}/keys",
+    }.items():
+        monkeypatch.setenv(f"GOOGLE_{name}", value)
+    return "GOCSPX-nobody-may-see-it"
+
+
+def test_without_network_the_checks_say_so_and_fail(run, offline):
+    """The status is 1. Every check of the provider is an error with what to do, and shows no secret."""
+    result = run("check-config", "--live")
+    assert result.status == 1
+    told = [line for line in result.err.splitlines() if line.startswith("Error: Google")]
+    assert [line.split(": ")[2] for line in told] == ["client and redirect", "secret", "keys"]
+    assert all("cannot be reached from here" in line and "HTTPS_PROXY" in line for line in told)
+    assert "No problems found" not in result.err
+    assert offline not in result.out + result.err
+
+
+@pytest.mark.slow
+def test_on_a_terminal_the_checks_are_a_table(at_terminal, offline):
+    """What was asked, the result, the answer, and what to do."""
+    terminal = at_terminal("check-config", "--live", columns=160)
+    assert terminal.end() == 1
+    heading = next(line for line in terminal.shown.decode().splitlines() if line.startswith("what "))
+    assert heading.split("  ")[0] == "what"
+    for word in ("result", "answer", "what to do"):
+        assert word in heading
+    assert b"Google: secret" in terminal.shown
+    assert offline.encode() not in terminal.shown
 
 
 def test_nobody_is_asked_while_settings_are_wrong(run, monkeypatch):
