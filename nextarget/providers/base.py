@@ -123,6 +123,7 @@ class IdentityProvider(Protocol):
     async def revoke(self, grant: RevocableGrant, now: Millis) -> None:
         """Revoke a grant. Raises ProviderUnavailable or ProviderFailed."""
         raise NotImplementedError
+
     def probes(self, asker: "Asker", secrets: LoginSecrets, now: Millis) -> "Checks":
         """Checks of our client at this provider, for `check-config --live`, to be run together. `secrets` belong to no
         login. A provider without checks has none. The modules that make requests are imported here."""
