@@ -26,6 +26,8 @@ LIBRARIES = {
 new name needs a reason in docs/decisions/start.md."""
 FIRST_USE = {"/health": set(), "/docs": {"jinja2", "markupsafe"}, "/openapi.json": {"yaml"}}
 """The libraries that the first request for a path adds."""
+NOT_SERVED = ("nextarget.sandbox", "nextarget.providers.probes", "google.auth.transport")
+"""Modules for developers and for the terminal."""
 OF_NO_PACKAGE = {"cython_runtime", "sitecustomize"}
 """Cython adds the first name to compiled packages."""
 SERVER = """
@@ -74,7 +76,7 @@ def test_a_server_imports_only_what_it_serves(path: str, tmp_path: Path) -> None
     request. Libraries that are installed but not needed, such as Rich, are not imported either."""
     modules = modules_after(path, tmp_path)
     assert libraries(modules) == LIBRARIES | FIRST_USE[path]
-    assert {name for name in modules if name.startswith(("nextarget.sandbox", "google.auth.transport"))} == set()
+    assert {name for name in modules if name.startswith(NOT_SERVED)} == set()
 
 
 @pytest.mark.slow

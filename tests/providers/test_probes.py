@@ -297,6 +297,12 @@ async def test_keys_that_cannot_be_fetched_are_named(stand_in: StandIn, secrets:
     assert "cannot be reached from here" in told["keys"]
 
 
+async def test_an_answer_in_many_pieces_is_read_whole(stand_in: StandIn, secrets: LoginSecrets) -> None:
+    """Also one that does not fit into one read."""
+    stand_in.jwks = {"more": "x" * 200_000, **stand_in.jwks}
+    assert mistakes(await google(stand_in, secrets)) == {}
+
+
 async def test_without_network_every_check_says_so(stand_in: StandIn, secrets: LoginSecrets) -> None:
     """No traceback, no secret, and what to look at."""
     nowhere = "http://127.0.0.1:1"

@@ -12,7 +12,6 @@ import aiohttp
 import orjson
 
 from nextarget.model import Secret
-from nextarget.providers.http.client import open_session
 from nextarget.providers.http.proxy import Proxy
 from nextarget.providers.probes.findings import Finding, fine, wrong
 from nextarget.telemetry import scrubbed
@@ -59,8 +58,6 @@ class Asker:
         self._clock = clock
         self.ahead: dict[str, float] = {}
         """By how many seconds the clock of a host is ahead of ours, by its header Date (RFC 9110, 6.6.1)."""
-        self.answered = False
-        """Whether any host but this machine has answered."""
 
     async def ask(
         self,
@@ -83,8 +80,12 @@ class Asker:
                 asyncio.timeout(SECONDS),
                 self._session.request("GET" if form is None else "POST", url, allow_redirects=False, **options) as got,
             ):
-                body = await got.content.read(_MAX_BYTES)
-                reply = Reply(got.status, got.headers, body)
+                body = bytearray()
+                async for chunk in got.content.iter_any():
+                    body += chunk
+                    if len(body) > _MAX_BYTES:
+                        break
+                reply = Reply(got.status, got.headers, bytes(body))
         except TimeoutError:
             raise Unreachable(f"{host} did not answer within {SECONDS} s") from None
         except aiohttp.ClientHttpProxyError as error:
@@ -92,7 +93,6 @@ class Asker:
         except (aiohttp.ClientError, OSError) as error:
             why = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
             raise Unreachable(f"{host}: {type(error).__name__}{scrubbed(why)}") from None
-        self.answered = True
         self._compare_clocks(host, reply.headers)
         return reply
 
@@ -104,12 +104,6 @@ class Asker:
             self.ahead[host] = parsedate_to_datetime(headers.get("Date", "")).timestamp() - self._clock()
         except (ValueError, TypeError, IndexError, OverflowError):
             return
-
-
-def open_asker(proxy: Proxy | None) -> tuple[aiohttp.ClientSession, Asker]:
-    """An asker, and the session that its user has to close."""
-    session = open_session()
-    return session, Asker(session, proxy)
 
 
 def unreachable(asked: str, error: Unreachable) -> Finding:
