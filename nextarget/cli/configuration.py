@@ -160,7 +160,14 @@ def _print(
     for answer in answers or ():
         doubts |= answer.verdict == "warning"
         if not on_terminal():
-            say(" ".join(filter(None, (f"{_MARKS[answer.verdict]}{_title(answer)}:", _told(answer), answer.remedy))))
+            say(
+                " ".join(
+                    filter(
+                        None,
+                        (f"{_MARKS[answer.verdict]}{_title(answer)}:", answer.said, answer.remedy, _reason(answer)),
+                    )
+                )
+            )
     if all(answer.verdict != "wrong" for answer in answers or ()):
         say(f"No problems found{', but see the warnings above' if doubts else ''}.")
 
@@ -170,7 +177,11 @@ def _title(finding: "Finding") -> str:
 
 
 def _told(finding: "Finding") -> str:
-    return f"{finding.said} Reason: {finding.reason}" if finding.reason else finding.said
+    return f"{finding.said} {_reason(finding)}".rstrip(" ")
+
+
+def _reason(finding: "Finding") -> str:
+    return f"Reason: {finding.reason}" if finding.reason else ""
 
 
 def _finding_document(finding: "Finding") -> dict[str, object]:

@@ -239,7 +239,7 @@ def test_without_network_the_checks_say_so_and_fail(run, offline):
 
 
 @pytest.mark.slow
-def test_on_a_terminal_the_checks_are_a_table(at_terminal, offline):
+def test_on_a_terminal_the_checks_are_a_table(offline, at_terminal):
     """What was asked, the result, the answer, and what to do."""
     terminal = at_terminal("check-config", "--live", columns=160)
     assert terminal.end() == 1
