@@ -67,7 +67,7 @@ class AccountPage:
         if visit is None:
             raise VisitEnded
         if not visit.token.accepts(form_token):
-            raise FormRefused(note="the form's token is missing, or of another visit")
+            raise FormRefused(note="the form's token is of another visit")
         return visit
 
     async def sessions(self, visit: Visit) -> list[Session]:

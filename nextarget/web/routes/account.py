@@ -147,7 +147,7 @@ async def _sent(request: web.Request) -> tuple[Parameters, Visit]:
     parameters.of_query(request).optional("ui_locales", parameters.UI_LOCALES)
     _check_sender(request)
     form = await parameters.read_form(request)
-    token = form.optional("token", _FORM_TOKEN) or ""
+    token = form.required("token", _FORM_TOKEN)
     return form, await request.app[ONLINE].account_page.acting(_cookie(request), token)
 
 
