@@ -213,7 +213,8 @@ async def test_every_label_has_a_value_from_a_list(server: Server) -> None:
         "route": routes,
         "status": {str(status) for status in range(200, 600)},
         "provider": {*PROVIDERS, INVENTED},
-        "operation": {"token", "keys", "profile", "debug_token"},
+        "operation": {"token", "keys", "profile", "debug_token", "revocation"},
+        "request": {"deauthorize", "deletion"},
         "kind": {"read", "write"},
         "reason": {"header", "body", "answer", "room"},
         "cause": set(get_args(metrics.DatabaseCause)),
@@ -227,6 +228,7 @@ async def test_every_label_has_a_value_from_a_list(server: Server) -> None:
             *codes,
             *("succeeded", "answered", "cancelled"),
             *("rotated", "repeated", "recovered", "rewound", "reused", "refused"),
+            *("revoked", "failed", "unavailable", "dropped"),
         },
     }
     for name, labels in await scrape(server):
