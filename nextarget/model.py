@@ -140,6 +140,7 @@ class Client:
     """An app: an OAuth 2.0 public client. `logo` is a file that this server serves, or an https URL elsewhere.
 
     `android_app_links` (`package.name=fingerprint`) and `apple_app_ids` (`TEAMID.bundle.id`) name the app's programs.
+    `bounce_page` is whether a page with a button is shown before a redirect that opens one of these programs.
     """
 
     id: str
@@ -149,6 +150,7 @@ class Client:
     links: ClientLinks = ClientLinks()
     android_app_links: tuple[str, ...] = ()
     apple_app_ids: tuple[str, ...] = ()
+    bounce_page: bool = False
 
 
 class Prompt(StrEnum):

@@ -75,6 +75,7 @@ privacy_url = "https://news.example/privacy"
 terms_url = "https://news.example/terms"
 android_app_links = ["com.example.news=FINGERPRINT"]
 apple_app_ids = ["TEAM123456.com.example.news"]
+bounce_page = true
 
 [["app"]]  # the last
 "client_id" = "native only"
@@ -90,6 +91,7 @@ logo = "https://cdn.example/logo.png?v=2"
     assert news.links == ClientLinks("https://news.example/privacy", "https://news.example/terms")
     assert news.android_app_links == (f"com.example.news={FINGERPRINT}",)
     assert news.apple_app_ids == ("TEAM123456.com.example.news",)
+    assert [app.bounce_page for app in (first, shop, news, native)] == [False, False, True, False]
     assert (native.id, native.logo) == ("native only", "https://cdn.example/logo.png?v=2")
 
 
@@ -139,6 +141,7 @@ def test_the_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         (SHOP + f'android_app_links = ["shop={FINGERPRINT}"]', "line 5, app 'shop': android_app_links is no"),
         (SHOP + f'android_app_links = ["org.shop={FINGERPRINT}:0A"]', "line 5, app 'shop': android_app_links is"),
         (SHOP + f'android_app_links = ["org.shop={FINGERPRINT.lower()}"]', "app 'shop': android_app_links is no"),
+        (SHOP + 'bounce_page = "true"', "line 5, app 'shop': bounce_page is neither true nor false. Write it without"),
         (SHOP + 'apple_app_ids = ["?"]', "line 5, app 'shop': apple_app_ids is no app id. Write TEAMID."),
         (SHOP + 'apple_app_ids = ["TEAM12345.org.shop"]', "line 5, app 'shop': apple_app_ids is no app id."),
         (SHOP + 'apple_app_ids = ["TEAM123456."]', "line 5, app 'shop': apple_app_ids is no app id."),

@@ -84,6 +84,18 @@ def needs_person(redirect_uri: str) -> bool:
     return not redirect_uri.startswith("https://")
 
 
+def opens_program(client: Client, redirect_uri: str) -> bool:
+    """Whether the operating system has to open a program of the app for this redirect.
+
+    A custom scheme (RFC 8252, 7.1) leads nowhere else. An https redirect is claimed by a program (7.2) if the app has
+    one in the files of `/.well-known`; otherwise it leads to a site, which the browser opens as any other. A loopback
+    redirect (7.3) is a plain request too.
+    """
+    if redirect_uri.startswith("https://"):
+        return bool(client.android_app_links or client.apple_app_ids)
+    return not redirect_uri.startswith("http://")
+
+
 def _without_port(redirect_uri: str) -> str | None:
     """A loopback redirect without its port; None for any other redirect. The rest of the text is not normalised."""
     found = _LOOPBACK.fullmatch(redirect_uri)

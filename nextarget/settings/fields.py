@@ -138,6 +138,9 @@ class Settings:
         default=(),
         description="The app on iOS, `TEAMID.bundle.id`, for `/.well-known/apple-app-site-association`.",
     )
+    app_bounce_page: bool = setting(
+        TRUTH, default=False, description="Whether a page with a button is shown before every redirect into the app."
+    )
     apps_file: Path | None = setting(FILE, default=None, description="TOML file: any number of further apps.")
     json_flow: bool = setting(
         TRUTH, default=True, description="Whether tools may sign in without an app; `false` refuses `mode=json`."

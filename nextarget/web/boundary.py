@@ -177,7 +177,7 @@ def _error_response(request: web.Request, error: ProblemError, request_id: str) 
     name = request.match_info.route.name
     _log_error(request, error, name)
     if (app := request.get(ANSWER_TO)) is not None:
-        return error_answer(app, error, request.app[RUNTIME].settings.public_url)
+        return error_answer(request, app, error)
     if name in PAGE_ROUTES and wants_page(request):
         return with_error_headers(pages.error_page(error, request, request_id, _client_of(request, name)), error)
     return oauth_error(error) if name in OAUTH_ROUTES else problem_response(error, request_id)

@@ -14,4 +14,5 @@ def first_app(settings: Settings, logo: LogoFile | str | None) -> Client:
         ClientLinks(settings.app_privacy_url, settings.app_terms_url),
         settings.android_app_links,
         settings.apple_app_ids,
+        settings.app_bounce_page,
     )

@@ -43,9 +43,11 @@ _KINDS: Mapping[str, Kind[str]] = {
     "terms_url": APP_LINK,
     "android_app_links": ANDROID_APP_LINK,
     "apple_app_ids": APPLE_APP_ID,
+    "bounce_page": ANY_TEXT,
 }
 """The keys of an `[[app]]` table, in the order of the documents. The kind of a list is that of its items."""
 _LISTS = frozenset({"redirect_uris", "android_app_links", "apple_app_ids"})
+_TRUTHS = frozenset({"bounce_page"})
 
 
 def further_client_ids(settings: TokenSettings) -> frozenset[str]:
@@ -116,7 +118,7 @@ def _client_of(
         }
         problems += [(key, found) for key, found in forbidden.items() if found]
     links = ClientLinks(privacy_url, terms_url)
-    of_platforms = app.get("android_app_links", ()), app.get("apple_app_ids", ())
+    of_platforms = app.get("android_app_links", ()), app.get("apple_app_ids", ()), app.get("bounce_page", False)
     return Client(app[_CLIENT_ID], redirect_uris, app.get("name"), logo, links, *of_platforms), problems
 
 
@@ -130,6 +132,8 @@ def _read_table(table: Mapping[str, object]) -> tuple[dict[str, Any], list[tuple
         try:
             if key in _LISTS:
                 values[key] = _read_list(key, table[key], problems)
+            elif key in _TRUTHS:
+                values[key] = _read_truth(table[key])
             elif key in _KINDS:
                 values[key] = _read_text(_KINDS[key], table[key])
             else:
@@ -150,6 +154,12 @@ def _read_list(key: str, value: object, problems: dict[tuple[str, Problem], None
         except ValueError as error:
             problems[key, _in_our_words(error)] = None
     return tuple(items)
+
+
+def _read_truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("is neither true nor false. Write it without quotes.")  # noqa: TRY004 - a wrong value in a file
+    return value
 
 
 def _read_text(kind: Kind[str], value: object) -> str:

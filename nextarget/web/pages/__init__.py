@@ -109,6 +109,22 @@ def error_page(
     )
 
 
+def bounce_page(request: web.BaseRequest, client: Client, link: str, error: ProblemError | None = None) -> web.Response:
+    """A page with a button to the app, for browsers that open a program only after a tap.
+
+    `link` holds the answer to the app, a code or an error, so the page must stay out of caches and referrers.
+    """
+    language, name = _language(request), client.name
+    if error is None:
+        title = texts.text("bounce_title", language)
+        lead = texts.text("bounce_lead_named", language, name=name) if name else texts.text("bounce_lead", language)
+    else:
+        said = texts.error_texts(error, language, name)
+        title, lead = said.title, said.explanation
+    failed = error is not None
+    return page("bounce.html", request, client=client, title=title, lead=lead, link=link, failed=failed)
+
+
 def _logo(client: Client | None) -> tuple[str | None, str]:
     """The URL of an app's logo, and the `img-src` sources that allow it (CSP Level 3, 6.7.2.8).
 

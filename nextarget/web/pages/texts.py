@@ -60,6 +60,27 @@ TEXTS = {
         "en": "You are not signed in where you came from? Then go back there, and sign in again.",
         "fr": "Vous n'êtes pas connecté là d'où vous venez\u00a0? Alors retournez-y, et reconnectez-vous.",
     },
+    "bounce_title": {"en": "Almost done", "fr": "Presque terminé"},
+    "bounce_lead_named": {
+        "en": "Open {name} within a minute to finish your sign-in.",
+        "fr": "Ouvrez {name} dans la minute pour terminer votre connexion.",
+    },
+    "bounce_lead": {
+        "en": "Open the app within a minute to finish your sign-in.",
+        "fr": "Ouvrez l'application dans la minute pour terminer votre connexion.",
+    },
+    "open_named": {"en": "Open {name}", "fr": "Ouvrir {name}"},
+    "open_app": {"en": "Open the app", "fr": "Ouvrir l'application"},
+    "bounce_fine_named": {
+        "en": "Nothing happens? Open {name} yourself, and sign in again. If that does not help, use another browser.",
+        "fr": "Rien ne se passe\u00a0? Ouvrez {name} vous-même, et reconnectez-vous. Si cela n'aide pas, prenez un "
+        "autre navigateur.",
+    },
+    "bounce_fine": {
+        "en": "Nothing happens? Open the app yourself, and sign in again. If that does not help, use another browser.",
+        "fr": "Rien ne se passe\u00a0? Ouvrez l'application vous-même, et reconnectez-vous. Si cela n'aide pas, prenez "
+        "un autre navigateur.",
+    },
     "deletion_title": {"en": "Deletion of your data", "fr": "Suppression de vos données"},
     "deletion_done": {
         "en": "Your account here, with everything kept about you, was deleted on {day}.",

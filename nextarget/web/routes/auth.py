@@ -8,7 +8,7 @@ from aiohttp import web
 
 from nextarget import telemetry
 from nextarget.errors import InvalidRequest, InvalidState
-from nextarget.model import LoginMode, Provider, TokenPair
+from nextarget.model import AppRequest, LoginMode, Provider, TokenPair
 from nextarget.providers.base import CallbackMethod
 from nextarget.registry import PROVIDERS, name_pattern
 from nextarget.services.login_outcomes import AccountAnswer, AppAnswer, FinishedAlready
@@ -132,11 +132,16 @@ def _answer(sent: Parameters) -> CallbackAnswer:
 
 
 def _to_app(request: web.Request, finished: AppAnswer) -> web.Response:
-    issuer = request.app[RUNTIME].settings.public_url
-    address = ReturnAddress(finished.app.redirect_uri, finished.app.state)
+    address = _address(request, finished.app)
     if isinstance(finished.outcome, str):
-        return code_answer(address, finished.outcome, issuer)
-    return error_answer(address, finished.outcome, issuer)
+        return code_answer(request, address, finished.outcome)
+    return error_answer(request, address, finished.outcome)
+
+
+def _address(request: web.Request, app: AppRequest) -> ReturnAddress:
+    """Where the answer to an app goes. Raises RedirectRefused if the app or its redirect is not listed any more."""
+    client = request.app[RUNTIME].clients.check(app.client_id, app.redirect_uri)
+    return ReturnAddress(client, app.redirect_uri, app.state)
 
 
 def _finished_already(request: web.Request, finished: FinishedAlready) -> web.Response:
@@ -146,9 +151,8 @@ def _finished_already(request: web.Request, finished: FinishedAlready) -> web.Re
     log.info("login_repeated", provider=_provider(request), reason=finished.reason)
     link = client = None
     if finished.app is not None:
-        client = request.app[RUNTIME].clients.get(finished.app.client_id)
-        address = ReturnAddress(finished.app.redirect_uri, finished.app.state)
-        link = lost_answer_link(address, request.app[RUNTIME].settings.public_url)
+        address = _address(request, finished.app)
+        client, link = address.client, lost_answer_link(request, address)
     return pages.page("finished.html", request, client=client, link=link)
 
 

@@ -43,8 +43,9 @@ def add(app: web.Application) -> None:
 async def authorize(request: web.Request) -> web.Response:
     request[ASKING_APP] = AskingApp(request.query.get("client_id", ""), request.query.get("redirect_uri", ""))
     query = parameters.of_query(request)
-    client, address = _return_address(request, query)
+    address = _return_address(request, query)
     request[ANSWER_TO] = address  # from here on, every error goes to the app's redirect
+    client = address.client
     app = AppRequest(client.id, address.redirect_uri, _code_challenge(query), address.state)
     chosen = query.optional("provider", name_pattern(request.app[RUNTIME].offered))
     wishes = _wishes(query)
@@ -103,7 +104,7 @@ def _sealed(begun: Iterable[BegunLogin]) -> dict[str, str]:
     return {login.state: login.cookie for login in begun if login.cookie is not None}
 
 
-def _return_address(request: web.Request, query: Parameters) -> tuple[Client, ReturnAddress]:
+def _return_address(request: web.Request, query: Parameters) -> ReturnAddress:
     """The client and the redirect. They are checked first, because no error may go to a redirect that is not listed."""
     try:
         client_id = query.optional("client_id", _NAME) or ""
@@ -113,7 +114,7 @@ def _return_address(request: web.Request, query: Parameters) -> tuple[Client, Re
     client = request.app[RUNTIME].clients.check(client_id, redirect_uri)
     states = request.query.getall("state", [])
     state = states[0] if len(states) == 1 and _STATE.fullmatch(states[0]) else None
-    return client, ReturnAddress(redirect_uri, state)
+    return ReturnAddress(client, redirect_uri, state)
 
 
 def _code_challenge(query: Parameters) -> str:
