@@ -199,8 +199,8 @@ class SignIn:
     def _opened(self, state: str, name: Provider) -> OpenedState | None:
         return open_state(self._keyring, state, name, self._clients.further_ids)
 
-    def client_of(self, name: Provider, state: str, cookie: str | None) -> Client | None:
-        """The app that began the login of a callback; None if state and cookie do not name one."""
+    def login_of(self, name: Provider, state: str, cookie: str | None) -> Login | None:
+        """The login of a callback, if state and cookie prove that this browser began it."""
         if cookie is None:
             return None
         opened = self._opened(state, name)
@@ -210,7 +210,7 @@ class SignIn:
             app = unseal(opened, cookie)
         except ValueError:
             return None
-        return self._clients.get(app.client_id) if app else None
+        return replace(opened.login, app=app)
 
     def _why_unknown(self, name: Provider, state: str) -> str:
         for other in PROVIDERS:

@@ -3,7 +3,6 @@
 It is not a middleware: middlewares run after routing, too late for some of the answers that aiohttp makes by itself.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -24,14 +23,12 @@ from nextarget.errors import (
     PrefetchRefused,
     ProblemError,
     RateLimited,
-    RedirectRefused,
 )
 from nextarget.ids import new_id
-from nextarget.model import Client, Provider
 from nextarget.telemetry import metrics
 from nextarget.web import pages
-from nextarget.web.app_keys import ONLINE, RUNTIME
 from nextarget.web.app_redirects import ANSWER_TO, ASKING_APP, error_answer
+from nextarget.web.pages.ways_on import WaysOn, ways_on
 from nextarget.web.problems import (
     REFRESHING,
     finish_headers,
@@ -41,10 +38,8 @@ from nextarget.web.problems import (
     with_error_headers,
 )
 from nextarget.web.rate_limits import show_allowance
-from nextarget.web.requests.cookies import login_cookie
 from nextarget.web.requests.grammar import COOKIES_TOO_LARGE, FIELD_TOO_LARGE, flaw
 from nextarget.web.requests.negotiation import wants_page
-from nextarget.web.requests.parameters import STATE
 from nextarget.web.routing import Routes
 
 _SIGN_IN_ROUTES = frozenset({"start", "callback", "posted-callback", "authorize"})
@@ -128,7 +123,7 @@ def _refused(request: web.Request, flaw: str, terms: Terms) -> web.Response:
     error = HeaderFieldsTooLarge() if too_large else InvalidRequest()
     if too_large and wants_page(request):
         request_id = telemetry.request_id.get() or ""
-        response = pages.error_page(error, request, request_id)
+        response = pages.error_page(error, request, request_id, WaysOn())
         finish_headers(response, request_id, https_only=terms.https_only)
     else:
         response = fixed_answer(error, https_only=terms.https_only)
@@ -179,27 +174,9 @@ def _error_response(request: web.Request, error: ProblemError, request_id: str) 
     if (app := request.get(ANSWER_TO)) is not None:
         return error_answer(request, app, error)
     if name in PAGE_ROUTES and wants_page(request):
-        return with_error_headers(pages.error_page(error, request, request_id, _client_of(request, name)), error)
+        page = pages.error_page(error, request, request_id, ways_on(request, error))
+        return with_error_headers(page, error)
     return oauth_error(error) if name in OAUTH_ROUTES else problem_response(error, request_id)
-
-
-def _client_of(request: web.Request, name: str | None) -> Client | None:
-    """The app whose login an error page belongs to, so that the page can name it.
-
-    The app is known if the request names a client with a redirect of that client, or has the login's cookie. Otherwise
-    the answer is None.
-    """
-    if name == "authorize":
-        client_ids, redirect_uris = (request.query.getall(each, []) for each in ("client_id", "redirect_uri"))
-        if len(client_ids) == len(redirect_uris) == 1:
-            with suppress(RedirectRefused):
-                return request.app[RUNTIME].clients.check(client_ids[0], redirect_uris[0])
-    states = request.query.getall("state", [])
-    if name == "callback" and len(states) == 1 and STATE.fullmatch(states[0]):
-        provider = Provider(request.match_info["provider"])
-        cookie = login_cookie(request, states[0], secure=request.app[RUNTIME].secure_cookies)
-        return request.app[ONLINE].sign_in.client_of(provider, states[0], cookie)
-    return None
 
 
 def _log_error(request: web.Request, error: ProblemError, name: str | None) -> None:

@@ -31,7 +31,7 @@ from nextarget.storage.rows import audit, logins, sessions, users
 from nextarget.telemetry import get_logger, request_id
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.login import login_id as id_of
-from tests.services.conftest import ADA, CLIENTS, SECRET, Clock, Node, Vouching
+from tests.services.conftest import ADA, SECRET, Clock, Node, Vouching
 
 Making = Callable[..., Node]
 APP = AppRequest("app", "app:/callback", "a-challenge", "the app's state")
@@ -137,23 +137,27 @@ async def test_an_app_is_told_that_it_took_too_long(server: Node, clock: Clock) 
     assert answer.outcome.oauth_error == "temporarily_unavailable"
 
 
-async def test_the_app_of_a_callback_is_known_by_state_and_cookie(server: Node) -> None:
-    """So that a page about a failure can lead back to the app. A state of another provider, a cookie of another login,
-    and a login without app name none."""
+async def test_the_login_of_a_callback_is_known_by_state_and_cookie(server: Node) -> None:
+    """So that a page about a failure can lead back to the app, or begin the login again. Nothing is known from a state
+    of another provider, a cookie of another login, or a login that no browser is bound to."""
     google, facebook = Provider("google"), Provider("facebook")
     app, other = (server.signin.begin(google, LoginMode.APP, app=APP) for _ in range(2))
-    assert server.signin.client_of(google, app.state, app.cookie) == CLIENTS.first
+    found = server.signin.login_of(google, app.state, app.cookie)
+    assert found is not None
+    assert (found.app, found.provider) == (APP, google)
     plain = server.signin.begin(google, LoginMode.REDIRECT)
+    found = server.signin.login_of(google, plain.state, plain.cookie)
+    assert found is not None
+    assert (found.app, found.mode) == (None, LoginMode.REDIRECT)
     json = server.signin.begin(google, LoginMode.JSON)
     for name, state, cookie in (
         (google, app.state, None),
         (google, app.state, other.cookie),
         (google, "made up", app.cookie),
         (facebook, app.state, app.cookie),
-        (google, plain.state, plain.cookie),
         (google, json.state, app.cookie),
     ):
-        assert server.signin.client_of(name, state, cookie) is None
+        assert server.signin.login_of(name, state, cookie) is None
 
 
 @pytest.mark.parametrize("ask", [True, False])

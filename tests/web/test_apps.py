@@ -299,7 +299,7 @@ async def test_an_error_page_names_the_app_of_its_login_where_it_is_known(tmp_pa
         assert (await browser.get(callback)).status == 302
         page = await browser.get(callback, headers=HTML)
         assert page.status == 429
-        assert "go back to The <b>Shop</b> and try again." in unescape(page.text)
+        assert "try again here, or go back to The <b>Shop</b>." in unescape(page.text)
         browser.session.cookie_jar.clear()
         page = await browser.get(callback, headers=HTML)
         assert page.status == 429
@@ -307,7 +307,7 @@ async def test_an_error_page_names_the_app_of_its_login_where_it_is_known(tmp_pa
         for _ in range(4):
             page = await browser.get(shop.request(), headers=HTML)
         assert page.status == 429
-        assert "go back to The <b>Shop</b> and try again." in unescape(page.text)
+        assert "try again here, or go back to The <b>Shop</b>." in unescape(page.text)
         assert links_of(page.text) == ["https://shop.example/privacy", "https://shop.example/terms"]
 
 

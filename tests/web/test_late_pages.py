@@ -17,8 +17,8 @@ GOOGLE = Provider("google")
 
 HTML = {"Accept": "text/html"}
 WORDS = {
-    "en": ("Sign-in took too long", "longer than ten minutes", "sign in again"),
-    "fr": ("Connexion trop longue", "plus de dix minutes", "reconnectez-vous"),
+    "en": ("Sign-in took too long", "longer than ten minutes", "Try again here"),
+    "fr": ("Connexion trop longue", "plus de dix minutes", "Réessayez ici"),
 }
 
 
@@ -39,7 +39,7 @@ def make_late(server: Server, back: str, *, seconds: float = 0) -> None:
 async def test_who_took_too_long_without_an_app_reads_what_to_do(
     server: Server, provider: Provider, language: str
 ) -> None:
-    """After ten minutes at the provider, a page in the reader's language says to sign in again."""
+    """After ten minutes at the provider, a page in the reader's language says to try again, and has a link for it."""
     async with open_browser(server.url) as browser:
         back = await came_back(browser, provider)
         make_late(server, back)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp import web
 
@@ -15,6 +15,8 @@ from nextarget.web.requests.negotiation import first_spoken, preferred_language
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from nextarget.web.pages.ways_on import WaysOn
 
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src {pictures}; base-uri 'none'; form-action 'self'; "
@@ -89,24 +91,13 @@ def account_path(request: web.BaseRequest, path: Literal["/account", "/account/d
     return f"{path}?ui_locales={language}" if language else path
 
 
-def error_page(
-    error: ProblemError, request: web.BaseRequest, request_id: str, client: Client | None = None
-) -> web.Response:
-    """A page for a person whose sign-in failed: what went wrong, and what to do next."""
-    language = _language(request)
-    account_page = account_path(request) if FROM_ACCOUNT_PAGE in request else None
-    place = texts.text("account_place", language) if account_page else client.name if client else None
-    said = texts.error_texts(error, language, place)
-    return page(
-        "error.html",
-        request,
-        status=error.status,
-        client=client,
-        error=error,
-        said=said,
-        request_id=request_id,
-        account_page=account_page,
-    )
+def error_page(error: ProblemError, request: web.BaseRequest, request_id: str, ways: "WaysOn") -> web.Response:
+    """A page for a person whose sign-in failed: what went wrong, what to do next, and the links to do it."""
+    client, language = ways.client, _language(request)
+    place = texts.text("account_place", language) if ways.account else client.name if client else None
+    said = texts.error_texts(error, language, place, repeatable=ways.again is not None)
+    facts: dict[str, Any] = {"error": error, "said": said, "request_id": request_id, "ways": ways}
+    return page("error.html", request, status=error.status, client=client, **facts)
 
 
 def bounce_page(request: web.BaseRequest, client: Client, link: str, error: ProblemError | None = None) -> web.Response:
@@ -146,7 +137,7 @@ def chosen_language(request: web.BaseRequest) -> str | None:
 
 def settled_language(request: web.BaseRequest) -> str | None:
     """The language that the app chose, now or when the login began, if we have it."""
-    language = chosen_language(request) or _language_of_login(request)
+    language = chosen_language(request) or chosen_language_of_login(request)
     return language if language in texts.LANGUAGES else None
 
 
@@ -155,7 +146,7 @@ def _language(request: web.BaseRequest) -> str:
     return settled_language(request) or preferred_language(request, texts.LANGUAGES)
 
 
-def _language_of_login(request: web.BaseRequest) -> str | None:
+def chosen_language_of_login(request: web.BaseRequest) -> str | None:
     """The language in the login's cookie, with or without the `__Host-` prefix.
 
     The settings say which of the two names is used, but a request that is refused before routing has no application and

@@ -46,6 +46,7 @@ TEXTS = {
         "en": "This sign-in is finished. You can close this page.",
         "fr": "Cette connexion est terminée. Vous pouvez fermer cette page.",
     },
+    "try_again": {"en": "Try again", "fr": "Réessayer"},
     "back_to_app": {"en": "Back to the app", "fr": "Retour à l'application"},
     "back_to_named": {"en": "Back to {name}", "fr": "Retour à {name}"},
     "finished_named": {
@@ -111,14 +112,24 @@ TEXTS = {
 _PLACE = {"en": "the app or site you came from", "fr": "l'application ou au site d'où vous venez"}
 """The place that the person came from, if the app is not known."""
 
+_MINUTE = {"en": "a minute", "fr": "une minute"}
+
 NEXT_STEPS = {
     "again": {
         "en": "Go back to {place}, and sign in again.",
         "fr": "Retournez à {place}, et reconnectez-vous.",
     },
     "later": {
-        "en": "Wait a minute, then go back to {place} and try again.",
-        "fr": "Patientez une minute, puis retournez à {place} et réessayez.",
+        "en": "Wait {wait}, then go back to {place} and try again.",
+        "fr": "Patientez {wait}, puis retournez à {place} et réessayez.",
+    },
+    "again_here": {
+        "en": "Try again here, or go back to {place}.",
+        "fr": "Réessayez ici, ou retournez à {place}.",
+    },
+    "later_here": {
+        "en": "Wait {wait}, then try again here, or go back to {place}.",
+        "fr": "Patientez {wait}, puis réessayez ici, ou retournez à {place}.",
     },
     "other": {
         "en": "Go back to {place}, and choose another way to sign in.",
@@ -153,6 +164,8 @@ _STEPS = {
     "redirect_refused": "beware",
     "internal_error": "help",
 }
+_HERE = {"again": "again_here", "later": "later_here"}
+"""The steps that are different on a page with a link to try again."""
 """What a person should do next after an error, if it is neither to wait nor to sign in again."""
 
 FRENCH = {
@@ -249,8 +262,9 @@ def text(name: str, /, language: str, **facts: str) -> str:
     return TEXTS[name][language].format(**facts)
 
 
-def error_texts(error: ProblemError, language: str, name: str | None = None) -> ErrorTexts:
-    """The texts about an error, for a person who came from the app `name` (None if it is not known)."""
+def error_texts(error: ProblemError, language: str, name: str | None = None, *, repeatable: bool = False) -> ErrorTexts:
+    """The texts about an error, for a person who came from the app `name` (None if it is not known). `repeatable` is
+    whether the page has a link to try again."""
     step = "later" if error.retryable else _STEPS.get(error.code, "again")
     technical = None
     if error.code not in FRENCH:
@@ -259,9 +273,13 @@ def error_texts(error: ProblemError, language: str, name: str | None = None) -> 
         title, explanation = FRENCH[error.code]
     else:
         title, explanation = _ENGLISH.get(error.code, (error.title, error.detail))
-    return ErrorTexts(title, explanation, next_step(step, language, name), technical)
+    if repeatable:
+        step = _HERE.get(step, step)
+    return ErrorTexts(title, explanation, next_step(step, language, name, seconds=error.retry_after), technical)
 
 
-def next_step(step: str, language: str, name: str | None = None) -> str:
-    """What a person should do next who came from the app `name` (None if it is not known)."""
-    return NEXT_STEPS[step][language].format(place=name or _PLACE[language])
+def next_step(step: str, language: str, name: str | None = None, *, seconds: int | None = None) -> str:
+    """What a person should do next who came from the app `name` (None if it is not known), after some seconds."""
+    minutes = -(-(seconds or 0) // 60)
+    wait = _MINUTE[language] if minutes <= 1 else f"{minutes} minutes"
+    return NEXT_STEPS[step][language].format(place=name or _PLACE[language], wait=wait)
