@@ -308,7 +308,7 @@ async def test_an_error_page_names_the_app_of_its_login_where_it_is_known(tmp_pa
             page = await browser.get(shop.request(), headers=HTML)
         assert page.status == 429
         assert "try again here, or go back to The <b>Shop</b>." in unescape(page.text)
-        assert links_of(page.text) == ["https://shop.example/privacy", "https://shop.example/terms"]
+        assert links_of(page.text) == ["", "https://shop.example/privacy", "https://shop.example/terms"]
 
 
 class _Texts(HTMLParser):
