@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -62,16 +63,19 @@ def profile_page(profile: dict[str, object], access_token: str, public_url: str)
     command = f"curl -H {shlex.quote(f'Authorization: Bearer {access_token}')} {shlex.quote(public_url)}/users/me"
     return page(
         "profile.html",
-        rows=[(label, _shown(profile.get(key))) for label, key in _PROFILE_ROWS],
+        rows=[(label, _shown(key, profile.get(key))) for label, key in _PROFILE_ROWS],
         provider=str(profile.get("provider") or next(iter(PROVIDERS))),
         access_token=access_token,
         command=command,
     )
 
 
-def _shown(value: object) -> str:
+def _shown(key: str, value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    if key == "created_at":
+        moment = datetime.fromisoformat(str(value)).astimezone(UTC)
+        return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+    return display_name(Provider(str(value))) if key == "provider" else str(value)

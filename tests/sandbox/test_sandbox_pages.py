@@ -61,7 +61,7 @@ def test_the_profile_page_shows_the_user_and_escapes_everything():
     assert "Authorization: Bearer token-&lt;i&gt;" in text
     assert "http://127.0.0.1:8000/users/me" in text
     assert 'href="/auth/facebook/start?mode=redirect"' in text
-    for value in (PROFILE["id"], "facebook", "2030-01-01T00:00:00Z", "<dd>no</dd>", "<dd>yes</dd>"):
+    for value in (PROFILE["id"], "Facebook", "1 January 2030, 00:00 UTC", "<dd>no</dd>", "<dd>yes</dd>"):
         assert value in text
 
 
