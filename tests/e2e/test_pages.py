@@ -3,14 +3,15 @@
 import json
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from nextarget.errors import AccessDenied
 from nextarget.model import Provider
 from nextarget.registry import PROVIDERS, display_name
 from nextarget.sandbox.people import PEOPLE, people_of
 from nextarget.web.routes.documents import openapi_document
-from tests.e2e.conftest import Person
+from tests.apps import App
+from tests.e2e.conftest import Person, sit_down
 from tests.running import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -21,6 +22,10 @@ OPERATIONS = [
     for operation in item.values()
     if "operationId" in operation
 ]
+LOOKS_OF_BUTTONS = """buttons => buttons.map(button => {
+    const {backgroundColor, borderColor, color, fontWeight, borderRadius} = getComputedStyle(button)
+    return [button.innerHTML.trim(), backgroundColor, borderColor, color, fontWeight, borderRadius]
+})"""
 
 
 @pytest.mark.slow
@@ -37,7 +42,7 @@ async def test_a_person_signs_in_with_a_click_on_their_name(person: Person, prov
     await expect(page.get_by_role("heading")).to_have_text("You are signed in")
     text = await person.text()
     assert "ada@lovelace.example" in text
-    assert provider in text
+    assert display_name(provider) in text
     await page.click("summary")
     token = await page.inner_text("#access-token")
     answer = await page.request.get(f"{person.url}/users/me", headers={"Authorization": f"Bearer {token}"})
@@ -155,3 +160,36 @@ async def test_what_is_on_a_page_can_be_reached_with_the_keyboard(person: Person
     await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading")).to_have_text("You are signed in")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+async def test_the_buttons_of_the_sandbox_are_those_of_the_product(
+    chromium: Browser, server: Server, color_scheme: str
+) -> None:
+    """A button has the provider's mark and colours, as on the page to choose a provider."""
+    person = await sit_down(chromium, server, color_scheme=color_scheme)
+    looks = []
+    for path in ("/", App(server).request(provider=None)):
+        await person.open(path)
+        looks.append(await person.page.locator(".choice").evaluate_all(LOOKS_OF_BUTTONS))
+    assert looks[0] == looks[1]
+    assert len(looks[0]) == len(PROVIDERS)
+    assert person.complaints == []
+    await person.context.close()
+
+
+@pytest.mark.slow
+async def test_the_documentation_is_dark_for_who_wants_it_dark(chromium: Browser, server: Server) -> None:
+    """Dark ground and light text, as on the other pages."""
+    for color_scheme in ("light", "dark"):
+        person = await sit_down(chromium, server, color_scheme=color_scheme)
+        await person.open("/docs")
+        await expect(person.page.locator(".opblock").first).to_be_visible()
+        ground, ink = await person.page.evaluate(
+            "[document.body, document.querySelector('.info .title')]"
+            ".map((e, i) => getComputedStyle(e)[i ? 'color' : 'backgroundColor'].match(/[0-9]+/g)[0] * 1)"
+        )
+        assert (ground < ink) is (color_scheme == "dark")
+        assert person.complaints == []
+        await person.context.close()

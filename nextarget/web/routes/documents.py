@@ -110,6 +110,7 @@ def _static_files() -> dict[str, Path]:
     return {
         "pages.css": own / "pages.css",
         "account.css": own / "account.css",
+        "docs.css": own / "docs.css",
         "docs.js": own / "docs.js",
         **pages.MARK_STYLES,
         **{name: swagger / name for name in _SWAGGER_FILES},
