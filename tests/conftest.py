@@ -15,6 +15,7 @@ from nextarget.services import login_outcomes, purging
 from nextarget.settings import every_setting, file_settings
 from nextarget.telemetry import configure_logging
 from tests import running as servers
+from tests.clients import packages
 from tests.postgres import Cluster, able
 from tests.running import Server, running
 from tests.templates import migrated_file
@@ -102,6 +103,13 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     """The whole server with the stand-in providers, over real HTTP."""
     async with running(tmp_path) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def node_packages() -> None:
+    """The packages of tests/clients/package-lock.json are installed."""
+    need(packages.node(), f"no Node from version {packages.OLDEST_NODE} on, with npm, is installed")
+    need(packages.prepare(), "npm could not fetch what tests/clients/package-lock.json names")
 
 
 @pytest.fixture(scope="session")
