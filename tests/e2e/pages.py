@@ -129,6 +129,11 @@ async def profile(person: Person, _server: Server) -> None:
     await person.page.click("summary")
 
 
+async def answer_to_post(person: Person, _server: Server) -> None:
+    await person.open("/auth/apple/start?mode=redirect")
+    await person.page.click("text=Ada Lovelace")
+
+
 async def documentation(person: Person, _server: Server) -> None:
     await person.open("/docs")
     await person.page.locator(".opblock").last.wait_for()
@@ -155,6 +160,8 @@ PAGES: dict[str, tuple[str, Visit]] = {
     "sandbox/home.html": ("sandbox-home", at("/")),
     "sandbox/accounts.html": ("sandbox-google-authorize", at("/auth/google/start?mode=redirect")),
     "sandbox/accounts.html:other": ("sandbox-facebook-dialog", at("/auth/facebook/start?mode=redirect")),
+    "sandbox/accounts.html:posts": ("sandbox-apple-authorize", at("/auth/apple/start?mode=redirect")),
+    "sandbox/form_post.html": ("sandbox-apple-authorize", answer_to_post),
     "sandbox/refused.html": ("sandbox-google-authorize", at("/sandbox/google/authorize?client_id=x")),
     "sandbox/profile.html": ("callback", profile),
 } | {f"web/error.html:{kind.code}": ("start", failing(kind)) for kind in problem_types() if kind.code in SEEN_BY_PEOPLE}
