@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nextarget.errors import ProblemError, problem_types
 from nextarget.model import Millis
+from nextarget.providers.http.breaker import FAILURES
 from nextarget.web.app_keys import ONLINE
 from nextarget.web.boundary import PAGE_ROUTES
 from tests.apps import App
@@ -70,8 +71,20 @@ def failing(kind: type[ProblemError]) -> Visit:
     return visit
 
 
+async def press(person: Person, what: str) -> None:
+    """Press what leads to another page, and wait for that page."""
+    async with person.page.expect_navigation():
+        await person.page.click(what)
+
+
 async def choose(person: Person, server: Server) -> None:
     await person.open(phone_app(server).request(provider=None))
+
+
+async def choose_while_one_fails(person: Person, server: Server) -> None:
+    for _ in range(FAILURES):
+        await server.sign_in("facebook", fault="error_500")
+    await choose(person, server)
 
 
 async def continue_to_facebook(person: Person, server: Server) -> None:
@@ -80,12 +93,12 @@ async def continue_to_facebook(person: Person, server: Server) -> None:
 
 async def before_the_app(person: Person, server: Server) -> None:
     await person.open(phone_app(server).request())
-    await person.page.click("text=Ada Lovelace")
+    await press(person, "text=Ada Lovelace")
 
 
 async def before_the_app_with_an_error(person: Person, server: Server) -> None:
     await person.open(phone_app(server).request())
-    await person.page.click("text=Cancel")
+    await press(person, "text=Cancel")
 
 
 async def finished_for_an_app(person: Person, server: Server) -> None:
@@ -104,14 +117,14 @@ async def deletion(person: Person, server: Server) -> None:
 
 async def cancelled(person: Person, _server: Server) -> None:
     await person.open("/auth/google/start?mode=redirect")
-    await person.page.click("text=Cancel")
+    await press(person, "text=Cancel")
 
 
 async def too_late(person: Person, server: Server) -> None:
     await person.open("/auth/google/start?mode=redirect")
     expires_at = int(query_of(person.page.url)["state"].split(".")[1])
     server.app[ONLINE].sign_in._outcomes._clock = lambda: Millis(expires_at + 1)
-    await person.page.click("text=Ada Lovelace")
+    await press(person, "text=Ada Lovelace")
 
 
 async def ours_with_the_way_back(person: Person, server: Server) -> None:
@@ -120,18 +133,18 @@ async def ours_with_the_way_back(person: Person, server: Server) -> None:
 
     await person.open(phone_app(server).request())
     server.app[ONLINE].sign_in.finish = fail  # type: ignore[method-assign, assignment]
-    await person.page.click("text=Ada Lovelace")
+    await press(person, "text=Ada Lovelace")
 
 
 async def profile(person: Person, _server: Server) -> None:
     await person.open("/auth/google/start?mode=redirect")
-    await person.page.click("button[value=max]")
+    await press(person, "button[value=max]")
     await person.page.click("summary")
 
 
 async def answer_to_post(person: Person, _server: Server) -> None:
     await person.open("/auth/apple/start?mode=redirect")
-    await person.page.click("text=Ada Lovelace")
+    await press(person, "text=Ada Lovelace")
 
 
 async def documentation(person: Person, _server: Server) -> None:
@@ -146,6 +159,7 @@ async def documentation(person: Person, _server: Server) -> None:
 PAGES: dict[str, tuple[str, Visit]] = {
     "web/choose.html": ("authorize", choose),
     "web/choose.html:one": ("authorize", continue_to_facebook),
+    "web/choose.html:off": ("authorize", choose_while_one_fails),
     "web/bounce.html": ("callback", before_the_app),
     "web/bounce.html:error": ("callback", before_the_app_with_an_error),
     "web/finished.html": ("callback", finished),

@@ -29,6 +29,7 @@ async def come_back(person: Person, app: App, choice: str) -> None:
     """Sign in up to the page before the app."""
     await person.open(app.request())
     await person.page.click(f"text={choice}")
+    await person.page.wait_for_url("**/auth/google/callback?*")
 
 
 async def opened(page: Page, how: str) -> str:

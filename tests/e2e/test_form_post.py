@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Browser, Request
 
 from nextarget.model import Provider
-from nextarget.registry import PROVIDERS
+from nextarget.registry import PROVIDERS, display_name
 from tests.e2e.conftest import sit_down
 from tests.invented import NAME, PARROT
 from tests.running import free_listener, furnish, running
@@ -41,7 +41,7 @@ async def test_a_form_from_another_site_ends_in_a_sign_in(
         await person.page.click("text=Ada Lovelace")
         await person.page.click(f"text={button}")
         assert "You are signed in" in await person.text()
-        assert provider in await person.text()
+        assert display_name(provider) in await person.text()
         posted, fetched = [request for request in asked if f"/auth/{provider}/callback" in request.url]
         assert (posted.method, fetched.method) == ("POST", "GET")
         assert "nextarget-login-" not in (await posted.all_headers()).get("cookie", "")
