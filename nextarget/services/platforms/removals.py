@@ -1,8 +1,6 @@
 """Requests of a provider on behalf of a person: to end the sessions here, or to delete the account.
 
-A request may come late or several times. It concerns what existed when the provider issued it: a request that is older
-than the account, or than a session, leaves it alone. So a copied request cannot be used against a person who has signed
-in again since.
+A request may come late or several times: `effects` says what it concerns.
 """
 
 import secrets
@@ -11,12 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nextarget.errors import DeletionUnknown, ProviderNotConfigured
-from nextarget.model import AuditEvent, Millis, Provider, User
+from nextarget.model import Millis, Provider
 from nextarget.providers.base import IdentityProvider, RemovalRequest
 from nextarget.services import accounts
+from nextarget.services.platforms.effects import end_sessions, is_older
 from nextarget.storage.engines.database import Connection, Database
-from nextarget.storage.rows import audit, nonces, sessions, users
-from nextarget.telemetry import get_logger, metrics, request_id
+from nextarget.storage.rows import nonces
+from nextarget.telemetry import get_logger, metrics
 from nextarget.tokens.encoding import digest
 from nextarget.tokens.keyring import Keyring
 
@@ -24,7 +23,6 @@ KEPT_DAYS = 180
 """How long a person can look up what became of their request."""
 _KEPT_MS = KEPT_DAYS * 24 * 3600 * 1000
 _LABEL = "deletion code"
-_SECOND_MS = 1000
 _CODE_LENGTH = 32
 
 log = get_logger()
@@ -102,19 +100,9 @@ class Removals:
 
 def _end_sessions(db: Connection, provider: Provider, request: RemovalRequest, *, now: Millis) -> int:
     user = accounts.of_subject(db, provider, request.subject)
-    if user is None or _is_older(request, user):
+    if user is None or is_older(request.issued_at, user):
         return 0
-    second_ends = request.issued_at + _SECOND_MS - 1
-    until = Millis(min(now, second_ends))
-    if until > user.sessions_ended_at:
-        users.end_sessions(db, user.id, until)
-    # A sign-in may have made a session after `now`, while this transaction waited for the user's row.
-    ended = sessions.revoke_all(db, user.id, now, begun_by=Millis(min(now + _SECOND_MS, second_ends)))
-    if ended:  # a repeated request ends nothing, and could fill the table
-        detail = f"{ended} ended, removed at {provider}"
-        event = AuditEvent(now, "sessions_revoked", request_id=request_id.get(), user_id=user.id, detail=detail)
-        audit.record(db, event)
-    return ended
+    return end_sessions(db, user, request.issued_at, now=now, cause=f"removed at {provider}")
 
 
 def _delete(
@@ -127,13 +115,14 @@ def _delete(
             return code, Outcome(known[0])
     if user is None:
         outcome = Outcome.NO_ACCOUNT
-    elif _is_older(request, user):
+    elif is_older(request.issued_at, user):
         outcome = Outcome.OLDER
     else:
         outcome = Outcome.DELETED
         accounts.delete(db, user, now=now, detail=f"requested at {provider}")
     remember(db, codes[0], outcome, now=now)
     return codes[0], outcome
+<<<<<<< HEAD
 
 
 def new_code() -> str:
@@ -144,8 +133,3 @@ def new_code() -> str:
 def remember(db: Connection, code: str, outcome: Outcome, *, now: Millis) -> None:
     """Keep what became of a deletion for KEPT_DAYS, for `Removals.status`. The row says nothing about the person."""
     nonces.use(db, digest(code), purpose=outcome, expires_at=Millis(now + _KEPT_MS))
-
-
-def _is_older(request: RemovalRequest, user: User) -> bool:
-    """Whether the request was issued before the account was made. The same second is not before."""
-    return request.issued_at + _SECOND_MS <= user.created_at
