@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # network code is imported only where it is used: so the term
     from nextarget.providers.http.client import ProviderHttp
     from nextarget.services.native import NativeSignIn
     from nextarget.services.platforms.account_page import AccountPage
+    from nextarget.services.platforms.events import Events
     from nextarget.services.platforms.removals import Removals
     from nextarget.services.platforms.revocations import AccountDeletion
     from nextarget.services.signin import SignIn
@@ -77,6 +78,7 @@ class Online:
     removals: "Removals"
     deletion: "AccountDeletion"
     account_page: "AccountPage"
+    events: "Events"
 
 
 class Runtime:
@@ -117,6 +119,7 @@ class Runtime:
         """
         from nextarget.services.native import NativeSignIn
         from nextarget.services.platforms.account_page import AccountPage
+        from nextarget.services.platforms.events import Events
         from nextarget.services.platforms.removals import Removals
         from nextarget.services.platforms.revocations import AccountDeletion
         from nextarget.services.signin import SignIn
@@ -144,6 +147,7 @@ class Runtime:
                     Removals(self.database, providers, self.keyring, self.clock),
                     deletion,
                     AccountPage(self.database, self.keyring, self.sessions, self.clock),
+                    Events(self.database, providers, self.clock),
                 )
         finally:
             self.database.close()

@@ -1,6 +1,11 @@
 """All errors that HTTP clients see, in the order of their status."""
 
+from typing import Literal
+
 from nextarget.errors.base import ProblemError
+
+EventError = Literal["invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed"]
+"""Why a security event was refused (RFC 8935, 2.4)."""
 
 
 class InvalidRequest(ProblemError):
@@ -44,6 +49,17 @@ class ProviderRefused(ProblemError):
     code, status, title = "provider_refused", 400, "Sign-in refused by the provider"
     oauth_error = "server_error"
     sentence = "The provider no longer accepts this sign-in attempt. Start the sign-in again."
+
+
+class EventRefused(ProblemError):
+    """A provider's security event was refused. The provider gets `err` and the sentence (RFC 8935, 2.3)."""
+
+    code, status, title = "event_refused", 400, "Security event refused"
+    sentence = "The security event is not a genuine one of this provider for this service."
+
+    def __init__(self, err: EventError, reason: str) -> None:
+        super().__init__(f"The security event was refused: {reason}.", note=f"security event: {err}, {reason}")
+        self.err = err
 
 
 class MissingToken(ProblemError):

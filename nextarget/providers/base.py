@@ -68,6 +68,32 @@ class RevocableGrant:
     client_id: str
 
 
+class EventEffect(StrEnum):
+    """What an event of a provider does to the person's account here."""
+
+    NONE = "none"
+    """It is recorded."""
+    END_SESSIONS = "end_sessions"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityEvent:
+    """What a provider tells us about an account there, verified.
+
+    `id` is unique at the provider, which may send an event several times. `kind` is one of few words of ours, `detail`
+    what the event says beside it, without anything about the person: the log shows both. `subject` is None if the event
+    names no person. `issued_at` is the beginning of a second.
+    """
+
+    id: str = field(repr=False)
+    kind: str
+    effect: EventEffect
+    subject: str | None = field(repr=False)
+    issued_at: Millis
+    detail: str | None = None
+
+
 class IdentityProvider(Protocol):
     """A company that tells us who a person is."""
 
@@ -77,6 +103,8 @@ class IdentityProvider(Protocol):
     """Whether the provider sends requests that `removal_request` reads."""
     revokes: ClassVar[bool] = False
     """Whether `redeem_to_revoke` and `revoke` end at the provider what the person has agreed to there."""
+    tells_events: ClassVar[bool] = False
+    """Whether the provider sends events that `security_event` reads."""
     error_words: ClassVar[frozenset[str]] = frozenset()
     """Words in the provider's errors that it documents. The log may show them."""
 
@@ -128,6 +156,13 @@ class IdentityProvider(Protocol):
         """Checks of our client at this provider, for `check-config --live`, to be run together. `secrets` belong to no
         login. A provider without checks has none. The modules that make requests are imported here."""
         return ()
+
+    async def security_event(self, body: str) -> SecurityEvent:
+        """Check the body of a request in which this provider tells an event.
+
+        Raises EventRefused. Raises ProviderUnavailable if the provider's keys cannot be fetched.
+        """
+        raise NotImplementedError
 
 
 def with_parameters(endpoint: str, parameters: Mapping[str, str]) -> str:

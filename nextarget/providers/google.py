@@ -16,8 +16,15 @@ from nextarget.errors import (
     ProviderUnavailable,
 )
 from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
-from nextarget.providers.base import IdentityProvider, NativeIdentity, SubjectTokenType, with_parameters
+from nextarget.providers.base import (
+    IdentityProvider,
+    NativeIdentity,
+    SecurityEvent,
+    SubjectTokenType,
+    with_parameters,
+)
 from nextarget.providers.error_words import oauth_note
+from nextarget.providers.google_events import GoogleEvents
 from nextarget.providers.http.client import Answer, ProviderHttp
 from nextarget.providers.jwks import JwksCache
 from nextarget.providers.settings.google import GoogleSettings
@@ -42,6 +49,7 @@ _LATER = frozenset({"internal_failure", "rate_limit_exceeded", "server_error", "
 
 class Google(IdentityProvider):
     name = Provider("google")
+    tells_events = True
     asks_person = True
     error_words = frozenset(
         {
@@ -92,6 +100,8 @@ class Google(IdentityProvider):
         }
         self._redemption = Secret(f"{urlencode(redemption)}&")
         self._keys = JwksCache(http, config.jwks_uri)
+        self._client_ids = (config.client_id, *config.client_ids)
+        self._events = GoogleEvents(http, config.risc_configuration_uri, self._client_ids)
         # With and without `https://`: Google's page on validating an id_token allows both.
         self.issuers: tuple[str, ...] = (config.issuer, config.issuer.partition("://")[2])
 
@@ -120,7 +130,7 @@ class Google(IdentityProvider):
     ) -> NativeIdentity:
         if kind is not SubjectTokenType.ID_TOKEN:
             raise InvalidRequest("Of Google, present the id_token: an access token says nothing about its audience.")
-        claims = await self._verified(token, (self._config.client_id, *self._config.client_ids), now)
+        claims = await self._verified(token, self._client_ids, now)
         return NativeIdentity(identity_of(self.name, claims), issued_nonce(claims, raw_nonce))
 
     def probes(self, asker: "Asker", secrets: LoginSecrets, now: Millis) -> "Checks":
@@ -128,6 +138,9 @@ class Google(IdentityProvider):
 
         url = self.authorization_url(secrets, ask_person=False)
         return checks(self._config, url, asker, known=self.error_words)
+
+    async def security_event(self, body: str) -> SecurityEvent:
+        return await self._events.read(body)
 
     async def _verified(self, id_token: str, audiences: tuple[str, ...], now: Millis) -> Mapping[str, Any]:
         token = read_id_token(id_token)

@@ -10,7 +10,7 @@ from math import ceil
 from time import monotonic
 
 from nextarget.errors import ProviderFailed, ProviderUnavailable
-from nextarget.providers.http.client import MAX_ASKING, ProviderHttp
+from nextarget.providers.http.client import MAX_ASKING, Answer, ProviderHttp
 from nextarget.telemetry import get_logger
 from nextarget.tokens.provider_tokens import Keys, keys_of
 
@@ -54,6 +54,21 @@ class JwksCache:
             raise ProviderUnavailable(note=f"{self._http.named('keys')}: none usable", retry_after=self._seconds_left())
         return self._keys
 
+    async def keys_after(self, kid: str) -> Keys:
+        """As `keys_for`, for a message that its sender repeats when we ask for that.
+
+        Raises ProviderUnavailable also if `kid` is not among the keys, and they could not be fetched since this call:
+        the key may be a new one.
+        """
+        began = self._clock()
+        keys = await self.keys_for(kid)
+        if kid not in keys and self._fetched_at < began:
+            raise ProviderUnavailable(
+                note=f"{self._http.named('keys')}: one is unknown, and they were not fetched again",
+                retry_after=REFETCH_SECONDS,
+            )
+        return keys
+
     async def _refetch(self, kid: str) -> None:
         """Wait for a fetch in progress, if there is one. Then fetch, if that is still necessary."""
         self._waiting += 1
@@ -80,9 +95,13 @@ class JwksCache:
             return False
         return now >= self._fresh_until or (kid not in self._keys and now - self._missed_at >= REFETCH_SECONDS)
 
+    async def _ask(self) -> Answer:
+        """The provider's answer with the keys. Raises ProviderFailed or ProviderUnavailable."""
+        return await self._http.get_keys(self._uri)
+
     async def _fetch(self) -> None:
         try:
-            answer = await self._http.get_keys(self._uri)
+            answer = await self._ask()
             keys = keys_of(answer.document)
             if not answer.ok or not keys:
                 raise ProviderFailed(note=f"{self._http.named('keys')}: status {answer.status}, {len(keys)} usable")

@@ -88,6 +88,11 @@ _account_page = Counter(
     "What people did on the account page; `no_account`: a sign-in there of a person who has none here.",
     ["action"],
 )
+_security_events = Counter(
+    "nextarget_security_events_total",
+    "Security events that providers told, by kind: what became of them.",
+    ["provider", "kind", "outcome"],
+)
 _refreshes = Counter("nextarget_refreshes_total", "Refresh tokens that apps sent, by outcome.", ["outcome"])
 _provider_requests = Histogram(
     "nextarget_provider_request_duration_seconds",
@@ -187,6 +192,11 @@ def count_revocation(provider: Provider, outcome: Revoked) -> None:
 def count_account_page(action: OnAccountPage) -> None:
     """Count what a person did on the account page."""
     _account_page_children[action].inc()
+
+
+def count_security_event(provider: Provider, kind: str, outcome: str) -> None:
+    """Count an event that a provider told us. Both texts are of few values, and ours."""
+    _security_events.labels(provider, kind, outcome).inc()
 
 
 def count_refresh(outcome: Refreshed) -> None:

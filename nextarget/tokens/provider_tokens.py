@@ -153,10 +153,17 @@ def _nonce(claims: Mapping[str, Any]) -> str:
 
 def identity_of(provider: Provider, claims: Mapping[str, Any], *, trusts_email: bool = True) -> Identity:
     """The identity that the claims describe. Raises IdentityRejected when `sub` is missing or not usable."""
-    subject = claims.get("sub")
-    if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT_LENGTH or not subject.isascii():
+    subject = usable_subject(claims)
+    if subject is None:
         raise IdentityRejected("id_token without a usable sub")
     email = usable_email(claims.get("email"))
     said = claims.get("email_verified")
     verified = trusts_email and email is not None and (said is True or said == "true")
     return Identity(provider, subject, email, verified)
+
+
+def usable_subject(claims: Mapping[str, Any]) -> str | None:
+    """The claim `sub`, if it is a usable one."""
+    subject = claims.get("sub")
+    usable = isinstance(subject, str) and 0 < len(subject) <= MAX_SUBJECT_LENGTH and subject.isascii()
+    return subject if usable else None

@@ -18,6 +18,7 @@ from nextarget.web.routes import (
     auth,
     authorize,
     documents,
+    events,
     health,
     metadata,
     metrics,
@@ -46,7 +47,8 @@ def create_app(runtime: Runtime, sandbox: "SandboxConfig | None" = None) -> web.
             seed=seed,
             quotas=Quotas(settings.rate_limit_begin, settings.rate_limit_finish, settings.rate_limit_refresh),
         )
-    for group in (health, auth, authorize, token, account, removals, metadata, app_links, users, documents, metrics):
+    groups = (health, auth, authorize, token, account, removals, events, metadata, app_links, users, documents, metrics)
+    for group in groups:
         group.add(app)
     if sandbox is not None:
         from nextarget.sandbox.app import attach

@@ -12,6 +12,7 @@ from nextarget import telemetry
 from nextarget.errors import (
     CrossOriginRefused,
     DatabaseUnavailable,
+    EventRefused,
     ExpectationFailed,
     HeaderFieldsTooLarge,
     InternalError,
@@ -31,6 +32,7 @@ from nextarget.web.app_redirects import ANSWER_TO, ASKING_APP, error_answer
 from nextarget.web.pages.ways_on import WaysOn, ways_on
 from nextarget.web.problems import (
     REFRESHING,
+    event_error,
     finish_headers,
     fixed_answer,
     oauth_error,
@@ -176,6 +178,8 @@ def _error_response(request: web.Request, error: ProblemError, request_id: str) 
     if name in PAGE_ROUTES and wants_page(request):
         page = pages.error_page(error, request, request_id, ways_on(request, error))
         return with_error_headers(page, error)
+    if name == "event" and error.status == EventRefused.status:
+        return event_error(error)
     return oauth_error(error) if name in OAUTH_ROUTES else problem_response(error, request_id)
 
 

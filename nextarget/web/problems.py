@@ -4,7 +4,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from nextarget import telemetry
-from nextarget.errors import ProblemError
+from nextarget.errors import EventRefused, ProblemError
 from nextarget.ids import new_id
 from nextarget.web.answers import PROBLEM_TYPE, SECURITY_HEADERS, JsonResponse
 
@@ -58,6 +58,14 @@ def oauth_error(error: ProblemError) -> web.Response:
     """The error document of OAuth (RFC 6749, 5.2)."""
     document = {"error": error.oauth_error, "error_description": error.detail}
     return with_error_headers(json_response(document, status=error.status), error)
+
+
+def event_error(error: ProblemError) -> web.Response:
+    """The error document for the sender of a security event (RFC 8935, 2.3)."""
+    err = error.err if isinstance(error, EventRefused) else "invalid_request"
+    response = json_response({"err": err, "description": error.detail}, status=error.status)
+    response.headers[hdrs.CONTENT_LANGUAGE] = "en"
+    return response
 
 
 def with_error_headers(response: web.Response, error: ProblemError) -> web.Response:

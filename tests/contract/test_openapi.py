@@ -111,6 +111,7 @@ def test_every_problem_fits_its_schema(kind: type[errors.ProblemError]) -> None:
     one = ["a reason, a check, or a user"]
     arguments = {errors.IdentityRejected: one, errors.UserDeactivated: one, errors.SignInEnded: one}
     arguments[errors.NotReady] = ["database"]
+    arguments[errors.EventRefused] = ["invalid_request", "a reason"]
     error = kind(*arguments.get(kind, []))
     jsonschema_rs.validate(SCHEMAS["Problem"], problem_document(error, "0" * 32))
 

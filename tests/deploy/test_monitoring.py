@@ -20,6 +20,7 @@ from tests.apps import App
 from tests.conftest import need
 from tests.running import Server, open_browser, running
 from tests.test_docs import page
+from tests.web import test_google_events
 from tests.web.test_removals import send, signed
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -63,6 +64,7 @@ async def exported(tmp_path: Path) -> Exported:
         for _ in range(31):
             await server.get("/auth/google/start")
         await send(server, "deletion", signed(server))
+        await test_google_events.send(server, test_google_events.signed(server))
         text = (await server.get("/metrics")).text
     found: Exported = {"up": set()}
     for family in text_string_to_metric_families(text):

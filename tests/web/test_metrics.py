@@ -218,7 +218,6 @@ async def test_every_label_has_a_value_from_a_list(server: Server) -> None:
         "kind": {"read", "write"},
         "reason": {"header", "body", "answer", "room"},
         "cause": set(get_args(metrics.DatabaseCause)),
-        "request": set(get_args(metrics.Removal)),
         "action": set(get_args(metrics.OnAccountPage)),
         "policy": {
             *("start", "authorize", "nonce", "callback", "posted-callback", "token", "refresh", "data", "sessions"),

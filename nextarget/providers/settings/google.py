@@ -40,6 +40,16 @@ class GoogleSettings(ProviderSettings):
     jwks_uri: str = setting(
         ENDPOINT, default="https://www.googleapis.com/oauth2/v3/certs", description="Where Google publishes its keys."
     )
+    risc_configuration_uri: str = setting(
+        ENDPOINT,
+        default="https://accounts.google.com/.well-known/risc-configuration",
+        description="Where Google says which keys sign its security events.",
+    )
+    risc_api_url: str = setting(
+        ENDPOINT,
+        default="https://risc.googleapis.com",
+        description="Where `nextarget google-events` registers the receiver of security events.",
+    )
 
     shown_query: ClassVar[frozenset[str]] = frozenset({"hd"})
 

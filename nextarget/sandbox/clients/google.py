@@ -35,7 +35,7 @@ class GoogleClient:
         "private_key": rsa_private_key(first=True),
         "app_client_id": MadeUp(_CLIENT_ID, _client_id),
     }
-    unused: ClassVar[tuple[str, ...]] = ()
+    unused: ClassVar[tuple[str, ...]] = ("risc_api_url",)
 
     issuer: str
     client_id: str
@@ -65,4 +65,5 @@ class GoogleClient:
             "authorization_endpoint": f"{self.issuer}/authorize",
             "token_endpoint": f"{self.issuer}/token",
             "jwks_uri": f"{self.issuer}/jwks",
+            "risc_configuration_uri": f"{self.issuer}/.well-known/risc-configuration",
         }

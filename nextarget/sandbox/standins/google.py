@@ -75,6 +75,8 @@ class StandInGoogle:
         router.add_get("/sandbox/google/authorize", self.authorize, name="sandbox-google-authorize", allow_head=False)
         router.add_post("/sandbox/google/token", self.token, name="sandbox-google-token")
         router.add_get("/sandbox/google/jwks", self.jwks, name="sandbox-google-jwks")
+        path = "/sandbox/google/.well-known/risc-configuration"
+        router.add_get(path, self.risc_configuration, name="sandbox-google-risc-configuration")
         router.add_get("/sandbox/google/sdk", self._sdk.sign_in, name="sandbox-google-sdk", allow_head=False)
 
     async def authorize(self, request: web.Request) -> web.Response:
@@ -135,6 +137,11 @@ class StandInGoogle:
         """The published keys. As at Google, Cache-Control says how long they may be cached."""
         cache = f"public, max-age={JWKS_CACHE_SECONDS}, must-revalidate, no-transform"
         return web.json_response(self._id_tokens.jwks(), headers={"Cache-Control": cache})
+
+    async def risc_configuration(self, _request: web.Request) -> web.Response:
+        """Who signs security events, and with which keys: here with those of id_tokens. As at Google, the issuer ends
+        in a slash (https://developers.google.com/identity/protocols/risc)."""
+        return web.json_response({"issuer": f"{self._client.issuer}/", "jwks_uri": f"{self._client.issuer}/jwks"})
 
     def _check(self, params: Mapping[str, str]) -> None:
         """Google's checks, and one more: Google accepts requests without PKCE, but the sandbox does not."""

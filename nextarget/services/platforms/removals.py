@@ -122,7 +122,6 @@ def _delete(
         accounts.delete(db, user, now=now, detail=f"requested at {provider}")
     remember(db, codes[0], outcome, now=now)
     return codes[0], outcome
-<<<<<<< HEAD
 
 
 def new_code() -> str:

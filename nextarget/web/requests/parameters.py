@@ -66,13 +66,11 @@ def of_query(request: web.Request) -> Parameters:
 
 
 async def read_form(request: web.Request) -> Parameters:
-    """The form in a request's body (RFC 6749, appendix B). Bodies are never decompressed: 64 KiB could become 64 MiB.
+    """The form in a request's body (RFC 6749, appendix B).
 
     Raises InvalidRequest, PayloadTooLarge, RequestTimeout, UnsupportedContentEncoding.
     """
-    for codings in request.headers.getall(hdrs.CONTENT_ENCODING, ()):
-        if any(coding.strip(OWS).lower() not in {"", "identity"} for coding in codings.split(",")):
-            raise UnsupportedContentEncoding
+    _refuse_compressed(request)
     if not is_form(request.headers.get(hdrs.CONTENT_TYPE, "")):
         raise InvalidRequest(f"The body is not a form. Send it with Content-Type: {_FORM_TYPE}.")
     try:
@@ -81,6 +79,25 @@ async def read_form(request: web.Request) -> Parameters:
     except ValueError:
         raise InvalidRequest("The form is not UTF-8, or has too many fields. Check how it is encoded.") from None
     return Parameters(MultiDict(pairs))
+
+
+async def read_text(request: web.Request) -> str:
+    """A request's body as text.
+
+    Raises InvalidRequest, PayloadTooLarge, RequestTimeout, UnsupportedContentEncoding.
+    """
+    _refuse_compressed(request)
+    try:
+        return (await _read_body(request)).decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body is not UTF-8. Check how it is encoded.") from None
+
+
+def _refuse_compressed(request: web.Request) -> None:
+    """Bodies are never decompressed: 64 KiB could become 64 MiB."""
+    for codings in request.headers.getall(hdrs.CONTENT_ENCODING, ()):
+        if any(coding.strip(OWS).lower() not in {"", "identity"} for coding in codings.split(",")):
+            raise UnsupportedContentEncoding
 
 
 def is_form(content_type: str) -> bool:

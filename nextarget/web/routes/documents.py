@@ -19,6 +19,7 @@ from nextarget.registry import PROVIDERS, display_names
 from nextarget.web import pages
 from nextarget.web.app_keys import RUNTIME
 from nextarget.web.routes.auth import providers_that_post
+from nextarget.web.routes.events import providers_that_tell_events
 from nextarget.web.routes.removals import providers_that_tell_removals
 from nextarget.web.routes.users import code_field, providers_that_revoke
 
@@ -52,15 +53,23 @@ def openapi_document(providers: Iterable[Provider] | None = None) -> bytes:
     """The document as JSON, with this program's version and these providers: the offered ones of a server, or all that
     are registered."""
     offered = tuple(PROVIDERS if providers is None else providers)
-    return _openapi_document(offered, tuple(providers_that_post(offered)), tuple(providers_that_tell_removals()))
+    return _openapi_document(
+        offered,
+        tuple(providers_that_post(offered)),
+        tuple(providers_that_tell_removals()),
+        tuple(providers_that_tell_events(offered)),
+    )
 
 
 @cache
 def _openapi_document(
-    providers: tuple[Provider, ...], posting: tuple[Provider, ...], telling: tuple[Provider, ...]
+    providers: tuple[Provider, ...],
+    posting: tuple[Provider, ...],
+    removing: tuple[Provider, ...],
+    telling: tuple[Provider, ...],
 ) -> bytes:
-    """`posting`: the providers that post their callback. `telling`: those that send signed requests. If there are none,
-    the document has no such operations."""
+    """`posting`: the providers that post their callback. `removing`: those that send signed requests. `telling`: those
+    that send security events. If there are none, the document has no such operations."""
     import yaml  # most servers are never asked for the document
 
     document = yaml.safe_load(_OPENAPI_YAML.read_text(encoding="utf-8"))
@@ -81,9 +90,13 @@ def _openapi_document(
             "pattern": "^[ -~]*$",
             "description": f"A new authorization code of {display_names([provider])}'s for this app.",
         }
-    for path in ("/auth/{provider}/deauthorize", "/auth/{provider}/deletion"):
-        if telling:
-            document["paths"][path]["post"]["parameters"][0]["schema"]["enum"] = list(telling)
+    for path, senders in (
+        ("/auth/{provider}/deauthorize", removing),
+        ("/auth/{provider}/deletion", removing),
+        ("/auth/{provider}/events", telling),
+    ):
+        if senders:
+            document["paths"][path]["post"]["parameters"][0]["schema"]["enum"] = list(senders)
         else:
             del document["paths"][path]
     return orjson.dumps(document)
