@@ -26,7 +26,10 @@ LIBRARIES = {
 new name needs a reason in docs/decisions/start.md."""
 FIRST_USE = {"/health": set(), "/docs": {"jinja2", "markupsafe"}, "/openapi.json": {"yaml"}}
 """The libraries that the first request for a path adds."""
-NOT_SERVED = ("nextarget.sandbox", "nextarget.providers.probes", "google.auth.transport")
+NOT_SERVED = (
+    *("nextarget.sandbox", "nextarget.providers.probes", "nextarget.tokens.service_account"),
+    *("google.auth.transport", "google.auth.jwt", "google.oauth2"),
+)
 """Modules for developers and for the terminal."""
 OF_NO_PACKAGE = {"cython_runtime", "sitecustomize"}
 """Cython adds the first name to compiled packages."""
@@ -73,7 +76,8 @@ def modules_after(path: str, folder: Path) -> set[str]:
 @pytest.mark.parametrize("path", FIRST_USE)
 def test_a_server_imports_only_what_it_serves(path: str, tmp_path: Path) -> None:
     """Not the sandbox, no driver of another database, and no library for pages and documents before their first
-    request. Libraries that are installed but not needed, such as Rich, are not imported either."""
+    request. Libraries that are installed but not needed, such as Rich, are not imported either, nor the part of
+    google-auth that reads service accounts, which a command needs."""
     modules = modules_after(path, tmp_path)
     assert libraries(modules) == LIBRARIES | FIRST_USE[path]
     assert {name for name in modules if name.startswith(NOT_SERVED)} == set()

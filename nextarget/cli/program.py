@@ -16,6 +16,7 @@ from nextarget.cli.output import explained
 from nextarget.cli.parameters import completion
 from nextarget.cli.parameters.completion import summary
 from nextarget.cli.parameters.options import convert_plainly
+from nextarget.cli.platforms import google_events
 from nextarget.cli.record import audit, explain
 from nextarget.registry import display_names, offered
 
@@ -121,7 +122,7 @@ app = Program(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (serving, users, explain, audit, tokens, databases, configuration):
+for group in (serving, users, explain, audit, tokens, databases, configuration, google_events):
     group.add(app)
 
 

@@ -15,10 +15,11 @@ from nextarget.errors import ConfigurationError, SettingProblem
 
 if TYPE_CHECKING:
     from nextarget.model import Millis
-    from nextarget.settings import DatabaseSettings, Settings, Value, Values
+    from nextarget.settings import DatabaseSettings, Settings, SomeSettings, Value, Values
     from nextarget.storage.engines.database import Database
 
 S = TypeVar("S", bound="DatabaseSettings")
+Some = TypeVar("Some", bound="SomeSettings")
 
 ADDRESS_FILE = "nextarget-sandbox.address.json"
 """Has the address where the folder's sandbox last listened. It is the issuer of tokens, so other commands need it."""
@@ -76,6 +77,14 @@ def load(subset: "type[S]", *, sandbox: bool) -> "S":
         values = read_values(Path.cwd(), fixed={"DATABASE_URL": Value(url, "sandbox")})
     with _warnings_beside_problems(values):
         return checked_subset(values, subset)
+
+
+def load_settings(subset: "type[Some]") -> "Some":
+    """The settings of a command that needs no database. Raises ConfigurationError with every problem with them."""
+    _ignore_metrics_folder()
+    values = find_values(sandbox=False)
+    with _warnings_beside_problems(values):
+        return values.read(subset)
 
 
 def _ignore_metrics_folder() -> None:

@@ -11,7 +11,7 @@ from nextarget.settings.kinds import Network
 from nextarget.settings.provider_settings import ProviderSettings
 from nextarget.settings.shared import metrics_folder, share_metrics
 from nextarget.settings.sources import ProviderState, Value, Values, read_values
-from nextarget.settings.subsets import DatabaseSettings, PurgeSettings, TokenSettings
+from nextarget.settings.subsets import DatabaseSettings, PurgeSettings, ReceiverSettings, SomeSettings, TokenSettings
 from nextarget.settings.validators import is_loopback
 
 __all__ = [
@@ -22,8 +22,10 @@ __all__ = [
     "ProviderState",
     "ProxyHeader",
     "PurgeSettings",
+    "ReceiverSettings",
     "Setting",
     "Settings",
+    "SomeSettings",
     "TokenSettings",
     "Value",
     "Values",

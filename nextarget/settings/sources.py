@@ -19,10 +19,10 @@ from nextarget.settings.crosschecks import contradictions
 from nextarget.settings.declaring import Unreadable
 from nextarget.settings.fields import Environment, Settings
 from nextarget.settings.provider_settings import ProviderSettings
-from nextarget.settings.subsets import DatabaseSettings
+from nextarget.settings.subsets import SomeSettings
 from nextarget.settings.validators import MAKE_SECRET, in_two
 
-S = TypeVar("S", bound=DatabaseSettings)
+S = TypeVar("S", bound=SomeSettings)
 ProviderState = Literal["on", "incomplete", "off"]
 
 _REMEDIES = {
@@ -127,7 +127,9 @@ class Values:
         names = [each.name.upper() for each in fields(subset)]
         concerned = {".env", *names, *(f"{name}_FILE" for name in names)}
         problems = [problem for problem in self._problems() if problem.setting in concerned]
-        return subset(**self._checked((every_setting()[name] for name in names), problems))
+        settings = [every_setting()[name] for name in names]
+        values = self._checked(settings, problems)
+        return subset(**{setting.name.lower(): values[setting.field_name] for setting in settings})
 
     def _problems(self) -> Iterator[SettingProblem]:
         """Problems of reading the settings, and of settings that do not fit together."""

@@ -1,6 +1,6 @@
 """The settings that one command reads: a mistake in any other setting does not stop that command.
 
-`Values.read` checks a subset. A field has the name of a field of `Settings`, and so its rule and its default.
+`Values.read` checks a subset. A field has the name of a setting in lower case, and so its rule and its default.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,13 @@ from nextarget.settings.fields import Environment
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class DatabaseSettings:
-    """For commands that only work on the database. Like `Settings`, a subset has no repr: a URL may hold a password."""
+class SomeSettings:
+    """A subset. Like `Settings`, it has no repr: a URL may hold a password."""
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class DatabaseSettings(SomeSettings):
+    """For commands that only work on the database."""
 
     database_url: str
 
@@ -41,3 +46,13 @@ class TokenSettings(DatabaseSettings):
     access_token_exp_minutes: int
     refresh_token_exp_days: int
     refresh_reuse_window_seconds: int
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class ReceiverSettings(SomeSettings):
+    """For `google-events`."""
+
+    public_url: str
+    google_risc_api_url: str
+    https_proxy: str | None
+    no_proxy: tuple[str, ...]

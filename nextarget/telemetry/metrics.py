@@ -48,8 +48,8 @@ OnAccountPage = Literal["no_account", "session_ended", "sessions_ended", "delete
 Refreshed = Literal["rotated", "repeated", "recovered", "rewound", "reused", "refused"]
 """The outcome of a refresh: `repeated` is the same answer again within the reuse window, `refused` an invalid token."""
 
-Operation = Literal["token", "keys", "profile", "debug_token", "revocation"]
-"""The kind of a request to a provider."""
+Operation = Literal["token", "keys", "profile", "debug_token", "revocation", "api"]
+"""The kind of a request to a provider. `api` is what a command of the operator asks; no server does."""
 
 DatabaseCause = Literal[
     "disk_full", "read_only", "io_error", "corrupt", "not_a_database", "cannot_open",

@@ -17,7 +17,7 @@ from nextarget.cli import program
 
 COMMANDS = (
     "serve", "init-db", "issue-token", "list-users", "show-user", "deactivate-user", "activate-user", "delete-user",
-    "revoke-sessions", "explain", "audit", "check-config", "purge", "copy-db", "backup",
+    "revoke-sessions", "explain", "audit", "check-config", "purge", "copy-db", "backup", "google-events",
 )  # fmt: skip
 
 _HELP = """

@@ -1,8 +1,11 @@
 """Every command reads only some settings. A mistake in another setting does not stop it."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from nextarget.settings import every_setting
+from tests.cli.risc_api import serving_risc_api, write_service_account
 from tests.serving import SECRET
 
 pytestmark = pytest.mark.sqlite_only("names its own database")
@@ -33,6 +36,7 @@ NEEDED = {
     ("copy-db", "sqlite:///nextarget.db", "sqlite:///copy.db"): frozenset(),
     ("purge",): DATABASE | {"AUDIT_RETENTION_DAYS"},
     ("issue-token", "--email", EMAIL, "--provider", "google"): TOKENS,
+    ("google-events", "key.json"): frozenset({"PUBLIC_URL", "GOOGLE_RISC_API_URL", "HTTPS_PROXY", "NO_PROXY"}),
     ("serve", "--host", "203.0.113.1", "--port", "0"): ALL - {"HOST", "PORT"},
     ("check-config",): ALL,
 }
@@ -42,15 +46,20 @@ READING_ANY = [command for command, needed in NEEDED.items() if needed]
 
 
 @pytest.fixture
-def database(run, folder, monkeypatch) -> str:
-    """The URL of a database with one user. This URL is the only setting that is set."""
+def database(run, folder, monkeypatch) -> Iterator[str]:
+    """The URL of a database with one user. This URL is the only setting that is set, apart from what `google-events`
+    needs to register something: https, and the stand-in of Google's API."""
+    write_service_account(folder / "key.json")
     monkeypatch.setenv("JWT_SECRET_KEY", SECRET)
     assert run("init-db").status == 0
     assert run("issue-token", "--email", EMAIL, "--provider", "google", "--create").status == 0
     monkeypatch.delenv("JWT_SECRET_KEY")
     url = f"sqlite:///{folder / 'nextarget.db'}"
     monkeypatch.setenv("DATABASE_URL", url)
-    return url
+    monkeypatch.setenv("PUBLIC_URL", "https://auth.example.org")
+    with serving_risc_api() as api:
+        monkeypatch.setenv("GOOGLE_RISC_API_URL", api.url)
+        yield url
 
 
 def settings_named(err: str) -> set[str]:
@@ -130,6 +139,7 @@ def test_production_demands_https_of_the_issuer_of_a_token(run, database, monkey
     """A rule about two settings applies if a command reads both."""
     monkeypatch.setenv("JWT_SECRET_KEY", SECRET)
     monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.delenv("PUBLIC_URL")
     result = run("issue-token", "--email", EMAIL, "--provider", "google", "--allow-production")
     assert result.status == 78
     assert settings_named(result.err) == {"PUBLIC_URL"}

@@ -109,6 +109,15 @@ class ProviderHttp:
             body = urlencode(form).encode()
             return await self._ask("POST", url, "revocation", self._free_connections, data=body, headers=_FORM)
 
+    async def call_api(
+        self, method: str, url: str, body: Mapping[str, Any] | None, *, headers: Mapping[str, str]
+    ) -> Answer:
+        """Send a request to an API of the provider for operators, with JSON if there is a `body`."""
+        with self._counted("api"), self.breaker.call():
+            options = {} if body is None else {"data": orjson.dumps(body)}
+            headers = {"Content-Type": "application/json", **headers}
+            return await self._ask(method, url, "api", self._free_connections, headers=headers, **options)
+
     async def get_keys(self, url: str) -> Answer:
         """Like `get`, but without the circuit breaker, and without waiting for a free connection.
 

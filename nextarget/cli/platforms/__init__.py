@@ -1,0 +1,1 @@
+"""Commands that set things up at the providers."""
