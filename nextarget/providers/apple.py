@@ -16,11 +16,13 @@ from nextarget.errors import (
     ProviderUnavailable,
 )
 from nextarget.model import NO_WISHES, Identity, Millis, Provider, Secret, Wishes
+from nextarget.providers.apple_events import read_notification
 from nextarget.providers.base import (
     CallbackMethod,
     IdentityProvider,
     NativeIdentity,
     RevocableGrant,
+    SecurityEvent,
     SubjectTokenType,
     with_parameters,
 )
@@ -59,6 +61,7 @@ class Apple(IdentityProvider):
     name = Provider("apple")
     callback_method = CallbackMethod.FORM_POST
     revokes = True
+    tells_events = True
     asks_person = False
     error_words = frozenset({"user_cancelled_authorize"})
     meanings: Mapping[str, type[ProblemError]] = {"user_cancelled_authorize": AccessDenied}
@@ -79,6 +82,7 @@ class Apple(IdentityProvider):
         }
         self._authorize = with_parameters(settings.authorization_endpoint, query)
         self._secrets: dict[str, tuple[int, str]] = {}
+        self._client_ids = (settings.client_id, *settings.client_ids)
         self._keys = JwksCache(http, settings.jwks_uri)
         self.issuers: tuple[str, ...] = (settings.issuer,)
 
@@ -97,7 +101,7 @@ class Apple(IdentityProvider):
     ) -> NativeIdentity:
         if kind is not SubjectTokenType.ID_TOKEN:
             raise InvalidRequest("Of Apple, present the id_token (identityToken): it has no other token for an app.")
-        claims = await self._verified(token, (self._settings.client_id, *self._settings.client_ids), now)
+        claims = await self._verified(token, self._client_ids, now)
         return NativeIdentity(identity_of(self.name, claims), issued_nonce(claims, raw_nonce))
 
     async def redeem_to_revoke(self, code: str, now: Millis) -> RevocableGrant:
@@ -134,6 +138,9 @@ class Apple(IdentityProvider):
 
         secret = Secret(self._client_secret(self._settings.client_id, now // 1000))
         return checks(self._settings, secret, self.authorization_url(secrets, ask_person=False), asker)
+
+    async def security_event(self, body: str) -> SecurityEvent:
+        return await read_notification(body, self._keys, client_ids=self._client_ids, issuers=self.issuers)
 
     async def _verified(self, id_token: str, audiences: tuple[str, ...], now: Millis) -> Mapping[str, Any]:
         token = read_id_token(id_token)

@@ -83,7 +83,7 @@ class SecurityEvent:
 
     `id` is unique at the provider, which may send an event several times. `kind` is one of few words of ours, `detail`
     what the event says beside it, without anything about the person: the log shows both. `subject` is None if the event
-    names no person. `issued_at` is the beginning of a second.
+    names no person. `issued_at` may be the beginning of a second.
     """
 
     id: str = field(repr=False)
