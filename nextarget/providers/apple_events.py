@@ -16,7 +16,7 @@ from nextarget.providers.jwks import JwksCache
 from nextarget.tokens.event_tokens import read_event_token, verify_event_token
 from nextarget.tokens.provider_tokens import usable_subject
 
-_EFFECTS = {
+EFFECTS = {
     "consent-revoked": EventEffect.END_SESSIONS,
     "account-delete": EventEffect.DELETE,
     "account-deleted": EventEffect.DELETE,
@@ -40,8 +40,8 @@ async def read_notification(
     if event is None:
         raise EventRefused("invalid_request", "events is not one event")
     event_type, subject = event.get("type"), usable_subject(event)
-    if isinstance(event_type, str) and event_type in _EFFECTS:
-        kind, effect, detail = event_type, _EFFECTS[event_type], None
+    if isinstance(event_type, str) and event_type in EFFECTS:
+        kind, effect, detail = event_type, EFFECTS[event_type], None
         if subject is None:
             raise EventRefused("invalid_request", "the event names no person that can be recognised")
     else:

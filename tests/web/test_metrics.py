@@ -15,8 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nextarget.errors import problem_types
 from nextarget.model import Provider
+from nextarget.providers.apple_events import EFFECTS
+from nextarget.providers.google_events import EVENT_TYPES
 from nextarget.providers.http import breaker
 from nextarget.registry import PROVIDERS
+from nextarget.services.platforms.events import Outcome
 from nextarget.telemetry import metrics
 from nextarget.web.routes.metrics import may_read
 from tests.apps import App, refresh
@@ -213,21 +216,22 @@ async def test_every_label_has_a_value_from_a_list(server: Server) -> None:
         "route": routes,
         "status": {str(status) for status in range(200, 600)},
         "provider": {*PROVIDERS, INVENTED},
-        "operation": {"token", "keys", "profile", "debug_token", "revocation"},
+        "operation": {"token", "keys", "profile", "debug_token", "revocation", "api"},
         "request": {"deauthorize", "deletion"},
-        "kind": {"read", "write"},
+        "kind": {"read", "write", "unknown", *(each.rpartition("/")[2] for each in EVENT_TYPES), *EFFECTS},
         "reason": {"header", "body", "answer", "room"},
         "cause": set(get_args(metrics.DatabaseCause)),
         "action": set(get_args(metrics.OnAccountPage)),
         "policy": {
             *("start", "authorize", "nonce", "callback", "posted-callback", "token", "refresh", "data", "sessions"),
-            *("account", "deletion", "removals"),
+            *("account", "deletion", "events", "removals"),
         },
         "outcome": {
             *codes,
             *("succeeded", "answered", "cancelled"),
             *("rotated", "repeated", "recovered", "rewound", "reused", "refused"),
             *("revoked", "failed", "unavailable", "dropped"),
+            *Outcome,
         },
     }
     for name, labels in await scrape(server):
