@@ -27,7 +27,7 @@ new name needs a reason in docs/decisions/start.md."""
 FIRST_USE = {"/health": set(), "/docs": {"jinja2", "markupsafe"}, "/openapi.json": {"yaml"}}
 """The libraries that the first request for a path adds."""
 NOT_SERVED = (
-    *("nextarget.sandbox", "nextarget.providers.probes", "nextarget.tokens.service_account"),
+    *("nextarget.sandbox", "nextarget.providers.probes"),
     *("google.auth.transport", "google.auth.jwt", "google.oauth2"),
 )
 """Modules for developers and for the terminal."""

@@ -147,6 +147,20 @@ async def answer_to_post(person: Person, _server: Server) -> None:
     await press(person, "text=Ada Lovelace")
 
 
+def account(path: str, name: str = "Ada Lovelace") -> Visit:
+    """A page of the account page, after a sign-in there. Ada has an account."""
+
+    async def visit(person: Person, server: Server) -> None:
+        await server.sign_in("google", person="ada")
+        await person.open("/account")
+        await press(person, "a.choice.google")
+        await press(person, f"text={name}")
+        if path != "/account":
+            await person.open(path)
+
+    return visit
+
+
 async def documentation(person: Person, _server: Server) -> None:
     await person.open("/docs")
     await person.page.locator(".opblock").last.wait_for()
@@ -162,6 +176,11 @@ PAGES: dict[str, tuple[str, Visit]] = {
     "web/choose.html:off": ("authorize", choose_while_one_fails),
     "web/bounce.html": ("callback", before_the_app),
     "web/bounce.html:error": ("callback", before_the_app_with_an_error),
+    "web/account_sign_in.html": ("account", at("/account")),
+    "web/account_sign_in.html:deleting": ("account-delete", at("/account/delete")),
+    "web/account_none.html": ("callback", account("/account", "Alan Turing")),
+    "web/account.html": ("account", account("/account")),
+    "web/account_delete.html": ("account-delete", account("/account/delete")),
     "web/finished.html": ("callback", finished),
     "web/finished.html:app": ("callback", finished_for_an_app),
     "web/deletion.html": ("deletion", deletion),

@@ -13,6 +13,7 @@ from nextarget.errors import RedirectRefused
 from nextarget.model import Client, Provider
 from nextarget.registry import PROVIDERS
 from nextarget.services.clients import Clients
+from nextarget.settings import credentials_of
 from tests.apps import REDIRECT, App, assert_oauth_error, is_error_text, links_of
 from tests.running import Answer, Server, open_browser, query_of, running
 
@@ -399,7 +400,7 @@ async def test_a_long_state_and_a_long_redirect_fit_together_up_to_the_cookies_s
 
 async def test_a_provider_that_is_not_configured_is_told_to_the_app(tmp_path: Path) -> None:
     """The app gets an error, and the page to choose offers only configured providers."""
-    off = {f"FACEBOOK_{name}": "" for name in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")}
+    off = {name: "" for provider in PROVIDERS if provider != "google" for name in credentials_of(provider)}
     async with running(tmp_path, **off) as server:
         for redirect_uri in LISTED:
             app = App(server, redirect_uri)

@@ -149,7 +149,7 @@ async def test_the_page_to_choose_keeps_prompt_and_hint(app: App, redirect_uri: 
     app.redirect_uri = redirect_uri
     wishes = {"prompt": "login", "login_hint": HINT}
     page = await app.browser.get(app.request(provider=None, **wishes))
-    google, facebook = links_of(page.text)
+    google, facebook, *_ = links_of(page.text)
     assert query_of(google) == query_of(app.request(**wishes))
     page_of_google = query_of((await app.browser.get(google)).headers["Location"])
     assert (page_of_google["prompt"], page_of_google["login_hint"]) == ("select_account", HINT)

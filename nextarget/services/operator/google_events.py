@@ -11,7 +11,7 @@ from nextarget.providers.google_risc_api import AUDIENCE, RiscApi, Stream
 from nextarget.providers.http.client import ProviderHttp, open_session
 from nextarget.providers.http.proxy import Proxy
 from nextarget.settings import ReceiverSettings
-from nextarget.tokens.service_account import bearer_token
+from nextarget.tokens.client_assertions import service_account_token
 
 _GOOGLE = Provider("google")
 
@@ -51,7 +51,7 @@ async def registered(settings: ReceiverSettings, key_file: Path) -> Stream:
 
 @asynccontextmanager
 async def _api(settings: ReceiverSettings, key_file: Path) -> AsyncIterator[RiscApi]:
-    token = Secret(bearer_token(key_file, audience=AUDIENCE))
+    token = Secret(service_account_token(key_file, audience=AUDIENCE))
     proxy = Proxy(settings.https_proxy, settings.no_proxy) if settings.https_proxy else None
     async with open_session() as session:
         yield RiscApi(ProviderHttp(session, _GOOGLE, proxy=proxy), settings.google_risc_api_url, token)
