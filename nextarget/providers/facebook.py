@@ -44,8 +44,6 @@ from nextarget.tokens.provider_tokens import (
     check_nonce,
     identity_of,
     issued_nonce,
-    read_id_token,
-    verify_id_token,
 )
 
 if TYPE_CHECKING:
@@ -153,9 +151,7 @@ class Facebook(IdentityProvider):
         return identity_of(self.name, claims, trusts_email=False)
 
     async def _verified(self, id_token: str, now: Millis) -> Mapping[str, Any]:
-        token = read_id_token(id_token)
-        keys = await self._keys.keys_for(token.key_id)
-        claims = verify_id_token(token, keys, audiences=(self._config.client_id,), issuers=self.issuers, now=now)
+        claims = await self._keys.verified(id_token, audiences=(self._config.client_id,), issuers=self.issuers, now=now)
         subject = claims.get("sub")
         return {**claims, "sub": id_text(subject) if type(subject) is int else subject}
 

@@ -34,8 +34,6 @@ from nextarget.tokens.provider_tokens import (
     check_nonce,
     identity_of,
     issued_nonce,
-    read_id_token,
-    verify_id_token,
 )
 
 if TYPE_CHECKING:
@@ -143,9 +141,7 @@ class Google(IdentityProvider):
         return await self._events.read(body)
 
     async def _verified(self, id_token: str, audiences: tuple[str, ...], now: Millis) -> Mapping[str, Any]:
-        token = read_id_token(id_token)
-        keys = await self._keys.keys_for(token.key_id)
-        return verify_id_token(token, keys, audiences=audiences, issuers=self.issuers, now=now)
+        return await self._keys.verified(id_token, audiences=audiences, issuers=self.issuers, now=now)
 
     async def _redeem(self, code: str, secrets: LoginSecrets) -> str:
         own = {"code": code, "code_verifier": secrets.code_verifier}

@@ -5,14 +5,16 @@ It fetches without blocking the event loop, follows Cache-Control, and uses old 
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 from time import monotonic
+from typing import Any
 
 from nextarget.errors import ProviderFailed, ProviderUnavailable
+from nextarget.model import Millis
 from nextarget.providers.http.client import MAX_ASKING, Answer, ProviderHttp
 from nextarget.telemetry import get_logger
-from nextarget.tokens.provider_tokens import Keys, keys_of
+from nextarget.tokens.provider_tokens import Keys, keys_of, read_id_token, verify_id_token
 
 REFETCH_SECONDS = 60
 """The shortest time between two fetches for an unknown `kid`, and after a fetch that failed."""
@@ -53,6 +55,14 @@ class JwksCache:
         if not self._can_serve():
             raise ProviderUnavailable(note=f"{self._http.named('keys')}: none usable", retry_after=self._seconds_left())
         return self._keys
+
+    async def verified(
+        self, id_token: str, *, audiences: tuple[str, ...], issuers: tuple[str, ...], now: Millis
+    ) -> Mapping[str, Any]:
+        """The claims of an id_token. Raises what `verify_id_token` and `keys_for` raise."""
+        token = read_id_token(id_token)
+        keys = await self.keys_for(token.key_id)
+        return verify_id_token(token, keys, audiences=audiences, issuers=issuers, now=now)
 
     async def keys_after(self, kid: str) -> Keys:
         """As `keys_for`, for a message that its sender repeats when we ask for that.

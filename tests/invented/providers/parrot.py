@@ -17,8 +17,6 @@ from nextarget.tokens.provider_tokens import (
     check_nonce,
     identity_of,
     issued_nonce,
-    read_id_token,
-    verify_id_token,
 )
 from tests.invented.providers.settings.parrot import ParrotSettings
 
@@ -82,9 +80,7 @@ class Parrot(IdentityProvider):
         return NativeIdentity(identity_of(self.name, claims), issued_nonce(claims, raw_nonce))
 
     async def _verified(self, id_token: str, audiences: tuple[str, ...], now: Millis) -> Mapping[str, Any]:
-        token = read_id_token(id_token)
-        keys = await self._keys.keys_for(token.key_id)
-        return verify_id_token(token, keys, audiences=audiences, issuers=self.issuers, now=now)
+        return await self._keys.verified(id_token, audiences=audiences, issuers=self.issuers, now=now)
 
     def _client_secret(self) -> str:
         now = int(time())
