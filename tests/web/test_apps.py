@@ -337,7 +337,7 @@ def test_a_name_stays_text_on_every_page_and_in_every_language(name: str) -> Non
     for language in texts.LANGUAGES:
         request = make_mocked_request("GET", "/", headers={"Accept-Language": language})
         choices = [(provider, display_name(provider), "/") for provider in PROVIDERS]
-        facts = {"choices": choices, "mark_styles": pages.MARK_STYLES}, {"link": "/"}
+        facts = {"choices": choices, "again": None, "mark_styles": pages.MARK_STYLES}, {"link": "/"}
         for template, more in zip(("choose.html", "finished.html"), facts, strict=True):
             plain, named = (
                 _Texts(
