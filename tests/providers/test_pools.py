@@ -242,6 +242,14 @@ async def test_a_name_without_an_address_is_unavailable(google: ProviderHttp, mo
     assert "Name or service not known" in str(caught.value.note)
 
 
+@pytest.mark.parametrize("host", ["a..example", f"{'a' * 64}.example"])
+async def test_what_is_no_name_is_unavailable(google: ProviderHttp, host: str) -> None:
+    """Python's codec for host names raises UnicodeError for an empty label, and for one that is too long."""
+    for question in (google.post(f"https://{host}/token", {}), google.get_keys(f"https://{host}/certs")):
+        with pytest.raises(ProviderUnavailable):
+            await question
+
+
 async def test_a_name_leads_to_each_of_its_addresses(answering: Wire, google: ProviderHttp) -> None:
     """All addresses of a name are tried: `localhost` may have two, of which one answers."""
     assert (await google.get(answering.url.replace("127.0.0.1", "localhost"))).ok

@@ -44,8 +44,10 @@ def _look_up(found: "asyncio.Future[list[Any]]", host: str, port: int, family: s
     error: Exception | None = None
     try:
         addresses = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    except (OSError, UnicodeError) as failure:
+    except OSError as failure:
         error = failure
+    except UnicodeError:  # an empty label, or one that is too long
+        error = OSError("not a host name")
     with suppress(RuntimeError):  # the loop was closed meanwhile, so nothing waits for the answer
         found.get_loop().call_soon_threadsafe(_settle, found, addresses, error)
 
