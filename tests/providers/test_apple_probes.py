@@ -29,7 +29,7 @@ class Console:
 
     jwks: dict[str, Any]
     page: str = "<title>Sign in with Apple</title>"
-    error: str = "invalid_grant"
+    error: Any = "invalid_grant"
 
     async def found(self, secrets: LoginSecrets) -> dict[str, Finding]:
         app = web.Application()
@@ -92,3 +92,11 @@ async def test_a_mistake_in_apples_account_names_the_field(
     told = f"{found[asked].said} {found[asked].remedy}"
     assert all(word in told for word in words)
     assert KEY.splitlines()[1] not in told
+
+
+@pytest.mark.parametrize("error", [{"code": 400}, ["invalid_grant"], 7, None])
+async def test_an_error_of_another_form_is_told(console: Console, secrets: LoginSecrets, error: Any) -> None:
+    """A wrong APPLE_TOKEN_ENDPOINT may answer with anything in place of the name."""
+    console.error = error
+    finding = (await console.found(secrets))[SECRET]
+    assert (finding.verdict, "no error that this check knows" in finding.said) == (Verdict.WARNING, True)

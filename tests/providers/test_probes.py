@@ -45,6 +45,7 @@ class StandIn:
     app_id: str = FACEBOOK.client_id
     version: str = FACEBOOK.graph_version
     at_authorization: Callable[[web.Request], web.Response] | None = None
+    token_error: Any = "invalid_grant"
     headers: dict[str, str] = field(default_factory=dict)
     seen: list[web.Request] = field(default_factory=list)
 
@@ -67,7 +68,7 @@ class StandIn:
     async def google_token(self, request: web.Request) -> web.Response:
         """The client is checked before the code."""
         form = await request.post()
-        error, sentence, status = "invalid_grant", "Malformed auth code.", 400
+        error, sentence, status = self.token_error, "Malformed auth code.", 400
         if form["client_id"] != self.google_client:
             error, sentence, status = "invalid_client", "The OAuth client was not found.", 401
         elif form["client_secret"] != SECRET:
@@ -191,6 +192,7 @@ async def test_a_secret_that_google_does_not_take_is_named(stand_in: StandIn, se
         (lambda _: error_page("org_internal"), Verdict.WRONG, "org_internal"),
         (lambda _: error_page("deleted_client"), Verdict.WRONG, "deleted_client"),
         (lambda _: error_page("<script>"), Verdict.WRONG, "does not know"),
+        (lambda _: web.Response(status=302, headers={"Location": "http://[/"}), Verdict.WRONG, "does not know"),
         (lambda _: web.Response(status=418, text="teapot"), Verdict.WARNING, "418"),
         (lambda _: web.Response(text="<title>Sign in"), Verdict.OK, ""),
     ],
@@ -225,6 +227,14 @@ def error_page(name: str) -> web.Response:
 def test_the_name_in_googles_error_page_is_read(text: str, name: str) -> None:
     """The first two are from public reports. Anything else is no name."""
     assert error_name(text) == name
+
+
+@pytest.mark.parametrize("error", [{"code": 400, "message": "x"}, ["invalid_grant"], 7, None])
+async def test_an_error_of_another_form_is_told(stand_in: StandIn, secrets: LoginSecrets, error: Any) -> None:
+    """Google's APIs, and a wrong GOOGLE_TOKEN_ENDPOINT, answer with an object in place of the name."""
+    stand_in.token_error = error
+    finding = (await google(stand_in, secrets))["secret"]
+    assert (finding.verdict, "no error that this check knows" in finding.said) == (Verdict.WARNING, True)
 
 
 async def test_an_app_that_facebook_does_not_know_is_named(stand_in: StandIn, secrets: LoginSecrets) -> None:

@@ -53,7 +53,7 @@ async def _check_secret(settings: AppleSettings, secret: Secret, asker: Asker) -
         reply = await asker.ask(settings.token_endpoint, form=form)
     except Unreachable as error:
         return unreachable(SECRET, error)
-    word = reply.document.get("error")
+    word = reply.word("error")
     if word == "invalid_grant":  # of the code, which is made up
         return fine(SECRET, "Apple takes what the key signs.")
     if word == "invalid_client":

@@ -43,6 +43,11 @@ class Reply:
             return {}
         return document if isinstance(document, dict) else {}
 
+    def word(self, name: str) -> str | None:
+        """A member of the document, if it is text; else None."""
+        value = self.document.get(name)
+        return value if isinstance(value, str) else None
+
     @property
     def location(self) -> str:
         return self.headers.get("Location", "")

@@ -21,6 +21,7 @@ from nextarget.providers.settings.google import GoogleSettings
 CLIENT, SECRET, KEYS = "Google: client and redirect", "Google: secret", "Google: keys"
 _CONSOLE = "Google's console (Google Auth Platform > Clients)"
 _CODE = "4/0AnextargetChecksItsClient"
+_UNKNOWN = "an error that this check does not know"
 _CLIENT_ID = (
     "Google does not know the client of GOOGLE_CLIENT_ID.",
     f"Copy the *Client ID* of the web application from {_CONSOLE}.",
@@ -62,11 +63,14 @@ def _error_in(reply: Reply, known: frozenset[str]) -> str | None:
     if reply.status >= 400:
         page = reply.body.decode("utf-8", "replace")
         return next((word for word in sorted(words, key=len, reverse=True) if word in page), None)
-    target = urlsplit(reply.location)
+    try:
+        target = urlsplit(reply.location)
+    except ValueError:
+        return _UNKNOWN
     if "/oauth/error" not in target.path:
         return None
     name = error_name(parse_qs(target.query).get("authError", [""])[0])
-    return name if name in words else "an error that this check does not know"
+    return name if name in words else _UNKNOWN
 
 
 def error_name(auth_error: str) -> str:
@@ -92,7 +96,7 @@ async def _check_secret(config: GoogleSettings, asker: Asker, known: frozenset[s
         reply = await asker.ask(config.token_endpoint, form=form)
     except Unreachable as error:
         return unreachable(SECRET, error)
-    word = reply.document.get("error")
+    word = reply.word("error")
     if word == "invalid_grant":  # of the code, which is made up
         return fine(SECRET, "Google takes the client secret.")
     if word == "invalid_client" and "not found" in str(reply.document.get("error_description")):
