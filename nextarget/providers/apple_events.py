@@ -3,7 +3,6 @@
 https://developer.apple.com/documentation/signinwithapple/processing-changes-for-sign-in-with-apple-accounts
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ import orjson
 from nextarget.errors import EventRefused
 from nextarget.model import Millis
 from nextarget.providers.base import EventEffect, SecurityEvent
+from nextarget.providers.error_words import showable
 from nextarget.providers.jwks import JwksCache
 from nextarget.tokens.event_tokens import read_event_token, verify_event_token
 from nextarget.tokens.provider_tokens import usable_subject
@@ -26,7 +26,6 @@ EFFECTS = {
 """Apple sends `account-delete`; it has been announced as `account-deleted` too."""
 _LEAST_MILLIS = 10**11
 """Apple writes `event_time` in milliseconds, and in seconds in its example. As seconds, this is the year 5138."""
-_SHOWABLE = re.compile(r"[\x21-\x7e]{1,200}")
 _UNKNOWN = "unknown"
 
 
@@ -45,8 +44,7 @@ async def read_notification(
         if subject is None:
             raise EventRefused("invalid_request", "the event names no person that can be recognised")
     else:
-        shown = isinstance(event_type, str) and _SHOWABLE.fullmatch(event_type)
-        kind, effect, detail = _UNKNOWN, EventEffect.NONE, event_type if shown else None
+        kind, effect, detail = _UNKNOWN, EventEffect.NONE, showable(event_type)
     return SecurityEvent(claims.id, kind, effect, subject, _happened_at(event), detail)
 
 

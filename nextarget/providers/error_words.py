@@ -4,7 +4,12 @@ A word with fewer than 16 characters never counts as a token; the list is comple
 provider adds its own words (`error_words`).
 """
 
+import re
+
 from nextarget.telemetry import scrubbed
+
+_SHOWABLE = re.compile(r"(?!.*(?:@|%40))(?!.*[\w\-.~+=|%]{41})[\x21-\x7e][\x20-\x7e]{0,199}", re.ASCII)
+"""One line without an email address, and without a word so long that it may be a token."""
 
 STANDARD_WORDS = frozenset(
     {
@@ -41,3 +46,8 @@ def oauth_note(
 def noted(text: str, known: frozenset[str]) -> str:
     """A provider's text, scrubbed for a note. Words of the standards and `known` words are kept."""
     return scrubbed(text, known=STANDARD_WORDS | known)
+
+
+def showable(text: object) -> str | None:
+    """A provider's text of an event, for the log and the audit record; None if it must not get there."""
+    return text if isinstance(text, str) and _SHOWABLE.fullmatch(text) else None

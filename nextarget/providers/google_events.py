@@ -3,12 +3,12 @@
 https://developers.google.com/identity/protocols/risc
 """
 
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
 from nextarget.errors import EventRefused, ProviderFailed
 from nextarget.providers.base import EventEffect, SecurityEvent
+from nextarget.providers.error_words import showable
 from nextarget.providers.http.client import Answer, ProviderHttp
 from nextarget.providers.jwks import JwksCache
 from nextarget.settings.validators import endpoint
@@ -30,7 +30,6 @@ EVENT_TYPES = {
 account is disabled for a reason, of which `hijacking` ends the sessions."""
 _OF_NO_PERSON = frozenset({"token-revoked", "verification"})
 _SUBJECT_TYPES = frozenset({"iss-sub", "id-token-claims"})
-_SHOWABLE = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,199}")
 _UNKNOWN = "unknown"
 
 
@@ -56,7 +55,7 @@ class GoogleEvents:
         if kind == "account-disabled" and told.get("reason") == "hijacking":
             effect = EventEffect.END_SESSIONS
         detail = event_type if kind == _UNKNOWN else told.get("state" if kind == "verification" else "reason")
-        return SecurityEvent(claims.id, kind, effect, subject, claims.issued_at, _showable(detail))
+        return SecurityEvent(claims.id, kind, effect, subject, claims.issued_at, showable(detail))
 
 
 class RiscKeys(JwksCache):
@@ -98,7 +97,3 @@ def _subject(told: dict[str, Any], issuers: tuple[str, ...]) -> str | None:
     if not isinstance(subject, dict) or str(subject.get("subject_type")).replace("_", "-") not in _SUBJECT_TYPES:
         return None
     return usable_subject(subject) if subject.get("iss", issuers[0]) in issuers else None
-
-
-def _showable(text: object) -> str | None:
-    return text if isinstance(text, str) and _SHOWABLE.fullmatch(text) else None

@@ -110,6 +110,7 @@ async def test_a_deleted_apple_account_deletes_the_account(server: Server, kind:
         ("email-enabled", "email-enabled at apple"),
         ("of-tomorrow", "unknown at apple, of-tomorrow"),
         ("of tomorrow\n", "unknown at apple"),
+        ("ada@example.org", "unknown at apple"),
         (7, "unknown at apple"),
     ],
 )

@@ -125,6 +125,9 @@ async def test_an_event_ends_the_sessions_of_that_person_alone(
         (f"{RISC}account-purged", {}, f"unknown at google, {RISC}account-purged"),
         ("urn:of:tomorrow", {"subject": None}, None),
         ("urn:of:tomorrow\n", {}, "unknown at google"),
+        ("urn:of:ada@example.org", {}, "unknown at google"),
+        (f"urn:{'a1' * 22}", {}, "unknown at google"),
+        (f"{RISC}account-disabled", {"reason": "told ada%40example.org"}, "account-disabled at google"),
     ],
 )
 async def test_other_events_are_recorded_and_end_nothing(
