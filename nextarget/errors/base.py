@@ -39,6 +39,9 @@ class ProblemError(NexTargetError):
     """The cause, in a fixed sentence of ours without text from outside. It may be shown and put on the audit record."""
     user_id: str | None = None
     """The user of the request, if known."""
+    counts_as_refusal: bool = False
+    """Whether the client may have caused an error of status 500 or more. It then counts against the client's address
+    where refusals do."""
     logged: bool = False
     """Whether the log already has a line about this error. One failure gets one line."""
 

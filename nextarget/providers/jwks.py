@@ -73,10 +73,12 @@ class JwksCache:
         began = self._clock()
         keys = await self.keys_for(kid)
         if kid not in keys and self._fetched_at < began:
-            raise ProviderUnavailable(
+            error = ProviderUnavailable(
                 note=f"{self._http.named('keys')}: one is unknown, and they were not fetched again",
                 retry_after=REFETCH_SECONDS,
             )
+            error.counts_as_refusal = True  # anybody can name a key
+            raise error
         return keys
 
     async def _refetch(self, kid: str) -> None:

@@ -185,7 +185,8 @@ class CountingRefusals:
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         limits = self._request.app.get(LIMITS)
-        if isinstance(error, ProblemError) and error.status < 500 and limits is not None:
+        refused = isinstance(error, ProblemError) and (error.status < 500 or error.counts_as_refusal)
+        if refused and limits is not None:
             await limits.count_address(self._request, self._policy, limits.quotas.finish)
 
 

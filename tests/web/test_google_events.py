@@ -494,6 +494,15 @@ async def test_refused_events_are_limited_and_genuine_ones_are_not(tmp_path: Pat
             assert (await send(server, signed(server))).status == 202
 
 
+async def test_events_with_unknown_keys_are_limited_too(tmp_path: Path) -> None:
+    """The first costs a fetch of the keys. The next ones would be asked for again without end, and a stranger's 503s
+    would wake the operator: the alert on server errors counts them."""
+    async with running(tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_FINISH="3") as server:
+        token = rs256(header(server, kid="0" * 40), claims(server), google_key(server))
+        assert [(await send(server, token)).status for _ in range(5)] == [400, 503, 503, 429, 429]
+        assert (await send(server, signed(server))).status == 202
+
+
 async def test_events_are_counted(server: Server) -> None:
     """By kind and outcome. A type that Google made up since is one kind, however it is called."""
     await send(server, signed(server, f"urn:{secrets.token_hex(8)}"))
