@@ -131,7 +131,9 @@ def signed_in_at_account_page(request: web.Request, finished: AccountAnswer | Fi
         case ProblemError() as error:
             raise error
         case None:
-            return _page(request, "account_none.html", provider=display_name(Provider(request.match_info["provider"])))
+            page = _page(request, "account_none.html", provider=display_name(Provider(request.match_info["provider"])))
+            page.headers["Referrer-Policy"] = "no-referrer"  # its address has the provider's code, and it has no form
+            return page
         case user:
             _keep(request, response, request.app[ONLINE].account_page.open(user), seconds=VISIT_SECONDS)
             return response
