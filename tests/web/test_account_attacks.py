@@ -135,6 +135,14 @@ async def test_nobody_may_frame_or_keep_the_page(server: Server, visitor: Visito
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+async def test_the_page_does_not_tell_when_an_app_refreshes(server: Server, visitor: Visitor) -> None:
+    """A follower who reads it, on a screen that was left open, would learn when to refresh."""
+    tokens = (await server.sign_in()).json
+    before = await visitor.get()
+    assert (await refresh(server, tokens["refresh_token"])).status == 200
+    assert (await visitor.get()).text == before.text
+
+
 async def test_the_cookie_is_for_ten_minutes_and_no_script_reads_it(visitor: Visitor, tmp_path: Path) -> None:
     """Over https it has Secure and `__Host-`, which no other host of the site can set. Over http it has neither."""
     plain = {"HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=600"}
