@@ -143,6 +143,20 @@ async def test_the_page_does_not_tell_when_an_app_refreshes(server: Server, visi
     assert (await visitor.get()).text == before.text
 
 
+async def test_a_copied_cookie_ends_with_all_sessions_and_not_by_signing_out(server: Server) -> None:
+    """A visit has no row: signing out deletes the cookie of that browser alone. Ending all sessions ends every copy."""
+    await server.sign_in()
+    async with open_browser(server.url) as browser:
+        visitor = Visitor(browser)
+        copied = f"{VISIT_COOKIE}={visit_cookie_of(await visitor.sign_in())}"
+        await visitor.send({"action": "sign_out"})
+        assert SIGNED_OUT in shown(await visitor.get())
+        assert SIGNED_OUT not in shown(await page_with(server, copied))
+        await visitor.sign_in()
+        await visitor.send({"action": "end_all"})
+        assert SIGNED_OUT in shown(await page_with(server, copied))
+
+
 async def test_the_cookie_is_for_ten_minutes_and_no_script_reads_it(visitor: Visitor, tmp_path: Path) -> None:
     """Over https it has Secure and `__Host-`, which no other host of the site can set. Over http it has neither."""
     plain = {"HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=600"}
