@@ -32,7 +32,7 @@ privacy_url = "https://phone.example/privacy"
 terms_url = "https://phone.example/terms"
 bounce_page = true
 """
-PARTS = {"base.html", "marks.html"}
+PARTS = {"base.html", "choices.html", "marks.html"}
 """Templates that other templates use, and that are no pages by themselves."""
 SHOWN_ELSEWHERE = {"posted-callback", "sandbox-facebook-dialog-unversioned"}
 """Routes whose pages are those of another route."""

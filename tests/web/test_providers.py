@@ -301,6 +301,27 @@ async def test_the_page_to_choose_shows_which_buttons_work(server: Server, monke
     assert (await server.sign_in("facebook")).status == 200
 
 
+@pytest.mark.parametrize("path", ["/account?ui_locales=en", "/account/delete?ui_locales=en"])
+async def test_the_account_page_shows_which_buttons_work(
+    server: Server, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """As on the page to choose: a disabled button with the reason, and no login begins with it."""
+    for _ in range(FAILURES):
+        await server.sign_in("facebook", fault="error_500")
+    headers = {"Accept": "text/html"}
+    page = await server.get(path, headers=headers)
+    expected = {entry.display_name: name != "facebook" for name, entry in PROVIDERS.items()}
+    assert (page.status, buttons(page.text)) == (200, expected)
+    assert 'id="facebook-off">Facebook is not answering at the moment.' in page.text
+    assert not any("/facebook" in link for link in links_of(page.text) if "state=" in link)
+    assert len(page.headers.getall("Set-Cookie")) == len(PROVIDERS) - 1
+    assert path in links_of(page.text), "the page can be loaded again"
+    monkeypatch.setattr(breaker, "COOL_DOWN_SECONDS", 0)
+    page = await server.get(path, headers=headers)
+    assert all(buttons(page.text).values())
+    assert "Load this page again" not in page.text
+
+
 async def test_each_provider_is_asked_over_connections_of_its_own(server: Server) -> None:
     """Every provider has its own pool of connections, so that one that hangs does not block another."""
     sign_in, native = server.app[ONLINE].sign_in, server.app[ONLINE].native
