@@ -87,6 +87,19 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class RevocableGrant:
+    """What a person has agreed to at the provider, as a token that revokes it there, and whose it is.
+
+    It is kept in memory, and encrypted in the cookie of a visit of the account page. `client_id` is our client id to
+    which the token was issued.
+    """
+
+    subject: str = field(repr=False)
+    token: str = field(repr=False)
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     """Our row for one identity.
 

@@ -146,7 +146,7 @@ class Runtime:
                     NativeSignIn(self.database, providers, self.keyring, self.sessions, self.clock),
                     Removals(self.database, providers, self.keyring, self.clock),
                     deletion,
-                    AccountPage(self.database, self.keyring, self.sessions, self.clock),
+                    AccountPage(self.database, self.keyring, self.sessions, deletion, self.clock),
                     Events(self.database, providers, self.clock),
                 )
         finally:

@@ -15,13 +15,12 @@ from nextarget.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from nextarget.model import NO_WISHES, Identity, Millis, Provider, Secret, Wishes
+from nextarget.model import NO_WISHES, Identity, Millis, Provider, RevocableGrant, Secret, Wishes
 from nextarget.providers.apple_events import read_notification
 from nextarget.providers.base import (
     CallbackMethod,
     IdentityProvider,
     NativeIdentity,
-    RevocableGrant,
     SecurityEvent,
     SubjectTokenType,
     with_parameters,
@@ -89,10 +88,17 @@ class Apple(IdentityProvider):
         return f"{self._authorize}&{urlencode({'state': secrets.state, 'nonce': secrets.nonce})}"
 
     async def identify(self, code: str, secrets: LoginSecrets, now: Millis) -> Identity:
+        identity, _ = await self.identify_to_revoke(code, secrets, now)
+        return identity
+
+    async def identify_to_revoke(
+        self, code: str, secrets: LoginSecrets, now: Millis
+    ) -> tuple[Identity, RevocableGrant | None]:
         form = {"code": code, "redirect_uri": self._settings.redirect_uri}
-        _, claims = await self._redeem(form, self._settings.client_id, now)
+        answer, claims = await self._redeem(form, self._settings.client_id, now)
         check_nonce(claims, secrets.nonce)
-        return identity_of(self.name, claims)
+        identity = identity_of(self.name, claims)
+        return identity, _grant(answer, identity, self._settings.client_id)
 
     async def identify_native(
         self, token: str, kind: SubjectTokenType, *, raw_nonce: str | None, now: Millis
@@ -112,11 +118,10 @@ class Apple(IdentityProvider):
             except (ProviderRefused, ProviderFailed) as error:
                 refusal = error
                 continue
-            # Revoking the refresh token revokes the whole grant.
-            token = answer.text("refresh_token", length=MAX_TOKEN_LENGTH)
-            if token is None:
+            grant = _grant(answer, identity_of(self.name, claims), client_id)
+            if grant is None:
                 raise ProviderFailed(note="apple: no refresh_token in the token answer")
-            return RevocableGrant(identity_of(self.name, claims).subject, token, client_id)
+            return grant
         raise refusal
 
     async def revoke(self, grant: RevocableGrant, now: Millis) -> None:
@@ -173,6 +178,12 @@ class Apple(IdentityProvider):
             secret = sign_client_assertion(claims, own.private_key, key_id=own.key_id, algorithm="ES256")
             self._secrets[client_id] = now, secret
         return secret
+
+
+def _grant(answer: Answer, identity: Identity, client_id: str) -> RevocableGrant | None:
+    """What revokes the grant: its refresh token, which revokes the whole of it."""
+    token = answer.text("refresh_token", length=MAX_TOKEN_LENGTH)
+    return RevocableGrant(identity.subject, token, client_id) if token is not None else None
 
 
 def _refusal(answer: Answer) -> ProviderRefused | ProviderFailed | ProviderUnavailable:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import urlencode
 
 from nextarget.errors import ProblemError
-from nextarget.model import NO_WISHES, Identity, Millis, Provider, Wishes
+from nextarget.model import NO_WISHES, Identity, Millis, Provider, RevocableGrant, Wishes
 from nextarget.providers.http.client import ProviderHttp
 from nextarget.tokens.login import LoginSecrets
 
@@ -56,18 +56,6 @@ class RemovalRequest:
     issued_at: Millis
 
 
-@dataclass(frozen=True, slots=True)
-class RevocableGrant:
-    """What a person has agreed to at the provider, as a token that revokes it there, and whose it is.
-
-    It is kept in memory alone, until it is revoked. `client_id` is our client id to which the token was issued.
-    """
-
-    subject: str = field(repr=False)
-    token: str = field(repr=False)
-    client_id: str
-
-
 class EventEffect(StrEnum):
     """What an event of a provider does to the person's account here."""
 
@@ -102,7 +90,7 @@ class IdentityProvider(Protocol):
     tells_removals: ClassVar[bool] = False
     """Whether the provider sends requests that `removal_request` reads."""
     revokes: ClassVar[bool] = False
-    """Whether `redeem_to_revoke` and `revoke` end at the provider what the person has agreed to there."""
+    """Whether `revoke` ends at the provider what the person has agreed to there."""
     tells_events: ClassVar[bool] = False
     """Whether the provider sends events that `security_event` reads."""
     error_words: ClassVar[frozenset[str]] = frozenset()
@@ -142,6 +130,12 @@ class IdentityProvider(Protocol):
 
     def removal_request(self, text: str) -> RemovalRequest:
         """Check a signed request of this provider. Raises InvalidRequest."""
+        raise NotImplementedError
+
+    async def identify_to_revoke(
+        self, code: str, secrets: LoginSecrets, now: Millis
+    ) -> tuple[Identity, RevocableGrant | None]:
+        """Like `identify`, and return what revokes the grant too; None if the provider gave nothing for that."""
         raise NotImplementedError
 
     async def redeem_to_revoke(self, code: str, now: Millis) -> RevocableGrant:

@@ -23,6 +23,7 @@ from nextarget.model import (
     Login,
     LoginMode,
     Millis,
+    RevocableGrant,
     Session,
     TokenPair,
     User,
@@ -55,9 +56,11 @@ class AppAnswer:
 @dataclass(frozen=True, slots=True)
 class AccountAnswer:
     """The end of a login at the account page. `outcome` is the user, the error, or None for a person who has no account
-    here. Nothing is written about such a person."""
+    here. Nothing is written about such a person. `grant` is what the sign-in gave to revoke at the provider, if it
+    did."""
 
     outcome: User | ProblemError | None
+    grant: RevocableGrant | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +105,14 @@ class LoginOutcomes:
         if login.expires_at <= self._clock():
             raise LoginExpired(note=f"state expired at {iso_time(login.expires_at)}")
 
-    async def let_in(self, login: Login, identity: Identity) -> TokenPair | AppAnswer | AccountAnswer:
+    async def let_in(
+        self, login: Login, identity: Identity, grant: RevocableGrant | None = None
+    ) -> TokenPair | AppAnswer | AccountAnswer:
         """Use the state up, and make the session or the code. Both happen in one transaction with one commit. A login
-        at the account page makes neither."""
+        at the account page makes neither; it passes `grant` on."""
         now = self._clock()
         if login.mode is LoginMode.ACCOUNT:
-            return await self._to_account_page(login, identity, now)
+            return AccountAnswer(await self._to_account_page(login, identity, now), grant)
         if login.app is None:
             user, session = await self._database.write(self._open_session, login, identity, now=now)
             _report_success(login, user, session_id=session.id)
@@ -118,14 +123,14 @@ class LoginOutcomes:
         _report_success(login, user)
         return AppAnswer(login.app, code)
 
-    async def _to_account_page(self, login: Login, identity: Identity, now: Millis) -> AccountAnswer:
+    async def _to_account_page(self, login: Login, identity: Identity, now: Millis) -> User | None:
         user = await self._database.write(self._recognise, login, identity, now=now)
         if user is None:
             metrics.count_account_page("no_account")
             log.info("login_without_account", provider=login.provider)
         else:
             _report_success(login, user, at="account page")
-        return AccountAnswer(user)
+        return user
 
     @staticmethod
     def _recognise(db: Connection, login: Login, identity: Identity, *, now: Millis) -> User | None:

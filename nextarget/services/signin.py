@@ -26,6 +26,7 @@ from nextarget.model import (
     LoginMode,
     Millis,
     Provider,
+    RevocableGrant,
     TokenPair,
     Wishes,
 )
@@ -230,8 +231,8 @@ class SignIn:
         login = opened.login
         try:
             await self._outcomes.check_unused(login)
-            identity = await self._identify(provider, opened, answer)
-            return await self._outcomes.let_in(login, identity)
+            identity, grant = await self._identify(provider, opened, answer)
+            return await self._outcomes.let_in(login, identity, grant)
         except ProblemError as error:
             await self._outcomes.fail(login, error)
             if login.app is not None:
@@ -240,12 +241,18 @@ class SignIn:
                 return AccountAnswer(error)
             raise
 
-    async def _identify(self, provider: IdentityProvider, opened: OpenedState, answer: CallbackAnswer) -> Identity:
+    async def _identify(
+        self, provider: IdentityProvider, opened: OpenedState, answer: CallbackAnswer
+    ) -> tuple[Identity, RevocableGrant | None]:
+        """Who signed in. At the account page also what revokes the grant, for a person who then deletes the account."""
         if answer.issuer is not None and answer.issuer not in provider.issuers:
             raise InvalidState(note="the callback names another issuer (RFC 9207, 2.4)")
         if answer.code is None or answer.error is not None:
             raise _provider_error(provider, answer)
-        return await provider.identify(answer.code, login_secrets(opened.key, opened.state), self._clock())
+        secrets = login_secrets(opened.key, opened.state)
+        if provider.revokes and opened.login.mode is LoginMode.ACCOUNT:
+            return await provider.identify_to_revoke(answer.code, secrets, self._clock())
+        return await provider.identify(answer.code, secrets, self._clock()), None
 
 
 def _provider_error(provider: IdentityProvider, answer: CallbackAnswer) -> ProblemError:

@@ -6,13 +6,18 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from nextarget.model import Secret
-from nextarget.tokens.encoding import base64url
+from nextarget.tokens.encoding import base64url, from_base64url
 
 MIN_RSA_BITS = 2048
+_AES_NONCE = bytes(12)
+"""AES-GCM must not use a nonce twice with one key (NIST SP 800-38D, 8). Every name has its own key, which encrypts one
+message, so the nonce can be constant."""
 
 
 class SigningKey:
@@ -45,6 +50,17 @@ class SigningKey:
         mac = self._keyed[label].copy()  # a copy is cheaper: OpenSSL takes longer to set up a key than to use it
         mac.update(message.encode())
         return mac.digest()
+
+    def seal(self, label: str, name: str, plain: bytes) -> str:
+        """Encrypt and authenticate the one message of this name, for one use. Call it only once for a name."""
+        return base64url(AESGCM(self.mac(label, name)).encrypt(_AES_NONCE, plain, None))
+
+    def unseal(self, label: str, name: str, sealed: str) -> bytes:
+        """Decrypt a message. Raises ValueError if it was not sealed with this name, for this use."""
+        try:
+            return AESGCM(self.mac(label, name)).decrypt(_AES_NONCE, from_base64url(sealed), None)
+        except InvalidTag:
+            raise ValueError("not sealed with this name") from None
 
 
 class JwtKey:

@@ -8,20 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import orjson
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from nextarget.model import AppRequest, Login, LoginMode, Millis, Provider
 from nextarget.tokens import encoding, one_time
-from nextarget.tokens.encoding import base64url, digest, from_base64url, uuid_text
+from nextarget.tokens.encoding import base64url, digest, uuid_text
 from nextarget.tokens.keyring import Keyring, SigningKey
 
 LOGIN_SECONDS = 600
 """Time that the person has to sign in at the provider."""
-_USE = "login state"
-_AES_NONCE = bytes(12)
-"""AES-GCM must not use a nonce twice with one key (NIST SP 800-38D, 8). Every state has its own key, which encrypts one
-message, so the nonce can be constant."""
+_USE, _COOKIE = "login state", "login cookie"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +94,10 @@ def login_secrets(key: SigningKey, state: str) -> LoginSecrets:
 def seal(key: SigningKey, state: str, app: AppRequest | None) -> str:
     """Encrypt the app's request for the login's cookie; None if no app began. Call it only once for a state."""
     asked = [app.client_id, app.redirect_uri, app.code_challenge, app.state] if app else None
-    return base64url(_cipher(key, state).encrypt(_AES_NONCE, orjson.dumps(asked), None))
+    return key.seal(_COOKIE, state, orjson.dumps(asked))
 
 
 def unseal(opened: OpenedState, sealed: str) -> AppRequest | None:
     """Decrypt the app's request; None if no app began. Raises ValueError if it was encrypted for another state."""
-    try:
-        plain = _cipher(opened.key, opened.state).decrypt(_AES_NONCE, from_base64url(sealed), None)
-    except InvalidTag:
-        raise ValueError("not sealed with this state") from None
-    asked = orjson.loads(plain)
+    asked = orjson.loads(opened.key.unseal(_COOKIE, opened.state, sealed))
     return AppRequest(*asked) if asked else None
-
-
-def _cipher(key: SigningKey, state: str) -> AESGCM:
-    return AESGCM(key.mac("login cookie", state))

@@ -17,6 +17,7 @@ from tests.browsing import EVIL
 from tests.e2e.conftest import Person, another_site, sit_down
 from tests.e2e.test_app_pages import LANGUAGES, SCHEMES, assert_readable, assert_well_formed, other_complaints
 from tests.running import Server, open_browser
+from tests.web.test_revocations import counted, settled
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
@@ -52,7 +53,7 @@ async def evil_port() -> AsyncIterator[int]:
 async def test_a_person_deletes_the_account_on_a_phone(server: Server, phone_user: Person, provider: Provider) -> None:
     """From the public address over the provider's page to the page that says what was deleted, with and without
     JavaScript. Every page fits."""
-    tokens = (await server.sign_in(provider)).json
+    tokens, revoked = (await server.sign_in(provider)).json, await counted(server, "revoked")
     page = phone_user.page
     await sign_in(phone_user, provider, "/account/delete")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Your account")
@@ -67,6 +68,8 @@ async def test_a_person_deletes_the_account_on_a_phone(server: Server, phone_use
     await expect(page.get_by_role("heading")).to_have_text("Deletion of your data")
     assert await phone_user.fits()
     assert not await has_account(server, tokens["user_id"])
+    await settled(server)
+    assert await counted(server, "revoked") == revoked + (provider == "apple")
     await page.reload()
     assert "was deleted on" in await phone_user.text()
     assert not [cookie for cookie in await phone_user.context.cookies() if cookie["name"] == "nextarget-account"]

@@ -18,6 +18,7 @@ from tests.web.account_pages import Visitor, form_token_of, session_ids_of, show
 from tests.web.conftest import Log
 from tests.web.session_rows import everything, recorded
 from tests.web.test_metrics import Growth, scrape
+from tests.web.test_revocations import settled
 
 
 @pytest.fixture
@@ -79,8 +80,10 @@ async def test_a_person_deletes_the_account(server: Server, visitor: Visitor, pr
     assert await stands(server, other)
     for _ in range(2):
         assert "was deleted on" in shown(await visitor.get(answer.headers["Location"]))
-    [event] = await recorded(server, tokens["user_id"])
+    await settled(server)
+    [event, *revoked] = sorted(await recorded(server, tokens["user_id"]), key=lambda event: event.event, reverse=True)
     assert (event.event, event.detail) == ("user_deleted", "on the account page")
+    assert [event.event for event in revoked] == ["grant_revoked"] * (provider == "apple")
     [line] = log.events("account_deleted")
     assert (line["user_id"], line["provider"]) == (tokens["user_id"], provider)
     assert "Continue with" in shown(await visitor.get()), "the visit has ended with the account"

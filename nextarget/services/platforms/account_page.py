@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from nextarget.errors import FormRefused, VisitEnded
-from nextarget.model import AuditEvent, Millis, Session, User
+from nextarget.model import AuditEvent, Millis, RevocableGrant, Session, User
 from nextarget.services import accounts
 from nextarget.services.platforms import removals
+from nextarget.services.platforms.revocations import AccountDeletion
 from nextarget.services.sessions import Sessions, SignedInUser, end_all
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, sessions, users
@@ -42,16 +43,23 @@ class AccountPage:
     """`clock` returns UTC milliseconds."""
 
     def __init__(
-        self, database: Database, keyring: Keyring, sessions_service: Sessions, clock: Callable[[], Millis]
+        self,
+        database: Database,
+        keyring: Keyring,
+        sessions_service: Sessions,
+        deletion: AccountDeletion,
+        clock: Callable[[], Millis],
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._sessions = sessions_service
+        self._deletion = deletion
         self._clock = clock
 
-    def open(self, user: User) -> str:
-        """The cookie of a new visit, right after a sign-in."""
-        return visits.mint(self._keyring, user, expires_at=Millis(self._clock() + VISIT_SECONDS * 1000))
+    def open(self, user: User, grant: RevocableGrant | None = None) -> str:
+        """The cookie of a new visit, right after a sign-in. It keeps what the sign-in gave to revoke."""
+        expires_at = Millis(self._clock() + VISIT_SECONDS * 1000)
+        return visits.mint(self._keyring, user, expires_at=expires_at, grant=grant)
 
     async def visit(self, cookie: str | None) -> Visit | None:
         """The visit of a cookie; None if there is none, or it has ended."""
@@ -84,12 +92,15 @@ class AccountPage:
         on with the cookie that is returned, which lasts no longer than the one before. Raises VisitEnded."""
         user = await self._database.write(self._end_sessions, visit, now=self._clock())
         metrics.count_account_page("sessions_ended")
-        return visits.mint(self._keyring, user, expires_at=visit.token.expires_at)
+        return visits.mint(self._keyring, user, expires_at=visit.token.expires_at, grant=visit.token.grant)
 
     async def delete(self, visit: Visit) -> str:
-        """Delete the account. Returns a code for `Removals.status`. Raises VisitEnded."""
+        """Delete the account, and revoke at the provider what the sign-in gave for that. Returns a code for
+        `Removals.status`. Raises VisitEnded."""
         code = removals.new_code()
-        await self._database.write(self._delete, visit, code, now=self._clock())
+        subject_digest = await self._database.write(self._delete, visit, code, now=self._clock())
+        if subject_digest is not None:
+            self._deletion.revoke(visit.user, subject_digest, visit.token.grant)
         metrics.count_account_page("deleted")
         log.info("account_deleted", user_id=visit.user.id, provider=visit.user.provider)
         return code
@@ -110,9 +121,10 @@ class AccountPage:
         return replace(user, sessions_ended_at=now)
 
     @staticmethod
-    def _delete(db: Connection, visit: Visit, code: str, *, now: Millis) -> None:
-        accounts.delete(db, _locked(db, visit, now), now=now, detail="on the account page")
+    def _delete(db: Connection, visit: Visit, code: str, *, now: Millis) -> str | None:
+        subject_digest = accounts.delete(db, _locked(db, visit, now), now=now, detail="on the account page")
         removals.remember(db, code, removals.Outcome.DELETED, now=now)
+        return subject_digest
 
 
 def _locked(db: Connection, visit: Visit, now: Millis) -> User:

@@ -2,7 +2,7 @@
 
 The account goes first, and nothing that the provider does can keep it. The revocation runs in the background: it is
 tried again for a while when the provider does not answer, and is then given up, which the log says. Its code and its
-token are in memory alone.
+token are in memory alone; the cookie of a visit of the account page holds a token until then, encrypted.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from nextarget.errors import DatabaseUnavailable, IdentityRejected, ProviderFailed, ProviderRefused, ProviderUnavailable
-from nextarget.model import AuditEvent, Millis, Provider, User
-from nextarget.providers.base import IdentityProvider, RevocableGrant
+from nextarget.model import AuditEvent, Millis, Provider, RevocableGrant, User
+from nextarget.providers.base import IdentityProvider
 from nextarget.services import accounts
 from nextarget.storage.engines.database import Database
 from nextarget.storage.rows import audit
@@ -30,13 +30,12 @@ log = get_logger()
 
 @dataclass(slots=True)
 class _Pending:
-    """One revocation. `grant` is known once the code is redeemed."""
+    """One revocation. `proof` is a code, and once that is redeemed, the grant."""
 
     user_id: str
     provider: Provider
     subject_digest: str = field(repr=False)
-    code: str = field(repr=False)
-    grant: RevocableGrant | None = field(default=None, repr=False)
+    proof: str | RevocableGrant = field(repr=False)
 
 
 class AccountDeletion:
@@ -58,13 +57,22 @@ class AccountDeletion:
         Raises DatabaseUnavailable.
         """
         subject_digest = await self._database.write(accounts.delete, user, now=self._clock())
+        if code is not None and subject_digest is not None:
+            self.revoke(user, subject_digest, code)
+
+    def revoke(self, user: User, subject_digest: str, proof: str | RevocableGrant | None) -> None:
+        """Revoke in the background what a user who has just been deleted had agreed to at the provider, if the provider
+        can do that. `proof` is an authorization code of the provider, or the grant. Without one it is given up."""
         provider = self._providers.get(user.provider)
-        if code is None or subject_digest is None or provider is None or not provider.revokes:
+        if provider is None or not provider.revokes:
+            return
+        if proof is None:
+            _give_up(user.provider, "refused", "the cookie of the visit holds no grant")
             return
         if len(self._tasks) >= MAX_PENDING or self._closing.is_set():
             _give_up(user.provider, "dropped", f"{len(self._tasks)} revocations wait already")
             return
-        pending = _Pending(user.id, user.provider, subject_digest, code)
+        pending = _Pending(user.id, user.provider, subject_digest, proof)
         task = asyncio.create_task(self._see_through(provider, pending))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -105,12 +113,11 @@ class AccountDeletion:
 
     async def _try(self, provider: IdentityProvider, pending: _Pending) -> None:
         now = self._clock()
-        if pending.grant is None:
-            grant = await provider.redeem_to_revoke(pending.code, now)
-            if accounts.subject_digest_of(pending.provider, grant.subject) != pending.subject_digest:
-                raise IdentityRejected("the code is another person's")
-            pending.grant = grant
-        await provider.revoke(pending.grant, now)
+        if isinstance(pending.proof, str):
+            pending.proof = await provider.redeem_to_revoke(pending.proof, now)
+        if accounts.subject_digest_of(pending.provider, pending.proof.subject) != pending.subject_digest:
+            raise IdentityRejected("the grant is another person's")
+        await provider.revoke(pending.proof, now)
         metrics.count_revocation(pending.provider, "revoked")
         log.info("grant_revoked", provider=pending.provider, user_id=pending.user_id)
         event = AuditEvent(

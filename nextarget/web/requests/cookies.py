@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from aiohttp import hdrs, web
 
 from nextarget.errors import InvalidRequest
+from nextarget.tokens import visits
 from nextarget.tokens.encoding import digest
 
 COOKIE_SECONDS = 3600
@@ -26,7 +27,7 @@ the Cookie header could exceed its limit, and the person could no longer sign in
 _HOST_ONLY = b"__Host-"
 _NAME = b"nextarget-login-"
 _VISIT_NAME = b"nextarget-account"
-_VISIT_VALUE = re.compile(rb"[A-Za-z0-9_.-]{1,256}")
+_VISIT_VALUE = re.compile(rb"[A-Za-z0-9_.-]{1,%d}" % visits.MAX_LENGTH)
 _VALUE = re.compile(rb"(?P<sealed>[A-Za-z0-9_-]+)(?:\.(?P<language>[a-z]{2,3}))?")
 """The encrypted part, then the language of the login's pages if the app chose one. The language is not encrypted."""
 

@@ -135,7 +135,8 @@ def signed_in_at_account_page(request: web.Request, finished: AccountAnswer | Fi
             page.headers["Referrer-Policy"] = "no-referrer"  # its address has the provider's code, and it has no form
             return page
         case user:
-            _keep(request, response, request.app[ONLINE].account_page.open(user), seconds=VISIT_SECONDS)
+            cookie = request.app[ONLINE].account_page.open(user, finished.grant)
+            _keep(request, response, cookie, seconds=VISIT_SECONDS)
             return response
 
 
@@ -168,22 +169,25 @@ def _check_sender(request: web.Request) -> None:
 
 def _sign_in(request: web.Request, *, deleting: bool = False) -> web.Response:
     """A way to sign in with every provider. Each link is of a login of its own, which only this browser can finish: so
-    no other site can sign a person in here, or start a login without a click on this page."""
+    no other site can sign a person in here, or start a login without a click on this page. No login begins with a
+    provider that keeps failing."""
     sign_in = request.app[ONLINE].sign_in
-    begun = [
-        (name, sign_in.begin(name, LoginMode.ACCOUNT, ask_person=True, wishes=_ASKED_AGAIN))
-        for name in sign_in.configured
-    ]
-    choices = [(name, display_name(name), login.auth_url) for name, login in begun]
+    begun = {
+        name: sign_in.begin(name, LoginMode.ACCOUNT, ask_person=True, wishes=_ASKED_AGAIN)
+        for name in filter(sign_in.answering, sign_in.configured)
+    }
+    links = {name: begun[name].auth_url if name in begun else None for name in sign_in.configured}
+    choices = [(name, display_name(name), link) for name, link in links.items()]
     response = _page(
         request,
         "account_sign_in.html",
         choices=choices,
+        again=request.path_qs if None in links.values() else None,
         mark_styles=pages.MARK_STYLES,
         deleting=deleting,
         days=request.app[RUNTIME].settings.audit_retention_days,
     )
-    sealed = {login.state: login.cookie for _, login in begun if login.cookie is not None}
+    sealed = {login.state: login.cookie for login in begun.values() if login.cookie is not None}
     language, secure = pages.chosen_language(request), request.app[RUNTIME].secure_cookies
     cookies.set_login_cookies(request, response, sealed, language=language, secure=secure)
     return response
