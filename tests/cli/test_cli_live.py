@@ -198,6 +198,7 @@ def test_a_redis_that_does_not_answer_is_a_sentence_and_1(run, monkeypatch, deaf
 
 def test_json_holds_what_was_asked_and_answered(run, monkeypatch, deaf):
     """`ok` is false if any check failed. Without --live there are no checks."""
+    assert run("init-db").status == 0
     monkeypatch.setenv("RATE_LIMIT_STORAGE_URL", f"redis://127.0.0.1:{deaf}")
     result = run("check-config", "--live", "--json")
     document = json.loads(result.out)
