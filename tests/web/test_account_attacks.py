@@ -353,7 +353,7 @@ async def test_the_cookie_of_one_login_does_not_finish_another(
     opened = login.open_state(server.runtime.keyring, account, Provider("google"))
     assert opened is not None
     assert opened.login.mode is LoginMode.ACCOUNT
-    with pytest.raises(ValueError, match="not sealed with this state"):
+    with pytest.raises(ValueError, match="not sealed with this name"):
         login.unseal(opened, login.seal(key, other, None))
     for state, sealed in ((account, login.seal(key, other, None)), (other, login.seal(key, account, None))):
         name = f"nextarget-login-{login.digest(state)[:16]}"
