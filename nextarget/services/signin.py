@@ -250,7 +250,7 @@ class SignIn:
         if answer.code is None or answer.error is not None:
             raise _provider_error(provider, answer)
         secrets = login_secrets(opened.key, opened.state)
-        if provider.revokes and opened.login.mode is LoginMode.ACCOUNT:
+        if opened.login.mode is LoginMode.ACCOUNT and provider.revokes:
             return await provider.identify_to_revoke(answer.code, secrets, self._clock())
         return await provider.identify(answer.code, secrets, self._clock()), None
 
