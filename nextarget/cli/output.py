@@ -70,7 +70,8 @@ def on_terminal() -> bool:
 def print_lines(rows: Iterable[Sequence[str]], *, own: bool = False) -> None:
     """A line for every row, with tabs between its fields, without a header.
 
-    With `own`, the operator wrote the text: it needs no protection against formulas, and commas of lists are kept.
+    With `own`, the operator or this program wrote the text: it needs no protection against formulas, and its commas
+    are kept.
     """
     write = printable if own else field
     for row in rows:

@@ -42,6 +42,9 @@ OTHER_NODE_PAUSES = (0.1, 0.3, 0.6)
 CODE_SECONDS = 60
 """How long our authorization code is valid. RFC 6749, 4.1.2 recommends at most ten minutes."""
 
+AT_ACCOUNT_PAGE = "account page"
+"""The detail of a `login_succeeded` that opened a visit to the account page."""
+
 log = get_logger()
 
 
@@ -129,7 +132,7 @@ class LoginOutcomes:
             metrics.count_account_page("no_account")
             log.info("login_without_account", provider=login.provider)
         else:
-            _report_success(login, user, at="account page")
+            _report_success(login, user, at=AT_ACCOUNT_PAGE)
         return user
 
     @staticmethod
@@ -141,7 +144,7 @@ class LoginOutcomes:
         if not logins.use(db, login, user_id=user.id, now=now):
             raise AlreadyUsed
         event = AuditEvent(now, "login_succeeded", login_id=login.id, request_id=request_id.get(), user_id=user.id)
-        audit.record(db, replace(event, detail="account page"))
+        audit.record(db, replace(event, detail=AT_ACCOUNT_PAGE))
         return user
 
     def _open_session(self, db: Connection, login: Login, identity: Identity, *, now: Millis) -> tuple[User, Session]:

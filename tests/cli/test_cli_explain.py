@@ -8,6 +8,7 @@ from nextarget.errors import problem_types
 from nextarget.model import AuditEvent, Millis
 from nextarget.runtime import utc_now
 from nextarget.services.operator.advice import _OF_CODE, advice_of
+from nextarget.services.operator.explaining import _TOLD
 from nextarget.storage.rows import audit
 from tests import running
 
@@ -16,7 +17,7 @@ from tests import running
 def keep(runtime):
     """Puts an event on the record, so many seconds ago."""
 
-    def keep(event: str, ago: float = 600, **facts: str) -> None:
+    def keep(event: str, ago: float = 600, **facts: str | None) -> None:
         at = Millis(utc_now() - int(ago * 1000))
         runtime.database.write_now(audit.record, AuditEvent(at, event, **facts))
 
@@ -111,6 +112,49 @@ def test_json_has_the_story_with_every_id(run, keep, admit):
     assert (story["active_sessions"], story["events"][0]["session_id"]) == (0, "S")
     assert story["events"][0]["told"]
     assert "has ended since" in story["cause"]
+
+
+def test_a_sign_in_on_the_account_page_waits_for_no_app(run, keep, admit):
+    """There is no code that an app could redeem, and nothing is wrong."""
+    keep("login_succeeded", 300, login_id="L", request_id="R", user_id=admit("a@example.org").id, detail="account page")
+    facts = facts_of(run("explain", "L").out)
+    assert "on the account page" in facts["cause"]
+    assert "Nothing is wrong" in facts["what to do"]
+
+
+def test_the_cause_has_the_reason_that_is_on_record(run, keep):
+    """Nobody is sent to the log for it."""
+    keep("login_failed", request_id="R", detail="identity_rejected: id_token expired")
+    facts = facts_of(run("explain", "R").out)
+    assert facts["cause"].endswith("did not pass the checks: id_token expired.")
+    assert "clock" in facts["what to do"]
+    assert "in the log" not in facts["what to do"]
+
+
+def test_sentences_are_written_without_escapes(run, keep, admit):
+    """A line of text goes to a person as often as to a program."""
+    keep("login_failed", login_id="L", request_id="R", user_id=admit("a@example.org").id, detail="invalid_state: State")
+    assert "\\" not in run("explain", "R").out
+    assert not any(sign in told for told in _TOLD.values() for sign in ',;"')
+
+
+@pytest.mark.parametrize(
+    ("event", "detail", "told"),
+    [
+        ("session_revoked", None, "The person ended the session."),
+        ("user_deleted", "at facebook", "The user was deleted (at facebook)."),
+        (
+            "security_event",
+            "google verification",
+            "The provider told something about the account: google verification.",
+        ),
+        ("grant_revoked", "at apple", "What the person agreed to at the provider was revoked (at apple)."),
+    ],
+)
+def test_what_a_person_or_a_provider_ended_is_told(run, keep, event, detail, told):
+    """In a sentence, with the detail that the record has."""
+    keep(event, request_id="R", detail=detail)
+    assert events_of(run("explain", "R").out)[0][1] == told
 
 
 @pytest.mark.parametrize("event", ["an_event_of_a_later_version", "=cmd"])

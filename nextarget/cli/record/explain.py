@@ -65,16 +65,18 @@ def explain(
             }
         )
         return
-    facts = [("about", story.about), ("cause", story.conclusion.cause), ("what to do", story.conclusion.remedy)]
+    told = [("cause", story.conclusion.cause), ("what to do", story.conclusion.remedy)]
+    facts = [("about", story.about)]
     if user is not None:
         state = "active" if user.is_active else "inactive"
-        facts.append(("user", f"{user.id} ({user.provider}, {user.email}, {state})"))
+        facts.append(("user", f"{user.id} ({user.provider}) {user.email} ({state})"))
         facts.append(("active sessions", str(story.active)))
     if on_terminal():
-        print_facts(facts)
+        print_facts([*facts, *told])
         print()
         rows = ((iso_time(e.at), explaining.told(e), e.request_id or "-") for e in story.events)
         print_table(_COLUMNS, rows, empty="No event is on record.")
         return
     print_lines(facts)
+    print_lines(told, own=True)  # our own sentences, which have commas
     print_lines(("event", iso_time(e.at), e.event, explaining.told(e), e.request_id or "") for e in story.events)

@@ -63,10 +63,16 @@ _OUR_SENTENCES = {
 
 
 def advice_of(detail: str | None) -> Advice:
-    """The advice for the detail of a failed sign-in, which begins with the error's code."""
+    """The advice for the detail of a failed sign-in: the error's code, a colon, and its reason, which belongs to the
+    cause, or else its title."""
     code, _, rest = (detail or "").partition(":")
+    reason = rest.strip(" ")
     found = _OF_CODE.get(code) or _OUR_SENTENCES.get(code)
-    return found or Advice(f"{rest.strip(' ') or 'The record does not say why'}.", _LOG)
+    if found is None:
+        return Advice(f"{reason or 'The record does not say why'}.", _LOG)
+    if not reason or f"{reason}." == _OUR_SENTENCES[code].cause:
+        return found
+    return Advice(f"{found.cause.removesuffix('.')}: {reason}.", found.remedy.replace(_LOG, "").strip())
 
 
 UNREDEEMED = Advice(
@@ -77,6 +83,10 @@ UNREDEEMED = Advice(
 REUSED = Advice(
     "The code was redeemed twice. The session of the first time has ended, because the code may have been stolen.",
     "Usually the app repeats its request to /auth/token, or opens the same link twice. Let it send a code once.",
+)
+VISITED = Advice(
+    "The person signed in on the account page. Nothing goes back to an app from there.",
+    "Nothing is wrong on this side.",
 )
 WORKED = Advice("The sign-in succeeded.", "Nothing is wrong on this side.")
 ENDED = Advice(

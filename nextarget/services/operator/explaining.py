@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nextarget.errors import OperatorError
 from nextarget.model import AuditEvent, Millis, User
-from nextarget.services.login_outcomes import CODE_SECONDS
+from nextarget.services.login_outcomes import AT_ACCOUNT_PAGE, CODE_SECONDS
 from nextarget.services.operator import advice, users
 from nextarget.services.operator.advice import Advice
 from nextarget.services.operator.record import EventFilter, list_events
@@ -18,20 +18,24 @@ AROUND_MS = 3600 * 1000
 """The events of a sign-in are read from this time before its newest event: longer than a sign-in can last."""
 
 _TOLD = {
-    "login_succeeded": "The provider said who the person is, and the person was let in.",
+    "login_succeeded": "The provider said who the person is. The person was let in.",
     "login_failed": "The sign-in failed: {detail}.",
-    "code_redeemed": "The app redeemed its code, and a session began.",
-    "code_reused": "The code was redeemed once more, and the session was ended.",
-    "refresh_recovered": "The app had lost an answer, and refreshed again with its previous token.",
-    "refresh_reused": "An old refresh token was used, and the session was ended.",
+    "code_redeemed": "The app redeemed its code and got a session.",
+    "code_reused": "The code was redeemed once more. The session was ended.",
+    "refresh_recovered": "The app had lost an answer. It refreshed again with its previous token.",
+    "refresh_reused": "An old refresh token was used. The session was ended.",
     "session_rewound": "A refresh token was newer than its session: the database is an older copy.",
+    "session_revoked": "The person ended the session.",
     "sessions_revoked": "Sessions were ended: {detail}.",
     "session_displaced": "The session was ended because the person has too many.",
-    "token_issued": "An operator issued a token from the terminal.",
+    "token_issued": "An operator issued a token.",
     "user_activated": "An operator activated the user.",
     "user_deactivated": "An operator deactivated the user. Every session ended.",
     "user_deleted": "The user was deleted.",
+    "security_event": "The provider told something about the account: {detail}.",
+    "grant_revoked": "What the person agreed to at the provider was revoked.",
 }
+"""Without commas and semicolons, which a line of text would have to escape. A detail that has no place follows."""
 _OF_SIGN_IN = frozenset({"login_succeeded", "login_failed", "code_redeemed", "code_reused"})
 
 
@@ -49,10 +53,11 @@ class Story:
 
 def told(event: AuditEvent) -> str:
     """An event as a sentence."""
-    sentence = _TOLD.get(event.event)
-    if sentence is None:
-        return f"{event.event}: {event.detail}." if event.detail else f"{event.event}."
-    return sentence.format(detail=event.detail or "no detail")
+    detail = event.detail
+    sentence = _TOLD.get(event.event, f"{event.event}.")
+    if detail and "{detail}" not in sentence:
+        return f"{sentence.removesuffix('.')} ({detail})."
+    return sentence.replace("{detail}", detail or "no detail")
 
 
 def explain(database: Database, what: str, *, now: Millis) -> Story:
@@ -110,6 +115,8 @@ def _concluded(events: list[AuditEvent], active: set[str], *, now: Millis) -> Ad
         return advice.advice_of(last.detail)
     if last.event == "code_reused":
         return advice.REUSED
+    if last.detail == AT_ACCOUNT_PAGE:
+        return advice.VISITED
     if last.session_id is None:
         return advice.UNREDEEMED if last.at + CODE_SECONDS * 1000 < now else advice.WORKED
     return advice.WORKED if last.session_id in active else advice.ENDED
