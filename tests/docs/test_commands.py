@@ -93,7 +93,8 @@ def answers(printed: str) -> list[dict[str, object]]:
 
 @pytest.mark.slow
 def test_the_tutorial_signs_a_person_in(sandbox: tuple[Path, str]) -> None:
-    """The tutorial's commands begin a login, sign Ada in, read her profile, and list her on the terminal."""
+    """The tutorial's commands begin a login, sign Ada in, read her profile, list her on the terminal, and explain a
+    sign-in that fails."""
     printed = run("tutorial.md", sandbox)
     login, tokens, profile = answers(printed)
     assert login.keys() == {"auth_url", "state", "expires_in"}
@@ -101,6 +102,7 @@ def test_the_tutorial_signs_a_person_in(sandbox: tuple[Path, str]) -> None:
     assert profile["id"] == tokens["user_id"]
     assert f"{sandbox[1]}/auth/google/callback?" in printed
     assert printed.rpartition("}")[2].count("ada@lovelace.example") >= 2, "list-users and show-user name her"
+    assert "did not pass the checks: id_token expired" in printed
 
 
 @pytest.mark.slow
