@@ -193,4 +193,4 @@ def _plain(message: str) -> str:
     for theirs, ours in (("Value error, ", ""), ("Input should be ", "It must be "), ("a valid integer", "a number")):
         message = message.replace(theirs, ours, 1)
     message = message.partition(", unable to parse")[0]
-    return message if message.endswith((".", "?")) else f"{message}."
+    return message if not message or message.endswith((".", "?")) else f"{message}."

@@ -72,7 +72,7 @@ def advice_of(detail: str | None) -> Advice:
         return Advice(f"{reason or 'The record does not say why'}.", _LOG)
     if not reason or f"{reason}." == _OUR_SENTENCES[code].cause:
         return found
-    return Advice(f"{found.cause.removesuffix('.')}: {reason}.", found.remedy.replace(_LOG, "").strip())
+    return Advice(f"{found.cause.removesuffix('.')}: {reason}.", found.remedy.replace(_LOG, "").strip(" "))
 
 
 UNREDEEMED = Advice(
