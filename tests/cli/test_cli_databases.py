@@ -66,8 +66,8 @@ def test_a_copy_needs_no_settings(execute, source, folder):
         (("sqlite:///", "sqlite:///b.db"), "names no database"),
         (("sqlite:///a.db", "mysql://root:hunter2@localhost/x"), "names no database"),
         (("sqlite:///a.db", "postgresql://root:hunter2@localhost:99999/x"), "is not a URL of PostgreSQL"),
-        (("sqlite:///a.db",), "Missing argument 'TO'"),
-        ((), "Missing argument 'FROM'"),
+        (("sqlite:///a.db",), "Missing argument 'TO'.\n"),
+        ((), "Missing argument 'FROM'.\n"),
     ],
 )
 def test_what_is_no_url_is_a_usage_error_that_quotes_nothing(run, arguments, said):
