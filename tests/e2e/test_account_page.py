@@ -94,7 +94,7 @@ async def test_the_keyboard_is_enough(server: Server, person: Person, provider: 
     await expect(page.get_by_role("note")).to_have_text(f"Sandbox: not {display_name(provider)}")
     await page.locator("button.person").first.focus()
     await page.keyboard.press("Enter")
-    if await page.get_by_role("button", name="Send the answer").count():
+    if provider == "apple":
         await page.get_by_role("button", name="Send the answer").press("Enter")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Your account")
 
