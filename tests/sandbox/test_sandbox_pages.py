@@ -30,6 +30,7 @@ async def test_the_home_page_offers_every_provider_and_a_way_for_programs(client
     for provider in PROVIDERS:
         assert f'href="/auth/{provider}/start?mode=redirect"' in text
     assert 'href="/docs"' in text
+    assert 'href="/account"' in text
     assert 'curl -s "http://127.0.0.1:8000/auth/google/start"' in text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
