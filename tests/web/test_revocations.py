@@ -30,10 +30,14 @@ async def delete(server: Server, token: str, **form: str) -> Answer:
     return await server.ask("POST", "/users/me/delete", headers={"Authorization": f"Bearer {token}"}, data=form)
 
 
+HANG_SECONDS = 60
+
+
 async def settled(server: Server) -> None:
     """Wait until no revocation is pending."""
-    while tasks := server.app[ONLINE].deletion._tasks:
-        await asyncio.gather(*tasks)
+    async with asyncio.timeout(HANG_SECONDS):
+        while tasks := server.app[ONLINE].deletion._tasks:
+            await asyncio.gather(*tasks)
 
 
 async def counted(server: Server, outcome: str) -> float:
