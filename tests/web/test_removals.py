@@ -295,9 +295,11 @@ async def test_an_unknown_code_tells_nothing(server: Server, code: str, log: Log
 
 
 @pytest.mark.parametrize("code", ["0", "G" * 32, "%00" * 8, "0" * 33])
-async def test_a_code_of_another_form_is_no_route(server: Server, code: str) -> None:
-    """Only text that can be a code is looked up."""
-    assert (await server.get(f"/deletion/{code}")).status == 404
+async def test_a_mistyped_code_is_an_unknown_one(server: Server, code: str) -> None:
+    """The person gets the page, too. Only text that can be a code is looked up."""
+    answer = await server.get(f"/deletion/{code}")
+    assert (answer.status, answer.code) == (404, "deletion_unknown")
+    assert "Demande inconnue" in (await page(server, f"/deletion/{code}", "fr")).text
 
 
 async def test_refused_requests_are_limited_and_genuine_ones_are_not(tmp_path: Path) -> None:

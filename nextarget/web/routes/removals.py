@@ -5,6 +5,7 @@ import re
 
 from aiohttp import web
 
+from nextarget.errors import DeletionUnknown
 from nextarget.model import Provider
 from nextarget.registry import PROVIDERS
 from nextarget.web import pages
@@ -14,14 +15,14 @@ from nextarget.web.rate_limits import CountingRefusals, limited
 from nextarget.web.requests import parameters
 
 _SIGNED_REQUEST = re.compile(r"[\x20-\x7e]{1,8192}")
-_CODE = r"[0-9a-f]{32}"
+_CODE = re.compile(r"[0-9a-f]{32}")
 
 
 def add(app: web.Application) -> None:
     if telling := "|".join(map(re.escape, providers_that_tell_removals())):
         app.router.add_post(f"/auth/{{provider:{telling}}}/deauthorize", deauthorize, name="deauthorize")
         app.router.add_post(f"/auth/{{provider:{telling}}}/deletion", request_deletion, name="request-deletion")
-    app.router.add_get(f"/deletion/{{code:{_CODE}}}", deletion, name="deletion")
+    app.router.add_get("/deletion/{code}", deletion, name="deletion")
 
 
 def providers_that_tell_removals() -> list[Provider]:
@@ -48,7 +49,10 @@ async def request_deletion(request: web.Request) -> web.Response:
 async def deletion(request: web.Request) -> web.Response:
     """A page for the person, who has nothing but the code."""
     parameters.of_query(request).optional("ui_locales", parameters.UI_LOCALES)
-    found = await request.app[ONLINE].removals.status(request.match_info["code"])
+    code = request.match_info["code"]
+    if not _CODE.fullmatch(code):  # mistyped: the person gets the page, too
+        raise DeletionUnknown
+    found = await request.app[ONLINE].removals.status(code)
     return pages.page("deletion.html", request, outcome=found.outcome, day=pages.day(request, found.at))
 
 
