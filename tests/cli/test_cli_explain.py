@@ -102,6 +102,16 @@ def test_an_unknown_id_says_what_to_check(run, admit):
     assert run("explain", "bob@example.org").status == 1
 
 
+def test_a_deleted_user_is_explained_by_id(run, keep, admit):
+    """What is left on record says when the user was deleted, and how."""
+    ada = admit("ada@example.org")
+    assert run("delete-user", ada.id, "--yes").status == 0
+    result = run("explain", ada.id)
+    assert (result.status, result.err) == (0, "")
+    assert facts_of(result.out)["about"] == f"user {ada.id}"
+    assert "The user was deleted" in result.out
+
+
 def test_json_has_the_story_with_every_id(run, keep, admit):
     """The cause, the remedy, the user, and the events with a sentence each."""
     ada = admit("ada@example.org")

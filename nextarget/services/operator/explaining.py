@@ -61,7 +61,7 @@ def told(event: AuditEvent) -> str:
 
 
 def explain(database: Database, what: str, *, now: Millis) -> Story:
-    """The story of a login id, a request id, or a user, who is named by id or email.
+    """The story of a login id, a request id, or a user, who is named by id or email; of a deleted user, by id.
 
     Raises UserNotFound and UserAmbiguous for an email, and OperatorError for an id of which nothing is on record.
     """
@@ -73,11 +73,12 @@ def explain(database: Database, what: str, *, now: Millis) -> Story:
     events = _around(database, newest, {what})
     if logins := {event.login_id for event in events if event.login_id and event.login_id != what}:
         events = _around(database, newest, {what, *logins})
-    of_login = any(event.login_id == what for event in events)
+    kind = "sign-in" if any(event.login_id == what for event in events) else "request"
+    if newest.user_id == what:  # of a deleted user, of whom little is left on record
+        kind = "user"
     user_id = next((event.user_id for event in reversed(events) if event.user_id), None)
     user, ids = database.read_now(_user_with_sessions, user_id, now)
-    about = f"{'sign-in' if of_login else 'request'} {what}"
-    return Story(about, user, len(ids), events, _concluded(events, ids, now=now))
+    return Story(f"{kind} {what}", user, len(ids), events, _concluded(events, ids, now=now))
 
 
 def _of_user(database: Database, what: str, *, now: Millis) -> Story:

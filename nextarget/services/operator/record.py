@@ -16,8 +16,8 @@ PIECE = 5000
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events to read: a field that is not set fits every event. `mentioning` is the id of a login or a
-    request."""
+    """Which events to read: a field that is not set fits every event. `mentioning` is the id of a login, a
+    request or a user."""
 
     user_id: str | None = None
     event: str | None = None

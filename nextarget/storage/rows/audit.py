@@ -4,6 +4,8 @@ Its size is bounded: failed sign-ins, which strangers can cause, have one limit 
 user have a limit of their own.
 """
 
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 import peewee as pw
@@ -151,7 +153,8 @@ def piece(
     fit. Oldest first, or newest first with `newest`. Returns also the place after which the next piece begins; None
     after the last piece.
 
-    `mentioning` is the id of a login or a request. No index serves it, nor `event`: the caller reads piece after piece.
+    `mentioning` is the id of a login, a request or a user. No index serves it, nor `event`: the caller reads piece
+    after piece.
     """
     order = (AuditEventTable.at, AuditEventTable.id)
     directed = [key.desc() if newest else key for key in order]
@@ -171,6 +174,7 @@ def piece(
     if event is not None:
         within.append(AuditEventTable.event == event)
     if mentioning is not None:
-        within.append((AuditEventTable.login_id == mentioning) | (AuditEventTable.request_id == mentioning))
+        ids = (AuditEventTable.login_id, AuditEventTable.request_id, AuditEventTable.user_id)
+        within.append(reduce(or_, (each == mentioning for each in ids)))
     query: Any = AuditEventTable.select(*fields_of(AuditEventTable, _EventRow)).where(*within or [True])
     return end, [_to_event(_EventRow._make(row)) for row in query.order_by(*directed).tuples().execute(db)]
