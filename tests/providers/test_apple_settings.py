@@ -68,6 +68,7 @@ async def test_nothing_shows_that_apple_exists_until_it_is_configured(tmp_path: 
         paths = "/auth/providers", "/.well-known/oauth-authorization-server", App(server).request(provider=None)
         for text in (json.dumps(document), *[(await server.get(path)).text for path in paths]):
             assert "apple" not in text.lower()
+        assert (await server.get("/static/apple.css")).code == "not_found"
         strangers = [(await server.get(f"/auth/{name}/start")).code for name in ("apple", "myspace")]
         assert strangers == ["not_found", "not_found"]
         posted = [await server.ask("POST", f"/auth/{name}/callback", data={}) for name in ("apple", "myspace")]

@@ -152,7 +152,7 @@ class _File(web.FileResponse):
 
 async def static(request: web.Request) -> web.FileResponse:
     path = _static_files().get(request.match_info["name"])
-    if path is None:
+    if path is None or (path.name in pages.MARK_STYLES and path.stem not in request.app[RUNTIME].offered):
         raise web.HTTPNotFound
     try:
         _ = request.if_modified_since, request.if_unmodified_since, request.if_range
