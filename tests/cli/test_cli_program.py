@@ -160,6 +160,19 @@ def test_an_unforeseen_error_is_one_sentence_without_its_text(run, monkeypatch):
     assert "Traceback" not in result.err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command_name", ["show-user", "explain", "deactivate-user"])
+def test_an_argument_that_is_no_text_is_a_mistake_of_its_writer(command, environ, command_name):
+    """A byte that is no UTF-8 cannot be in an email or an id."""
+    subprocess.run([*command, "init-db"], env=environ, capture_output=True, timeout=60, check=True)
+    done = subprocess.run(
+        [*command, command_name, b"ad\xffa"], env=environ, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert b"UTF-8" in done.stderr
+    assert b"Internal error" not in done.stderr
+
+
 def test_ctrl_c_ends_a_command_with_status_130(run, monkeypatch):
     """An interrupted command prints nothing, and ends with the status that a shell expects."""
 
