@@ -175,7 +175,7 @@ def _error_response(request: web.Request, error: ProblemError, request_id: str) 
     _log_error(request, error, name)
     if (app := request.get(ANSWER_TO)) is not None:
         return error_answer(request, app, error)
-    if name in PAGE_ROUTES and wants_page(request):
+    if (name in PAGE_ROUTES or isinstance(error, NotFound)) and wants_page(request):
         page = pages.error_page(error, request, request_id, ways_on(request, error))
         return with_error_headers(page, error)
     if name == "event" and error.status == EventRefused.status:

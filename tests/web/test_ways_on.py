@@ -113,3 +113,13 @@ def test_the_time_to_wait_is_in_minutes(seconds: int, english: str, french: str)
     error = ProviderUnavailable(retry_after=seconds)
     assert f"Wait {english}," in texts.error_texts(error, "en").next_step
     assert f"Patientez {french}, puis réessayez ici, " in texts.error_texts(error, "fr", repeatable=True).next_step
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/auth/myspace/start", "/static/x.css", "/logos/x"])
+async def test_a_mistyped_address_is_a_page_for_a_person(server: Server, path: str) -> None:
+    """A browser gets a page in the person's language, and a program a problem document."""
+    answer = await server.get(path, headers=HTML | {"Accept-Language": "fr"})
+    assert failed(answer, 404) == []
+    assert "Page introuvable" in answer.text
+    assert "openapi" not in answer.text
+    assert (await server.get(path)).code == "not_found"

@@ -10,7 +10,7 @@ SEEN_BY_PEOPLE = {
     "invalid_request", "invalid_state", "provider_refused", "access_denied", "user_deactivated",
     "provider_not_configured", "provider_failed", "identity_rejected", "provider_unavailable",
     "database_unavailable", "redirect_refused", "internal_error", "payload_too_large", "request_timeout",
-    "deletion_unknown", "visit_ended", "form_refused",
+    "not_found", "deletion_unknown", "visit_ended", "form_refused",
 }  # fmt: skip
 """Codes that a page can show, on routes that browsers open."""
 

@@ -141,6 +141,10 @@ NEXT_STEPS = {
         "fr": "Supprimez les cookies de ce site et de son domaine parent dans votre navigateur, ou ouvrez une fenêtre "
         "privée. Puis retournez à {place}, et reconnectez-vous.",
     },
+    "address": {
+        "en": "Check the address, or go back to {place}.",
+        "fr": "Vérifiez l'adresse, ou retournez à {place}.",
+    },
     "open": {"en": "Load this page again.", "fr": "Rechargez cette page."},
     "account": {"en": "Go back to {place}, and try again.", "fr": "Retournez à {place}, et réessayez."},
     "close": {"en": "You can close this page.", "fr": "Vous pouvez fermer cette page."},
@@ -156,6 +160,7 @@ NEXT_STEPS = {
 
 _STEPS = {
     "deletion_unknown": "close",
+    "not_found": "address",
     "form_refused": "account",
     "provider_not_configured": "other",
     "user_deactivated": "close",
@@ -212,6 +217,7 @@ FRENCH = {
         "Ce que le fournisseur dit de la personne connectée n'a pas pu être vérifié.",
     ),
     "provider_unavailable": ("Fournisseur injoignable", "Le fournisseur ne répond pas pour le moment."),
+    "not_found": ("Page introuvable", "Il n'y a rien à cette adresse."),
     "deletion_unknown": (
         "Demande inconnue",
         "Aucune demande de suppression ne porte ce code. Un code est conservé cent quatre-vingts jours.",
@@ -233,6 +239,7 @@ FRENCH = {
     "internal_error": ("Erreur interne", "Quelque chose a échoué de notre côté."),
 }
 _ENGLISH = {
+    "not_found": ("Page not found", "There is nothing at this address."),
     "rate_limited": ("Too many attempts", "Too many requests came from your network within one minute."),
     "header_fields_too_large": (
         "Too many cookies",
