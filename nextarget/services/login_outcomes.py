@@ -6,7 +6,7 @@ Success uses the state of the login up. A failure writes only an audit event.
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from nextarget.errors import (
     DatabaseUnavailable,
@@ -143,8 +143,15 @@ class LoginOutcomes:
             return None
         if not logins.use(db, login, user_id=user.id, now=now):
             raise AlreadyUsed
-        event = AuditEvent(now, "login_succeeded", login_id=login.id, request_id=request_id.get(), user_id=user.id)
-        audit.record(db, replace(event, detail=AT_ACCOUNT_PAGE))
+        event = AuditEvent(
+            now,
+            "login_succeeded",
+            login_id=login.id,
+            request_id=request_id.get(),
+            user_id=user.id,
+            detail=AT_ACCOUNT_PAGE,
+        )
+        audit.record(db, event)
         return user
 
     def _open_session(self, db: Connection, login: Login, identity: Identity, *, now: Millis) -> tuple[User, Session]:

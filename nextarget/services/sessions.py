@@ -203,7 +203,7 @@ class Sessions:
         found = sessions.find(db, session_id) if client_id is not None else None
         if found is not None and found[0].client_id != client_id:
             return _not_its_app(found[0], client_id)
-        self._end(db, session_id, "session_revoked", request_id.get(), now=now)
+        end_one(db, session_id, now=now)
         return None
 
     async def active(self, signed_in: SignedInUser) -> list[Session]:
@@ -214,29 +214,12 @@ class Sessions:
 
     async def end(self, user: User, session_id: str) -> None:
         """End one session of a user. Raises SessionNotFound."""
-        now, request = self._clock(), request_id.get()
-        if not await self._database.write(self._end, session_id, "session_revoked", request, now=now, user_id=user.id):
+        if not await self._database.write(end_one, session_id, now=self._clock(), user_id=user.id):
             raise SessionNotFound
 
     async def end_others(self, signed_in: SignedInUser) -> None:
         """End all sessions of a user except the one of this request."""
         await self._database.write(end_all, signed_in.user, now=self._clock(), but=signed_in.session_id)
-
-    def _end(
-        self,
-        db: Connection,
-        session_id: str,
-        event: str,
-        request: str | None,
-        *,
-        now: Millis,
-        user_id: str | None = None,
-    ) -> bool:
-        owner = sessions.revoke(db, session_id, now, user_id=user_id)
-        if owner is None:
-            return False
-        audit.record(db, _event(now, event, owner, session_id, request))
-        return True
 
 
 def _new_id(now: Millis) -> str:
@@ -294,14 +277,30 @@ def _why_ended(found: tuple[Session, User] | None, session_id: str, *, now: Mill
     return InvalidGrant(note=reason, facts={"session_id": session_id, "user_id": user.id})
 
 
+def end_one(db: Connection, session_id: str, *, now: Millis, user_id: str | None = None) -> bool:
+    """End a session; with `user_id` only an active one of this user. Returns whether one was ended."""
+    owner = sessions.revoke(db, session_id, now, user_id=user_id)
+    if owner is None:
+        return False
+    audit.record(db, _event(now, "session_revoked", owner, session_id, request_id.get()))
+    return True
+
+
 def end_all(db: Connection, user: User, *, now: Millis, but: str | None = None) -> int:
     """End all sessions of a user except `but`, and all logins and codes that were begun. Returns how many sessions."""
     users.end_sessions(db, user.id, now)  # first: a sign-in locks the user's row before its sessions, too
     ended = sessions.revoke_all(db, user.id, now, but=but)
-    if ended:  # a call that ends nothing is not recorded: a user could fill the table
-        what = f"{ended} ended"
-        audit.record(db, AuditEvent(now, "sessions_revoked", request_id=request_id.get(), user_id=user.id, detail=what))
+    record_ended(db, user, ended, now=now)
     return ended
+
+
+def record_ended(db: Connection, user: User, ended: int, *, now: Millis, cause: str | None = None) -> None:
+    """Put on record that a number of a user's sessions ended. A call that ended none is not recorded: whoever repeats
+    it could fill the table."""
+    if ended:
+        detail = f"{ended} ended, {cause}" if cause else f"{ended} ended"
+        event = AuditEvent(now, "sessions_revoked", request_id=request_id.get(), user_id=user.id, detail=detail)
+        audit.record(db, event)
 
 
 def _event(now: Millis, event: str, user_id: str, session_id: str, request: str | None) -> AuditEvent:

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from nextarget.errors import FormRefused, VisitEnded
-from nextarget.model import AuditEvent, Millis, RevocableGrant, Session, User
+from nextarget.model import Millis, RevocableGrant, Session, User
 from nextarget.services import accounts
 from nextarget.services.platforms import removals
 from nextarget.services.platforms.revocations import AccountDeletion
-from nextarget.services.sessions import Sessions, SignedInUser, end_all
+from nextarget.services.sessions import Sessions, SignedInUser, end_all, end_one
 from nextarget.storage.engines.database import Connection, Database
-from nextarget.storage.rows import audit, sessions, users
-from nextarget.telemetry import get_logger, metrics, request_id
+from nextarget.storage.rows import users
+from nextarget.telemetry import get_logger, metrics
 from nextarget.tokens import visits
 from nextarget.tokens.keyring import Keyring
 from nextarget.tokens.visits import VISIT_SECONDS, VisitToken
@@ -107,12 +107,7 @@ class AccountPage:
 
     @staticmethod
     def _end_session(db: Connection, visit: Visit, session_id: str, *, now: Millis) -> bool:
-        user = _locked(db, visit, now)
-        if sessions.revoke(db, session_id, now, user_id=user.id) is None:
-            return False
-        event = AuditEvent(now, "session_revoked", request_id=request_id.get(), user_id=user.id, session_id=session_id)
-        audit.record(db, event)
-        return True
+        return end_one(db, session_id, now=now, user_id=_locked(db, visit, now).id)
 
     @staticmethod
     def _end_sessions(db: Connection, visit: Visit, *, now: Millis) -> User:

@@ -4,10 +4,10 @@ A message may come late or several times. One that is older than the account, or
 copied message cannot be used against a person who has signed in again since.
 """
 
-from nextarget.model import AuditEvent, Millis, User
+from nextarget.model import Millis, User
+from nextarget.services.sessions import record_ended
 from nextarget.storage.engines.database import Connection
-from nextarget.storage.rows import audit, sessions, users
-from nextarget.telemetry import request_id
+from nextarget.storage.rows import sessions, users
 
 _SECOND_MS = 1000
 """Providers write times in whole seconds: what happened in the same second was not later."""
@@ -29,9 +29,5 @@ def end_sessions(db: Connection, user: User, issued_at: Millis, *, now: Millis, 
         users.end_sessions(db, user.id, until)
     # A sign-in may have made a session after `now`, while this transaction waited for the user's row.
     ended = sessions.revoke_all(db, user.id, now, begun_by=Millis(min(now + _SECOND_MS, second_ends)))
-    if ended:  # a repeated message ends nothing, and could fill the table
-        detail = f"{ended} ended, {cause}"
-        audit.record(
-            db, AuditEvent(now, "sessions_revoked", request_id=request_id.get(), user_id=user.id, detail=detail)
-        )
+    record_ended(db, user, ended, now=now, cause=cause)
     return ended
