@@ -72,6 +72,11 @@ def offered(configured: Collection[Provider] = ()) -> tuple[Provider, ...]:
     return tuple(name for name, entry in PROVIDERS.items() if not entry.optional or name in configured)
 
 
+def able(providers: Iterable[Provider], ability: type) -> list[Provider]:
+    """Those of the providers whose adapter has an ability: is a `TellsRemovals`, for example (`providers/base.py`)."""
+    return [name for name in providers if issubclass(PROVIDERS[name].adapter(), ability)]
+
+
 def display_names(providers: Iterable[Provider]) -> str:
     """The names of providers, as part of a sentence: Google and Facebook."""
     *others, last = (PROVIDERS[provider].display_name for provider in providers)

@@ -19,10 +19,11 @@ from nextarget.model import NO_WISHES, Identity, Millis, Provider, RevocableGran
 from nextarget.providers.apple_events import read_notification
 from nextarget.providers.base import (
     CallbackMethod,
-    IdentityProvider,
     NativeIdentity,
+    Revokes,
     SecurityEvent,
     SubjectTokenType,
+    TellsEvents,
     with_parameters,
 )
 from nextarget.providers.error_words import oauth_note
@@ -51,14 +52,12 @@ _LATER = frozenset({"server_error", "temporarily_unavailable"})
 """Temporary errors (RFC 6749, 4.1.2.1). Apple's page on errors of the token endpoint does not list them."""
 
 
-class Apple(IdentityProvider):
+class Apple(TellsEvents, Revokes):
     """The name that Apple may send in the form of the first sign-in is not read: no part of this server needs it. Nor
     is `is_private_email`: an address of Apple's that forwards mail is an email like any other."""
 
     name = Provider("apple")
     callback_method = CallbackMethod.FORM_POST
-    revokes = True
-    tells_events = True
     asks_person = False
     error_words = frozenset({"user_cancelled_authorize"})
     meanings: Mapping[str, type[ProblemError]] = {"user_cancelled_authorize": AccessDenied}

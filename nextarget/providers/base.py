@@ -1,5 +1,6 @@
 """The interface of a provider."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -83,16 +84,10 @@ class SecurityEvent:
 
 
 class IdentityProvider(Protocol):
-    """A company that tells us who a person is."""
+    """A company that tells us who a person is. It may also be one that `TellsRemovals`, `TellsEvents` or `Revokes`."""
 
     name: Provider
     callback_method: ClassVar[CallbackMethod] = CallbackMethod.QUERY
-    tells_removals: ClassVar[bool] = False
-    """Whether the provider sends requests that `removal_request` reads."""
-    revokes: ClassVar[bool] = False
-    """Whether `revoke` ends at the provider what the person has agreed to there."""
-    tells_events: ClassVar[bool] = False
-    """Whether the provider sends events that `security_event` reads."""
     error_words: ClassVar[frozenset[str]] = frozenset()
     """Words in the provider's errors that it documents. The log may show them."""
 
@@ -128,35 +123,47 @@ class IdentityProvider(Protocol):
         ProviderFailed.
         """
 
-    def removal_request(self, text: str) -> RemovalRequest:
-        """Check a signed request of this provider. Raises InvalidRequest."""
-        raise NotImplementedError
-
-    async def identify_to_revoke(
-        self, code: str, secrets: LoginSecrets, now: Millis
-    ) -> tuple[Identity, RevocableGrant | None]:
-        """Like `identify`, and return what revokes the grant too; None if the provider gave nothing for that."""
-        raise NotImplementedError
-
-    async def redeem_to_revoke(self, code: str, now: Millis) -> RevocableGrant:
-        """Exchange an authorization code that an app got from the provider's SDK. Raises what `identify` raises."""
-        raise NotImplementedError
-
-    async def revoke(self, grant: RevocableGrant, now: Millis) -> None:
-        """Revoke a grant. Raises ProviderUnavailable or ProviderFailed."""
-        raise NotImplementedError
-
     def probes(self, asker: "Asker", secrets: LoginSecrets, now: Millis) -> "Checks":
         """Checks of our client at this provider, for `check-config --live`, to be run together. `secrets` belong to no
         login. A provider without checks has none. The modules that make requests are imported here."""
         return ()
 
+
+class TellsRemovals(IdentityProvider):
+    """A provider that sends a signed request when a person has removed the app there, or wants their data deleted."""
+
+    @abstractmethod
+    def removal_request(self, text: str) -> RemovalRequest:
+        """Check a signed request of this provider. Raises InvalidRequest."""
+
+
+class TellsEvents(IdentityProvider):
+    """A provider that tells us what happens to a person's account there."""
+
+    @abstractmethod
     async def security_event(self, body: str) -> SecurityEvent:
         """Check the body of a request in which this provider tells an event.
 
         Raises EventRefused. Raises ProviderUnavailable if the provider's keys cannot be fetched.
         """
-        raise NotImplementedError
+
+
+class Revokes(IdentityProvider):
+    """A provider at which we can end what the person has agreed to there."""
+
+    @abstractmethod
+    async def identify_to_revoke(
+        self, code: str, secrets: LoginSecrets, now: Millis
+    ) -> tuple[Identity, RevocableGrant | None]:
+        """Like `identify`, and return what revokes the grant too; None if the provider gave nothing for that."""
+
+    @abstractmethod
+    async def redeem_to_revoke(self, code: str, now: Millis) -> RevocableGrant:
+        """Exchange an authorization code that an app got from the provider's SDK. Raises what `identify` raises."""
+
+    @abstractmethod
+    async def revoke(self, grant: RevocableGrant, now: Millis) -> None:
+        """Revoke a grant. Raises ProviderUnavailable or ProviderFailed."""
 
 
 def with_parameters(endpoint: str, parameters: Mapping[str, str]) -> str:

@@ -24,7 +24,13 @@ from nextarget.errors import (
     ProviderUnavailable,
 )
 from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Wishes, usable_email
-from nextarget.providers.base import IdentityProvider, NativeIdentity, RemovalRequest, SubjectTokenType, with_parameters
+from nextarget.providers.base import (
+    NativeIdentity,
+    RemovalRequest,
+    SubjectTokenType,
+    TellsRemovals,
+    with_parameters,
+)
 from nextarget.providers.facebook_graph import (
     ERROR_WORDS,
     LATER,
@@ -63,10 +69,9 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _SUBJECT = re.compile(r"[0-9]{1,32}")
 
 
-class Facebook(IdentityProvider):
+class Facebook(TellsRemovals):
     name = Provider("facebook")
     asks_person = False
-    tells_removals = True
     error_words = ERROR_WORDS
     meanings: Mapping[str, type[ProblemError]] = {
         **dict.fromkeys(map(str, LATER), ProviderUnavailable),

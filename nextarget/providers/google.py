@@ -17,10 +17,10 @@ from nextarget.errors import (
 )
 from nextarget.model import NO_WISHES, Identity, Millis, Prompt, Provider, Secret, Wishes
 from nextarget.providers.base import (
-    IdentityProvider,
     NativeIdentity,
     SecurityEvent,
     SubjectTokenType,
+    TellsEvents,
     with_parameters,
 )
 from nextarget.providers.error_words import oauth_note
@@ -45,9 +45,8 @@ _LATER = frozenset({"internal_failure", "rate_limit_exceeded", "server_error", "
 """Temporary errors of Google's token endpoint. Their HTTP status does not matter."""
 
 
-class Google(IdentityProvider):
+class Google(TellsEvents):
     name = Provider("google")
-    tells_events = True
     asks_person = True
     error_words = frozenset(
         {

@@ -30,7 +30,7 @@ from nextarget.model import (
     TokenPair,
     Wishes,
 )
-from nextarget.providers.base import IdentityProvider
+from nextarget.providers.base import IdentityProvider, Revokes
 from nextarget.providers.error_words import oauth_note
 from nextarget.registry import PROVIDERS
 from nextarget.services.clients import Clients
@@ -250,7 +250,7 @@ class SignIn:
         if answer.code is None or answer.error is not None:
             raise _provider_error(provider, answer)
         secrets = login_secrets(opened.key, opened.state)
-        if opened.login.mode is LoginMode.ACCOUNT and provider.revokes:
+        if opened.login.mode is LoginMode.ACCOUNT and isinstance(provider, Revokes):
             return await provider.identify_to_revoke(answer.code, secrets, self._clock())
         return await provider.identify(answer.code, secrets, self._clock()), None
 

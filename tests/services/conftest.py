@@ -48,7 +48,6 @@ class Vouching:
     says: Identity | Exception = ADA
     issuers: tuple[str, ...] = ("https://accounts.google.com",)
     asks_person: bool = True
-    revokes: bool = False
     meanings: dict[str, type[ProblemError]] = field(default_factory=dict)
     error_words: frozenset[str] = frozenset()
     http: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(answering=True))

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from nextarget.errors import ProviderNotConfigured
 from nextarget.model import AuditEvent, Millis, Provider, User
-from nextarget.providers.base import EventEffect, IdentityProvider, SecurityEvent
+from nextarget.providers.base import EventEffect, IdentityProvider, SecurityEvent, TellsEvents
 from nextarget.services import accounts
 from nextarget.services.platforms.effects import end_sessions, is_older
 from nextarget.storage.engines.database import Connection, Database
@@ -55,7 +55,7 @@ class Events:
         provider may send the event again.
         """
         provider = self._providers.get(name)
-        if provider is None:
+        if not isinstance(provider, TellsEvents):
             raise ProviderNotConfigured
         event = await provider.security_event(body)
         outcome, user_id = await self._database.write(_carry_out, name, event, now=self._clock())

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from nextarget.errors import DeletionUnknown, ProviderNotConfigured
 from nextarget.model import Millis, Provider
-from nextarget.providers.base import IdentityProvider, RemovalRequest
+from nextarget.providers.base import IdentityProvider, RemovalRequest, TellsRemovals
 from nextarget.services import accounts
 from nextarget.services.platforms.effects import end_sessions, is_older
 from nextarget.storage.engines.database import Connection, Database
@@ -93,7 +93,7 @@ class Removals:
 
     def _read(self, name: Provider, text: str) -> RemovalRequest:
         provider = self._providers.get(name)
-        if provider is None:
+        if not isinstance(provider, TellsRemovals):
             raise ProviderNotConfigured
         return provider.removal_request(text)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from nextarget.errors import DatabaseUnavailable, IdentityRejected, ProviderFailed, ProviderRefused, ProviderUnavailable
 from nextarget.model import AuditEvent, Millis, Provider, RevocableGrant, User
-from nextarget.providers.base import IdentityProvider
+from nextarget.providers.base import IdentityProvider, Revokes
 from nextarget.services import accounts
 from nextarget.storage.engines.database import Database
 from nextarget.storage.rows import audit
@@ -64,7 +64,7 @@ class AccountDeletion:
         """Revoke in the background what a user who has just been deleted had agreed to at the provider, if the provider
         can do that. `proof` is an authorization code of the provider, or the grant. Without one it is given up."""
         provider = self._providers.get(user.provider)
-        if provider is None or not provider.revokes:
+        if not isinstance(provider, Revokes):
             return
         if proof is None:
             _give_up(user.provider, "refused", "the cookie of the visit holds no grant")
@@ -87,7 +87,7 @@ class AccountDeletion:
                 with suppress(asyncio.CancelledError):
                     await task
 
-    async def _see_through(self, provider: IdentityProvider, pending: _Pending) -> None:
+    async def _see_through(self, provider: Revokes, pending: _Pending) -> None:
         """Try until the grant is revoked, or until there is no use in it."""
         try:
             for pause in RETRY_SECONDS:
@@ -111,7 +111,7 @@ class AccountDeletion:
             _give_up(pending.provider, "dropped", "the server stops")
             raise
 
-    async def _try(self, provider: IdentityProvider, pending: _Pending) -> None:
+    async def _try(self, provider: Revokes, pending: _Pending) -> None:
         now = self._clock()
         if isinstance(pending.proof, str):
             pending.proof = await provider.redeem_to_revoke(pending.proof, now)

@@ -15,13 +15,12 @@ from multidict import CIMultiDict
 from nextarget import __version__
 from nextarget.errors import InvalidRequest
 from nextarget.model import Provider
-from nextarget.registry import PROVIDERS, display_names
+from nextarget.providers.base import Revokes, TellsEvents, TellsRemovals
+from nextarget.registry import PROVIDERS, able, display_names
 from nextarget.web import pages
 from nextarget.web.app_keys import RUNTIME
 from nextarget.web.routes.auth import providers_that_post
-from nextarget.web.routes.events import providers_that_tell_events
-from nextarget.web.routes.removals import providers_that_tell_removals
-from nextarget.web.routes.users import code_field, providers_that_revoke
+from nextarget.web.routes.users import code_field
 
 _OPENAPI_YAML = Path(__file__).parent.parent / "openapi.yaml"
 _SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
@@ -56,8 +55,8 @@ def openapi_document(providers: Iterable[Provider] | None = None) -> bytes:
     return _openapi_document(
         offered,
         tuple(providers_that_post(offered)),
-        tuple(providers_that_tell_removals()),
-        tuple(providers_that_tell_events(offered)),
+        tuple(able(PROVIDERS, TellsRemovals)),
+        tuple(able(offered, TellsEvents)),
     )
 
 
@@ -83,7 +82,7 @@ def _openapi_document(
         posted["parameters"][0]["schema"]["enum"] = list(posting)
         callback["post"] = posted
     form = document["paths"]["/users/me/delete"]["post"]["requestBody"]["content"][_FORM_TYPE]["schema"]
-    for provider in providers_that_revoke(providers):
+    for provider in able(providers, Revokes):
         form["properties"][code_field(provider)] = {
             "type": "string",
             "maxLength": 2048,

@@ -1,24 +1,18 @@
 """What a provider sends when something happened to a person's account there (RFC 8935)."""
 
-from collections.abc import Iterable
-
 from aiohttp import web
 
 from nextarget.model import Provider
-from nextarget.registry import PROVIDERS, name_pattern
+from nextarget.providers.base import TellsEvents
+from nextarget.registry import able, name_pattern
 from nextarget.web.app_keys import ONLINE, RUNTIME
 from nextarget.web.rate_limits import CountingRefusals
 from nextarget.web.requests import parameters
 
 
 def add(app: web.Application) -> None:
-    if telling := name_pattern(providers_that_tell_events(app[RUNTIME].offered)).pattern:
+    if telling := name_pattern(able(app[RUNTIME].offered, TellsEvents)).pattern:
         app.router.add_post(f"/auth/{{provider:{telling}}}/events", receive_event, name="event")
-
-
-def providers_that_tell_events(providers: Iterable[Provider]) -> list[Provider]:
-    """Those of the providers that send security events."""
-    return [name for name in providers if PROVIDERS[name].adapter().tells_events]
 
 
 async def receive_event(request: web.Request) -> web.Response:

@@ -7,7 +7,8 @@ from aiohttp import web
 
 from nextarget.errors import DeletionUnknown
 from nextarget.model import Provider
-from nextarget.registry import PROVIDERS
+from nextarget.providers.base import TellsRemovals
+from nextarget.registry import PROVIDERS, able, name_pattern
 from nextarget.web import pages
 from nextarget.web.app_keys import ONLINE, RUNTIME
 from nextarget.web.problems import json_response
@@ -19,15 +20,10 @@ _CODE = re.compile(r"[0-9a-f]{32}")
 
 
 def add(app: web.Application) -> None:
-    if telling := "|".join(map(re.escape, providers_that_tell_removals())):
+    if telling := name_pattern(able(PROVIDERS, TellsRemovals)).pattern:
         app.router.add_post(f"/auth/{{provider:{telling}}}/deauthorize", deauthorize, name="deauthorize")
         app.router.add_post(f"/auth/{{provider:{telling}}}/deletion", request_deletion, name="request-deletion")
     app.router.add_get("/deletion/{code}", deletion, name="deletion")
-
-
-def providers_that_tell_removals() -> list[Provider]:
-    """The providers that send signed requests."""
-    return [name for name, entry in PROVIDERS.items() if entry.adapter().tells_removals]
 
 
 async def deauthorize(request: web.Request) -> web.Response:

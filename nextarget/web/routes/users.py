@@ -1,13 +1,14 @@
 """The signed-in person's own data: profile, sessions, export of all data, and deletion of the account."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 from aiohttp import hdrs, web
 
 from nextarget.errors import InvalidToken, MissingToken
 from nextarget.model import AuditEvent, Millis, Provider, Session, iso_time
-from nextarget.registry import PROVIDERS
+from nextarget.providers.base import Revokes
+from nextarget.registry import able
 from nextarget.services import accounts, export
 from nextarget.services.export import REFRESHING
 from nextarget.services.sessions import ABSOLUTE_DAYS, DAY_MS, SignedInUser
@@ -29,11 +30,6 @@ def add(app: web.Application) -> None:
     router.add_get("/users/me/sessions", list_sessions, name="sessions")
     router.add_delete("/users/me/sessions", end_other_sessions, name="sessions")
     router.add_delete("/users/me/sessions/{session_id}", end_session, name="session")
-
-
-def providers_that_revoke(providers: Iterable[Provider]) -> list[Provider]:
-    """Those of the providers at which a grant can be revoked."""
-    return [name for name in providers if PROVIDERS[name].adapter().revokes]
 
 
 def code_field(provider: Provider) -> str:
@@ -62,7 +58,7 @@ async def delete_account(request: web.Request) -> web.Response:
     codes: dict[Provider, str | None] = {}
     if request.body_exists:
         form = await parameters.read_form(request)
-        for provider in providers_that_revoke(request.app[RUNTIME].offered):
+        for provider in able(request.app[RUNTIME].offered, Revokes):
             codes[provider] = form.optional(code_field(provider), parameters.CODE)
     await request.app[ONLINE].deletion.delete(user, code=codes.get(user.provider))
     return web.Response(status=204)
