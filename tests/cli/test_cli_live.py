@@ -17,9 +17,15 @@ from nextarget.errors import DatabaseUnavailable
 from nextarget.services.operator import live_checks
 from tests.conftest import need
 from tests.postgres import Cluster, name_of
-from tests.running import free_listener
+from tests.running import free_listener, free_port
 
 pytestmark = pytest.mark.usefixtures("secret")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_at_public_url(monkeypatch):
+    """Its default may be the address of a server that a developer runs."""
+    monkeypatch.setenv("PUBLIC_URL", f"http://127.0.0.1:{free_port()}")
 
 
 @pytest.fixture
