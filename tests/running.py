@@ -3,6 +3,7 @@
 It is the server that `nextarget serve --sandbox` starts, with the same runner, limits and log lines.
 """
 
+import asyncio
 import dataclasses
 import itertools
 import json
@@ -24,7 +25,7 @@ import aiohttp
 from aiohttp import web
 
 from nextarget.registry import PROVIDERS
-from nextarget.runtime import Runtime
+from nextarget.runtime import Runtime, utc_now
 from nextarget.sandbox.workspace import DATABASE_FILE, SECRETS_FILE, SandboxConfig, sandbox_config, sandbox_values
 from nextarget.settings import Settings, Value, is_loopback, read_values
 from nextarget.web.app import create_app
@@ -69,6 +70,13 @@ class Form(HTMLParser):
             self.fields[found["name"]] = found["value"]
 
 
+async def _next_millisecond() -> None:
+    """Wait until what a request ended was ended before: a login that begins in the same millisecond is ended too."""
+    now = utc_now()
+    while utc_now() == now:
+        await asyncio.sleep(0)
+
+
 class Browser:
     """An HTTP client with cookies that does not follow redirects by itself."""
 
@@ -79,7 +87,10 @@ class Browser:
     async def ask(self, method: str, path: str, **options: Any) -> Answer:
         url = self.url + path if path.startswith("/") else path
         async with self.session.request(method, url, allow_redirects=False, **options) as response:
-            return Answer(response.status, response.headers, (await response.read()).decode())
+            answer = Answer(response.status, response.headers, (await response.read()).decode())
+        if method != "GET":
+            await _next_millisecond()
+        return answer
 
     async def get(self, path: str, **options: Any) -> Answer:
         return await self.ask("GET", path, **options)
