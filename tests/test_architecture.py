@@ -101,6 +101,12 @@ def kind_readings(tree: ast.Module) -> Iterator[int]:
                 yield node.lineno
 
 
+def has_possessive_group(tree: ast.Module) -> bool:
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    without_classes = [re.sub(r"\[\^?\]?(?:\\.|[^\]\\])*\]", "", text) for text in texts]
+    return any(re.search(r"\)(?:[*+?]|\{[0-9,]+\})\+", text) for text in without_classes)
+
+
 def test_the_rules_have_something_to_look_at() -> None:
     """The search for modules finds some: a rule that looks at no files proves nothing."""
     assert len(MODULES) > 30
@@ -141,6 +147,31 @@ def test_the_search_for_the_environment_finds_it(source: str) -> None:
 def test_the_search_for_kind_readings_finds_them(source: str, kind: bool) -> None:
     """The search finds readings that are wider than ASCII, and nothing else."""
     assert bool(list(kind_readings(ast.parse(source)))) is kind
+
+
+@pytest.mark.parametrize(
+    ("source", "possessive"),
+    [
+        (r"(?:ab?c)*+", True),
+        (r"[(]((a|b)++)", True),
+        (r"(?:a)?+", True),
+        (r"(?:{NAME})*+", True),
+        (r"[ab]*+", False),
+        (r"[()*+]", False),
+        (r"[()\]()*+]", False),
+        (r"(?:ab?c)*", False),
+        (r"(a)+", False),
+    ],
+)
+def test_the_search_for_possessive_groups_finds_them(source: str, possessive: bool) -> None:
+    """The search finds a repeated group that gives nothing back, and nothing else."""
+    assert has_possessive_group(ast.parse(f"re.compile(rf'{source}')")) is possessive
+
+
+def test_no_pattern_has_a_possessive_group() -> None:
+    """Python 3.11.0 to 3.11.4, and so Debian 12, read a pattern like `(ab?c)*+` wrongly (CPython's issues 100061 and
+    106052). One class of characters may be possessive."""
+    assert [name_of(path) for path in MODULES if has_possessive_group(tree_of(path))] == []
 
 
 @pytest.mark.parametrize("room", ["web", "services", "tokens", "providers"])

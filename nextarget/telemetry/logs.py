@@ -40,7 +40,7 @@ Written one by one, between other work, a line costs twice as much, because its 
 cache."""
 
 # Words with an at sign, and strings that may be tokens. The look-behind keeps the time linear: a word is read once.
-_SENSITIVE = re.compile(r"(?<!\S)(?:(?!%40)[^\s@])*+(?:@|%40)\S*|[\w\-.~+/=|%]{16,}", re.ASCII)
+_SENSITIVE = re.compile(r"(?<!\S)\S*?(?:@|%40)\S*|[\w\-.~+/=|%]{16,}", re.ASCII)
 _LONG = re.compile(r"[\w\-~+=|%]{24,}", re.ASCII)
 _BETWEEN_SEGMENTS = re.compile(r"([/:])")
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")

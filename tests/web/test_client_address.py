@@ -177,6 +177,14 @@ def test_of_very_many_hops_the_last_ones_are_read(header: ProxyHeader, form: str
     assert client_of(header, client + proxy * 31) == "203.0.113.1"
 
 
+@pytest.mark.parametrize("part", ["; ", ";\t \t", "a=b ;", 'a="\\"";', "\\x", "a=", "=", 'a="'])
+@pytest.mark.parametrize("end", ["", ",for=192.0.2.7"])
+def test_an_element_that_is_not_one_is_refused_at_once(part: str, end: str) -> None:
+    """An element of any length is read in linear time: with a pattern that tries every split, this test never ends."""
+    line = f"for=192.0.2.1;{part * (1000 // len(part))}\x00{end}"
+    assert client_of("Forwarded", line) == ("192.0.2.7" if end else "10.0.0.1")
+
+
 @pytest.mark.parametrize(
     "line", ['for="' + "a," * 30_000, "for=" + "1" * 60_000, "," * 60_000, " " * 60_000, "a=b;" * 15_000, '"' * 60_000]
 )

@@ -27,11 +27,11 @@ _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{1,45}")
 _PORT = r"[0-9]{1,5}|_[A-Za-z0-9._-]+"
 _NODE = re.compile(rf"(?:(?P<v4>[0-9.]{{7,15}})|\[(?P<v6>(?=[^\]]*:)[0-9A-Fa-f:.]{{2,45}})\])(?::(?:{_PORT}))?")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_PAIR = rf'(?P<name>{_TOKEN})=(?:(?P<token>{_TOKEN})|"(?P<quoted>(?:[\t !#-\[\]-~]|\\[\t -~])*+)")'
+_PAIR = rf'(?P<name>{_TOKEN})=(?:(?P<token>{_TOKEN})|"(?P<quoted>(?:[\t !#-\[\]-~]|\\[\t -~])*)")'
 _PAIRS = re.compile(_PAIR)
 _UNNAMED = re.sub(r"\?P<[a-z]+>", "?:", _PAIR)
 # RFC 7239, 4. White space around the semicolon is accepted too: some proxies send it, and it is not ambiguous.
-_ELEMENT = re.compile(rf"[ \t]*+(?:{_UNNAMED})?[ \t]*+(?:;[ \t]*+(?:{_UNNAMED})?[ \t]*+)*+")
+_ELEMENT = re.compile(rf"[ \t]*+(?:{_UNNAMED}[ \t]*+)?(?:;[ \t]*+(?:{_UNNAMED}[ \t]*+)?)*")
 _QUOTED_PAIR = re.compile(r"\\(.)")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
