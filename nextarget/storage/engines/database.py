@@ -76,7 +76,7 @@ class Database(ABC):
 
     @abstractmethod
     def read_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
-        """As `read`, for one key. On a database across a network, keys of the same time become one batch."""
+        """As `read`, for one key. Keys of the same time become one batch."""
 
     @abstractmethod
     def write_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:

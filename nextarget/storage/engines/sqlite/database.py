@@ -29,6 +29,7 @@ from nextarget.storage.engines.sqlite.errors import (
     unavailable_copy,
     unavailable_file,
 )
+from nextarget.storage.engines.sqlite.reads import TurnReads
 from nextarget.storage.engines.sqlite.writer import Writer
 from nextarget.storage.engines.trouble import Trouble
 from nextarget.telemetry import metrics
@@ -43,6 +44,7 @@ class SqliteDatabase(Database):
         self.path = place_of(Path(path))
         self._reading = PeeweeSqlite(self.path)
         self._writing = PeeweeSqlite(self.path, waits_ms=RETRY_MS)
+        self._turns = TurnReads(self._read)
         self._writer: Writer | None = None
         self.trouble = Trouble(str(self), self.path.parent)
 
@@ -69,21 +71,26 @@ class SqliteDatabase(Database):
 
     async def read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function that only reads, on the event loop's own connection."""
-        return self._read_here(fn, *args, **kwargs)
+        try:
+            return self._read(fn, *args, **kwargs)
+        except DatabaseUnavailable as error:
+            self.trouble.note(error)
+            raise
 
     async def read_batched(self, fn: Batchable[K, R], key: K) -> R:
-        """No batching: there is no network."""
-        return self._read_here(fn.one, key)
+        try:
+            return await self._turns.submit(fn, key)
+        except DatabaseUnavailable as error:
+            self.trouble.note(error)
+            raise
 
-    def _read_here(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def _read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return fn(self._reading, *args, **kwargs)
         except UNUSABLE as error:
             if isinstance(error, BROKEN_RULES):
                 raise
-            failure = unavailable(error, self.path)
-            self.trouble.note(failure)
-            raise failure from error
+            raise unavailable(error, self.path) from error
 
     async def write(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a storage function in a transaction; returns once its changes are on the disk."""
