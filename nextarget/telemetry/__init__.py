@@ -1,6 +1,7 @@
 """What an operator sees: log lines, metrics and traces. Callers pass no secrets to it."""
 
 from nextarget.telemetry.logs import (
+    begin_request,
     configure_logging,
     flush,
     get_logger,
@@ -14,6 +15,7 @@ from nextarget.telemetry.logs import (
 )
 
 __all__ = [
+    "begin_request",
     "configure_logging",
     "flush",
     "get_logger",

@@ -47,6 +47,13 @@ _CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
+def begin_request(new_id: str) -> None:
+    """From now on, lines have this request id, and no other id: the task may have answered another request before."""
+    request_id.set(new_id)
+    login_id.set(None)
+    trace_id.set(None)
+
+
 def scrubbed(text: str, *, length: int = 200, known: Collection[str] = ()) -> str:
     """A text from outside, made safe for the log: one line, without email addresses and strings that may be tokens.
 

@@ -3,6 +3,7 @@
 It is not a middleware: middlewares run after routing, too late for some of the answers that aiohttp makes by itself.
 """
 
+import asyncio
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -66,6 +67,8 @@ class Terms:
     """Whether every answer tells browsers to use https only (HSTS, RFC 6797)."""
     stopping: bool = False
     """Whether the server has begun to stop. If so, every answer closes its connection and says so (RFC 9112, 9.6)."""
+    in_flight: int = 0
+    """How many requests are being answered."""
 
 
 TERMS = web.RequestKey("terms", Terms)
@@ -80,7 +83,7 @@ async def boundary(routes: Routes, terms: Terms, request: web.Request) -> web.St
     """
     began = perf_counter()  # not loop.time(): uvloop updates it only once per iteration
     request_id = new_id()
-    telemetry.request_id.set(request_id)
+    telemetry.begin_request(request_id)
     request[TERMS] = terms
     if (found := flaw(request)) is not None:
         return _refused(request, found, terms)
@@ -91,6 +94,8 @@ async def boundary(routes: Routes, terms: Terms, request: web.Request) -> web.St
     except Exception as error:  # noqa: BLE001 - every error needs an answer
         response = answer_to(request, error)
     if not response.prepared:
+        if terms.in_flight > 1:  # first let the handlers of other requests come as far: see docs/decisions/batching.md
+            await asyncio.sleep(0)
         finish(request, response)
     resource = request.match_info.route.resource
     method = request.method if request.method in _METHODS else "other"

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,6 +18,7 @@ from nextarget.web.server import connections
 from nextarget.web.server.accepting import SPARE_SECONDS
 from nextarget.web.server.connections import ANSWER_SECONDS, HEADER_SECONDS, KEEPALIVE_SECONDS, GuardedConnection
 from tests.running import Server, running
+from tests.web.conftest import Log
 from tests.web.guarding import (
     FORM_TYPE,
     Run,
@@ -326,3 +328,28 @@ async def test_a_trailer_is_no_header_of_the_next_request(server: Server) -> Non
         assert answer.status == 200
         assert answer.headers["connection"] == "close"
         assert await client.rest() == b""
+
+
+async def test_a_malformed_body_behind_an_answer_ends_its_connection(log: Log, server: Server) -> None:
+    """Nobody reads the body, and nothing is logged about it."""
+    async with wire(server) as client:
+        await client.send(get("/health", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n")
+        answer = await client.answer()
+        assert answer is not None
+        assert answer.status == 200
+        await client.send(b"no chunk\r\n")
+        assert await client.rest() == b""
+    assert [line["event"] for line in log.lines] == ["request"]
+
+
+async def test_requests_of_one_connection_are_told_apart_in_the_log(log: Log, server: Server) -> None:
+    """A request has no id of the one before on its connection: neither one that is malformed, nor one after a login."""
+    begun = await server.begin()
+    back = urlsplit(await server.approve(begun["auth_url"]))
+    async with wire(server) as client:
+        for octets in (get(f"{back.path}?{back.query}"), get("/health"), b"GET / HTTP/1.1\r\nHost: \x00\r\n\r\n"):
+            await client.send(octets)
+            assert await client.answer() is not None
+    lines = [line for line in log.lines if line["event"] in {"request", "malformed_request"}][-3:]
+    assert ["login_id" in line for line in lines] == [True, False, False]
+    assert len({line["request_id"] for line in lines}) == 3
