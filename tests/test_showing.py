@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from nextarget.cli.main import main
 from nextarget.errors import ConfigurationError
 from nextarget.settings import every_setting, read_values
-from nextarget.settings.showing import shown, url_settings
+from nextarget.settings.showing import _HARMLESS, shown
 from tests.serving import SECRET
 
 MARKER = "s3cr3tM4rker"
+URL_SETTINGS = {*_HARMLESS, *(setting.name for setting in every_setting().values() if setting.endpoint)}
 DATABASE, REDIS, COLLECTOR = "DATABASE_URL", "RATE_LIMIT_STORAGE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
@@ -145,9 +146,9 @@ def test_every_setting_that_is_a_url_says_what_of_it_is_harmless() -> None:
         for name in every_setting()
         if name.endswith(("_URL", "_URI", "_URIS", "_ENDPOINT", "_ISSUER", "HTTPS_PROXY"))
     }
-    assert named <= url_settings() <= every_setting().keys()
+    assert named <= URL_SETTINGS <= every_setting().keys()
     defaults = {name: str(setting.default) for name, setting in every_setting().items()}
-    assert {name for name, text in defaults.items() if "://" in text} <= url_settings()
+    assert {name for name, text in defaults.items() if "://" in text} <= URL_SETTINGS
     assert shown("SOMETHING_NEW", "https://u:p@host/p?p") == "https://***@host/***?***"
 
 
@@ -193,7 +194,7 @@ def assert_hidden(text: str, url: str) -> None:
 
 @pytest.mark.slow
 @settings(max_examples=1000)
-@given(url=urls_with_secrets(), name=st.sampled_from(sorted({*url_settings(), "HOST", "PORT", "APP_CLIENT_ID"})))
+@given(url=urls_with_secrets(), name=st.sampled_from(sorted({*URL_SETTINGS, "HOST", "PORT", "APP_CLIENT_ID"})))
 def test_a_secret_in_a_url_is_never_shown_nor_part_of_a_problem(name: str, url: str) -> None:
     """This holds for every setting, and for every mistake in it."""
     assert_hidden(shown(name, url), url)
@@ -208,7 +209,7 @@ def test_a_secret_in_a_url_is_never_shown_nor_part_of_a_problem(name: str, url: 
 @pytest.mark.slow
 @settings(max_examples=200)
 @given(
-    url=urls_with_secrets(), name=st.sampled_from(sorted(url_settings())), as_json=st.booleans(), in_file=st.booleans()
+    url=urls_with_secrets(), name=st.sampled_from(sorted(URL_SETTINGS)), as_json=st.booleans(), in_file=st.booleans()
 )
 @example(url=f"postgresql:///db?sslpassword={MARKER}", name=DATABASE, as_json=False, in_file=False)
 @example(url=f"postgresql:///db?sslpassword={MARKER}", name=DATABASE, as_json=True, in_file=True)

@@ -131,12 +131,6 @@ def shown(name: str, text: str) -> str:
     return _shown_url(text, harmless)
 
 
-def url_settings() -> frozenset[str]:
-    """Settings that hold URLs."""
-    endpoints = (setting.name for setting in every_setting().values() if setting.endpoint)
-    return frozenset({*_HARMLESS, *endpoints})
-
-
 def _harmless(name: str, setting: Setting | None) -> _Harmless:
     """What may be shown of a setting. The endpoints of a provider are public, except their query: of a query, only the
     parameters that the provider declares to be harmless are shown."""
