@@ -1,6 +1,7 @@
 """How a serving process stops: connected clients get an answer, which says that it is the last one."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -94,3 +95,17 @@ async def test_a_process_that_is_replaced_stays_ready_to_the_end(server: Server)
     assert server.app[READINESS].draining is False
     await line.close()
     await finished
+
+
+async def test_a_connection_that_waits_to_be_accepted_is_answered(server: Server) -> None:
+    """What waits in the backlog when listening ends is accepted first: closing the socket would reset it."""
+    with socket.create_connection(("127.0.0.1", server.port)) as waiting:  # the loop does not run: not accepted yet
+        waiting.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for site in server.runner.sites:
+            await site.stop()
+        finished = asyncio.create_task(stop(server, idle_seconds=LONG))
+        waiting.setblocking(False)
+        answer = await asyncio.get_running_loop().sock_recv(waiting, 1000)
+        await finished
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"Connection: close" in answer

@@ -141,12 +141,17 @@ class Acceptor:
 
     def keeps_waiting(self) -> bool:
         """Whether accepting is paused while a connection waits. If none waits, another worker has accepted it."""
+        return not self._accepts and self._has_one_waiting()
+
+    def _has_one_waiting(self) -> bool:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
-        return not self._accepts and bool(poll.poll(0))
+        return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Stop accepting, and close the socket."""
+        """Accept the connections that wait already, because closing would reset them, and close the socket."""
+        while self._accepts and self._has_one_waiting():
+            self._accept()
         self._pause()
         self._server.acceptors.discard(self)
         self._listener.close()

@@ -94,8 +94,10 @@ class GuardedRunner(web.AppRunner):
         loop = asyncio.get_running_loop()
         began = loop.time()
         while loop.time() < began + SHUTDOWN_SECONDS:
-            await asyncio.sleep(_LOOK_SECONDS)  # first: a connection just accepted is not in the list yet
+            await asyncio.sleep(_LOOK_SECONDS)
             open_ones = server.connections
+            if server.opening:  # accepted, but not in the list yet
+                continue
             if not open_ones or (loop.time() >= began + idle_seconds and not any(map(_is_busy, open_ones))):
                 break
         self._shutdown_timeout = _CANCEL_SECONDS  # requests that still run have used up their time
