@@ -86,7 +86,8 @@ def backup(
     and no other file is touched. To restore a backup, stop the server and replace the database by the file. For
     PostgreSQL use `pg_dump`.
 
-    Prints nothing. With --json, prints an object with "database", "file", "bytes" and "removed", the removed files.
+    Prints nothing to standard output. With --json, prints an object with "database", "file", "bytes" and "removed", the
+    removed files.
     """
     destination = Path(file).absolute()
     into_folder = file.endswith("/") or destination.is_dir()

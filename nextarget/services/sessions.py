@@ -273,7 +273,7 @@ def _why_ended(found: tuple[Session, User] | None, session_id: str, *, now: Mill
     elif session.expires_at <= now:
         reason = f"session expired at {iso_time(session.expires_at)}"
     else:
-        reason = "user deactivated" if not user.is_active else "session moved on at the same moment"
+        reason = "user deactivated"
     return InvalidGrant(note=reason, facts={"session_id": session_id, "user_id": user.id})
 
 

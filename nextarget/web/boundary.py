@@ -94,7 +94,9 @@ async def boundary(routes: Routes, terms: Terms, request: web.Request) -> web.St
     except Exception as error:  # noqa: BLE001 - every error needs an answer
         response = answer_to(request, error)
     if not response.prepared:
-        if terms.in_flight > 1:  # first let the handlers of other requests come as far: see docs/decisions/batching.md
+        if (
+            terms.in_flight > 1
+        ):  # first let other handlers come as far: docs/decisions/boundary.md, "A turn for answers"
             await asyncio.sleep(0)
         finish(request, response)
     resource = request.match_info.route.resource
@@ -120,13 +122,13 @@ def finish(request: web.BaseRequest, response: web.StreamResponse) -> None:
         response.force_close()
 
 
-def _refused(request: web.Request, flaw: str, terms: Terms) -> web.Response:
+def _refused(request: web.Request, reason: str, terms: Terms) -> web.Response:
     """Answer a malformed request as the parser's own errors are answered, and close the connection, because we cannot
     tell where the next request begins.
 
     Cookies that are too large are not the person's fault: a browser gets a page that says what to do.
     """
-    too_large = flaw in {COOKIES_TOO_LARGE, FIELD_TOO_LARGE}
+    too_large = reason in {COOKIES_TOO_LARGE, FIELD_TOO_LARGE}
     error = HeaderFieldsTooLarge() if too_large else InvalidRequest()
     if too_large and wants_page(request):
         request_id = telemetry.request_id.get() or ""
@@ -136,7 +138,7 @@ def _refused(request: web.Request, flaw: str, terms: Terms) -> web.Response:
         response = fixed_answer(error, https_only=terms.https_only)
     response.force_close()
     metrics.count_malformed()
-    log.info("malformed_request", status=response.status, reason=flaw)
+    log.info("malformed_request", status=response.status, reason=reason)
     return response
 
 

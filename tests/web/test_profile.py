@@ -13,6 +13,7 @@ from nextarget.model import Millis, User
 from nextarget.services import accounts
 from nextarget.storage.rows import sessions, users
 from tests.running import Answer, Server, running
+from tests.web.described import DOCUMENT, METHODS, example_of
 from tests.web.wire import exchange
 
 REALM = 'Bearer realm="nextarget"'
@@ -198,3 +199,21 @@ async def test_what_one_server_ends_is_ended_at_every_other(tmp_path: Path, endi
             else:
                 await one.runtime.database.write(accounts.set_active, user, active=False, now=now)
             assert_unauthorized(await two.me(token["access_token"]), sent=True)
+
+
+SIGNED_IN = [
+    (method.upper(), example_of(path))
+    for path, item in DOCUMENT["paths"].items()
+    for method in METHODS
+    if {"accessToken": []} in item.get(method, {}).get("security", [])
+]
+"""The operations that need an access token, by the OpenAPI document."""
+
+
+@pytest.mark.parametrize(("method", "path"), SIGNED_IN)
+async def test_every_route_of_a_signed_in_person_asks_for_the_token(server: Server, method: str, path: str) -> None:
+    """A route that is described so answers nobody without a token, and nobody with one that is not ours."""
+    assert len(SIGNED_IN) >= 7
+    assert_unauthorized(await server.ask(method, path), sent=False)
+    refused = await server.ask(method, path, headers={"Authorization": "Bearer a.b.c"})
+    assert_unauthorized(refused, sent=True)

@@ -38,12 +38,11 @@ def code_field(provider: Provider) -> str:
 
 
 async def me(request: web.Request) -> web.Response:
-    signed_in = await request.app[RUNTIME].sessions.authenticate(bearer_token(request))
-    return json_response(signed_in.user.profile())
+    return json_response((await signed_in_user(request)).user.profile())
 
 
 async def delete_me(request: web.Request) -> web.Response:
-    signed_in = await _signed_in(request)
+    signed_in = await signed_in_user(request)
     runtime = request.app[RUNTIME]
     await runtime.database.write(accounts.delete, signed_in.user, now=runtime.clock())
     return web.Response(status=204)
@@ -54,7 +53,7 @@ async def delete_account(request: web.Request) -> web.Response:
 
     It is a POST because a body of DELETE has no meaning (RFC 9110, 9.3.5) and gets lost on the way.
     """
-    user = (await _signed_in(request)).user
+    user = (await signed_in_user(request)).user
     codes: dict[Provider, str | None] = {}
     if request.body_exists:
         form = await parameters.read_form(request)
@@ -66,7 +65,7 @@ async def delete_account(request: web.Request) -> web.Response:
 
 async def data(request: web.Request) -> web.StreamResponse:
     """Everything that we keep about the person (GDPR, articles 15 and 20), as a file to download."""
-    signed_in = await _signed_in(request)
+    signed_in = await signed_in_user(request)
     user, runtime = signed_in.user, request.app[RUNTIME]
     await count_user(request, "data", LISTING_PER_MINUTE, user.id)
     kept = {
@@ -79,7 +78,7 @@ async def data(request: web.Request) -> web.StreamResponse:
 
 async def list_sessions(request: web.Request) -> web.Response:
     """The active sessions. A user has at most a hundred of them."""
-    signed_in = await _signed_in(request)
+    signed_in = await signed_in_user(request)
     await count_user(request, "sessions", LISTING_PER_MINUTE, signed_in.user.id)
     sessions = await request.app[RUNTIME].sessions.active(signed_in)
     # No refresh times: they would help a thief who holds a copied token.
@@ -96,18 +95,19 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 
 async def end_session(request: web.Request) -> web.Response:
-    signed_in = await _signed_in(request)
+    signed_in = await signed_in_user(request)
     await request.app[RUNTIME].sessions.end(signed_in.user, request.match_info["session_id"])
     return web.Response(status=204)
 
 
 async def end_other_sessions(request: web.Request) -> web.Response:
-    signed_in = await _signed_in(request)
+    signed_in = await signed_in_user(request)
     await request.app[RUNTIME].sessions.end_others(signed_in)
     return web.Response(status=204)
 
 
-async def _signed_in(request: web.Request) -> SignedInUser:
+async def signed_in_user(request: web.Request) -> SignedInUser:
+    """The person whose access token the request has. Raises MissingToken or InvalidToken."""
     return await request.app[RUNTIME].sessions.authenticate(bearer_token(request))
 
 

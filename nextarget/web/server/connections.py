@@ -130,7 +130,7 @@ class GuardedConnection(RequestHandler):
         while goes_on and not self._force_close:
             if self._messages:
                 message, body = self._messages.popleft()
-                self._make_room()
+                self._read_on()
                 goes_on = await self._answer(message, body)
             else:
                 self._waiter = self._loop.create_future()
@@ -142,7 +142,7 @@ class GuardedConnection(RequestHandler):
             self._task_handler = None
             self._line.close()
 
-    def _make_room(self) -> None:
+    def _read_on(self) -> None:
         """Let the parser read another request, and the connection too if it had paused."""
         if self._parser is not None:
             self._parser.message_consumed()
