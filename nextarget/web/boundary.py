@@ -94,9 +94,7 @@ async def boundary(routes: Routes, terms: Terms, request: web.Request) -> web.St
     except Exception as error:  # noqa: BLE001 - every error needs an answer
         response = answer_to(request, error)
     if not response.prepared:
-        if (
-            terms.in_flight > 1
-        ):  # first let other handlers come as far: docs/decisions/boundary.md, "A turn for answers"
+        if terms.in_flight > 1:  # let other handlers come as far: "A turn for answers" in docs/decisions/boundary.md
             await asyncio.sleep(0)
         finish(request, response)
     resource = request.match_info.route.resource
