@@ -239,10 +239,6 @@ class GuardedConnection(RequestHandler):
             self._line.abort()
         self.force_close()
 
-    def _process_keepalive(self) -> None:
-        """Turn aiohttp's keep-alive timer off: unlike `check_timeouts`, it does not notice that a header has begun."""
-        self._keepalive_handle = None
-
     def handle_error(
         self,
         request: web.BaseRequest,

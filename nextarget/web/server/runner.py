@@ -23,7 +23,7 @@ from nextarget.web.boundary import Terms
 from nextarget.web.requests.parameters import BODY_SECONDS, MAX_BODY_BYTES
 from nextarget.web.routing import Routes
 from nextarget.web.server.accepting import GuardedServer, Site, most_connections
-from nextarget.web.server.connections import KEEPALIVE_SECONDS, MAX_READ_FIELD_BYTES, GuardedConnection
+from nextarget.web.server.connections import MAX_READ_FIELD_BYTES, GuardedConnection
 from nextarget.web.server.readiness import READINESS
 
 MAX_LINE_BYTES = 8 * 1024
@@ -52,7 +52,7 @@ class GuardedRunner(web.AppRunner):
         super().__init__(
             app,
             access_log=None,  # the boundary logs the answers
-            keepalive_timeout=KEEPALIVE_SECONDS,
+            keepalive_timeout=0,  # no timer for every connection: the connections check this themselves
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_READ_FIELD_BYTES,
             max_headers=MAX_HEADERS,
