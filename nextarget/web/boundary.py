@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass
 from time import perf_counter
 
-from aiohttp import hdrs, web
+from aiohttp import ClientConnectionResetError, hdrs, web
 
 from nextarget import telemetry
 from nextarget.errors import (
@@ -163,6 +163,10 @@ def answer_to(request: web.Request, error: Exception) -> web.Response:
         if hdrs.ALLOW in error.headers:
             response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
         return response
+    if isinstance(error, ClientConnectionResetError):  # the client has disconnected: nobody reads the answer
+        gone = InvalidRequest()
+        gone.logged = True
+        return _answer(request, gone, request_id)
     log.error("unforeseen_error", exc_info=error)
     internal = InternalError()
     internal.logged = True

@@ -11,7 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import ClientConnectionResetError
+from aiohttp.test_utils import make_mocked_request
 
+from nextarget.web.boundary import answer_to
 from nextarget.web.requests import parameters
 from nextarget.web.requests.parameters import BODY_SECONDS
 from nextarget.web.server import connections
@@ -353,3 +356,33 @@ async def test_requests_of_one_connection_are_told_apart_in_the_log(log: Log, se
     lines = [line for line in log.lines if line["event"] in {"request", "malformed_request"}][-3:]
     assert ["login_id" in line for line in lines] == [True, False, False]
     assert len({line["request_id"] for line in lines}) == 3
+
+
+async def test_a_client_that_pipelines_takes_turns_with_others(server: Server) -> None:
+    """Its thousand requests come in one piece. A request of another client is answered long before the last of them."""
+    async with wire(server) as greedy, wire(server) as modest:
+        await greedy.send(get("/health") * 1000)
+        await modest.send(get("/health"))
+        assert await modest.answer() is not None
+        assert any(connection.busy for connection in connections_of(server))
+
+
+async def test_nobody_waits_for_the_body_of_a_client_that_is_gone(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is lost leaves no task behind that reads the rest of a body."""
+    terms = guarded(server).terms
+    async with wire(server) as client:
+        connection = await only_connection(server)
+        monkeypatch.setattr(connection, "_lingering_time", 10**6)
+        await client.send(get("/nothing", "Content-Length: 100"))
+        assert await client.answer() is not None
+        assert terms.in_flight == 1
+    await until(lambda: terms.in_flight == 0)
+
+
+async def test_a_client_that_hangs_up_is_no_error_of_ours(log: Log) -> None:
+    """The handler, or aiohttp before it, cannot write to a connection that is closed."""
+    answer = answer_to(make_mocked_request("GET", "/health"), ClientConnectionResetError("Cannot write"))
+    assert answer.status == 400
+    assert log.lines == []

@@ -101,6 +101,9 @@ class GuardedConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        body = self._last_body
+        if not body.is_eof() and body.exception() is None:  # `_discard` would wait for the rest
+            body.set_exception(ConnectionResetError("the client has disconnected"))
         self._server.closed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -132,6 +135,8 @@ class GuardedConnection(RequestHandler):
                 message, body = self._messages.popleft()
                 self._read_on()
                 goes_on = await self._answer(message, body)
+                if self._messages:  # a client that pipelines takes turns with the others
+                    await asyncio.sleep(0)
             else:
                 self._waiter = self._loop.create_future()
                 try:
