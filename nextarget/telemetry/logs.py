@@ -50,8 +50,9 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 def begin_request(new_id: str) -> None:
     """From now on, lines have this request id, and no other id: the task may have answered another request before."""
     request_id.set(new_id)
-    login_id.set(None)
-    trace_id.set(None)
+    for other in (login_id, trace_id):
+        if other.get() is not None:
+            other.set(None)
 
 
 def scrubbed(text: str, *, length: int = 200, known: Collection[str] = ()) -> str:

@@ -13,6 +13,7 @@ from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.engines.database import Batchable
 from nextarget.storage.engines.sqlite.database import SqliteDatabase
 from nextarget.storage.engines.sqlite.reads import MAX_KEYS, TurnReads
+from nextarget.storage.engines.trouble import Trouble
 
 
 class Book:
@@ -22,7 +23,7 @@ class Book:
         self.queries: list[list[str]] = []
         self.choking = choking
         self.fn = Batchable(lambda _db, key: self.look_up([key])[0], lambda _db, keys: self.look_up(keys))
-        self.reads = TurnReads(self.execute)
+        self.reads = TurnReads(self.execute, lambda _error: None)
 
     def execute(self, fn: Callable[..., Any], *args: Any) -> Any:
         return fn(None, *args)
@@ -113,16 +114,16 @@ async def test_a_caller_who_was_cancelled_does_not_disturb_the_others() -> None:
     assert isinstance(second, asyncio.CancelledError)
 
 
-async def test_every_failure_of_the_database_is_counted(tmp_path: Path) -> None:
+async def test_every_failure_of_the_database_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads that share a query are reported one by one, as those that come alone are."""
 
     def fails(_db: object, _keys: object) -> Any:
         raise sqlite3.OperationalError("disk I/O error")
 
+    noted: list[DatabaseUnavailable] = []
+    monkeypatch.setattr(Trouble, "note", lambda _self, error: noted.append(error))
     database = SqliteDatabase(tmp_path / "x.db")
     database.open()
-    noted: list[DatabaseUnavailable] = []
-    database.trouble.note = noted.append  # type: ignore[method-assign]
     reads = (database.read_batched(Batchable(fails, fails), number) for number in range(5))
     outcomes = await asyncio.gather(*reads, return_exceptions=True)
     database.close()

@@ -1,6 +1,6 @@
 """The signed-in person's own data: profile, sessions, export of all data, and deletion of the account."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from aiohttp import hdrs, web
@@ -106,9 +106,9 @@ async def end_other_sessions(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def signed_in_user(request: web.Request) -> SignedInUser:
+def signed_in_user(request: web.Request) -> Awaitable[SignedInUser]:
     """The person whose access token the request has. Raises MissingToken or InvalidToken."""
-    return await request.app[RUNTIME].sessions.authenticate(bearer_token(request))
+    return request.app[RUNTIME].sessions.authenticate(bearer_token(request))
 
 
 def bearer_token(request: web.Request) -> str:

@@ -44,9 +44,9 @@ class SqliteDatabase(Database):
         self.path = place_of(Path(path))
         self._reading = PeeweeSqlite(self.path)
         self._writing = PeeweeSqlite(self.path, waits_ms=RETRY_MS)
-        self._turns = TurnReads(self._read)
         self._writer: Writer | None = None
         self.trouble = Trouble(str(self), self.path.parent)
+        self._turns = TurnReads(self._read, self.trouble.note)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -77,12 +77,8 @@ class SqliteDatabase(Database):
             self.trouble.note(error)
             raise
 
-    async def read_batched(self, fn: Batchable[K, R], key: K) -> R:
-        try:
-            return await self._turns.submit(fn, key)
-        except DatabaseUnavailable as error:
-            self.trouble.note(error)
-            raise
+    def read_batched(self, fn: Batchable[K, R], key: K) -> Awaitable[R]:
+        return self._turns.submit(fn, key)
 
     def _read(self, fn: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:

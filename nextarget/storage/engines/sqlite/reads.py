@@ -23,11 +23,14 @@ class TurnReads:
 
     As long as there is one read in a turn, it is executed at once: a request that comes alone waits for nothing.
     `read` executes a storage function on the connection of the event loop, with its last argument. It raises
-    DatabaseUnavailable.
+    DatabaseUnavailable, and `note` is called with the error of every caller.
     """
 
-    def __init__(self, read: Callable[[Callable[..., Any], Any], Any]) -> None:
+    def __init__(
+        self, read: Callable[[Callable[..., Any], Any], Any], note: Callable[[DatabaseUnavailable], None]
+    ) -> None:
         self._read = read
+        self._note = note
         self._turns: dict[asyncio.AbstractEventLoop, _Turn] = {}
 
     async def submit(self, fn: Batchable[K, R], key: K) -> R:
@@ -40,11 +43,22 @@ class TurnReads:
         if turn.count == 1:
             loop.call_soon(self._end, turn)
             if not turn.crowded:
-                answer: R = self._read(fn.one, key)
-                return answer
+                return self._read_one(fn, key)
         future: asyncio.Future[R] = loop.create_future()
         turn.waiting.setdefault(fn, []).append((key, future))
-        return await future
+        try:
+            return await future
+        except DatabaseUnavailable as error:
+            self._note(error)
+            raise
+
+    def _read_one(self, fn: Batchable[K, R], key: K) -> R:
+        try:
+            answer: R = self._read(fn.one, key)
+        except DatabaseUnavailable as error:
+            self._note(error)
+            raise
+        return answer
 
     def _end(self, turn: "_Turn") -> None:
         turn.crowded, turn.count = turn.count > 1, 0
