@@ -17,6 +17,9 @@ RETRY_MS = 20
 """How long SQLite itself waits for the write lock before we try again."""
 SLICE = 20_000
 """Steps of SQLite's virtual machine between two rests of a long statement. It writes about half a MiB meanwhile."""
+REST = 4
+"""How many times as long as a slice a rest takes, but at most REST_SECONDS."""
+REST_SECONDS = 1.0
 
 
 class PeeweeSqlite(pw.SqliteDatabase):
@@ -82,8 +85,8 @@ def connected(path: Path, mode: str) -> Iterator[pw.SqliteDatabase]:
 
 @contextmanager
 def in_slices(db: pw.SqliteDatabase, *, writing: Path | None = None) -> Iterator[None]:
-    """While a long statement runs on this connection, rest after every slice for as long as it took: a server on the
-    same machine gets the processor and the disk.
+    """While a long statement runs on this connection, rest after every slice: a server on the same machine gets the
+    processor and the disk.
 
     The file that it is `writing` is synced after every slice. Otherwise the kernel would collect hundreds of MiB, and
     write them all at once: a server's commits would have to wait for the disk. Raises OSError.
@@ -97,7 +100,7 @@ def in_slices(db: pw.SqliteDatabase, *, writing: Path | None = None) -> Iterator
         if descriptor is not None:
             with suppress(OSError):  # SQLite meets the same error of the disk, and reports it
                 os.fsync(descriptor)
-        time.sleep(time.monotonic() - began)
+        time.sleep(min(REST * (time.monotonic() - began), REST_SECONDS))
         began = time.monotonic()
         return 0  # the statement goes on
 
