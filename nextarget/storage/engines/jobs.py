@@ -21,10 +21,16 @@ class Job:
         self.error: BaseException | None = None
 
     def settle(self) -> None:
-        """Give the caller the outcome, unless the caller was cancelled. Runs on the event loop."""
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)
-        else:
-            self.future.set_exception(self.error)
+        """Give the caller the outcome."""
+        settle(self.future, self.result, self.error)
+
+
+def settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    """Give a caller the error if there is one, else the result, unless the caller was cancelled. Runs on the event
+    loop."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.engines.database import Batchable, Connection, K, R, Work
-from nextarget.storage.engines.jobs import MAX_WAITING
+from nextarget.storage.engines.jobs import MAX_WAITING, settle
 from nextarget.storage.engines.postgres.errors import is_held
 from nextarget.telemetry import metrics
 
@@ -98,17 +98,13 @@ class Batcher:
                 self._execute(_Batch(fn, batch.began, [key], [answer]))
             return
         seconds = perf_counter() - batch.began
-        for answer, one in zip(batch.answers, outcome.result() if error is None else [error] * len(keys), strict=True):
+        results = outcome.result() if error is None else [None] * len(keys)
+        for answer, result in zip(batch.answers, results, strict=True):
             self._waiting -= 1
             metrics.observe_database(self._kind, seconds)
-            if isinstance(one, DatabaseUnavailable):
-                Context().run(self._note, one)  # the log line must not carry the id of another request
-            if answer.done():
-                continue  # the caller was cancelled
-            if isinstance(one, BaseException):
-                answer.set_exception(one)
-            else:
-                answer.set_result(one)
+            if isinstance(error, DatabaseUnavailable):
+                Context().run(self._note, error)  # the log line must not carry the id of another request
+            settle(answer, result, error)
 
 
 def _may_concern_one_key(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.engines.database import Batchable, K, R
+from nextarget.storage.engines.jobs import settle
 
 MAX_KEYS = 32
 """How many keys a query may have. SQLite's driver keeps 128 prepared statements, and each number of keys is one."""
@@ -42,23 +43,16 @@ class TurnReads:
         turn.count += 1
         if turn.count == 1:
             loop.call_soon(self._end, turn)
-            if not turn.crowded:
-                return self._read_one(fn, key)
-        future: asyncio.Future[R] = loop.create_future()
-        turn.waiting.setdefault(fn, []).append((key, future))
         try:
+            if turn.count == 1 and not turn.crowded:
+                answer: R = self._read(fn.one, key)
+                return answer
+            future: asyncio.Future[R] = loop.create_future()
+            turn.waiting.setdefault(fn, []).append((key, future))
             return await future
         except DatabaseUnavailable as error:
             self._note(error)
             raise
-
-    def _read_one(self, fn: Batchable[K, R], key: K) -> R:
-        try:
-            answer: R = self._read(fn.one, key)
-        except DatabaseUnavailable as error:
-            self._note(error)
-            raise
-        return answer
 
     def _end(self, turn: "_Turn") -> None:
         turn.crowded, turn.count = turn.count > 1, 0
@@ -69,6 +63,8 @@ class TurnReads:
 
     def _answer(self, fn: Batchable[Any, Any], waiting: _Waiting) -> None:
         """Read the keys in one query. If that fails although the database can be used, read every key by itself."""
+        failure: Exception | None = None
+        answers = [None] * len(waiting)
         try:
             answers = self._read(fn, [key for key, _ in waiting])
         except Exception as error:  # noqa: BLE001 - given to the callers
@@ -76,14 +72,9 @@ class TurnReads:
                 for one in waiting:
                     self._answer(fn, [one])
                 return
-            answers = [error] * len(waiting)
+            failure = error
         for (_, future), answer in zip(waiting, answers, strict=True):
-            if future.done():
-                continue  # the caller was cancelled
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+            settle(future, answer, failure)
 
 
 class _Turn:
