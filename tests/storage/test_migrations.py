@@ -260,3 +260,13 @@ def test_the_path_may_hold_any_character(tmp_path: Path) -> None:
     assert migrate(database) == []
     assert database.path.exists()
     database.close()
+
+
+def test_who_migrates_between_two_looks_is_no_other_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that starts while another one migrates sees no history, and a moment later the tables."""
+    database = SqliteDatabase(tmp_path / "nextarget.db")
+    schema.migrate(database)
+    applied, looks = schema._applied, [set[str]()]
+    monkeypatch.setattr(schema, "_applied", lambda db: looks.pop() if looks else applied(db))
+    assert schema.migrate(database) == []
+    database.close()

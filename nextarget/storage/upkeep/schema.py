@@ -73,7 +73,7 @@ def _refuse_other_program(database: Database, db: pw.Database) -> None:
     taken = set(db.get_tables()) - {_HISTORY}
     if database.shared:
         taken &= _OURS
-    if taken:
+    if taken and not _applied(db):  # looked up again: another process may have migrated meanwhile
         raise SchemaError(
             f"{database} has tables of another program ({', '.join(sorted(taken))}).", "Name a database of its own."
         )
