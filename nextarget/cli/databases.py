@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _COPY_EXAMPLES = """
 \b
 Examples:
-  nextarget copy-db sqlite:///nextarget.db postgresql://nextarget@db.example.org/nextarget
-  nextarget copy-db postgresql://nextarget@db.example.org/nextarget sqlite:////var/lib/nextarget/nextarget.db
+  nextarget copy-db --fast sqlite:///nextarget.db postgresql://nextarget@db.example.org/nextarget
+  nextarget copy-db --fast postgresql://nextarget@db.example.org/nextarget sqlite:////var/lib/nextarget/nextarget.db
 
 Other people on this machine can see the arguments of a command. Leave the password of PostgreSQL out of the URL, and
 put it into PGPASSWORD or into the file ~/.pgpass.
@@ -41,12 +41,15 @@ def add(app: typer.Typer) -> None:
 def copy_db(
     source: Annotated[str, typer.Argument(metavar="FROM", help="URL of the database to copy; it is not changed.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="URL of an empty database; a SQLite file is created.")],
+    fast: Annotated[bool, typer.Option("--fast", help="Do not rest between two pages of rows.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Copy a database into an empty one, and read every row back.
 
-    Stop the servers first: what they write to FROM during the copy is not copied. TO gets all rows or none, so a copy
-    that failed or was stopped can be repeated. Access and refresh tokens stay valid with the same JWT_SECRET_KEY.
+    Stop the servers first, and use --fast: what they write to FROM during the copy is not copied. Without --fast, the
+    copy rests most of the time, so that a server on the same machine can go on, as for a rehearsal. TO gets all rows or
+    none, so a copy that failed or was stopped can be repeated. Access and refresh tokens stay valid with the same
+    JWT_SECRET_KEY.
 
     Prints a line for every table: its name, a tab, and its number of rows. With --json, prints an object with "from",
     "to" and "rows".
@@ -58,7 +61,7 @@ def copy_db(
 
     databases = _database(source, "FROM"), _database(target, "TO")
     with progress_bar("Copying") as progress:
-        copied = copy(*databases, progress=progress)
+        copied = copy(*databases, rests=not fast, progress=progress)
     if as_json:
         print_json({"from": copied.source, "to": copied.target, "rows": copied.rows})
     else:

@@ -112,7 +112,7 @@ def list_users(
         from nextarget.services.operator import users as operator_users
 
         wanted = operator_users.UserFilter(provider, inactive, email)
-        found = operator_users.list_users(database, wanted, newest=newest, limit=limit)
+        found = operator_users.list_users(database, wanted, newest=newest, limit=limit, rests=not on_terminal())
         if as_json:
             print_json_array(user.profile() for user in found)
         elif on_terminal():

@@ -9,15 +9,13 @@ from nextarget.errors import NexTargetError
 from nextarget.model import Millis
 from nextarget.services.sessions import DAY_MS
 from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.engines.rests import Rests, rest_after
 from nextarget.storage.upkeep import purge
 from nextarget.telemetry import get_logger, metrics
 
 PERIOD_SECONDS = 600
 START_SECONDS = 30
 """A process waits a random time before its first purge; this is the longest."""
-REST = 4
-"""The pause after a batch, as a multiple of the time that the batch took. So the database is free for other writes
-most of the time."""
 USED_HOURS = 1
 """How long a used state, code or nonce is kept after it expired. Until then a second use is recognised. The time also
 allows for nodes whose clocks differ."""
@@ -57,13 +55,13 @@ def _limits(now: Millis, audit_days: int) -> purge.Limits:
 def purge_here(database: Database, *, now: Millis, audit_days: int) -> Iterator[int]:
     """Delete all expired rows, on the caller's thread; yields the number of rows of a batch. Other processes may purge
     at the same time. What a power cut undoes is deleted by the next purge."""
+    rests = Rests()
     while True:
-        began = time.monotonic()
         deleted = database.write_unsynced(one_batch, now=now, audit_days=audit_days)
         if not deleted:
             return
         yield deleted
-        time.sleep(REST * (time.monotonic() - began))
+        rests.take()
 
 
 async def purge_now(database: Database, *, now: Millis, audit_days: int) -> int:
@@ -77,7 +75,7 @@ async def purge_now(database: Database, *, now: Millis, audit_days: int) -> int:
                 break
             total += deleted
             metrics.count_purged(deleted)
-            await asyncio.sleep(REST * (time.monotonic() - began))
+            await asyncio.sleep(rest_after(time.monotonic() - began))
     return total
 
 

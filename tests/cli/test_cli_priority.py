@@ -6,6 +6,8 @@ import pytest
 
 from nextarget.cli import priority, users
 from nextarget.cli.record import audit
+from nextarget.services.operator import databases, record
+from nextarget.services.operator import users as operator_users
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,28 @@ def test_a_list_that_no_person_waits_for_runs_while_a_core_is_free(run, monkeypa
     monkeypatch.setattr(priority.os, "sched_setscheduler", lambda *given: idle.append(given[:2]))
     assert run("list-users").status == run("audit").status == 1
     assert idle == ([] if person else [(0, os.SCHED_IDLE)] * 2)
+
+
+@pytest.mark.parametrize("person", [True, False])
+def test_a_list_rests_unless_a_person_waits(run, monkeypatch, person):
+    """On a terminal it is as fast as it can be."""
+    rests = []
+    for module, service, name in ((users, operator_users, "list_users"), (audit, record, "list_events")):
+        monkeypatch.setattr(module, "on_terminal", lambda: person)
+        monkeypatch.setattr(service, name, lambda *_, **options: rests.append(options["rests"]) or iter(()))
+    run("init-db")
+    assert run("list-users").status == run("audit").status == 0
+    assert rests == [not person] * 2
+
+
+@pytest.mark.parametrize(("options", "rests"), [((), True), (("--fast",), False)])
+def test_a_copy_rests_unless_it_is_to_be_fast(run, monkeypatch, options, rests):
+    """`--fast` is for an operator who has stopped the servers."""
+    asked = []
+    copied = databases.Copied("a", "b", {})
+    monkeypatch.setattr(databases, "copy", lambda *_, **chosen: asked.append(chosen["rests"]) or copied)
+    assert run("copy-db", "sqlite:///a.db", "sqlite:///b.db", *options).status == 0
+    assert asked == [rests]
 
 
 @pytest.mark.parametrize("arguments", [["purge"], ["backup", "backup.db"], ["copy-db", "sqlite:///a.db", "x.db"]])

@@ -5,6 +5,7 @@ Only a reader of one moment keeps the write-ahead log from being emptied (sqlite
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,9 +16,11 @@ import pytest
 
 from nextarget.model import AuditEvent, Identity, Millis, Provider
 from nextarget.services import accounts, purging
-from nextarget.services.operator import users
+from nextarget.services.operator import record, users
+from nextarget.services.operator.record import EventFilter, list_events
 from nextarget.services.operator.users import UserFilter, list_users
 from nextarget.services.sessions import DAY_MS
+from nextarget.storage.engines.rests import MAX_REST_SECONDS, rest_after
 from nextarget.storage.engines.sqlite import SqliteDatabase, connection
 from nextarget.storage.rows import audit
 from nextarget.storage.upkeep import backup, copying, purge
@@ -121,7 +124,7 @@ def test_a_backup_rests_while_it_is_written_and_while_it_is_checked(
         check(part)
 
     monkeypatch.setattr(connection, "SLICE", 100)
-    monkeypatch.setattr(connection.time, "sleep", rests.append)
+    monkeypatch.setattr(time, "sleep", rests.append)
     monkeypatch.setattr(backup, "_check", counted)
     backup.back_up(database, tmp_path / "backup.db")
     assert 0 < before_the_check[0] < len(rests)
@@ -146,3 +149,55 @@ def test_a_copy_lets_others_write_and_copy_the_log(
     other.close()
     assert set(asked) == {(True, False)}
     assert emptied(server)
+
+
+def test_a_rest_is_four_times_the_work_and_at_most_a_second() -> None:
+    """A slice that waited for a slow disk makes nobody wait for minutes."""
+    assert [rest_after(seconds) for seconds in (0, 0.01, 0.2, 60)] == [0, 0.04, 0.8, MAX_REST_SECONDS]
+
+
+@pytest.fixture
+def rested(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The rests that were taken. They take no time."""
+    taken: list[float] = []
+    monkeypatch.setattr(time, "sleep", taken.append)
+    return taken
+
+
+@pytest.mark.parametrize("rests", [True, False])
+def test_lists_rest_between_two_pages_where_nobody_waits(
+    database: SqliteDatabase, rested: list[float], monkeypatch: pytest.MonkeyPatch, rests: bool
+) -> None:
+    """Four pages of users, and five pieces of the record: a user made no event, and ten were made."""
+    monkeypatch.setattr(users, "PAGE", 3)
+    assert len(list(list_users(database, UserFilter(), rests=rests))) == 10
+    assert len(rested) == (3 if rests else 0)
+    rested.clear()
+    monkeypatch.setattr(record, "PIECE", 2)
+    events = len(list(list_events(database, EventFilter(), rests=rests)))
+    assert events >= 10
+    assert len(rested) == (events // 2 if rests else 0)
+    assert all(seconds > 0 for seconds in rested)
+
+
+@pytest.mark.parametrize("rests", [True, False])
+def test_a_copy_rests_after_every_page_that_it_writes_or_reads_back(
+    database: SqliteDatabase, tmp_path: Path, rested: list[float], monkeypatch: pytest.MonkeyPatch, rests: bool
+) -> None:
+    """Unless it is to be fast, because no server runs."""
+    monkeypatch.setattr(copying, "BATCH", 3)
+    other = SqliteDatabase(tmp_path / "other.db")
+    rows = copying.copy(database, other, rests=rests)
+    other.close()
+    pages = sum(-(-count // 3) for count in rows.values())
+    assert len(rested) == (2 * pages if rests else 0)
+    assert pages >= 8
+
+
+def test_a_purge_rests_after_every_slice(
+    database: SqliteDatabase, rested: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the writes of a server seldom wait for it."""
+    monkeypatch.setattr(purge, "BATCH", 2)
+    slices = list(purging.purge_here(database, now=Millis(NOW + 400 * DAY_MS), audit_days=1))
+    assert len(rested) == len(slices) == 5

@@ -70,7 +70,7 @@ def audit(
 
         user_id = record.user_id_of(database, user) if user is not None else None
         wanted = record.EventFilter(user_id=user_id, event=event, since=begin)
-        found = record.list_events(database, wanted, newest=newest, limit=limit)
+        found = record.list_events(database, wanted, newest=newest, limit=limit, rests=not on_terminal())
         if as_json:
             print_json_array(map(event_document, found))
         elif on_terminal():

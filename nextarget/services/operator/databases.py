@@ -80,10 +80,10 @@ def pending(url: str) -> Migrations:
         return Migrations(str(database), schema.pending(database))
 
 
-def copy(source: Database, target: Database, *, progress: Progress) -> Copied:
-    """Copy every row into an empty database, and close both. Raises CopyFailed."""
+def copy(source: Database, target: Database, *, rests: bool, progress: Progress) -> Copied:
+    """Copy every row into an empty database, and close both; `rests` is as in `copying.copy`. Raises CopyFailed."""
     try:
-        return Copied(str(source), str(target), copying.copy(source, target, progress=progress))
+        return Copied(str(source), str(target), copying.copy(source, target, rests=rests, progress=progress))
     finally:
         source.close()
         target.close()

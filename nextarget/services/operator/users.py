@@ -12,6 +12,7 @@ from nextarget.model import AuditEvent, Millis, Provider, Session, User
 from nextarget.services import accounts
 from nextarget.services.sessions import end_all
 from nextarget.storage.engines.database import Connection, Database
+from nextarget.storage.engines.rests import Rests
 from nextarget.storage.rows import audit, sessions, users
 
 PAGE = 500
@@ -40,14 +41,19 @@ class UserRecord:
 
 
 def list_users(
-    database: Database, wanted: UserFilter, *, newest: bool = False, limit: int | None = None
+    database: Database, wanted: UserFilter, *, newest: bool = False, limit: int | None = None, rests: bool = False
 ) -> Iterator[User]:
-    """Users, oldest first unless `newest`. Only one page is in memory, and each page is a read of its own."""
-    return islice(_every_user(database, wanted, newest=newest, size=min(limit or PAGE, PAGE)), limit)
+    """Users, oldest first unless `newest`. Only one page is in memory, and each page is a read of its own.
+
+    `rests` is whether to rest between two pages, as nobody waits.
+    """
+    every = _every_user(database, wanted, newest=newest, size=min(limit or PAGE, PAGE), rests=rests)
+    return islice(every, limit)
 
 
-def _every_user(database: Database, wanted: UserFilter, *, newest: bool, size: int) -> Iterator[User]:
+def _every_user(database: Database, wanted: UserFilter, *, newest: bool, size: int, rests: bool) -> Iterator[User]:
     after: User | None = None
+    between = Rests()
     while page := database.read_now(
         users.page,
         after=after,
@@ -61,6 +67,8 @@ def _every_user(database: Database, wanted: UserFilter, *, newest: bool, size: i
         if len(page) < size:
             return
         after = page[-1]
+        if rests:
+            between.take()
 
 
 def record_of(database: Database, id_or_email: str, *, now: Millis) -> UserRecord:

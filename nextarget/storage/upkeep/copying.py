@@ -14,6 +14,7 @@ import peewee as pw
 
 from nextarget.errors import CopyFailed, DatabaseUnavailable, SchemaError
 from nextarget.storage.engines.database import Database
+from nextarget.storage.engines.rests import Rests
 from nextarget.storage.engines.statements import insert_many_into
 from nextarget.storage.rows.tables import TABLES
 from nextarget.storage.upkeep import schema
@@ -26,8 +27,12 @@ Progress = Callable[[int, int], None]
 """Called with the number of finished steps and of all steps. A row is one step when written, one when read back."""
 
 
-def copy(source: Database, target: Database, *, progress: Progress = lambda _done, _total: None) -> dict[str, int]:
+def copy(
+    source: Database, target: Database, *, rests: bool = True, progress: Progress = lambda _done, _total: None
+) -> dict[str, int]:
     """Copy all rows of all tables, in constant memory. Returns the number of rows by the name of the table.
+
+    `rests` is whether to rest between two pages, for servers on the same machine.
 
     The target is created or migrated first. The source must be migrated, and is never changed. Servers may write to it
     during the copy; the copy does not contain what they write.
@@ -44,7 +49,8 @@ def copy(source: Database, target: Database, *, progress: Progress = lambda _don
         rows = {table: _count(reading, table) for table in TABLES}
         with _naming(target, "TO"):
             schema.migrate(target)
-            target.write_now(_fill, _Pages(reading, str(source)), str(target), _Steps(progress, 2 * sum(rows.values())))
+            steps = _Steps(progress, 2 * sum(rows.values()))
+            target.write_now(_fill, _Pages(reading, str(source), rests=rests), str(target), steps)
     return {_name(table): count for table, count in rows.items()}
 
 
@@ -62,7 +68,7 @@ def _fill(db: pw.Database, source: "_Pages", place: str, steps: "_Steps") -> Non
             written[table] = _copy_table(db, table, source, steps)
     for table in TABLES:
         found = _Sum()
-        for rows in _Pages(db, place).of(table):
+        for rows in _Pages(db, place, rests=source.rests).of(table):
             found.add(rows)
             steps.done(len(rows))
         if found != written[table]:
@@ -136,20 +142,25 @@ def _name(table: type[pw.Model]) -> str:
 
 
 class _Pages:
-    """Reads tables in pages, in the order of the key. `place` is the database's name for people."""
+    """Reads tables in pages, in the order of the key, and may rest between them. `place` is the database's name for
+    people."""
 
-    def __init__(self, db: pw.Database, place: str) -> None:
+    def __init__(self, db: pw.Database, place: str, *, rests: bool) -> None:
         self._db = db
         self._place = place
+        self.rests = rests
 
     def of(self, table: type[pw.Model]) -> Iterator[list[Row]]:
         """All rows of a table, as Python values, which are equal for both kinds of database."""
         fields, key = table._meta.sorted_fields, table._meta.primary_key
         position = fields.index(key)
         query = table.select(*fields).order_by(key).limit(BATCH)
+        between = Rests()
         page = self._rows(query)
         while page:
             yield page
+            if self.rests:
+                between.take()
             page = self._rows(query.where(key > page[-1][position]))
 
     def _rows(self, query: Any) -> list[Row]:

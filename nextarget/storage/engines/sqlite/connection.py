@@ -10,6 +10,7 @@ from pathlib import Path
 import peewee as pw
 
 from nextarget.storage.engines.files import prepare_database, refuse_prepared
+from nextarget.storage.engines.rests import Rests
 from nextarget.storage.engines.sqlite.errors import translated
 
 BUSY_TIMEOUT_MS = 10_000
@@ -17,9 +18,6 @@ RETRY_MS = 20
 """How long SQLite itself waits for the write lock before we try again."""
 SLICE = 20_000
 """Steps of SQLite's virtual machine between two rests of a long statement. It writes about half a MiB meanwhile."""
-REST = 4
-"""How many times as long as a slice a rest takes, but at most REST_SECONDS."""
-REST_SECONDS = 1.0
 
 
 class PeeweeSqlite(pw.SqliteDatabase):
@@ -85,23 +83,20 @@ def connected(path: Path, mode: str) -> Iterator[pw.SqliteDatabase]:
 
 @contextmanager
 def in_slices(db: pw.SqliteDatabase, *, writing: Path | None = None) -> Iterator[None]:
-    """While a long statement runs on this connection, rest after every slice: a server on the same machine gets the
-    processor and the disk.
+    """While a long statement runs on this connection, rest after every slice.
 
     The file that it is `writing` is synced after every slice. Otherwise the kernel would collect hundreds of MiB, and
     write them all at once: a server's commits would have to wait for the disk. Raises OSError.
     """
     connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]
     descriptor = None if writing is None else os.open(writing, os.O_RDWR | os.O_CLOEXEC)
-    began = time.monotonic()
+    rests = Rests()
 
     def rest() -> int:
-        nonlocal began
         if descriptor is not None:
             with suppress(OSError):  # SQLite meets the same error of the disk, and reports it
                 os.fsync(descriptor)
-        time.sleep(min(REST * (time.monotonic() - began), REST_SECONDS))
-        began = time.monotonic()
+        rests.take()
         return 0  # the statement goes on
 
     connection.set_progress_handler(rest, SLICE)
