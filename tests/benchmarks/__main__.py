@@ -69,7 +69,7 @@ def _rows(options: argparse.Namespace) -> Iterator[Row]:
     for name in ("sqlite1", "postgres1"):
         if "p99" in only and name in options.places:
             with _place(name) as place:
-                yield from neighbours.rows(place, 1 if quick else 3)
+                yield from neighbours.rows(place, 1 if quick else 7)
     if "start" in only:
         yield from starting.start_rows(3 if quick else 11)
     if "help" in only:
