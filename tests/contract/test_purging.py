@@ -1,8 +1,10 @@
 """Several processes purge one database: they share the work or leave it to one, and block no other work."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, nonces
 from nextarget.storage.upkeep import purge
 from tests.contract.databases import Place, run_together, start
-from tests.contract.rows import HOUR, NOW, later
+from tests.contract.rows import HOUR, NOW, add_login, add_session, admit, event, later
 
 OVER = purge.BATCH * 6
 LASTING = 100
@@ -144,3 +146,29 @@ def test_what_strangers_did_is_kept_for_a_week(database: Database, audit_days: i
     assert database.read_now(purging.due, now=NOW, audit_days=audit_days) == over
     assert database.write_now(purging.one_batch, now=NOW, audit_days=audit_days) == over
     assert database.read_now(purging.due, now=NOW, audit_days=audit_days) == 0
+
+
+def test_a_batch_is_found_by_an_index_where_most_rows_are_expired(database: Database, place: Place) -> None:
+    """PostgreSQL would read such a table from its beginning, and in every batch again all that it has deleted."""
+
+    def fill(db: Connection) -> None:
+        user = admit(db)
+        for number in range(1000):
+            add_nonces(db, f"over{number}", 1, NOW)
+            add_login(db, str(number))
+            add_session(db, user)
+            audit.record(db, event("user_deleted", user_id=None))
+            audit.record(db, event("login_failed", user_id=None))
+
+    def plan(db: Connection, expired: Any) -> str:
+        sql, values = db.get_sql_context().sql(purge._oldest(db, expired, purge.BATCH)).query()
+        explain = "EXPLAIN" if db.for_update else "EXPLAIN QUERY PLAN"
+        rows = db.execute_sql(f"{explain} {sql}", values).fetchall()
+        return "\n".join(str(row[-1]) for row in rows)
+
+    database.write_now(fill)
+    database.write_now(lambda db: db.execute_sql("ANALYZE"))
+    for expired in purge._expired(purging._limits(later(400 * DAY_MS), 365)):
+        told = database.write_now(plan, expired)
+        assert re.search("index", told, re.IGNORECASE), told
+        assert not re.search("Seq Scan|Sort|SCAN|TEMP B-TREE", told), told
