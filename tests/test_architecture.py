@@ -29,6 +29,7 @@ NOT_OF_REQUESTS = {
     "audit.piece",
     "purge.count",
     "purge._delete_batch",
+    "purge._oldest",
     "sessions.of_user",
     "signing_keys.first_uses",
     "signing_keys.remember",
@@ -37,8 +38,11 @@ NOT_OF_REQUESTS = {
     "users.with_email",
 }
 """Functions that read and write rows for the terminal, at the start or for purging, but never for a request."""
-SLOW_ON_PURPOSE = {"tests/benchmarks/servers.py", "tests/docs/test_your_api.py", "tests/web/test_bad_input.py"}
-"""These files wait for another process's port, or simulate a slow client. They do not wait for the tested code."""
+SLOW_ON_PURPOSE = {
+    *("tests/benchmarks/neighbours.py", "tests/benchmarks/servers.py"),
+    *("tests/docs/test_your_api.py", "tests/web/test_bad_input.py"),
+}
+"""These files wait for another process to start, or simulate a slow client. They do not wait for the tested code."""
 SPLITTERS = {"strip", "lstrip", "rstrip", "split", "rsplit"}
 KIND_TESTS = {"isdigit", "isdecimal", "isnumeric", "isalpha", "isalnum", "isspace", "casefold"}
 DOCUMENTED = ("errors", "model", "tokens", "providers", "services", "storage", "telemetry", "settings", "runtime")
