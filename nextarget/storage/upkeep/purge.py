@@ -56,9 +56,13 @@ def take_turn(db: pw.Database) -> bool:
 class _Expired(NamedTuple):
     """Rows of a table that are expired. `since` is the column with the time, which has an index."""
 
-    table: type[pw.Model]
     since: Any
     condition: Any
+
+    @property
+    def table(self) -> type[pw.Model]:
+        table: type[pw.Model] = self.since.model
+        return table
 
 
 def _expired(limits: Limits) -> tuple[_Expired, ...]:
@@ -66,11 +70,11 @@ def _expired(limits: Limits) -> tuple[_Expired, ...]:
     old_event = AuditEventTable.at < limits.events
     old_failure = AuditEventTable.at < limits.strangers
     return (
-        _Expired(LoginTable, LoginTable.expires_at, LoginTable.expires_at < limits.used),
-        _Expired(NonceTable, NonceTable.expires_at, NonceTable.expires_at < limits.used),
-        _Expired(SessionTable, SessionTable.expires_at, SessionTable.expires_at < limits.expired),
-        _Expired(AuditEventTable, AuditEventTable.at, old_event & pw.SQL(f"NOT {OF_STRANGERS}")),
-        _Expired(AuditEventTable, AuditEventTable.at, old_failure & pw.SQL(OF_STRANGERS)),
+        _Expired(LoginTable.expires_at, LoginTable.expires_at < limits.used),
+        _Expired(NonceTable.expires_at, NonceTable.expires_at < limits.used),
+        _Expired(SessionTable.expires_at, SessionTable.expires_at < limits.expired),
+        _Expired(AuditEventTable.at, old_event & pw.SQL(f"NOT {OF_STRANGERS}")),
+        _Expired(AuditEventTable.at, old_failure & pw.SQL(OF_STRANGERS)),
     )
 
 
