@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
 from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User, iso_time
 from nextarget.storage.engines.database import Connection, Database
-from nextarget.storage.rows import audit, sessions, users
+from nextarget.storage.rows import audit, rotations, sessions, users
+from nextarget.storage.rows.rotations import Presented
 from nextarget.storage.rows.sessions import Asked, Move
 from nextarget.telemetry import get_logger, metrics, request_id
 from nextarget.tokens import refresh
@@ -63,6 +64,7 @@ class Sessions:
         self._keyring = keyring
         self._tokens = tokens
         self._rules = rules
+        self._window_ms = rules.reuse_window * 1000
         self._clock = clock
 
     def new(self, user_id: str, *, client_id: str, label: str | None, now: Millis) -> Session:
@@ -120,14 +122,32 @@ class Sessions:
             metrics.count_refresh("refused")
             raise InvalidGrant(note="refresh token malformed or not ours")
         now = self._clock()
+        found, rotated = await self._look(token, client_id, now)
         while True:
-            found = await self._database.read_batched(sessions.FIND, token.session_id)
             user, session = self._refreshable(found, token.session_id, client_id, now)
-            decision = refresh.decide(
-                token.generation, session.generations, now=now, window_ms=self._rules.reuse_window * 1000
-            )
-            if isinstance(decision, Keep) or await self._carry_out(decision, session, now):
+            decision = refresh.decide(token.generation, session.generations, now=now, window_ms=self._window_ms)
+            if rotated or isinstance(decision, Keep) or await self._carry_out(decision, session, now):
                 return self._refreshed(decision, user, session, now)
+            found = await self._database.read_batched(sessions.FIND, token.session_id)
+
+    async def _look(
+        self, token: RefreshToken, client_id: str | None, now: Millis
+    ) -> tuple[tuple[Session, User] | None, bool]:
+        """The session of a refresh token and its user; and whether what `decide` will decide has been written.
+
+        On a remote database the statement that reads also writes the most frequent decision. It must know the app.
+        """
+        apps = self._rules.client_ids if client_id is None else self._rules.client_ids & {client_id}
+        if not self._database.remote or len(apps) != 1:
+            return await self._database.read_batched(sessions.FIND, token.session_id), False
+        (app,) = apps
+        window_began, expires_at = Millis(now - self._window_ms), self._idle_expiry(now)
+        presented = Presented(token.session_id, token.generation, app, now, window_began, expires_at)
+        looked = await self._database.write_batched(rotations.LOOK, presented)
+        if looked is None:
+            return None, False
+        session, user, rotated = looked
+        return (session, user), rotated
 
     def _refreshable(
         self, found: tuple[Session, User] | None, session_id: str, client_id: str | None, now: Millis
@@ -177,8 +197,11 @@ class Sessions:
 
     def _expiry(self, created_at: Millis, now: Millis) -> Millis:
         """When a session expires. The idle limit is rounded up to a whole day, so that its index changes once a day."""
+        return min(self._idle_expiry(now), Millis(created_at + ABSOLUTE_DAYS * DAY_MS))
+
+    def _idle_expiry(self, now: Millis) -> Millis:
         unused = now + self._rules.idle_days * DAY_MS
-        return Millis(min(-(-unused // DAY_MS) * DAY_MS, created_at + ABSOLUTE_DAYS * DAY_MS))
+        return Millis(-(-unused // DAY_MS) * DAY_MS)
 
     async def revoke_token(self, text: str, *, client_id: str | None = None) -> bool:
         """End the session of a refresh token of any generation, or of an access token, expired or not.

@@ -10,7 +10,8 @@ import pytest
 
 from nextarget.model import Millis, User
 from nextarget.storage.engines.database import Connection, Database
-from nextarget.storage.rows import audit, logins, nonces, sessions, users
+from nextarget.storage.rows import audit, logins, nonces, rotations, sessions, users
+from nextarget.storage.rows.rotations import Presented
 from nextarget.storage.rows.sessions import Asked
 from nextarget.storage.upkeep import purge
 from tests.contract.rows import HOUR, NOW, add_code, add_login, add_session, admit, digest_of, event, identity, later
@@ -24,6 +25,10 @@ def of_user(user: User, *session_ids: str) -> list[Asked]:
     return [Asked(session_id, user.id, NOW) for session_id in session_ids]
 
 
+def presented(session_id: str) -> Presented:
+    return Presented(session_id, 1, "app", NOW, NOW, FAR)
+
+
 READS: dict[str, Callable[[Connection, User, str], object]] = {
     "users.get": lambda db, user, _: users.get(db, user.id),
     "users.lock_row": lambda db, user, _: users.lock_row(db, user.id),
@@ -34,6 +39,7 @@ READS: dict[str, Callable[[Connection, User, str], object]] = {
     "sessions.users_of": lambda db, user, session_id: sessions.users_of(db, of_user(user, session_id, "?")),
     "sessions.find": lambda db, _, session_id: sessions.find(db, session_id),
     "sessions.find_many": lambda db, _, session_id: sessions.find_many(db, [session_id, "?"]),
+    "rotations.look_many": lambda db, _, session_id: rotations.look_many(db, [presented(session_id), presented("?")]),
     "sessions.of_user": lambda db, user, _: sessions.of_user(db, user.id),
     "sessions.of_user, active": lambda db, user, _: sessions.of_user(db, user.id, active_at=NOW),
     "users.of_subject": lambda db, user, _: users.of_subject(db, user.provider, digest_of("google:the one")),
@@ -62,6 +68,7 @@ WRITES = {
     "sessions.swap",
     "sessions.swap_many",
     "sessions.end",
+    "rotations.look",
     "sessions.revoke",
     "sessions.revoke_all",
     "logins.use",
@@ -99,7 +106,9 @@ def functions(module: ModuleType) -> set[str]:
 
 def test_every_storage_function_is_known_here() -> None:
     """A new storage function joins READS or WRITES, so that the rules of this file hold for it."""
-    found = set[str]().union(*(functions(module) for module in (users, sessions, logins, nonces, audit, purge)))
+    found = set[str]().union(
+        *(functions(module) for module in (users, sessions, rotations, logins, nonces, audit, purge))
+    )
     assert found == {name.partition(",")[0] for name in READS} | WRITES
 
 

@@ -46,6 +46,8 @@ class Database(ABC):
 
     shared: bool
     """Whether the database may hold tables of other programs, too."""
+    remote: bool
+    """Whether every statement is a round trip to a server."""
     trouble: Trouble
     """Counts and logs the failures of this database."""
 

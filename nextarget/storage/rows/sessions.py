@@ -82,16 +82,16 @@ _GENERATIONS = tuple(field.name for field in fields(Generations))
 _values: Any = attrgetter(*_GENERATIONS)
 """The values of a Generations, in the order of _GENERATIONS."""
 _ADD = Statement(insert_into(SessionTable, SessionRow))
-_JOIN = 'FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id"'
+SESSION_AND_USER = 'FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id"'
 _USER_OF = Query(
     UserRow,
     'SELECT {columns} FROM "user" WHERE "id" = (SELECT "user_id" FROM "session" WHERE "id" = {0} AND "user_id" = {0} '
     'AND "revoked_at" IS NULL AND "expires_at" > {0})',
 )
 _USERS_OF = JoinQuery(
-    _ExpiryRow, UserRow, f'SELECT {{columns}} {_JOIN} WHERE s."id" IN ({{many}}) AND s."revoked_at" IS NULL'
+    _ExpiryRow, UserRow, f'SELECT {{columns}} {SESSION_AND_USER} WHERE s."id" IN ({{many}}) AND s."revoked_at" IS NULL'
 )
-_FIND = JoinQuery(SessionRow, UserRow, f'SELECT {{columns}} {_JOIN} WHERE s."id" IN ({{many}})')
+_FIND = JoinQuery(SessionRow, UserRow, f'SELECT {{columns}} {SESSION_AND_USER} WHERE s."id" IN ({{many}})')
 _SET = ", ".join(f'"{name}" = {{0}}' for name in _GENERATIONS)
 _AS_READ = '"id" = {0} AND "revoked_at" IS NULL AND "current" = {0}'
 """The compare of the compare-and-swap. Every write raises `current`, so an equal one means that nothing was written."""
@@ -189,17 +189,17 @@ USER_OF = Batchable(lambda db, asked: user_of(db, *asked), users_of)
 def find(db: pw.Database, session_id: str) -> tuple[Session, User] | None:
     """A session and its user, also when the session is revoked or expired."""
     rows = _FIND.rows(db, (session_id,))
-    return _found(*rows[0]) if rows else None
+    return to_found(*rows[0]) if rows else None
 
 
-def _found(session: SessionRow, user: UserRow) -> tuple[Session, User]:
+def to_found(session: SessionRow, user: UserRow) -> tuple[Session, User]:
     return _to_session(session), to_user(user)
 
 
 def find_many(db: pw.Database, session_ids: Sequence[str]) -> list[tuple[Session, User] | None]:
     """As `find` for a batch, in one query; the answers are in the order of the ids."""
     rows = _FIND.rows(db, session_ids, count=len(session_ids))
-    found = {session.id: _found(session, user) for session, user in rows}
+    found = {session.id: to_found(session, user) for session, user in rows}
     return [found.get(session_id) for session_id in session_ids]
 
 

@@ -30,7 +30,7 @@ MIGRATION_LOCK = 0x6E657874617267  # "nextarg"
 class PostgresDatabase(Database):
     """One database of a PostgreSQL server."""
 
-    shared = True
+    shared = remote = True
 
     def __init__(self, url: str, *, pool_size: int) -> None:
         self._parameters = DEFAULTS | parameters_of(url) | {"client_encoding": "UTF8"}  # as `asking` sends text

@@ -38,7 +38,7 @@ from nextarget.telemetry import metrics
 class SqliteDatabase(Database):
     """One SQLite file."""
 
-    shared = False
+    shared = remote = False
 
     def __init__(self, path: str | Path) -> None:
         self.path = place_of(Path(path))
