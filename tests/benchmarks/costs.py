@@ -15,7 +15,7 @@ from statistics import median
 
 from tests.benchmarks.caches import CannotInstall
 from tests.benchmarks.clients import Clients, Phases, Work
-from tests.benchmarks.load import CONNECTIONS, Connections, get_request
+from tests.benchmarks.load import CONNECTIONS, Connections, form_request, get_request
 from tests.benchmarks.pocketbase import pocketbase
 from tests.benchmarks.provider import provider
 from tests.benchmarks.rows import Row
@@ -40,6 +40,11 @@ BUDGETS = {
     ("repeat", "saturation"): 2.0,
 }
 SIGN_IN_BUDGETS = {"saturation": 0.65, "alone": 1.0}
+FLOORS = {
+    "form": "a bare route that reads the same form",
+    "synced": "a bare route that reads the same form and has two pages synced",
+}
+"""What a refresh costs without any code of ours, by route of `bare.py`."""
 PEER_WORKS = ("profile", "refresh", "signin")
 
 
@@ -112,7 +117,15 @@ def rows(place: Place, works: list[str], *, starts: int, rounds: int, peers: Pat
                             costs.setdefault((server, work, load), []).append(cost)
     finally:
         os.sched_setaffinity(0, PROCESSORS)
-    return [row for work in works for row in _rows(place, work, costs, missing)]
+    found = [row for work in works for row in _rows(place, work, costs, missing)]
+    return found + [row for route in _floors(place, works) for row in _floor_rows(place, route, costs)]
+
+
+def _floors(place: Place, works: list[str]) -> list[str]:
+    """The routes that concern these works. PostgreSQL syncs its files in a process that is not counted."""
+    if not {"refresh", "repeat"} & set(works):
+        return []
+    return ["form"] if place.database_url else ["form", "synced"]
 
 
 @contextmanager
@@ -128,6 +141,8 @@ def _targets(place: Place, works: list[str], peers: Path) -> Iterator[tuple[dict
         real = stack.enter_context(real_server(directory, values))
         clients = Clients(real.port, values["DATABASE_URL"], stand_in, MOST)
         targets = {(BARE, BARE): Target(bare, lambda count: _bare(bare.port, count))}
+        for route in _floors(place, works):
+            targets[BARE, route] = Target(bare, partial(_bare_form, bare.port, route))
         targets |= {("ours", work): Target(real, clients.works[work]) for work in works}
         missing = ""
         try:
@@ -142,6 +157,17 @@ def _targets(place: Place, works: list[str], peers: Path) -> Iterator[tuple[dict
 
 def _bare(port: int, count: int) -> Phases:
     yield [get_request(port, "/users/me", {"Authorization": "Bearer " + "x" * 400})] * count
+
+
+def _bare_form(port: int, route: str, count: int) -> Phases:
+    yield [form_request(port, f"/{route}", {"grant_type": "refresh_token", "refresh_token": "r" * 84})] * count
+
+
+def _floor_rows(place: Place, route: str, costs: Costs) -> Iterator[Row]:
+    """Under load, SQLite's writer syncs for many at once, and the bare route for each: only `alone` compares."""
+    for load in SHARES if route == "form" else ["alone"]:
+        bare, cost = costs[BARE, BARE, load], costs[BARE, route, load]
+        yield Row.of(FLOORS[route], "x bare", _ratios(cost, bare), place=place.name, load=load, measured=_micro(cost))
 
 
 def _rows(place: Place, work: str, costs: Costs, missing: str) -> Iterator[Row]:

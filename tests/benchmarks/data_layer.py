@@ -2,7 +2,8 @@
 
 Run as a script, with any version of `nextarget` on the path: `python data_layer.py DATABASE_URL COUNT`. It prints the
 CPU time of this process for one call, in microseconds, as JSON. The time that the tokens take is measured too, and
-subtracted.
+subtracted. `libpq` is one statement by primary key that PostgreSQL's client library executes on the event loop, with no
+code of ours.
 """
 
 import asyncio
@@ -15,7 +16,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import uvloop
+from psycopg.adapt import Transformer
 
 from nextarget.model import Provider
 from nextarget.runtime import Runtime
@@ -36,6 +39,7 @@ async def main(database_url: str, count: int) -> None:
     async with runtime.online():
         for _ in range(2):  # the first time warms everything up
             costs = await _costs(runtime, *_signed_in(runtime, count))
+            costs["libpq"] = await _libpq(database_url, count)
     print(json.dumps(costs))
 
 
@@ -81,6 +85,35 @@ async def _costs(runtime: Runtime, user: Any, sessions: list[Any]) -> dict[str, 
         "profile": await _microseconds(service.authenticate, access) - await _microseconds(verify, access),
         "refresh": await _microseconds(refreshed, refresh) - await _microseconds(sign, pairs),
     }
+
+
+async def _libpq(database_url: str, count: int) -> float:
+    connection = psycopg.connect(database_url, autocommit=True)
+    ((user_id,),) = connection.execute('SELECT "id" FROM "user" LIMIT 1').fetchall()
+    libpq, loop, transformer = connection.pgconn, asyncio.get_running_loop(), Transformer(connection)
+    answers: list[asyncio.Future[Any]] = []
+
+    def read() -> None:
+        libpq.consume_input()
+        if not libpq.is_busy():
+            result = libpq.get_result()
+            libpq.get_result()
+            transformer.set_pgresult(result)
+            answers.pop().set_result(transformer.load_rows(0, result.ntuples, tuple))
+
+    async def ask(value: bytes) -> None:
+        answers.append(loop.create_future())
+        libpq.send_query_params(b'SELECT * FROM "user" WHERE "id" = $1', [value])
+        libpq.flush()
+        ((found, *_),) = await answers[0]
+        if found != user_id:
+            raise RuntimeError("PostgreSQL answered something else.")
+
+    loop.add_reader(connection.fileno(), read)
+    cost = await _microseconds(ask, [user_id.encode()] * count)
+    loop.remove_reader(connection.fileno())
+    connection.close()
+    return cost
 
 
 async def _microseconds(call: Callable[[Any], Awaitable[object]], arguments: Iterable[Any]) -> float:
