@@ -16,6 +16,7 @@ from statistics import median
 from tests.benchmarks.caches import CannotInstall
 from tests.benchmarks.clients import Clients, Phases, Work
 from tests.benchmarks.load import CONNECTIONS, Connections, form_request, get_request
+from tests.benchmarks.peers.servers import PEERS
 from tests.benchmarks.pocketbase import pocketbase
 from tests.benchmarks.provider import provider
 from tests.benchmarks.rows import Row
@@ -45,7 +46,8 @@ FLOORS = {
     "synced": "a bare route that reads the same form and has two pages synced",
 }
 """What a refresh costs without any code of ours, by route of `bare.py`."""
-PEER_WORKS = ("profile", "refresh", "signin")
+POCKETBASE = "PocketBase"
+PEER_WORKS = {POCKETBASE: ("profile", "refresh", "signin")} | dict.fromkeys(PEERS, ("profile",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class Target:
         return min(max(int(min(self.rates) * share * PACED_SECONDS), FEW // 4), MOST)
 
 
+Targets = dict[tuple[str, str], Target]
+"""By server and work."""
 Costs = dict[tuple[str, str, str], list[float]]
 """Microseconds of every round, by server, work and load."""
 
@@ -105,7 +109,7 @@ def rows(place: Place, works: list[str], *, starts: int, rounds: int, peers: Pat
     """The rows of some works. `peers` is a directory that keeps the peers' data between the starts: memory layout of a
     process changes a figure by a tenth, so everything is started several times."""
     costs: Costs = {}
-    missing = ""
+    missing: dict[str, str] = {}
     os.sched_setaffinity(0, PROCESSORS[-place.workers :])
     try:
         for _ in range(starts):
@@ -129,8 +133,8 @@ def _floors(place: Place, works: list[str]) -> list[str]:
 
 
 @contextmanager
-def _targets(place: Place, works: list[str], peers: Path) -> Iterator[tuple[dict[tuple[str, str], Target], str]]:
-    """The works of all running servers, by server and work, and why there are none of the peer."""
+def _targets(place: Place, works: list[str], peers: Path) -> Iterator[tuple[Targets, dict[str, str]]]:
+    """The works of all running servers, and why there are none of a peer."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stand_in = stack.enter_context(provider())
@@ -144,12 +148,19 @@ def _targets(place: Place, works: list[str], peers: Path) -> Iterator[tuple[dict
         for route in _floors(place, works):
             targets[BARE, route] = Target(bare, partial(_bare_form, bare.port, route))
         targets |= {("ours", work): Target(real, clients.works[work]) for work in works}
-        missing = ""
+        missing: dict[str, str] = {}
         try:
             peer, apps = stack.enter_context(pocketbase(peers, stand_in))
-            targets |= {("PocketBase", work): Target(peer, apps.works[work]) for work in works if work in PEER_WORKS}
+            targets |= {(POCKETBASE, work): Target(peer, apps.works[work]) for work in works if work in apps.works}
         except CannotInstall as error:
-            missing = str(error)
+            missing[POCKETBASE] = str(error)
+        for name, start in PEERS.items() if place == Place(workers=1) and "profile" in works else ():
+            folder = directory / name
+            folder.mkdir()
+            try:
+                targets[name, "profile"] = Target(*stack.enter_context(start(folder)))
+            except CannotInstall as error:
+                missing[name] = str(error)
         for target in targets.values():
             target.cost("saturation", CONNECTIONS)  # not counted: everything is warm afterwards
         yield targets, missing
@@ -170,20 +181,19 @@ def _floor_rows(place: Place, route: str, costs: Costs) -> Iterator[Row]:
         yield Row.of(FLOORS[route], "x bare", _ratios(cost, bare), place=place.name, load=load, measured=_micro(cost))
 
 
-def _rows(place: Place, work: str, costs: Costs, missing: str) -> Iterator[Row]:
+def _rows(place: Place, work: str, costs: Costs, missing: dict[str, str]) -> Iterator[Row]:
     title = TITLES[work]
     for load in SHARES:
         ours, bare = costs["ours", work, load], costs[BARE, BARE, load]
         where = partial(Row.of, place=place.name, load=load)
         yield where(title, "x bare", _ratios(ours, bare), measured=_micro(ours), budget=BUDGETS.get((work, load)))
-        if work not in PEER_WORKS:
-            continue
-        theirs = costs.get(("PocketBase", work, load))
-        if theirs is None:
-            yield Row(f"{title}, PocketBase", "x bare", place.name, load, missing=missing)
-            continue
-        yield where(f"{title}, PocketBase", "x bare", _ratios(theirs, bare), measured=_micro(theirs))
-        if work == "signin":
+        for peer in (peer for peer, works in PEER_WORKS.items() if work in works):
+            if peer in missing:
+                yield Row(f"{title}, {peer}", "x bare", place.name, load, missing=missing[peer])
+            elif (theirs := costs.get((peer, work, load))) is not None:
+                yield where(f"{title}, {peer}", "x bare", _ratios(theirs, bare), measured=_micro(theirs))
+        theirs = costs.get((POCKETBASE, work, load))
+        if work == "signin" and theirs is not None:
             budget = SIGN_IN_BUDGETS.get(load)
             yield where(f"{title}, ours", "x PocketBase", _ratios(ours, theirs), measured=_micro(ours), budget=budget)
 

@@ -99,16 +99,18 @@ def _moments(number: int, rate: float | None, *, even: bool) -> list[float]:
 
 
 def _body(answer: bytes) -> bytes | None:
-    """The body of an answer, or None while it is not complete."""
+    """The body of an answer, or None while it is not complete. A chunked one (a peer's) keeps its chunks."""
     head, separator, body = answer.partition(b"\r\n\r\n")
     if not separator:
         return None
-    _, found, length = head.lower().partition(b"\r\ncontent-length:")
+    lines = head.lower()
+    _, found, length = lines.partition(b"\r\ncontent-length:")
     if len(body) < int(length.partition(b"\r\n")[0] if found else 0):
         return None
-    if not head.startswith(b"HTTP/1.1 200 ") or not found:
+    chunked = b"\r\ntransfer-encoding: chunked" in lines
+    if not head.startswith(b"HTTP/1.1 200 ") or not (found or chunked):
         raise RuntimeError(f"Unexpected answer:\n{answer.decode(errors='replace')}")
-    return body
+    return body if found or body.endswith(b"0\r\n\r\n") else None
 
 
 def _hung_up() -> bytes:
