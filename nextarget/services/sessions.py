@@ -135,15 +135,18 @@ class Sessions:
     ) -> tuple[tuple[Session, User] | None, bool]:
         """The session of a refresh token and its user; and whether what `decide` will decide has been written.
 
-        On a remote database the statement that reads also writes the most frequent decision. It must know the app.
+        Where a statement is a round trip, the one that reads also writes the most frequent decision. It must know the
+        app.
         """
         apps = self._rules.client_ids if client_id is None else self._rules.client_ids & {client_id}
-        if not self._database.remote or len(apps) != 1:
+        if not self._database.prefers_one_statement or len(apps) != 1:
             return await self._database.read_batched(sessions.FIND, token.session_id), False
         (app,) = apps
-        window_began, expires_at = Millis(now - self._window_ms), self._idle_expiry(now)
-        presented = Presented(token.session_id, token.generation, app, now, window_began, expires_at)
-        looked = await self._database.write_batched(rotations.LOOK, presented)
+        window_began, idle_expiry = Millis(now - self._window_ms), self._idle_expiry(now)
+        presented = Presented(
+            token.session_id, token.generation, app, now, window_began, idle_expiry, ABSOLUTE_DAYS * DAY_MS
+        )
+        looked = await self._database.read_batched(rotations.LOOK, presented)
         if looked is None:
             return None, False
         session, user, rotated = looked

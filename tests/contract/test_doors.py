@@ -26,7 +26,7 @@ def of_user(user: User, *session_ids: str) -> list[Asked]:
 
 
 def presented(session_id: str) -> Presented:
-    return Presented(session_id, 1, "app", NOW, NOW, FAR)
+    return Presented(session_id, 1, "app", NOW, NOW, FAR, 1)
 
 
 READS: dict[str, Callable[[Connection, User, str], object]] = {

@@ -15,7 +15,6 @@ from nextarget.storage.engines.addresses import database_at
 from nextarget.storage.engines.database import Database
 from nextarget.storage.engines.postgres import connection
 from nextarget.storage.rows import audit, sessions, users
-from nextarget.storage.rows.rotations import LOOK
 from nextarget.storage.rows.sessions import Move
 from nextarget.storage.upkeep.schema import migrate
 from nextarget.telemetry import request_id
@@ -78,10 +77,10 @@ def before_writing(database: Database, monkeypatch: pytest.MonkeyPatch, change: 
     def delayed(name: str) -> None:
         write = getattr(database, name)
 
-        async def write_later(fn: object, *args: object, **kwargs: object) -> object:
-            while changes and fn is not LOOK:
+        async def write_later(*args: object, **kwargs: object) -> object:
+            while changes:
                 changes.pop()()
-            return await write(fn, *args, **kwargs)
+            return await write(*args, **kwargs)
 
         monkeypatch.setattr(database, name, write_later)
 

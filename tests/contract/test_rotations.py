@@ -27,6 +27,7 @@ from tests.storage.test_postgres import until_one_waits
 
 WINDOW = 30_000
 EXPIRES = later(10**9)
+LIFETIME = 2 * 10**9
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def database(migrated_url: str) -> Iterator[Database]:
 
 
 def presented(session: Session, generation: int = 1, **changed: object) -> Presented:
-    asked = Presented(session.id, generation, "app", NOW, Millis(NOW - WINDOW), EXPIRES)
+    asked = Presented(session.id, generation, "app", NOW, Millis(NOW - WINDOW), EXPIRES, LIFETIME)
     return asked._replace(**changed)
 
 
@@ -47,11 +48,12 @@ def begun(
     generations: Generations = NEW_SESSION,
     *,
     expires_at: Millis = EXPIRES,
+    created_at: Millis = NOW,
     revoked_at: Millis | None = None,
 ) -> tuple[Session, User]:
     """A stored session, and its user."""
     user = database.write_now(admit)
-    session = Session(str(uuid.uuid4()), user.id, "app", "phone", NOW, expires_at, revoked_at, generations)
+    session = Session(str(uuid.uuid4()), user.id, "app", "phone", created_at, expires_at, revoked_at, generations)
     database.write_now(sessions.add, session)
     return session, user
 
@@ -79,6 +81,7 @@ class Case(NamedTuple):
     generations: Generations
     generation: int
     expires_at: Millis = EXPIRES
+    created_at: Millis = NOW
     client_id: str = "app"
     revoked_at: Millis | None = None
     active: bool = True
@@ -89,22 +92,25 @@ class Case(NamedTuple):
         Case,
         st.builds(Generations, few, few, few, few, moments.map(Millis), moments.map(Millis)),
         few,
-        st.sampled_from([EXPIRES, Millis(EXPIRES - 1), Millis(EXPIRES + 1)]),
+        st.sampled_from([EXPIRES, Millis(EXPIRES - 1), Millis(EXPIRES + 1), NOW, later(1), later(5)]),
+        st.sampled_from([NOW, Millis(EXPIRES - LIFETIME), later(5 - LIFETIME), later(-LIFETIME)]),
         st.sampled_from(["app", "app", "other", "ap", "app\n"]),
         st.sampled_from([None, None, NOW]),
         st.sampled_from([True, True, False]),
     )
 )
 @example(Case(NEW_SESSION, 1))
+@example(Case(NEW_SESSION, 1, later(5), later(5 - LIFETIME)))
+@example(Case(NEW_SESSION, 1, NOW, later(-LIFETIME)))
 @example(Case(Generations(2, 5, 5, 1, Millis(NOW - WINDOW - 1), Millis(7)), 5))
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 def test_what_is_rotated_at_once_is_what_would_be_decided(database: Database, case: Case) -> None:
     """For any row and any token. What is not rotated has not been touched, not even locked."""
-    generations, generation, expires_at, client_id, revoked_at, active = case
+    generations, generation, expires_at, created_at, client_id, revoked_at, active = case
     database.write_now(lambda db: db.execute_sql('DELETE FROM "user"'))
-    session, user = begun(database, generations, expires_at=expires_at, revoked_at=revoked_at)
+    session, user = begun(database, generations, expires_at=expires_at, created_at=created_at, revoked_at=revoked_at)
     database.write_now(users.set_active, user.id, active=active)
     rows = versions(database)
 
@@ -113,7 +119,8 @@ def test_what_is_rotated_at_once_is_what_would_be_decided(database: Database, ca
     assert looked is not None
     *found, rotated = looked
     assert found == [session, replace(user, is_active=active)]
-    may_go_on = active and revoked_at is None and expires_at == EXPIRES and client_id == "app"
+    stays = NOW < expires_at == min(EXPIRES, created_at + LIFETIME)
+    may_go_on = active and revoked_at is None and stays and client_id == "app"
     only_unused = generation == generations.oldest == generations.current
     assert rotated == (may_go_on and only_unused and generations.rotated_at < NOW - WINDOW)
     if rotated:
@@ -244,3 +251,41 @@ async def test_whoever_changes_the_session_at_the_same_time_is_waited_for(
             await waiting
     else:
         assert await waiting == 2
+
+
+async def test_a_deactivation_that_has_not_reached_the_session_ends_it_afterwards(
+    database: Database, migrated_url: str
+) -> None:
+    """A refresh does not wait for the row of its user. The deactivation then ends the session that was refreshed."""
+    of = service(database, lambda: NOW)
+    (session,) = opened(database, of, 1)
+    with psycopg.connect(migrated_url) as other:
+        other.execute('UPDATE "user" SET "is_active" = FALSE WHERE "id" = %s', (session.user_id,))
+        assert await refreshed(of, RefreshToken(session.id, 1)) == 2
+        _ends(other, session)
+    with pytest.raises(InvalidGrant):
+        await of.refresh(RefreshToken(session.id, 2))
+
+
+async def test_a_rotation_whose_answer_was_lost_is_found_by_the_second_attempt(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost after the commit. The statement is asked again, and the app gets the current token."""
+    of = service(database, lambda: NOW)
+    (session,) = opened(database, of, 1)
+    execute, lost = PostgresConnection.execute, [True]
+
+    def executed(self: PostgresConnection, query: Any, *arguments: Any, **options: Any) -> Any:
+        answer = execute(self, query, *arguments, **options)
+        if isinstance(query, str) and query.startswith("WITH") and lost:
+            lost.pop()
+            self.close()
+            raise psycopg.OperationalError("the connection is lost")
+        return answer
+
+    monkeypatch.setattr(PostgresConnection, "execute", executed)
+    assert await refreshed(of, RefreshToken(session.id, 1)) == 2
+    assert not lost
+    found = database.read_now(sessions.find, session.id)
+    assert found is not None
+    assert found[0].generations.current == 2

@@ -398,6 +398,7 @@ async def test_everything_but_migrating_works_through_pgbouncer(pgbouncer: PgBou
     """Reads and writes of many clients work on two connections. Every transaction has the timeouts."""
     migrate(database_at(postgres_url))
     async with opened(pgbouncer.in_front_of(postgres_url), pool_size=8) as database:
+        assert not database.prefers_one_statement  # a write is a transaction there, for its limits of time
         await asyncio.gather(*(database.read(users.page) for _ in range(8)))
         made = await asyncio.gather(*(database.write(admit, now=Millis(number)) for number in range(50)))
         assert len(await database.read(users.page)) == len(made)

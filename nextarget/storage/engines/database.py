@@ -46,8 +46,9 @@ class Database(ABC):
 
     shared: bool
     """Whether the database may hold tables of other programs, too."""
-    remote: bool
-    """Whether every statement is a round trip to a server."""
+    prefers_one_statement: bool
+    """Whether one statement that reads and writes is better than two: it saves a round trip, and is a transaction by
+    itself. Known once the database is open."""
     trouble: Trouble
     """Counts and logs the failures of this database."""
 

@@ -2,6 +2,9 @@
 
 A refresh reads its session, judges it (`tokens.refresh.decide`) and swaps it. Most refreshes are the same case: one
 unused token, presented after the reuse window. The statement that reads the session makes this rotation too.
+
+It is asked as a read, which is asked again if the connection was lost. Should the rotation have happened then, the
+second time finds a repetition of it, or a refresh whose answer was lost: the app gets the current token.
 """
 
 from collections.abc import Sequence
@@ -18,14 +21,16 @@ from nextarget.storage.rows.users import UserRow
 
 class Presented(NamedTuple):
     """A refresh token that is presented by an app, and the sessions that it may rotate at once: those whose last
-    rotation was before `window_began`, and whose expiry stays `expires_at`."""
+    rotation was before `window_began`, and whose expiry stays. It would be `idle_expiry`, and at most `lifetime`
+    milliseconds after the sign-in."""
 
     session_id: str
     generation: int
     client_id: str
     now: Millis
     window_began: Millis
-    expires_at: Millis
+    idle_expiry: Millis
+    lifetime: int
 
 
 Looked = tuple[Session, User, bool]
@@ -35,7 +40,8 @@ _LOOK = Statement(
     '"current" = s."current" + 1, "floor" = s."previous", "rotated_at" = {0}, "recovered_at" = 0 '
     'FROM "user" AS u WHERE u."id" = s."user_id" AND u."is_active" '
     'AND s."id" = {0} AND s."oldest" = {0} AND s."current" = {0} AND s."client_id" = {0} '
-    'AND s."revoked_at" IS NULL AND s."rotated_at" < {0} AND s."expires_at" = {0} RETURNING s."id") '
+    'AND s."revoked_at" IS NULL AND s."expires_at" > {0} AND s."rotated_at" < {0} '
+    'AND s."expires_at" = LEAST({0}, s."created_at" + {0}) RETURNING s."id") '
     f"SELECT {columns(SessionRow, 's')}, {columns(UserRow, 'u')}, EXISTS (SELECT 1 FROM rotated) "
     f'{SESSION_AND_USER} WHERE s."id" = {{0}}'
 )
@@ -45,9 +51,8 @@ the session meanwhile, the UPDATE waits for it and compares again (13.2.1)."""
 
 def look(db: pw.Database, presented: Presented) -> Looked | None:
     """A session and its user, as `sessions.find`. The session is rotated if its case is the most frequent one."""
-    session_id, generation, client_id, now, window_began, expires_at = presented
-    values = (now, session_id, generation, generation, client_id, window_began, expires_at, session_id)
-    rows = _LOOK.rows(db, values)
+    session_id, generation, client_id, now, *unchanged = presented
+    rows = _LOOK.rows(db, (now, session_id, generation, generation, client_id, now, *unchanged, session_id))
     if not rows:
         return None
     *row, rotated = rows[0]

@@ -30,12 +30,13 @@ MIGRATION_LOCK = 0x6E657874617267  # "nextarg"
 class PostgresDatabase(Database):
     """One database of a PostgreSQL server."""
 
-    shared = remote = True
+    shared = True
 
     def __init__(self, url: str, *, pool_size: int) -> None:
         self._parameters = DEFAULTS | parameters_of(url) | {"client_encoding": "UTF8"}  # as `asking` sends text
         self._pool_size = pool_size
         self._pool: Pool | None = None
+        self.prefers_one_statement = False
         self._now = Session(PeeweePostgres(self._parameters), str(self))  # one connection for every thread that uses it
         self.trouble = Trouble(str(self))
         self._reads = Batcher("read", self._submit, self.trouble.note)
@@ -50,7 +51,9 @@ class PostgresDatabase(Database):
     def open(self) -> None:
         """Prepare the connections if the database answers. Raises DatabaseUnavailable."""
         if self._pool is None:
-            with self.probe():
+            with self.probe() as db:
+                # Behind a pooler every write is a transaction, for its limits of time.
+                self.prefers_one_statement = not db.connection().pooled  # type: ignore[no-untyped-call]
                 self._pool = Pool(self._session, self._pool_size)
 
     def close(self) -> None:

@@ -38,7 +38,8 @@ from nextarget.telemetry import metrics
 class SqliteDatabase(Database):
     """One SQLite file."""
 
-    shared = remote = False
+    shared = False
+    prefers_one_statement = False
 
     def __init__(self, path: str | Path) -> None:
         self.path = place_of(Path(path))
