@@ -15,6 +15,7 @@ from statistics import median
 
 from tests.benchmarks.caches import CannotInstall
 from tests.benchmarks.clients import Clients, Phases, Work
+from tests.benchmarks.floors import IDS, token_of
 from tests.benchmarks.load import CONNECTIONS, Connections, form_request, get_request
 from tests.benchmarks.peers.servers import PEERS
 from tests.benchmarks.pocketbase import pocketbase
@@ -43,9 +44,10 @@ BUDGETS = {
 SIGN_IN_BUDGETS = {"saturation": 0.65, "alone": 1.0}
 FLOORS = {
     "form": "a bare route that reads the same form",
+    "repeated": "a bare route that reads form and session, checks a MAC and signs two tokens",
     "synced": "a bare route that reads the same form and has two pages synced",
 }
-"""What a refresh costs without any code of ours, by route of `bare.py`."""
+"""What a refresh costs without any code of ours, by route of `floors.py`."""
 POCKETBASE = "PocketBase"
 PEER_WORKS = {POCKETBASE: ("profile", "refresh", "signin")} | dict.fromkeys(PEERS, ("profile",))
 
@@ -129,7 +131,7 @@ def _floors(place: Place, works: list[str]) -> list[str]:
     """The routes that concern these works. PostgreSQL syncs its files in a process that is not counted."""
     if not {"refresh", "repeat"} & set(works):
         return []
-    return ["form"] if place.database_url else ["form", "synced"]
+    return ["form"] if place.database_url else list(FLOORS)
 
 
 @contextmanager
@@ -138,7 +140,7 @@ def _targets(place: Place, works: list[str], peers: Path) -> Iterator[tuple[Targ
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stand_in = stack.enter_context(provider())
-        bare = stack.enter_context(bare_server(workers=place.workers))
+        bare = stack.enter_context(bare_server(workers=place.workers, floors=True))
         values = production_values(
             directory, free_port(), workers=place.workers, database_url=place.database_url, provider_url=stand_in.url
         )
@@ -171,12 +173,15 @@ def _bare(port: int, count: int) -> Phases:
 
 
 def _bare_form(port: int, route: str, count: int) -> Phases:
-    yield [form_request(port, f"/{route}", {"grant_type": "refresh_token", "refresh_token": "r" * 84})] * count
+    yield [
+        form_request(port, f"/{route}", {"grant_type": "refresh_token", "refresh_token": token_of(session_id, 1)})
+        for session_id in IDS[:count]
+    ]
 
 
 def _floor_rows(place: Place, route: str, costs: Costs) -> Iterator[Row]:
     """Under load, SQLite's writer syncs for many at once, and the bare route for each: only `alone` compares."""
-    for load in SHARES if route == "form" else ["alone"]:
+    for load in ["alone"] if route == "synced" else SHARES:
         bare, cost = costs[BARE, BARE, load], costs[BARE, route, load]
         yield Row.of(FLOORS[route], "x bare", _ratios(cost, bare), place=place.name, load=load, measured=_micro(cost))
 

@@ -123,10 +123,10 @@ def environment_of(values: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def bare_server(*, workers: int = 1, python: str = sys.executable) -> Iterator[ServerProcess]:
-    """The bare route, served by `workers` processes."""
+def bare_server(*, workers: int = 1, python: str = sys.executable, floors: bool = False) -> Iterator[ServerProcess]:
+    """The bare route, served by `workers` processes; with `floors`, those of `floors.py` as well."""
     port = free_port()
-    command = [python, "-m", "tests.benchmarks.bare", str(port), str(workers)]
+    command = [python, "-m", "tests.benchmarks.bare", str(port), str(workers), *(["floors"] if floors else [])]
     with started(command, ROOT, {}, port, None) as server:
         yield server
 
