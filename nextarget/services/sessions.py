@@ -8,7 +8,7 @@ from nextarget.errors import InvalidGrant, InvalidToken, SessionNotFound
 from nextarget.model import AccessToken, AuditEvent, Millis, Session, TokenPair, User, iso_time
 from nextarget.storage.engines.database import Connection, Database
 from nextarget.storage.rows import audit, rotations, sessions, users
-from nextarget.storage.rows.rotations import Presented
+from nextarget.storage.rows.rotations import Looked, Presented
 from nextarget.storage.rows.sessions import Asked, Move
 from nextarget.telemetry import get_logger, metrics, request_id
 from nextarget.tokens import refresh
@@ -130,9 +130,7 @@ class Sessions:
                 return self._refreshed(decision, user, session, now)
             found = await self._database.read_batched(sessions.FIND, token.session_id)
 
-    async def _look(
-        self, token: RefreshToken, client_id: str | None, now: Millis
-    ) -> tuple[tuple[Session, User] | None, bool]:
+    async def _look(self, token: RefreshToken, client_id: str | None, now: Millis) -> Looked:
         """The session of a refresh token and its user; and whether what `decide` will decide has been written.
 
         Where a statement is a round trip, the one that reads also writes the most frequent decision. It must know the
@@ -146,11 +144,7 @@ class Sessions:
         presented = Presented(
             token.session_id, token.generation, app, now, window_began, idle_expiry, ABSOLUTE_DAYS * DAY_MS
         )
-        looked = await self._database.read_batched(rotations.LOOK, presented)
-        if looked is None:
-            return None, False
-        session, user, rotated = looked
-        return (session, user), rotated
+        return await self._database.read_batched(rotations.LOOK, presented)
 
     def _refreshable(
         self, found: tuple[Session, User] | None, session_id: str, client_id: str | None, now: Millis

@@ -33,8 +33,8 @@ class Presented(NamedTuple):
     lifetime: int
 
 
-Looked = tuple[Session, User, bool]
-"""A session as it was, its user, and whether the session was rotated."""
+Looked = tuple[tuple[Session, User] | None, bool]
+"""A session as it was with its user, and whether it was rotated."""
 _LOOK = Statement(
     'WITH rotated AS (UPDATE "session" AS s SET "previous" = s."current", "oldest" = s."current" + 1, '  # noqa: S608
     '"current" = s."current" + 1, "floor" = s."previous", "rotated_at" = {0}, "recovered_at" = 0 '
@@ -49,21 +49,20 @@ _LOOK = Statement(
 the session meanwhile, the UPDATE waits for it and compares again (13.2.1)."""
 
 
-def look(db: pw.Database, presented: Presented) -> Looked | None:
+def look(db: pw.Database, presented: Presented) -> Looked:
     """A session and its user, as `sessions.find`. The session is rotated if its case is the most frequent one."""
     session_id, generation, client_id, now, *unchanged = presented
     rows = _LOOK.rows(db, (now, session_id, generation, generation, client_id, now, *unchanged, session_id))
     if not rows:
-        return None
+        return None, False
     *row, rotated = rows[0]
     split = len(SessionRow._fields)
-    return (*to_found(SessionRow._make(row[:split]), UserRow._make(row[split:])), rotated)
+    return to_found(SessionRow._make(row[:split]), UserRow._make(row[split:])), rotated
 
 
-def look_many(db: pw.Database, presented: Sequence[Presented]) -> list[Looked | None]:
+def look_many(db: pw.Database, presented: Sequence[Presented]) -> list[Looked]:
     """As `look` for a batch, which is only read: all that are rotated are swapped together then (`sessions.SWAP`)."""
-    found = find_many(db, [one.session_id for one in presented])
-    return [each and (*each, False) for each in found]
+    return [(found, False) for found in find_many(db, [one.session_id for one in presented])]
 
 
 LOOK = Batchable(look, look_many)
