@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -31,23 +32,22 @@ def rows(rounds: int) -> list[Row]:
         databases = [cluster.create_database() for _ in range(2)]
         trees = [ROOT, Path(directory)]
         runs = [[_costs(*each) for each in zip(trees, databases, strict=True)] for _ in range(rounds)]
-    return [row for work in WORKS for row in (_row(runs, work), _floor(runs, work))]
+    return [row for work in WORKS for row in _rows(runs, work)]
 
 
-def _row(runs: list[list[dict[str, float]]], work: str) -> Row:
-    rounds = [ours[work] / first[work] for ours, first in runs]
-    measured = f"{median(ours[work] for ours, _ in runs):.0f} µs"
-    title = f"the database alone, of {WORKS[work]}"
-    return Row.of(title, UNIT, rounds, place=PLACE, load="alone", measured=measured, budget=BUDGET)
-
-
-def _floor(runs: list[list[dict[str, float]]], work: str) -> Row:
-    """One statement by libpq alone, of what a work took in the first version."""
-    rounds = [ours["libpq"] / first[work] for ours, first in runs]
-    measured = f"{median(ours['libpq'] for ours, _ in runs):.0f} µs"
-    return Row.of(
-        f"one statement by libpq alone, of {WORKS[work]}", UNIT, rounds, place=PLACE, load="alone", measured=measured
-    )
+def _rows(runs: list[list[dict[str, float]]], work: str) -> Iterator[Row]:
+    """The database of a work, and one statement by libpq alone, of what the work took in the first version."""
+    of = f"of {WORKS[work]}"
+    for title, part, budget in (("the database alone", work, BUDGET), ("one statement by libpq alone", "libpq", None)):
+        yield Row.of(
+            f"{title}, {of}",
+            UNIT,
+            [ours[part] / first[work] for ours, first in runs],
+            place=PLACE,
+            load="alone",
+            measured=f"{median(ours[part] for ours, _ in runs):.0f} µs",
+            budget=budget,
+        )
 
 
 def _missing(title: str) -> Row:

@@ -18,21 +18,15 @@ from itertools import cycle
 import orjson
 from aiohttp import web
 
+from tests.benchmarks.bare import PROFILE
+
 IDS = [f"{number:08x}-0000-7000-8000-000000000000" for number in range(400)]
 """The sessions that there are, each with a user of its own."""
 PAGE = b"p" * (4096 + 24)
 """A page in the write-ahead log (sqlite.org/fileformat2.html, 4)."""
 PAGES = 1000
 """How many pages the file has. They are written again and again, as the log is after a checkpoint."""
-_USER = {
-    "id": IDS[0],
-    "email": "ada@lovelace.example",
-    "email_verified": True,
-    "provider": "google",
-    "is_active": True,
-    "created_at": "2026-01-31T12:00:00.000Z",
-}
-_TOKENS = {"access_token": "a" * 430, "token_type": "Bearer", "expires_in": 900, "refresh_token": "", "user": _USER}
+_TOKENS = {"access_token": "a" * 430, "token_type": "Bearer", "expires_in": 900, "refresh_token": "", "user": PROFILE}
 _CLAIMS = {"iss": "https://id.example", "aud": "https://id.example", "client_id": "nextarget-app", "iat": 1, "exp": 901}
 _HEADER = b'{"alg":"HS256","typ":"at+jwt"}'
 _KEY = b"benchmark-7f3a9c52e8b14d60a1-ben"
