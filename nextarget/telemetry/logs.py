@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import perf_counter
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import orjson
 
@@ -120,18 +120,11 @@ def configure_logging(*, level: str, console: bool, colors: bool = False) -> Non
     _requests.stream = stream if not console and number <= logging.INFO else None
 
 
-class Answered(NamedTuple):
-    """A request that was answered within `seconds`, at the time `at` (nanoseconds since 1970), and its ids."""
+Answered = tuple[str, str | None, int, float, int, str, str | None, str | None]
+"""A request that was answered: its method, the pattern of its route (the path itself is never logged), its status, the
+seconds it took, when it was answered (nanoseconds since 1970), and the ids of request, login and trace.
 
-    method: str
-    route: str | None
-    """The pattern of the route. The path itself is never logged."""
-    status: int
-    seconds: float
-    at: int
-    request_id: str | None
-    login_id: str | None
-    trace_id: str | None
+A named tuple would take six times as long to make."""
 
 
 def request_answered(method: str, route: str | None, status: int, seconds: float) -> None:
@@ -141,42 +134,45 @@ def request_answered(method: str, route: str | None, status: int, seconds: float
         observe_request(method, route, status, seconds)
         get_logger().info("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
     else:
-        ids = request_id.get(), login_id.get(), trace_id.get()
-        stream.write_soon(Answered(method, route, status, seconds, time.time_ns(), *ids))
+        ids = request_id.get() or "", login_id.get(), trace_id.get()
+        stream.write_soon((method, route, status, seconds, time.time_ns(), *ids))
 
 
 def _count_and_format(answered: Answered) -> bytes:
     """Count a request and return its line. The JSON is put together by hand, because every request has such a line."""
-    method, route, status, seconds, at, *ids = answered
+    method, route, status, seconds, at, request, login, trace = answered
     observe_request(method, route, status, seconds)
-    line = f'{_beginning(method, route, status)},"ms":{seconds * 1000:.2f},"time":"{_clock.iso(at)}"'
-    for name, value in zip(_CONTEXT, ids, strict=True):
-        if value is not None:  # our own ids: hex digits and hyphens, so there is nothing to escape
-            line += f',"{name}":"{value}"'
-    return f"{line}}}\n".encode()
+    second, fraction = divmod(at // 1000, 1_000_000)
+    values = _beginning(method, route, status), seconds * 1000, _clock.iso(second), fraction, request.encode()
+    line = b'%b,"ms":%.2f,"time":"%b.%06dZ","request_id":"%b"' % values
+    # Our own ids: hex digits and hyphens, so there is nothing to escape.
+    if login is not None:
+        line += b',"login_id":"%b"' % login.encode()
+    if trace is not None:
+        line += b',"trace_id":"%b"' % trace.encode()
+    return line + b"}\n"
 
 
 @lru_cache(maxsize=1024)
-def _beginning(method: str, route: str | None, status: int) -> str:
+def _beginning(method: str, route: str | None, status: int) -> bytes:
     """The beginning of a line, which is the same for all requests with this method, route and status."""
     facts = {"event": "request", "level": "info", "method": method, "route": route, "status": status}
-    return orjson.dumps(facts).decode().removesuffix("}")
+    return orjson.dumps(facts).removesuffix(b"}")
 
 
 class _Clock:
-    """Writes times as text. The text of the current second is kept: only the fraction changes with every line."""
+    """Writes a second as text, and keeps the text: the next line is usually of the same second."""
 
     def __init__(self) -> None:
-        self._known = -1, ""
+        self._known = -1, b""
 
-    def iso(self, at: int) -> str:
-        """ISO 8601 in UTC with microseconds. `at` is in nanoseconds since 1970."""
-        second, fraction = divmod(at // 1000, 1_000_000)
+    def iso(self, second: int) -> bytes:
+        """ISO 8601 in UTC, without an offset. `second` counts from 1970."""
         known, text = self._known
         if second != known:
-            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
             self._known = second, text
-        return f"{text}.{fraction:06d}Z"
+        return text
 
 
 _clock = _Clock()
@@ -250,7 +246,7 @@ class _LogStream:
 
     def flush(self) -> None:
         pending, self._pending = self._pending, []
-        text = b"".join([_count_and_format(each) if isinstance(each, Answered) else each for each in pending])
+        text = b"".join([each if isinstance(each, bytes) else _count_and_format(each) for each in pending])
         if text and self._stream is not None:
             with suppress(OSError, ValueError):
                 for part in _in_whole_lines(text):
