@@ -1,6 +1,7 @@
 """Answers with JSON, which are sent with as little work as possible."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -28,8 +29,8 @@ class JsonResponse(web.Response):
     """
 
     def __init__(self, body: bytes, *, status: int = 200, content_type: str = JSON_TYPE) -> None:
-        super().__init__(body=body, status=status)
-        self._json = body
+        web.StreamResponse.__init__(self, status=status)  # `Response` would look for a type, a charset and a payload
+        self._json = self._body = body
         self._type = content_type
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -40,16 +41,19 @@ class JsonResponse(web.Response):
             self.headers.update(_common_headers(self._type))
             return await super().prepare(request)
         await request._prepare_hook(self)
-        writer, body = request.writer, self._json
+        writer: Any = request.writer
+        body = self._json
         head = (
             f"HTTP/1.1 {self.status} {self.reason}\r\n{_COMMON[self._type]}"
             f"Content-Length: {len(body)}\r\nDate: {rfc822_formatted_time()}\r\n"
         )
-        await writer.write(f"{head}{_written(self.headers)}\r\n".encode() + body)
+        # Without `write`, which would ask for a compressor, a length, a chunk's size and buffered headers.
+        writer._write(f"{head}{_written(self.headers)}\r\n".encode() + body)
         if request.protocol.writing_paused:  # the client does not read: its next request has to wait
             await writer.drain()
         self._keep_alive = self._eof_sent = True
-        return writer
+        answered: AbstractStreamWriter = writer
+        return answered
 
 
 def _common_headers(content_type: str) -> dict[str, str]:
@@ -58,10 +62,12 @@ def _common_headers(content_type: str) -> dict[str, str]:
 
 def _written(headers: Mapping[str, str]) -> str:
     """Header fields as text (RFC 9112, 5). Raises ValueError for a character that could begin another field."""
-    for value in headers.values():
+    text = ""
+    for name, value in headers.items():
         if not value.isprintable():
             raise ValueError("a header with a control character")
-    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        text += f"{name}: {value}\r\n"
+    return text
 
 
 _COMMON = {each: _written(_common_headers(each)) for each in (JSON_TYPE, PROBLEM_TYPE)}

@@ -56,7 +56,7 @@ def flaw(request: web.BaseRequest) -> str | None:
         return "version"  # RFC 9110, 2.5: another major version is another protocol
     if "#" in request.raw_path:
         return "fragment"  # RFC 9112, 3.2: a target has no fragment, and some servers treat it as part of the path
-    once: set[bytes] = set()
+    once: tuple[bytes, ...] = ()  # a set takes longer to make, and there are few
     for spelling, value in request.raw_headers:
         name = spelling.lower()
         if len(name) + len(value) > MAX_FIELD_BYTES:
@@ -67,5 +67,5 @@ def flaw(request: web.BaseRequest) -> str | None:
         if name in once or not (form.fullmatch(value) if form else value.isascii()):
             return name.decode()
         if name not in _TEXT:
-            once.add(name)
+            once += (name,)
     return None if large is None or request.raw_path.startswith(_STATIC) else large
