@@ -13,6 +13,7 @@ from nextarget.sandbox.people import PEOPLE, faults_of
 from nextarget.services import accounts
 from nextarget.storage.rows import users
 from nextarget.tokens.login import login_secrets
+from nextarget.web import boundary
 from tests.running import Server, open_browser, query_of
 from tests.web.conftest import Log
 from tests.web.wire import exchange
@@ -139,6 +140,25 @@ async def test_an_unforeseen_error_is_logged_with_its_place_and_without_its_word
     assert "test_logs.py" in line["exception"]
     assert "Zm9vYmFy" not in log.text
     assert "lovelace" not in log.text
+
+
+async def test_an_error_of_the_boundary_itself_is_answered(
+    log: Log, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also outside of all handlers, an error is a 500 that says nothing of it, and the connection ends."""
+
+    message = "of ada@lovelace.example"
+
+    def stumble(*_: object) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(boundary, "finish", stumble)
+    answer = await server.get("/providers")
+    assert (answer.status, answer.code) == (500, "internal_error")
+    assert answer.headers["Connection"] == "close"
+    (line,) = log.events("unforeseen_error")
+    assert "test_logs.py" in line["exception"]
+    assert "lovelace" not in log.text + answer.text
 
 
 @pytest.mark.slow

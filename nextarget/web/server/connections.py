@@ -164,8 +164,22 @@ class GuardedConnection(RequestHandler):
         terms = self._server.terms
         terms.in_flight += 1
         try:
-            answer, is_lost = await self._handle_request(request, None, handler)
-            is_read = is_lost or body.is_eof() or await self._discard(body)
+            self._request_in_progress, self._current_request = True, request
+            try:
+                try:
+                    answer = await handler(request)
+                except Exception as error:  # noqa: BLE001 - an error of the boundary itself
+                    answer = self.handle_error(request, 500, error)
+                if self._upgraded:
+                    await self.finish_response(request, answer, None)  # which also reads what came after the request
+                else:  # the same, without steps that are not needed
+                    await answer.prepare(request)
+                    await answer.write_eof()
+            finally:
+                self._request_in_progress, self._current_request = False, None
+                if self._handler_waiter is not None:
+                    self._handler_waiter.set_result(None)
+            is_read = body.is_eof() or await self._discard(body)
         except asyncio.CancelledError:
             self.force_close()
             raise
@@ -177,7 +191,7 @@ class GuardedConnection(RequestHandler):
             return False
         finally:
             terms.in_flight -= 1
-        return is_read and not is_lost and bool(answer.keep_alive) and not self._close
+        return is_read and bool(answer.keep_alive) and not self._close
 
     async def _discard(self, body: StreamReader) -> bool:
         """Read the rest of a body that no handler has read. Return whether it came in time."""
