@@ -11,7 +11,7 @@ from nextarget.errors import DatabaseUnavailable
 from nextarget.model import User
 from nextarget.storage.engines.database import Connection
 from nextarget.storage.engines.sqlite import SqliteDatabase, writer
-from nextarget.storage.engines.sqlite.writer import MAX_BATCH
+from nextarget.storage.engines.sqlite.writer import MAX_BATCH, QUIET_TURNS
 from nextarget.storage.rows import users
 from tests.contract.rows import admit, identity
 
@@ -74,6 +74,29 @@ async def test_writes_that_gather_share_one_commit(database: SqliteDatabase, gat
     await asyncio.gather(holding, *writes)
     assert gate.commits == 2  # one commit for the gate, and one for all the other writes
     assert len(database.read_now(users.page, size=1000)) == MAX_BATCH
+
+
+async def test_writes_that_come_soon_after_one_another_share_one_commit(database: SqliteDatabase, gate: Gate) -> None:
+    """The writer is idle, and waits for the writes that requests of the same time submit a few turns later."""
+    gate.open()
+    await database.write(gate.hold)
+    writes = await queued(*(database.write(admit_as, str(number)) for number in range(2)))
+    for number in range(2, 5):
+        for _ in range(QUIET_TURNS - 1):
+            await asyncio.sleep(0)
+        writes += await queued(database.write(admit_as, str(number)))
+    await asyncio.gather(*writes)
+    assert gate.commits == 2  # one commit for the gate
+
+
+@pytest.mark.parametrize("count", [1, MAX_BATCH])
+async def test_one_write_alone_and_a_full_batch_wait_for_no_other(
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(writer, "QUIET_TURNS", 1_000_000_000)
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(database.write(admit_as, str(number)) for number in range(count)))
+    assert len(database.read_now(users.page, size=1000)) == count
 
 
 async def test_a_batch_has_a_limit(database: SqliteDatabase, gate: Gate) -> None:

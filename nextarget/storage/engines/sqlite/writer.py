@@ -16,6 +16,10 @@ from nextarget.storage.engines.sqlite.errors import translated
 
 MAX_BATCH = 64
 """How many queued writes may share one commit, and so one wait for the disk."""
+QUIET_TURNS = 3
+"""Several writes are queued once no other has joined them for so many turns of the event loop. A refresh takes as many
+from its arrival to its write. So those that have arrived share a commit, where they would otherwise share two or three.
+One write alone waits for nothing."""
 
 
 class Writer(threading.Thread):
@@ -33,8 +37,8 @@ class Writer(threading.Thread):
         self._taken = 0  # how many of them the writer thread took; only that thread changes it
 
     def submit(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Queue a write; the future gets its result. Writes submitted in one turn of the loop are queued together, so
-        that they share a commit. Raises DatabaseUnavailable when MAX_WAITING writes wait.
+        """Queue a write; the future gets its result. Writes that are submitted soon after one another are queued
+        together, so that they share a commit. Raises DatabaseUnavailable when MAX_WAITING writes wait.
 
         A write is executed even if its caller is cancelled: a sign-out is not lost because the client hung up.
         """
@@ -46,10 +50,19 @@ class Writer(threading.Thread):
         new = self._new.get(loop)
         if new is None:
             self._new[loop] = [job]
-            loop.call_soon(self._enqueue, loop)
+            loop.call_soon(self._end_turn, loop, 1, 0)
         else:
             new.append(job)
         return job.future
+
+    def _end_turn(self, loop: asyncio.AbstractEventLoop, count: int, quiet: int) -> None:
+        """Queue the new writes, or wait for others: there were `count` a turn ago, and for `quiet` turns before it."""
+        now = len(self._new.get(loop, ()))
+        quiet = quiet + 1 if now == count else 0
+        if 1 < now < MAX_BATCH and quiet < QUIET_TURNS:
+            loop.call_soon(self._end_turn, loop, now, quiet)
+        else:
+            self._enqueue(loop)
 
     def _enqueue(self, loop: asyncio.AbstractEventLoop) -> None:
         if (new := self._new.pop(loop, None)) is not None:
