@@ -72,13 +72,18 @@ class MemoryCounts:
         if not now < self._ends <= now + WINDOW_SECONDS:  # the minute has ended, or the clock was set back
             hits.clear()
             self._ends = now + WINDOW_SECONDS - (now - self._began) % WINDOW_SECONDS
-        places = [self._place(width, share.key) for width, share in enumerate(shares)]
-        left = [share.quota - hits.get(place, 0) for place, share in zip(places, shares, strict=True)]
-        if min(left) <= 0:
-            return Verdict(max(0, left[0]), self._ends - now)
-        for place in places:
-            hits[place] = hits.get(place, 0) + 1
-        return Verdict(left[0] - 1, None)
+        counts, refused = [], False
+        for width, (key, quota) in enumerate(shares):
+            place = self._place(width, key)
+            count = hits.get(place, 0)
+            counts.append((place, count))
+            refused = refused or count >= quota
+        left = shares[0].quota - counts[0][1]
+        if refused:
+            return Verdict(max(0, left), self._ends - now)
+        for place, count in counts:
+            hits[place] = count + 1
+        return Verdict(left - 1, None)
 
     def _place(self, width: int, key: str) -> str | tuple[int, int]:
         """The count of a key. Wide networks have higher quotas, so they share counts with wide networks alone."""
