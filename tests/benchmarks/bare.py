@@ -1,10 +1,11 @@
 """The reference: one aiohttp route on uvloop that answers the JSON of `/users/me`, without a log.
 
-`python -m tests.benchmarks.bare PORT PROCESSES [floors]`; with `floors`, the routes of `floors.py` are there too.
+`python -m tests.benchmarks.bare PORT PROCESSES`.
 """
 
 import socket
 import sys
+from collections.abc import Callable
 
 import uvloop
 from aiohttp import web
@@ -23,28 +24,24 @@ async def me(_request: web.Request) -> web.Response:
     return web.json_response(PROFILE)
 
 
-def main() -> None:
-    port, processes, floors = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] == ["floors"]
+def main(serve: Callable[[socket.socket], None]) -> None:
+    port, processes = map(int, sys.argv[1:])
     if processes > 1:
         from multiprocessing import get_context  # not part of the start of one process
     with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
         for _ in range(processes - 1):
-            get_context("fork").Process(target=serve, args=(listener, floors), daemon=True).start()
-        serve(listener, floors)
+            get_context("fork").Process(target=serve, args=(listener,), daemon=True).start()
+        serve(listener)
 
 
-def serve(listener: socket.socket, floors: bool) -> None:
+def serve(listener: socket.socket) -> None:
     """Serve until a signal ends the process. The first process ends the other ones."""
     app = web.Application()
     app.router.add_get("/users/me", me, allow_head=False)
     app.router.add_get("/health", me)
-    if floors:
-        from tests.benchmarks.floors import add  # not part of the start of the bare route
-
-        add(app)
     uvloop.install()
     web.run_app(app, sock=listener, access_log=None, print=None)
 
 
 if __name__ == "__main__":
-    main()
+    main(serve)

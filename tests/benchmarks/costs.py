@@ -43,9 +43,9 @@ BUDGETS = {
 }
 SIGN_IN_BUDGETS = {"saturation": 0.65, "alone": 1.0}
 FLOORS = {
-    "form": "a bare route that reads the same form",
-    "repeated": "a bare route that reads form and session, checks a MAC and signs two tokens",
-    "synced": "a bare route that reads the same form and has two pages synced",
+    "form": "a server that only reads the form of a refresh",
+    "repeated": "a server that only reads form and session, checks the MAC and signs two tokens",
+    "rotated": "the same, which also has SQLite write the session",
 }
 """What a refresh costs without any code of ours, by route of `floors.py`."""
 POCKETBASE = "PocketBase"
@@ -140,7 +140,8 @@ def _targets(place: Place, works: list[str], peers: Path) -> Iterator[tuple[Targ
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stand_in = stack.enter_context(provider())
-        bare = stack.enter_context(bare_server(workers=place.workers, floors=True))
+        bare = stack.enter_context(bare_server(workers=place.workers))
+        floors = stack.enter_context(bare_server(workers=place.workers, module="floors"))
         values = production_values(
             directory, free_port(), workers=place.workers, database_url=place.database_url, provider_url=stand_in.url
         )
@@ -148,7 +149,7 @@ def _targets(place: Place, works: list[str], peers: Path) -> Iterator[tuple[Targ
         clients = Clients(real.port, values["DATABASE_URL"], stand_in, MOST)
         targets = {(BARE, BARE): Target(bare, lambda count: _bare(bare.port, count))}
         for route in _floors(place, works):
-            targets[BARE, route] = Target(bare, partial(_bare_form, bare.port, route))
+            targets[BARE, route] = Target(floors, partial(_bare_form, floors.port, route))
         targets |= {("ours", work): Target(real, clients.works[work]) for work in works}
         missing: dict[str, str] = {}
         try:
@@ -180,8 +181,8 @@ def _bare_form(port: int, route: str, count: int) -> Phases:
 
 
 def _floor_rows(place: Place, route: str, costs: Costs) -> Iterator[Row]:
-    """Under load, SQLite's writer syncs for many at once, and the bare route for each: only `alone` compares."""
-    for load in ["alone"] if route == "synced" else SHARES:
+    """Under load, our writer commits for many at once, and this one for each: only `alone` compares."""
+    for load in ["alone"] if route == "rotated" else SHARES:
         bare, cost = costs[BARE, BARE, load], costs[BARE, route, load]
         yield Row.of(FLOORS[route], "x bare", _ratios(cost, bare), place=place.name, load=load, measured=_micro(cost))
 

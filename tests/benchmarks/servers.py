@@ -123,10 +123,10 @@ def environment_of(values: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def bare_server(*, workers: int = 1, python: str = sys.executable, floors: bool = False) -> Iterator[ServerProcess]:
-    """The bare route, served by `workers` processes; with `floors`, those of `floors.py` as well."""
+def bare_server(*, workers: int = 1, python: str = sys.executable, module: str = "bare") -> Iterator[ServerProcess]:
+    """The bare route, or what another module here serves with this command line, in `workers` processes."""
     port = free_port()
-    command = [python, "-m", "tests.benchmarks.bare", str(port), str(workers), *(["floors"] if floors else [])]
+    command = [python, "-m", f"tests.benchmarks.{module}", str(port), str(workers)]
     with started(command, ROOT, {}, port, None) as server:
         yield server
 
