@@ -93,6 +93,7 @@ async def test_writes_that_come_soon_after_one_another_share_one_commit(database
 async def test_one_write_alone_and_a_full_batch_wait_for_no_other(
     database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
+    """Whatever the number of turns that the event loop waits."""
     monkeypatch.setattr(writer, "QUIET_TURNS", 1_000_000_000)
     async with asyncio.timeout(30):
         await asyncio.gather(*(database.write(admit_as, str(number)) for number in range(count)))
