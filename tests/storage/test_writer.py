@@ -95,9 +95,20 @@ async def test_one_write_alone_and_a_full_batch_wait_for_no_other(
 ) -> None:
     """Whatever the number of turns that the event loop waits."""
     monkeypatch.setattr(writer, "QUIET_TURNS", 1_000_000_000)
+    monkeypatch.setattr(writer, "MAX_GATHERING_SECONDS", 1_000_000_000)
     async with asyncio.timeout(30):
         await asyncio.gather(*(database.write(admit_as, str(number)) for number in range(count)))
     assert len(database.read_now(users.page, size=1000)) == count
+
+
+async def test_writes_that_never_end_are_gathered_for_a_moment_only(
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy loop another write joins in every few turns: none of them waits for the last one."""
+    monkeypatch.setattr(writer, "QUIET_TURNS", 1_000_000_000)
+    first = await queued(*(database.write(admit_as, str(number)) for number in range(2)))
+    async with asyncio.timeout(30):
+        await asyncio.gather(*first)
 
 
 async def test_a_batch_has_a_limit(database: SqliteDatabase, gate: Gate) -> None:

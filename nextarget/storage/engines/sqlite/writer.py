@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any
 
 from nextarget.errors import DatabaseUnavailable
@@ -20,6 +21,8 @@ QUIET_TURNS = 3
 """Several writes are queued once no other has joined them for so many turns of the event loop. A refresh takes as many
 from its arrival to its write. So those that have arrived share a commit, where they would otherwise share two or three.
 One write alone waits for nothing."""
+MAX_GATHERING_SECONDS = 0.005
+"""Several writes are queued after this time in any case. On a busy loop turns are long, and another always joins."""
 
 
 class Writer(threading.Thread):
@@ -50,17 +53,17 @@ class Writer(threading.Thread):
         new = self._new.get(loop)
         if new is None:
             self._new[loop] = [job]
-            loop.call_soon(self._end_turn, loop, 1, 0)
+            loop.call_soon(self._end_turn, loop, 1, 0, perf_counter() + MAX_GATHERING_SECONDS)
         else:
             new.append(job)
         return job.future
 
-    def _end_turn(self, loop: asyncio.AbstractEventLoop, count: int, quiet: int) -> None:
+    def _end_turn(self, loop: asyncio.AbstractEventLoop, count: int, quiet: int, until: float) -> None:
         """Queue the new writes, or wait for others: there were `count` a turn ago, and for `quiet` turns before it."""
         now = len(self._new.get(loop, ()))
         quiet = quiet + 1 if now == count else 0
-        if 1 < now < MAX_BATCH and quiet < QUIET_TURNS:
-            loop.call_soon(self._end_turn, loop, now, quiet)
+        if 1 < now < MAX_BATCH and quiet < QUIET_TURNS and perf_counter() < until:
+            loop.call_soon(self._end_turn, loop, now, quiet, until)
         else:
             self._enqueue(loop)
 
