@@ -171,8 +171,11 @@ class GuardedConnection(RequestHandler):
                 except Exception as error:  # noqa: BLE001 - an error of the boundary itself
                     answer = self.handle_error(request, 500, error)
                 if self._upgraded:
-                    await self.finish_response(request, answer, None)  # which also reads what came after the request
-                else:  # the same, without steps that are not needed
+                    # aiohttp's, which also reads what came after the request.
+                    answer, is_lost = await self.finish_response(request, answer, None)
+                    if is_lost:
+                        return False
+                else:
                     await answer.prepare(request)
                     await answer.write_eof()
             finally:
