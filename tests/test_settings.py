@@ -221,7 +221,7 @@ def test_a_secret_file_that_cannot_be_read_is_a_problem_that_names_it(tmp_path, 
         "a" * 64,
         "abcabcabc" * 8,
         "change-me-please-this-is-not-a-secret-at-all",
-        "your-secret-key-goes-here-0123456789abcdef",
+        "put_your_secret_key_here_0123456789abcdef",
         "<generate a long random secret and put it here>",
         "PLACEHOLDER-0123456789-abcdefghijklmnop",
     ],
@@ -235,9 +235,10 @@ def test_a_short_or_placeholder_secret_is_refused(tmp_path, secret):
 
 
 @given(secret=st.text(string.ascii_letters + string.digits + "_-", min_size=32, max_size=100))
+@example(secret="q8Zt3mXyOuR-7Kc0vLw2nBd5fGh9jPs4")
 def test_a_random_secret_of_32_bytes_is_taken_as_it_is(secret):
     """No character of a secret has a special meaning."""
-    if len(set(secret)) < 8 or any(word in secret.lower() for word in ("change", "place", "your")):
+    if len(set(secret)) < 8 or any(word in secret.lower() for word in ("change", "place")):
         return
     made = read_values(Path("/nonexistent"), environ={"JWT_SECRET_KEY": secret}).settings()
     assert made.jwt_secret_key.reveal() == secret

@@ -21,7 +21,8 @@ MIN_SECRET_BYTES = 32
 """An HS256 key must be at least as long as the digest (RFC 7518, 3.2)."""
 
 MAKE_SECRET = 'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
-_PLACEHOLDER = re.compile(r"change.?(me|this)|placeholder|your[-_ ]|replace.?(me|this)|<.*>", re.I)
+_PLACEHOLDER = re.compile(r"change.?(me|this)|placeholder|(?<![a-z0-9])your[-_ ]|replace.?(me|this)|<.*>", re.I)
+"""`your` begins a word: within letters and digits, one random secret in half a million has it."""
 
 
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:,/?#@\s]*)(?::[0-9]{1,5})?"
