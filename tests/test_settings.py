@@ -221,7 +221,7 @@ def test_a_secret_file_that_cannot_be_read_is_a_problem_that_names_it(tmp_path, 
         "a" * 64,
         "abcabcabc" * 8,
         "change-me-please-this-is-not-a-secret-at-all",
-        "put_your_secret_key_here_0123456789abcdef",
+        "your-secret-key-goes-here-0123456789abcdef",
         "<generate a long random secret and put it here>",
         "PLACEHOLDER-0123456789-abcdefghijklmnop",
     ],
@@ -263,7 +263,7 @@ def test_a_provider_is_on_with_all_three_values_off_with_none_and_an_error_in_be
 @pytest.mark.parametrize(
     "name", ["GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET", "FACEBOOK_CLIENT_ID", "FACEBOOK_CLIENT_SECRET"]
 )
-@pytest.mark.parametrize("text", ["your-client-id", "changeme", "<paste it here>", "with a space"])
+@pytest.mark.parametrize("text", ["your-client-id", "put_your_id", "changeme", "<paste it here>", "with a space"])
 def test_a_placeholder_for_a_credential_is_refused(tmp_path, name, text):
     """A value copied from an example is not a credential."""
     assert set(problems(tmp_path, {"JWT_SECRET_KEY": SECRET, **OURS, **GOOGLE, **FACEBOOK, name: text})) == {name}
