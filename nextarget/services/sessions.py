@@ -136,10 +136,8 @@ class Sessions:
         Where a statement is a round trip, the one that reads also writes the most frequent decision. It must know the
         app.
         """
-        if not self._database.prefers_one_statement:
-            return await self._database.read_batched(sessions.FIND, token.session_id), False
         apps = self._rules.client_ids if client_id is None else self._rules.client_ids & {client_id}
-        if len(apps) != 1:
+        if not self._database.prefers_one_statement or len(apps) != 1:
             return await self._database.read_batched(sessions.FIND, token.session_id), False
         (app,) = apps
         window_began, idle_expiry = Millis(now - self._window_ms), self._idle_expiry(now)

@@ -143,7 +143,7 @@ def _count_and_format(answered: Answered) -> bytes:
     method, route, status, seconds, at, request, login, trace = answered
     observe_request(method, route, status, seconds)
     second, fraction = divmod(at // 1000, 1_000_000)
-    values = _beginning(method, route, status), seconds * 1000, _clock.iso(second), fraction, request.encode()
+    values = _beginning(method, route, status), seconds * 1000, _time_of(second), fraction, request.encode()
     line = b'%b,"ms":%.2f,"time":"%b.%06dZ","request_id":"%b"' % values
     # Our own ids: hex digits and hyphens, so there is nothing to escape.
     if login is not None:
@@ -160,22 +160,10 @@ def _beginning(method: str, route: str | None, status: int) -> bytes:
     return orjson.dumps(facts).removesuffix(b"}")
 
 
-class _Clock:
-    """Writes a second as text, and keeps the text: the next line is usually of the same second."""
-
-    def __init__(self) -> None:
-        self._known = -1, b""
-
-    def iso(self, second: int) -> bytes:
-        """ISO 8601 in UTC, without an offset. `second` counts from 1970."""
-        known, text = self._known
-        if second != known:
-            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
-            self._known = second, text
-        return text
-
-
-_clock = _Clock()
+@lru_cache(maxsize=1)
+def _time_of(second: int) -> bytes:
+    """ISO 8601 in UTC, without an offset. `second` counts from 1970, and is usually that of the line before."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
 def flush() -> None:

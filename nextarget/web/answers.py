@@ -1,11 +1,12 @@
 """Answers with JSON, which are sent with as little work as possible."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import StreamWriter
 
 SECURITY_HEADERS = {
     "Server": "nextarget",  # aiohttp would name itself, Python and their versions
@@ -41,8 +42,7 @@ class JsonResponse(web.Response):
             self.headers.update(_common_headers(self._type))
             return await super().prepare(request)
         await request._prepare_hook(self)
-        writer: Any = request.writer
-        body = self._json
+        writer, body = cast(StreamWriter, request.writer), self._json
         head = (
             f"HTTP/1.1 {self.status} {self.reason}\r\n{_COMMON[self._type]}"
             f"Content-Length: {len(body)}\r\nDate: {rfc822_formatted_time()}\r\n"
@@ -52,8 +52,7 @@ class JsonResponse(web.Response):
         if request.protocol.writing_paused:  # the client does not read: its next request has to wait
             await writer.drain()
         self._keep_alive = self._eof_sent = True
-        answered: AbstractStreamWriter = writer
-        return answered
+        return writer
 
 
 def _common_headers(content_type: str) -> dict[str, str]:
