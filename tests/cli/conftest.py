@@ -2,6 +2,8 @@
 
 import os
 import pty
+import select
+import signal
 import subprocess
 import sys
 import termios
@@ -25,6 +27,8 @@ from tests.serving import SECRET
 from tests.templates import put_migrated
 
 GOOGLE = Provider("google")
+HANG_SECONDS = 60
+AGAIN_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ class Terminal:
     def until(self, text: str) -> None:
         """Read until the terminal shows a text."""
         while text.encode() not in self.shown:
-            self.shown += os.read(self._descriptor, 65536)
+            part = self._read(HANG_SECONDS)
+            assert part, f"{text!r} was not shown, but {self.shown!r}"
 
     def type(self, text: str) -> None:
         os.write(self._descriptor, text.encode())
@@ -125,9 +130,28 @@ class Terminal:
     def end(self) -> int:
         """Read until the program ends, and return its exit status."""
         with suppress(OSError):  # a terminal without a process reports its end with an error
-            while part := os.read(self._descriptor, 65536):
-                self.shown += part
-        return self.process.wait(60)
+            while self._read(HANG_SECONDS):
+                pass
+        return self.process.wait(HANG_SECONDS)
+
+    def interrupt(self) -> int:
+        """Interrupt the program, which waits for an answer, and return its exit status.
+
+        Python misses a signal that comes just before it reads: then, as a person would, interrupt it again.
+        """
+        self.process.send_signal(signal.SIGINT)
+        with suppress(OSError):
+            while self._read(AGAIN_SECONDS):
+                pass
+            self.process.send_signal(signal.SIGINT)
+        return self.end()
+
+    def _read(self, seconds: float) -> bytes:
+        """Add to `shown` what the program writes next, and return it: nothing if it writes nothing for so long."""
+        readable, _, _ = select.select([self._descriptor], [], [], seconds)
+        part = os.read(self._descriptor, 65536) if readable else b""
+        self.shown += part
+        return part
 
     def close(self) -> None:
         self.process.kill()
