@@ -16,11 +16,15 @@ from nextarget.storage.engines.postgres.batching import MAX_KEYS, Batcher
 
 @dataclass
 class Sent:
-    """A batch that was sent, and the future of its outcome."""
+    """A batch that was sent, or a key alone, and the future of its outcome."""
 
     name: str
-    keys: list[str]
+    asked: list[str] | str
     outcome: "asyncio.Future[Any]"
+
+    @property
+    def keys(self) -> list[str]:
+        return [self.asked] if isinstance(self.asked, str) else self.asked
 
 
 class Door:
@@ -31,9 +35,8 @@ class Door:
         self.choking = choking
 
     def __call__(self, work: Any, *, writes: bool, single: bool) -> "asyncio.Future[Any]":
-        name, keys = work(None)
-        self.batches.append(list(keys))
-        sent = Sent(name, keys, asyncio.get_running_loop().create_future())
+        sent = Sent(*work(None), asyncio.get_running_loop().create_future())
+        self.batches.append(list(sent.keys))
         self.take(sent)
         return sent.outcome
 
@@ -42,10 +45,11 @@ class Door:
 
     def answer(self, sent: Sent) -> None:
         errors = [self.choking[key] for key in sent.keys if key in self.choking]
+        answers = [f"{sent.name} {key}" for key in sent.keys]
         if errors:
             sent.outcome.set_exception(errors[0])
         else:
-            sent.outcome.set_result([f"{sent.name} {key}" for key in sent.keys])
+            sent.outcome.set_result(answers[0] if isinstance(sent.asked, str) else answers)
 
 
 class Held(Door):
@@ -78,6 +82,9 @@ class Function:
 
     def __call__(self, _db: None, keys: list[str]) -> tuple[str, list[str]]:
         return self.name, keys
+
+    def one(self, _db: None, key: str) -> tuple[str, str]:
+        return self.name, key
 
 
 look: Any = Function("look")
@@ -191,10 +198,35 @@ async def test_a_cancelled_request_cancels_no_other_of_its_batch() -> None:
         await first
 
 
+async def test_a_request_alone_that_is_cancelled_holds_up_no_other() -> None:
+    """A key alone whose caller has gone may stay without an answer: those that were collected go at once."""
+    door = Held()
+    batcher = Batcher("read", door, unheard)
+    first, second = batcher.submit(look, "a"), batcher.submit(look, "b")
+    first.cancel()
+    await asyncio.sleep(0)
+    assert door.batches == [["a"], ["b"]]
+    await door.answer_one(1)
+    assert await second == "look b"
+
+
+async def test_a_failure_of_the_database_is_noted_for_a_request_alone_too() -> None:
+    """Every failure that a caller is given is noted. Any other error is the caller's alone."""
+    gone, refused = DatabaseUnavailable(note="gone"), ValueError("surrogates not allowed")
+    told: list[DatabaseUnavailable] = []
+    batcher = Batcher("read", Door(a=gone, b=refused), told.append)
+    for key, error in (("a", gone), ("b", refused)):
+        with pytest.raises(type(error)):
+            await batcher.submit(look, key)
+    assert told == [gone]
+
+
+@pytest.mark.parametrize("keys", ["a", "0a"])
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
-async def test_an_error_that_ends_a_batch_reaches_every_waiting_request(error: BaseException) -> None:
+async def test_an_error_that_ends_a_batch_reaches_every_waiting_request(error: BaseException, keys: str) -> None:
     """An error of any kind that ends a batch reaches the waiting requests, so that they do not wait for ever."""
-    asked = Batcher("read", Door(a=error), unheard).submit(look, "a")
+    batcher = Batcher("read", Door(a=error), unheard)
+    *_, asked = [batcher.submit(look, key) for key in keys]
     with pytest.raises(type(error)):
         await asked
 
@@ -202,8 +234,9 @@ async def test_an_error_that_ends_a_batch_reaches_every_waiting_request(error: B
 async def test_only_so_many_wait() -> None:
     """If too many requests wait for the database, further ones are refused at once. Later, requests succeed again."""
     batcher = Batcher("read", Door(), unheard)
+    first = batcher.submit(look, "first")
     waiting = [batcher.submit(look, str(number)) for number in range(MAX_WAITING)]
     with pytest.raises(DatabaseUnavailable):
         batcher.submit(look, "late")
-    assert len(await asyncio.gather(*waiting)) == MAX_WAITING
+    assert len(await asyncio.gather(first, *waiting)) == MAX_WAITING + 1
     assert await batcher.submit(look, "later") == "look later"

@@ -43,18 +43,20 @@ class Batcher:
         self._kind = kind
         self._submit = submit
         self._note = note
-        self._sent: dict[Batchable[Any, Any], _Batch] = {}
-        """The newest batch without an answer, for every function."""
+        self._sent: dict[Batchable[Any, Any], object] = {}
+        """The newest batch without an answer, for every function; for a key alone, its future answer."""
         self._collecting: dict[Batchable[Any, Any], _Batch] = {}
         self._waiting = 0
 
     def submit(self, fn: Batchable[K, R], key: K) -> "asyncio.Future[R]":
-        """Add a key to a batch; returns its future answer.
+        """Send a key alone, or add it to a batch; returns its future answer.
 
         When the database cannot be used, all keys of the batch fail with DatabaseUnavailable. Any other error, or a row
         that another transaction has locked, undoes the whole batch although it concerns one key. Then every key is
         executed again by itself, all keys at the same time. A request may then take twice as long.
         """
+        if fn not in self._sent:
+            return self._send_alone(fn, key)
         if self._waiting >= MAX_WAITING:
             error = DatabaseUnavailable(note=f"{MAX_WAITING} requests wait for the database already", cause="crowded")
             self._note(error)
@@ -64,47 +66,64 @@ class Batcher:
         answer: asyncio.Future[R] = loop.create_future()
         batch = self._collecting.get(fn)
         if batch is None:
-            batch = _Batch(fn)
-            if fn in self._sent:
-                self._collecting[fn] = batch
-                batch.timer = loop.call_later(MAX_COLLECTING_SECONDS, self._send, batch)
+            batch = self._collecting[fn] = _Batch(fn)
+            batch.timer = loop.call_later(MAX_COLLECTING_SECONDS, self._send, batch)
         batch.keys.append(key)
         batch.answers.append(answer)
-        if batch.timer is None or len(batch.keys) == MAX_KEYS:
+        if len(batch.keys) == MAX_KEYS:
             self._send(batch)
         return answer
+
+    def _send_alone(self, fn: Batchable[K, R], key: K) -> "asyncio.Future[R]":
+        """The caller awaits the job itself: a second future would cost a request that comes alone a tenth."""
+        began = perf_counter()
+        answer: asyncio.Future[R] = self._submit(lambda db: fn.one(db, key), writes=self._kind == "write", single=True)
+        self._sent[fn] = answer
+        answer.add_done_callback(partial(self._answered_alone, fn, began))
+        return answer
+
+    def _answered_alone(self, fn: Batchable[K, R], began: float, answer: "asyncio.Future[R]") -> None:
+        self._has_ended(fn, answer)
+        self._account(began, None if answer.cancelled() else answer.exception())
 
     def _send(self, batch: "_Batch") -> None:
         if batch.timer is not None:
             batch.timer.cancel()
-            del self._collecting[batch.fn]
+        del self._collecting[batch.fn]
         self._sent[batch.fn] = batch
         self._execute(batch)
+
+    def _has_ended(self, fn: Batchable[Any, Any], sent: object) -> None:
+        """Send the keys that were collected meanwhile."""
+        if self._sent.get(fn) is sent:
+            del self._sent[fn]
+            if (collected := self._collecting.get(fn)) is not None:
+                self._send(collected)
 
     def _execute(self, batch: "_Batch") -> None:
         outcome = self._submit(batch.work, writes=self._kind == "write", single=True)
         outcome.add_done_callback(partial(self._answered, batch))
 
     def _answered(self, batch: "_Batch", outcome: "asyncio.Future[Any]") -> None:
-        """Give every caller its answer, and send the keys that were collected meanwhile."""
+        """Give every caller its answer."""
         fn, keys = batch.fn, batch.keys
-        if self._sent.get(fn) is batch:
-            del self._sent[fn]
-            if (collected := self._collecting.get(fn)) is not None:
-                self._send(collected)
+        self._has_ended(fn, batch)
         error = outcome.exception()
         if error is not None and len(keys) > 1 and _may_concern_one_key(error):
             for key, answer in zip(keys, batch.answers, strict=True):
                 self._execute(_Batch(fn, batch.began, [key], [answer]))
             return
-        seconds = perf_counter() - batch.began
         results = outcome.result() if error is None else [None] * len(keys)
         for answer, result in zip(batch.answers, results, strict=True):
             self._waiting -= 1
-            metrics.observe_database(self._kind, seconds)
-            if isinstance(error, DatabaseUnavailable):
-                Context().run(self._note, error)  # the log line must not carry the id of another request
+            self._account(batch.began, error)
             settle(answer, result, error)
+
+    def _account(self, began: float, error: BaseException | None) -> None:
+        """Measure how long a caller waited, and note a failure of the database."""
+        metrics.observe_database(self._kind, perf_counter() - began)
+        if isinstance(error, DatabaseUnavailable):
+            Context().run(self._note, error)  # the log line must not carry the id of another request
 
 
 def _may_concern_one_key(error: BaseException) -> bool:
