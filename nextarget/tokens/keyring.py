@@ -1,7 +1,6 @@
 """The server's keys: its secrets, the keys that derive from them, and the private key that signs, if there is one."""
 
 import hashlib
-import hmac
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any, Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from nextarget.model import Secret
@@ -29,7 +29,7 @@ class SigningKey:
     def __init__(self, secret: Secret) -> None:
         self._secret = secret.encode()
         self._derived: dict[str, bytes] = {}
-        self._keyed: dict[str, hmac.HMAC] = {}
+        self._keyed: dict[str, HMAC] = {}
         self.id = self.derive("key id")[:8].hex()
 
     @property
@@ -47,7 +47,7 @@ class SigningKey:
     def mac(self, label: str, message: str) -> bytes:
         """HMAC-SHA256 of a message under the key for one use."""
         if label not in self._keyed:
-            self._keyed[label] = hmac.new(self.derive(label), digestmod="sha256")
+            self._keyed[label] = HMAC(self.derive(label), SHA256())
         return _mac(self._keyed[label], message.encode())
 
     def seal(self, label: str, name: str, plain: bytes) -> str:
@@ -62,11 +62,11 @@ class SigningKey:
             raise ValueError("not sealed with this name") from None
 
 
-def _mac(keyed: hmac.HMAC, message: bytes) -> bytes:
+def _mac(keyed: HMAC, message: bytes) -> bytes:
     """The MAC of a message. To copy a keyed HMAC is cheaper: OpenSSL takes longer to set up a key than to use it."""
     mac = keyed.copy()
     mac.update(message)
-    return mac.digest()
+    return mac.finalize()
 
 
 class JwtKey:
@@ -93,7 +93,7 @@ class JwtKey:
     @classmethod
     def of_secret(cls, key_id: str, secret: bytes) -> Self:
         """A key for HS256 (RFC 7518, 3.2)."""
-        return cls(key_id, "HS256", partial(_mac, hmac.new(secret, digestmod="sha256")), secret)
+        return cls(key_id, "HS256", partial(_mac, HMAC(secret, SHA256())), secret)
 
     @property
     def is_secret(self) -> bool:

@@ -6,8 +6,8 @@ An app that lost an answer can try again at any time. A copied token is noticed 
 
 import hmac
 import re
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from nextarget.model import Generations, Millis
 from nextarget.tokens.encoding import base64url
@@ -18,8 +18,7 @@ _FORM = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(0|[1-9][0-9
 _LABEL = "refresh token"
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshToken:
+class RefreshToken(NamedTuple):
     """What a refresh token with a valid MAC says."""
 
     session_id: str
@@ -49,15 +48,13 @@ def _mac(key: SigningKey, body: str) -> str:
     return base64url(key.mac(_LABEL, body))
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(NamedTuple):
     """The session stays as it is. `answer` is the generation of the refresh token to return."""
 
     answer: int
 
 
-@dataclass(frozen=True, slots=True)
-class Advance:
+class Advance(NamedTuple):
     """The session gets new `generations`, and the app a token of their `current`. `event` is recorded, if any."""
 
     generations: Generations
@@ -89,9 +86,8 @@ def decide(presented: int, session: Generations, *, now: Millis, window_ms: int)
     - One of the unused tokens, `oldest` to `current`: a rotation. The session moves on.
     - The token used last, `previous`: its answer was lost. The app gets a new successor. If it asks again within
       the window, it gets the same one. Earlier successors stay valid until one is used. This is no rotation: if it
-      opened the reuse window, a
-      thief with an old token could keep the window open by asking at its end, and the app's newer token would never
-      rotate.
+      opened the reuse window, a thief with an old token could keep the window open by asking at its end, and the app's
+      newer token would never rotate.
     - Older than all of these: two parties use copies of the session's tokens.
 
     After at most FEW lost answers in a row, late and parallel requests are the app's own: the reuse window accepts the
@@ -114,7 +110,7 @@ def decide(presented: int, session: Generations, *, now: Millis, window_ms: int)
     if presented == session.previous:
         if few and within_window(session.recovered_at):
             return Keep(session.current)
-        return Advance(replace(session, current=session.current + 1, recovered_at=now), "refresh_recovered")
+        return Advance(session._replace(current=session.current + 1, recovered_at=now), "refresh_recovered")
     return Reused()
 
 

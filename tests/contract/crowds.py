@@ -1,7 +1,6 @@
 """Users with very many sessions, and the sessions that were displaced."""
 
 import uuid
-from dataclasses import replace
 
 from nextarget.model import Millis, Session, User
 from nextarget.storage.engines.database import Connection, Database
@@ -13,7 +12,7 @@ from tests.contract.rows import HOUR, NOW, later
 def session_at(user_id: str, when: int, *, lasts: int = HOUR, **moments: int) -> Session:
     """A session that began this many milliseconds after NOW. `rotated_at` and `recovered_at` are given in the same
     way."""
-    generations = replace(NEW_SESSION, **{name: later(moment) for name, moment in moments.items()})
+    generations = NEW_SESSION._replace(**{name: later(moment) for name, moment in moments.items()})
     return Session(str(uuid.uuid4()), user_id, "app", None, later(when), later(when + lasts), None, generations)
 
 

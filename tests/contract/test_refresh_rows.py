@@ -4,7 +4,6 @@ import asyncio
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
@@ -65,9 +64,9 @@ USED = Generations(7, 8, 8, floor=3, rotated_at=LATER, recovered_at=NEVER)
 def test_a_swap_fails_when_the_session_is_not_as_it_was_read(database: Database, current: int, alone: bool) -> None:
     """Every write raises `current`. If it differs from the session that was read, the swap writes nothing, alone and in
     a batch."""
-    session, user = open_session(database, replace(READ, current=current))
+    session, user = open_session(database, READ._replace(current=current))
     other, _ = open_session(database, READ)
-    read = replace(session, generations=READ)
+    read = session._replace(generations=READ)
     if alone:
         assert database.write_now(sessions.swap, Move(read, USED, LATER)) is False
     else:
@@ -86,7 +85,7 @@ def test_a_swap_writes_all_that_was_decided(database: Database, alone: bool) -> 
         other, _ = open_session(database, READ)
         moves = [Move(each, USED, LATER) for each in (session, other)]
         assert database.write_now(sessions.swap_many, moves) == [True, True]
-    assert database.read_now(sessions.of_user, user.id) == [replace(session, generations=USED)]
+    assert database.read_now(sessions.of_user, user.id) == [session._replace(generations=USED)]
 
 
 def test_sessions_that_an_older_node_writes_have_the_defaults(database: Database) -> None:
@@ -100,7 +99,7 @@ def test_sessions_that_an_older_node_writes_have_the_defaults(database: Database
         db.execute_sql(f'INSERT INTO "session" ({columns}) VALUES ({values})')
 
     database.write_now(begin)
-    assert database.read_now(sessions.of_user, user.id) == [replace(session, label=None)]
+    assert database.read_now(sessions.of_user, user.id) == [session._replace(label=None)]
 
 
 def test_a_swap_on_a_revoked_session_fails(database: Database) -> None:
@@ -131,7 +130,7 @@ def test_of_32_swaps_in_threads_exactly_one_wins(database: Database, place: Plac
             found = mine.read_now(active, session.id, NOW)
             assert found is not None
             everybody.wait()
-            moved_on = replace(MOVED_ON, rotated_at=Millis(NOW + number))
+            moved_on = MOVED_ON._replace(rotated_at=Millis(NOW + number))
             return mine.write_now(sessions.swap, Move(found[0], moved_on, Millis(LATER + number)))
         finally:
             mine.close()

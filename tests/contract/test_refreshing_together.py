@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import psycopg
 import pytest
@@ -96,7 +95,7 @@ async def test_a_session_that_ended_after_it_was_read_stays_ended(
     """A sign-out, a deactivation and a deletion hold for a refresh that has read the session before."""
     of = service(database, lambda: NOW)
     (session,) = opened(database, of, 1)
-    read = replace(NEW_SESSION, previous=2, oldest=3, current=3, floor=1)
+    read = NEW_SESSION._replace(previous=2, oldest=3, current=3, floor=1)
     assert database.write_now(sessions.swap, Move(session, read, EARLIER))
     user = database.read_now(users.get, session.user_id)
     assert user is not None
@@ -133,13 +132,13 @@ async def test_a_session_that_moved_on_after_it_was_read_is_judged_again(
     answer, events = expected
     of, other = service(database, lambda: NOW), service(elsewhere, lambda: NOW)
     (session,) = opened(database, of, 1)
-    read = replace(NEW_SESSION, previous=2, oldest=3, current=3, floor=1)
+    read = NEW_SESSION._replace(previous=2, oldest=3, current=3, floor=1)
     assert database.write_now(sessions.swap, Move(session, read, EARLIER))
 
     def move_on() -> None:
         rotated = decide(3, read, now=NOW, window_ms=MINUTE)
         assert isinstance(rotated, Advance)
-        assert elsewhere.write_now(sessions.swap, Move(replace(session, generations=read), rotated.generations, LATER))
+        assert elsewhere.write_now(sessions.swap, Move(session._replace(generations=read), rotated.generations, LATER))
 
     before_writing(database, monkeypatch, move_on)
     assert await together(of, RefreshToken(session.id, presented)) == [answer]
@@ -253,7 +252,7 @@ async def test_a_batch_that_waits_for_a_session_holds_none_with_a_higher_id(
     database = database_at(migrated_url)
     database.open()
     low, high = sorted(opened(database, service(database, lambda: NOW), 2), key=lambda session: session.id)
-    advanced = replace(NEW_SESSION, previous=1, oldest=2, current=2)
+    advanced = NEW_SESSION._replace(previous=1, oldest=2, current=2)
     with psycopg.connect(migrated_url) as other:
         other.execute('SELECT FROM "session" WHERE "id" = %s FOR UPDATE', (low.id,))
         if lost:

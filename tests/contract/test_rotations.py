@@ -124,7 +124,7 @@ def test_what_is_rotated_at_once_is_what_would_be_decided(database: Database, ca
         decision = decide(generation, generations, now=NOW, window_ms=WINDOW)
         assert isinstance(decision, Advance)
         assert decision.event is None
-        assert database.read_now(sessions.of_user, user.id) == [replace(session, generations=decision.generations)]
+        assert database.read_now(sessions.of_user, user.id) == [session._replace(generations=decision.generations)]
     else:
         assert versions(database) == rows
 
@@ -132,14 +132,14 @@ def test_what_is_rotated_at_once_is_what_would_be_decided(database: Database, ca
 def test_a_session_that_is_unknown_is_not_found(database: Database) -> None:
     """Whatever its id is."""
     session, _ = begun(database)
-    assert database.write_now(rotations.look, presented(replace(session, id="\0' OR '1'='1"))) == (None, False)
+    assert database.write_now(rotations.look, presented(session._replace(id="\0' OR '1'='1"))) == (None, False)
 
 
 def test_a_batch_only_reads(database: Database) -> None:
     """It finds what `find_many` finds, in the order asked."""
     session, user = begun(database)
     rows = versions(database)
-    asked = [presented(session), presented(replace(session, id="?")), presented(session, 7)]
+    asked = [presented(session), presented(session._replace(id="?")), presented(session, 7)]
     found = (session, user), False
     assert database.write_now(rotations.look_many, asked) == [found, (None, False), found]
     assert versions(database) == rows

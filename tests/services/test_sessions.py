@@ -1,7 +1,6 @@
 """Sessions as their service continues and ends them, with the clock and the settings in the test's hand."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -75,7 +74,7 @@ def test_a_pair_has_the_current_generation_and_the_lifetime_of_the_settings(
 ) -> None:
     """Unless the caller names another generation or another lifetime, which then counts."""
     session = begin()
-    session = replace(session, generations=replace(session.generations, current=5))
+    session = session._replace(generations=session.generations._replace(current=5))
     pair = service.pair(ada, session, clock.now)
     assert service.presented(pair.refresh_token) == RefreshToken(session.id, 5)
     assert pair.access.expires_in == 3600
@@ -250,7 +249,7 @@ async def test_a_session_that_has_ended_or_never_was_can_be_revoked_again(
     for client_id in (None, "app", None):
         assert await service.revoke_token(pair.refresh_token, client_id=client_id)
         clock.advance(1)
-    never = service.pair(ada, replace(session, id=UNKNOWN), clock.now)
+    never = service.pair(ada, session._replace(id=UNKNOWN), clock.now)
     assert await service.revoke_token(never.refresh_token, client_id="app")
     assert row(database, session).revoked_at == ended_at
     assert [event.event for event in database.read_now(audit.latest_of_user, ada.id)] == ["session_revoked"]

@@ -1,7 +1,5 @@
 """The rules of refreshing, as pure functions: every row of the decision table, and their consequences for one app."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -169,7 +167,7 @@ def test_an_unused_token_moves_the_session_on(presented: int, now: Millis) -> No
 def test_the_floor_is_the_token_used_now_after_many_branches(current: int, floor: int) -> None:
     """The floor is the token used before, if at most three answers in a row were lost. After more, it is the token used
     now."""
-    session = replace(_USED_10, current=current)
+    session = _USED_10._replace(current=current)
     presented = min(13, current)
     assert _decide(presented, session, _LATER) == Advance(_used(presented, current + 1, floor=floor, now=_LATER))
 
@@ -177,7 +175,7 @@ def test_the_floor_is_the_token_used_now_after_many_branches(current: int, floor
 def test_the_token_used_last_gets_another_successor() -> None:
     """The answer to this token was lost. The recovery changes only `current` and its own time, because it is no
     rotation."""
-    recovered = replace(_USED_10, current=15, recovered_at=_LATER)
+    recovered = _USED_10._replace(current=15, recovered_at=_LATER)
     assert _decide(10, _USED_10, _LATER) == Advance(recovered, "refresh_recovered")
 
 
@@ -187,7 +185,7 @@ def test_the_token_used_last_gets_another_successor() -> None:
 def test_a_recovery_is_answered_again_within_its_window(age: int, expected: int) -> None:
     """Parallel and repeated recoveries get the same answer, with one write. A node's clock may be up to a minute
     behind."""
-    session = replace(_USED_10, recovered_at=Millis(START + HOUR_MS))
+    session = _USED_10._replace(recovered_at=Millis(START + HOUR_MS))
     match _decide(10, session, Millis(session.recovered_at + age)):
         case Keep(answer):
             assert answer == expected
@@ -201,8 +199,8 @@ def test_a_recovery_is_answered_again_within_its_window(age: int, expected: int)
 def test_after_many_lost_answers_no_two_share_a_successor(current: int, shared: bool) -> None:
     """After many lost answers recoveries share no successor. Otherwise a thief who asks often could get the app's next
     token."""
-    session = replace(_USED_10, current=current, recovered_at=_LATER)
-    further = Advance(replace(session, current=current + 1), "refresh_recovered")
+    session = _USED_10._replace(current=current, recovered_at=_LATER)
+    further = Advance(session._replace(current=current + 1), "refresh_recovered")
     assert _decide(10, session, _LATER) == (Keep(current) if shared else further)
 
 
@@ -214,7 +212,7 @@ def test_outside_the_window_anything_else_is_reuse(presented: int) -> None:
 
 def test_a_recovery_does_not_open_the_window() -> None:
     """Right after a recovery, a newer unused token rotates the session, and an older token is reuse."""
-    recovered = replace(_USED_10, recovered_at=_LATER)
+    recovered = _USED_10._replace(recovered_at=_LATER)
     assert _decide(14, recovered, _LATER) == Advance(_used(14, 15, floor=10, now=_LATER))
     assert _decide(9, recovered, _LATER) == Reused()
 
@@ -225,7 +223,7 @@ def test_the_first_refresh_of_a_new_session_is_not_fresh(now: Millis) -> None:
     yet."""
     assert _decide(1, NEW_SESSION, now) == Advance(_used(1, 2, floor=0, now=now))
     assert _decide(0, NEW_SESSION, now) == Advance(
-        replace(NEW_SESSION, current=2, recovered_at=now), "refresh_recovered"
+        NEW_SESSION._replace(current=2, recovered_at=now), "refresh_recovered"
     )
 
 

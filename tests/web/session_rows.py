@@ -1,6 +1,5 @@
 """Rows of sessions, and how a test simulates that time has passed: it moves the times in a row into the past."""
 
-import dataclasses
 from typing import Any
 
 from nextarget.model import AuditEvent, Generations
@@ -50,7 +49,7 @@ async def change(server: Server, refresh_token: str, **columns: int) -> None:
 
 async def rewind(server: Server, refresh_token: str, state: Generations) -> None:
     """Set the row back to an earlier state."""
-    await change(server, refresh_token, **dataclasses.asdict(state))
+    await change(server, refresh_token, **state._asdict())
 
 
 async def leave_the_window(server: Server, refresh_token: str) -> None:

@@ -6,7 +6,6 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def fill(
 ) -> None:
     """As many rows as are kept for one user, together with the session and the event of a sign-in."""
     for number in range(active + ended):
-        session = replace(session_at(user_id, number), client_id="nextarget-app")
+        session = session_at(user_id, number)._replace(client_id="nextarget-app")
         sessions.add(db, session)
         if number >= active:
             sessions.revoke(db, session.id, now)

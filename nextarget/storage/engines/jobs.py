@@ -26,9 +26,9 @@ class Job:
 
 
 def settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    """Give a caller the error if there is one, else the result, unless the caller was cancelled. Runs on the event
-    loop."""
-    if future.done():
+    """Give a caller the error if there is one, else the result, unless the caller was cancelled or the event loop is
+    closed. Runs on the event loop."""
+    if future.done() or future.get_loop().is_closed():
         return
     if error is None:
         future.set_result(result)

@@ -4,9 +4,8 @@ An active session is neither revoked nor expired.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from operator import attrgetter
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import peewee as pw
 
@@ -78,9 +77,6 @@ class Move(NamedTuple):
     expires_at: Millis
 
 
-_GENERATIONS = tuple(field.name for field in fields(Generations))
-_values: Any = attrgetter(*_GENERATIONS)
-"""The values of a Generations, in the order of _GENERATIONS."""
 _ADD = Statement(insert_into(SessionTable, SessionRow))
 SESSION_AND_USER = 'FROM "session" AS s JOIN "user" AS u ON u."id" = s."user_id"'
 _USER_OF = Query(
@@ -92,19 +88,21 @@ _USERS_OF = JoinQuery(
     _ExpiryRow, UserRow, f'SELECT {{columns}} {SESSION_AND_USER} WHERE s."id" IN ({{many}}) AND s."revoked_at" IS NULL'
 )
 _FIND = JoinQuery(SessionRow, UserRow, f'SELECT {{columns}} {SESSION_AND_USER} WHERE s."id" IN ({{many}})')
-_SET = ", ".join(f'"{name}" = {{0}}' for name in _GENERATIONS)
+_SET = ", ".join(f'"{name}" = {{0}}' for name in Generations._fields)
 _AS_READ = '"id" = {0} AND "revoked_at" IS NULL AND "current" = {0}'
 """The compare of the compare-and-swap. Every write raises `current`, so an equal one means that nothing was written."""
 _SWAP = Statement(f'UPDATE "session" SET {_SET} WHERE {_AS_READ}')  # noqa: S608 - constants
 _SWAP_AND_EXTEND = Statement(f'UPDATE "session" SET {_SET}, "expires_at" = {{0}} WHERE {_AS_READ}')  # noqa: S608
-_SET_MANY = ", ".join(f'"{name}" = new.column{number}' for number, name in enumerate((*_GENERATIONS, "expires_at"), 1))
-_ID, _READ = (f"new.column{len(_GENERATIONS) + more}" for more in (2, 3))
+_SET_MANY = ", ".join(
+    f'"{name}" = new.column{number}' for number, name in enumerate((*Generations._fields, "expires_at"), 1)
+)
+_ID, _READ = (f"new.column{len(Generations._fields) + more}" for more in (2, 3))
 _SWAP_MANY = QueryForMany(
     _IdRow,
     f'UPDATE "session" SET {_SET_MANY} FROM (SELECT new.* FROM (VALUES {{many}}) AS new '  # noqa: S608 - constants
     f'JOIN "session" AS s ON s."id" = {_ID} ORDER BY s."id"{{1}}) AS new '
     f'WHERE "id" = {_ID} AND "revoked_at" IS NULL AND "current" = {_READ} RETURNING {{columns}}',
-    item=f"({', '.join(['{0}'] * (len(_GENERATIONS) + 3))})",
+    item=f"({', '.join(['{0}'] * (len(Generations._fields) + 3))})",
     lock=" FOR NO KEY UPDATE OF s",
 )
 _END = Statement(f'UPDATE "session" SET "revoked_at" = {{0}} WHERE {_AS_READ}')  # noqa: S608 - constants
@@ -126,36 +124,12 @@ _NO_SESSION = ""
 
 
 def _to_session(row: SessionRow) -> Session:
-    generations = Generations(row.previous, row.oldest, row.current, row.floor, row.rotated_at, row.recovered_at)
-    return Session(
-        row.id,
-        row.user_id,
-        row.client_id,
-        row.label,
-        row.created_at,
-        row.expires_at,
-        row.revoked_at,
-        generations,
-    )
+    """The columns are the fields of a Session, the last of which are those of its Generations."""
+    return Session(*row[:7], Generations(*row[7:]))
 
 
 def _to_row(session: Session) -> SessionRow:
-    of = session.generations
-    return SessionRow(
-        id=session.id,
-        user_id=session.user_id,
-        client_id=session.client_id,
-        label=session.label,
-        created_at=session.created_at,
-        expires_at=session.expires_at,
-        revoked_at=session.revoked_at,
-        previous=of.previous,
-        oldest=of.oldest,
-        current=of.current,
-        floor=of.floor,
-        rotated_at=of.rotated_at,
-        recovered_at=of.recovered_at,
-    )
+    return SessionRow(*session[:7], *session.generations)
 
 
 def add(db: pw.Database, session: Session) -> None:
@@ -214,8 +188,8 @@ def swap(db: pw.Database, move: Move) -> bool:
     session, generations, expires_at = move
     read = (session.id, session.generations.current)
     if expires_at == session.expires_at:
-        return _SWAP.changed(db, (*_values(generations), *read)) == 1
-    return _SWAP_AND_EXTEND.changed(db, (*_values(generations), expires_at, *read)) == 1
+        return _SWAP.changed(db, (*generations, *read)) == 1
+    return _SWAP_AND_EXTEND.changed(db, (*generations, expires_at, *read)) == 1
 
 
 def swap_many(db: pw.Database, moves: Sequence[Move]) -> list[bool]:
@@ -228,7 +202,7 @@ def swap_many(db: pw.Database, moves: Sequence[Move]) -> list[bool]:
         first.setdefault(move.session.id, move)
     values: list[object] = []
     for session, generations, expires_at in first.values():
-        values += (*_values(generations), expires_at, session.id, session.generations.current)
+        values += (*generations, expires_at, session.id, session.generations.current)
     swapped = {row.id for row in _SWAP_MANY.rows(db, values, count=len(first))}
     return [move.session.id in swapped and first[move.session.id] is move for move in moves]
 

@@ -186,8 +186,7 @@ class Line:
             self.job = None
             metrics.count_pool_use(-1)
             self._pool.release(self)
-            with suppress(RuntimeError):  # the event loop is closed: no caller is left
-                job.settle()
+            job.settle()
 
     @property
     def can_go_on(self) -> bool:
