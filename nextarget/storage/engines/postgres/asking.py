@@ -74,18 +74,18 @@ def _sent(values: Sequence[object]) -> tuple[list[bytes | None], list[int]]:
     texts: list[bytes | None] = []
     types = []
     for value in values:
-        if value is None:
-            texts.append(None)
-            types.append(_TEXT)
+        if type(value) is int:  # not a truth value, which is an `int` too
+            texts.append(b"%d" % value)
+            types.append(_INT8)
         elif isinstance(value, str):
             texts.append(without_nul(value).encode())
+            types.append(_TEXT)
+        elif value is None:
+            texts.append(None)
             types.append(_TEXT)
         elif isinstance(value, bool):
             texts.append(b"t" if value else b"f")
             types.append(_BOOL)
-        elif isinstance(value, int):
-            texts.append(b"%d" % value)
-            types.append(_INT8)
         else:
             raise TypeError(f"a statement takes text, whole numbers, truth values and None, not {type(value).__name__}")
     return texts, types

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -223,7 +224,7 @@ class Line:
         # A duplicate descriptor: libpq may close its own at any time, and the system would reuse its number at once.
         fd = os.dup(connection.fileno())
         Context().run(loop.add_reader, fd, self._can_be_read)  # not in the context of this request
-        connection.use_event_loop(lambda wanted: self.pause(fd, wanted), lambda: _forget(loop, fd))
+        connection.use_event_loop(partial(self.pause, fd), partial(_forget, loop, fd))
         return connection
 
     def _has_dialled(self, dialled: "asyncio.Future[PostgresConnection]") -> None:
