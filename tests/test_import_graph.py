@@ -12,6 +12,7 @@ import pytest
 from nextarget.lean_imports import without
 from nextarget.web.server.arbiter import AT_FIRST_USE
 from nextarget.web.server.runner import VERIFYING
+from tests.postgres import Cluster
 from tests.serving import PATIENCE_SECONDS, environ_for
 from tests.templates import put_migrated
 
@@ -24,6 +25,8 @@ LIBRARIES = {
 }
 """The libraries of a server on SQLite without extras. The lines are HTTP, signatures, storage and the rest. A
 new name needs a reason in docs/decisions/start.md."""
+ON_POSTGRESQL = {"psycopg", "psycopg_binary", "greenlet"}
+WITH_WORKERS = {"gunicorn"}
 FIRST_USE = {"/health": set(), "/docs": {"jinja2", "markupsafe"}, "/openapi.json": {"yaml"}}
 """The libraries that the first request for a path adds."""
 NOT_SERVED = (
@@ -36,7 +39,7 @@ OF_NO_PACKAGE = {"cython_runtime", "sitecustomize"}
 SERVER = """
 import atexit, json, sys
 from nextarget.cli.main import main
-atexit.register(lambda: json.dump([name for name, module in sys.modules.items() if module], sys.stdout))
+atexit.register(lambda: print(json.dumps([name for name, module in sys.modules.items() if module]), flush=True))
 sys.argv = ["nextarget", "serve"]
 main()
 """
@@ -49,13 +52,13 @@ def libraries(modules: set[str]) -> set[str]:
     return {name for name in found if not name.startswith("_")}
 
 
-def modules_after(path: str, folder: Path) -> set[str]:
-    """The modules of a server after its first request, for `path`. Its database exists already."""
+def modules_after(path: str, folder: Path, **settings: str) -> list[set[str]]:
+    """The modules of every process of a server after its first request, for `path`. Its database exists already."""
     put_migrated(folder / "nextarget.db")
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER],
         cwd=folder,
-        env=environ_for(folder, PORT="0"),
+        env=environ_for(folder, PORT="0", **settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -69,7 +72,7 @@ def modules_after(path: str, folder: Path) -> set[str]:
             out, _ = server.communicate(timeout=PATIENCE_SECONDS)
         finally:
             server.kill()
-    return set(json.loads(out))
+    return [set(json.loads(line)) for line in out.splitlines()]
 
 
 @pytest.mark.slow
@@ -78,9 +81,26 @@ def test_a_server_imports_only_what_it_serves(path: str, tmp_path: Path) -> None
     """Not the sandbox, no driver of another database, and no library for pages and documents before their first
     request. Libraries that are installed but not needed, such as Rich, are not imported either, nor the part of
     google-auth that reads service accounts, which a command needs."""
-    modules = modules_after(path, tmp_path)
+    (modules,) = modules_after(path, tmp_path)
     assert libraries(modules) == LIBRARIES | FIRST_USE[path]
     assert {name for name in modules if name.startswith(NOT_SERVED)} == set()
+
+
+@pytest.mark.slow
+def test_a_server_on_postgresql_imports_its_driver_too(tmp_path: Path, postgres: Cluster) -> None:
+    """Nothing else is added."""
+    url = postgres.create_database(migrated=True)
+    (modules,) = modules_after("/health", tmp_path, DATABASE_URL=url)
+    assert libraries(modules) == LIBRARIES | ON_POSTGRESQL
+    assert {name for name in modules if name.startswith(NOT_SERVED)} == set()
+
+
+@pytest.mark.slow
+def test_workers_import_nothing_but_what_starts_them(tmp_path: Path) -> None:
+    """Their parent has what the first request for a page needs, which they share, and no event loop."""
+    processes = [libraries(modules) for modules in modules_after("/health", tmp_path, WORKERS="2")]
+    shared = LIBRARIES | WITH_WORKERS | set().union(*FIRST_USE.values())
+    assert sorted(processes, key=len) == [shared - {"uvloop"}, shared, shared]
 
 
 @pytest.mark.slow
