@@ -28,7 +28,7 @@ from tests.templates import put_migrated
 
 GOOGLE = Provider("google")
 HANG_SECONDS = 60
-AGAIN_SECONDS = 5
+AGAIN_SECONDS = 15
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.engines.jobs import MAX_WAITING
 from nextarget.storage.engines.postgres import batching
 from nextarget.storage.engines.postgres.batching import MAX_KEYS, Batcher
+from tests.serving import PATIENCE_SECONDS
 
 
 @dataclass
@@ -91,8 +92,9 @@ look: Any = Function("look")
 listen: Any = Function("listen")
 
 
-async def test_the_first_request_goes_at_once_and_the_others_together() -> None:
+async def test_the_first_request_goes_at_once_and_the_others_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first request of a function waits for nothing. Those that come before its answer share one batch."""
+    monkeypatch.setattr(batching, "MAX_COLLECTING_SECONDS", PATIENCE_SECONDS)
     door = Held()
     batcher = Batcher("read", door, unheard)
     asked = [batcher.submit(*each) for each in ((look, "a"), (listen, "b"), (look, "c"), (look, "d"), (listen, "e"))]

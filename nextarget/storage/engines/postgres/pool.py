@@ -21,7 +21,7 @@ from psycopg.waiting import Ready, Wait
 
 from nextarget.errors import DatabaseUnavailable
 from nextarget.storage.engines.database import Work
-from nextarget.storage.engines.jobs import MAX_WAITING, Job
+from nextarget.storage.engines.jobs import MAX_WAITING, Job, settle
 from nextarget.storage.engines.postgres.connection import PostgresConnection
 from nextarget.storage.engines.postgres.session import Session
 from nextarget.telemetry import metrics
@@ -53,8 +53,7 @@ class _TimedJob(Job):
         return (self.began_at if self.future.done() else self.asked_at) + ANSWER_SECONDS
 
     def refuse(self, cause: DatabaseCause, note: str) -> None:
-        if not self.future.done():
-            self.future.set_exception(DatabaseUnavailable(note=note, cause=cause))
+        settle(self.future, None, DatabaseUnavailable(note=note, cause=cause))
 
 
 class Pool:
