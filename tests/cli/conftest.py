@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,10 @@ from nextarget.runtime import Runtime
 from nextarget.services import accounts
 from nextarget.settings import read_values
 from tests import running as servers
-from tests.serving import SECRET
+from tests.serving import PATIENCE_SECONDS, SECRET
 from tests.templates import put_migrated
 
 GOOGLE = Provider("google")
-HANG_SECONDS = 60
 AGAIN_SECONDS = 15
 
 
@@ -111,17 +111,22 @@ def execute(command, environ) -> Callable[..., Result]:
 
 
 class Terminal:
-    """The program at its own terminal, and the text that the terminal has shown so far."""
+    """A program at its own terminal, and the text that the terminal has shown so far."""
 
-    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
-        self.process = process
+    def __init__(self, command: list[str], *, columns: int, piped: bool = False, **options: Any) -> None:
+        """With `piped`, the program's standard output is a pipe. `options` are Popen's."""
+        self._descriptor, end = pty.openpty()
+        termios.tcsetwinsize(end, (24, columns))
+        self.process = subprocess.Popen(
+            command, stdin=end, stdout=subprocess.PIPE if piped else end, stderr=end, **options
+        )
+        os.close(end)
         self.shown = b""
-        self._descriptor = descriptor
 
     def until(self, text: str) -> None:
         """Read until the terminal shows a text."""
         while text.encode() not in self.shown:
-            part = self._read(HANG_SECONDS)
+            part = self._read(PATIENCE_SECONDS)
             assert part, f"{text!r} was not shown, but {self.shown!r}"
 
     def type(self, text: str) -> None:
@@ -130,9 +135,9 @@ class Terminal:
     def end(self) -> int:
         """Read until the program ends, and return its exit status."""
         with suppress(OSError):  # a terminal without a process reports its end with an error
-            while self._read(HANG_SECONDS):
+            while self._read(PATIENCE_SECONDS):
                 pass
-        return self.process.wait(HANG_SECONDS)
+        return self.process.wait(PATIENCE_SECONDS)
 
     def interrupt(self) -> int:
         """Interrupt the program, which waits for an answer, and return its exit status.
@@ -168,14 +173,8 @@ def at_terminal(command, environ) -> Iterator[Callable[..., Terminal]]:
     environ = {name: text for name, text in environ.items() if name != "COLUMNS"} | {"TERM": "xterm"}
 
     def at_terminal(*arguments: str, piped: bool = False, columns: int = 120, **extra: str) -> Terminal:
-        descriptor, end = pty.openpty()
-        termios.tcsetwinsize(end, (24, columns))
-        process = subprocess.Popen(
-            [*command, *arguments], env={**environ, **extra},
-            stdin=end, stdout=subprocess.PIPE if piped else end, stderr=end,
-        )  # fmt: skip
-        os.close(end)
-        terminals.append(Terminal(process, descriptor))
+        line = [*command, *arguments]
+        terminals.append(Terminal(line, columns=columns, piped=piped, env={**environ, **extra}))
         return terminals[-1]
 
     yield at_terminal

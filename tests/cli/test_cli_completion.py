@@ -1,15 +1,11 @@
 """Completion with Tab: the answers of the program, and real shells that ask for them."""
 
 import os
-import pty
-import select
 import shlex
 import shutil
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,9 +15,10 @@ import typer.main
 from nextarget.cli.parameters import completion
 from nextarget.cli.program import app
 from nextarget.registry import PROVIDERS
+from tests.cli.conftest import Terminal
 from tests.conftest import need
+from tests.serving import PATIENCE_SECONDS
 
-HANG_SECONDS = 60
 SHELLS = ("bash", "zsh", "fish")
 COMMANDS = typer.main.get_group(app).commands
 AS_TERMINAL = "import os, sys; os.login_tty(0); os.execvp(sys.argv[1], sys.argv[1:])"
@@ -36,41 +33,25 @@ finally:
 """
 
 
-class Shell:
+class Shell(Terminal):
     """A shell at a terminal. A test presses its keys one after another."""
 
     def __init__(self, name: str, home: Path, environ: dict[str, str]) -> None:
-        self._descriptor, end = pty.openpty()
-        termios.tcsetwinsize(end, (24, 100))
         plain = {"HOME": str(home), "TERM": "xterm", "LANG": "C.UTF-8", "SHELL": "/bin/sh"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", AS_TERMINAL, name, "-i"],
-            env=plain | environ, stdin=end, stdout=end, stderr=end, cwd=home,
-        )  # fmt: skip
-        os.close(end)
+        command = [sys.executable, "-c", AS_TERMINAL, name, "-i"]
+        super().__init__(command, columns=100, env=plain | environ, cwd=home)
         self.press("printf 'read%s\\n' y\n", "ready")
 
     def press(self, keys: str, until: str) -> str:
         """Press keys, read until a text is shown, and return everything that was shown."""
-        os.write(self._descriptor, keys.encode())
-        shown = b""
-        while until.encode() not in shown:
-            readable, _, _ = select.select([self._descriptor], [], [], HANG_SECONDS)
-            assert readable, f"{until!r} was not shown, but {shown!r}"
-            shown += os.read(self._descriptor, 65536)
-        return shown.decode()
+        self.shown = b""
+        self.type(keys)
+        self.until(until)
+        return self.shown.decode()
 
-    def end(self) -> None:
-        os.write(self._descriptor, b"\x15exit\n")
-        with suppress(OSError):
-            while os.read(self._descriptor, 65536):
-                pass
-        self._process.wait(HANG_SECONDS)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._descriptor)
+    def end(self) -> int:
+        self.type("\x15exit\n")
+        return super().end()
 
 
 @pytest.fixture
@@ -140,7 +121,7 @@ def test_zsh_asks_no_other_program_than_the_one_that_was_typed(home: Path, typed
         (home / folder / "nextarget").chmod(0o700)
     asks = "compdef() { }; _describe() { }; _files() { }\n" + completion.script("zsh")
     asks += '\nwords=("$1" list-u) CURRENT=2 PREFIX=list-u; _nextarget'
-    subprocess.run(["zsh", "-f", "-c", asks, "zsh", typed], cwd=home, timeout=HANG_SECONDS, check=False)
+    subprocess.run(["zsh", "-f", "-c", asks, "zsh", typed], cwd=home, timeout=PATIENCE_SECONDS, check=False)
     assert (home / "asked-it").exists() == ("[ab]" in typed)
     assert not (home / "asked-another").exists()
     assert not (home / "pwned").exists()
