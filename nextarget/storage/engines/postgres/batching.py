@@ -84,7 +84,7 @@ class Batcher:
 
     def _answered_alone(self, fn: Batchable[K, R], began: float, answer: "asyncio.Future[R]") -> None:
         self._has_ended(fn, answer)
-        self._account(began, None if answer.cancelled() else answer.exception())
+        self._account(perf_counter() - began, None if answer.cancelled() else answer.exception())
 
     def _send(self, batch: "_Batch") -> None:
         if batch.timer is not None:
@@ -113,15 +113,16 @@ class Batcher:
             for key, answer in zip(keys, batch.answers, strict=True):
                 self._execute(_Batch(fn, batch.began, [key], [answer]))
             return
+        seconds = perf_counter() - batch.began
         results = outcome.result() if error is None else [None] * len(keys)
         for answer, result in zip(batch.answers, results, strict=True):
             self._waiting -= 1
-            self._account(batch.began, error)
+            self._account(seconds, error)
             settle(answer, result, error)
 
-    def _account(self, began: float, error: BaseException | None) -> None:
-        """Measure how long a caller waited, and note a failure of the database."""
-        metrics.observe_database(self._kind, perf_counter() - began)
+    def _account(self, seconds: float, error: BaseException | None) -> None:
+        """Count a caller that waited so long, and note a failure of the database."""
+        metrics.observe_database(self._kind, seconds)
         if isinstance(error, DatabaseUnavailable):
             Context().run(self._note, error)  # the log line must not carry the id of another request
 
